@@ -1,0 +1,35 @@
+"""Raft's rules, without I/O, without a clock and without randomness of their own.
+
+Theory of operation
+-------------------
+A :class:`~trioraft.consensus.core.Core` is fed with messages (:meth:`receive`), the time (:meth:`handle_timer`
+when :meth:`next_deadline` has come) and the news that a write is on disk (:meth:`persisted`). After each of
+these, its owner drains what is to be written (:meth:`to_persist`), what may be sent (:meth:`to_send`) and what
+happened (:meth:`events`). The same inputs always give the same outputs.
+
+All that a member remembers is in :mod:`state`; the rules are functions on it, one for each rule of the paper or
+of what this software adds to it, in one module for each chapter::
+
+    forming ──formation stands──▶ follower ──election timeout──▶ pre-candidate ──quorum would vote──▶ candidate
+                                     ▲  ▲                         │    ▲                             │     │
+                                     │  └──heartbeat, newer term──┘    └────inconclusive round───────┘     │
+                                     └───no quorum answers, newer term, transfer───  leader  ◀──quorum votes┘
+
+``formation``    nodes without a cluster form one, and only one
+``election``     pre-vote, vote, victory
+``replication``  heartbeats and their answers; the quorum that a leader must keep
+``lease``        promises: why nobody can be elected while a lease runs
+``work``         leader work: it has ended before any other node starts leader work
+``transfer``     giving leadership to another node
+``roles``        becoming a follower, from whatever one was
+``core``         the table from messages to rules, and the way in and out
+
+Nothing leaves before what it depends on is on disk; :class:`~trioraft.consensus.state.Outbox` sees to that, so
+that no rule has to.
+"""
+
+from trioraft.consensus.core import Core
+from trioraft.consensus.state import HardState, Role
+from trioraft.consensus.timing import Timing
+
+__all__ = ["Core", "HardState", "Role", "Timing"]

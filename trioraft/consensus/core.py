@@ -1,0 +1,359 @@
+"""One member, whole: what goes in, what comes out, and which rule a message or the timer calls."""
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from trioraft.consensus import election, lease, replication, roles, transfer, work
+from trioraft.consensus.configuration import Configuration
+from trioraft.consensus.formation import Formation
+from trioraft.consensus.state import NEVER, Event, ForeignCluster, HardState, Outbox, Role, State
+from trioraft.consensus.timing import Timing
+from trioraft.messages import (
+    AppendEntriesRequest,
+    AppendEntriesResponse,
+    ConsensusMessage,
+    FormationRequest,
+    FormationResponse,
+    FormationView,
+    Message,
+    PreVoteRequest,
+    PreVoteResponse,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
+
+# Which rule a message calls. Every rule takes the state, the sender, the message and the time.
+_RULES: Final[dict[type, Callable[..., None]]] = {
+    PreVoteRequest: election.handle_pre_vote_request,
+    PreVoteResponse: election.handle_pre_vote_response,
+    VoteRequest: election.handle_vote_request,
+    VoteResponse: election.handle_vote_response,
+    AppendEntriesRequest: replication.handle_append_entries,
+    AppendEntriesResponse: replication.handle_append_entries_response,
+    TimeoutNow: transfer.handle_timeout_now,
+}
+
+
+class Core:
+    """A node's part in forming a cluster and in the cluster's life.
+
+    Parameters
+    ----------
+    node : int
+        The node's id.
+    hard : HardState
+        What was on disk when the node started.
+    timing : Timing
+        The durations it runs by.
+    expect : int
+        ``BOOTSTRAP_EXPECT``; 0 for a node that only ever joins.
+    random_source : random.Random
+        The only source of randomness.
+    now : float
+        The time in seconds, on a clock that never goes back and counts while the host is suspended.
+    """
+
+    def __init__(
+        self,
+        node: int,
+        hard: HardState,
+        timing: Timing,
+        *,
+        expect: int,
+        random_source: random.Random,
+        now: float,
+    ) -> None:
+        self.id = node
+        self.timing = timing
+        self._random = random_source
+        self._now = now
+        self._outbox = Outbox(hard)
+        self._events: list[Event] = []
+        self.formation = Formation(
+            node,
+            self._outbox,
+            timing,
+            expect=expect,
+            random_source=random_source,
+            events=self._events,
+        )
+        self._state: State | None = None
+        if self.formation.formed:
+            self._join(now, first=False)
+
+    def _join(self, now: float, *, first: bool) -> None:
+        """Begin to take part in the cluster's elections."""
+        s = State(
+            id=self.id,
+            configuration=Configuration(self.formation.state.members),
+            timing=self.timing,
+            random=self._random,
+            outbox=self._outbox,
+            events=self._events,
+        )
+        lease.resume_promise(s, now)
+        s.work_until = now + s.hard.work
+        s.work_term = s.hard.work_term
+        if first:
+            roles.retry_soon(s, now)  # nobody has led yet: there is nothing to wait for
+        else:
+            roles.reset_election_timer(s, now)
+        self._state = s
+
+    # --- what goes in ---------------------------------------------------------------------------------------
+
+    def receive(self, sender: int, cluster: int, message: ConsensusMessage, now: float) -> None:
+        """Take in a message.
+
+        Parameters
+        ----------
+        sender : int
+            The node it comes from.
+        cluster : int
+            The cluster that its sender is a member of; 0 for none.
+        message : ConsensusMessage
+            The message.
+        now : float
+            The time in seconds.
+        """
+        self._now = now
+        if isinstance(message, FormationView | FormationRequest | FormationResponse):
+            self.formation.receive(sender, cluster, message, now)
+        elif not self.formation.formed:
+            self.formation.receive(sender, cluster, None, now)
+        if self.formation.formed and self._state is None:
+            self._join(now, first=True)
+        if self._state is not None and cluster == self.cluster:
+            self._apply(self._state, sender, message, now)
+
+    def _apply(self, s: State, sender: int, message: ConsensusMessage, now: float) -> None:
+        if s.role is Role.LEADER:
+            replication.check_quorum(s, now)  # a leader that was paused must notice before anything else
+        rule = _RULES.get(type(message))
+        if rule is not None and sender in s.configuration.voters:
+            rule(s, sender, message, now)
+        work.drive_work(s, now)
+
+    def hear_of_cluster(self, sender: int, cluster: int, now: float) -> None:
+        """Learn, from a greeting, of which cluster another node of the same service is a member.
+
+        Parameters
+        ----------
+        sender : int
+            The other node.
+        cluster : int
+            Its cluster; 0 for none.
+        now : float
+            The time in seconds.
+        """
+        self._now = now
+        if not self.formation.formed:
+            self.formation.receive(sender, cluster, None, now)
+            if self.formation.formed and self._state is None:
+                self._join(now, first=True)
+        elif cluster not in {0, self.cluster}:
+            self._events.append(ForeignCluster(node=sender, cluster=cluster))
+
+    def peers_changed(self, peers: frozenset[int]) -> None:
+        """Learn which nodes of the same service can be reached.
+
+        Parameters
+        ----------
+        peers : frozenset of int
+            Their ids, without this node's.
+        """
+        self.formation.peers = peers
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
+        self._now = now
+        self.formation.handle_timer(now)
+        if self.formation.formed and self._state is None:
+            self._join(now, first=True)
+        if self._state is not None:
+            self._tick(self._state, now)
+
+    def _tick(self, s: State, now: float) -> None:
+        if s.role is Role.LEADER:
+            replication.check_quorum(s, now)
+        if s.role is Role.LEADER:
+            transfer.drive_transfer(s, now)
+        if s.role is Role.LEADER:
+            if s.heartbeat_at <= now:
+                replication.send_heartbeats(s, now)
+            replication.resend_unanswered(s, now)
+            work.drive_work(s, now)
+        elif s.round is not None:
+            election.ask_again(s, now)
+        elif s.election_deadline <= now:
+            if s.outbox.waiting_since + s.timing.lower <= now:
+                roles.retry_soon(s, now)  # whoever cannot write cannot lead
+            else:
+                election.start_pre_vote(s, now)
+
+    def persisted(self, number: int, now: float) -> None:
+        """Learn that a hard state is on disk.
+
+        Parameters
+        ----------
+        number : int
+            What :meth:`to_persist` gave with it.
+        now : float
+            The time in seconds.
+        """
+        self._now = now
+        self._outbox.persisted(number)
+        if self._state is not None:
+            election.count_own_vote(self._state, now)
+            work.drive_work(self._state, now)
+
+    def work_ended(self, now: float) -> None:
+        """Learn that leader work has ended, all of it, after it was told to.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
+        self._now = now
+        if self._state is not None:
+            work.work_ended(self._state, now)
+            transfer.offer_when_work_has_ended(self._state, now)
+            work.drive_work(self._state, now)
+
+    def work_failed(self, now: float) -> None:
+        """Give leadership to another node, because leader work failed here.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
+        self._now = now
+        if self._state is not None:
+            transfer.hand_over_after_failure(self._state, now)
+
+    def transfer(self, target: int, now: float) -> str | None:
+        """Begin to give leadership to another node.
+
+        Parameters
+        ----------
+        target : int
+            Its id, or 0 for the best one.
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        str or None
+            Why it cannot be; None when it has begun.
+        """
+        self._now = now
+        if self._state is None:
+            return "this node has no cluster yet"
+        return transfer.start_transfer(self._state, target, now)
+
+    # --- what comes out -------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """Tell when :meth:`handle_timer` wants to be called.
+
+        Returns
+        -------
+        float
+            The time in seconds; infinity when there is nothing to wait for.
+        """
+        s = self._state
+        if s is None:
+            return self.formation.next_deadline()
+        if s.role is Role.LEADER:
+            return self._leader_deadline(s)
+        if s.round is not None:
+            return min(s.round.deadline, *s.round.resend_at.values(), NEVER)
+        return s.election_deadline
+
+    def _leader_deadline(self, s: State) -> float:
+        times = [s.heartbeat_at, replication.quorum_deadline(s), replication.disk_deadline(s)]
+        times += [follower.resend_at for follower in s.followers.values()]
+        if s.handover is not None:
+            times += [s.handover.deadline, s.handover.resend_at, s.handover.retarget_at]
+        if self._now < work.work_start_at(s):
+            times.append(work.work_start_at(s))
+        return min(times)
+
+    def to_persist(self) -> tuple[int, HardState] | None:
+        """Drain the hard state that must be written.
+
+        Returns
+        -------
+        tuple of int and HardState, or None
+            A number for :meth:`persisted`, and the state; None when there is nothing new.
+        """
+        return self._outbox.to_persist()
+
+    def to_send(self) -> list[tuple[int, Message]]:
+        """Drain the messages that may leave.
+
+        Returns
+        -------
+        list of tuple of int and Message
+            Receiver and message, in order.
+        """
+        return self._outbox.to_send()
+
+    def events(self) -> list[Event]:
+        """Drain what happened.
+
+        Returns
+        -------
+        list of Event
+            The events, in order.
+        """
+        events = self._events[:]
+        self._events.clear()
+        return events
+
+    # --- what one may look at -------------------------------------------------------------------------------
+
+    @property
+    def hard(self) -> HardState:
+        """The newest hard state, on disk or on its way there."""
+        return self._outbox.hard
+
+    @property
+    def state(self) -> State | None:
+        """The member's state, None before it has a cluster."""
+        return self._state
+
+    @property
+    def cluster(self) -> int:
+        """The cluster's id, 0 for none."""
+        return self.formation.state.cluster
+
+    @property
+    def role(self) -> Role:
+        """What the node is to its cluster."""
+        return Role.FORMING if self._state is None else self._state.role
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return self.hard.term
+
+    @property
+    def leader(self) -> int:
+        """The leader that the node knows, 0 for none."""
+        return 0 if self._state is None else self._state.leader
+
+    @property
+    def disk_waiting_since(self) -> float:
+        """Since when the oldest change that is not on disk waits; infinity when there is none."""
+        return self._outbox.waiting_since

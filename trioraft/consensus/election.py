@@ -1,0 +1,221 @@
+"""Elections: pre-vote (thesis 9.6), vote and victory (Raft, sections 5.2 and 5.4.1)."""
+
+import msgspec
+
+from trioraft.consensus.lease import is_sticky
+from trioraft.consensus.replication import send_heartbeats
+from trioraft.consensus.roles import adopt_term, become_follower, reset_election_timer, retry_soon
+from trioraft.consensus.state import BecameLeader, Follower, Role, Round, State
+from trioraft.consensus.timing import here
+from trioraft.consensus.work import record_own_claim, wait_for_earlier_work, work_left
+from trioraft.messages import Message, PreVoteRequest, PreVoteResponse, VoteRequest, VoteResponse
+
+# A round that nobody concluded was perhaps too short for the network; each further one lasts twice as long, up
+# to an election timeout.
+_DOUBLINGS_MAX = 8
+
+
+# --- rounds -------------------------------------------------------------------------------------------------
+
+
+def start_round(s: State, now: float) -> Round:
+    """Begin to ask all other voters for something."""
+    slowest = max((s.timing.resend(s.round_trip(node)) for node in s.others), default=0.0)
+    length = max(s.timing.heartbeat, 4 * slowest) * 2 ** min(s.inconclusive, _DOUBLINGS_MAX)
+    asking = Round(deadline=now + min(length, s.timing.lower), resend_at=dict.fromkeys(s.others, now))
+    s.round = asking
+    return asking
+
+
+def ask(s: State, asking: Round, request: Message, now: float) -> None:
+    """Send a request to those who have not answered and are due."""
+    for node, due in asking.resend_at.items():
+        if due <= now:
+            asking.asked_at[node] = now
+            asking.resend_at[node] = now + s.timing.resend(s.round_trip(node))
+            s.outbox.send(node, request)
+
+
+def note_answer(s: State, asking: Round, sender: int, granted: bool, now: float) -> None:
+    """Note who answered, and how; the round is over when a quorum has become impossible."""
+    if asking.resend_at.pop(sender, None) is not None:
+        s.measure_round_trip(sender, now - asking.asked_at[sender])
+    (asking.granted if granted else asking.refused).add(sender)
+    open_or_granted = [node for node in s.configuration.voters if node not in asking.refused]
+    if not s.configuration.has_quorum(open_or_granted):
+        give_up_round(s, now)
+
+
+def give_up_round(s: State, now: float) -> None:
+    """Let the next round come after a random part of a heartbeat, and begin with a pre-vote."""
+    s.round = None
+    s.role = Role.PRE_CANDIDATE
+    s.inconclusive += 1
+    s.transferred = None
+    retry_soon(s, now)
+
+
+def ask_again(s: State, now: float) -> None:
+    """Send again what was not answered, or end the round when its time is up."""
+    if s.round is None:
+        return
+    if s.round.deadline <= now:
+        give_up_round(s, now)
+    elif s.role is Role.PRE_CANDIDATE:
+        ask(s, s.round, pre_vote_request(s), now)
+    else:
+        ask(s, s.round, vote_request(s), now)
+
+
+# --- pre-vote -----------------------------------------------------------------------------------------------
+
+
+def start_pre_vote(s: State, now: float) -> None:
+    """Ask, without raising the term, whether an election could be won."""
+    s.role = Role.PRE_CANDIDATE
+    s.leader = 0
+    s.transferred = None
+    s.round_number += 1
+    asking = start_round(s, now)
+    asking.granted.add(s.id)
+    ask(s, asking, pre_vote_request(s), now)
+    conclude_pre_vote(s, now)
+
+
+def pre_vote_request(s: State) -> PreVoteRequest:
+    """Make the question of this round."""
+    return PreVoteRequest(
+        term=s.term + 1,
+        round=s.round_number,
+        last_log_index=s.last_log_index,
+        last_log_term=s.last_log_term,
+    )
+
+
+def handle_pre_vote_request(s: State, sender: int, request: PreVoteRequest, now: float) -> None:
+    """Say whether one would vote for the sender; a refusal is an answer, with one's own term."""
+    granted = request.term > s.term and not is_sticky(s, now) and is_up_to_date(s, request)
+    s.outbox.send(sender, PreVoteResponse(term=s.term, round=request.round, granted=granted))
+
+
+def handle_pre_vote_response(s: State, sender: int, response: PreVoteResponse, now: float) -> None:
+    """Count the answers of this round."""
+    if response.term > s.term:
+        become_follower(s, response.term, now, f"a voter knows term {response.term}")
+        retry_soon(s, now)
+        return
+    if s.role is not Role.PRE_CANDIDATE or s.round is None or response.round != s.round_number:
+        return
+    note_answer(s, s.round, sender, response.granted, now)
+    conclude_pre_vote(s, now)
+
+
+def conclude_pre_vote(s: State, now: float) -> None:
+    """Start the election once a quorum would vote for this node."""
+    if s.round is not None and s.configuration.has_quorum(s.round.granted):
+        start_election(s, now)
+
+
+# --- vote ---------------------------------------------------------------------------------------------------
+
+
+def start_election(s: State, now: float) -> None:
+    """Become a candidate: a new term, a vote for oneself, and a request to all others (Raft, section 5.2).
+
+    Nothing of it leaves before the term and the vote are on disk, and the own vote counts only then.
+    """
+    adopt_term(s, s.term + 1, now)
+    s.outbox.persist(msgspec.structs.replace(s.hard, voted_for=s.id), now)
+    s.role = Role.CANDIDATE
+    s.leader = 0
+    ask(s, start_round(s, now), vote_request(s), now)
+    count_own_vote(s, now)
+
+
+def count_own_vote(s: State, now: float) -> None:
+    """Count the candidate's vote for itself once it is on disk."""
+    if s.role is Role.CANDIDATE and s.round is not None and s.outbox.durable == s.outbox.written:
+        s.round.granted.add(s.id)
+        conclude_election(s, now)
+
+
+def vote_request(s: State) -> VoteRequest:
+    """Make the question of this election."""
+    return VoteRequest(
+        term=s.term,
+        last_log_index=s.last_log_index,
+        last_log_term=s.last_log_term,
+        transfer=s.transferred is not None,
+    )
+
+
+def handle_vote_request(s: State, sender: int, request: VoteRequest, now: float) -> None:
+    """Vote for the first candidate of a term whose log is up to date, unless a leader was heard lately.
+
+    A voter that heard from a leader neither votes nor takes over the term (thesis 4.2.3), except for the
+    successor that this leader chose: in the term directly after, and in no other.
+    """
+    granted = False
+    if not is_sticky(s, now) or is_chosen(s, sender, request):
+        if request.term > s.term:
+            become_follower(s, request.term, now, f"a candidate has term {request.term}")
+        free = request.term == s.term and s.hard.voted_for in {0, sender}
+        granted = free and is_up_to_date(s, request)
+    if granted:
+        become_follower(s, s.term, now, f"a candidate has term {s.term}")
+        s.outbox.persist(msgspec.structs.replace(s.hard, voted_for=sender), now)
+        reset_election_timer(s, now)
+    s.outbox.send(
+        sender,
+        VoteResponse(term=s.term, granted=granted, work=work_left(s, now), work_term=s.work_term),
+    )
+
+
+def is_chosen(s: State, sender: int, request: VoteRequest) -> bool:
+    """Tell whether the leader that this node follows, or this leader itself, gave its leadership to the sender."""
+    if s.role is Role.LEADER and (s.handover is None or not s.handover.offered):
+        return False
+    repeated = request.term == s.term and s.hard.voted_for == sender
+    return request.transfer and (request.term == s.term + 1 or repeated)
+
+
+def is_up_to_date(s: State, request: PreVoteRequest | VoteRequest) -> bool:
+    """Tell whether the sender's log is at least as up to date as this node's (Raft, section 5.4.1)."""
+    return (request.last_log_term, request.last_log_index) >= (s.last_log_term, s.last_log_index)
+
+
+def handle_vote_response(s: State, sender: int, response: VoteResponse, now: float) -> None:
+    """Count the votes of this term."""
+    if response.term > s.term:
+        become_follower(s, response.term, now, f"a voter knows term {response.term}")
+        retry_soon(s, now)
+        return
+    if s.role is not Role.CANDIDATE or s.round is None:
+        return
+    if response.granted and response.term != s.term:
+        return
+    if response.granted:
+        s.round.work[sender] = (response.work_term, now + here(response.work))
+    note_answer(s, s.round, sender, response.granted, now)
+    conclude_election(s, now)
+
+
+def conclude_election(s: State, now: float) -> None:
+    """Become the leader with the votes of a quorum."""
+    if s.round is not None and s.configuration.has_quorum(s.round.granted):
+        become_leader(s, s.round, now)
+
+
+def become_leader(s: State, won: Round, now: float) -> None:
+    """Lead: tell everybody at once, and start leader work when all earlier work has ended."""
+    wait_for_earlier_work(s, won)
+    s.role = Role.LEADER
+    s.leader = s.id
+    s.round = None
+    s.inconclusive = 0
+    s.leader_since = now
+    s.sequence = 0
+    s.followers = {node: Follower() for node in s.others}
+    s.events.append(BecameLeader(term=s.term))
+    record_own_claim(s, now)
+    send_heartbeats(s, now)

@@ -1,0 +1,323 @@
+"""How nodes without a cluster form one, and only one.
+
+A node promises one formation at a time, on disk. A formation is a random id and a fixed list of members; it
+*stands* when every member has promised it.
+
+The argument that nodes of one service never form two clusters that share a member:
+
+1. A member promises F only while it holds no other promise, and holds it until F has ended or stands.
+2. F ends by a *durable refusal* only: a member that has not promised F writes "never F" before it says so. From
+   then on F cannot stand, for that member will never promise it. So whoever hears the refusal may drop its own
+   promise of F; it writes "never F" too, and tells the others.
+3. A member of a formed cluster refuses every other formation; that it is a member is on disk, and that is its
+   durable refusal.
+4. Suppose F and G stand and share the member M. M promised both, the one, say F, first. It promised G only
+   after it had dropped F, hence after a durable refusal of F, hence F does not stand.
+
+Two formations without a common member can both stand only where neither side sees the other, so
+``BOOTSTRAP_EXPECT`` must be more than half of the nodes that are started.
+
+Every member that has promised F asks all others for their promise, so nothing hangs on the one that proposed
+it; to ask is to have promised. A member that hears another member speak with F as its cluster id knows that F
+stands. What cannot be known: when a member is lost for good before it was heard, whether it had promised. Then
+the rest stays forming and names it. ``abandon-formation`` is the way out; it is an operator's word that the
+missing member is lost, because it makes those who abandon F refuse it although they may have promised it.
+
+Promises are asked for only after a volatile round in which all members saw each other (`FormationView`), so
+that ten nodes that start at once, with loss, do not chase one another.
+"""
+
+import random
+from typing import Final
+
+import msgspec
+
+from trioraft.consensus.state import (
+    NEVER,
+    Event,
+    ForeignCluster,
+    FormationEnded,
+    FormationState,
+    Formed,
+    Outbox,
+)
+from trioraft.consensus.timing import Timing
+from trioraft.messages import (
+    LARGEST_ID,
+    MEMBERS_MAX,
+    FormationMessage,
+    FormationRequest,
+    FormationResponse,
+    FormationView,
+    format_id,
+)
+
+# More refusals than this are not kept, and then not given: a request is left unanswered instead.
+_NEVER_MAX: Final = 1000
+
+
+class View(msgspec.Struct, frozen=True):
+    """Whom another node without a cluster said it sees, and when."""
+
+    sees: frozenset[int]
+    expect: int
+    at: float
+
+
+class Formation:
+    """One node's part in forming a cluster.
+
+    Parameters
+    ----------
+    node : int
+        The node's id.
+    outbox : Outbox
+        Keeps the promise, and what is to be sent.
+    timing : Timing
+        The heartbeat paces the rounds.
+    expect : int
+        ``BOOTSTRAP_EXPECT``; 0 for a node that only ever joins.
+    random_source : random.Random
+        Draws formation ids and pauses.
+    events : list of Event
+        What the program around it shall know is appended here.
+    """
+
+    def __init__(
+        self,
+        node: int,
+        outbox: Outbox,
+        timing: Timing,
+        *,
+        expect: int,
+        random_source: random.Random,
+        events: list[Event],
+    ) -> None:
+        self.id = node
+        self.outbox = outbox
+        self.timing = timing
+        self.expect = expect
+        self.random = random_source
+        self.events = events
+        self.peers: frozenset[int] = frozenset()
+        self.heard_cluster = 0  # the cluster of another node of this service: wait to be joined
+        self.promises: set[int] = set()  # members of the promised formation known to have promised it
+        self.views: dict[int, View] = {}
+        self.beat_at = 0.0
+        self.propose_after = 0.0
+        self.clique: frozenset[int] = frozenset()
+        self.clique_since = NEVER
+
+    @property
+    def state(self) -> FormationState:
+        """What is promised, on disk or on its way there."""
+        return self.outbox.hard.formation
+
+    @property
+    def formed(self) -> bool:
+        """Whether this node is a member of a cluster."""
+        return self.state.cluster != 0
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The members whose promise is not known."""
+        return tuple(m for m in self.state.members if m != self.id and m not in self.promises)
+
+    def _write(self, state: FormationState, now: float) -> None:
+        self.outbox.persist(msgspec.structs.replace(self.outbox.hard, formation=state), now)
+
+    # --- the volatile round ---------------------------------------------------------------------------------
+
+    def handle_timer(self, now: float) -> None:
+        """Show oneself, ask for promises, or propose a formation."""
+        if self.formed or now < self.beat_at:
+            return
+        self.beat_at = now + self.timing.heartbeat
+        if self.state.promised:
+            self.ask_for_promises()
+            return
+        view = FormationView(sees=tuple(sorted(self.sees(now)))[:MEMBERS_MAX], expect=self.expect)
+        for peer in self.peers:
+            self.outbox.send(peer, view)
+        if self.expect and not self.heard_cluster:
+            self.consider_proposal(now)
+
+    def next_deadline(self) -> float:
+        """Tell when :meth:`handle_timer` wants to be called."""
+        return NEVER if self.formed else self.beat_at
+
+    def sees(self, now: float) -> frozenset[int]:
+        """List the nodes without a cluster or a promise that were heard of lately and would form one."""
+        lately = now - 6 * self.timing.heartbeat
+        fresh = {node for node, view in self.views.items() if view.at > lately and view.expect > 0}
+        return frozenset(fresh | {self.id})
+
+    def consider_proposal(self, now: float) -> None:
+        """Propose a formation of all that see each other, if this node is the first of them and they stay so."""
+        clique = mutual_view(self.id, self.sees(now), self.views)
+        if clique != self.clique:
+            self.clique, self.clique_since = clique, now
+        # Somebody whom not all see may just be starting: wait longer for it.
+        patience = self.timing.heartbeat * (1 if clique == self.sees(now) else 10)
+        enough = len(clique) >= max(self.expect, *(self.views[node].expect for node in clique - {self.id}), 1)
+        if not enough or self.id != min(clique) or now < max(self.clique_since + patience, self.propose_after):
+            return
+        members = tuple(sorted(clique))[:MEMBERS_MAX]
+        self.promise(self.random.randint(1, LARGEST_ID), members, now)
+
+    # --- promises -------------------------------------------------------------------------------------------
+
+    def promise(self, formation: int, members: tuple[int, ...], now: float) -> None:
+        """Promise a formation, durably, and ask the others for theirs."""
+        self._write(msgspec.structs.replace(self.state, promised=formation, members=members), now)
+        self.promises = set()
+        self.views.clear()
+        self.ask_for_promises()
+        self.stand_if_complete(now)
+
+    def ask_for_promises(self) -> None:
+        """Ask every member whose promise is not known."""
+        for member in self.missing:
+            self.outbox.send(member, FormationRequest(formation=self.state.promised, members=self.state.members))
+
+    def receive(self, sender: int, cluster: int, message: FormationMessage | None, now: float) -> None:
+        """Take in a message, or (None) any other sign of life, of a node that has or has not a cluster."""
+        if self.formed:
+            self.answer_as_member(sender, message)
+            return
+        if cluster:
+            self.hear_of_cluster(sender, cluster, now)
+        if self.formed or message is None:
+            return
+        if isinstance(message, FormationView):
+            if not cluster:
+                self.views[sender] = View(sees=frozenset(message.sees), expect=message.expect, at=now)
+        elif isinstance(message, FormationRequest):
+            self.handle_request(sender, message, now)
+        else:
+            self.handle_response(sender, message, now)
+
+    def answer_as_member(self, sender: int, message: FormationMessage | None) -> None:
+        """Refuse every formation but the one that made this node's cluster; say that there is a cluster."""
+        if isinstance(message, FormationRequest):
+            own = message.formation == self.state.cluster
+            self.outbox.send(sender, FormationResponse(formation=message.formation, promised=own))
+        elif isinstance(message, FormationView):
+            self.outbox.send(sender, FormationView(sees=(), expect=0))
+
+    def hear_of_cluster(self, sender: int, cluster: int, now: float) -> None:
+        """Learn that the promised formation stands, or that there is a cluster to wait for."""
+        if cluster == self.state.promised and sender in self.state.members:
+            self.stand(now)
+        elif cluster != self.heard_cluster:
+            self.heard_cluster = cluster
+            if self.state.promised:
+                self.events.append(ForeignCluster(node=sender, cluster=cluster))
+
+    def handle_request(self, sender: int, request: FormationRequest, now: float) -> None:
+        """Promise what is asked for, or refuse it for ever."""
+        if self.id not in request.members or sender not in request.members:
+            return
+        if request.formation == self.state.promised:
+            if request.members == self.state.members:
+                self.note_promise(sender, now)
+                self.outbox.send(sender, FormationResponse(formation=request.formation, promised=True))
+        elif request.formation in self.state.never or not self.may_promise(request):
+            self.refuse(sender, request.formation, now)
+        else:
+            self.promise(request.formation, request.members, now)
+            self.note_promise(sender, now)
+
+    def may_promise(self, request: FormationRequest) -> bool:
+        """Tell whether this node is free, forms at all, and finds the formation large enough."""
+        free = not self.state.promised and not self.heard_cluster
+        return free and 0 < self.expect <= len(request.members)
+
+    def refuse(self, sender: int, formation: int, now: float) -> None:
+        """Refuse a formation, durably; not at all when too many refusals are kept already."""
+        if formation not in self.state.never:
+            if len(self.state.never) >= _NEVER_MAX:
+                return
+            self._write(msgspec.structs.replace(self.state, never=(*self.state.never, formation)), now)
+        self.outbox.send(sender, FormationResponse(formation=formation, promised=False))
+
+    def handle_response(self, sender: int, response: FormationResponse, now: float) -> None:
+        """Count a promise, or drop the formation that somebody refused."""
+        if response.formation != self.state.promised or sender not in self.state.members:
+            return
+        if response.promised:
+            self.note_promise(sender, now)
+        else:
+            self.drop(f"node {format_id(sender)} refused it", now)
+
+    def note_promise(self, sender: int, now: float) -> None:
+        """Remember that a member has promised."""
+        self.promises.add(sender)
+        self.stand_if_complete(now)
+
+    def stand_if_complete(self, now: float) -> None:
+        """Take the formation for standing when every member has promised it."""
+        if self.state.promised and not self.missing:
+            self.stand(now)
+
+    def stand(self, now: float) -> None:
+        """Become a member of the cluster that the promised formation made, and say so to all of it."""
+        state = self.state
+        self._write(FormationState(cluster=state.promised, members=state.members), now)
+        self.events.append(Formed(cluster=state.promised, members=state.members))
+        for member in state.members:
+            if member != self.id:
+                self.outbox.send(member, FormationResponse(formation=state.promised, promised=True))
+
+    def drop(self, reason: str, now: float) -> None:
+        """Drop the promised formation, which has ended: never promise it again, and tell its other members."""
+        state = self.state
+        self._write(FormationState(never=(*state.never, state.promised)[-_NEVER_MAX:]), now)
+        for member in state.members:
+            if member != self.id:
+                self.outbox.send(member, FormationResponse(formation=state.promised, promised=False))
+        self.events.append(FormationEnded(formation=state.promised, reason=reason))
+        self.propose_after = now + self.random.uniform(1, 3) * self.timing.heartbeat
+        self.clique = frozenset()
+
+    def abandon(self, formation: int, now: float) -> str | None:
+        """Give up the promised formation on an operator's word; give the reason if it cannot be."""
+        if self.formed:
+            return "this node is a member of a cluster"
+        if formation != self.state.promised:
+            return "this node has not promised that formation"
+        self.drop("it was abandoned", now)
+        return None
+
+
+def mutual_view(node: int, sees: frozenset[int], views: dict[int, View]) -> frozenset[int]:
+    """Find nodes that all see each other, `node` among them.
+
+    Those that see the fewest of the others are left out one by one; that finds all when all see each other,
+    and something useful when a few do not.
+
+    Parameters
+    ----------
+    node : int
+        This node.
+    sees : frozenset of int
+        Whom it sees, itself included.
+    views : dict of int to View
+        Whom the others see.
+
+    Returns
+    -------
+    frozenset of int
+        A set in which everybody sees everybody.
+    """
+    clique = set(sees)
+
+    def seen_by(other: int) -> frozenset[int]:
+        return sees if other == node else views[other].sees
+
+    while True:
+        degree = {one: sum(two in seen_by(one) and one in seen_by(two) for two in clique) for one in clique}
+        worst = min(clique - {node}, key=lambda one: (degree[one], -one), default=node)
+        if degree[worst] == len(clique) and degree[node] == len(clique):
+            return frozenset(clique)
+        clique.discard(worst)

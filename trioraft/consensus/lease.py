@@ -1,0 +1,59 @@
+"""Promises and leases: why nobody can be elected while a leader's lease runs (thesis 6.4.1, 9.6).
+
+A node that heard from a leader refuses to vote for anybody else for a lower election timeout. It says so in
+its answer to the heartbeat, and the leader counts that promise from when it *sent* the heartbeat, which is
+earlier, less the clock drift. What a quorum has promised in this way is the leader's lease.
+
+A promise must outlive its node's restart. A node does not keep when it promised, which would be a write for
+each heartbeat; it keeps how long its longest promise was, and behaves after a start as if it had given that one
+at that moment. A node that never promised anything has nothing to wait for: that is the first election after
+the formation.
+"""
+
+import msgspec
+
+from trioraft.consensus.state import LONG_AGO, Role, State
+from trioraft.consensus.timing import there
+
+
+def is_sticky(s: State, now: float) -> bool:
+    """Tell whether this node refuses votes, because it leads or heard from a leader a moment ago."""
+    return s.role is Role.LEADER or now < s.refuse_until
+
+
+def promise(s: State, now: float) -> float:
+    """Promise the leader, and give for how many seconds from now, to vote for nobody else."""
+    seconds = max(s.timing.lower, s.refuse_until - now)
+    s.refuse_until = now + seconds
+    if seconds > s.hard.promise:
+        s.outbox.persist(msgspec.structs.replace(s.hard, promise=seconds), now)
+    return seconds
+
+
+def resume_promise(s: State, now: float) -> None:
+    """Behave, after a start, as if the longest promise ever given had been given now."""
+    if s.hard.promise > 0:
+        s.refuse_until = now + max(s.hard.promise, s.timing.lower)
+
+
+def promised_until(s: State, sent_at: float, seconds: float) -> float:
+    """Tell, as a leader, until when a follower's promise holds on this node's clock.
+
+    No lease is longer than a lower election timeout of the leader's own, for that is what its claims of leader
+    work are made of.
+    """
+    return sent_at + there(min(seconds, s.timing.lower))
+
+
+def contact_end(s: State) -> float:
+    """Tell until when what a quorum promised holds."""
+    values = {node: follower.promised_until for node, follower in s.followers.items()}
+    values[s.id] = promised_until(s, s.heartbeat_at - s.timing.heartbeat, s.timing.lower)
+    return s.configuration.quorum_value(values)
+
+
+def lease_end(s: State) -> float:
+    """Tell until when this leader has its lease; long ago once it has offered its leadership to another node."""
+    if s.handover is not None and s.handover.offered:
+        return LONG_AGO
+    return contact_end(s)

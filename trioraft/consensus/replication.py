@@ -1,0 +1,118 @@
+"""AppendEntries: heartbeats, their answers, and the quorum that a leader must keep (Raft, section 5.3).
+
+One message to each follower; nobody waits for anybody. A heartbeat that is not answered is sent again after
+``max(2 × RTT, heartbeat / 5)``, with a number of its own, so that the answer tells which sending it answers and
+the leader can count the promise from the right moment. A follower that has been silent for an election timeout
+gets only the regular heartbeats.
+"""
+
+from trioraft.consensus.lease import contact_end, promise, promised_until
+from trioraft.consensus.roles import become_follower, reset_election_timer
+from trioraft.consensus.state import NEVER, Follower, Role, State
+from trioraft.consensus.work import remember_claim, work_claim
+from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse
+
+
+def heartbeat(s: State, now: float) -> AppendEntriesRequest:
+    """Make the next heartbeat."""
+    s.sequence += 1
+    return AppendEntriesRequest(
+        term=s.term,
+        sequence=s.sequence,
+        work=work_claim(s, now),
+        prev_log_index=s.last_log_index,
+        prev_log_term=s.last_log_term,
+        commit_index=s.commit_index,
+    )
+
+
+def send_heartbeats(s: State, now: float) -> None:
+    """Send the regular heartbeat to all followers, the same to each."""
+    request = heartbeat(s, now)
+    for node, follower in s.followers.items():
+        send_to_follower(s, node, follower, request, now)
+    s.heartbeat_at = now + s.timing.heartbeat
+
+
+def send_to_follower(s: State, node: int, follower: Follower, request: AppendEntriesRequest, now: float) -> None:
+    """Send a heartbeat to one follower, and note when. It does not wait for the disk: the term is there."""
+    follower.sent = {number: at for number, at in follower.sent.items() if now - at < s.timing.lower}
+    follower.sent[request.sequence] = now
+    silent = now - max(follower.heard_at, s.leader_since) > s.timing.lower
+    follower.resend_at = NEVER if silent else now + s.timing.resend(s.round_trip(node))
+    s.outbox.send(node, request, after_disk=False)
+
+
+def resend_unanswered(s: State, now: float) -> None:
+    """Send the heartbeat again to those who have not answered the last one."""
+    for node, follower in s.followers.items():
+        if follower.resend_at <= now:
+            send_to_follower(s, node, follower, heartbeat(s, now), now)
+
+
+def handle_append_entries(s: State, sender: int, request: AppendEntriesRequest, now: float) -> None:
+    """Follow the leader of the current or a newer term (Raft, figure 2, AppendEntries 1)."""
+    if request.term < s.term or (s.role is Role.LEADER and request.term == s.term):
+        s.outbox.send(sender, answer(s, request, 0.0, now))
+        return
+    if request.term > s.term or s.role is not Role.FOLLOWER:
+        become_follower(s, request.term, now, f"a leader of term {request.term} was elected")
+    s.leader = sender
+    s.inconclusive = 0
+    seconds = promise(s, now)
+    reset_election_timer(s, now)
+    if request.sequence > s.heard_sequence:
+        s.heard_sequence = request.sequence
+        remember_claim(s, request.term, request.work, now)
+    s.outbox.send(sender, answer(s, request, seconds, now))
+
+
+def answer(s: State, request: AppendEntriesRequest, seconds: float, now: float) -> AppendEntriesResponse:
+    """Make the answer to a heartbeat."""
+    return AppendEntriesResponse(
+        term=s.term,
+        sequence=request.sequence,
+        promise=seconds,
+        last_index=s.last_log_index,
+        last_choice=now < s.last_choice_until,
+    )
+
+
+def handle_append_entries_response(s: State, sender: int, response: AppendEntriesResponse, now: float) -> None:
+    """Count a follower's promise from when the message it answers was sent."""
+    if response.term > s.term:
+        become_follower(s, response.term, now, f"a follower knows term {response.term}")
+        return
+    follower = s.followers.get(sender)
+    if s.role is not Role.LEADER or response.term != s.term or follower is None:
+        return
+    sent_at = follower.sent.pop(response.sequence, None)
+    if sent_at is None:
+        return
+    s.measure_round_trip(sender, now - sent_at)
+    follower.heard_at = now
+    follower.last_choice = response.last_choice
+    follower.promised_until = max(follower.promised_until, promised_until(s, sent_at, response.promise))
+    follower.answered = max(follower.answered, response.sequence)
+    if follower.answered >= max(follower.sent, default=0):
+        follower.resend_at = NEVER
+
+
+def quorum_deadline(s: State) -> float:
+    """Tell when this leader must step down unless a quorum answers until then; a new one gets a first chance."""
+    if s.role is not Role.LEADER:
+        return NEVER
+    return max(contact_end(s), s.leader_since + s.timing.lower)
+
+
+def disk_deadline(s: State) -> float:
+    """Tell when this leader must step down unless its disk answers until then."""
+    return s.outbox.waiting_since + s.timing.lower if s.role is Role.LEADER else NEVER
+
+
+def check_quorum(s: State, now: float) -> None:
+    """Step down without a lease, or when the disk has been stuck for an election timeout."""
+    if quorum_deadline(s) <= now:
+        become_follower(s, s.term, now, "no quorum has answered for a lower election timeout")
+    elif disk_deadline(s) <= now:
+        become_follower(s, s.term, now, "the disk has been stuck for a lower election timeout")

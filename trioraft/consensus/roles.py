@@ -1,0 +1,48 @@
+"""Becoming a follower, from whatever a node was."""
+
+import msgspec
+
+from trioraft.consensus.state import NEVER, Role, State, SteppedDown
+from trioraft.consensus.work import end_work
+
+
+def reset_election_timer(s: State, now: float) -> None:
+    """Draw an election timeout (Raft, section 5.2); it never ends before this node's own promise."""
+    timeout = s.random.uniform(s.timing.lower, s.timing.upper)
+    if now < s.last_choice_until:
+        timeout += s.timing.upper
+    s.election_deadline = max(now + timeout, s.refuse_until)
+
+
+def retry_soon(s: State, now: float) -> None:
+    """Let the next round of an election come after a random part of a heartbeat."""
+    pause = s.random.uniform(0, s.timing.heartbeat)
+    if now < s.last_choice_until:
+        pause += s.timing.upper
+    s.election_deadline = max(now + pause, s.refuse_until)
+
+
+def adopt_term(s: State, term: int, now: float) -> None:
+    """Take over a newer term, in which this node has not voted yet."""
+    if term > s.term:
+        s.outbox.persist(msgspec.structs.replace(s.hard, term=term, voted_for=0), now)
+        s.heard_sequence = 0
+        s.leader = 0
+
+
+def become_follower(s: State, term: int, now: float, reason: str) -> None:
+    """Be a follower in a term that is the current one or newer (Raft, section 5.1)."""
+    was = s.role
+    if was is Role.LEADER:
+        s.events.append(SteppedDown(term=s.term, reason=reason))
+        end_work(s)
+        s.followers.clear()
+        s.handover = None
+        s.heartbeat_at = NEVER
+        s.leader = 0
+    adopt_term(s, term, now)
+    s.role = Role.FOLLOWER
+    s.round = None
+    s.transferred = None
+    if was is not Role.FOLLOWER:
+        reset_election_timer(s, now)

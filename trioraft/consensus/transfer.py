@@ -1,0 +1,96 @@
+"""Giving leadership to another node (thesis 3.10), so that stopping a leader costs a round trip.
+
+The leader first ends its leader work, still serving, and only then offers its leadership. From the offer on it
+holds no lease and runs no leader work in this term, whether or not the transfer succeeds: the offer may arrive
+at any later time, and is valid for as long as its receiver is in the same term.
+"""
+
+from trioraft.consensus.election import start_election
+from trioraft.consensus.replication import send_heartbeats
+from trioraft.consensus.roles import become_follower
+from trioraft.consensus.state import Handover, Role, State, Work
+from trioraft.consensus.timing import WORK_MARGIN, here
+from trioraft.consensus.work import end_work, work_left
+from trioraft.messages import TimeoutNow, format_id
+
+# How long a node whose leader script failed is the last choice, in seconds.
+LAST_CHOICE = 60.0
+
+
+def start_transfer(s: State, target: int, now: float) -> str | None:
+    """Begin to give leadership to a node, or to the best one when `target` is 0; give the reason if it cannot be."""
+    if s.role is not Role.LEADER:
+        return "this node is not the leader"
+    if s.handover is not None:
+        return f"leadership is being given to node {format_id(s.handover.target)} already"
+    if target == s.id:
+        return "the node leads already"
+    if target and target not in s.followers:
+        return f"{format_id(target)} is not a voter of this cluster"
+    candidates = reachable(s, now)
+    if target and target not in candidates:
+        return f"node {format_id(target)} has not answered for a lower election timeout"
+    if not candidates:
+        return "there is no other node that could lead"
+    patience = s.timing.stop_grace + WORK_MARGIN + s.timing.upper
+    s.handover = Handover(target=target or candidates[0], deadline=now + patience)
+    end_work(s)
+    offer_when_work_has_ended(s, now)
+    return None
+
+
+def reachable(s: State, now: float) -> list[int]:
+    """List the followers that have answered lately, the best successor first."""
+    lately = [node for node, follower in s.followers.items() if now - follower.heard_at < s.timing.lower]
+    return sorted(lately, key=lambda node: (s.followers[node].last_choice, -s.followers[node].answered))
+
+
+def offer_when_work_has_ended(s: State, now: float) -> None:
+    """Send the first offer; from here on there is no lease in this term."""
+    if s.handover is None or s.handover.offered or s.own_work is not Work.NONE:
+        return
+    s.handover.offered = True
+    s.handover.deadline = now + s.timing.upper
+    send_heartbeats(s, now)  # tells everybody how little leader work is left
+    offer(s, s.handover, now)
+
+
+def offer(s: State, handover: Handover, now: float) -> None:
+    """Send ``TimeoutNow``."""
+    if handover.target not in handover.tried:
+        handover.tried.add(handover.target)
+        handover.retarget_at = now + max(s.timing.heartbeat, 4 * s.timing.resend(s.round_trip(handover.target)))
+    handover.resend_at = now + s.timing.resend(s.round_trip(handover.target))
+    s.outbox.send(handover.target, TimeoutNow(term=s.term, work=work_left(s, now)), after_disk=False)
+
+
+def drive_transfer(s: State, now: float) -> None:
+    """Offer again, offer to somebody else, or give up."""
+    handover = s.handover
+    if handover is None:
+        return
+    if handover.deadline <= now:
+        become_follower(s, s.term, now, "nobody took over the leadership in time")
+        return
+    if handover.retarget_at <= now:
+        others = [node for node in reachable(s, now) if node not in handover.tried]
+        handover.target = others[0] if others else handover.target
+        handover.retarget_at = float("inf")
+        offer(s, handover, now)
+    elif handover.resend_at <= now:
+        offer(s, handover, now)
+
+
+def handle_timeout_now(s: State, sender: int, message: TimeoutNow, now: float) -> None:
+    """Start an election at once, in the term directly after the sender's, and in no other."""
+    if message.term != s.term or sender != s.leader or s.role is not Role.FOLLOWER:
+        return
+    s.transferred = (message.term, now + here(message.work))
+    start_election(s, now)
+
+
+def hand_over_after_failure(s: State, now: float) -> None:
+    """Let another node lead, because the leader script failed here; be the last choice for a while."""
+    s.last_choice_until = now + LAST_CHOICE
+    if s.role is Role.LEADER and s.handover is None and start_transfer(s, 0, now) is not None:
+        become_follower(s, s.term, now, "the leader script failed, and no other node can lead")

@@ -1,0 +1,100 @@
+"""Leader work: it has ended before any other node starts leader work.
+
+A leader's work (its script, its library bodies) may run while the lease lasts, and is then told to end; it has
+ended ``stop_grace + WORK_MARGIN`` later, because a supervisor kills what is left. So each heartbeat carries how
+long after it work may still run, at most: the longest lease it can give, the grace, and the margin. A voter
+remembers the newest such claim from when it *received* it, which is later, and on disk how long it was, so that
+after a restart it assumes the heartbeat to have come just then.
+
+Why no two intervals overlap: the leader of term T runs work only until a time that a quorum of voters has
+acknowledged and remembers. The quorum that elects the leader of a later term has a voter in common with it,
+which tells what remains; the new leader waits for the largest remainder, translated to its own clock, and while
+it waits its own heartbeats claim at least that. A claim of 0 says that all work of this term *and of those
+before* has ended; only a leader whose own wait is over and whose work has ended can say it.
+"""
+
+import msgspec
+
+from trioraft.consensus.lease import lease_end
+from trioraft.consensus.state import EndWork, ExtendWork, Role, Round, StartWork, State, Work
+from trioraft.consensus.timing import WORK_MARGIN, here
+
+
+def work_left(s: State, now: float) -> float:
+    """Tell for how long leader work, as far as this node knows, may still run, in seconds."""
+    return max(0.0, s.work_until - now)
+
+
+def work_claim(s: State, now: float) -> float:
+    """Tell what a heartbeat sent now claims: for how long after it leader work may run, in seconds."""
+    if s.handover is not None and s.own_work is Work.NONE:
+        return work_left(s, now)  # no work will start in this term any more
+    return max(s.timing.work_claim, work_left(s, now))
+
+
+def remember_claim(s: State, term: int, claim: float, now: float) -> None:
+    """Take over the newest claim of the leader that this node follows."""
+    seconds = here(claim)
+    s.work_until = now + seconds
+    s.work_term = term
+    if seconds > s.hard.work or term != s.hard.work_term or (seconds == 0) != (s.hard.work == 0):
+        s.outbox.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=term), now)
+
+
+def record_own_claim(s: State, now: float) -> None:
+    """Remember, as a new leader, what its own heartbeats will claim, as every other voter does."""
+    seconds = here(max(s.timing.work_claim, work_left(s, now)))
+    s.outbox.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=s.term), now)
+    s.work_recorded = s.outbox.written
+
+
+def wait_for_earlier_work(s: State, won: Round) -> None:
+    """Find, from the votes, until when leader work of earlier terms may run."""
+    said = [(s.work_term, s.work_until), *won.work.values()]
+    if s.transferred is not None:
+        # The old leader knows best what has become of its work and of all work before it.
+        term, until = s.transferred
+        said = [(known, when) for known, when in said if known > term] + [(term, until)]
+    s.work_until = max(until for _, until in said)
+    s.work_term = s.term
+
+
+def drive_work(s: State, now: float) -> None:
+    """Start leader work as soon as it is allowed, and extend it whenever the lease was renewed."""
+    if s.role is not Role.LEADER or s.handover is not None:
+        return
+    end = lease_end(s)
+    if end <= now:
+        return
+    if s.own_work is Work.NONE:
+        if now < s.work_until or s.outbox.durable < s.work_recorded:
+            return
+        s.own_work = Work.RUNNING
+        s.own_work_term = s.term
+        s.events.append(StartWork(token=s.term, deadline=end))
+    elif s.own_work is Work.RUNNING and s.work_until < end + s.timing.stop_grace + WORK_MARGIN:
+        s.events.append(ExtendWork(deadline=end))
+    if s.own_work is Work.RUNNING:
+        s.work_until = max(s.work_until, end + s.timing.stop_grace + WORK_MARGIN)
+
+
+def work_start_at(s: State) -> float:
+    """Tell when leader work may start, if it may, for the timer."""
+    waits = s.role is Role.LEADER and s.handover is None and s.own_work is Work.NONE
+    return s.work_until if waits else float("inf")
+
+
+def end_work(s: State) -> None:
+    """Tell leader work to end."""
+    if s.own_work is Work.RUNNING:
+        s.own_work = Work.ENDING
+        s.events.append(EndWork())
+
+
+def work_ended(s: State, now: float) -> None:
+    """Note that leader work of this node has ended, all of it, after it was told to."""
+    if s.own_work is not Work.ENDING:
+        return
+    s.own_work = Work.NONE
+    if s.work_term == s.own_work_term:  # no later leader has claimed work of its own
+        s.work_until = now
