@@ -73,13 +73,16 @@ class Hello(Struct, frozen=True, array_like=True, tag=1):
     Attributes
     ----------
     service : str
-        The service name that all nodes of one cluster share (``APP_NAME``).
+        The service name that all nodes of one cluster share (``APP_NAME``). Empty, as `name` is then, where an
+        answer would otherwise be larger than what it answers.
     name : str
         The sender's name as people know it, such as ``node-1``.
     challenge : bytes
         What the receiver shall echo; empty when the sender asks for nothing.
     echo : bytes
         The receiver's own challenge, given back; empty when there is none.
+    token : bytes
+        What the receiver shall put into every datagram that it sends to the sender unsealed; empty when sealed.
     padding : bytes
         Makes the first one at least as large as its answer, so that nobody can use a node to multiply traffic.
     """
@@ -88,6 +91,7 @@ class Hello(Struct, frozen=True, array_like=True, tag=1):
     name: Name
     challenge: Nonce = b""
     echo: Nonce = b""
+    token: Nonce = b""
     padding: bytes = b""
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from trioraft.consensus import election, lease, replication, roles, transfer, work
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.formation import Formation
-from trioraft.consensus.state import NEVER, Event, ForeignCluster, HardState, Outbox, Role, State
+from trioraft.consensus.state import NEVER, Event, ForeignCluster, Formed, HardState, Outbox, Role, State
 from trioraft.consensus.timing import Timing
 from trioraft.messages import (
     AppendEntriesRequest,
@@ -83,6 +83,13 @@ class Core:
         if self.formation.formed:
             self._join(now, first=False)
 
+    def _join_what_was_formed(self, now: float) -> None:
+        """Take part once it is on disk that this node is a member; before, nobody must hear of it."""
+        if self._state is None and self.formation.formed and self._outbox.durable == self._outbox.written:
+            formed = self.formation.state
+            self._events.append(Formed(cluster=formed.cluster, members=formed.members))
+            self._join(now, first=True)
+
     def _join(self, now: float, *, first: bool) -> None:
         """Begin to take part in the cluster's elections."""
         s = State(
@@ -123,8 +130,6 @@ class Core:
             self.formation.receive(sender, cluster, message, now)
         elif not self.formation.formed:
             self.formation.receive(sender, cluster, None, now)
-        if self.formation.formed and self._state is None:
-            self._join(now, first=True)
         if self._state is not None and cluster == self.cluster:
             self._apply(self._state, sender, message, now)
 
@@ -151,9 +156,7 @@ class Core:
         self._now = now
         if not self.formation.formed:
             self.formation.receive(sender, cluster, None, now)
-            if self.formation.formed and self._state is None:
-                self._join(now, first=True)
-        elif cluster not in {0, self.cluster}:
+        elif cluster not in {0, self.formation.state.cluster}:
             self._events.append(ForeignCluster(node=sender, cluster=cluster))
 
     def peers_changed(self, peers: frozenset[int]) -> None:
@@ -176,8 +179,6 @@ class Core:
         """
         self._now = now
         self.formation.handle_timer(now)
-        if self.formation.formed and self._state is None:
-            self._join(now, first=True)
         if self._state is not None:
             self._tick(self._state, now)
 
@@ -211,6 +212,7 @@ class Core:
         """
         self._now = now
         self._outbox.persisted(number)
+        self._join_what_was_formed(now)
         if self._state is not None:
             election.count_own_vote(self._state, now)
             work.drive_work(self._state, now)
@@ -261,6 +263,24 @@ class Core:
             return "this node has no cluster yet"
         return transfer.start_transfer(self._state, target, now)
 
+    def abandon_formation(self, formation: int, now: float) -> str | None:
+        """Give up the formation that this node has promised, on an operator's word.
+
+        Parameters
+        ----------
+        formation : int
+            The formation.
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        str or None
+            Why it cannot be; None when it is given up.
+        """
+        self._now = now
+        return self.formation.abandon(formation, now)
+
     # --- what comes out -------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
@@ -299,6 +319,11 @@ class Core:
         """
         return self._outbox.to_persist()
 
+    @property
+    def wants_disk(self) -> bool:
+        """Whether :meth:`to_persist` has something."""
+        return self._outbox.handed_out < self._outbox.written
+
     def to_send(self) -> list[tuple[int, Message]]:
         """Drain the messages that may leave.
 
@@ -335,8 +360,8 @@ class Core:
 
     @property
     def cluster(self) -> int:
-        """The cluster's id, 0 for none."""
-        return self.formation.state.cluster
+        """The cluster's id, 0 for none; none, too, before it is on disk that this node is a member."""
+        return 0 if self._state is None else self.formation.state.cluster
 
     @property
     def role(self) -> Role:

@@ -38,7 +38,6 @@ from trioraft.consensus.state import (
     ForeignCluster,
     FormationEnded,
     FormationState,
-    Formed,
     Outbox,
 )
 from trioraft.consensus.timing import Timing
@@ -183,7 +182,7 @@ class Formation:
     def receive(self, sender: int, cluster: int, message: FormationMessage | None, now: float) -> None:
         """Take in a message, or (None) any other sign of life, of a node that has or has not a cluster."""
         if self.formed:
-            self.answer_as_member(sender, message)
+            self.answer_as_member(sender, cluster, message)
             return
         if cluster:
             self.hear_of_cluster(sender, cluster, now)
@@ -197,12 +196,15 @@ class Formation:
         else:
             self.handle_response(sender, message, now)
 
-    def answer_as_member(self, sender: int, message: FormationMessage | None) -> None:
-        """Refuse every formation but the one that made this node's cluster; say that there is a cluster."""
+    def answer_as_member(self, sender: int, cluster: int, message: FormationMessage | None) -> None:
+        """Refuse every formation but the one that made this node's cluster; say that there is a cluster.
+
+        Another member is told nothing: two of them would answer one another for ever.
+        """
         if isinstance(message, FormationRequest):
             own = message.formation == self.state.cluster
             self.outbox.send(sender, FormationResponse(formation=message.formation, promised=own))
-        elif isinstance(message, FormationView):
+        elif isinstance(message, FormationView) and not cluster:
             self.outbox.send(sender, FormationView(sees=(), expect=0))
 
     def hear_of_cluster(self, sender: int, cluster: int, now: float) -> None:
@@ -264,7 +266,6 @@ class Formation:
         """Become a member of the cluster that the promised formation made, and say so to all of it."""
         state = self.state
         self._write(FormationState(cluster=state.promised, members=state.members), now)
-        self.events.append(Formed(cluster=state.promised, members=state.members))
         for member in state.members:
             if member != self.id:
                 self.outbox.send(member, FormationResponse(formation=state.promised, promised=True))

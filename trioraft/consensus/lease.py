@@ -10,10 +10,15 @@ at that moment. A node that never promised anything has nothing to wait for: tha
 the formation.
 """
 
+from typing import Final
+
 import msgspec
 
 from trioraft.consensus.state import LONG_AGO, Role, State
 from trioraft.consensus.timing import there
+
+# Adding to a time and taking away again rounds; that is no reason to write.
+_TOLERANCE: Final = 1e-6
 
 
 def is_sticky(s: State, now: float) -> bool:
@@ -25,9 +30,9 @@ def promise(s: State, now: float) -> float:
     """Promise the leader, and give for how many seconds from now, to vote for nobody else."""
     seconds = max(s.timing.lower, s.refuse_until - now)
     s.refuse_until = now + seconds
-    if seconds > s.hard.promise:
+    if seconds > s.hard.promise + _TOLERANCE:
         s.outbox.persist(msgspec.structs.replace(s.hard, promise=seconds), now)
-    return seconds
+    return min(seconds, s.hard.promise)
 
 
 def resume_promise(s: State, now: float) -> None:

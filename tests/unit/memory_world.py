@@ -1,0 +1,144 @@
+"""A world in memory, for the real node code under trio's mocked clock: network, disk, DNS and processes."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from tests.unit.memory_launcher import MemoryLauncher
+from trioraft.address import Address
+from trioraft.consensus.state import HardState
+from trioraft.discovery import Answer
+from trioraft.settings import NodeSettings
+from trioraft.storage import StorageError
+from trioraft.world import World
+
+
+class MemorySocket:
+    """One node's end of the network."""
+
+    def __init__(self, network: "MemoryNetwork", address: Address) -> None:
+        self.address = address
+        self.counters: Counter[str] = Counter()
+        self._network = network
+        self._arrived: list[tuple[bytes, Address]] = []
+        self._readable = trio.Event()
+
+    async def wait_readable(self) -> None:
+        await self._readable.wait()
+
+    def receive(self) -> list[tuple[bytes, Address]]:
+        arrived, self._arrived = self._arrived, []
+        self._readable = trio.Event()
+        return arrived
+
+    def send(self, data: bytes, address: Address) -> None:
+        self._network.carry(data, self.address, address)
+
+    def arrive(self, data: bytes, source: Address) -> None:
+        self._arrived.append((data, source))
+        self._readable.set()
+
+    def close(self) -> None:
+        self._network.sockets.pop(self.address, None)
+
+
+class MemoryNetwork:
+    """Carries datagrams with delay, loss, duplication and partitions."""
+
+    def __init__(self, nursery: trio.Nursery, chance: random.Random) -> None:
+        self.sockets: dict[Address, MemorySocket] = {}
+        self.loss = 0.0
+        self.duplication = 0.0
+        self.delay = (0.001, 0.003)
+        self.carries: Callable[[Address, Address], bool] = lambda source, to: True
+        self._nursery = nursery
+        self._chance = chance
+
+    async def open_socket(self, host: str, port: int) -> MemorySocket:
+        await trio.lowlevel.checkpoint()
+        address = Address.of(host, port)
+        if address in self.sockets:
+            raise OSError(98, "Address already in use")
+        self.sockets[address] = MemorySocket(self, address)
+        return self.sockets[address]
+
+    def carry(self, data: bytes, source: Address, to: Address) -> None:
+        if not self.carries(source, to) or self._chance.random() < self.loss:
+            return
+        for _ in range(2 if self._chance.random() < self.duplication else 1):
+            self._nursery.start_soon(self._deliver, data, source, to, self._chance.uniform(*self.delay))
+
+    async def _deliver(self, data: bytes, source: Address, to: Address, delay: float) -> None:
+        await trio.sleep(delay)
+        if to in self.sockets:
+            self.sockets[to].arrive(data, source)
+
+
+class MemoryDisk:
+    """A disk that takes a moment, can be stuck, and can fail; what it has is there after a restart."""
+
+    def __init__(self, node_id: int) -> None:
+        self.node_id = node_id
+        self.hard = HardState()
+        self.directory = Path("/nowhere")
+        self.latency = 0.005
+        self.stuck = False
+        self.fails = False
+        self.writes = 0
+
+    async def save(self, hard: HardState) -> None:
+        await trio.sleep(self.latency)
+        while self.stuck:
+            await trio.sleep(0.01)
+        if self.fails:
+            raise StorageError("memory: no space left; the node stops")
+        self.hard = hard
+        self.writes += 1
+
+    def close(self) -> None:
+        pass
+
+
+class MemoryDiscovery:
+    """Names the addresses it is told to."""
+
+    def __init__(self, look_up: Callable[[], Answer], interval: float) -> None:
+        self._look_up = look_up
+        self._interval = interval
+
+    async def run(self, report: Callable[[Answer], None]) -> None:
+        while True:
+            report(self._look_up())
+            await trio.sleep(self._interval)
+
+    async def reverse_name(self, host: str) -> str | None:
+        await trio.lowlevel.checkpoint()
+        return None
+
+
+def memory_world(
+    network: MemoryNetwork,
+    disk: MemoryDisk,
+    look_up: Callable[[], Answer],
+    *,
+    chance: random.Random,
+    launcher: MemoryLauncher | None = None,
+) -> World:
+    """Make a world for one process of a node."""
+
+    def open_discovery(settings: NodeSettings) -> MemoryDiscovery:
+        return MemoryDiscovery(look_up, settings.discovery_interval)
+
+    return World(
+        clock=trio.current_time,
+        random=chance,
+        entropy=chance.randbytes,
+        host_name="memory",
+        open_disk=lambda settings: disk,
+        open_socket=network.open_socket,
+        open_discovery=open_discovery,
+        launcher=launcher or MemoryLauncher(trio.current_time),
+    )

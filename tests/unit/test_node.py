@@ -1,0 +1,316 @@
+"""The real node code under trio's mocked clock: hours of a cluster's life in seconds.
+
+Only the world around the nodes is in memory (:mod:`tests.unit.memory_world`). A failing test prints its seed.
+"""
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from tests.unit.memory_launcher import MemoryLauncher
+from tests.unit.memory_world import MemoryDisk, MemoryNetwork, memory_world
+from trioraft.address import Address
+from trioraft.consensus import Role
+from trioraft.discovery import Answer
+from trioraft.messages import format_id
+from trioraft.node import Node, NodeError, open_node
+from trioraft.settings import NodeSettings
+
+LOWER, UPPER, HEARTBEAT, GRACE = 3.0, 5.0, 0.5, 5.0
+
+
+class MemoryCluster:
+    """Nodes in one network; each can be killed, started again, cut off, and have its disk stuck."""
+
+    def __init__(self, nursery: trio.Nursery, size: int, seed: int, **settings: object) -> None:
+        self.chance = random.Random(seed)
+        self.network = MemoryNetwork(nursery, self.chance)
+        self.disks = [MemoryDisk(node_id=index + 1) for index in range(size)]
+        self.launchers = [MemoryLauncher(trio.current_time) for _ in range(size)]
+        self.nodes: dict[int, Node] = {}
+        self.cut_off: set[int] = set()
+        self.answer: Callable[[], Answer] = self.everybody
+        self.network.carries = lambda source, to: not self.cut_off & {source.port - 7300, to.port - 7300}
+        self._nursery = nursery
+        self._scopes: dict[int, trio.CancelScope] = {}
+        self._settings = {"bootstrap_expect": size, **settings}
+
+    def everybody(self) -> Answer:
+        addresses = frozenset(self.address(index) for index in range(len(self.disks)))
+        return Answer(addresses=addresses, complete=True, problems=())
+
+    @staticmethod
+    def address(index: int) -> Address:
+        return Address("127.0.0.1", 7300 + index)
+
+    async def start(self, *indices: int, **changes: object) -> None:
+        for index in indices or range(len(self.disks)):
+            await self._nursery.start(self._run, index, changes)
+
+    async def _run(self, index: int, changes: dict[str, object], *, task_status: trio.TaskStatus[None]) -> None:
+        settings = NodeSettings(
+            **{  # type: ignore[arg-type]
+                "bind_port": 7300 + index,
+                "node_name": f"node-{index + 1}",
+                "data_dir": Path("/nowhere"),
+                "script_leader_path": "/leader",
+                "script_follower_path": "/follower",
+                **self._settings,
+                **changes,
+            }
+        )
+        world = memory_world(
+            self.network, self.disks[index], self.answer, chance=self.chance, launcher=self.launchers[index]
+        )
+        with trio.CancelScope() as self._scopes[index]:
+            async with open_node(settings, world) as self.nodes[index]:
+                task_status.started()
+                await trio.sleep_forever()
+        del self.nodes[index]
+
+    async def kill(self, index: int) -> None:
+        self._scopes[index].cancel()
+        while index in self.nodes:
+            await trio.sleep(0.001)
+
+    def leaders(self) -> list[int]:
+        return [index for index, node in self.nodes.items() if node.role is Role.LEADER]
+
+    def terms(self) -> set[int]:
+        return {node.status().term for node in self.nodes.values()}
+
+    async def leader(self, within: float = 60.0) -> int:
+        """Wait until one node leads and all that are not cut off know it."""
+        with trio.fail_after(within):
+            while True:
+                reached = [node for index, node in self.nodes.items() if index not in self.cut_off]
+                leaders = [i for i in self.leaders() if i not in self.cut_off]
+                if len(leaders) == 1 and {n.status().leader for n in reached} == {format_id(leaders[0] + 1)}:
+                    return leaders[0]
+                await trio.sleep(0.01)
+
+
+Story = Callable[[MemoryCluster], Awaitable[None]]
+
+
+@asynccontextmanager
+async def cluster_of(size: int, seed: int, **settings: object) -> AsyncIterator[MemoryCluster]:
+    try:
+        async with trio.open_nursery() as nursery:
+            yield MemoryCluster(nursery, size, seed, **settings)
+            nursery.cancel_scope.cancel()
+    except BaseException:
+        print(f"seed {seed}")
+        raise
+
+
+SEEDS = range(5)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_three_nodes_form_one_cluster_and_elect_one_leader(
+    autojump_clock: trio.testing.MockClock, seed: int
+) -> None:
+    async with cluster_of(3, seed) as cluster:
+        await cluster.start()
+        await cluster.leader(within=10)
+        assert len({node.status().cluster_id for node in cluster.nodes.values()}) == 1
+        assert cluster.terms() == {1}
+
+
+async def test_an_hour_without_faults_is_one_term_and_no_write(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(3, 1) as cluster:
+        await cluster.start()
+        await cluster.leader()
+        await trio.sleep(60)
+        writes = [disk.writes for disk in cluster.disks]
+        await trio.sleep(3600)
+        assert cluster.terms() == {1}
+        assert [disk.writes for disk in cluster.disks] == writes
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_killed_leader_is_replaced_within_an_election_timeout(
+    autojump_clock: trio.testing.MockClock, seed: int
+) -> None:
+    async with cluster_of(3, seed) as cluster:
+        await cluster.start()
+        old = await cluster.leader()
+        await trio.sleep(20)
+        killed_at = trio.current_time()
+        await cluster.kill(old)
+        await cluster.leader()
+        assert trio.current_time() - killed_at <= UPPER + 0.5
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_transfer_costs_a_round_trip(autojump_clock: trio.testing.MockClock, seed: int) -> None:
+    async with cluster_of(3, seed) as cluster:
+        await cluster.start()
+        old = await cluster.leader()
+        await trio.sleep(20)
+        began = trio.current_time()
+        await cluster.nodes[old].step_aside("test")
+        assert await cluster.leader() != old
+        assert trio.current_time() - began < 0.5
+        assert cluster.terms() == {2}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_follower_that_was_cut_off_does_not_raise_the_term(
+    autojump_clock: trio.testing.MockClock, seed: int
+) -> None:
+    async with cluster_of(3, seed) as cluster:
+        await cluster.start()
+        leader = await cluster.leader()
+        follower = (leader + 1) % 3
+        cluster.cut_off = {follower}
+        await trio.sleep(300)
+        assert cluster.nodes[follower].role is Role.PRE_CANDIDATE
+        cluster.cut_off = set()
+        assert await cluster.leader() == leader
+        assert cluster.terms() == {1}
+
+
+async def test_a_leader_without_a_quorum_steps_down_before_another_is_elected(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster_of(3, 3) as cluster:
+        await cluster.start()
+        old = await cluster.leader()
+        await trio.sleep(20)
+        cluster.cut_off = {old}
+        while cluster.leaders() == [old]:
+            await trio.sleep(0.01)
+        assert cluster.leaders() == []
+        assert await cluster.leader() != old
+
+
+async def test_all_nodes_restarted_keep_their_cluster_and_their_promise(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster_of(3, 4) as cluster:
+        await cluster.start()
+        old = await cluster.leader()
+        await trio.sleep(10)
+        before = {node.status().cluster_id for node in cluster.nodes.values()}
+        for index in range(3):
+            await cluster.kill(index)
+        began = trio.current_time()
+        await cluster.start()
+        await cluster.leader()
+        assert trio.current_time() - began >= LOWER
+        assert {node.status().cluster_id for node in cluster.nodes.values()} == before
+        assert old in range(3)
+
+
+async def test_a_leader_whose_disk_is_stuck_steps_down(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(3, 5) as cluster:
+        await cluster.start()
+        first = await cluster.leader()
+        await trio.sleep(20)
+        for disk in cluster.disks:
+            disk.stuck = True
+        await cluster.kill(first)
+        await trio.sleep(60)
+        assert cluster.leaders() == []
+        assert any(node.status().disk_stuck for node in cluster.nodes.values())
+        for disk in cluster.disks:
+            disk.stuck = False
+        await cluster.leader()
+
+
+async def test_a_failed_write_stops_the_node(autojump_clock: trio.testing.MockClock) -> None:
+    with pytest.RaisesGroup(pytest.RaisesExc(Exception, match="no space left"), flatten_subgroups=True):
+        async with cluster_of(3, 6) as cluster:
+            cluster.disks[0].fails = True
+            await cluster.start()
+            await trio.sleep(60)
+
+
+async def test_a_node_that_only_joins_never_forms(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(3, 7, bootstrap_expect=None) as cluster:
+        await cluster.start()
+        await trio.sleep(600)
+        forming = [node.status().forming for node in cluster.nodes.values()]
+        assert all(why is not None and "BOOTSTRAP_EXPECT is not set" in why.waiting_for for why in forming)
+
+
+async def test_two_of_three_expected_nodes_wait_and_the_third_completes_them(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster_of(3, 8) as cluster:
+        await cluster.start(0, 1)
+        await trio.sleep(600)
+        assert {node.role for node in cluster.nodes.values()} == {Role.FORMING}
+        await cluster.start(2)
+        await cluster.leader(within=10)
+
+
+async def test_a_late_node_without_state_waits_to_be_joined(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(4, 9, bootstrap_expect=3) as cluster:
+        await cluster.start(0, 1, 2)
+        await cluster.leader()
+        await cluster.start(3)
+        await trio.sleep(60)
+        forming = cluster.nodes[3].status().forming
+        assert forming is not None
+        assert f"cluster {cluster.nodes[0].status().cluster_id} to let it join" in forming.waiting_for
+
+
+async def test_a_node_of_another_cluster_is_refused_loudly(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(4, 10, bootstrap_expect=3) as cluster:
+        await cluster.start(0, 1, 2)
+        leader = await cluster.leader()
+        cluster.cut_off = {3}
+        await cluster.start(3, bootstrap_expect=1)
+        await trio.sleep(30)
+        assert cluster.nodes[3].role is Role.LEADER
+        cluster.cut_off = set()
+        await trio.sleep(30)
+        assert all(any("belongs to another cluster" in a for a in n.status().alerts) for n in cluster.nodes.values())
+        assert await_stable(cluster, leader)
+
+
+def await_stable(cluster: MemoryCluster, leader: int) -> bool:
+    """Tell whether the first three nodes still have the leader of their first term."""
+    return all(cluster.nodes[i].status().leader == format_id(leader + 1) for i in range(3))
+
+
+async def test_dns_that_forgets_everybody_does_not_disturb(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(3, 11) as cluster:
+        answers = [cluster.everybody()]
+        cluster.answer = lambda: answers[0]
+        await cluster.start()
+        await cluster.leader()
+        for problems, complete in (((), True), (("DNS does not answer",), False)):
+            answers[0] = Answer(addresses=frozenset(), complete=complete, problems=problems)
+            await trio.sleep(1800)
+        assert cluster.terms() == {1}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_bad_network_changes_no_leader(autojump_clock: trio.testing.MockClock, seed: int) -> None:
+    async with cluster_of(3, seed) as cluster:
+        await cluster.start()
+        await cluster.leader()
+        cluster.network.loss, cluster.network.duplication = 0.3, 0.2
+        cluster.network.delay = (0.05, 0.15)
+        await trio.sleep(600)
+        assert cluster.terms() == {1}
+
+
+async def test_a_port_that_is_taken_is_one_clear_line(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(2, 12) as cluster:
+        await cluster.start(0)
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(NodeError, match="BIND_PORT=7300: Address already in use"), flatten_subgroups=True
+        ):
+            async with cluster_of(1, 12) as other:
+                other.network.sockets = cluster.network.sockets
+                await other.start()

@@ -1,0 +1,537 @@
+"""A node is a nursery: one task for each concern, and the cancellation of one is the end of all.
+
+::
+
+    socket ──▶ endpoint ──▶ core ──▶ disk (hard state) ──▶ core ──▶ endpoint ──▶ socket
+    timer  ────────────────▶ core ──▶ hooks (leader work) ──▶ core
+    discovery ─▶ address book ─▶ greetings ─▶ endpoint
+
+Every task feeds something to the core or the endpoint and then calls :meth:`Node._flush`, which sends, in one
+go and without a checkpoint for each datagram, whatever came out. All deadlines are on one clock
+(``CLOCK_BOOTTIME``).
+"""
+
+import os
+import signal
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+import trio
+
+from trioraft import __version__
+from trioraft.address import Address
+from trioraft.consensus import Core, Role, Timing
+from trioraft.consensus.state import (
+    BecameLeader,
+    EndWork,
+    Event,
+    ExtendWork,
+    ForeignCluster,
+    FormationEnded,
+    Formed,
+    StartWork,
+    SteppedDown,
+)
+from trioraft.discovery import Answer, display_name
+from trioraft.endpoint import (
+    Domain,
+    DuplicateIdentity,
+    EncodedMessage,
+    Endpoint,
+    ForeignService,
+    Identity,
+    NotOpened,
+    OwnReflection,
+    Peer,
+    PeerConfirmed,
+    Received,
+    encode_message,
+)
+from trioraft.endpoint import (
+    Event as EndpointEvent,
+)
+from trioraft.hooks import HookContext, Hooks
+from trioraft.messages import (
+    ClientRequest,
+    ClientResponse,
+    Election,
+    FormingStatus,
+    Hello,
+    Message,
+    NodeStatus,
+    Status,
+    StatusRequest,
+    format_id,
+)
+from trioraft.peers import AddressBook, Alerts
+from trioraft.requests import Requests
+from trioraft.settings import NodeSettings
+from trioraft.storage import StorageError
+from trioraft.world import World
+
+_log: Final = structlog.get_logger("trioraft.node")
+
+# How long a peer counts as reachable, for the formation, after it was last heard, in heartbeats.
+_PEER_LASTS: Final = 20
+# How often the address book looks for whom to greet, in seconds.
+_GREETING_INTERVAL: Final = 1.0
+_ELECTIONS_KEPT: Final = 5
+
+
+class NodeError(Exception):
+    """The node cannot start or go on: what, where, and what to do, in one line."""
+
+
+class Node:
+    """One node, from its socket to its scripts.
+
+    Parameters
+    ----------
+    settings : NodeSettings
+        Its configuration.
+    world : World
+        The clock, chance, socket, disk and launcher that it uses.
+    """
+
+    def __init__(self, settings: NodeSettings, world: World) -> None:
+        self.settings = settings
+        self._world = world
+        self._started_at = world.clock()
+        self._disk = world.open_disk(settings)
+        self.id = self._disk.node_id
+        self.name = settings.node_name or world.host_name
+        self._log = _log.bind(node=format_id(self.id), name=self.name)
+        self._core = Core(
+            self.id,
+            self._disk.hard,
+            Timing(
+                lower=settings.election_timeout_lower,
+                upper=settings.election_timeout_upper,
+                heartbeat=settings.heartbeat_repeat,
+                stop_grace=settings.hook_stop_grace,
+            ),
+            expect=settings.bootstrap_expect or 0,
+            random_source=world.random,
+            now=self._started_at,
+        )
+        self._endpoint = Endpoint(
+            Identity(node_id=self.id, service=settings.app_name, name=self.name),
+            settings.keys,
+            entropy=world.entropy,
+            cluster_id=self._core.cluster,
+        )
+        self._alerts = Alerts(lambda text: self._log.error("alert", text=text))
+        self._addresses = AddressBook(self._endpoint, self._alerts)
+        self._hooks = Hooks(
+            settings,
+            self._disk.directory,
+            self._hook_context,
+            launcher=world.launcher,
+            on_work_ended=self._work_ended,
+            on_work_failed=self._work_failed,
+        )
+        self._requests = Requests(self._core, world.clock)
+        self._elections: deque[tuple[int, int, float]] = deque(maxlen=_ELECTIONS_KEPT)
+        self._subscribers: dict[bytes, tuple[Peer, float]] = {}
+        self._shown: tuple[object, ...] = ()
+        self._disk_wanted = trio.Event()
+        self._changed = trio.Event()
+        self._timer = trio.CancelScope()
+
+    # --- the tasks ------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the node until it is cancelled.
+
+        Parameters
+        ----------
+        task_status : trio.TaskStatus
+            Told the address of the socket once the node takes part.
+        """
+        try:
+            self._socket = await self._world.open_socket(self.settings.bind_host, self.settings.bind_port)
+        except OSError as error:
+            self._disk.close()
+            raise NodeError(
+                f"BIND_HOST={self.settings.bind_host} BIND_PORT={self.settings.bind_port}:"
+                f" {error.strerror or error}; choose an address of this machine and a free UDP port"
+            ) from error
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._hooks.run)
+                for task in (self._receive, self._keep_time, self._write, self._discover, self._greet):
+                    nursery.start_soon(task)
+                self._start_up()
+                task_status.started(self._socket.address)
+        finally:
+            self._socket.close()
+            self._disk.close()
+
+    def _start_up(self) -> None:
+        if self.settings.keys is None:
+            self._log.warning(
+                "no CLUSTER_KEY: datagrams are neither secret nor authentic; make one with `trioraft keygen`"
+            )
+        self._log.info(
+            "node started", address=str(self._socket.address), service=self.settings.app_name, role=self._core.role
+        )
+        if self._core.cluster:
+            self._hooks.become_follower()
+        self._flush()
+
+    async def _receive(self) -> None:
+        """Drain the socket on each wake-up, feed everything, then send what came out."""
+        while True:
+            await self._socket.wait_readable()
+            now = self._world.clock()
+            for data, source in self._socket.receive():
+                event = self._endpoint.receive_datagram_untrusted(data, source, now)
+                if event is not None:
+                    self._handle(event, now)
+            self._flush()
+
+    async def _keep_time(self) -> None:
+        """Wake the core at its deadlines."""
+        while True:
+            with self._timer:
+                await trio.sleep_forever()
+            self._timer = trio.CancelScope()
+            self._core.handle_timer(self._world.clock())
+            self._flush()
+
+    async def _write(self) -> None:
+        """Write the hard state, one write at a time; the newest one is written when several wait."""
+        while True:
+            await self._disk_wanted.wait()
+            self._disk_wanted = trio.Event()
+            while (wanted := self._core.to_persist()) is not None:
+                number, hard = wanted
+                await self._disk.save(hard)
+                self._core.persisted(number, self._world.clock())
+                self._flush()
+
+    async def _discover(self) -> None:
+        """Ask DNS again and again; what it says, or that it is silent, never disturbs a running cluster."""
+        await self._world.open_discovery(self.settings).run(self._discovered)
+
+    def _discovered(self, answer: Answer) -> None:
+        self._addresses.discovered(answer, self._world.clock())
+        self._addresses.greet(self._world.clock(), pause=self._greeting_pause)
+        self._flush()
+
+    @property
+    def _greeting_pause(self) -> float:
+        return min(_GREETING_INTERVAL, self.settings.heartbeat_repeat)
+
+    async def _greet(self) -> None:
+        """Greet whoever is due, and find out what this node is called."""
+        named: Address | None = None
+        while True:
+            now = self._world.clock()
+            self._addresses.greet(now, pause=self._greeting_pause)
+            self._tell_core_of_peers(now)
+            self._flush()
+            own = self.address
+            if own is not None and own != named and not self.settings.node_name:
+                named = own
+                await self._find_name(own)
+            await trio.sleep(self._greeting_pause)
+
+    async def _find_name(self, own: Address) -> None:
+        """Take the name that DNS gives to this node's address; else the host name stays."""
+        name = await self._world.open_discovery(self.settings).reverse_name(own.host)
+        if name and name != "localhost":
+            self.name = self._endpoint.name = display_name(name, self.settings.app_name)
+            self._log = self._log.bind(name=self.name)
+
+    # --- what comes in --------------------------------------------------------------------------------------
+
+    def _handle(self, event: EndpointEvent, now: float) -> None:
+        match event:
+            case Received(peer=peer, cluster_id=cluster, message=message):
+                self._receive_message(peer, cluster, message, now)
+            case PeerConfirmed(peer=peer, previous=previous):
+                self._peer_confirmed(peer, previous, now)
+            case OwnReflection(address=address):
+                self._addresses.is_own(address)
+            case ForeignService(address=address, service=service):
+                self._addresses.of_another_service(address, service, now)
+            case NotOpened(address=address, reason=reason):
+                self._alerts.raise_alert(
+                    f"not opened {address}",
+                    f"a datagram from {address} is dropped: {reason}; give all nodes the same CLUSTER_KEY",
+                    now,
+                )
+            case DuplicateIdentity(node_id=node, addresses=addresses):
+                where = " and ".join(str(address) for address in addresses)
+                self._alerts.raise_alert(
+                    f"duplicate {node}",
+                    f"two processes have the node id {format_id(node)}: {where};"
+                    " stop one of them and remove its copied data directory",
+                    now,
+                )
+
+    def _receive_message(self, peer: Peer, cluster: int, message: Message, now: float) -> None:
+        match message:
+            case StatusRequest(subscribe=seconds):
+                if seconds:
+                    self._subscribers[peer.process] = (peer, now + seconds)
+                self._endpoint.send(peer, Status(node=self.status()), now)
+            case ClientRequest():
+                answer = self._requests.receive(peer, message)
+                if answer is not None:
+                    self._endpoint.send(peer, answer, now)
+            case Hello() | Status() | ClientResponse():
+                pass  # not for a node
+            case _:
+                self._core.receive(peer.node_id, cluster, message, now)
+
+    def _peer_confirmed(self, peer: Peer, previous: Peer | None, now: float) -> None:
+        """Note who is behind an address; refuse, loudly, a node of another cluster."""
+        if not peer.node_id or peer.domain is not Domain.CONSENSUS:
+            return
+        self._addresses.answered(peer.address, now)
+        self._core.hear_of_cluster(peer.node_id, peer.cluster_id, now)
+        self._tell_core_of_peers(now)
+        if previous is None or previous.process != peer.process or previous.address != peer.address:
+            self._log.info("peer", peer=format_id(peer.node_id), peer_name=peer.name, address=str(peer.address))
+
+    def _tell_core_of_peers(self, now: float) -> None:
+        heard_after = now - _PEER_LASTS * self.settings.heartbeat_repeat
+        self._core.peers_changed(frozenset(peer.node_id for peer in self._nodes() if peer.heard_at > heard_after))
+
+    def _nodes(self) -> Iterator[Peer]:
+        return (p for p in self._endpoint.peers if p.domain is Domain.CONSENSUS and p.node_id)
+
+    # --- what goes out --------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Act on everything that the core and the endpoint have ready."""
+        now = self._world.clock()
+        for event in self._core.events():
+            self._act_on(event, now)
+        outgoing = self._core.to_send()
+        encoded: dict[int, EncodedMessage] = {}  # the regular heartbeat is one message to all: encode it once
+        for to, message in outgoing:
+            peer = self._endpoint.peer(to)
+            if peer is not None:
+                if id(message) not in encoded:
+                    encoded[id(message)] = encode_message(message)
+                self._endpoint.send(peer, encoded[id(message)], now)
+        self._show_change(now)
+        for data, address in self._endpoint.datagrams_to_send():
+            self._socket.send(data, address)
+        if self._core.wants_disk:
+            self._disk_wanted.set()
+        self._timer.deadline = trio.current_time() + (self._core.next_deadline() - now)
+
+    def _act_on(self, event: Event, now: float) -> None:
+        match event:
+            case Formed(cluster=cluster, members=members):
+                self._endpoint.cluster_id = cluster
+                self._log.info("cluster formed", cluster=format_id(cluster), members=len(members))
+                self._hooks.become_follower()
+            case FormationEnded(formation=formation, reason=reason):
+                self._log.warning("formation ended", formation=format_id(formation), reason=reason)
+            case ForeignCluster(node=node, cluster=cluster):
+                self._alerts.raise_alert(
+                    f"foreign {node}",
+                    f"node {format_id(node)} belongs to another cluster, {format_id(cluster)}, under the same"
+                    f" service name {self.settings.app_name!r}: refused; give it another APP_NAME or other data",
+                    now,
+                )
+            case BecameLeader(term=term):
+                self._log.info("became leader", term=term)
+            case SteppedDown(term=term, reason=reason):
+                self._log.warning("stepped down", term=term, reason=reason)
+                self._hooks.become_follower()
+            case StartWork(token=token, deadline=deadline):
+                self._hooks.start_work(token, deadline)
+            case ExtendWork(deadline=deadline):
+                self._hooks.extend_work(deadline)
+            case EndWork():
+                self._hooks.end_work()
+
+    def _work_ended(self) -> None:
+        self._core.work_ended(self._world.clock())
+        self._flush()
+
+    def _work_failed(self, reason: str) -> None:
+        self._log.error("leader work failed", reason=reason)
+        self._core.work_failed(self._world.clock())
+        self._flush()
+
+    def _show_change(self, now: float) -> None:
+        """Push the status to whoever subscribed the moment that the role, the term or the leader changes."""
+        shown = (self._core.role, self._core.term, self._core.leader, self._hooks.status.state)
+        if shown == self._shown:
+            return
+        before, self._shown = self._shown, shown
+        self._changed.set()
+        self._changed = trio.Event()
+        if before[:3] != shown[:3]:
+            self._note_leader(now)
+        self._subscribers = {process: who for process, who in self._subscribers.items() if who[1] > now}
+        if self._subscribers:
+            status = encode_message(Status(node=self.status()))
+            for peer, _ in self._subscribers.values():
+                self._endpoint.send(peer, status, now)
+        for peer, answer in self._requests.conclude():
+            self._endpoint.send(peer, answer, now)
+
+    def _note_leader(self, now: float) -> None:
+        leader, term = self._core.leader, self._core.term
+        if not leader or (self._elections and self._elections[0][:2] == (term, leader)):
+            return
+        self._elections.appendleft((term, leader, now))
+        if leader != self.id:
+            self._log.info("became follower", term=term, leader=format_id(leader))
+
+    # --- what one may look at -------------------------------------------------------------------------------
+
+    @property
+    def address(self) -> Address | None:
+        """Where other nodes reach this one, once that is known."""
+        bound = self._socket.address
+        return self._addresses.own or (None if bound.host in {"0.0.0.0", "::"} else bound)  # noqa: S104
+
+    @property
+    def role(self) -> Role:
+        """What the node is to its cluster."""
+        return self._core.role
+
+    def _hook_context(self) -> HookContext:
+        return HookContext(
+            node_id=format_id(self.id),
+            node_name=self.name,
+            cluster_id=format_id(self._core.cluster),
+            term=self._core.term,
+            leader_id=format_id(self._core.leader) if self._core.leader else "",
+        )
+
+    def status(self) -> NodeStatus:
+        """Give the node's account of itself.
+
+        Returns
+        -------
+        NodeStatus
+            What ``trioraft status`` and the monitor show.
+        """
+        now = self._world.clock()
+        core = self._core
+        return NodeStatus(
+            id=format_id(self.id),
+            name=self.name,
+            address=str(self.address or ""),
+            role=core.role,
+            term=core.term,
+            leader=format_id(core.leader) if core.leader else None,
+            pid=os.getpid(),
+            uptime_seconds=now - self._started_at,
+            hook=self._hooks.status,
+            cluster_id=format_id(core.cluster) if core.cluster else None,
+            service=self.settings.app_name,
+            version=__version__,
+            sealed=self.settings.keys is not None,
+            disk_stuck=now - core.disk_waiting_since > self.settings.election_timeout_lower,
+            alerts=self._alerts.current(now),
+            forming=self._forming(),
+            peers=tuple(str(peer.address) for peer in self._nodes()),
+            elections=tuple(
+                Election(term=term, leader=format_id(leader), seconds_ago=now - at)
+                for term, leader, at in self._elections
+            ),
+            counters=dict(self._endpoint.counters + self._socket.counters),
+        )
+
+    def _forming(self) -> FormingStatus | None:
+        formation = self._core.formation
+        if formation.formed:
+            return None
+        if formation.state.promised:
+            missing = tuple(format_id(node) for node in formation.missing)
+            return FormingStatus(
+                waiting_for=f"the promise of {', '.join(missing)}",
+                formation=format_id(formation.state.promised),
+                members=tuple(format_id(node) for node in formation.state.members),
+                missing=missing,
+            )
+        if formation.heard_cluster:
+            text = f"cluster {format_id(formation.heard_cluster)} to let it join"
+        elif not formation.expect:
+            text = "a cluster to join (BOOTSTRAP_EXPECT is not set, so it does not form one)"
+        else:
+            seen = len(formation.sees(self._world.clock()))
+            text = f"{formation.expect} nodes that see each other (it sees {seen}, itself included)"
+        return FormingStatus(waiting_for=text)
+
+    # --- stopping -------------------------------------------------------------------------------------------
+
+    async def step_aside(self, reason: str) -> None:
+        """Give leadership to another node before this one stops; return when it leads, or when none can.
+
+        Parameters
+        ----------
+        reason : str
+            Why the node stops, for the log.
+        """
+        self._log.info("stopping", reason=reason, role=self._core.role)
+        if self._core.role is not Role.LEADER:
+            return
+        refusal = self._core.transfer(0, self._world.clock())
+        self._flush()
+        if refusal is not None:
+            return
+        settings = self.settings
+        with trio.move_on_after(settings.hook_stop_grace + 1 + min(2.0, settings.election_timeout_lower)):
+            while self._core.leader in {0, self.id}:
+                await self._changed.wait()
+
+
+@asynccontextmanager
+async def open_node(settings: NodeSettings, world: World | None = None) -> AsyncIterator[Node]:
+    """Run a node for as long as the block lasts.
+
+    Parameters
+    ----------
+    settings : NodeSettings
+        Its configuration.
+    world : World, optional
+        The clock, chance, socket, disk and launcher that it uses; the real ones by default.
+
+    Yields
+    ------
+    Node
+        The node, once it takes part.
+    """
+    node = Node(settings, world or World.real())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        yield node
+        nursery.cancel_scope.cancel()
+
+
+async def run_node(settings: NodeSettings) -> None:
+    """Run a node until SIGTERM or SIGINT; a leader gives its leadership away first.
+
+    Parameters
+    ----------
+    settings : NodeSettings
+        Its configuration.
+
+    Raises
+    ------
+    NodeError
+        If it cannot start or go on; one line that says what to do.
+    """
+    try:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with open_node(settings) as node:
+                async for number in signals:
+                    await node.step_aside(signal.Signals(number).name)
+                    return
+    except* (NodeError, StorageError) as group:
+        raise NodeError(str(group.exceptions[0])) from group
