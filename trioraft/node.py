@@ -35,6 +35,7 @@ from trioraft.consensus.state import (
     StartWork,
     SteppedDown,
 )
+from trioraft.consensus.timing import WORK_MARGIN
 from trioraft.discovery import Answer, display_name
 from trioraft.endpoint import (
     Domain,
@@ -79,6 +80,8 @@ _PEER_LASTS: Final = 20
 # How often the address book looks for whom to greet, in seconds.
 _GREETING_INTERVAL: Final = 1.0
 _ELECTIONS_KEPT: Final = 5
+# How long a leader that stops waits for somebody to take over what it has offered, in seconds.
+_TAKEOVER_PATIENCE: Final = 2.0
 
 
 class NodeError(Exception):
@@ -366,7 +369,8 @@ class Node:
 
     def _show_change(self, now: float) -> None:
         """Push the status to whoever subscribed the moment that the role, the term or the leader changes."""
-        shown = (self._core.role, self._core.term, self._core.leader, self._hooks.status.state)
+        core = self._core
+        shown = (core.role, core.term, core.leader, self._hooks.status.state, core.has_offered)
         if shown == self._shown:
             return
         before, self._shown = self._shown, shown
@@ -485,8 +489,10 @@ class Node:
         self._flush()
         if refusal is not None:
             return
-        settings = self.settings
-        with trio.move_on_after(settings.hook_stop_grace + 1 + min(2.0, settings.election_timeout_lower)):
+        with trio.move_on_after(self.settings.hook_stop_grace + WORK_MARGIN):
+            while self._core.role is Role.LEADER and not self._core.has_offered:
+                await self._changed.wait()
+        with trio.move_on_after(min(_TAKEOVER_PATIENCE, self.settings.election_timeout_lower)):
             while self._core.leader in {0, self.id}:
                 await self._changed.wait()
 

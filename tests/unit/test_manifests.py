@@ -9,7 +9,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from trioraft.settings import VARIABLES
+from trioraft.variables import FORMER_NAMES, VARIABLES
 
 ROOT: Final = Path(__file__).parents[2]
 UID: Final = 10001
@@ -224,5 +224,91 @@ def test_swarm_names_exist() -> None:
 
 # --- Compose ------------------------------------------------------------------------------------------------
 
-# Variables that mean something for one side only, or that compose.yaml gives itself.
 SUBSTITUTION: Final = re.compile(r"^\$\{([A-Z_]+):-([^${}]*)\}$")
+# Where compose.yaml says something else than the program, because it is a container that it sets up.
+COMPOSE_DEFAULTS: Final = {
+    "APP_NAME": "node",
+    "RAFT_SERVICE_NAME": "node",
+    "BIND_HOST": "::",
+    "BOOTSTRAP_EXPECT": "3",
+    "DATA_DIR": "/data",
+    "LOG_FORMAT": "console",
+    "SCRIPT_LEADER_PATH": "/hooks/announce-leader.sh",
+    "SCRIPT_FOLLOWER_PATH": "/hooks/announce-follower.sh",
+    # A default here would hide the value of a former name.
+    **dict.fromkeys(FORMER_NAMES.values(), ""),
+    **dict.fromkeys(FORMER_NAMES, ""),
+}
+# What v2 takes and v1.29 does not, or does in another way (long ports, nested substitution).
+NOT_IN_COMPOSE_V1: Final = ("name", "include", "version")
+
+
+def _compose(service: str) -> Document:
+    found: Document = _documents("compose.yaml")[0]["services"][service]
+    return found
+
+
+@pytest.mark.parametrize("service", ["node", "monitor"])
+def test_compose_passes_every_documented_variable(service: str) -> None:
+    environment = _compose(service)["environment"]
+    defaults = {
+        variable.name: COMPOSE_DEFAULTS.get(variable.name, variable.default)
+        for variable in VARIABLES
+        if service in variable.used_by
+    }
+    if service == "monitor":
+        defaults |= dict.fromkeys(FORMER_NAMES, "")
+        # Published on a fixed port: the variable is the nodes'.
+        assert str(environment.pop("BIND_PORT")) == defaults.pop("BIND_PORT") == "8000"
+    assert environment == {name: f"${{{name}:-{default}}}" for name, default in defaults.items()}
+
+
+def test_compose_is_for_old_and_new_versions() -> None:
+    (document,) = _documents("compose.yaml")
+    assert not set(document) & set(NOT_IN_COMPOSE_V1)
+    for service in document["services"].values():
+        assert "start_interval" not in service["healthcheck"]
+        assert all(isinstance(port, str) for port in service.get("ports", []))
+        assert all(
+            SUBSTITUTION.match(str(value)) or "$" not in str(value) for value in service["environment"].values()
+        )
+
+
+@pytest.mark.parametrize("service", ["node", "monitor"])
+def test_compose_services_are_restricted(service: str) -> None:
+    definition = _compose(service)
+    assert definition["cap_drop"] == ["ALL"]
+    assert definition["read_only"] is True
+    assert definition["init"] is True
+    assert "no-new-privileges:true" in definition["security_opt"]
+    assert not {"privileged", "cap_add", "user"} & set(definition)
+
+
+def test_compose_mounts_the_hooks_that_it_runs() -> None:
+    node = _compose("node")
+    assert "./hooks:/hooks:ro" in node["volumes"]
+    for name in ("SCRIPT_LEADER_PATH", "SCRIPT_FOLLOWER_PATH"):
+        script = ROOT / "hooks" / Path(COMPOSE_DEFAULTS[name]).name
+        assert script.stat().st_mode & 0o111 == 0o111
+
+
+def test_scripts_get_their_time_before_docker_kills() -> None:
+    grace = next(int(variable.default) for variable in VARIABLES if variable.name == "HOOK_STOP_GRACE_MILLIS") / 1000
+    pod = _kubernetes("StatefulSet", "trioraft")["spec"]["template"]["spec"]
+    swarm = _documents("containers/swarm.yaml")[0]["services"]["node"]
+    for given in (_compose("node")["stop_grace_period"], swarm["stop_grace_period"]):
+        assert int(given.removesuffix("s")) > 2 * grace
+    assert pod["terminationGracePeriodSeconds"] > 2 * grace
+
+
+# --- the image ----------------------------------------------------------------------------------------------
+
+
+def test_image_and_manifests_agree() -> None:
+    dockerfile = (ROOT / "containers" / "Dockerfile").read_text(encoding="utf-8")
+    assert f"\nUSER {UID}:{UID}\n" in dockerfile
+    assert "BIND_HOST=::" in dockerfile
+    assert "DATA_DIR=/data" in dockerfile
+    assert not re.search(r"^#\s*syntax\s*=", dockerfile, re.MULTILINE | re.IGNORECASE), "it would need a registry"
+    (stage,) = re.findall(r"^ARG BASE=(.*)$", dockerfile, re.MULTILINE)
+    assert _compose("node")["build"]["args"]["BASE"] == f"${{BASE_IMAGE:-{stage}}}"

@@ -379,6 +379,11 @@ class Core:
         return 0 if self._state is None else self._state.leader
 
     @property
+    def has_offered(self) -> bool:
+        """Whether this leader has offered its leadership to another node."""
+        return self._state is not None and self._state.handover is not None and self._state.handover.offered
+
+    @property
     def disk_waiting_since(self) -> float:
         """Since when the oldest change that is not on disk waits; infinity when there is none."""
         return self._outbox.waiting_since
