@@ -221,9 +221,15 @@ class Node:
         await self._world.open_discovery(self.settings).run(self._discovered)
 
     def _discovered(self, answer: Answer) -> None:
-        self._addresses.discovered(answer, self._world.clock())
+        reached = frozenset(address for address in answer.addresses if self._reaches(address))
+        self._addresses.discovered(Answer(reached, answer.complete, answer.problems), self._world.clock())
         self._addresses.greet(self._world.clock(), pause=self._greeting_pause)
         self._flush()
+
+    def _reaches(self, address: Address) -> bool:
+        """Tell whether this node's socket can send to an address of that family."""
+        bound = self._socket.address.host
+        return bound == "::" or (":" in bound) == (":" in address.host)
 
     @property
     def _greeting_pause(self) -> float:
