@@ -313,7 +313,7 @@ class Election(Struct, frozen=True):
 
     term: int
     leader: str
-    seconds_ago: float
+    seconds_ago: Seconds
 
 
 class HookStatus(Struct, frozen=True):
@@ -341,7 +341,7 @@ class HookStatus(Struct, frozen=True):
     path: str = ""
     pid: int | None = None
     exit_status: int | None = None
-    since_seconds: float = 0.0
+    since_seconds: Seconds = 0.0
 
 
 class FormingStatus(Struct, frozen=True):
@@ -411,7 +411,7 @@ class NodeStatus(Struct, frozen=True):
     term: int
     leader: str | None
     pid: int
-    uptime_seconds: float
+    uptime_seconds: Seconds
     hook: HookStatus
     cluster_id: str | None
     service: str

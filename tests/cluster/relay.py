@@ -2,13 +2,15 @@
 
 For each pair of nodes there are two sockets, one standing in for each: what node i sends to the stand-in of
 node j goes on to node j from the stand-in of node i, so that j sees one address for i, whatever happens to the
-datagrams in between.
+datagrams in between. Datagrams that are delayed by different times arrive in another order.
 """
 
 import random
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import permutations
 
 import trio
 
@@ -31,61 +33,109 @@ class Faults:
 
 
 class Relay:
-    """Relays between `size` nodes on loopback.
+    """Relays between nodes at some ports of loopback, which are counted from 0; made by :func:`open_relay`.
 
-    `addresses[i][j]` is where node i reaches node j.
+    Attributes
+    ----------
+    faults : Faults
+        What happens to datagrams; may be changed at any time.
+    addresses : list of dict of int to Address
+        ``addresses[i][j]`` is where node i reaches node j.
+    relayed, lost, overtaken : int
+        Datagrams that arrived, that did not, and that arrived before one that was sent earlier.
+    recorded : list of tuple
+        While `recording`: (from, to, datagram).
     """
 
     def __init__(self, ports: list[int], seed: int) -> None:
         self.faults = Faults()
-        self.relayed = 0
-        self.lost = 0
+        self.addresses: list[dict[int, Address]] = [{} for _ in ports]
+        self.relayed = self.lost = self.overtaken = 0
+        self.recording = False
+        self.recorded: list[tuple[int, int, bytes]] = []
         self._chance = random.Random(seed)
         self._ports = ports
-        self._sockets: dict[tuple[int, int], trio.socket.SocketType] = {}  # (i, j): where i reaches j
-        self.addresses: list[dict[int, Address]] = [{} for _ in ports]
+        self._sockets: dict[tuple[int, int], socket.socket] = {}  # (i, j): where i reaches j
+        self._newest: dict[tuple[int, int], int] = {}
+        self._count = 0
 
-    async def open(self) -> None:
-        """Bind all sockets."""
-        for i, j in combinations(range(len(self._ports)), 2):
-            for one, two in ((i, j), (j, i)):
-                sock = trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                await sock.bind(("127.0.0.1", 0))
-                self._sockets[one, two] = sock
-                self.addresses[one][two] = Address.of(*sock.getsockname())
+    def peers_of(self, node: int) -> str:
+        """Give the ``PEERS`` of a node."""
+        return ",".join(str(address) for address in self.addresses[node].values())
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Relay until cancelled."""
-        async with trio.open_nursery() as nursery:
-            for i, j in self._sockets:
-                nursery.start_soon(self._relay, i, j, nursery)
-            task_status.started()
+    def open(self) -> None:
+        for i, j in permutations(range(len(self._ports)), 2):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.setblocking(False)
+            sock.bind(("127.0.0.1", 0))
+            self._sockets[i, j] = sock
+            self.addresses[i][j] = Address.of(*sock.getsockname())
+
+    def run(self, nursery: trio.Nursery) -> None:
+        for i, j in self._sockets:
+            nursery.start_soon(self._relay, i, j, nursery)
 
     async def _relay(self, i: int, j: int, nursery: trio.Nursery) -> None:
-        entrance, exit_ = self._sockets[i, j], self._sockets[j, i]
+        entrance = self._sockets[i, j]
         while True:
+            await trio.lowlevel.wait_readable(entrance)
             try:
-                data, _ = await entrance.recvfrom(65536)
+                data, source = entrance.recvfrom(65536)
             except OSError:
-                continue  # the node at the other end is gone for the moment
-            faults = self.faults
-            if (i, j) in faults.cut or self._chance.random() < faults.loss:
-                self.lost += 1
-                continue
-            for _ in range(2 if self._chance.random() < faults.duplication else 1):
-                delay = max(0.0, self._chance.uniform(faults.delay - faults.jitter, faults.delay + faults.jitter))
-                nursery.start_soon(self._deliver, exit_, data, self._ports[j], delay)
+                continue  # what was sent to a node that is gone comes back as an error, once
+            if source[1] != self._ports[i]:
+                continue  # a client that was told this address: it is only for node i
+            if self.recording:
+                self.recorded.append((i, j, data))
+            for _ in range(2 if self._chance.random() < self.faults.duplication else 1):
+                self._count += 1
+                self._carry(i, j, data, nursery)
 
-    async def _deliver(self, exit_: trio.socket.SocketType, data: bytes, port: int, delay: float) -> None:
-        if delay:
-            await trio.sleep(delay)
-        try:
-            await exit_.sendto(data, ("127.0.0.1", port))
-            self.relayed += 1
-        except OSError:
+    def _carry(self, i: int, j: int, data: bytes, nursery: trio.Nursery) -> None:
+        faults = self.faults
+        delay = max(0.0, self._chance.uniform(faults.delay - faults.jitter, faults.delay + faults.jitter))
+        if self._chance.random() < faults.loss:
             self.lost += 1
+        elif delay:
+            nursery.start_soon(self._deliver_later, i, j, data, self._count, delay)
+        else:
+            self._deliver(i, j, data, self._count)
+
+    async def _deliver_later(self, i: int, j: int, data: bytes, number: int, delay: float) -> None:
+        await trio.sleep(delay)
+        self._deliver(i, j, data, number)
+
+    def _deliver(self, i: int, j: int, data: bytes, number: int) -> None:
+        if (i, j) in self.faults.cut or not self.inject(i, j, data):
+            self.lost += 1
+            return
+        newest = self._newest.get((i, j), 0)
+        self.relayed += 1
+        self.overtaken += number < newest
+        self._newest[i, j] = max(number, newest)
+
+    def inject(self, i: int, j: int, data: bytes) -> bool:
+        """Send a datagram to node j that seems to come from node i; false when it could not be sent."""
+        try:
+            self._sockets[j, i].sendto(data, ("127.0.0.1", self._ports[j]))
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
-        """Close all sockets."""
         for sock in self._sockets.values():
             sock.close()
+
+
+@asynccontextmanager
+async def open_relay(ports: list[int], seed: int) -> AsyncIterator[Relay]:
+    """Relay between nodes at these ports for as long as the block lasts."""
+    relay = Relay(ports, seed)
+    relay.open()
+    try:
+        async with trio.open_nursery() as nursery:
+            relay.run(nursery)
+            yield relay
+            nursery.cancel_scope.cancel()
+    finally:
+        relay.close()

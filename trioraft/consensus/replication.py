@@ -8,7 +8,7 @@ gets only the regular heartbeats.
 
 from trioraft.consensus.lease import contact_end, promise, promised_until
 from trioraft.consensus.roles import become_follower, reset_election_timer
-from trioraft.consensus.state import NEVER, Follower, Role, State
+from trioraft.consensus.state import LONG_AGO, NEVER, Follower, Role, State
 from trioraft.consensus.work import remember_claim, work_claim
 from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse
 
@@ -99,10 +99,15 @@ def handle_append_entries_response(s: State, sender: int, response: AppendEntrie
 
 
 def quorum_deadline(s: State) -> float:
-    """Tell when this leader must step down unless a quorum answers until then; a new one gets a first chance."""
+    """Tell when this leader must step down unless a quorum answers until then.
+
+    Only one that never had a lease waits for its first; one that lost it may not get it back in the same term,
+    for its leader work has been ended.
+    """
     if s.role is not Role.LEADER:
         return NEVER
-    return max(contact_end(s), s.leader_since + s.timing.lower)
+    end = contact_end(s)
+    return s.leader_since + s.timing.lower if end == LONG_AGO else end
 
 
 def disk_deadline(s: State) -> float:

@@ -1,0 +1,103 @@
+"""What the API answers, as typed documents; OpenAPI describes them from these structs."""
+
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from trioraft.messages import NodeStatus
+
+
+class Node(NodeStatus, frozen=True, kw_only=True):
+    """A node's own account of itself, and how fresh it is.
+
+    Attributes
+    ----------
+    reachable : bool
+        Whether the node was heard within the last two refresh intervals.
+    age_seconds : float
+        How old this account is.
+    """
+
+    reachable: bool
+    age_seconds: float
+
+
+class NodesDocument(Struct, frozen=True):
+    """Every node that has answered so far."""
+
+    nodes: tuple[Node, ...]
+
+
+class ElectionRecord(Struct, frozen=True):
+    """An election that was won; `at` is in UTC by the monitor's clock."""
+
+    cluster_id: str | None
+    term: int
+    leader: str
+    name: str
+    at: datetime
+
+
+class MonitorFacts(Struct, frozen=True):
+    """Who tells this, and when."""
+
+    service: str
+    hostname: str
+    version: str
+    refresh_seconds: float
+    time: datetime
+
+
+class ClusterDocument(Struct, frozen=True):
+    """The whole cluster at one moment.
+
+    Attributes
+    ----------
+    cluster_id : str or None
+        The cluster's id, None before there is one.
+    leader : str or None
+        The id of the reachable node that leads in the highest term, None when nobody does.
+    term : int
+        The highest term that a member of the cluster knows.
+    nodes : tuple of Node
+        Every node that has answered so far.
+    silent : tuple of str
+        Numeric addresses that were found, but at which no node has answered.
+    elections : tuple of ElectionRecord
+        Won elections, newest first.
+    problems : tuple of str
+        What the monitor itself has to report: names it cannot look up, several clusters under one name.
+    monitor : MonitorFacts
+        Who tells this, and when.
+    """
+
+    cluster_id: str | None
+    leader: str | None
+    term: int
+    nodes: tuple[Node, ...]
+    silent: tuple[str, ...]
+    elections: tuple[ElectionRecord, ...]
+    problems: tuple[str, ...]
+    monitor: MonitorFacts
+
+
+class Health(Struct, frozen=True):
+    """The monitor answers; of the cluster it says nothing."""
+
+    status: str = "ok"
+
+
+def utc(seconds: float) -> datetime:
+    """Turn seconds since 1970 into a time.
+
+    Parameters
+    ----------
+    seconds : float
+        Seconds since 1970.
+
+    Returns
+    -------
+    datetime.datetime
+        The time in UTC, to the millisecond.
+    """
+    return datetime.fromtimestamp(round(seconds, 3), UTC)

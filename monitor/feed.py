@@ -1,0 +1,112 @@
+"""Server-sent events: the newest cluster document, to every listener as fast as that listener reads.
+
+A listener keeps only the number of the document it was given last. One that reads slowly misses documents and
+gets the newest when it is ready, so nobody lags and nothing piles up.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+import trio
+
+from monitor.observation import Observation, content_of
+
+_HEARTBEAT: Final = 10.0  # seconds; shorter than the idle timeouts of the usual reverse proxies
+_SHORTEST_PAUSE: Final = 0.02  # seconds; what changes within it goes out as one document
+
+
+class Feed:
+    """Publishes documents and tells listeners of the newest.
+
+    Parameters
+    ----------
+    observation : Observation
+        Where the documents come from.
+    """
+
+    def __init__(self, observation: Observation) -> None:
+        self._observation = observation
+        self._published = trio.Event()
+        self._number = 0
+        self._event = b""
+        self._closed = False
+
+    async def run(self) -> None:
+        """Publish a document at every change, and at every refresh so that ages stay true. Runs until cancelled."""
+        content: object = None
+        due = trio.current_time()
+        while True:
+            seen = self._observation.version
+            document = self._observation.document()
+            now = trio.current_time()
+            if (present := content_of(document)) != content or now >= due:
+                content = present
+                due = now + self._observation.refresh_rate
+                self._publish(_event_of(document))
+                await trio.sleep(_SHORTEST_PAUSE)
+            await self._observation.changed(seen, until=due)
+
+    def _publish(self, event: bytes) -> None:
+        self._event = event
+        self._number += 1
+        self._wake()
+
+    def _wake(self) -> None:
+        self._published.set()
+        self._published = trio.Event()
+
+    def close(self) -> None:
+        """End every listener's stream, so that none of them holds up a shutdown."""
+        self._closed = True
+        self._wake()
+
+    def listen(self) -> AsyncIterator[bytes]:
+        """Open a stream for one listener.
+
+        Returns
+        -------
+        async iterator of bytes
+            A document at once, then the newest one whenever there is one, and a comment when there is none for a
+            while; ends when the feed is closed.
+        """
+        return _Stream(self)
+
+    async def next(self, number: int) -> tuple[int, bytes] | None:
+        """Wait for a document newer than a given one.
+
+        Parameters
+        ----------
+        number : int
+            The number of the document that the listener has; -1 to get one at once.
+
+        Returns
+        -------
+        tuple of int and bytes, or None
+            The newest document's number and event; None when the feed is closed.
+        """
+        if number < 0 and not self._closed:
+            return self._number, _event_of(self._observation.document())
+        while self._number == number and not self._closed:
+            await self._published.wait()
+        return None if self._closed else (self._number, self._event)
+
+
+# Not an async generator: one that is cancelled between two documents needs nobody to close it.
+class _Stream(AsyncIterator[bytes]):
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._number = -1
+
+    async def __anext__(self) -> bytes:
+        with trio.move_on_after(_HEARTBEAT):
+            newest = await self._feed.next(self._number)
+            if newest is None:
+                raise StopAsyncIteration
+            self._number, event = newest
+            return event
+        return b": still here\n\n"
+
+
+def _event_of(document: msgspec.Struct) -> bytes:
+    return b"event: cluster\nretry: 1000\ndata: " + msgspec.json.encode(document) + b"\n\n"

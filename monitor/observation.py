@@ -1,0 +1,145 @@
+"""What the monitor knows of the cluster at any moment, put together from what its client has heard."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import trio
+
+import trioraft
+from monitor.documents import ClusterDocument, ElectionRecord, MonitorFacts, Node, utc
+from monitor.history import ElectionHistory
+from trioraft.client import Client
+from trioraft.messages import NodeStatus
+from trioraft.observed import ObservedNode
+from trioraft.settings import MonitorSettings
+
+_STATUS_FIELDS: Final = NodeStatus.__struct_fields__
+
+
+class Observation:
+    """Turns what the client has heard into documents.
+
+    Parameters
+    ----------
+    settings : MonitorSettings
+        The monitor's configuration.
+    client : Client
+        The client that observes the cluster.
+
+    Attributes
+    ----------
+    refresh_rate : float
+        How often the nodes are asked, in seconds.
+    """
+
+    def __init__(self, settings: MonitorSettings, client: Client) -> None:
+        self.refresh_rate = settings.refresh_rate
+        self._settings = settings
+        self._client = client
+        self._history = ElectionHistory()
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Show every node that has answered so far.
+
+        Returns
+        -------
+        tuple of Node
+            The nodes, by name and id.
+        """
+        now = trio.current_time()
+        return tuple(_node(observed, now) for observed in self._client.cluster().nodes)
+
+    def document(self) -> ClusterDocument:
+        """Show the whole cluster as it is now.
+
+        Returns
+        -------
+        ClusterDocument
+            The cluster.
+        """
+        cluster = self._client.cluster()
+        leader = cluster.leader
+        nodes = self.nodes()
+        wall = time.time()
+        for node in nodes:
+            self._history.record(node, wall - node.age_seconds)
+        elections = self._history.recent({node.id: node.name for node in nodes})
+        return ClusterDocument(
+            cluster_id=cluster.cluster_id,
+            leader=leader.status.id if leader else None,
+            term=cluster.term,
+            nodes=nodes,
+            silent=tuple(map(str, cluster.silent)),
+            elections=tuple(
+                ElectionRecord(one.cluster_id, one.term, one.leader, one.name, utc(one.at)) for one in elections
+            ),
+            problems=(*self._client.problems, *_foreign_clusters(nodes)),
+            monitor=MonitorFacts(
+                service=self._settings.raft_service_name,
+                hostname=self._settings.hostname,
+                version=trioraft.__version__,
+                refresh_seconds=self._settings.refresh_rate,
+                time=utc(wall),
+            ),
+        )
+
+    @property
+    def version(self) -> int:
+        """Grows whenever something is heard, or a node falls silent."""
+        return self._client.version
+
+    async def changed(self, seen: int, until: float) -> None:
+        """Wait until there is something new, or until a time has come.
+
+        Parameters
+        ----------
+        seen : int
+            The version that the caller has seen.
+        until : float
+            The time on trio's clock.
+        """
+        with trio.move_on_at(until):
+            await self._client.changed(seen)
+
+
+def content_of(document: ClusterDocument) -> object:
+    """Leave out of a document what changes by the mere passing of time.
+
+    Parameters
+    ----------
+    document : ClusterDocument
+        The document.
+
+    Returns
+    -------
+    object
+        Equal for two documents between which nothing has happened.
+    """
+    lasting = [
+        msgspec.structs.replace(
+            node,
+            age_seconds=0.0,
+            uptime_seconds=0.0,
+            hook=msgspec.structs.replace(node.hook, since_seconds=0.0),
+            elections=(),
+            counters={},
+        )
+        for node in document.nodes
+    ]
+    return lasting, document.leader, document.silent, document.elections, document.problems
+
+
+def _node(observed: ObservedNode, now: float) -> Node:
+    told = {name: getattr(observed.status, name) for name in _STATUS_FIELDS}
+    told["address"] = str(observed.address)
+    age = round(max(0.0, now - observed.heard_at), 3)
+    return Node(**told, reachable=observed.reachable, age_seconds=age)
+
+
+def _foreign_clusters(nodes: Sequence[Node]) -> tuple[str, ...]:
+    clusters = sorted({node.cluster_id for node in nodes if node.reachable and node.cluster_id})
+    if len(clusters) > 1:
+        return (f"nodes of {len(clusters)} different clusters answer: {', '.join(clusters)}",)
+    return ()

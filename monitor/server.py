@@ -1,0 +1,92 @@
+"""Serves the monitor until it is told to stop."""
+
+import errno
+import logging
+import os
+import signal
+import socket
+from typing import Final
+
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+
+from monitor.app import create_app
+from trioraft.client import open_client
+from trioraft.settings import MonitorSettings
+
+_BACKLOG: Final = 128
+_GRACE: Final = 2.0  # seconds for answers under way at shutdown
+_STALLED: Final = 5000  # milliseconds after which a peer that takes nothing is given up
+_UNSENT_MAX: Final = 64 * 1024  # bytes in the system's buffer that are not yet on their way
+
+log = structlog.get_logger()
+
+
+async def run_monitor(
+    settings: MonitorSettings, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Observe a cluster and serve its page, until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    settings : MonitorSettings
+        The monitor's configuration.
+    task_status : trio.TaskStatus
+        Told when the page can be opened.
+
+    Raises
+    ------
+    OSError
+        If the address cannot be listened on; the text is one line.
+    """
+    listener = _listen(settings.bind_host, settings.bind_port)
+    config = Config()
+    config.bind = [f"fd://{listener.detach()}"]
+    config.graceful_timeout = _GRACE
+    config.include_server_header = False
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.loglevel = "WARNING"
+    async with open_client(settings.client()) as client, trio.open_nursery() as nursery:
+        app = create_app(settings, client)
+        await client.observe(settings.refresh_rate)
+
+        async def wait_for_signal() -> None:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                log.info("monitor listening", url=_url(settings), service=settings.raft_service_name)
+                task_status.started()
+                async for _ in signals:
+                    break
+            app.feed.close()
+
+        await serve(app, config, shutdown_trigger=wait_for_signal)
+        nursery.cancel_scope.cancel()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    dual = host == "::" and socket.has_dualstack_ipv6()
+    if host == "::" and not dual:
+        host, family = "0.0.0.0", socket.AF_INET  # noqa: S104 -- what '::' asks for, where there is no IPv6
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        hint = "; end what listens there, or set BIND_PORT" if error.errno == errno.EADDRINUSE else ""
+        raise OSError(f"the monitor cannot listen on {_authority(host, port)}: {reason}{hint}") from None
+    for option, value in (("TCP_USER_TIMEOUT", _STALLED), ("TCP_NOTSENT_LOWAT", _UNSENT_MAX)):
+        # Connections inherit both. A browser that stopped reading neither collects old documents in the system's
+        # buffers nor holds up the shutdown, which hypercorn would wait out in a write that nothing can cancel.
+        if (number := getattr(socket, option, None)) is not None:
+            listener.setsockopt(socket.IPPROTO_TCP, number, value)
+    return listener
+
+
+def _url(settings: MonitorSettings) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind_host, settings.bind_host)  # noqa: S104
+    return f"http://{_authority(host, settings.bind_port)}{settings.root_path}/"
+
+
+def _authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,41 @@
+// Server-sent events: every event is a whole cluster document, so a lost one is made good by the next.
+
+const RETRY_MILLISECONDS = 1500;
+
+/**
+ * Listen for good: `onDocument(cluster)` for each document, `onLost()` when the connection is lost or silent.
+ * EventSource connects again by itself, except after an HTTP error and when a stalled connection says nothing.
+ */
+export function listen(url, onDocument, onLost) {
+  let source;
+  let watchdog;
+
+  function connect() {
+    clearTimeout(watchdog);
+    source?.close();
+    source = new EventSource(url);
+    source.addEventListener("cluster", (event) => {
+      const cluster = JSON.parse(event.data);
+      watch(Math.max(5, 3 * cluster.monitor.refresh_seconds));
+      onDocument(cluster);
+    });
+    source.addEventListener("error", () => {
+      clearTimeout(watchdog);
+      onLost();
+      if (source.readyState === EventSource.CLOSED) {
+        watchdog = setTimeout(connect, RETRY_MILLISECONDS);
+      }
+    });
+    watch(15);
+  }
+
+  function watch(seconds) {
+    clearTimeout(watchdog);
+    watchdog = setTimeout(() => {
+      onLost();
+      connect();
+    }, seconds * 1000);
+  }
+
+  connect();
+}

@@ -1,0 +1,86 @@
+// The one question everybody has: who leads?
+
+import { count, duration, listing, nameOf } from "./format.js";
+import { setAttribute, setText } from "./dom.js";
+
+const section = document.getElementById("leader");
+const headline = document.getElementById("leader-headline");
+const detail = document.getElementById("leader-detail");
+const picture = document.getElementById("leader-icon");
+const reachable = document.getElementById("figure-reachable");
+const term = document.getElementById("figure-term");
+const announcement = document.getElementById("announcement");
+
+let announced = "";
+
+/** What there is to say: {state, icon, headline, detail, since}; `since` is when (monitor's clock) it began. */
+function situation(cluster) {
+  const { nodes } = cluster;
+  const here = nodes.filter((node) => node.reachable);
+  const leader = nodes.find((node) => node.id === cluster.leader);
+  if (leader) {
+    const won = cluster.elections.find((one) => one.term === leader.term && one.leader === leader.id);
+    return {
+      state: "leader", icon: "leader", headline: `${nameOf(leader)} is the leader`,
+      detail: `in term ${leader.term}`, since: won ? Date.parse(won.at) : undefined,
+    };
+  }
+  if (nodes.length === 0) {
+    return {
+      state: "waiting", icon: "unknown", headline: "No replica has answered yet",
+      detail: `Asking for replicas of “${cluster.monitor.service}”.`,
+    };
+  }
+  if (here.length > 0 && here.every((node) => node.role === "forming")) {
+    return {
+      state: "forming", icon: "forming", headline: "The cluster is forming",
+      detail: formingDetail(here),
+    };
+  }
+  return { state: "none", icon: "alert", headline: "There is no leader", detail: noLeaderDetail(nodes, here) };
+}
+
+function formingDetail(nodes) {
+  const reasons = new Set(nodes.map((node) => node.forming?.waiting_for).filter(Boolean));
+  return reasons.size === 1 ? `Waiting for ${[...reasons][0]}.` : "Below is what each replica waits for.";
+}
+
+function noLeaderDetail(nodes, here) {
+  if (here.length === 0) {
+    return nodes.length === 1 ? "The only known replica is unreachable." : `All ${nodes.length} known replicas are unreachable.`;
+  }
+  const gone = nodes.filter((node) => !node.reachable).map(nameOf);
+  const missing = gone.length ? `${listing(gone)} ${gone.length === 1 ? "is" : "are"} unreachable.` : "";
+  const running = here.filter((node) => node.role.endsWith("candidate")).map(nameOf);
+  if (running.length) {
+    return `${missing} ${listing(running)} ${running.length === 1 ? "is" : "are"} trying to win an election.`;
+  }
+  return `${missing} ${count(here.length, "reachable replica")}, no election yet.`;
+}
+
+let since;
+
+/** Show who leads, and tell screen readers when that changes. */
+export function showLeader(cluster) {
+  const now = situation(cluster);
+  setAttribute(section, "data-state", now.state);
+  setAttribute(picture, "href", `#icon-${now.icon}`);
+  setText(headline, now.headline);
+  detail.dataset.text = now.detail.trim();
+  since = now.since;
+  const here = cluster.nodes.filter((node) => node.reachable).length;
+  setText(reachable, cluster.nodes.length ? `${here} of ${cluster.nodes.length}` : "none");
+  setText(term, cluster.nodes.length ? String(cluster.term) : "–");
+  setText(announcement, announced === now.headline ? announcement.textContent : `${now.headline}, ${now.detail}`);
+  announced = now.headline;
+  const brief = now.state === "leader" ? now.headline.replace(" is the leader", " leads") : now.headline;
+  document.title = `${brief} · ${cluster.monitor.service}`;
+}
+
+/** Bring the time for which the leader has led up to date; `now` is the monitor's clock. */
+export function tickLeader(now) {
+  const text = detail.dataset.text;
+  if (text !== undefined) {
+    setText(detail, since === undefined ? text : `for ${duration((now - since) / 1000)}, ${text}`);
+  }
+}

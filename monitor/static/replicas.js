@@ -1,0 +1,185 @@
+// The table of replicas. Rows are kept from one document to the next, so that an opened one stays open.
+
+import { ago, duration, exit, nameOf } from "./format.js";
+import { arrange, icon, make, setAttribute, setText } from "./dom.js";
+
+const table = document.getElementById("replicas-table");
+const empty = document.getElementById("replicas-empty");
+const silent = document.getElementById("silent");
+const rows = new Map();
+
+const ROLES = {
+  leader: { icon: "leader", style: "leader" },
+  follower: { icon: "follower", style: "follower" },
+  candidate: { icon: "candidate", style: "unsettled" },
+  "pre-candidate": { icon: "candidate", style: "unsettled" },
+  forming: { icon: "forming", style: "unsettled" },
+};
+
+/** One replica: a row, and a second one with what is rarely asked for. */
+class Replica {
+  constructor(id) {
+    const details = `details-${rows.size}-${Math.random().toString(36).slice(2)}`;
+    this.name = make("span", { class: "name" });
+    this.id = make("code", { class: "id" });
+    this.toggle = make("button", { type: "button", class: "toggle", "aria-expanded": "false", "aria-controls": details }, icon("more"));
+    this.toggleLabel = make("span", { class: "visually-hidden" });
+    this.toggle.append(this.toggleLabel);
+    this.badge = make("span", { class: "badge" });
+    this.badgeText = make("span");
+    this.badgeUse = icon("unknown");
+    this.badge.append(this.badgeUse, this.badgeText);
+    this.note = make("span", { class: "note" });
+    this.term = make("td", { role: "cell", class: "number", "data-label": "Term" });
+    this.leader = make("td", { role: "cell", class: "leader-name", "data-label": "Leader" });
+    this.address = make("code");
+    this.hook = make("span", { class: "hook" });
+    this.hookNote = make("span", { class: "note" });
+    this.age = make("td", { role: "cell", class: "number age", "data-label": "Last status" });
+    this.row = make(
+      "tr", { role: "row", "data-id": id },
+      make("th", { role: "rowheader", scope: "row" }, make("div", { class: "who" }, this.toggle, make("span", { class: "stack" }, this.name, this.id))),
+      make("td", { role: "cell", "data-label": "Role" }, make("span", { class: "stack" }, this.badge, this.note)),
+      this.term,
+      this.leader,
+      make("td", { role: "cell", "data-label": "Address" }, this.address),
+      make("td", { role: "cell", "data-label": "Hook" }, make("span", { class: "stack" }, this.hook, this.hookNote)),
+      this.age,
+    );
+    this.facts = make("dl", { class: "facts" });
+    this.details = make("tr", { role: "row", id: details, class: "details" }, make("td", { role: "cell", colspan: "7" }, this.facts));
+    this.details.hidden = true;
+    this.body = make("tbody", { role: "rowgroup" }, this.row, this.details);
+    this.toggle.addEventListener("click", () => {
+      this.details.hidden = !this.details.hidden;
+      setAttribute(this.toggle, "aria-expanded", String(!this.details.hidden));
+    });
+  }
+
+  show(node, cluster, received) {
+    this.node = node;
+    this.received = received;
+    setText(this.name, nameOf(node));
+    setText(this.id, node.name ? node.id : "");
+    setText(this.toggleLabel, `Details of ${nameOf(node)}`);
+    this.showRole(node, cluster);
+    setText(this.term, String(node.term));
+    const leader = cluster.nodes.find((other) => other.id === node.leader);
+    setText(this.leader, leader ? nameOf(leader) : node.leader ?? "none");
+    setAttribute(this.leader, "title", node.leader ?? "");
+    this.leader.classList.toggle("absent", !node.leader);
+    setText(this.address, node.address || "–");
+    this.hook.className = node.hook.state === "failed" ? "hook bad" : "hook";
+    this.showFacts(node);
+  }
+
+  showRole(node, cluster) {
+    const role = ROLES[node.role] ?? { icon: "unknown", style: "unsettled" };
+    const outdated = node.role === "leader" && node.id !== cluster.leader;
+    let style = outdated ? "unsettled" : role.style;
+    let text = node.role;
+    let picture = role.icon;
+    let note = node.forming && node.forming.waiting_for ? `waiting for ${node.forming.waiting_for}` : "";
+    if (!node.reachable) {
+      [style, text, picture, note] = ["unreachable", "unreachable", "unreachable", `was ${node.role}`];
+    } else if (outdated) {
+      note = `of the older term ${node.term}`;
+    }
+    setAttribute(this.row, "data-style", style);
+    setAttribute(this.badge, "data-style", style);
+    setAttribute(this.badgeUse.firstChild, "href", `#icon-${picture}`);
+    if (this.badgeText.textContent && this.badgeText.textContent !== text) {
+      this.row.classList.remove("changed");
+      void this.row.offsetWidth; // starts the animation anew
+      this.row.classList.add("changed");
+    }
+    setText(this.badgeText, text);
+    setText(this.note, note);
+  }
+
+  showFacts(node) {
+    const dropped = Object.entries(node.counters ?? {}).filter(([name, value]) => name.startsWith("dropped") && value > 0);
+    const forming = node.forming;
+    const facts = [
+      ["Process", `${node.pid}, up ${duration(node.uptime_seconds)}`],
+      ["Version", node.version || "–"],
+      ["Cluster", node.cluster_id ?? "none yet"],
+      ["Datagrams", node.sealed ? "sealed" : "not sealed"],
+      ["Disk", node.disk_stuck ? "stuck" : "keeps up"],
+      ["In touch with", node.peers.length ? node.peers.join(", ") : "nobody"],
+      ["Script", node.hook.path || "none"],
+      ["Dropped", dropped.length ? dropped.map(([name, value]) => `${value} ${name.slice(8).replaceAll("_", " ")}`).join(", ") : "none"],
+      ...(forming?.formation ? [["Formation", forming.formation], ["Members", forming.members.join(", ")]] : []),
+      ...(forming?.missing?.length ? [["Missing", forming.missing.join(", ")]] : []),
+    ];
+    while (this.facts.children.length > facts.length) {
+      this.facts.lastElementChild.remove();
+    }
+    facts.forEach(([term, description], index) => {
+      const pair = this.facts.children[index] ?? this.facts.appendChild(make("div", {}, make("dt"), make("dd")));
+      setText(pair.firstElementChild, term);
+      setText(pair.lastElementChild, description);
+    });
+  }
+
+  /** Bring the ages up to date; `now` is this page's own clock, in seconds. */
+  tick(now) {
+    const age = this.node.age_seconds + (now - this.received);
+    setText(this.age, ago(age));
+    // What an unreachable replica's script does by now, nobody knows.
+    const { reachable, hook } = this.node;
+    const [text, note] = hookWords(hook, reachable ? age : 0);
+    setText(this.hook, reachable || hook.state === "none" ? text : `last known: ${text}`);
+    setText(this.hookNote, note);
+  }
+}
+
+/** A hook in two short lines; `age` is how old the status is that tells of it. */
+function hookWords(hook, age) {
+  if (hook.state === "none" && !hook.script) {
+    return ["no script", ""];
+  }
+  const since = Number.isFinite(hook.since_seconds) ? duration(hook.since_seconds + age) : "";
+  const ended = hook.exit_status === null ? "" : exit(hook.exit_status);
+  const text = hook.script ? `${hook.script} script ${hook.state}` : hook.state;
+  switch (hook.state) {
+    case "running":
+      return [text, `for ${since}${hook.pid === null ? "" : `, process ${hook.pid}`}`];
+    case "waiting":
+      return [text, `for earlier work to end, ${since}`];
+    case "exited":
+    case "failed":
+      return [text, [ended, since && `${since} ago`].filter(Boolean).join(", ")];
+    default:
+      return [text, ended && `last ${ended}`];
+  }
+}
+
+/** Show all replicas of a cluster document that came at `received` (this page's own clock, in seconds). */
+export function showReplicas(cluster, received) {
+  const known = new Set(cluster.nodes.map((node) => node.id));
+  for (const id of rows.keys()) {
+    if (!known.has(id)) {
+      rows.delete(id);
+    }
+  }
+  const sorted = [...cluster.nodes].sort(
+    (a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }) || a.id.localeCompare(b.id),
+  );
+  const bodies = sorted.map((node) => {
+    const replica = rows.get(node.id) ?? new Replica(node.id);
+    rows.set(node.id, replica);
+    replica.show(node, cluster, received);
+    return replica.body;
+  });
+  arrange(table, bodies, 1);
+  setText(silent, cluster.silent.length ? `Found, but no replica has answered there: ${cluster.silent.join(", ")}` : "");
+  table.hidden = bodies.length === 0;
+  empty.hidden = bodies.length > 0;
+}
+
+export function tickReplicas(now) {
+  for (const replica of rows.values()) {
+    replica.tick(now);
+  }
+}

@@ -1,0 +1,205 @@
+"""The monitor's page in a real browser, on a real cluster."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.browser.conftest import REFRESH, ROOT, Cluster, Window, fetch, free_ports, running
+
+SHOWS_ROLE = "([id, role]) => document.querySelector(`tr[data-id='${id}'] .badge`)?.textContent === role"
+# The process that is killed, the datagram that is missed, the frame that is drawn: none of it is instant.
+SLACK = 0.3
+
+
+def row_of(page: Page, node: Any) -> Locator:
+    return page.get_by_role("row").filter(has=page.get_by_role("rowheader").filter(has_text=node["id"]))
+
+
+def node_of(status: Any, node_id: str) -> Any:
+    return next(node for node in status["nodes"] if node["id"] == node_id)
+
+
+def test_the_page_shows_the_cluster_and_follows_it_through_the_death_of_its_leader(
+    cluster: Cluster, window: Window
+) -> None:
+    page = window.page
+    status = cluster.wait_for_leader()
+    leader = node_of(status, status["leader"])
+    page.goto(cluster.url)
+    expect(page.get_by_role("heading", name=f"{leader['name']} is the leader")).to_be_visible()
+    expect(page.locator("#connection-text")).to_have_text("live")
+    expect(page.get_by_role("rowheader")).to_have_count(3)
+    for node in status["nodes"]:
+        row = row_of(page, node)
+        expect(row).to_contain_text(node["name"])
+        expect(row).to_contain_text(node["address"])
+        expect(row.locator(".badge")).to_have_text("leader" if node is leader else "follower")
+        expect(row.get_by_role("cell").nth(1)).to_have_text(str(node["term"]))
+        expect(row.get_by_role("cell").nth(2)).to_have_text(leader["name"])
+        expect(row.get_by_role("cell").nth(5)).to_have_text("just now")
+    expect(row_of(page, leader)).to_contain_text("leader script running")
+    elections = page.get_by_role("region", name="Recent elections").get_by_role("listitem")
+    expect(elections.first).to_contain_text(f"Term {status['term']}{leader['name']}")
+    expect(page.get_by_text("Seen by the monitor on")).to_contain_text(socket.gethostname())
+    window.screenshot("monitor-leader")
+
+    os.kill(leader["pid"], signal.SIGKILL)
+    window.wait_for(SHOWS_ROLE, 2 * REFRESH + SLACK, leader["id"], "unreachable")
+    status = cluster.wait_for_leader(besides=leader["id"])
+    successor = node_of(status, status["leader"])
+    window.wait_for(SHOWS_ROLE, REFRESH + SLACK, successor["id"], "leader")
+    expect(page.get_by_role("heading", name=f"{successor['name']} is the leader")).to_be_visible()
+    expect(page.get_by_role("status")).to_contain_text(f"{successor['name']} is the leader")
+    expect(page).to_have_title(f"{successor['name']} leads · trioraft")
+    expect(row_of(page, leader)).to_contain_text("was leader")
+    expect(page.locator("#figure-reachable")).to_have_text("2 of 3")
+    expect(elections.first).to_contain_text(f"Term {status['term']}{successor['name']}")
+    window.screenshot("monitor-successor")
+
+    os.kill(successor["pid"], signal.SIGKILL)
+    expect(page.get_by_role("heading", name="There is no leader")).to_be_visible(timeout=5000)
+    expect(page.get_by_role("status")).to_contain_text("There is no leader")
+    expect(page).to_have_title("There is no leader · trioraft")
+    window.screenshot("monitor-no-leader")
+    window.check(cluster.url)
+
+
+def test_a_paused_node_is_unreachable_within_two_refresh_intervals_and_comes_back(
+    cluster: Cluster, window: Window
+) -> None:
+    status = cluster.wait_for_leader()
+    paused = next(node for node in status["nodes"] if node["role"] == "follower")
+    window.page.goto(cluster.url)
+    window.wait_for(SHOWS_ROLE, 5, paused["id"], "follower")
+    os.kill(paused["pid"], signal.SIGSTOP)
+    try:
+        window.wait_for(SHOWS_ROLE, 2 * REFRESH + SLACK, paused["id"], "unreachable")
+        age = row_of(window.page, paused).get_by_role("cell").nth(5)
+        expect(age).to_have_text("4 s ago", timeout=5000)  # it grows although nothing arrives
+    finally:
+        os.kill(paused["pid"], signal.SIGCONT)
+    window.wait_for(SHOWS_ROLE, 2 * REFRESH + SLACK, paused["id"], "follower")
+    window.check(cluster.url)
+
+
+def test_details_stay_open_while_the_page_updates(cluster: Cluster, window: Window) -> None:
+    status = cluster.wait_for_leader()
+    node = status["nodes"][0]
+    page = window.page
+    page.goto(cluster.url)
+    button = row_of(page, node).get_by_role("button", name=f"Details of {node['name']}")
+    expect(button).to_have_attribute("aria-expanded", "false")
+    button.focus()
+    page.keyboard.press("Enter")
+    details = page.locator(f"#{button.get_attribute('aria-controls')}")
+    expect(details).to_contain_text(f"{node['pid']}, up ")
+    before = details.inner_text()
+    expect(details).not_to_have_text(before, timeout=5000)
+    expect(details).to_be_visible()
+    expect(button).to_be_focused()
+    expect(details).to_contain_text(node["cluster_id"])
+    window.screenshot("monitor-details")
+    window.check(cluster.url)
+
+
+def test_a_dark_and_a_narrow_screen_show_the_same(cluster: Cluster, browser: Browser) -> None:
+    status = cluster.wait_for_leader()
+    for name, width, scheme in (("dark", 1280, "dark"), ("narrow", 360, "light"), ("narrow-dark", 360, "dark")):
+        window = Window(browser, viewport={"width": width, "height": 800}, color_scheme=scheme)
+        window.page.goto(cluster.url)
+        for node in status["nodes"]:
+            expect(row_of(window.page, node).locator(".badge")).to_be_visible()
+        assert window.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        window.screenshot(f"monitor-{name}")
+        window.check(cluster.url)
+        window.context.close()
+
+
+def test_the_documentation_works_offline(cluster: Cluster, window: Window) -> None:
+    page = window.page
+    page.goto(f"{cluster.url}/")
+    page.get_by_role("link", name="API").click()
+    expect(page.locator(".opblock")).to_have_count(5)
+    page.locator("#operations-default-get_healthz").get_by_role("button").first.click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table .response .highlight-code").first).to_contain_text('"status": "ok"')
+    window.screenshot("monitor-docs")
+    window.check(cluster.url)
+
+
+# --- without a cluster of its own ---------------------------------------------------------------------------
+
+
+@contextmanager
+def monitor_of(peers: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    with running("monitor", environ={"PEERS": peers, "BIND_PORT": str(port)}) as process:
+        fetch(f"http://127.0.0.1:{port}/healthz")
+        yield process
+
+
+def test_a_lost_connection_is_told_and_made_good(window: Window) -> None:
+    (port,) = free_ports(socket.SOCK_STREAM, 1)
+    url, page = f"http://127.0.0.1:{port}", window.page
+    with monitor_of("127.0.0.1:9", port):
+        page.goto(url)
+        expect(page.get_by_role("heading", name="No replica has answered yet")).to_be_visible()
+        expect(page.get_by_text("no replica has answered there: 127.0.0.1:9")).to_be_visible()
+        expect(page.get_by_role("alert")).to_be_hidden()
+        window.check(url)
+    expect(page.get_by_role("alert")).to_contain_text("Connection to the monitor lost.")
+    expect(page.locator("#connection-text")).to_have_text("connection lost")
+    expect(page.locator("#lost-detail")).to_contain_text("What is shown here is 2 s old")
+    window.screenshot("monitor-lost")
+    with monitor_of("127.0.0.1:9", port):
+        expect(page.locator("#connection-text")).to_have_text("live", timeout=10_000)
+        expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_monitor_that_falls_silent_counts_as_lost(window: Window) -> None:
+    (port,) = free_ports(socket.SOCK_STREAM, 1)
+    with monitor_of("127.0.0.1:9", port) as process:
+        window.page.goto(f"http://127.0.0.1:{port}")
+        expect(window.page.locator("#connection-text")).to_have_text("live")
+        process.send_signal(signal.SIGSTOP)
+        expect(window.page.get_by_role("alert")).to_be_visible(timeout=8000)
+        process.send_signal(signal.SIGCONT)
+        expect(window.page.locator("#connection-text")).to_have_text("live", timeout=10_000)
+
+
+@pytest.fixture
+def hostile_peers() -> Iterator[str]:
+    command = [sys.executable, "-m", "tests.browser.hostile_nodes"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.terminate()
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_what_nodes_tell_is_shown_as_text_whatever_it_is(hostile_peers: str, browser: Browser, width: int) -> None:
+    (port,) = free_ports(socket.SOCK_STREAM, 1)
+    window = Window(browser, viewport={"width": width, "height": 900})
+    page = window.page
+    with monitor_of(hostile_peers, port):
+        page.goto(f"http://127.0.0.1:{port}")
+        expect(page.get_by_role("rowheader")).to_have_count(4)
+        for button in page.get_by_role("button").all():
+            button.click()
+        time.sleep(1.5 * REFRESH)
+        expect(page.get_by_role("rowheader").filter(has_text="<img src=x onerror=alert(1)>")).to_have_count(1)
+        expect(page.locator("#alerts-list")).to_contain_text("<script>alert(2)</script>")
+        assert page.locator("main img, main script").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        window.screenshot(f"monitor-hostile-{width}")
+        window.check(f"http://127.0.0.1:{port}")
+    window.context.close()

@@ -1,0 +1,274 @@
+"""Clusters of real node processes on loopback, for tests.
+
+::
+
+    async with Cluster(tmp_path, size=3, environment={"SCRIPT_LEADER_PATH": path}) as cluster:
+        leader = await cluster.wait_leader(10)
+        cluster.kill(cluster.index(leader), signal.SIGKILL)
+        await cluster.wait_for(lambda seen: seen.leader is not None, 5)
+
+Every process is ended by its pid when the block is left, and by itself when the test's own process is gone; the
+nodes' logs are printed when the block is left with an exception.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import trio
+
+from trioraft.client import Client, open_client
+from trioraft.endpoint import Domain
+from trioraft.observed import ClusterStatus, ObservedNode
+from trioraft.settings import ClientSettings, load
+from trioraft.variables import VARIABLES
+
+LOOPBACK = "127.0.0.1"
+ROOT = Path(__file__).parents[2]
+# Short enough for a quick test, long enough for two busy processors.
+FAST = {
+    "ELECTION_TIMEOUT_LOWER_MILLIS": "600",
+    "ELECTION_TIMEOUT_UPPER_MILLIS": "1200",
+    "HEARTBEAT_REPEAT_MILLIS": "100",
+    "HOOK_STOP_GRACE_MILLIS": "500",
+}
+_LOG_LINES_SHOWN = 200
+
+
+def free_ports(number: int) -> list[int]:
+    """Find UDP ports of loopback that nobody uses now."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(number)]
+        for each in sockets:
+            each.bind((LOOPBACK, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def clean_environment() -> dict[str, str]:
+    """Give this process's environment without any variable that configures a node."""
+    ours = {variable.name for variable in VARIABLES}
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
+class Cluster:
+    """Real node processes; node ``i``, from 0, is called ``node-{i + 1}`` and listens at ``ports[i]``.
+
+    Parameters
+    ----------
+    directory : Path
+        Where data and logs are kept: ``node-1/`` and ``node-1.log``.
+    size : int
+        How many nodes.
+    environment : mapping, optional
+        Variables for all nodes, beside those of `FAST`.
+    each : sequence of mapping, optional
+        Variables for each node, such as ``PEERS`` that lead through a relay.
+    ports : sequence of int, optional
+        The UDP ports; free ones by default.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        size: int = 3,
+        environment: Mapping[str, str] | None = None,
+        *,
+        each: Sequence[Mapping[str, str]] | None = None,
+        ports: Sequence[int] | None = None,
+    ) -> None:
+        self.size = size
+        self.ports = list(ports or free_ports(size))
+        self.peers = ",".join(f"{LOOPBACK}:{port}" for port in self.ports)
+        self.directory = directory
+        self.processes: list[trio.Process | None] = [None] * size
+        self._environment = {**FAST, **(environment or {})}
+        self._each = list(each or [{}] * size)
+        self._stack = AsyncExitStack()
+        self.client: Client
+
+    async def __aenter__(self) -> Self:
+        shared = {name: value for name, value in self._environment.items() if name in {"APP_NAME", "CLUSTER_KEY"}}
+        settings = load(ClientSettings, {**shared, "PEERS": self.peers})
+        try:
+            for i in range(self.size):
+                await self.start(i)
+            self.client = await self._stack.enter_async_context(open_client(settings, Domain.CLIENT))
+            await self.client.observe(0.2)
+        except BaseException:
+            await self._end()
+            self._print_logs()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # What the test raised is to come out as it is, not in the group that the client's nursery makes of it.
+        try:
+            with suppress(BaseExceptionGroup) if error is not None else ExitStack():
+                await self._stack.__aexit__(kind, error, trace)
+        finally:
+            await self._end()
+            if error is not None:
+                self._print_logs()
+
+    # --- processes -------------------------------------------------------------------------------------------
+
+    def environment(self, i: int) -> dict[str, str]:
+        """Give the environment of a node."""
+        return {
+            **clean_environment(),
+            "PYTHONPATH": str(ROOT),
+            "BIND_HOST": LOOPBACK,
+            "BIND_PORT": str(self.ports[i]),
+            "PEERS": self.peers,
+            "BOOTSTRAP_EXPECT": str(self.size),
+            "NODE_NAME": f"node-{i + 1}",
+            "DATA_DIR": str(self.data_dir(i)),
+            "LOG_FORMAT": "json",
+            **self._environment,
+            **self._each[i],
+        }
+
+    def data_dir(self, i: int) -> Path:
+        """Give the ``DATA_DIR`` of a node."""
+        return self.directory / f"node-{i + 1}"
+
+    def log_file(self, i: int) -> Path:
+        """Give the file that all runs of a node write their logs to."""
+        return self.directory / f"node-{i + 1}.log"
+
+    async def start(self, i: int) -> None:
+        """Start a node, on the data it had."""
+        assert self.processes[i] is None, f"node {i} runs already"
+        with self.log_file(i).open("ab") as log:
+            self.processes[i] = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "trioraft", "node", "--end-with-stdin"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.environment(i),
+                start_new_session=True,
+            )
+
+    async def stop(self, i: int, seconds: float = 15) -> int:
+        """Stop a node with SIGTERM, and give its exit status."""
+        self.process(i).terminate()
+        return await self.ended(i, seconds)
+
+    async def kill(self, i: int, number: signal.Signals = signal.SIGKILL) -> int:
+        """End a node, and nothing else, with a signal; give its exit status."""
+        self.process(i).send_signal(number)
+        return await self.ended(i, 15)
+
+    async def ended(self, i: int, seconds: float) -> int:
+        """Wait until a node has ended, and give its exit status."""
+        with trio.fail_after(seconds):
+            status = await self.process(i).wait()
+        self.processes[i] = None
+        return status
+
+    def pause(self, i: int) -> None:
+        """Stop a node's own process where it is."""
+        self.process(i).send_signal(signal.SIGSTOP)
+
+    def resume(self, i: int) -> None:
+        """Let a paused node go on."""
+        self.process(i).send_signal(signal.SIGCONT)
+
+    def process(self, i: int) -> trio.Process:
+        """Give the process of a running node."""
+        process = self.processes[i]
+        assert process is not None, f"node {i} does not run"
+        return process
+
+    async def _end(self) -> None:
+        with trio.CancelScope(shield=True):
+            for i, process in enumerate(self.processes):
+                if process is not None:
+                    process.kill()
+                    await process.wait()
+                    self.processes[i] = None
+            with trio.move_on_after(10):
+                for i in range(self.size):
+                    await self._scripts_ended(i)
+
+    async def _scripts_ended(self, i: int) -> None:
+        """Wait until a node's supervisor, which outlives it, has ended its scripts."""
+        for lock in self.data_dir(i).glob("*/work.lock"):
+            with lock.open("rb") as file:
+                while True:
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        await trio.sleep(0.05)
+
+    # --- what the nodes say ----------------------------------------------------------------------------------
+
+    def index(self, node: ObservedNode) -> int:
+        """Tell which node that is."""
+        return int(node.status.name.removeprefix("node-")) - 1
+
+    def node(self, i: int) -> ObservedNode | None:
+        """Give what was last heard of a node."""
+        return next((node for node in self.client.nodes.values() if self.index(node) == i), None)
+
+    async def statuses(self, seconds: float = 1.0) -> ClusterStatus:
+        """Ask all nodes now."""
+        return await self.client.statuses(seconds)
+
+    async def wait_for(
+        self, condition: Callable[[ClusterStatus], bool], seconds: float, what: str = ""
+    ) -> ClusterStatus:
+        """Wait until a condition holds for what the nodes say."""
+        with trio.move_on_after(seconds):
+            while True:
+                seen, cluster = self.client.version, self.client.cluster()
+                if condition(cluster):
+                    return cluster
+                await self.client.changed(seen)
+        last = json.dumps(self.client.cluster().to_json(), indent=1)
+        raise AssertionError(f"not within {seconds} s: {what or condition}; last seen: {last}")
+
+    async def wait_leader(self, seconds: float = 15, without: Sequence[int] = ()) -> ObservedNode:
+        """Wait until there is a leader that all nodes but some agree on, and give it."""
+        chosen = set(range(self.size)) - set(without)
+
+        def agreed(cluster: ClusterStatus) -> bool:
+            leader = cluster.leader
+            if leader is None or self.index(leader) not in chosen:
+                return False
+            heard = {self.index(n): n for n in cluster.nodes if n.reachable}
+            return all(
+                i in heard
+                and (heard[i].status.leader, heard[i].status.term) == (leader.status.id, leader.status.term)
+                for i in chosen
+                if self.processes[i] is not None
+            )
+
+        cluster = await self.wait_for(agreed, seconds, "one leader that all know")
+        assert cluster.leader is not None
+        return cluster.leader
+
+    def logs(self, i: int) -> list[dict[str, Any]]:
+        """Give the lines of a node's log."""
+        if not self.log_file(i).exists():
+            return []
+        lines = self.log_file(i).read_text("utf-8", "replace").splitlines()
+        return [json.loads(line) if line.startswith("{") else {"event": line} for line in lines]
+
+    def _print_logs(self) -> None:
+        for i in range(self.size):
+            lines = self.log_file(i).read_text("utf-8", "replace").splitlines() if self.log_file(i).exists() else []
+            print(f"--- log of node-{i + 1} (the last {_LOG_LINES_SHOWN} of {len(lines)} lines)")
+            print("\n".join(lines[-_LOG_LINES_SHOWN:]))

@@ -1,0 +1,201 @@
+"""Leader work is exclusive: real nodes, scripts and supervisors, and a leader that is lost in every way.
+
+The full version has 50 changes of the leader and takes about three minutes::
+
+    TRIORAFT_LEADER_CHANGES=50 python -m pytest -s tests/cluster/test_leader_work.py -k every_way
+"""
+
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.cluster.nodes import Cluster, NodeProcess, free_ports, make_nodes, open_cluster
+from tests.cluster.records import KINDS, Records, check_exclusive, supervisor_of
+from tests.cluster.relay import Relay, open_relay
+from tests.unit.processes import gone, is_alive, write_script
+from trioraft.messages import Transfer
+from trioraft.runtime import boottime
+
+CHANGES = int(os.environ.get("TRIORAFT_LEADER_CHANGES", "10"))
+WAYS = ("kill", "stop", "transfer", "pause", "partition")
+SIZE = 3
+LOWER, UPPER, HEARTBEAT, GRACE, MARGIN = 0.3, 0.6, 0.05, 0.3, 1.0
+TIMES = {
+    "ELECTION_TIMEOUT_LOWER_MILLIS": f"{LOWER * 1000:.0f}",
+    "ELECTION_TIMEOUT_UPPER_MILLIS": f"{UPPER * 1000:.0f}",
+    "HEARTBEAT_REPEAT_MILLIS": f"{HEARTBEAT * 1000:.0f}",
+    "HOOK_STOP_GRACE_MILLIS": f"{GRACE * 1000:.0f}",
+}
+# For longer than leader work may run after the last heartbeat.
+PAUSE = LOWER + GRACE + MARGIN + 0.5
+
+
+@dataclass
+class Worked:
+    """A cluster behind a relay whose leader runs the recording script."""
+
+    cluster: Cluster
+    relay: Relay
+    records: Records
+
+    async def work_after(self, token: int, within: float = 20.0) -> int:
+        """Wait until leader work with a newer token runs, all three processes of it, and give the token."""
+        with trio.fail_after(within):
+            while True:
+                newest = self.records.newest_token()
+                if newest > token and len(self.records.processes_of(newest)) == len(KINDS):
+                    return newest
+                await trio.sleep(0.02)
+
+    async def end(self) -> None:
+        """Stop all nodes, and see that nothing is left of them."""
+        statuses = []
+        for node in self.cluster.nodes:
+            node.process.terminate()
+        statuses = [await node.ended() for node in self.cluster.nodes]
+        assert statuses == [0] * len(statuses)
+        left = self.records.carriers()
+        assert not left, f"processes {left} are left"
+
+
+@asynccontextmanager
+async def open_worked(directory: Path, seed: int, **environment: str) -> AsyncIterator[Worked]:
+    records = Records(directory)
+    ports = free_ports(SIZE)
+    async with open_relay(ports, seed) as relay:
+        nodes = make_nodes(directory, ports, **{**TIMES, **records.environment, **environment})
+        for index, node in enumerate(nodes):
+            node.environment["PEERS"] = relay.peers_of(index)
+        async with open_cluster(nodes) as cluster:
+            cluster.start()
+            yield Worked(cluster, relay, records)
+
+
+async def lose_leader(worked: Worked, way: str, token: int) -> int:
+    """Take the leadership from the leader in some way, wait for the next one's work, and let the first return."""
+    cluster, relay = worked.cluster, worked.relay
+    leader = await cluster.leader()
+    index = cluster.nodes.index(leader)
+    began = trio.current_time()
+    match way:
+        case "kill":
+            await leader.kill()
+        case "stop":
+            assert await leader.stop() == 0
+        case "transfer":
+            response = await cluster.client.command(None, Transfer())
+            assert response.done, response.detail
+        case "pause":
+            leader.process.send_signal(signal.SIGSTOP)
+        case "partition":
+            relay.faults.cut_off(index, range(SIZE))
+    newest = await worked.work_after(token)
+    match way:
+        case "kill" | "stop":
+            leader.start()
+        case "pause":
+            await trio.sleep_until(began + PAUSE)
+            leader.process.send_signal(signal.SIGCONT)
+        case "partition":
+            relay.faults.cut.clear()
+    new = await cluster.agreed()
+    assert new.status.name != leader.name
+    # Neither the return of the old leader nor anything else has cost another election.
+    assert new.status.term == newest == worked.records.newest_token()
+    return newest
+
+
+@pytest.mark.timeout(60 + 20 * CHANGES)
+async def test_no_two_leaders_work_at_once_in_every_way_to_lose_one(tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    done: Counter[str] = Counter()
+    took: dict[str, list[float]] = {way: [] for way in WAYS}
+    print(f"seed {seed}")
+    async with open_worked(tmp_path, seed) as worked:
+        token = await worked.work_after(0)
+        for number in range(CHANGES):
+            way = WAYS[number % len(WAYS)]
+            await trio.sleep(chance.uniform(0, 2 * LOWER))
+            token = await lose_leader(worked, way, token)
+            done[way] += 1
+            check_exclusive(worked.records.intervals())
+        await worked.end()
+        intervals = worked.records.intervals()
+    check_exclusive(intervals)
+    assert len(intervals) == CHANGES + 1
+    assert all(interval.kinds == KINDS for interval in intervals)
+    gaps = [other.start - one.end for one, other in pairwise(intervals)]
+    for way in WAYS:
+        took[way] = [gap for number, gap in enumerate(gaps) if WAYS[number % len(WAYS)] == way]
+    print(f"{CHANGES} changes of the leader: {dict(done)}; {len(intervals)} intervals of work, none overlaps")
+    for way, times in took.items():
+        if times:
+            print(f"  from the end of work to the next start, {way:9}: {min(times):.3f} to {max(times):.3f} s")
+
+
+async def test_a_node_that_loses_its_supervisor_kills_what_is_left_and_steps_down(tmp_path: Path) -> None:
+    async with open_worked(tmp_path, 1) as worked:
+        token = await worked.work_after(0)
+        leader = await worked.cluster.leader()
+        processes = worked.records.processes_of(token)
+        assert len(processes) == len(KINDS)
+        assert all(map(is_alive, processes))
+        os.kill(supervisor_of(leader.pid), signal.SIGKILL)
+        await gone(*processes, within=LOWER + GRACE + MARGIN)
+        newest = await worked.work_after(token)
+        new = await worked.cluster.agreed()
+        assert (new.status.name != leader.name, new.status.term) == (True, newest)
+        assert leader.is_running()
+        assert leader.said("lost the supervisor of scripts; killing what is left of them")
+        # It has another one by now, and can work again.
+        response = await worked.cluster.client.command(None, Transfer(int(worked_id(worked, leader), 16)))
+        assert response.done, response.detail
+        await worked.work_after(newest)
+        assert (await worked.cluster.leader()) is leader
+        await worked.end()
+        check_exclusive(worked.records.intervals())
+
+
+async def test_a_node_that_starts_again_waits_for_the_work_of_its_earlier_process(tmp_path: Path) -> None:
+    grace = 2.0
+    follower = tmp_path / "follower"
+    script = write_script(tmp_path, f"cut -d ' ' -f 1 /proc/uptime >> {follower}.$TRIORAFT_NODE_NAME")
+    times = {"HOOK_STOP_GRACE_MILLIS": f"{grace * 1000:.0f}", "SCRIPT_FOLLOWER_PATH": script}
+    async with open_worked(tmp_path, 2, **times) as worked:
+        token = await worked.work_after(0)
+        leader = await worked.cluster.leader()
+        await leader.kill()
+        killed_at = boottime()
+        leader.start()
+        await worked.cluster.until(
+            lambda cluster: any(
+                n.status.name == leader.name and n.status.pid == leader.pid and n.status.hook.state == "waiting"
+                for n in cluster.nodes
+            )
+        )
+        # One process of the work ignores SIGTERM, so it lives until the end of the grace.
+        assert any(map(is_alive, worked.records.processes_of(token)))
+        ended_at = await gone(*worked.records.processes_of(token), within=grace + MARGIN)
+        assert ended_at - killed_at >= grace - 0.1
+        path = follower.with_name(f"{follower.name}.{leader.name}")
+        with trio.fail_after(5):
+            while len(path.read_text().split()) < 2:  # the first run was before it led
+                await trio.sleep(0.02)
+        assert float(path.read_text().split()[-1]) >= ended_at - 0.02
+        await worked.work_after(token)
+        await worked.end()
+        check_exclusive(worked.records.intervals())
+
+
+def worked_id(worked: Worked, node: NodeProcess) -> str:
+    return next(n.status.id for n in worked.cluster.client.cluster().nodes if n.status.name == node.name)

@@ -1,0 +1,116 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NoReturn
+
+import pytest
+
+from tests.compose.engine import Project, Status, run, succeeds
+
+IMAGE: Final = "trioraft-test"
+
+
+def _unavailable(what: str) -> NoReturn:
+    """Skip where the missing thing cannot be installed; fail where tests/run should have installed it."""
+    if sys.platform == "linux" and os.geteuid() == 0:
+        pytest.fail(f"{what}; run the tests with tests/run, which installs what is missing", pytrace=False)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def compose_command() -> list[str]:
+    if not succeeds("docker", "version"):
+        _unavailable("no Docker engine answers")
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if succeeds(*command, "version"):
+            return command
+    _unavailable("there is no docker compose")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        _unavailable("there is no Chromium")
+    return path
+
+
+def _index_settings() -> dict[str, str]:
+    """Find the package indexes of this machine that a build can reach too; those in files it cannot."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=60, check=True
+    )
+    found = {}
+    for line in listed.stdout.splitlines():
+        name, _, value = line.partition("=")
+        urls = [url for url in value.strip("'\"").split() if url.startswith(("http://", "https://"))]
+        if name.endswith("index-url") and urls:
+            found["PIP_" + name.rpartition(".")[2].upper().replace("-", "_")] = " ".join(urls)
+    return found
+
+
+@pytest.fixture(scope="session")
+def image(compose_command: list[str]) -> str:
+    """Build the image, as ``docker compose build`` does for everybody."""
+    builder = Project(compose_command, "trioraft-build", IMAGE, settings=_index_settings())
+    builder.compose("build", timeout=600)
+    return IMAGE
+
+
+@pytest.fixture(scope="session")
+def keys(image: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Make a cluster key, the status key derived from it, and a cluster key of somebody else."""
+    folder = tmp_path_factory.mktemp("keys")
+    keygen = ["docker", "run", "--rm", "--interactive", "--network", "none", image, "keygen"]
+    made = {"cluster": run(*keygen), "other": run(*keygen)}
+    made["status"] = subprocess.run(
+        [*keygen, "--derive", "status"], input=made["cluster"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    paths = {}
+    for name, text in made.items():
+        paths[name] = folder / f"{name}.key"
+        paths[name].write_text(text)
+        paths[name].chmod(0o644)
+    return paths
+
+
+@pytest.fixture(scope="session", params=["plain", "sealed"])
+def project(request: pytest.FixtureRequest, compose_command: list[str], image: str) -> Iterator[Project]:
+    """Run compose.yaml, as it is or with a cluster key; one at a time, for all tests."""
+    project = Project(compose_command, f"trioraft-{request.param}-{os.getpid()}", image)
+    if request.param == "sealed":
+        keys = request.getfixturevalue("keys")
+        project.files.append("containers/compose.sealed.yaml")
+        project.settings |= {"CLUSTER_KEY_PATH": str(keys["cluster"]), "STATUS_KEY_PATH": str(keys["status"])}
+    try:
+        project.up()
+        yield project
+    finally:
+        project.save_logs()
+        project.down(volumes=True)
+
+
+@pytest.fixture
+def leader(project: Project) -> Status:
+    """Have three nodes and one leader at work, whatever an earlier test has left behind."""
+    for container in project.containers():
+        state = container.state
+        if state in {"paused", "exited"}:
+            container.docker("unpause" if state == "paused" else "start")
+    return project.wait_working()
+
+
+@pytest.fixture(scope="session")
+def measured() -> Iterator[dict[str, list[float]]]:
+    """Collect what was measured, and write it down beside the screenshots."""
+    times: dict[str, list[float]] = {}
+    yield times
+    for name, seconds in times.items():
+        print(f"\n{name}: {', '.join(f'{second:.3f}' for second in seconds)} s")
+    out = Path(__file__).parents[1] / "out"
+    out.mkdir(exist_ok=True)
+    (out / "compose-times.json").write_text(json.dumps(times, indent=1) + "\n")

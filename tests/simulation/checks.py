@@ -1,0 +1,282 @@
+"""What must hold, checked where it can be broken: at each message that leaves, write, election and start of work.
+
+The checks know everything (true time, all disks, all that ever left), which no node does. They never look at
+what a node intends, only at what others could see of it; the one exception is a leader's belief in its lease.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.simulation.trace import name
+from trioraft.consensus import lease
+from trioraft.consensus.state import HardState, State
+from trioraft.messages import (
+    AppendEntriesRequest,
+    AppendEntriesResponse,
+    FormationRequest,
+    FormationResponse,
+    PreVoteRequest,
+    PreVoteResponse,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
+
+if TYPE_CHECKING:
+    from tests.simulation.host import Host, Process
+    from tests.simulation.simulation import Simulation
+
+# What rounding may do to a sum of times.
+_EPSILON: Final = 1e-6
+
+
+class Violation(Exception):  # noqa: N818
+    """Something that must hold does not."""
+
+
+class Checks:
+    """All that was ever seen of one cluster's nodes."""
+
+    def __init__(self, world: "Simulation") -> None:
+        self.world = world
+        self.told_term: dict[int, int] = {}  # the newest term that each node has spoken of
+        self.votes: dict[tuple[int, int], int] = {}  # (node, term): whom it voted for
+        self.leaders: dict[int, int] = {}  # term: who won it
+        self.newest_term = 0  # in which a leader was elected
+        self.offers: dict[int, set[int]] = {}  # term: to whom its leader offered the leadership
+        self.promises: dict[int, dict[int, float]] = {}  # node: term of a leader: until when, in true time
+        self.running: dict[int, Host] = {}  # token: where this leader work runs
+        self.frozen: set[int] = set()  # tokens of work that stood still with its whole machine
+        self.newest_token = 0
+        self.cluster = 0
+        self.members: tuple[int, ...] = ()
+        self.proposed: set[int] = set()  # formations that a node promised
+        self.refused: set[int] = set()  # formations that a node said it would never promise
+        self.never: set[tuple[int, int]] = set()  # (node, formation): who said so
+        self.lost: dict[int, HardState] = {}  # what was on disks that were lost
+        self.settled = False  # whether all is well, so that the leader must stay
+        self._of_message: Final[dict[type, Callable[[Process, int, Any], None]]] = {
+            AppendEntriesRequest: self._heartbeat_leaves,
+            AppendEntriesResponse: self._answer_leaves,
+            PreVoteRequest: self._pre_vote_request_leaves,
+            PreVoteResponse: self._pre_vote_leaves,
+            VoteRequest: self._vote_request_leaves,
+            VoteResponse: self._vote_leaves,
+            TimeoutNow: self._offer_leaves,
+            FormationRequest: self._formation_request_leaves,
+            FormationResponse: self._formation_response_leaves,
+        }
+
+    def fail(self, what: str) -> None:
+        """Report a violation."""
+        raise Violation(what)
+
+    # --- messages that leave --------------------------------------------------------------------------------
+
+    def leaving(self, process: "Process", to: int, message: object) -> None:
+        """Check a message that leaves a node."""
+        check = self._of_message.get(type(message))
+        if check is not None:
+            check(process, to, message)
+
+    def _speaks_of(self, process: "Process", term: int) -> None:
+        """Check that a node never goes back in its terms, and has on disk the one that it speaks of."""
+        node = process.host.node
+        if term < self.told_term.get(node, 0):
+            self.fail(f"{name(node)} speaks of term {term} after it spoke of term {self.told_term[node]}")
+        if term > process.host.disk.term:
+            self.fail(f"{name(node)} speaks of term {term}, and term {process.host.disk.term} is on its disk")
+        self.told_term[node] = term
+
+    def _heartbeat_leaves(self, process: "Process", _to: int, message: AppendEntriesRequest) -> None:
+        node = process.host.node
+        self._speaks_of(process, message.term)
+        if self.leaders.get(message.term) != node:
+            self.fail(f"{name(node)} sends heartbeats of term {message.term}, which it did not win")
+        if message.work == 0:
+            self._says_work_has_ended(process, message.term)
+
+    def _answer_leaves(self, process: "Process", to: int, message: AppendEntriesResponse) -> None:
+        self._speaks_of(process, message.term)
+        received = process.receipts.pop((message.term, message.sequence), None)
+        if message.promise == 0 or received is None:
+            return
+        host = process.host
+        if host.disk.promise < message.promise:
+            self.fail(f"{name(host.node)} promises {message.promise} s, and {host.disk.promise} s are on its disk")
+        if host.disk.work_term < message.term:
+            self.fail(f"{name(host.node)} acknowledges a claim of term {message.term} that is not on its disk")
+        if self.leaders.get(message.term) != to:
+            self.fail(f"{name(host.node)} promises {name(to)}, which did not win term {message.term}")
+        until = received + message.promise / host.rate
+        known = self.promises.setdefault(host.node, {})
+        if message.term not in known:
+            for old in [term for term, end in known.items() if end < received]:
+                del known[old]
+        known[message.term] = max(known.get(message.term, 0.0), until)
+
+    def _pre_vote_request_leaves(self, process: "Process", _to: int, message: PreVoteRequest) -> None:
+        self._speaks_of(process, message.term - 1)
+
+    def _pre_vote_leaves(self, process: "Process", _to: int, message: PreVoteResponse) -> None:
+        self._speaks_of(process, message.term)
+
+    def _vote_request_leaves(self, process: "Process", _to: int, message: VoteRequest) -> None:
+        node = process.host.node
+        self._speaks_of(process, message.term)
+        if message.transfer and node not in self.offers.get(message.term - 1, ()):
+            self.fail(f"{name(node)} bypasses promises in term {message.term} without an offer of the leader before")
+        self._votes(process, message.term, node)
+
+    def _vote_leaves(self, process: "Process", to: int, message: VoteResponse) -> None:
+        self._speaks_of(process, message.term)
+        if message.granted:
+            self._votes(process, message.term, to)
+
+    def _votes(self, process: "Process", term: int, candidate: int) -> None:
+        """Check that a vote is the only one in its term, is on disk, and breaks no promise."""
+        node = process.host.node
+        disk = process.host.disk
+        if self.votes.setdefault((node, term), candidate) != candidate:
+            self.fail(f"{name(node)} votes for {name(candidate)} in term {term} after another vote in it")
+        if disk.term == term and disk.voted_for != candidate:
+            self.fail(f"{name(node)} votes for {name(candidate)} in term {term}, which is not on its disk")
+        if candidate in self.offers.get(term - 1, ()):
+            return
+        for leading, until in self.promises.get(node, {}).items():
+            if leading < term and self.leaders[leading] != candidate and self.world.loop.now < until - _EPSILON:
+                self.fail(
+                    f"{name(node)} votes for {name(candidate)} in term {term} at {self.world.loop.now:.6f}, "
+                    f"and promised the leader of term {leading} not to before {until:.6f}"
+                )
+
+    def _offer_leaves(self, process: "Process", to: int, message: TimeoutNow) -> None:
+        self._speaks_of(process, message.term)
+        if message.term not in self.offers:
+            self.world.count["transfers"] += 1
+        self.offers.setdefault(message.term, set()).add(to)
+        if message.work == 0:
+            self._says_work_has_ended(process, message.term)
+
+    def _says_work_has_ended(self, process: "Process", term: int) -> None:
+        for token, where in self.running.items():
+            if token <= term and token not in self.frozen:
+                self.fail(f"{name(process.host.node)} says that work has ended, and {token} runs on {name(where.node)}")
+
+    # --- formation ------------------------------------------------------------------------------------------
+
+    def _formation_request_leaves(self, process: "Process", _to: int, message: FormationRequest) -> None:
+        self._says_promised(process, message.formation)
+
+    def _formation_response_leaves(self, process: "Process", _to: int, message: FormationResponse) -> None:
+        if message.promised:
+            self._says_promised(process, message.formation)
+            return
+        node = process.host.node
+        formation = process.host.disk.formation
+        if message.formation not in formation.never and formation.cluster in {0, message.formation}:
+            self.fail(f"{name(node)} refuses a formation, and that is not on its disk")
+        self.never.add((node, message.formation))
+        self.refused.add(message.formation)
+        if message.formation == self.cluster:
+            self.fail(f"{name(node)} refuses the formation that stands")
+
+    def _says_promised(self, process: "Process", promised: int) -> None:
+        node = process.host.node
+        formation = process.host.disk.formation
+        self.proposed.add(promised)
+        if (node, promised) in self.never:
+            self.fail(f"{name(node)} promises a formation that it said it would never promise")
+        if promised not in {formation.promised, formation.cluster} and promised not in formation.never:
+            self.fail(f"{name(node)} says that it promised a formation, and that is not on its disk")
+
+    def formed(self, process: "Process", cluster: int, members: tuple[int, ...]) -> None:
+        """Check that there is one cluster, which all its members promised durably."""
+        if self.cluster not in {0, cluster}:
+            self.fail(f"{name(process.host.node)} is a member of a second cluster")
+        if self.members not in {(), members}:
+            self.fail(f"{name(process.host.node)} knows other members of the cluster")
+        if cluster in self.refused:
+            self.fail(f"{name(process.host.node)} is a member of a cluster whose formation was refused")
+        if not self.cluster:
+            self.world.count["formations"] += 1
+        self.cluster, self.members = cluster, members
+        for member in members:
+            if cluster not in self._promised_on_disk(member):
+                self.fail(f"{name(process.host.node)} takes the formation for standing; {name(member)} did not promise")
+
+    def _promised_on_disk(self, node: int) -> tuple[int, int]:
+        host = self.world.host_of(node)
+        hard = self.lost[node] if host is None else host.disk
+        return hard.formation.promised, hard.formation.cluster
+
+    def wiped(self, node: int, hard: HardState) -> None:
+        """Remember what was on a disk that is lost."""
+        self.lost[node] = hard
+
+    # --- the disk -------------------------------------------------------------------------------------------
+
+    def on_disk(self, host: "Host", old: HardState, hard: HardState) -> None:
+        """Check that what a disk holds never goes back."""
+        if hard.term < old.term or hard.promise < old.promise or hard.work_term < old.work_term:
+            self.fail(f"what {name(host.node)} has on disk goes back")
+        if hard.term == old.term and old.voted_for not in {0, hard.voted_for}:
+            self.fail(f"{name(host.node)} changes its vote in term {hard.term} on disk")
+        was, now = old.formation, hard.formation
+        if was.cluster and was != now:
+            self.fail(f"{name(host.node)} leaves its cluster")
+        if was.promised and was.promised not in {now.promised, now.cluster, *now.never}:
+            self.fail(f"{name(host.node)} forgets a formation that it promised")
+
+    # --- leaders and their leases ---------------------------------------------------------------------------
+
+    def elected(self, process: "Process", term: int) -> None:
+        """Check an election: one leader in a term, by a quorum of votes that left, while no lease runs."""
+        node = process.host.node
+        self.world.count["elections"] += 1
+        if self.settled:
+            self.fail(f"{name(node)} is elected in term {term} although all is well")
+        if self.leaders.setdefault(term, node) != node:
+            self.fail(f"{name(node)} wins term {term}, which {name(self.leaders[term])} won")
+        disk = process.host.disk
+        votes = [voter for voter in self.members if self.votes.get((voter, term)) == node or voter == node]
+        if 2 * len(votes) <= len(self.members) or (disk.term, disk.voted_for) != (term, node):
+            self.fail(f"{name(node)} wins term {term} with the votes of {votes} only")
+        self.newest_term = max(self.newest_term, term)
+        for host in self.world.hosts:
+            other = host.process
+            if other is not None and other.core.state is not None:
+                self.leading(other, other.core.state)
+
+    def leading(self, process: "Process", state: State) -> None:
+        """Check that a leader does not believe in a lease when another one has been elected after it."""
+        if state.term < self.newest_term and state.role == "leader":
+            left = lease.lease_end(state) - process.clock()
+            if left > _EPSILON:
+                self.fail(
+                    f"{name(process.host.node)} believes in its lease of term {state.term} for another {left:.6f} s, "
+                    f"and {name(self.leaders[self.newest_term])} was elected in term {self.newest_term}"
+                )
+
+    # --- leader work ----------------------------------------------------------------------------------------
+
+    def work_started(self, host: "Host", token: int) -> None:
+        """Check that no other work runs, and that tokens only grow."""
+        self.world.count["pieces of leader work"] += 1
+        for other, where in self.running.items():
+            if other not in self.frozen:
+                self.fail(f"work {token} starts on {name(host.node)} while {other} runs on {name(where.node)}")
+        if token <= self.newest_token:
+            self.fail(f"work on {name(host.node)} has token {token}, and {self.newest_token} was there before")
+        self.newest_token = token
+        self.running[token] = host
+
+    def work_ended(self, host: "Host") -> None:
+        """Note that work has ended."""
+        self.running.pop(host.supervisor.token, None)
+        self.frozen.discard(host.supervisor.token)
+
+    def work_frozen(self, host: "Host") -> None:
+        """Note that from now on only its token keeps this work from doing harm."""
+        if host.supervisor.token:
+            self.frozen.add(host.supervisor.token)

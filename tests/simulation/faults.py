@@ -1,0 +1,295 @@
+"""When something goes wrong, and what: each kind by chance, at its own rate, until the last phase of a life."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tests.simulation.trace import name
+from trioraft.consensus import Role
+
+if TYPE_CHECKING:
+    from tests.simulation.host import Host, Process
+    from tests.simulation.simulation import Simulation
+
+
+class Faults:
+    """All that goes wrong in one life."""
+
+    def __init__(self, world: "Simulation") -> None:
+        self.world = world
+        self.unit = world.profile.unit
+        self.over = False
+        self.wipes_left = world.profile.wipes
+        self.ambushes = world.profile.ambush
+        self._kinds: dict[str, Callable[[Host], bool]] = {
+            "isolate": self._isolate,
+            "split": self._split,
+            "one-way": self._one_way,
+            "partial": self._partial,
+            "flap": self._flap,
+            "storm": self._storm,
+            "pause": self._pause,
+            "crash": self._crash,
+            "restart": self._restart,
+            "reconfigure": self._reconfigure,
+            "restart all": self._restart_all,
+            "transfer": self._transfer,
+            "stop": self._stop,
+            "work failure": self._work_failure,
+            "disk stall": self._disk_stall,
+            "wipe": self._wipe,
+            "abandon": self.abandon,
+            "freeze": self._freeze,
+        }
+
+    def begin(self) -> None:
+        """Arrange the first fault of each kind."""
+        for kind in self._kinds:
+            if kind in self.world.profile.rates:
+                self._arrange(kind)
+
+    def tempt(self, host: "Host") -> None:
+        """Perhaps strike a node that has just done something that matters, or strike it a moment later."""
+        if not self.over and self.world.random.random() < self.ambushes:
+            self._after(self.world.random.choice((0.0, 0.001, 0.01, 0.1)) * self.unit * self.world.random.random(), self._ambush, host)
+
+    def _ambush(self, host: "Host") -> None:
+        if not self.over:
+            self.world.count["fault: ambush"] += 1
+            self.world.random.choice((self._crash, self._restart, self._pause, self._isolate, self._disk_stall))(host)
+
+    def _arrange(self, kind: str) -> None:
+        pause = self.world.random.expovariate(self.world.profile.rates[kind] / self.unit)
+        self.world.loop.at(self.world.loop.now + pause, self._strike, kind)
+
+    def _strike(self, kind: str) -> None:
+        if self.over:
+            return
+        if self._kinds[kind](self._some_host()):
+            self.world.count[f"fault: {kind}"] += 1
+        self._arrange(kind)
+
+    def end(self) -> None:
+        """Let everything be well again."""
+        self.over = True
+        world = self.world
+        world.network.heal()
+        calm = min(world.network.weather.delay, 0.02 * self.unit)
+        world.network.weather = type(world.network.weather)(delay=calm)
+        for host in world.hosts:
+            host.stalled_until = 0.0
+            self._thaw(host)
+            host.start()
+
+    # --- chance ---------------------------------------------------------------------------------------------
+
+    def _while(self) -> float:
+        """Draw for how long something lasts; most are short."""
+        return self.unit * self.world.random.choice((0.1, 0.5, 1.0, 2.0, 4.0)) * (0.5 + self.world.random.random())
+
+    def _after(self, seconds: float, call: Callable[..., None], *arguments: object) -> None:
+        self.world.loop.at(self.world.loop.now + seconds, call, *arguments)
+
+    def _some_host(self) -> "Host":
+        """Draw a host; leaders are drawn more often than others, for what happens to them matters most."""
+        leading = [h for h in self.world.hosts if h.process is not None and h.process.core.role is Role.LEADER]
+        if leading and self.world.random.random() < 0.4:
+            return leading[-1]
+        return self.world.random.choice(self.world.hosts)
+
+    # --- the network ----------------------------------------------------------------------------------------
+
+    def _cut(self, pairs: list[tuple[int, int]], what: str) -> bool:
+        """Block links for a while."""
+        if not pairs:
+            return False
+        self.world.turn(f"{what}: {', '.join(f'{self._at(a)} ↛ {self._at(b)}' for a, b in pairs)}")
+        for a, b in pairs:
+            self.world.network.block(a, b)
+        self._after(self._while(), self._uncut, pairs)
+        return True
+
+    def _at(self, index: int) -> str:
+        return name(self.world.hosts[index].node)
+
+    def _uncut(self, pairs: list[tuple[int, int]]) -> None:
+        if not self.over:
+            self.world.turn(f"again: {', '.join(f'{self._at(a)} → {self._at(b)}' for a, b in pairs)}")
+            for a, b in pairs:
+                self.world.network.unblock(a, b)
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        hosts = range(len(self.world.hosts))
+        return [(a, b) for a in hosts for b in hosts if a != b]
+
+    def _isolate(self, host: "Host") -> bool:
+        one = host.index
+        way = self.world.random.choice(("both", "both", "in", "out"))
+        pairs = [p for p in self._pairs() if (p[0] == one and way != "in") or (p[1] == one and way != "out")]
+        return self._cut(pairs, "isolation")
+
+    def _split(self, _: "Host") -> bool:
+        side = {h.index for h in self.world.hosts if self.world.random.random() < 0.5}
+        return self._cut([(a, b) for a, b in self._pairs() if (a in side) != (b in side)], "split")
+
+    def _one_way(self, _: "Host") -> bool:
+        pairs = self._pairs()
+        return self._cut([self.world.random.choice(pairs)] if pairs else [], "one way")
+
+    def _partial(self, _: "Host") -> bool:
+        chance = self.world.random.random
+        return self._cut([pair for pair in self._pairs() if chance() < 0.3], "partial partition")
+
+    def _flap(self, _: "Host") -> bool:
+        pairs = self._pairs()
+        if not pairs:
+            return False
+        pair = self.world.random.choice(pairs)
+        for turn in range(6):
+            self._after(turn * 0.3 * self.unit, self._flap_once, pair)
+        return True
+
+    def _flap_once(self, pair: tuple[int, int]) -> None:
+        if not self.over:
+            self.world.network.block(*pair)
+            self._after(0.15 * self.unit, self._uncut, [pair])
+
+    def _storm(self, _: "Host") -> bool:
+        """Make the network much worse for a while."""
+        usual = self.world.network.weather
+        worse = msgspec.structs.replace(usual, loss=0.5, duplicate=0.2, slow=0.3)
+        self.world.turn("the network is bad")
+        self.world.network.weather = worse
+        self._after(self._while(), self._calm_down)
+        return usual != worse
+
+    def _calm_down(self) -> None:
+        if not self.over:
+            self.world.turn("the network is as usual")
+            self.world.network.weather = self.world.profile.weather
+
+    # --- processes ------------------------------------------------------------------------------------------
+
+    def _pause(self, host: "Host") -> bool:
+        process = host.process
+        if process is None or process.paused:
+            return False
+        process.pause()
+        self._after(self._while(), self._resume, process)
+        return True
+
+    def _resume(self, process: "Process") -> None:
+        if not process.host.supervisor.frozen:
+            process.resume()
+
+    def _crash(self, host: "Host") -> bool:
+        return self._down(host, self._while())
+
+    def _restart(self, host: "Host") -> bool:
+        return self._down(host, 0.01 * self.unit)
+
+    def _down(self, host: "Host", seconds: float) -> bool:
+        if host.process is None:
+            return False
+        host.crash()
+        self._after(seconds, host.start)
+        return True
+
+    def _reconfigure(self, host: "Host") -> bool:
+        if host.process is None:
+            return False
+        host.crash()
+        self._after(0.02 * self.unit, host.start, self.world.random.choice(self.world.profile.timings))
+        return True
+
+    def _restart_all(self, _: "Host") -> bool:
+        for host in self.world.hosts:
+            self._down(host, self.world.random.random() * 0.1 * self.unit)
+        return True
+
+    def _freeze(self, host: "Host") -> bool:
+        """Let a whole machine stand still: node, supervisor and work."""
+        if host.process is None or host.process.paused:
+            return False
+        host.process.pause()
+        host.supervisor.freeze()
+        self._after(self._while() * 2, self._thaw, host)
+        return True
+
+    def _thaw(self, host: "Host") -> None:
+        if host.supervisor.frozen:
+            host.supervisor.thaw()
+        if host.process is not None:
+            host.process.resume()
+
+    # --- leadership -----------------------------------------------------------------------------------------
+
+    def _leader(self) -> "Process | None":
+        processes = [host.process for host in self.world.hosts if host.process is not None]
+        leading = [p for p in processes if p.core.role is Role.LEADER and not p.paused]
+        return self.world.random.choice(leading) if leading else None
+
+    def _transfer(self, _: "Host") -> bool:
+        leader = self._leader()
+        if leader is None:
+            return False
+        target = self.world.random.choice((0, *self.world.checks.members))
+        refusal = leader.core.transfer(target, leader.clock())
+        self.world.turn(f"{name(leader.host.node)} shall give the leadership to {name(target)}: {refusal or 'yes'}")
+        leader.settle()
+        return refusal is None
+
+    def _stop(self, _: "Host") -> bool:
+        """Stop a leader as SIGTERM does: it gives its leadership away, then ends."""
+        leader = self._leader()
+        if leader is None or leader.core.transfer(0, leader.clock()) is not None:
+            return False
+        self.world.turn(f"{name(leader.host.node)} is told to stop")
+        leader.settle()
+        self._after(self._while(), self._stopped, leader)
+        return True
+
+    def _stopped(self, process: "Process") -> None:
+        if process.host.process is process and not self.over:
+            self._down(process.host, self._while())
+
+    def _work_failure(self, _: "Host") -> bool:
+        leader = self._leader()
+        if leader is None or leader.host.supervisor.process is not leader:
+            return False
+        self.world.turn(f"work fails on {name(leader.host.node)}")
+        leader.core.work_failed(leader.clock())
+        leader.settle()
+        return True
+
+    # --- disks ----------------------------------------------------------------------------------------------
+
+    def _disk_stall(self, host: "Host") -> bool:
+        host.stalled_until = self.world.loop.now + self._while()
+        self.world.turn(f"the disk of {name(host.node)} is stuck until {host.stalled_until:.6f}")
+        return True
+
+    def _wipe(self, host: "Host") -> bool:
+        """Lose a disk, which is allowed only before a cluster stands on it."""
+        if not self.wipes_left or host.disk.formation.cluster or self.world.checks.cluster:
+            return False
+        self.wipes_left -= 1
+        host.wipe()
+        self._after(self._while(), host.start)
+        return True
+
+    def abandon(self, _: "Host | None" = None) -> bool:
+        """Give a formation up, as an operator may: a member is lost, and nobody has taken it for standing."""
+        lost = self.world.checks.lost
+        waiting = [h.process for h in self.world.hosts if h.process is not None and not h.process.paused]
+        if self.world.checks.cluster or len(waiting) < len(self.world.hosts):
+            return False
+        for process in waiting:
+            formation = process.core.formation
+            if any(member in lost for member in formation.missing):
+                self.world.turn(f"{name(process.host.node)} gives up the formation that misses a lost node")
+                formation.abandon(formation.state.promised, process.clock())
+                process.settle()
+                return True
+        return False

@@ -1,0 +1,300 @@
+"""A machine with its clock and its disk, and the process on it: a node layer around the real core."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.network import Greeting
+from tests.simulation.supervision import Supervisor
+from tests.simulation.trace import describe, name
+from trioraft.consensus import Core, HardState, Role, Timing
+from trioraft.consensus.state import BecameLeader, EndWork, ExtendWork, Formed, StartWork, SteppedDown
+from trioraft.messages import AppendEntriesRequest
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Simulation
+
+NEVER = float("inf")
+
+
+class Host:
+    """A machine: an address, a clock, a disk, at most one process, and the supervisor of its leader work."""
+
+    def __init__(self, world: "Simulation", index: int, rate: float, offset: float) -> None:
+        self.world = world
+        self.index = index
+        self.node = index + 1
+        self.rate = rate
+        self.offset = offset
+        self.timing = world.profile.timings[0]
+        self.disk = HardState()
+        self.writing: HardState | None = None
+        self.stalled_until = 0.0
+        self.process: Process | None = None
+        self.supervisor = Supervisor(world, self)
+
+    def local(self, now: float) -> float:
+        """Read this machine's clock at a true time."""
+        return self.offset + now * self.rate
+
+    def true(self, local: float) -> float:
+        """Tell the true time at which this machine's clock will show something."""
+        return (local - self.offset) / self.rate
+
+    def start(self, timing: Timing | None = None) -> None:
+        """Start a process, unless there is one."""
+        if self.process is None:
+            self.timing = timing or self.timing
+            self.world.turn(f"{name(self.node)} starts with {describe(self.timing)}, {describe(self.disk)}")
+            self.process = Process(self.world, self)
+            self.process.begin()
+
+    def crash(self) -> None:
+        """End the process; a write under way may or may not be on disk afterwards."""
+        if self.process is None:
+            return
+        if self.writing is not None and self.world.random.random() < 0.5:
+            self.put(self.writing)
+        self.writing = None
+        process, self.process = self.process, None
+        self.world.turn(f"{name(self.node)} crashes")
+        self.supervisor.orphaned(process)
+
+    def wipe(self) -> None:
+        """Lose the disk: the next process here is another node."""
+        self.crash()
+        self.world.checks.wiped(self.node, self.disk)
+        self.disk = HardState()
+        self.world.replace_node(self)
+        self.world.turn(f"the disk is lost; {name(self.node)} is next")
+
+    def put(self, hard: HardState) -> None:
+        """Let something be on disk."""
+        old, self.disk = self.disk, hard
+        self.world.checks.on_disk(self, old, hard)
+
+    def arrive(self, receiver: int, sender: int, cluster: int, message: object, sent: float) -> None:
+        """Take a message from the network."""
+        world = self.world
+        now = world.loop.now
+        process = self.process
+        if process is None or receiver not in {self.node, 0}:
+            world.trace.message(now, sent, sender, receiver, message, "nobody is there")
+        elif process.paused:
+            process.inbox.append((self.arrive, (receiver, sender, cluster, message, sent)))
+        else:
+            world.trace.message(now, sent, sender, self.node, message, "")
+            process.receive(sender, cluster, message)
+
+
+class Process:
+    """One run of a node, between a start and a crash."""
+
+    def __init__(self, world: "Simulation", host: Host) -> None:
+        self.world = world
+        self.host = host
+        self.timing = host.timing
+        self.paused = False
+        self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.known: dict[int, Host] = {}  # who has a session with this process, and where
+        self.receipts: dict[tuple[int, int], float] = {}  # when each heartbeat came whose answer has not left
+        self.timer_at = NEVER
+        self.fired = (0.0, 0)
+        self.greetings = 0
+        self.core = Core(
+            host.node,
+            host.disk,
+            host.timing,
+            expect=world.profile.expect,
+            random_source=world.random,
+            now=self.clock(),
+        )
+
+    def clock(self) -> float:
+        """Read the machine's clock."""
+        return self.host.local(self.world.loop.now)
+
+    def begin(self) -> None:
+        """Greet the others, and set the timer."""
+        if self.core.cluster:  # perhaps known since a write that was under way at the crash
+            self.world.checks.formed(self, self.core.cluster, self.host.disk.formation.members)
+        self.greet()
+        self.settle()
+
+    # --- what comes from outside ----------------------------------------------------------------------------
+
+    def receive(self, sender: int, cluster: int, message: Any) -> None:
+        """Hand a message to the core."""
+        if type(message) is Greeting:
+            self._greeted(sender, cluster, message.step)
+            return
+        if type(message) is AppendEntriesRequest:
+            self.receipts[message.term, message.sequence] = self.world.loop.now
+        self.core.receive(sender, cluster, message, self.clock())
+        self.settle()
+
+    def timer(self) -> None:
+        """Call the core's timer if it is due; the deadline may have moved since this was arranged."""
+        if self.host.process is not self or self.paused or self.timer_at > self.world.loop.now:
+            self.world.loop.events -= 1
+            return
+        self.timer_at = NEVER
+        now = self.clock()
+        deadline = self.core.next_deadline()
+        if deadline <= now + 1e-9:
+            self._check_spinning()
+            self.core.handle_timer(max(now, deadline))
+            self.settle()
+        else:
+            self.world.loop.events -= 1
+            self._arm()
+
+    def _check_spinning(self) -> None:
+        now = self.world.loop.now
+        since, times = self.fired
+        self.fired = (now, times + 1 if since == now else 1)
+        if self.fired[1] > 100:
+            self.world.checks.fail(f"the timer of {name(self.host.node)} fires again and again")
+
+    def written(self, number: int, hard: HardState) -> None:
+        """Let a write be done: on disk, and told to the core."""
+        if self.host.process is self:
+            self.host.writing = None
+            self.host.put(hard)
+            self.call(self._tell_written, number)
+
+    def _tell_written(self, number: int) -> None:
+        self.core.persisted(number, self.clock())
+
+    def work_ended(self) -> None:
+        """Hear from the supervisor that leader work has ended, after it was told to."""
+        self.call(self._tell_work_ended)
+
+    def _tell_work_ended(self) -> None:
+        self.core.work_ended(self.clock())
+
+    def call(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Do something in the process, at once or when it runs again, unless it ends before."""
+        if self.host.process is not self:
+            return
+        if self.paused:
+            self.inbox.append((self.call, (call, *arguments)))
+        else:
+            call(*arguments)
+            self.settle()
+
+    def pause(self) -> None:
+        """Stop the process alone."""
+        self.paused = True
+        self.world.turn(f"{name(self.host.node)} is paused")
+
+    def resume(self) -> None:
+        """Let the process run again: all that has come meanwhile comes in a burst."""
+        if self.host.process is not self or not self.paused:
+            return
+        self.paused = False
+        self.world.turn(f"{name(self.host.node)} runs again, with {len(self.inbox)} waiting")
+        inbox, self.inbox = self.inbox, []
+        self.timer_at = NEVER
+        if self.world.random.random() < 0.5:
+            self.core.handle_timer(self.clock())
+            self.settle()
+        for call, arguments in inbox:
+            call(*arguments)
+        self.settle()
+
+    # --- greetings: who is there ----------------------------------------------------------------------------
+
+    def greet(self) -> None:
+        """Greet those who have no session with this process, and all of them now and then."""
+        if self.host.process is not self:
+            return
+        world = self.world
+        world.loop.at(world.loop.now + world.profile.unit * world.random.uniform(0.5, 1), self.greet)
+        if self.paused:
+            return
+        self.greetings += 1
+        there = set() if self.greetings % 10 == 0 else {id(host) for host in self.known.values()}
+        for host in world.hosts:
+            if host is not self.host and id(host) not in there:
+                world.network.send(self.host, host, 0, self.core.cluster, Greeting(1))
+
+    def _greeted(self, sender: int, cluster: int, step: int) -> None:
+        host = self.world.host_of(sender)
+        if host is None:
+            return
+        if step < 3:
+            self.world.network.send(self.host, host, sender, self.core.cluster, Greeting(step + 1))
+        if step > 1:
+            self.known[sender] = host
+            self.core.peers_changed(frozenset(self.known))
+            self.core.hear_of_cluster(sender, cluster, self.clock())
+            self.settle()
+
+    # --- what comes out of the core -------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Carry out what the core wants after a step, and check what must hold."""
+        core = self.core
+        for event in core.events():
+            self._carry_out(event)
+        if self.host.writing is None:
+            self._write()
+        messages = core.to_send()
+        if messages:
+            self._send(messages)
+        state = core.state
+        if state is not None and state.role is Role.LEADER:
+            self.world.checks.leading(self, state)
+        self._arm()
+
+    def _send(self, messages: list[tuple[int, Any]]) -> None:
+        world = self.world
+        for to, message in messages:
+            world.checks.leaving(self, to, message)
+            target = self.known.get(to)
+            if target is None:
+                world.trace.message(world.loop.now, world.loop.now, self.host.node, to, message, "no session")
+            else:
+                world.network.send(self.host, target, to, self.core.cluster, message)
+
+    def _write(self) -> None:
+        write = self.core.to_persist()
+        if write is not None:
+            number, hard = write
+            world = self.world
+            self.host.writing = hard
+            disk = self.host.disk
+            if disk.voted_for != hard.voted_for or disk.formation != hard.formation:
+                world.faults.tempt(self.host)
+            done = max(world.loop.now, self.host.stalled_until) + world.disk_seconds()
+            world.loop.at(done, self.written, number, hard)
+
+    def _arm(self) -> None:
+        due = (self.core.next_deadline() - self.host.offset) / self.host.rate
+        if due < self.timer_at:
+            world = self.world
+            due = max(due, world.loop.now)
+            if world.profile.late:
+                due += world.profile.late * world.random.random()
+            if due < self.timer_at:
+                self.timer_at = due
+                world.loop.at(due, self.timer)
+
+    def _carry_out(self, event: object) -> None:
+        world = self.world
+        if isinstance(event, ExtendWork):
+            self.host.supervisor.extend(self, event.deadline)
+            return
+        world.turn(f"{name(self.host.node)}: {describe(event)}")
+        if isinstance(event, StartWork):
+            self.host.supervisor.start(self, event.token, event.deadline)
+            world.faults.tempt(self.host)
+        elif isinstance(event, EndWork):
+            self.host.supervisor.end(self)
+        elif isinstance(event, BecameLeader):
+            world.checks.elected(self, event.term)
+            world.faults.tempt(self.host)
+        elif isinstance(event, SteppedDown):
+            world.count["stepped down"] += 1
+        elif isinstance(event, Formed):
+            world.checks.formed(self, event.cluster, event.members)

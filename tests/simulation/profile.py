@@ -1,0 +1,207 @@
+"""What the cluster of a seed is like, and what it meets: never everything in each (swarm testing)."""
+
+import random
+from typing import Final
+
+from msgspec import Struct
+
+from tests.simulation.network import Weather
+from trioraft.consensus.timing import Timing
+
+# Clocks may differ in rate by one per cent; so each may be half of that off, less what rounding takes.
+RATE_MAX: Final = 0.0049
+
+
+class Profile(Struct, frozen=True):
+    """One life's circumstances."""
+
+    name: str
+    nodes: int
+    expect: int
+    wipes: int  # how many disks may be lost before there is a cluster
+    timings: tuple[Timing, ...]  # the first is what all start with
+    weather: Weather
+    clock: str  # "exact", "random" or "extreme"
+    disk: float  # mean seconds of one write
+    late: float  # how late timers fire at most
+    ending: str  # how long leader work takes to end: "quick", "random" or "slow"
+    rates: dict[str, float]  # how many faults of a kind come in one lower election timeout
+    ambush: float  # how likely a node is struck when it has just done something that matters
+    events: int
+    until_formed: bool
+
+    @property
+    def unit(self) -> float:
+        """The lower election timeout, which all faults are measured by."""
+        return self.timings[0].lower
+
+
+class Theme(Struct, frozen=True):
+    """What the lives of one profile have in common.
+
+    Attributes
+    ----------
+    always : tuple of str
+        Faults that each of them has.
+    likely : float
+        How likely each has any other.
+    pace : float
+        How many times more often than usual faults come.
+    nodes : tuple of int
+        Draws the number of nodes.
+    most : float
+        How likely it is that fewer nodes than all are expected at the formation.
+    ambush : float
+        How likely a node is struck when it has just done something that matters.
+    loss, slow, delay, disk : tuple of float
+        Draw the weather, and how long a write takes; both times in lower election timeouts.
+    events : tuple of int
+        Draws how many events there are until all faults are over.
+    until_formed : bool
+        Whether they are over, too, a little after there is a cluster.
+    """
+
+    always: tuple[str, ...] = ()
+    likely: float = 0.0
+    pace: float = 1.0
+    nodes: tuple[int, ...] = (1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 7, 9)
+    most: float = 0.4
+    ambush: float = 0.05
+    loss: tuple[float, ...] = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3)
+    slow: tuple[float, ...] = (0.0, 0.02, 0.1, 0.3)
+    delay: tuple[float, ...] = (0.0003, 0.001, 0.01, 0.03)
+    disk: tuple[float, ...] = (0.0001, 0.001, 0.01, 0.05)
+    events: tuple[int, ...] = (1000, 2000, 4000, 8000)
+    until_formed: bool = False
+
+
+_BASES: Final = (
+    Timing(lower=3.0, upper=5.0, heartbeat=0.5, stop_grace=2.0),
+    Timing(lower=3.0, upper=5.0, heartbeat=0.5, stop_grace=5.0),
+    Timing(lower=1.0, upper=2.0, heartbeat=0.2, stop_grace=0.5),
+    Timing(lower=1.5, upper=2.0, heartbeat=0.3, stop_grace=8.0),
+    Timing(lower=0.5, upper=1.5, heartbeat=0.1, stop_grace=0.0),
+    Timing(lower=2.0, upper=2.2, heartbeat=0.4, stop_grace=1.0),
+)
+
+# The mean number of each fault in a lower election timeout, when a seed has it at all. Ambushes come at other times.
+_RATES: Final[dict[str, float]] = {
+    "isolate": 0.15,
+    "split": 0.15,
+    "one-way": 0.2,
+    "partial": 0.15,
+    "flap": 0.05,
+    "storm": 0.1,
+    "pause": 0.2,
+    "crash": 0.2,
+    "restart": 0.15,
+    "reconfigure": 0.1,
+    "restart all": 0.04,
+    "transfer": 0.15,
+    "stop": 0.08,
+    "work failure": 0.03,
+    "disk stall": 0.15,
+    "wipe": 0.3,
+    "abandon": 0.3,
+    "freeze": 0.03,
+    "ambush": 1.0,
+}
+KINDS: Final = tuple(_RATES)
+
+THEMES: Final[dict[str, Theme]] = {
+    "all": Theme(likely=0.4),
+    "everything": Theme(always=tuple(kind for kind in KINDS if kind != "freeze")),
+    "formation": Theme(
+        always=("isolate", "one-way", "partial", "pause", "crash", "restart", "wipe", "abandon", "ambush"),
+        likely=0.1,
+        nodes=(3, 4, 5, 5, 6, 7, 9),
+        most=0.8,
+        ambush=0.4,
+        disk=(0.001, 0.05, 0.3),
+        events=(1000, 2000, 4000, 8000),
+        until_formed=True,
+    ),
+    "ambush": Theme(always=("ambush", "transfer", "one-way"), ambush=0.2),
+    "election": Theme(
+        always=("isolate", "split", "one-way", "pause", "crash", "restart", "transfer", "disk stall"),
+        likely=0.1,
+    ),
+    "lease": Theme(
+        always=("isolate", "one-way", "transfer"),
+        likely=0.1,
+        pace=2.0,
+        nodes=(2, 3, 3, 5),
+        loss=(0.0, 0.05),
+        slow=(0.3, 0.5),
+        delay=(0.0003, 0.001),
+    ),
+    "work": Theme(
+        always=("isolate", "one-way", "pause", "crash", "restart", "reconfigure", "transfer", "stop", "work failure"),
+        likely=0.1,
+        delay=(0.0003, 0.0003, 0.01),
+    ),
+    "transfer": Theme(always=("transfer", "stop", "storm", "restart", "pause", "one-way")),
+    "restart": Theme(always=("crash", "restart", "restart all", "reconfigure", "disk stall")),
+    "calm": Theme(loss=(0.0,), slow=(0.0,), delay=(0.001,)),
+}
+
+
+# What a mixed run is made of.
+_MIX: Final = ("all", "all", "all", "everything", *(name for name in THEMES if name not in {"all", "calm"}))
+NAMES: Final = ("mixed", *THEMES)
+
+
+def draw(random_source: random.Random, name: str, nodes: int, events: int) -> Profile:
+    """Draw the circumstances of one life; 0 nodes or events leave the number to chance."""
+    chance = random_source.random
+    choice = random_source.choice
+    name = choice(_MIX) if name == "mixed" else name
+    theme = THEMES[name]
+    rates = {
+        kind: rate * (1 if kind == "ambush" else theme.pace) * choice((0.3, 1.0, 1.0, 2.0))
+        for kind, rate in _RATES.items()
+        if kind in theme.always or chance() < theme.likely * (0.25 if kind == "freeze" else 1)
+    }
+    base = choice(_BASES)
+    unit = base.lower
+    number = nodes or choice(theme.nodes)
+    expect = random_source.randint(number // 2 + 1, number) if chance() < theme.most else number
+    return Profile(
+        name=name,
+        nodes=number,
+        expect=expect,
+        # a lost disk comes back as one more node, and those that are expected must be most of all there ever were
+        wipes=max(0, min(2, 2 * expect - number - 1, (number - 1) // 2)),
+        timings=tuple(_neighbours(base, random_source)),
+        weather=Weather(
+            loss=choice(theme.loss),
+            duplicate=0.0 if name == "calm" else choice((0.0, 0.02, 0.1)),
+            slow=choice(theme.slow),
+            delay=unit * choice(theme.delay),
+            held_up=unit * choice((0.05, 0.3, 1.0)),
+        ),
+        clock=choice(("exact", "random", "extreme", "extreme")),
+        disk=unit * choice(theme.disk),
+        late=unit * choice((0.0, 0.0, 0.01, 0.05)),
+        ending=choice(("quick", "random", "slow", "slow")),
+        rates=rates,
+        ambush=theme.ambush * rates.pop("ambush", 0.0),
+        events=events or choice(theme.events),
+        until_formed=theme.until_formed,
+    )
+
+
+def _neighbours(base: Timing, random_source: random.Random) -> list[Timing]:
+    """List what a rolling change of the configuration may lead to."""
+    timings = [base]
+    for _ in range(3):
+        lower = base.lower * random_source.choice((1.0, 1.5, 2.0))
+        timings.append(
+            Timing(
+                lower=lower,
+                upper=lower * random_source.choice((1.3, 2.0)),
+                heartbeat=base.heartbeat * random_source.choice((0.5, 1.0, 1.2)),
+                stop_grace=random_source.choice((base.stop_grace, 0.5, 2.0, 6.0)),
+            )
+        )
+    return timings

@@ -1,0 +1,181 @@
+"""One life of one cluster, from nodes without state to the leader that they must agree on when all is well."""
+
+import traceback
+from collections import Counter
+
+from msgspec import Struct
+
+from tests.simulation.checks import Checks, Violation
+from tests.simulation.faults import Faults
+from tests.simulation.host import Host
+from tests.simulation.loop import Loop
+from tests.simulation.network import Network
+from tests.simulation.profile import RATE_MAX, Profile, draw
+from tests.simulation.trace import Trace, describe, name
+from trioraft.consensus import Role
+
+# How many messages before a violation are shown.
+_SHOWN = 60
+
+
+class Result(Struct, frozen=True):
+    """What came of one life."""
+
+    seed: int
+    profile: str
+    events: int
+    seconds: float  # of the cluster's life
+    count: dict[str, int]
+    violation: str = ""
+    trace: tuple[str, ...] = ()
+
+
+class Simulation:
+    """A cluster, its network, and what happens to both."""
+
+    def __init__(self, seed: int, profile: str = "mixed", *, nodes: int = 0, events: int = 0, whole: bool = False) -> None:
+        self.seed = seed
+        self.loop = Loop(seed)
+        self.random = self.loop.random
+        self.profile: Profile = draw(self.random, profile, nodes, events)
+        self.trace = Trace(None if whole else 20 * _SHOWN)
+        self.turn(describe(self.profile))
+        self.count: Counter[str] = Counter()
+        self.checks = Checks(self)
+        self.network = Network(self.loop, self.trace, self.profile.nodes, self.profile.unit)
+        self.network.weather = self.profile.weather
+        self.hosts = [Host(self, index, self._rate(), self.random.uniform(10, 10**5)) for index in range(self.profile.nodes)]
+        self._by_node = {host.node: host for host in self.hosts}
+        self._newest_node = self.profile.nodes
+        self.faults = Faults(self)
+
+    def _rate(self) -> float:
+        match self.profile.clock:
+            case "exact":
+                return 1.0
+            case "random":
+                return 1 + self.random.uniform(-RATE_MAX, RATE_MAX)
+            case _:
+                return 1 + self.random.choice((-RATE_MAX, RATE_MAX))
+
+    # --- what the parts of the world ask for ----------------------------------------------------------------
+
+    def turn(self, text: str) -> None:
+        """Write something into the trace."""
+        self.trace.turn(self.loop.now, text)
+
+    def host_of(self, node: int) -> Host | None:
+        """Find a node's machine; None when its disk was lost."""
+        return self._by_node.get(node)
+
+    def replace_node(self, host: Host) -> None:
+        """Give a new id to a machine whose disk is empty now."""
+        del self._by_node[host.node]
+        self._newest_node += 1
+        host.node = self._newest_node
+        self._by_node[host.node] = host
+
+    def disk_seconds(self) -> float:
+        """Draw how long a write takes."""
+        return self.profile.disk * (0.5 + self.random.random())
+
+    def ending_part(self) -> float:
+        """Draw which part of the time that it may take leader work takes to end."""
+        match self.profile.ending:
+            case "quick":
+                return 0.0
+            case "random":
+                return self.random.random()
+            case _:
+                return 1.0 if self.random.random() < 0.7 else self.random.random()
+
+    # --- a life ---------------------------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        """Live, and tell what came of it."""
+        violation = ""
+        try:
+            self._live()
+            self._recover()
+        except Violation as broken:
+            violation = str(broken)
+        except Exception:  # whatever the core raises is a violation too; the trace shows how it came to that
+            violation = traceback.format_exc()
+        self._count_network()
+        lines = tuple(self.trace.lines(_SHOWN)) if violation else ()
+        return Result(self.seed, self.profile.name, self.loop.events, self.loop.now, dict(self.count), violation, lines)
+
+    def _count_network(self) -> None:
+        network = self.network
+        self.count["formations proposed"] = len(self.checks.proposed)
+        self.count["formations refused"] = len(self.checks.refused)
+        self.count["datagrams"] = network.sent
+        self.count["fault: datagram lost"] = network.lost
+        self.count["fault: datagram repeated"] = network.duplicated
+        self.count["fault: datagram held up"] = network.held_up
+        self.count["fault: datagram cut off"] = network.cut_off
+
+    def _live(self) -> None:
+        for host in self.hosts:
+            self.loop.at(self.random.random() * self.profile.unit, host.start)
+        self.faults.begin()
+        if self.profile.until_formed:
+            while self.loop.events < self.profile.events and not self.checks.cluster:
+                self.loop.run(until=float("inf"), events=self.loop.events + 50)
+            self.loop.run(until=float("inf"), events=self.loop.events + self.random.choice((0, 50, 200)))
+        else:
+            self.loop.run(until=float("inf"), events=self.profile.events)
+
+    def _recover(self) -> None:
+        """Let all faults be over: a formation must complete, and a leader be agreed on, in a bounded time."""
+        self.turn("all faults are over")
+        self.faults.end()
+        longest = max([3.0, *(max(t.upper, t.work_claim) for t in self.profile.timings)])
+        bound = self.loop.now + 10 * longest + 60 * self.profile.unit
+        trouble = ""
+        while self.loop.now < bound:
+            self.loop.run(until=self.loop.now + self.profile.unit, events=self.loop.events + 10**6)
+            self.faults.abandon()
+            trouble = self._trouble()
+            if not trouble:
+                break
+        if trouble == _NO_QUORUM:
+            self.count["lives without a quorum"] += 1
+        elif trouble:
+            self.checks.fail(f"when all faults had been over for long, {trouble}")
+        else:
+            self._stay()
+
+    def _stay(self) -> None:
+        """On a good network, with everybody well, the leader must stay."""
+        self.checks.settled = True
+        self.loop.run(until=self.loop.now + 10 * self.profile.unit, events=self.loop.events + 10**6)
+
+    def _trouble(self) -> str:
+        """Tell what is not as it must be in the end; nothing when all is well."""
+        cores = {host.node: host.process.core for host in self.hosts if host.process is not None}
+        members = self.checks.members
+        there = [cores[member] for member in members if member in cores]
+        if not members:
+            return "no cluster was formed"
+        if 2 * len(there) <= len(members):
+            return _NO_QUORUM
+        forming = [name(core.id) for core in there if core.role is Role.FORMING]
+        if forming:
+            return f"{forming} do not know that they are members"
+        waiting = [core for node, core in cores.items() if node not in members]
+        if any(core.formation.heard_cluster != self.checks.cluster or core.hard.formation.promised for core in waiting):
+            return "a node that is no member does not know of the cluster"
+        leaders = {core.leader for core in there}
+        terms = {core.term for core in there}
+        if len(leaders) != 1 or len(terms) != 1 or 0 in leaders:
+            return f"the nodes know the leaders {sorted(leaders)} in the terms {sorted(terms)}"
+        if any(core.state is not None and core.state.handover is not None for core in there):
+            return "leadership is being given away for ever"
+        working = [host.node for host in self.checks.running.values()]
+        if working != list(leaders):
+            return f"work runs on {working}, and {sorted(leaders)} leads"
+        return ""
+
+
+_NO_QUORUM = "the members that are left are no quorum"

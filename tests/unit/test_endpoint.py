@@ -1,0 +1,582 @@
+"""Handshakes and sessions, as stories."""
+
+import pytest
+
+from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, KEY, ONE, TWO, A, B, C, Flight, Network
+from trioraft.address import Address
+from trioraft.endpoint import (
+    Domain,
+    DuplicateIdentity,
+    EncodedMessage,
+    Endpoint,
+    ForeignService,
+    Identity,
+    NotOpened,
+    OwnReflection,
+    PeerConfirmed,
+    Received,
+    encode_message,
+)
+from trioraft.messages import AppendEntriesResponse, ClientRequest, StatusRequest, Transfer, VoteRequest
+from trioraft.sealing import KeyRing, derive_key
+from trioraft.sessions import SESSIONS_MAX
+
+OTHER_KEY = "5c" * 32
+ANSWER = AppendEntriesResponse(7, 42, 3.0, 12, False)
+both_modes = pytest.mark.parametrize("keys", [None, KEY], ids=["unsealed", "sealed"])
+
+
+def received(network: Network, endpoint: Endpoint) -> list[object]:
+    return [e.message for who, e in network.events if who is endpoint and isinstance(e, Received)]
+
+
+def pair(keys: str | None) -> tuple[Network, Endpoint, Endpoint]:
+    network = Network()
+    return network, network.add(A, ONE, keys), network.add(B, TWO, keys)
+
+
+# --- shaking hands ------------------------------------------------------------------------------------------
+
+
+@both_modes
+def test_three_datagrams_confirm_both_sides(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    a.greet(B, Domain.CONSENSUS, network.now)
+    events = network.run()
+    assert len(network.flown) == 3
+    first, second = events
+    assert isinstance(first, PeerConfirmed)
+    assert isinstance(second, PeerConfirmed)
+    assert (first.peer.node_id, first.peer.process, first.peer.address) == (TWO, b.process, B)
+    assert (second.peer.node_id, second.peer.process, second.peer.address) == (ONE, a.process, A)
+    assert (second.peer.service, second.peer.name, second.peer.cluster_id) == ("web", "name-111", CLUSTER)
+    assert (first.previous, second.previous) == (None, None)
+    assert a.peer(TWO) is first.peer
+    assert a.peers == [first.peer]
+    assert a.peer(TWO, Domain.CLIENT) is None
+
+
+@both_modes
+def test_messages_go_both_ways_with_the_cluster_of_the_sender(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    to_b, to_a = network.shake_hands(A, B)
+    a.send(to_b, HEARTBEAT, network.now)
+    a.cluster_id = 77
+    a.send(to_b, encode_message(HEARTBEAT), network.now)
+    network.run()
+    clusters = [e.cluster_id for _, e in network.events if isinstance(e, Received)]
+    assert clusters == [CLUSTER, 77]
+    assert received(network, b) == [HEARTBEAT, HEARTBEAT]
+    assert to_a.cluster_id == 77
+    b.send(to_a, ANSWER, network.now)
+    network.run()
+    assert received(network, a) == [ANSWER]
+
+
+@both_modes
+def test_both_may_greet_at_once(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    a.greet(B, Domain.CONSENSUS, network.now)
+    b.greet(A, Domain.CONSENSUS, network.now)
+    network.run()
+    to_b, to_a = a.peer(TWO), b.peer(ONE)
+    assert to_b is not None
+    assert to_a is not None
+    a.send(to_b, HEARTBEAT, network.now)
+    b.send(to_a, ANSWER, network.now)
+    network.run()
+    assert (received(network, b), received(network, a)) == ([HEARTBEAT], [ANSWER])
+
+
+@both_modes
+def test_every_lost_datagram_of_a_handshake_is_made_good_by_the_next_greeting(keys: str | None) -> None:
+    for lost in range(3):
+        network, a, b = pair(keys)
+        a.greet(B, Domain.CONSENSUS, network.now)
+        for number in range(3):
+            [flight] = network.collect()
+            if number == lost:
+                break
+            network.deliver(flight)
+        network.now += 1
+        to_b, _ = network.shake_hands(A, B)
+        a.send(to_b, HEARTBEAT, network.now)
+        network.run()
+        assert received(network, b) == [HEARTBEAT]
+
+
+@both_modes
+def test_a_renewal_tells_what_was_before(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    to_b, _ = network.shake_hands(A, B)
+    network.now += 20
+    b.name = "renamed"
+    b.cluster_id = 99
+    a.greet(B, Domain.CONSENSUS, network.now)
+    renewed = network.run()[0]
+    assert isinstance(renewed, PeerConfirmed)
+    assert renewed.peer is to_b
+    assert (to_b.name, to_b.cluster_id, to_b.confirmed_at) == ("renamed", 99, network.now)
+    assert renewed.previous is not None
+    assert (renewed.previous.name, renewed.previous.confirmed_at) == ("name-222", network.now - 20)
+
+
+def test_names_of_any_length_shake_hands() -> None:
+    for keys in (None, KEY):
+        network = Network()
+        network.add(A, ONE, keys, name="\N{SNOWMAN}" * 300, service="\N{SNOWMAN}" * 255)
+        network.add(B, TWO, keys, name="\N{SNOWMAN}" * 300, service="\N{SNOWMAN}" * 255)
+        to_b, to_a = network.shake_hands(A, B)
+        assert (len(to_b.name), len(to_a.name)) == (255, 255)
+
+
+@pytest.mark.parametrize("service", ["", "x" * 256])
+def test_a_service_name_that_cannot_be_told_is_refused(service: str) -> None:
+    with pytest.raises(ValueError, match=r"the service name .* must have 1 to 255 characters"):
+        Endpoint(Identity(ONE, service, ""), None)
+
+
+# --- who is not confirmed -----------------------------------------------------------------------------------
+
+
+@both_modes
+def test_after_a_pause_the_next_message_brings_the_session_back(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    to_b, _ = network.shake_hands(A, B)
+    network.now += 61
+    a.send(to_b, HEARTBEAT, network.now)
+    network.run()
+    assert received(network, b) == []
+    assert b.counters["dropped_unconfirmed"] == 1
+    a.send(to_b, HEARTBEAT, network.now)
+    network.run()
+    assert received(network, b) == [HEARTBEAT]
+
+
+@both_modes
+def test_a_burst_after_a_pause_is_asked_once(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    to_b, _ = network.shake_hands(A, B)
+    network.now += 61
+    for _ in range(50):
+        a.send(to_b, HEARTBEAT, network.now)
+    before = b.counters["sent"]
+    network.run()
+    assert b.counters["dropped_unconfirmed"] == 50
+    assert b.counters["sent"] - before <= 4
+
+
+@both_modes
+def test_a_confirmation_lasts_a_minute(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    to_b, _ = network.shake_hands(A, B)
+    network.now += 60
+    a.send(to_b, HEARTBEAT, network.now)
+    network.run()
+    assert received(network, b) == [HEARTBEAT]
+
+
+@both_modes
+def test_who_forgot_a_peer_asks_it_to_prove_itself(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    to_b, to_a = network.shake_hands(A, B)
+    b.forget(to_a)
+    assert b.peers == []
+    b.send(to_a, ANSWER, network.now)
+    assert b.counters["dropped_no_session"] == 1
+    a.send(to_b, HEARTBEAT, network.now)
+    network.run()
+    assert received(network, b) == []
+    again = b.peer(ONE)
+    assert again is not None
+    a.send(to_b, HEARTBEAT, network.now)
+    b.send(again, ANSWER, network.now)
+    network.run()
+    assert (received(network, b), received(network, a)) == ([HEARTBEAT], [ANSWER])
+
+
+@both_modes
+def test_a_message_from_another_address_is_not_acted_upon_until_that_is_confirmed(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    to_b, to_a = network.shake_hands(A, B)
+    del network.at[A]
+    network.at[C] = a
+    network.now += 5
+    a.send(to_b, HEARTBEAT, network.now)
+    network.run()
+    assert received(network, b) == []
+    assert to_a.address == C
+    assert to_a.addresses == (A, C)
+    a.send(to_b, HEARTBEAT, network.now)
+    b.send(to_a, ANSWER, network.now)
+    network.run()
+    assert (received(network, b), received(network, a)) == ([HEARTBEAT], [ANSWER])
+
+
+def test_a_peer_with_two_addresses_is_reached_where_it_speaks_from() -> None:
+    network, a, b = pair(KEY)
+    to_b, to_a = network.shake_hands(A, B)
+    del network.at[A]
+    network.at[C] = a
+    b.greet(C, Domain.CONSENSUS, network.now)
+    network.run()
+    assert to_a.address == C
+    network.at = {A: a, B: b}
+    network.now += 5
+    for address, pause in ((A, 0.0), (C, 0.5), (C, 1.5)):  # it moves when the usual one was silent for 1 s
+        network.now += pause
+        a.send(to_b, HEARTBEAT, network.now)
+        [(data, _)] = a.datagrams_to_send()
+        network.deliver(Flight(data, address, B))
+        assert to_a.address == (C if pause > 1 else A)
+    assert len(received(network, b)) == 3
+
+
+@both_modes
+def test_nothing_is_sent_to_a_client_whose_confirmation_has_lapsed(keys: str | None) -> None:
+    network = Network()
+    node, client = network.add(A, ONE, keys), network.add(C, 0, keys)
+    _, to_client = network.shake_hands(C, A, Domain.CLIENT)
+    network.now += 61
+    node.send(to_client, HEARTBEAT, network.now)
+    assert network.run() == []
+    assert node.counters["dropped_unconfirmed_receiver"] == 1
+    assert client.counters["received"] == 1
+
+
+# --- restarts -----------------------------------------------------------------------------------------------
+
+
+@both_modes
+def test_a_restarted_process_replaces_the_session_at_both_ends_at_once(keys: str | None) -> None:
+    network, a, _ = pair(keys)
+    old, _ = network.shake_hands(A, B)
+    restarted = network.add(B, TWO, keys)
+    a.send(old, HEARTBEAT, network.now)
+    restarted.greet(A, Domain.CONSENSUS, network.now)
+    events = network.run()
+    confirmed = [e for e in events if isinstance(e, PeerConfirmed) and e.peer.node_id == TWO]
+    assert confirmed[0].previous is not None
+    assert confirmed[0].previous.process == old.process
+    new = a.peer(TWO)
+    assert new is not None
+    assert new.process == restarted.process
+    a.send(old, HEARTBEAT, network.now)
+    assert a.counters["dropped_no_session"] == 1
+    a.send(new, HEARTBEAT, network.now)
+    network.run()
+    assert received(network, restarted) == [HEARTBEAT]
+
+
+@both_modes
+def test_nothing_sent_to_or_by_an_earlier_process_is_acted_upon(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    to_b, to_a = network.shake_hands(A, B)
+    a.send(to_b, HEARTBEAT, network.now)
+    b.send(to_a, ANSWER, network.now)
+    network.run()
+    network.now += 1
+    earlier = list(network.flown)
+    restarted = network.add(B, TWO, keys)
+    network.shake_hands(B, A)
+    before = len(network.events)
+    for flight in earlier:
+        network.deliver(flight)
+    network.run()
+    assert not [e for _, e in network.events[before:] if isinstance(e, Received)]
+    assert a.peer(TWO) is not None
+    assert {e.peer.process for _, e in network.events[before:] if isinstance(e, PeerConfirmed)} <= {
+        a.process,
+        restarted.process,
+    }
+    if keys:
+        assert restarted.counters["dropped_unopened"] == 1  # the heartbeat that its predecessor got
+
+
+@both_modes
+def test_a_restart_at_another_address_is_followed_at_once(keys: str | None) -> None:
+    network, a, _ = pair(keys)
+    network.shake_hands(A, B)
+    del network.at[B]
+    restarted = network.add(C, TWO, keys)
+    network.shake_hands(C, A)
+    new = a.peer(TWO)
+    assert new is not None
+    assert (new.process, new.address) == (restarted.process, C)
+    a.send(new, HEARTBEAT, network.now)
+    network.run()
+    assert received(network, restarted) == [HEARTBEAT]
+    assert not [e for _, e in network.events if isinstance(e, DuplicateIdentity)]
+
+
+# --- one id, two processes ----------------------------------------------------------------------------------
+
+
+@both_modes
+def test_two_live_processes_with_one_id_are_told_and_the_later_is_refused(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    network.shake_hands(A, B)
+    copied = network.add(C, TWO, keys)
+    copied.greet(A, Domain.CONSENSUS, network.now)
+    events = network.run()
+    assert DuplicateIdentity(TWO, (B, C)) in events
+    current = a.peer(TWO)
+    assert current is not None
+    assert current.process == b.process
+    to_a = copied.peer(ONE)
+    assert to_a is not None
+    copied.send(to_a, ANSWER, network.now)
+    network.run()
+    assert received(network, a) == []
+    assert a.counters["dropped_duplicate_identity"] == 1
+    a.send(current, HEARTBEAT, network.now)
+    network.run()
+    assert received(network, b) == [HEARTBEAT]
+    # It is told again for as long as both live, and the later one takes over when the earlier has gone.
+    for _ in range(5):
+        network.now += 20
+        a.greet(B, Domain.CONSENSUS, network.now)
+        network.run()
+        copied.greet(A, Domain.CONSENSUS, network.now)
+        assert DuplicateIdentity(TWO, (B, C)) in network.run()
+    del network.at[B]
+    network.now += 61
+    network.shake_hands(C, A)
+    current = a.peer(TWO)
+    assert current is not None
+    assert current.process == copied.process
+
+
+@both_modes
+def test_a_late_hello_of_a_dead_process_does_not_make_it_live(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    network.shake_hands(A, B)
+    network.now += 1
+    b.greet(A, Domain.CONSENSUS, network.now)
+    network.passes = lambda flight: flight.source != B or flight.target != A or len(flight.data) > 400
+    network.run()
+    late = network.flown[-1]  # the echo that would confirm it again
+    assert late.source == B
+    network.passes = lambda flight: True
+    del network.at[B]
+    restarted = network.add(C, TWO, keys)
+    network.shake_hands(C, A)
+    assert network.deliver(late) is None
+    current = a.peer(TWO)
+    assert current is not None
+    assert current.process == restarted.process
+
+
+@both_modes
+def test_another_live_process_with_our_own_id_is_told(keys: str | None) -> None:
+    network, a, _ = pair(keys)
+    network.add(C, ONE, keys)
+    a.greet(C, Domain.CONSENSUS, network.now)
+    events = network.run()
+    assert DuplicateIdentity(ONE, (C,)) in events
+    assert DuplicateIdentity(ONE, (A,)) in events
+    assert a.peers == []
+
+
+# --- who is no peer -----------------------------------------------------------------------------------------
+
+
+@both_modes
+def test_our_own_address_is_found_out(keys: str | None) -> None:
+    network, a, _ = pair(keys)
+    alias = Address("198.51.100.1", 7300)
+    network.at[alias] = a
+    a.greet(alias, Domain.CONSENSUS, network.now)
+    [(data, _)] = a.datagrams_to_send()
+    assert network.deliver(Flight(data, A, alias)) == OwnReflection(alias)
+    assert a.peers == []
+    assert a.datagrams_to_send() == []
+
+
+@both_modes
+def test_a_reflected_greeting_does_not_make_the_address_of_a_peer_ours(keys: str | None) -> None:
+    network, a, _ = pair(keys)
+    network.shake_hands(A, B)
+    greeting = network.flown[0]
+    assert network.deliver(Flight(greeting.data, B, A)) is None
+    assert a.peer(TWO) is not None
+
+
+@both_modes
+def test_another_service_is_told_by_both_and_makes_no_session(keys: str | None) -> None:
+    network = Network()
+    a, b = network.add(A, ONE, keys), network.add(B, TWO, keys, service="shop")
+    a.greet(B, Domain.CONSENSUS, network.now)
+    assert network.run() == [ForeignService(B, "shop"), ForeignService(A, "web")]
+    assert a.peers == b.peers == []
+
+
+def test_another_service_is_not_believed_before_it_is_confirmed() -> None:
+    for keys in (None, KEY):
+        network = Network()
+        network.add(A, ONE, keys)
+        network.add(B, TWO, keys, service="shop").greet(A, Domain.CONSENSUS, network.now)
+        [flight] = network.collect()
+        assert network.deliver(Flight(flight.data, C, A)) is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "reason"),
+    [
+        (KEY, OTHER_KEY, "it is sealed under a key that this process does not have"),
+        (None, KEY, "it is sealed under a key that this process does not have"),
+        (KEY, None, "it is not sealed, and this process has a key"),
+    ],
+)
+def test_other_keys_are_told_once_in_a_while_and_never_answered(
+    ours: str | None, theirs: str | None, reason: str
+) -> None:
+    network = Network()
+    a, b = network.add(A, ONE, ours), network.add(B, TWO, theirs)
+    for _ in range(3):
+        b.greet(A, Domain.CONSENSUS, network.now)
+    assert network.run() == [NotOpened(B, reason)]
+    network.now += 10
+    b.greet(A, Domain.CONSENSUS, network.now)
+    assert network.run() == [NotOpened(B, reason)]
+    assert a.counters["sent"] == 0
+    assert a.counters["dropped_unknown_key"] + a.counters["dropped_unsealed"] == 4
+
+
+# --- keys ---------------------------------------------------------------------------------------------------
+
+
+def test_keys_are_rotated_without_downtime() -> None:
+    old, new = KEY, OTHER_KEY
+    steps = [(old, f"{old},{new}"), (f"{old},{new}", f"{new},{old}"), (f"{new},{old}", new)]
+    for before, after in steps:
+        network = Network()
+        a, b = network.add(A, ONE, before), network.add(B, TWO, after)
+        to_b, to_a = network.shake_hands(A, B)
+        a.send(to_b, HEARTBEAT, network.now)
+        b.send(to_a, ANSWER, network.now)
+        network.run()
+        assert (received(network, b), received(network, a)) == ([HEARTBEAT], [ANSWER])
+
+
+def test_a_node_seals_under_its_own_first_key_whatever_the_peer_uses() -> None:
+    network = Network()
+    network.add(A, ONE, f"{KEY},{OTHER_KEY}")
+    b = network.add(B, TWO, f"{OTHER_KEY},{KEY}")
+    _, to_a = network.shake_hands(A, B)
+    b.send(to_a, ANSWER, network.now)
+    [flight] = network.collect()
+    first = KeyRing.parse(OTHER_KEY).first(Domain.CONSENSUS)
+    assert flight.data[4:8] == first.fingerprint
+    assert isinstance(network.deliver(flight), Received)
+
+
+def test_a_client_with_a_key_derived_from_the_old_one_is_answered_under_it() -> None:
+    network = Network()
+    node = network.add(A, ONE, f"{OTHER_KEY},{KEY}")
+    client = network.add(C, 0, derive_key(KEY, "client"))
+    to_node, to_client = network.shake_hands(C, A, Domain.CLIENT)
+    client.send(to_node, ClientRequest(1, Transfer()), network.now)
+    node.send(to_client, HEARTBEAT, network.now)
+    network.run()
+    assert received(network, node) == [ClientRequest(1, Transfer())]
+    assert client.counters["dropped_not_allowed"] == 1  # opened, although a node may not say that to a client
+
+
+@pytest.mark.parametrize(
+    ("domain", "allowed"), [(Domain.CLIENT, [StatusRequest, ClientRequest]), (Domain.STATUS, [StatusRequest])]
+)
+@both_modes
+def test_a_client_may_say_what_its_domain_allows(keys: str | None, domain: Domain, allowed: list[type]) -> None:
+    network = Network()
+    key = keys and derive_key(keys, "client" if domain is Domain.CLIENT else "status")
+    node, client = network.add(A, ONE, keys), network.add(C, 0, key)
+    to_node, _ = network.shake_hands(C, A, domain)
+    for message in (
+        VoteRequest(9, 9, 9, True),
+        HEARTBEAT,
+        ANSWER,
+        StatusRequest(),
+        ClientRequest(1, Transfer()),
+    ):
+        client.send(to_node, message, network.now)
+    network.run()
+    assert [type(message) for message in received(network, node)] == allowed
+    assert node.counters["dropped_not_allowed"] == 5 - len(allowed)
+
+
+def test_a_stolen_monitor_key_does_not_vote_whatever_id_and_process_it_claims() -> None:
+    network, a, b = pair(KEY)
+    network.shake_hands(A, B)
+    thief = Endpoint(
+        Identity(TWO, "web", "thief"),
+        KeyRing.parse(derive_key(KEY, "status")),
+        process_id=b.process,
+        cluster_id=CLUSTER,
+    )
+    network.at[C] = thief
+    with pytest.raises(ValueError, match="no key for consensus traffic"):
+        thief.greet(A, Domain.CONSENSUS, network.now)
+    thief.greet(A, Domain.STATUS, network.now)
+    assert network.run() == []
+    assert a.counters["dropped_misaddressed"] == 1
+    current = a.peer(TWO)
+    assert current is not None
+    assert current.address == B
+
+
+def test_a_client_takes_no_orders() -> None:
+    for keys in (None, KEY):
+        network = Network()
+        node, client = network.add(A, ONE, keys), network.add(C, 0, keys)
+        _, to_client = network.shake_hands(C, A, Domain.CLIENT)
+        node.send(to_client, StatusRequest(), network.now)
+        node.send(to_client, HEARTBEAT, network.now)
+        network.run()
+        assert received(network, client) == []
+        other = network.add(B, 0, keys)
+        other.greet(C, Domain.CLIENT, network.now)  # two clients have nothing to say to each other
+        assert network.run() == []
+        other.greet(C, Domain.CONSENSUS, network.now)
+        assert network.run() == []
+
+
+# --- bounds -------------------------------------------------------------------------------------------------
+
+
+@both_modes
+def test_the_clients_are_bounded_and_the_longest_unconfirmed_goes_first(keys: str | None) -> None:
+    network = Network()
+    node = network.add(A, ONE, keys)
+    network.add(B, TWO, keys)
+    network.shake_hands(A, B)
+    for number in range(SESSIONS_MAX + 20):
+        address = Address(f"198.51.{100 + number // 200}.{number % 200 + 1}", 4000)
+        network.add(address, 0, keys)
+        network.shake_hands(address, A, Domain.STATUS)
+        del network.at[address]
+    clients = [peer for peer in node.peers if not peer.node_id]
+    assert len(clients) == SESSIONS_MAX
+    assert clients[0].address == Address("198.51.100.21", 4000)
+    assert node.peer(TWO) is not None
+
+
+@both_modes
+def test_a_message_that_fits_no_datagram_is_dropped_and_counted(keys: str | None) -> None:
+    network, a, _ = pair(keys)
+    to_b, _ = network.shake_hands(A, B)
+    a.send(to_b, EncodedMessage(bytes(65500)), network.now)
+    assert a.counters["dropped_oversized"] == 1
+    assert a.datagrams_to_send() == []
+
+
+def test_every_dropped_datagram_is_counted_by_its_reason() -> None:
+    network, a, _ = pair(KEY)
+    network.shake_hands(A, B)
+    greeting = network.flown[0].data
+    for data in (b"", b"rubbish", greeting[:-1], b"\x86\x02" + greeting[2:], greeting[:-1] + b"\xff"):
+        a.receive_datagram_untrusted(data, B, network.now)
+    dropped = {name: count for name, count in a.counters.items() if name.startswith("dropped")}
+    assert dropped == {"dropped_malformed": 3, "dropped_version": 1, "dropped_unopened": 1}
+    assert a.counters["received"] == 6
+    assert a.counters["sent"] == 2

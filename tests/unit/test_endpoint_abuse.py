@@ -1,0 +1,356 @@
+"""What an endpoint must not do, whoever sends it what."""
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, KEY, ONE, TWO, A, B, C, Flight, Network
+from trioraft import wire
+from trioraft.address import Address
+from trioraft.endpoint import Domain, Endpoint, PeerConfirmed, Received
+from trioraft.messages import AppendEntriesRequest, Hello, Message, StatusRequest
+from trioraft.outbox import ADDRESSES_MAX, GREETED_MAX
+from trioraft.sealing import ReplayWindow
+
+both_modes = pytest.mark.parametrize("keys", [None, KEY], ids=["unsealed", "sealed"])
+
+
+def connected(keys: str | None) -> tuple[Network, Endpoint, Endpoint]:
+    network = Network()
+    a, b = network.add(A, ONE, keys), network.add(B, TWO, keys)
+    network.shake_hands(A, B)
+    return network, a, b
+
+
+def state(endpoint: Endpoint) -> object:
+    """Everything an endpoint remembers of others, but the counters and what it has queued."""
+    return [
+        (p.node_id, p.process, p.name, p.address, p.addresses, p.cluster_id, p.confirmed_at, p.heard_at)
+        for p in endpoint.peers
+    ]
+
+
+def heartbeat(sequence: int) -> AppendEntriesRequest:
+    return msgspec.structs.replace(HEARTBEAT, sequence=sequence)
+
+
+# --- replay and order ---------------------------------------------------------------------------------------
+
+
+def test_a_replayed_message_is_dropped_and_a_reordered_one_is_not() -> None:
+    network, a, b = connected(KEY)
+    to_b = a.peer(TWO)
+    assert to_b is not None
+    for sequence in range(100):
+        a.send(to_b, heartbeat(sequence), network.now)
+    flights = network.collect()
+    network.entropy.shuffle(flights)
+    for flight in flights:
+        assert isinstance(network.deliver(flight), Received)
+    for flight in flights:
+        assert network.deliver(flight) is None
+    assert b.counters["dropped_replayed"] == 100
+
+
+def test_what_is_older_than_the_window_is_dropped() -> None:
+    network, a, b = connected(KEY)
+    to_b = a.peer(TWO)
+    assert to_b is not None
+    for sequence in range(ReplayWindow.WIDTH + 1):
+        a.send(to_b, heartbeat(sequence), network.now)
+    first, second, *_, last = network.collect()
+    assert isinstance(network.deliver(last), Received)
+    assert network.deliver(first) is None
+    assert isinstance(network.deliver(second), Received)
+    assert b.counters["dropped_replayed"] == 1
+
+
+@both_modes
+def test_a_replayed_handshake_changes_nothing(keys: str | None) -> None:
+    network, a, b = connected(keys)
+    hellos = list(network.flown)
+    network.now += 60  # its challenges are stale by now
+    before = state(a), state(b)
+    for source in (A, B, C):
+        for flight in hellos:
+            for target in (A, B):
+                network.deliver(Flight(flight.data, source, target))
+    for endpoint in (a, b):
+        endpoint.datagrams_to_send()
+    assert (state(a), state(b)) == before
+
+
+def test_a_sealed_handshake_replayed_at_once_changes_nothing() -> None:
+    network, a, b = connected(KEY)
+    hellos = list(network.flown)
+    network.now += 5
+    before = state(a), state(b)
+    for flight in hellos:
+        assert network.deliver(flight) is None
+    assert (state(a), state(b)) == before
+    assert a.counters["dropped_replayed"] + b.counters["dropped_replayed"] == 2  # the two that had an echo
+
+
+def test_a_message_is_not_replayed_into_a_session_that_was_made_again() -> None:
+    network, a, b = connected(KEY)
+    to_b, to_a = a.peer(TWO), b.peer(ONE)
+    assert to_b is not None
+    assert to_a is not None
+    a.send(to_b, HEARTBEAT, network.now)
+    [message] = network.collect()
+    assert isinstance(network.deliver(message), Received)
+    b.forget(to_a)
+    network.shake_hands(A, B)
+    assert network.deliver(message) is None
+    a.send(to_b, HEARTBEAT, network.now)
+    [event] = network.run()
+    assert isinstance(event, Received)
+
+
+def test_no_nonce_is_used_twice_even_for_a_session_made_again() -> None:
+    network, a, b = connected(KEY)
+    for _ in range(5):
+        for peer in a.peers:
+            a.send(peer, HEARTBEAT, network.now)
+            a.forget(peer)
+        for peer in b.peers:
+            b.forget(peer)
+        network.run()
+        network.shake_hands(A, B)
+        network.shake_hands(B, A)
+    used = set()
+    for flight in network.flown:
+        parsed = wire.parse_datagram_untrusted(flight.data)
+        assert isinstance(parsed, wire.Sealed)
+        assert (parsed.channel, parsed.counter) not in used
+        used.add((parsed.channel, parsed.counter))
+
+
+def test_a_message_under_another_header_does_not_open() -> None:
+    network, a, _ = connected(KEY)
+    to_b = a.peer(TWO)
+    assert to_b is not None
+    a.send(to_b, HEARTBEAT, network.now)
+    [flight] = network.collect()
+    for at in range(len(flight.data)):
+        changed = bytearray(flight.data)
+        changed[at] ^= 1
+        assert not isinstance(network.deliver(Flight(bytes(changed), A, B)), Received)
+    assert isinstance(network.deliver(flight), Received)
+
+
+def test_a_message_for_one_node_is_not_one_for_another() -> None:
+    network, a, _ = connected(KEY)
+    third = network.add(C, 0x4444444444444444)
+    network.shake_hands(A, C)
+    to_b = a.peer(TWO)
+    assert to_b is not None
+    a.send(to_b, HEARTBEAT, network.now)
+    [flight] = network.collect()
+    assert network.deliver(Flight(flight.data, A, C)) is None
+    assert third.counters["dropped_unopened"] == 1
+
+
+@both_modes
+def test_a_peer_speaks_for_no_other_node(keys: str | None) -> None:
+    network, a, b = connected(keys)
+    to_b = a.peer(TWO)
+    assert to_b is not None
+    assert to_b.session is not None
+    to_b.session.envelope_cluster = a.cluster_id
+    for sender, receiver in ((0x4444444444444444, TWO), (ONE, 0x4444444444444444), (ONE, 0), (0, TWO)):
+        to_b.session.envelope = wire.envelope_start(a.cluster_id, sender, receiver)
+        a.send(to_b, HEARTBEAT, network.now)
+    assert network.run() == []
+    assert b.counters["dropped_misaddressed"] == 4
+    to_b.session.envelope = wire.envelope_start(a.cluster_id, ONE, TWO)
+    a.send(to_b, HEARTBEAT, network.now)
+    assert len(network.run()) == 1
+
+
+# --- unsealed, but not from everywhere ----------------------------------------------------------------------
+
+
+def test_an_unsealed_message_needs_the_token_of_its_address() -> None:
+    """Who cannot receive at an address cannot speak for it, even without any key."""
+    network, a, b = connected(None)
+    before = state(b)
+    start = wire.envelope_start(CLUSTER, ONE, TWO)
+    for token in (bytes(8), b"\xff" * 8):
+        forged = wire.plain_message_start(Domain.CONSENSUS, a.process, token) + start + wire.encode_message(HEARTBEAT)
+        assert network.deliver(Flight(forged, A, B)) is None
+    b.datagrams_to_send()
+    assert state(b) == before
+    assert b.counters["dropped_unconfirmed"] == 2
+
+
+def test_an_unsealed_client_is_no_node() -> None:
+    network, a, _ = connected(None)
+    start = wire.envelope_start(CLUSTER, 0, ONE)
+    for domain, sender in ((Domain.CONSENSUS, 0), (Domain.CLIENT, TWO)):
+        start = wire.envelope_start(CLUSTER, sender, ONE)
+        hello = Hello("web", "x", b"c" * 8, b"", b"t" * 8, bytes(500))
+        forged = wire.plain_hello_start(domain, b"p" * 16) + start + wire.encode_message(hello)
+        assert network.deliver(Flight(forged, C, A)) is None
+    assert a.datagrams_to_send() == []
+    assert a.counters["dropped_misaddressed"] == 2
+
+
+# --- amplification ------------------------------------------------------------------------------------------
+
+hellos = st.builds(
+    Hello,
+    st.sampled_from(["", "web", "shop", "w" * 255]),
+    st.text(max_size=20),
+    st.binary(max_size=32),
+    st.binary(max_size=32),
+    st.binary(min_size=8, max_size=8),
+    st.binary(max_size=600),
+)
+others: st.SearchStrategy[Message] = st.sampled_from([HEARTBEAT, StatusRequest(60.0)])
+
+
+@st.composite
+def unsealed_datagrams(draw: st.DrawFn) -> bytes:
+    message: Message = draw(hellos | others)
+    domain, process = draw(st.sampled_from(Domain)), draw(st.sampled_from([b"p" * 16, b"q" * 16]))
+    start = wire.envelope_start(draw(st.sampled_from([0, CLUSTER])), draw(st.sampled_from([0, TWO])), ONE)
+    if isinstance(message, Hello):
+        head = wire.plain_hello_start(domain, process)
+    else:
+        head = wire.plain_message_start(domain, process, bytes(8))
+    return head + start + wire.encode_message(message)
+
+
+@given(st.lists(st.one_of(unsealed_datagrams(), st.binary(max_size=100)), max_size=8), st.text(max_size=300))
+def test_unsealed_senders_without_a_confirmed_address_get_no_more_than_they_gave(
+    datagrams: list[bytes], name: str
+) -> None:
+    network = Network()
+    a = network.add(A, ONE, None, name=name)
+    for data in datagrams:
+        assert a.receive_datagram_untrusted(data, C, network.now) is None
+        assert sum(len(answer) for answer, _ in a.datagrams_to_send()) <= len(data)
+    assert a.peers == []
+
+
+@both_modes
+def test_nobody_gets_more_than_they_gave_before_their_address_is_confirmed(keys: str | None) -> None:
+    """The same for a whole, honest handshake with a peer that has never been heard of, whatever its size."""
+    for name in ("", "n" * 255, "\N{SNOWMAN}" * 255):
+        network = Network()
+        network.add(A, ONE, keys, name=name)
+        b = network.add(B, TWO, keys, name=name)
+        got = gave = 0
+        network.at[B].greet(A, Domain.CONSENSUS, network.now)
+        while not any(endpoint is network.at[A] for endpoint, _ in network.events):
+            flights = network.collect()
+            assert flights
+            for flight in flights:
+                got += len(flight.data) if flight.source == A else 0
+                gave += len(flight.data) if flight.source == B else 0
+                network.deliver(flight)
+            assert got <= gave
+        network.run()
+        assert b.peer(ONE) is not None
+
+
+@both_modes
+def test_an_answer_to_an_unconfirmed_challenge_is_kept_nowhere(keys: str | None) -> None:
+    network = Network()
+    a, b = network.add(A, ONE, keys), network.add(B, TWO, keys)
+    for number in range(5000):
+        b.greet(A, Domain.CONSENSUS, network.now)
+        [(data, _)] = b.datagrams_to_send()
+        a.receive_datagram_untrusted(data, Address("198.51.100.1", 1 + number), network.now)
+        assert len(a.datagrams_to_send()) == 1
+    assert a.peers == []
+    assert not a._outbox._confirmed
+    assert not a._openers
+
+
+# --- memory -------------------------------------------------------------------------------------------------
+
+
+def test_what_an_endpoint_remembers_of_greetings_and_addresses_is_bounded() -> None:
+    network = Network()
+    a = network.add(A, ONE, None)
+    for number in range(ADDRESSES_MAX + 50):
+        address = Address(f"198.51.{number // 200}.{number % 200 + 1}", 4000)
+        network.add(address, 0, None)
+        network.shake_hands(address, A, Domain.STATUS)
+        del network.at[address]
+        a.greet(address, Domain.CONSENSUS, network.now)
+        network.run()
+    assert len(a._outbox._confirmed) == ADDRESSES_MAX
+    assert len(a._outbox._greeted) == GREETED_MAX
+
+
+def test_forgotten_sessions_leave_nothing_behind() -> None:
+    network, a, b = connected(KEY)
+    for peer in b.peers:
+        b.send(peer, HEARTBEAT, network.now)
+    network.run()
+    assert len(a._openers) == 1
+    for peer in a.peers:
+        a.forget(peer)
+    assert not a._openers
+    assert a._registry.find(Domain.CONSENSUS, b.process) is None
+
+
+# --- anything at all ----------------------------------------------------------------------------------------
+
+
+@both_modes
+@settings(max_examples=300)
+@given(data=st.data())
+def test_nothing_that_is_not_a_valid_datagram_changes_anything(keys: str | None, data: st.DataObject) -> None:
+    network, a, b = connected(keys)
+    to_a = b.peer(ONE)
+    assert to_a is not None
+    b.send(to_a, HEARTBEAT, network.now)
+    b.greet(A, Domain.CONSENSUS, network.now)
+    genuine = [flight.data for flight in [*network.flown, *network.collect()] if flight.target == A]
+    chosen = bytearray(data.draw(st.sampled_from(genuine)))
+    match data.draw(st.sampled_from(["bytes", "flip", "truncate", "append"])):
+        case "bytes":
+            chosen[:] = data.draw(st.binary(max_size=200))
+        case "flip":
+            at = data.draw(st.integers(0, len(chosen) - 1))
+            # In an unsealed datagram every byte of the content may be changed; the header is what counts there.
+            chosen[at if keys else at % 3] ^= data.draw(st.integers(1, 255))
+        case "truncate":
+            del chosen[data.draw(st.integers(0, len(chosen) - 1)) :]
+        case _:
+            chosen += data.draw(st.binary(min_size=1, max_size=20))
+    source = data.draw(st.sampled_from([A, B, C]))
+    before = state(a)
+    event = a.receive_datagram_untrusted(bytes(chosen), source, network.now)
+    assert not isinstance(event, Received | PeerConfirmed)
+    assert state(a) == before
+
+
+@both_modes
+@settings(max_examples=300)
+@given(mutations=st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=6), pick=st.integers(0, 3))
+def test_no_mutation_of_a_datagram_raises(keys: str | None, mutations: list[tuple[int, int]], pick: int) -> None:
+    network, a, b = connected(keys)
+    to_a = b.peer(ONE)
+    assert to_a is not None
+    b.send(to_a, HEARTBEAT, network.now)
+    b.greet(A, Domain.CONSENSUS, network.now)
+    genuine = [flight.data for flight in [*network.flown, *network.collect()] if flight.target == A]
+    mutated = bytearray(genuine[pick % len(genuine)])
+    for at, value in mutations:
+        mutated[at % len(mutated)] = value
+    for source in (A, B, C):
+        a.receive_datagram_untrusted(bytes(mutated), source, network.now)
+    a.datagrams_to_send()
+    # It goes on working, whatever an unsealed datagram that was changed on its way has made it believe.
+    network.now += 1
+    a.greet(B, Domain.CONSENSUS, network.now)
+    network.run()
+    peer = a.peer(TWO)
+    assert peer is not None
+    assert peer.process == b.process

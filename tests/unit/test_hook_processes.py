@@ -1,0 +1,272 @@
+"""Hooks with a real supervisor and real scripts, on the real clock."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog.testing
+import trio
+
+from tests.unit.processes import FAMILY_SIZE, family, gone, is_alive, pids_in, write_script
+from tests.unit.test_hooks import Node, Settings
+from trioraft.hooks import Hooks
+from trioraft.launcher import SupervisorLauncher
+from trioraft.runtime import boottime
+
+GRACE = 0.4
+LATE = 0.2
+
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Write:
+    return functools.partial(write_script, tmp_path)
+
+
+def settings(leader: str | None = None, follower: str | None = None, hook_failure: str = "ignore") -> Settings:
+    return Settings(leader, follower, hook_stop_grace=GRACE, hook_failure=hook_failure)
+
+
+@asynccontextmanager
+async def running(settings: Settings, directory: Path) -> AsyncIterator[Node]:
+    node = Node(settings, SupervisorLauncher(), directory)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.hooks.run)
+        yield node
+        nursery.cancel_scope.cancel()
+
+
+def supervisor_of(node: Node) -> int:
+    return node.hooks._link._process.pid  # type: ignore[union-attr,no-any-return]
+
+
+async def ended(node: Node, count: int = 1, within: float = 5.0) -> None:
+    with trio.fail_after(within):
+        while len(node.ended) < count:
+            await trio.sleep(0.005)
+
+
+async def started(node: Node, pids: Path, count: int) -> list[int]:
+    node.hooks.start_work(5, boottime() + 60)
+    return await pids_in(pids, count)
+
+
+async def test_output_and_a_hanging_script_are_in_the_log(tmp_path: Path, script: Write) -> None:
+    leader = script(
+        "trap '' TERM\necho \"$TRIORAFT_NODE_NAME has token $TRIORAFT_FENCING_TOKEN\"\nwhile :; do sleep 0.05; done"
+    )
+    logs: list[MutableMapping[str, Any]]
+    with structlog.testing.capture_logs() as logs:
+        async with running(settings(leader), tmp_path) as node:
+            node.hooks.start_work(5, boottime() + 60)
+            with trio.fail_after(5):
+                while not any(entry["event"] == "script output" for entry in logs):
+                    await trio.sleep(0.01)
+            node.step_down()
+            await ended(node)
+            assert node.hooks.status.exit_status == -signal.SIGKILL
+    assert [(entry["script"], entry["line"]) for entry in logs if entry["event"] == "script output"] == [
+        ("leader", "node-1 has token 5")
+    ]
+    (report,) = [entry for entry in logs if "killed" in entry["event"]]
+    assert (report["path"], report["processes"]) == (leader, 2)
+
+
+async def test_scripts_of_one_node_follow_each_other_without_overlap(tmp_path: Path, script: Write) -> None:
+    record = tmp_path / "record"
+    body = f"echo $TRIORAFT_ROLE >> {record}\ntrap 'sleep 0.05; echo end >> {record}; exit' TERM\nwhile :; do sleep 0.01; done"
+    path = script(body)
+    async with running(settings(path, path), tmp_path) as node:
+        for round_number in range(1, 6):
+            node.hooks.become_follower()
+            await node.state("running")
+            node.hooks.start_work(round_number, boottime() + 60)
+            with trio.fail_after(5):
+                while not (node.hooks.status.script == "leader" and node.hooks.status.pid):
+                    await trio.sleep(0.01)
+            await trio.sleep(0.05)
+            node.hooks.end_work()
+            await ended(node, round_number)
+    words = (await trio.Path(record).read_text()).split()
+    assert words == ["follower", "end", "leader", "end"] * 5
+
+
+async def test_a_script_that_vanished_is_reported_and_the_node_goes_on(tmp_path: Path, script: Write) -> None:
+    leader, follower = script("exit 0"), script("exit 0")
+    async with running(settings(leader, follower, "step-down"), tmp_path) as node:
+        await trio.Path(leader).unlink()
+        node.hooks.start_work(5, boottime() + 60)
+        await node.state("failed")
+        await ended(node)
+        assert node.failed == [f"the leader script {leader} failed: cannot be run: No such file or directory"]
+        node.step_down()
+        await node.state("exited")
+        assert node.hooks.status.script == "follower"
+
+
+async def test_a_killed_supervisor_is_replaced_and_leaves_nothing(tmp_path: Path, script: Write) -> None:
+    pids = tmp_path / "pids"
+    async with running(settings(script(family(pids, ignores_sigterm=True))), tmp_path) as node:
+        processes = await started(node, pids, FAMILY_SIZE)
+        first = supervisor_of(node)
+        os.kill(first, signal.SIGKILL)
+        await gone(*processes)
+        with trio.fail_after(5):
+            while not node.failed:
+                await trio.sleep(0.01)
+        assert node.hooks.status.state == "failed"
+        node.hooks.end_work()
+        await ended(node)
+        assert supervisor_of(node) != first
+        node.hooks.start_work(6, boottime() + 60)
+        await node.state("running")
+        assert len(node.failed) == 1
+
+
+async def test_a_stopped_supervisor_is_found_out_when_the_work_must_end(tmp_path: Path, script: Write) -> None:
+    pids = tmp_path / "pids"
+    async with running(settings(script(family(pids, ignores_sigterm=True))), tmp_path) as node:
+        processes = await started(node, pids, FAMILY_SIZE)
+        stopped = supervisor_of(node)
+        os.kill(stopped, signal.SIGSTOP)
+        began = boottime()
+        node.hooks.end_work()
+        await ended(node)
+        assert not any(is_alive(pid) for pid in (*processes, stopped))
+        assert boottime() < began + 2
+
+
+async def test_a_stopped_supervisor_that_is_never_told_to_end_fills_up_and_is_replaced(
+    tmp_path: Path, script: Write
+) -> None:
+    pids = tmp_path / "pids"
+    async with running(settings(script(family(pids, ignores_sigterm=True))), tmp_path) as node:
+        processes = await started(node, pids, FAMILY_SIZE)
+        os.kill(supervisor_of(node), signal.SIGSTOP)
+        with trio.fail_after(5):
+            while not node.failed:
+                node.hooks.extend_work(boottime() + 60)
+                await trio.lowlevel.checkpoint()
+        await gone(*processes)
+
+
+async def test_cancelling_ends_everything_within_the_grace(tmp_path: Path, script: Write) -> None:
+    pids = tmp_path / "pids"
+    async with running(settings(script(family(pids, ignores_sigterm=True))), tmp_path) as node:
+        processes = await started(node, pids, FAMILY_SIZE)
+        pid, began = supervisor_of(node), boottime()
+    assert began + GRACE <= boottime() < began + GRACE + 2 * LATE
+    assert not any(is_alive(process) for process in (*processes, pid))
+
+
+async def test_cancelling_with_a_stopped_supervisor_is_bounded_too(tmp_path: Path, script: Write) -> None:
+    pids = tmp_path / "pids"
+    async with running(settings(script(family(pids, ignores_sigterm=True))), tmp_path) as node:
+        processes = await started(node, pids, FAMILY_SIZE)
+        pid, began = supervisor_of(node), boottime()
+        os.kill(pid, signal.SIGSTOP)
+    assert boottime() < began + GRACE + 1 + 2 * LATE
+    assert not any(is_alive(process) for process in (*processes, pid))
+
+
+# --- a node of its own process ------------------------------------------------------------------------------
+
+
+async def lead_for_ever(directory: str, path: str, lease: str) -> None:
+    """Be a node that leads and renews its lease; run in a process of its own."""
+    async with trio.open_nursery() as nursery:
+        node = Node(settings(path), SupervisorLauncher(), Path(directory))
+        await nursery.start(node.hooks.run)
+        node.hooks.start_work(1, boottime() + float(lease))
+        while True:
+            await trio.sleep(0.05)
+            node.hooks.extend_work(boottime() + float(lease))
+
+
+@asynccontextmanager
+async def node_process(directory: Path, path: str, lease: float) -> AsyncIterator[int]:
+    """Give the process id of such a node."""
+    program = (
+        "import sys, trio; from tests.unit.test_hook_processes import lead_for_ever as f; trio.run(f, *sys.argv[1:])"
+    )
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-c", program, str(directory), path, str(lease)],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+@pytest.mark.parametrize("ignores_sigterm", [False, True])
+async def test_work_ends_when_the_node_is_killed(tmp_path: Path, script: Write, ignores_sigterm: bool) -> None:
+    pids = tmp_path / "pids"
+    async with node_process(tmp_path, script(family(pids, ignores_sigterm=ignores_sigterm)), lease=60) as node:
+        processes = await pids_in(pids, FAMILY_SIZE)
+        os.kill(node, signal.SIGKILL)
+        killed = boottime()
+        at = await gone(*processes)
+    grace = GRACE if ignores_sigterm else 0
+    assert killed + grace <= at < killed + grace + LATE
+
+
+@pytest.mark.parametrize("ignores_sigterm", [False, True])
+async def test_work_ends_at_its_deadline_when_the_node_is_stopped(
+    tmp_path: Path, script: Write, ignores_sigterm: bool
+) -> None:
+    pids = tmp_path / "pids"
+    lease = 0.5
+    async with node_process(tmp_path, script(family(pids, ignores_sigterm=ignores_sigterm)), lease) as node:
+        processes = await pids_in(pids, FAMILY_SIZE)
+        await trio.sleep(lease)
+        assert all(is_alive(pid) for pid in processes)
+        os.kill(node, signal.SIGSTOP)
+        stopped = boottime()
+        at = await gone(*processes)
+    grace = GRACE if ignores_sigterm else 0
+    assert stopped + lease - 0.1 + grace <= at < stopped + lease + grace + LATE
+
+
+async def test_a_node_that_starts_again_waits_for_the_work_of_the_one_that_was_killed(
+    tmp_path: Path, script: Write
+) -> None:
+    pids = tmp_path / "pids"
+    path = script(family(pids, ignores_sigterm=True))
+    async with node_process(tmp_path, path, lease=60) as killed:
+        processes = await pids_in(pids, FAMILY_SIZE)
+        os.kill(killed, signal.SIGKILL)
+        async with running(settings(path), tmp_path) as node:
+            node.hooks.start_work(2, boottime() + 60)
+            await node.state("waiting")
+            assert any(is_alive(pid) for pid in processes)
+            await node.state("running")
+            assert not any(is_alive(pid) for pid in processes)
+
+
+async def test_hooks_without_a_launcher_run_real_scripts(tmp_path: Path, script: Write) -> None:
+    done = tmp_path / "done"
+    node = Node(settings(), SupervisorLauncher())
+    hooks = Hooks(
+        settings(script(f"touch {done}")),
+        tmp_path,
+        node.hooks._context,
+        on_work_ended=lambda: nursery.cancel_scope.cancel(),
+        on_work_failed=lambda reason: None,
+    )
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hooks.run)
+            hooks.start_work(1, boottime() + 60)
+    assert await trio.Path(done).exists()

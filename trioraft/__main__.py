@@ -1,0 +1,5 @@
+"""``python -m trioraft``."""
+
+from trioraft.cli import main
+
+main()

@@ -1,0 +1,350 @@
+"""The ``trioraft`` command.
+
+Exit status: 0 done; 1 the cluster says no (no answer, no leader, refused); 2 wrong use or configuration, with
+one line on standard error. What a command needs is imported where it is used, so that each starts quickly.
+"""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, TypeVar
+
+import typer
+
+from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
+
+if TYPE_CHECKING:
+    from trioraft.settings import ClientSettings
+
+_T = TypeVar("_T")
+_Errors: TypeAlias = tuple[type[Exception], ...]
+
+DONE: Final = 0
+
+app = typer.Typer(
+    name="trioraft",
+    help="Leader election, leader-only work and hooks for replicated services: Raft over UDP.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_Peers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT,...",
+        help="Where nodes are; one is enough. Else PEERS, else APP_NAME in DNS, else 127.0.0.1:7300.",
+        show_default=False,
+    ),
+]
+# A process started by `trioraft up` ends when that one does, however that came.
+_WithStdin = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
+
+
+def main() -> None:
+    """Run the command with the process's arguments, and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Its arguments.
+
+    Returns
+    -------
+    int
+        Its exit status.
+    """
+    try:
+        status = app(arguments or ["--help"], prog_name="trioraft", standalone_mode=False)
+    except typer.TyperException as error:
+        text = " ".join(error.format_message().split())
+        return _fail(f"{text} (see `trioraft --help`)", WRONG)
+    except typer.Abort:
+        return INTERRUPTED
+    except CommandError as error:
+        return _fail(str(error), error.exit_status)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return REFUSED
+    return status if isinstance(status, int) else DONE
+
+
+def _fail(text: str, exit_status: int) -> int:
+    print(f"trioraft: {text}", file=sys.stderr)  # noqa: T201 - the one line that people see
+    return exit_status
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
+
+
+# --- processes that stay ------------------------------------------------------------------------------------
+
+
+@app.command()
+def node(*, end_with_stdin: _WithStdin = False) -> int:
+    """Run a node.
+
+    It is configured by environment variables only, and ends with SIGTERM or SIGINT.
+    """
+    from trioraft.node import NodeError, run_node  # noqa: PLC0415
+    from trioraft.settings import NodeSettings, load  # noqa: PLC0415
+    from trioraft.storage import StorageError  # noqa: PLC0415
+
+    settings = _checked(lambda: load(NodeSettings, os.environ))
+    _start_log(settings.logging, settings.log_format)
+    return _serve(lambda: run_node(settings), (NodeError, StorageError), end_with_stdin=end_with_stdin)
+
+
+@app.command()
+def monitor(*, end_with_stdin: _WithStdin = False) -> int:
+    """Run the page that shows a cluster.
+
+    It has a JSON API too, is configured by environment variables only, and ends with SIGTERM or SIGINT.
+    """
+    from trioraft.settings import MonitorSettings, load  # noqa: PLC0415
+
+    settings = _checked(lambda: load(MonitorSettings, os.environ))
+    _start_log(settings.logging, settings.log_format)
+    from monitor.server import run_monitor  # noqa: PLC0415
+
+    return _serve(lambda: run_monitor(settings), (OSError,), end_with_stdin=end_with_stdin)
+
+
+@app.command()
+def up(
+    nodes: Annotated[int, typer.Option(min=1, max=100, help="How many nodes.")] = 3,
+    base_port: Annotated[int, typer.Option(min=1, max=65535, help="UDP port of the first node.")] = 7300,
+    monitor_port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port of the monitor.")] = 8000,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Keep the nodes' data here; else it is temporary.", show_default=False)
+    ] = None,
+) -> int:
+    """Run a cluster and its monitor on loopback.
+
+    It ends with Ctrl-C. The nodes are called node-1, node-2, ... and listen at base-port, base-port + 1, ..., so
+    that the other commands find them without being told where. Everything else (timeouts, scripts, keys) is taken
+    from the environment.
+    """
+    if base_port + nodes - 1 > 65535:
+        raise CommandError(f"--base-port={base_port} --nodes={nodes}: the last port is above 65535", WRONG)
+    from trioraft.settings import SettingsError  # noqa: PLC0415
+    from trioraft.up import UpError, run_up  # noqa: PLC0415
+
+    return _run(lambda: run_up(nodes, base_port, monitor_port, data_dir), (UpError, SettingsError), WRONG)
+
+
+# --- looking ------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def status(
+    *,
+    peers: _Peers = None,
+    format: Annotated[Literal["table", "json"], typer.Option(help="How to print.")] = "table",
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
+) -> int:
+    """Show the nodes of a cluster.
+
+    The exit status is 1 when no node answers.
+    """
+    from trioraft import commands  # noqa: PLC0415
+
+    settings = _client_settings(peers)
+    show = commands.watch_status if watch else commands.show_status
+    return _run_client(lambda: show(settings, format), interrupted=DONE if watch else INTERRUPTED)
+
+
+@app.command()
+def healthcheck(
+    *, ready: Annotated[bool, typer.Option("--ready", help="Ask for membership and a leader too.")] = False
+) -> int:
+    """Tell whether the node of this machine is well.
+
+    That is: whether it answers at BIND_HOST and BIND_PORT of the environment, and its disk is not stuck.
+    """
+    from trioraft.address import Address  # noqa: PLC0415
+    from trioraft.probe import ask_status  # noqa: PLC0415
+    from trioraft.variables import find_variable  # noqa: PLC0415
+
+    def read(name: str) -> Any:
+        return _checked(lambda: find_variable(name, "node").read(os.environ.get(name, "")))
+
+    settings = _client_settings(None)
+    host, port, service = read("BIND_HOST"), read("BIND_PORT"), read("APP_NAME")
+    address = Address.of({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104
+    found = ask_status(address, service, settings.keys, seconds=2.0)
+    if found is None:
+        raise CommandError(f"no node of service {service!r} answers at {address}")
+    if found.disk_stuck:
+        raise CommandError(f"node {found.id}: its disk is stuck")
+    if ready and found.cluster_id is None:
+        waiting = found.forming.waiting_for if found.forming else "a cluster"
+        raise CommandError(f"node {found.id} is no member of a cluster yet; it waits for {waiting}")
+    if ready and found.leader is None:
+        raise CommandError(f"node {found.id} knows no leader")
+    return DONE
+
+
+# --- acting -------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def transfer(
+    *,
+    peers: _Peers = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="ID|NAME", help="The node that shall lead; else the best one.", show_default=False),
+    ] = None,
+) -> int:
+    """Have the leader hand its leadership over."""
+    from trioraft import commands  # noqa: PLC0415
+
+    settings = _client_settings(peers)
+    return _run_client(lambda: commands.transfer(settings, to))
+
+
+@app.command("abandon-formation")
+def abandon_formation(
+    *,
+    peers: _Peers = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+) -> int:
+    """Give up a formation that cannot be completed.
+
+    For when nodes stay `forming` because a member was lost for good. Refused when any node that answers is a
+    member of a cluster.
+    """
+    from trioraft import commands  # noqa: PLC0415
+
+    settings = _client_settings(peers)
+    return _run_client(lambda: commands.abandon_formation(settings, yes=yes))
+
+
+@app.command()
+def keygen(
+    derive: Annotated[
+        Literal["client", "status"] | None,
+        typer.Option(
+            help="Print what a client ('client') or the monitor ('status') needs, made from the cluster key in"
+            " CLUSTER_KEY, CLUSTER_KEY_FILE or standard input.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Print a new cluster key, or a derived one."""
+    from trioraft.sealing import derive_key, generate_key  # noqa: PLC0415
+
+    if derive is None:
+        _say(generate_key())
+        return DONE
+    name, text = _key_text()
+    try:
+        _say(derive_key(text, derive))
+    except ValueError as error:
+        raise CommandError(f"{name}: {error}", WRONG) from None
+    return DONE
+
+
+def _key_text() -> tuple[str, str]:
+    """Give where the key is written, and what is written there."""
+    if text := os.environ.get("CLUSTER_KEY"):
+        return "CLUSTER_KEY", text
+    if path := os.environ.get("CLUSTER_KEY_FILE"):
+        try:
+            return f"CLUSTER_KEY_FILE={path}", Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not a text file"
+            raise CommandError(f"CLUSTER_KEY_FILE={path}: {reason.lower()}", WRONG) from None
+    if sys.stdin.isatty():
+        raise CommandError("--derive needs a cluster key in CLUSTER_KEY, CLUSTER_KEY_FILE or standard input", WRONG)
+    return "standard input", sys.stdin.read()
+
+
+# --- how commands run ---------------------------------------------------------------------------------------
+
+
+def _checked(read: Callable[[], _T]) -> _T:
+    from trioraft.settings import SettingsError  # noqa: PLC0415
+
+    try:
+        return read()
+    except SettingsError as error:
+        raise CommandError(str(error), WRONG) from None
+
+
+def _client_settings(peers: str | None) -> "ClientSettings":
+    from trioraft.settings import ClientSettings, load  # noqa: PLC0415
+
+    if peers is None:
+        return _checked(lambda: load(ClientSettings, os.environ))
+    if not peers.strip():
+        raise CommandError("--peers is empty; allowed: host:port, separated by commas", WRONG)
+    try:
+        return _checked(lambda: load(ClientSettings, {**os.environ, "PEERS": peers}))
+    except CommandError as error:
+        raise CommandError(str(error).replace("PEERS=", "--peers=", 1), WRONG) from None
+
+
+def _start_log(level: str, log_format: str) -> None:
+    import structlog  # noqa: PLC0415
+
+    from trioraft.logs import configure_logging  # noqa: PLC0415
+    from trioraft.settings import settings_warnings  # noqa: PLC0415
+
+    configure_logging(level, log_format)
+    log = structlog.get_logger("trioraft")
+    for warning in settings_warnings(os.environ):
+        log.warning(warning)
+
+
+def _serve(main: Callable[[], Awaitable[None]], errors: _Errors, *, end_with_stdin: bool) -> int:
+    if not end_with_stdin:
+        return _run(main, errors, WRONG)
+    from trioraft.up import until_stdin_closes  # noqa: PLC0415
+
+    return _run(lambda: until_stdin_closes(main), errors, WRONG)
+
+
+def _run_client(main: Callable[[], Awaitable[int]], interrupted: int = INTERRUPTED) -> int:
+    from trioraft.client import NoAnswerError  # noqa: PLC0415
+    from trioraft.settings import SettingsError  # noqa: PLC0415
+
+    try:
+        return _run(main, (NoAnswerError, CommandError), REFUSED, interrupted)
+    except SettingsError as error:
+        raise CommandError(str(error), WRONG) from None
+
+
+def _run(
+    main: Callable[[], Awaitable[int | None]], errors: _Errors, exit_status: int, interrupted: int = INTERRUPTED
+) -> int:
+    """Run a program to its end; errors that it is known to raise become one line."""
+    import trio  # noqa: PLC0415
+
+    try:
+        return trio.run(main) or DONE
+    except BaseException as error:
+        leaves = list(_leaves(error))
+        if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+            return interrupted
+        if not all(isinstance(leaf, errors) for leaf in leaves):
+            raise
+        first = leaves[0]
+        raise CommandError(str(first), getattr(first, "exit_status", exit_status)) from None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -1,0 +1,62 @@
+"""Where the log goes and how it looks: to standard error, one line per event, as JSON or for people."""
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+
+def configure_logging(level: str, log_format: str = "auto", stream: TextIO | None = None) -> None:
+    """Set the log up for this process, that of libraries included.
+
+    Parameters
+    ----------
+    level : str
+        The lowest level that is written (``LOGGING``): ``DEBUG``, ``INFO``, ``WARNING``, ``ERROR`` or
+        ``CRITICAL``. Libraries are only heard from ``WARNING`` on, unless it is ``DEBUG``.
+    log_format : str
+        ``json``, ``console``, or ``auto`` for ``console`` on a terminal, else ``json`` (``LOG_FORMAT``).
+    stream : text file, optional
+        Where to write; standard error by default.
+    """
+    stream = stream or sys.stderr
+    threshold = logging.getLevelNamesMapping()[level]
+    terminal = stream.isatty()
+    console = log_format == "console" or (log_format == "auto" and terminal)
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    ending: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback)]
+        if console
+        else [structlog.processors.format_exc_info, _in_order, structlog.processors.JSONRenderer(default=str)]
+    )
+    structlog.configure(
+        processors=[*common, *ending],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*common, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
+        )
+    )
+    logging.basicConfig(
+        handlers=[handler],
+        level=threshold if threshold <= logging.DEBUG else max(threshold, logging.WARNING),
+        force=True,
+    )
+    logging.captureWarnings(True)
+
+
+def _in_order(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Put what every line has at its start."""
+    first = {key: event.pop(key) for key in ("timestamp", "level", "event") if key in event}
+    return {**first, **event}

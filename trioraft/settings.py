@@ -1,0 +1,341 @@
+"""Configuration from the environment.
+
+The table in :mod:`trioraft.variables` is the one place for names, meanings, defaults and allowed values; the
+structs take their defaults from it and :func:`load` reads by it. Durations are milliseconds in the environment
+and seconds here. An empty variable counts as unset, because Compose passes ``${NAME:-}``.
+"""
+
+import difflib
+import os
+import re
+import socket
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final, TypeVar
+
+from msgspec import Struct
+
+from trioraft.address import Address
+from trioraft.sealing import Domain, KeyRing
+from trioraft.values import PeerName
+from trioraft.variables import DEFAULT_PORT, FORMER_NAMES, VARIABLES, SettingsError, Variable, find_variable
+
+__all__ = [
+    "DEFAULT_PORT",
+    "FORMER_NAMES",
+    "VARIABLES",
+    "ClientSettings",
+    "MonitorSettings",
+    "NodeSettings",
+    "PeerName",
+    "SettingsError",
+    "Variable",
+    "load",
+    "settings_warnings",
+]
+
+_KEY_FILE_MAX: Final = 64 * 1024
+
+
+def _default(name: str, user: str = "node") -> Any:
+    return find_variable(name, user).default_value()
+
+
+class _Settings(Struct, frozen=True, kw_only=True):
+    """What everybody needs to find and talk to nodes."""
+
+    USER: ClassVar[str]
+
+    dns_name: str = ""
+    peers: tuple[PeerName, ...] = ()
+    dns_servers: tuple[Address, ...] = ()
+    discovery_interval: float = _default("DISCOVERY_INTERVAL_MILLIS")
+    keys: KeyRing | None = None
+
+
+class ClientSettings(_Settings, frozen=True, kw_only=True):
+    """What a command needs to find a cluster; loading gives 127.0.0.1:7300 when nothing else is set.
+
+    Attributes
+    ----------
+    app_name : str
+        ``APP_NAME``; empty when it is not set.
+    dns_name : str
+        The name to look up in DNS; empty when there is none, or when ``PEERS`` says where the nodes are.
+    peers : tuple of PeerName
+        ``PEERS``.
+    dns_servers : tuple of Address
+        ``DNS_SERVERS``; empty for the system's.
+    discovery_interval : float
+        ``DISCOVERY_INTERVAL_MILLIS``, in seconds.
+    keys : KeyRing or None
+        From ``CLUSTER_KEY`` or ``CLUSTER_KEY_FILE``; None when datagrams are not sealed.
+    """
+
+    USER: ClassVar[str] = "commands"
+
+    app_name: str = ""
+
+
+class NodeSettings(_Settings, frozen=True, kw_only=True):
+    """What a node is configured with. Each field is the variable of its name; durations are seconds.
+
+    Attributes
+    ----------
+    app_name : str
+        The service name, which nodes of one cluster share.
+    dns_name : str
+        The name to look up in DNS: `app_name`, or empty when only ``PEERS`` is set.
+    data_dir : pathlib.Path
+        Absolute; need not exist yet.
+    bootstrap_expect : int or None
+        None: never form a cluster, only join.
+    script_leader_path, script_follower_path : str or None
+        Absolute; were executable when they were loaded.
+    keys : KeyRing or None
+        From ``CLUSTER_KEY`` or ``CLUSTER_KEY_FILE``; None when datagrams are not sealed.
+    """
+
+    USER: ClassVar[str] = "node"
+
+    app_name: str = _default("APP_NAME")
+    node_name: str = _default("NODE_NAME")
+    logging: str = _default("LOGGING")
+    log_format: str = _default("LOG_FORMAT")
+    bind_host: str = _default("BIND_HOST")
+    bind_port: int = _default("BIND_PORT")
+    data_dir: Path = _default("DATA_DIR")
+    bootstrap_expect: int | None = _default("BOOTSTRAP_EXPECT")
+    election_timeout_lower: float = _default("ELECTION_TIMEOUT_LOWER_MILLIS")
+    election_timeout_upper: float = _default("ELECTION_TIMEOUT_UPPER_MILLIS")
+    heartbeat_repeat: float = _default("HEARTBEAT_REPEAT_MILLIS")
+    script_leader_path: str | None = _default("SCRIPT_LEADER_PATH")
+    script_follower_path: str | None = _default("SCRIPT_FOLLOWER_PATH")
+    hook_stop_grace: float = _default("HOOK_STOP_GRACE_MILLIS")
+    hook_failure: str = _default("HOOK_FAILURE")
+
+
+class MonitorSettings(_Settings, frozen=True, kw_only=True):
+    """What the monitor is configured with. Each field is the variable of its name; durations are seconds.
+
+    Attributes
+    ----------
+    raft_service_name : str
+        ``RAFT_SERVICE_NAME``, else ``APP_NAME``, else ``trioraft``.
+    dns_name : str
+        The name to look up in DNS: `raft_service_name`, or empty when only ``PEERS`` is set.
+    templates_dir : pathlib.Path or None
+        None: the monitor's own.
+    hostname : str
+        ``HOSTNAME``, else the host's name when loaded.
+    openapi_path, docs_path, api_prefix, root_path : str
+        Begin with a slash and do not end with one; `api_prefix` and `root_path` may be empty.
+    """
+
+    USER: ClassVar[str] = "monitor"
+
+    raft_service_name: str = _default("APP_NAME")
+    logging: str = _default("LOGGING")
+    log_format: str = _default("LOG_FORMAT")
+    bind_host: str = _default("BIND_HOST")
+    bind_port: int = _default("BIND_PORT", "monitor")
+    refresh_rate: float = _default("REFRESH_RATE_MILLIS", "monitor")
+    templates_dir: Path | None = _default("TEMPLATES_DIR", "monitor")
+    hostname: str = _default("HOSTNAME", "monitor")
+    api_title: str = _default("API_TITLE", "monitor")
+    api_maintainer: str = _default("API_MAINTAINER", "monitor")
+    api_email: str = _default("API_EMAIL", "monitor")
+    api_description: str = _default("API_DESCRIPTION", "monitor")
+    openapi_path: str = _default("OPENAPI_PATH", "monitor")
+    docs_path: str = _default("DOCS_PATH", "monitor")
+    api_prefix: str = _default("API_PREFIX", "monitor")
+    root_path: str = _default("ROOT_PATH", "monitor")
+
+    def client(self) -> ClientSettings:
+        """Give what the monitor's client of the cluster needs.
+
+        Returns
+        -------
+        ClientSettings
+            The same service, peers, DNS servers and keys.
+        """
+        return ClientSettings(
+            app_name=self.raft_service_name,
+            dns_name=self.dns_name,
+            peers=self.peers,
+            dns_servers=self.dns_servers,
+            discovery_interval=self.discovery_interval,
+            keys=self.keys,
+        )
+
+
+_SomeSettings = TypeVar("_SomeSettings", bound=_Settings)
+
+
+def load(cls: type[_SomeSettings], environ: Mapping[str, str]) -> _SomeSettings:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    cls : type
+        :class:`NodeSettings`, :class:`MonitorSettings` or :class:`ClientSettings`.
+    environ : mapping
+        The environment, such as ``os.environ``. An empty variable counts as unset.
+
+    Returns
+    -------
+    NodeSettings, MonitorSettings or ClientSettings
+        The configuration.
+
+    Raises
+    ------
+    SettingsError
+        If a variable has a wrong value; the text is one line that says which, and what is allowed.
+    """
+    environ = _with_former_names(environ)
+    values = {
+        variable.field: variable.read(environ.get(variable.name, ""))
+        for variable in VARIABLES
+        if cls.USER in variable.used_by and variable.field != "keys"
+    }
+    values["keys"] = _load_keys(environ, Domain.CONSENSUS if cls is NodeSettings else Domain.STATUS)
+    if cls is NodeSettings:
+        _check_timeouts(environ, values)
+    elif cls is MonitorSettings:
+        _check_paths(environ, values)
+        values["hostname"] = values["hostname"] or socket.gethostname()
+        values["raft_service_name"] = values["raft_service_name"] or values["app_name"]
+        del values["app_name"]
+    elif not environ.get("APP_NAME"):
+        values["app_name"] = ""
+        values["peers"] = values["peers"] or (PeerName("127.0.0.1", DEFAULT_PORT),)
+    return cls(dns_name=_dns_name(cls, environ, values), **values)
+
+
+def _dns_name(cls: type[_Settings], environ: Mapping[str, str], values: Mapping[str, Any]) -> str:
+    """Choose the name to look up: a default name beside ``PEERS`` would only make noise where there is no DNS."""
+    if cls is ClientSettings:
+        return "" if values["peers"] else str(values["app_name"])
+    name = values["raft_service_name" if cls is MonitorSettings else "app_name"]
+    is_set = environ.get("APP_NAME") or (cls is MonitorSettings and environ.get("RAFT_SERVICE_NAME"))
+    return str(name) if is_set or not values["peers"] else ""
+
+
+def _with_former_names(environ: Mapping[str, str]) -> Mapping[str, str]:
+    given = {new: environ[old] for old, new in FORMER_NAMES.items() if environ.get(old)}
+    return {**given, **{name: text for name, text in environ.items() if text}}
+
+
+def _load_keys(environ: Mapping[str, str], domain: Domain) -> KeyRing | None:
+    """Read the keys, which must be good for a domain, without ever showing one."""
+    inline, file = find_variable("CLUSTER_KEY", "node"), find_variable("CLUSTER_KEY_FILE", "node")
+    text, path = environ.get(inline.name, ""), environ.get(file.name, "")
+    if text and path:
+        raise inline.error(text, "CLUSTER_KEY_FILE is set too", "one of CLUSTER_KEY and CLUSTER_KEY_FILE")
+    if not text and not path:
+        return None
+    if _is_key(path):
+        raise SettingsError(f"{file.name}=(hidden): is a key, not a file; allowed: {file.allowed}")
+    try:
+        keys = KeyRing.parse(text or _read_key_file(path))
+        if not keys.can(domain):
+            raise ValueError(f"a derived key is not good for {domain.name.lower()} traffic")
+    except ValueError as error:
+        raise (inline.error(text, str(error)) if text else file.error(path, str(error))) from None
+    return keys
+
+
+def _is_key(text: str) -> bool:
+    try:
+        KeyRing.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_key_file(path: str) -> str:
+    try:
+        # Opening a FIFO would wait for a writer.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError("is not a file")
+        with open(path, "rb") as file:
+            data = file.read(_KEY_FILE_MAX + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    if len(data) > _KEY_FILE_MAX or not data.isascii():
+        raise ValueError("does not hold keys")
+    if not data.strip():
+        raise ValueError("is empty")
+    return data.decode("ascii")
+
+
+def _check_timeouts(environ: Mapping[str, str], values: Mapping[str, Any]) -> None:
+    """Relate the three times to each other, and blame a variable that was set."""
+    lower, upper, heartbeat = (
+        find_variable(name, "node")
+        for name in (
+            "ELECTION_TIMEOUT_LOWER_MILLIS",
+            "ELECTION_TIMEOUT_UPPER_MILLIS",
+            "HEARTBEAT_REPEAT_MILLIS",
+        )
+    )
+
+    def refuse(short: Variable, long: Variable, below: str, above: str) -> None:
+        blamed, other, relation = (short, long, below) if environ.get(short.name) else (long, short, above)
+        other_millis = round(values[other.field] * 1000)
+        raise blamed.error(
+            environ.get(blamed.name, ""),
+            f"does not fit {other.name} ({other_millis})",
+            f"{blamed.allowed}, and {relation} {other.name}",
+        )
+
+    if values[lower.field] >= values[upper.field]:
+        refuse(lower, upper, "below", "above")
+    if values[heartbeat.field] > values[lower.field] / 2:
+        refuse(heartbeat, lower, "at most half of", "at least twice")
+
+
+def _check_paths(environ: Mapping[str, str], values: Mapping[str, Any]) -> None:
+    """See that no page of the monitor hides another."""
+    prefix = values["api_prefix"]
+    taken = {"", "/nodes", "/healthz", "/static", *(f"{prefix}/{page}" for page in ("nodes", "cluster", "events"))}
+    for name in ("OPENAPI_PATH", "DOCS_PATH"):
+        variable = find_variable(name, "monitor")
+        path = values[variable.field]
+        if path in taken:
+            allowed = f"{variable.allowed}, that no other page of the monitor has"
+            raise variable.error(environ.get(name, ""), f"{path or '/'!r} is another page", allowed)
+        taken.add(path)
+
+
+_OURS: Final = re.compile(r"(ELECTION|HEARTBEAT|BOOTSTRAP|DISCOVERY|HOOK|SCRIPT|CLUSTER_KEY).*|.*_MILLIS")
+
+
+def settings_warnings(environ: Mapping[str, str]) -> list[str]:
+    """Find variables that are set and probably meant otherwise.
+
+    Parameters
+    ----------
+    environ : mapping
+        The environment.
+
+    Returns
+    -------
+    list of str
+        One line each: former names (all in one line), and names that are nearly those of a variable. Values
+        are never shown.
+    """
+    warnings = []
+    names = {variable.name for variable in VARIABLES}
+    present = sorted(name for name, text in environ.items() if text)
+    if former := [name for name in present if name in FORMER_NAMES]:
+        renamed = ", ".join(f"{name} is now {FORMER_NAMES[name]}" for name in former)
+        warnings.append(f"former names of variables are set: {renamed}")
+    for name in present:
+        if name in names or not _OURS.fullmatch(name):
+            continue
+        near = [name + end for end in ("_MILLIS", "_PATH") if name + end in names]
+        if near := near or difflib.get_close_matches(name, names, 1, 0.85):
+            warnings.append(f"{name} is not a variable of trioraft and is ignored; did you mean {near[0]}?")
+    return warnings

@@ -1,0 +1,294 @@
+"""How the text of an environment variable is read and checked.
+
+A *parser* turns text into a value and touches nothing; a *check* looks at the file system. Both raise
+:class:`ValueError` with the reason alone; :mod:`trioraft.variables` adds variable, value and what is allowed.
+"""
+
+import ipaddress
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from trioraft.address import Address
+
+_LABEL: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_URL_PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
+
+
+class PeerName(NamedTuple):
+    """One item of ``PEERS``.
+
+    Attributes
+    ----------
+    host : str
+        A host name, or an IPv4 or IPv6 address (without brackets).
+    port : int
+        The UDP port.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+# --- parsers ------------------------------------------------------------------------------------------------
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    """Make a parser for whole numbers.
+
+    Parameters
+    ----------
+    lowest, highest : int
+        The range, both ends included.
+
+    Returns
+    -------
+    callable
+        The parser.
+    """
+
+    def parse(text: str) -> int:
+        # int() would also take "1_000", " 7 " and digits of other scripts.
+        if not re.fullmatch(r"-?[0-9]+", text):
+            raise ValueError("not a whole number")
+        digits = text.lstrip("-").lstrip("0")
+        if len(digits) > 18 or (value := int(text)) > highest:
+            raise ValueError("too small" if text.startswith("-") else "too large")
+        if value < lowest:
+            raise ValueError("too small")
+        return value
+
+    return parse
+
+
+def milliseconds(lowest: int, highest: int) -> Callable[[str], float]:
+    """Make a parser for durations written in milliseconds.
+
+    Parameters
+    ----------
+    lowest, highest : int
+        The range in milliseconds, both ends included.
+
+    Returns
+    -------
+    callable
+        The parser; its values are seconds.
+    """
+    parse = whole_number(lowest, highest)
+    return lambda text: parse(text) / 1000
+
+
+def one_of(*choices: str, fold: Callable[[str], str] = str) -> Callable[[str], str]:
+    """Make a parser for one of a few words.
+
+    Parameters
+    ----------
+    *choices : str
+        The words.
+    fold : callable, optional
+        Applied to the text first, for instance ``str.upper``.
+
+    Returns
+    -------
+    callable
+        The parser.
+    """
+
+    def parse(text: str) -> str:
+        if (folded := fold(text)) not in choices:
+            raise ValueError("unknown")
+        return folded
+
+    return parse
+
+
+def free_text(text: str) -> str:
+    """Take any text that can be printed."""
+    if len(text) > 10_000:
+        raise ValueError("too long")
+    if not text.replace("\n", "").replace("\t", "").isprintable():
+        raise ValueError("has characters that cannot be printed")
+    return text
+
+
+def email(text: str) -> str:
+    """Take an e-mail address."""
+    if len(text) > 254 or not _EMAIL.fullmatch(text) or not text.isprintable():
+        raise ValueError("not an e-mail address")
+    return text
+
+
+def host_name(text: str) -> str:
+    """Take a DNS name, relative or absolute; SRV labels such as ``_raft`` are allowed."""
+    labels = text.removesuffix(".").split(".")
+    if len(text) > 253:
+        raise ValueError("longer than 253 characters")
+    for label in labels:
+        if not label.strip():
+            raise ValueError("empty, or has an empty part")
+        if len(label) > 63:
+            raise ValueError("has a part longer than 63 characters")
+        if not _LABEL.fullmatch(label):
+            raise ValueError(
+                f"{_shown(label)} has characters that a name may not have, or in a place where it may not"
+            )
+    return text
+
+
+def ip_address(text: str) -> str:
+    """Take a numeric IPv4 or IPv6 address."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("not a numeric address") from None
+
+
+def _shown(item: str) -> str:
+    return repr(item) if len(item) <= 60 else f"{item[:60]!r}…"
+
+
+def _split(text: str) -> list[str]:
+    items = [item.strip() for item in text.split(",")]
+    if not all(items):
+        raise ValueError("has an empty item")
+    return items
+
+
+def _split_port(item: str) -> tuple[str, str]:
+    """Split ``host:port``; an IPv6 address stands in brackets and keeps none."""
+    if item.startswith("["):
+        host, bracket, rest = item[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"{_shown(item)} has no closing bracket before its port")
+        if ":" not in host:
+            raise ValueError(f"{_shown(item)} has no IPv6 address in its brackets")
+        return ip_address(host), rest[1:]
+    if item.count(":") > 1:
+        ipv6 = re.fullmatch(r"[0-9A-Fa-f:.]+", item)
+        raise ValueError(f"{_shown(item)} {'needs brackets around its IPv6 address' if ipv6 else 'is not host:port'}")
+    host, _, port = item.partition(":")
+    return host, port
+
+
+def port_number(text: str) -> int:
+    """Take a port from 1 to 65535."""
+    try:
+        return whole_number(1, 65535)(text)
+    except ValueError:
+        raise ValueError("not a port number") from None
+
+
+def peer_names(text: str) -> tuple[PeerName, ...]:
+    """Take ``host:port,…``; equal items count once."""
+    peers = []
+    for item in _split(text):
+        host, port = _split_port(item)
+        if not host or not port:
+            raise ValueError(f"{_shown(item)} has no {'port' if host else 'host'}")
+        if ":" not in host:
+            # What ends in a number is meant as an address, and 10.0.0.256 is not one.
+            host = ip_address(host) if host.rpartition(".")[2].isdecimal() else host_name(host)
+        try:
+            peers.append(PeerName(host, port_number(port)))
+        except ValueError as error:
+            raise ValueError(f"{_shown(item)}: {error}") from None
+    return tuple(dict.fromkeys(peers))
+
+
+def dns_servers(text: str) -> tuple[Address, ...]:
+    """Take ``ip[:port],…``; the port is 53 when there is none."""
+    servers = []
+    for item in _split(text):
+        bare_ipv6 = item.count(":") > 1 and not item.startswith("[")
+        host, port = (item, "") if bare_ipv6 else _split_port(item)
+        try:
+            servers.append(Address.of(host, port_number(port) if port else 53))
+        except ValueError as error:
+            raise ValueError(f"{_shown(item)}: {error}" if port else f"{_shown(item)} is not an address") from None
+    return tuple(dict.fromkeys(servers))
+
+
+def url_path(text: str) -> str:
+    """Take a path that begins with a slash; a slash at its end is dropped."""
+    if len(text) > 200 or not _URL_PATH.fullmatch(text) or {".", ".."} & set(text.split("/")):
+        raise ValueError("not a path of a web page")
+    return text.rstrip("/")
+
+
+def absolute_path(text: str) -> str:
+    """Take a path, and make it independent of the working directory."""
+    if "\0" in text:
+        raise ValueError("has a character that no path has")
+    return os.path.abspath(text)
+
+
+# --- checks -------------------------------------------------------------------------------------------------
+
+
+def _stat(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        raise ValueError("does not exist") from None
+    except OSError as error:
+        raise ValueError(error.strerror or "cannot be reached") from None
+
+
+def check_executable(path: str) -> None:
+    """Look whether a path is a file that can be run.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if not stat.S_ISREG(_stat(path).st_mode):
+        raise ValueError("is not a file")
+    if not os.access(path, os.X_OK):
+        raise ValueError("is not executable by this user (chmod +x)")
+
+
+def check_readable_directory(path: Path) -> None:
+    """Look whether a path is a directory that can be read.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if not stat.S_ISDIR(_stat(str(path)).st_mode):
+        raise ValueError("is not a directory")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise ValueError("cannot be read by this user")
+
+
+def check_writable_directory(path: Path) -> None:
+    """Look whether a directory can be written, or made; makes nothing.
+
+    Raises
+    ------
+    ValueError
+        If it cannot.
+    """
+    for place in (path, *path.parents):
+        try:
+            mode = os.stat(place).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            if place.is_symlink():
+                raise ValueError(f"{str(place)!r} is a link to nowhere") from None
+            continue
+        except OSError as error:
+            raise ValueError(error.strerror or "cannot be reached") from None
+        which = "" if place == path else f"{str(place)!r} "
+        if not stat.S_ISDIR(mode):
+            raise ValueError(f"{which}is not a directory")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise ValueError(f"{which}cannot be written by this user")
+        return

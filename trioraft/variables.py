@@ -1,0 +1,255 @@
+"""The documented environment variables: names, meanings, defaults and allowed values, in one table."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+
+from trioraft import values
+from trioraft.messages import MEMBERS_MAX
+from trioraft.sealing import KeyRing
+
+_SHOWN_MAX: Final = 200  # characters of a wrong value that an error line repeats
+
+
+class SettingsError(Exception):
+    """A wrong configuration; its text is one line that names variable, value and what is allowed."""
+
+
+class Variable(Struct, frozen=True, kw_only=True):
+    """One documented environment variable.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    meaning : str
+        What it is for, in a few words.
+    default : str
+        What an unset or empty variable stands for, written as a value would be; empty when there is none.
+    allowed : str
+        The values that are accepted.
+    used_by : tuple of str
+        Who reads it: ``node``, ``monitor``, ``commands``.
+    field : str
+        The settings field it fills.
+    parse : callable
+        Turns the text into the field's value; raises ValueError with a reason.
+    check : callable
+        Looks at what the value stands for on this machine; raises ValueError with a reason.
+    unset : object
+        The field's value when the variable is unset and has no default.
+    secret : bool
+        Whether the value must never be shown.
+    """
+
+    name: str
+    meaning: str
+    default: str
+    allowed: str
+    used_by: tuple[str, ...]
+    field: str
+    parse: Callable[[str], Any]
+    check: Callable[[Any], None] | None = None
+    unset: Any = None
+    secret: bool = False
+
+    def default_value(self) -> Any:
+        """Give the field's value when the variable is unset.
+
+        Returns
+        -------
+        object
+            The parsed default, or `unset` when there is none.
+        """
+        return self.parse(self.default) if self.default else self.unset
+
+    def read(self, text: str) -> Any:
+        """Turn the variable's text into the field's value.
+
+        Parameters
+        ----------
+        text : str
+            The variable's text; empty when it is unset.
+
+        Returns
+        -------
+        object
+            The field's value.
+
+        Raises
+        ------
+        SettingsError
+            If the text is not allowed.
+        """
+        try:
+            value = self.parse(text) if text else self.default_value()
+            if self.check is not None and value is not None:
+                self.check(value)
+        except ValueError as error:
+            raise self.error(text, str(error)) from None
+        return value
+
+    def error(self, text: str, reason: str, allowed: str = "") -> SettingsError:
+        """Word what is wrong with a value, in one line.
+
+        Parameters
+        ----------
+        text : str
+            The variable's text; empty when it is unset.
+        reason : str
+            What is wrong with it.
+        allowed : str, optional
+            What is allowed, when it is not what the table says.
+
+        Returns
+        -------
+        SettingsError
+            To be raised.
+        """
+        if self.secret:
+            shown = "(hidden)"
+        elif text:
+            shown = repr(text) if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]!r}…"
+        else:
+            shown = f"{self.default!r} (the default)"
+        return SettingsError(f"{self.name}={shown}: {reason}; allowed: {allowed or self.allowed}")
+
+
+DEFAULT_PORT: Final = 7300  # of nodes: where they listen, and the port assumed for A and AAAA records
+
+_NODE: Final = ("node",)
+_MONITOR: Final = ("monitor",)
+_SERVERS: Final = ("node", "monitor")
+_EVERYBODY: Final = ("node", "monitor", "commands")
+
+
+def _variable(
+    name: str, meaning: str, default: str, allowed: str, used_by: tuple[str, ...], parse: Any, **rest: Any
+) -> Variable:
+    field = rest.pop("field", name.removesuffix("_MILLIS").lower())
+    return Variable(
+        name=name,
+        meaning=meaning,
+        default=default,
+        allowed=allowed,
+        used_by=used_by,
+        parse=parse,
+        field=field,
+        **rest,
+    )
+
+
+def _duration(name: str, meaning: str, default: str, used_by: tuple[str, ...], lowest: int = 1) -> Variable:
+    highest = 3_600_000
+    allowed = f"a whole number of milliseconds from {lowest} to {highest}"
+    return _variable(name, meaning, default, allowed, used_by, values.milliseconds(lowest, highest))
+
+
+def _script(name: str, meaning: str) -> Variable:
+    allowed = "the path of an executable file"
+    return _variable(name, meaning, "", allowed, _NODE, values.absolute_path, check=values.check_executable)
+
+
+def _url_path(name: str, meaning: str, default: str) -> Variable:
+    allowed = "a path that begins with '/', of letters, digits and -._~"
+    return _variable(name, meaning, default, allowed, _MONITOR, values.url_path, unset="")
+
+
+_NAME: Final = "a DNS name: letters, digits, '-' and '_' in parts separated by '.'"
+_IP: Final = "a numeric IPv4 or IPv6 address of this machine, such as 127.0.0.1, 0.0.0.0 or ::"
+_TEXT: Final = "printable text of at most 10000 characters"
+_KEY: Final = "keys from 'trioraft keygen', separated by commas or line ends"
+
+# fmt: off
+VARIABLES: Final[tuple[Variable, ...]] = (
+    _variable("APP_NAME", "the service name that all replicas share, looked up in DNS (SRV when it begins with '_')",
+              "trioraft", _NAME, _EVERYBODY, values.host_name),
+    _variable("PEERS", "addresses of nodes, for networks without DNS",
+              "", "host:port, separated by commas, IPv6 addresses in brackets", _EVERYBODY,
+              values.peer_names, unset=()),
+    _variable("DNS_SERVERS", "DNS servers to ask instead of the system's",
+              "", "ip or ip:port, separated by commas, IPv6 addresses with a port in brackets", _EVERYBODY,
+              values.dns_servers, unset=()),
+    _duration("DISCOVERY_INTERVAL_MILLIS", "how often nodes are looked for", "2000", _EVERYBODY, 100),
+    _variable("CLUSTER_KEY", "the key that seals every datagram; the first seals, all open",
+              "", _KEY, _EVERYBODY, KeyRing.parse, field="keys", secret=True),
+    _variable("CLUSTER_KEY_FILE", "a file with that key", "", "the path of a readable file with " + _KEY,
+              _EVERYBODY, values.absolute_path, field="keys"),
+    _variable("LOGGING", "log level", "INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL", _SERVERS,
+              values.one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper)),
+    _variable("LOG_FORMAT", "how the log is written; auto means console on a terminal, else json",
+              "auto", "auto, console or json", _SERVERS, values.one_of("auto", "console", "json")),
+    _variable("BIND_HOST", "where a node listens (UDP), or the monitor (TCP)", "127.0.0.1", _IP, _SERVERS,
+              values.ip_address),
+    _variable("BIND_PORT", "the node's UDP port", str(DEFAULT_PORT), "a port from 1 to 65535", _NODE,
+              values.port_number),
+    _variable("BIND_PORT", "the monitor's TCP port", "8000", "a port from 1 to 65535", _MONITOR,
+              values.port_number),
+    # --- nodes
+    _variable("DATA_DIR", "what the node must remember; replicas on one host may share it",
+              "trioraft-data", "a directory that can be written or made", _NODE,
+              lambda text: Path(values.absolute_path(text)), check=values.check_writable_directory),
+    _variable("BOOTSTRAP_EXPECT", "how many nodes without state form a cluster; unset: never form, only join",
+              "", f"a whole number from 1 to {MEMBERS_MAX}", _NODE, values.whole_number(1, MEMBERS_MAX)),
+    _variable("NODE_NAME", "the node's name for people; unset: from DNS, else the host's name", "", _NAME, _NODE,
+              values.host_name, unset=""),
+    _duration("ELECTION_TIMEOUT_LOWER_MILLIS", "shortest election timeout", "3000", _NODE),
+    _duration("ELECTION_TIMEOUT_UPPER_MILLIS", "longest election timeout", "5000", _NODE),
+    _duration("HEARTBEAT_REPEAT_MILLIS", "heartbeat interval", "500", _NODE),
+    _script("SCRIPT_LEADER_PATH", "run on becoming leader"),
+    _script("SCRIPT_FOLLOWER_PATH", "run on becoming follower"),
+    _duration("HOOK_STOP_GRACE_MILLIS", "how long a script may take to end after SIGTERM", "5000", _NODE),
+    _variable("HOOK_FAILURE", "what a leader does whose script fails", "ignore", "ignore or step-down", _NODE,
+              values.one_of("ignore", "step-down")),
+    # --- monitor
+    _variable("RAFT_SERVICE_NAME", "the service name of the nodes to show; unset: APP_NAME", "", _NAME, _MONITOR,
+              values.host_name, unset=""),
+    _duration("REFRESH_RATE_MILLIS", "how often nodes are asked for their status", "1000", _MONITOR, 100),
+    _variable("TEMPLATES_DIR", "page templates to use instead of the monitor's own", "", "a readable directory",
+              _MONITOR, lambda text: Path(values.absolute_path(text)), check=values.check_readable_directory),
+    _variable("HOSTNAME", "the monitor's name on its page; unset: the host's name", "", _TEXT, _MONITOR,
+              values.free_text, unset=""),
+    _variable("API_TITLE", "title of the API documentation", "trioraft monitor", _TEXT, _MONITOR, values.free_text),
+    _variable("API_MAINTAINER", "who maintains the API", "", _TEXT, _MONITOR, values.free_text, unset=""),
+    _variable("API_EMAIL", "the maintainer's e-mail address", "", "an e-mail address", _MONITOR,
+              values.email, unset=""),
+    _variable("API_DESCRIPTION", "description in the API documentation", "The nodes of a Raft cluster, live.",
+              _TEXT, _MONITOR, values.free_text),
+    _url_path("OPENAPI_PATH", "where the OpenAPI document is", "/openapi.json"),
+    _url_path("DOCS_PATH", "where the API documentation is", "/docs"),
+    _url_path("API_PREFIX", "what all API paths begin with", "/api"),
+    _url_path("ROOT_PATH", "the path under which a reverse proxy serves the monitor", ""),
+)
+# fmt: on
+
+# The predecessor's names, kept so that its users can move without relearning.
+FORMER_NAMES: Final[Mapping[str, str]] = {
+    "FASTAPI_TITLE": "API_TITLE",
+    "FASTAPI_MAINT": "API_MAINTAINER",
+    "FASTAPI_MAINTAINER": "API_MAINTAINER",
+    "FASTAPI_EMAIL": "API_EMAIL",
+    "FASTAPI_DESCR": "API_DESCRIPTION",
+    "FASTAPI_DESCRIPTION": "API_DESCRIPTION",
+    "FASTAPI_SCHEM": "OPENAPI_PATH",
+    "FASTAPI_DOCS": "DOCS_PATH",
+}
+
+
+def find_variable(name: str, user: str) -> Variable:
+    """Look a variable up in the table.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    user : str
+        Who reads it: ``node``, ``monitor`` or ``commands``.
+
+    Returns
+    -------
+    Variable
+        Its row.
+    """
+    return next(variable for variable in VARIABLES if variable.name == name and user in variable.used_by)
