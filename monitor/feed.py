@@ -4,6 +4,7 @@ A listener keeps only the number of the document it was given last. One that rea
 gets the newest when it is ready, so nobody lags and nothing piles up.
 """
 
+import math
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -14,6 +15,7 @@ from monitor.observation import Observation, content_of
 
 _HEARTBEAT: Final = 10.0  # seconds; shorter than the idle timeouts of the usual reverse proxies
 _SHORTEST_PAUSE: Final = 0.02  # seconds; what changes within it goes out as one document
+_SHARE: Final = 0.25  # of a refresh interval; statuses that change nothing but ages wait so long for each other
 
 
 class Feed:
@@ -33,19 +35,21 @@ class Feed:
         self._closed = False
 
     async def run(self) -> None:
-        """Publish a document at every change, and at every refresh so that ages stay true. Runs until cancelled."""
+        """Publish a document at every change, and now and then so that ages stay true. Runs until cancelled."""
         content: object = None
-        due = trio.current_time()
+        heard = -1
+        published = -math.inf
+        refresh = self._observation.refresh_rate
         while True:
-            seen = self._observation.version
+            version = self._observation.version
             document = self._observation.document()
-            now = trio.current_time()
-            if (present := content_of(document)) != content or now >= due:
-                content = present
-                due = now + self._observation.refresh_rate
+            due = published + (refresh if version == heard else refresh * _SHARE)
+            if (present := content_of(document)) != content or trio.current_time() >= due:
+                content, heard, published = present, version, trio.current_time()
                 self._publish(_event_of(document))
                 await trio.sleep(_SHORTEST_PAUSE)
-            await self._observation.changed(seen, until=due)
+            else:
+                await self._observation.changed(version, until=due)
 
     def _publish(self, event: bytes) -> None:
         self._event = event

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
 
 import typer
 
@@ -120,9 +120,9 @@ def monitor(*, end_with_stdin: _WithStdin = False) -> int:
 
 @app.command()
 def up(
-    nodes: Annotated[int, typer.Option(min=1, max=100, help="How many nodes.")] = 3,
-    base_port: Annotated[int, typer.Option(min=1, max=65535, help="UDP port of the first node.")] = 7300,
-    monitor_port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port of the monitor.")] = 8000,
+    nodes: Annotated[str, typer.Option(metavar="N", help="How many nodes.")] = "3",
+    base_port: Annotated[str, typer.Option(metavar="PORT", help="UDP port of the first node.")] = "7300",
+    monitor_port: Annotated[str, typer.Option(metavar="PORT", help="TCP port of the monitor.")] = "8000",
     data_dir: Annotated[
         Path | None, typer.Option(help="Keep the nodes' data here; else it is temporary.", show_default=False)
     ] = None,
@@ -133,12 +133,13 @@ def up(
     that the other commands find them without being told where. Everything else (timeouts, scripts, keys) is taken
     from the environment.
     """
-    if base_port + nodes - 1 > 65535:
-        raise CommandError(f"--base-port={base_port} --nodes={nodes}: the last port is above 65535", WRONG)
+    count = _number("--nodes", nodes, 1, 100)
+    base = _number("--base-port", base_port, 1, 65536 - count)
+    page = _number("--monitor-port", monitor_port, 1, 65535)
     from trioraft.settings import SettingsError  # noqa: PLC0415
     from trioraft.up import UpError, run_up  # noqa: PLC0415
 
-    return _run(lambda: run_up(nodes, base_port, monitor_port, data_dir), (UpError, SettingsError), WRONG)
+    return _run(lambda: run_up(count, base, page, data_dir), (UpError, SettingsError), WRONG)
 
 
 # --- looking ------------------------------------------------------------------------------------------------
@@ -148,7 +149,7 @@ def up(
 def status(
     *,
     peers: _Peers = None,
-    format: Annotated[Literal["table", "json"], typer.Option(help="How to print.")] = "table",
+    form: Annotated[str, typer.Option("--format", metavar="table|json", help="How to print.")] = "table",
     watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
 ) -> int:
     """Show the nodes of a cluster.
@@ -157,9 +158,10 @@ def status(
     """
     from trioraft import commands  # noqa: PLC0415
 
+    _choice("--format", form, "table", "json")
     settings = _client_settings(peers)
     show = commands.watch_status if watch else commands.show_status
-    return _run_client(lambda: show(settings, format), interrupted=DONE if watch else INTERRUPTED)
+    return _run_client(lambda: show(settings, form), interrupted=DONE if watch else INTERRUPTED)
 
 
 @app.command()
@@ -232,8 +234,9 @@ def abandon_formation(
 @app.command()
 def keygen(
     derive: Annotated[
-        Literal["client", "status"] | None,
+        str | None,
         typer.Option(
+            metavar="client|status",
             help="Print what a client ('client') or the monitor ('status') needs, made from the cluster key in"
             " CLUSTER_KEY, CLUSTER_KEY_FILE or standard input.",
             show_default=False,
@@ -246,9 +249,10 @@ def keygen(
     if derive is None:
         _say(generate_key())
         return DONE
+    _choice("--derive", derive, "client", "status")
     name, text = _key_text()
     try:
-        _say(derive_key(text, derive))
+        _say(derive_key(text, "client" if derive == "client" else "status"))
     except ValueError as error:
         raise CommandError(f"{name}: {error}", WRONG) from None
     return DONE
@@ -270,6 +274,22 @@ def _key_text() -> tuple[str, str]:
 
 
 # --- how commands run ---------------------------------------------------------------------------------------
+
+
+# Typer's own checks do not always tell the value, and what is allowed.
+def _number(option: str, text: str, lowest: int, highest: int) -> int:
+    from trioraft.values import whole_number  # noqa: PLC0415
+
+    try:
+        return whole_number(lowest, highest)(text)
+    except ValueError as error:
+        allowed = f"a whole number from {lowest} to {highest}"
+        raise CommandError(f"{option}={text[:100]!r}: {error}; allowed: {allowed}", WRONG) from None
+
+
+def _choice(option: str, text: str, *allowed: str) -> None:
+    if text not in allowed:
+        raise CommandError(f"{option}={text[:100]!r}: unknown; allowed: {' or '.join(allowed)}", WRONG)
 
 
 def _checked(read: Callable[[], _T]) -> _T:

@@ -143,6 +143,7 @@ class Node:
         self._disk_wanted = trio.Event()
         self._changed = trio.Event()
         self._timer = trio.CancelScope()
+        self.stopping = False
 
     # --- the tasks ------------------------------------------------------------------------------------------
 
@@ -488,6 +489,7 @@ class Node:
         reason : str
             Why the node stops, for the log.
         """
+        self.stopping = True
         self._log.info("stopping", reason=reason, role=self._core.role)
         if self._core.role is not Role.LEADER:
             return
@@ -539,11 +541,26 @@ async def run_node(settings: NodeSettings) -> None:
     NodeError
         If it cannot start or go on; one line that says what to do.
     """
+    failure: NodeError | None = None
     try:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async with open_node(settings) as node:
+        async with open_node(settings) as node, trio.open_nursery() as nursery:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for number in signals:
-                    await node.step_aside(signal.Signals(number).name)
-                    return
+                    nursery.start_soon(_stop, node, nursery.cancel_scope, signal.Signals(number).name)
     except* (NodeError, StorageError) as group:
-        raise NodeError(str(group.exceptions[0])) from group
+        failure = NodeError(str(_first(group)))
+    if failure is not None:
+        raise failure
+
+
+async def _stop(node: Node, running: trio.CancelScope, reason: str) -> None:
+    """Step aside and stop; a second signal stops at once."""
+    if node.stopping:
+        running.cancel()
+    await node.step_aside(reason)
+    running.cancel()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -20,7 +20,7 @@ export function duration(seconds) {
 
 /** The same, as a point in the past. */
 export function ago(seconds) {
-  return Number.isFinite(seconds) && seconds < 1 ? "just now" : `${duration(seconds)} ago`;
+  return Number.isFinite(seconds) && seconds < 1.5 ? "just now" : `${duration(seconds)} ago`;
 }
 
 export function count(number, one, many = `${one}s`) {

@@ -8,13 +8,13 @@ const empty = document.getElementById("replicas-empty");
 const silent = document.getElementById("silent");
 const rows = new Map();
 
-const ROLES = {
-  leader: { icon: "leader", style: "leader" },
-  follower: { icon: "follower", style: "follower" },
-  candidate: { icon: "candidate", style: "unsettled" },
-  "pre-candidate": { icon: "candidate", style: "unsettled" },
-  forming: { icon: "forming", style: "unsettled" },
-};
+const ROLES = new Map([
+  ["leader", { icon: "leader", style: "leader" }],
+  ["follower", { icon: "follower", style: "follower" }],
+  ["candidate", { icon: "candidate", style: "unsettled" }],
+  ["pre-candidate", { icon: "candidate", style: "unsettled" }],
+  ["forming", { icon: "forming", style: "unsettled" }],
+]);
 
 /** One replica: a row, and a second one with what is rarely asked for. */
 class Replica {
@@ -74,7 +74,7 @@ class Replica {
   }
 
   showRole(node, cluster) {
-    const role = ROLES[node.role] ?? { icon: "unknown", style: "unsettled" };
+    const role = ROLES.get(node.role) ?? { icon: "unknown", style: "unsettled" };
     const outdated = node.role === "leader" && node.id !== cluster.leader;
     let style = outdated ? "unsettled" : role.style;
     let text = node.role;

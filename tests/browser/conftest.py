@@ -68,7 +68,7 @@ def fetch(url: str) -> Any:
     deadline = time.monotonic() + 30
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5) as response:
+            with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - our own server
                 return json.load(response)
         except OSError:
             if time.monotonic() > deadline:
@@ -84,7 +84,7 @@ class Cluster:
         self.url = f"http://127.0.0.1:{monitor_port}"
 
     def status(self) -> Any:
-        """What ``trioraft status`` says."""
+        """Ask ``trioraft status``."""
         command = [sys.executable, "-m", "trioraft", "status", "--format", "json", "--peers", self.peers]
         return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=30).stdout)
 
@@ -101,7 +101,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster whose leader script stays and whose follower script ends."""
+    """Start a cluster whose leader script stays and whose follower script ends."""
     scripts = {"SCRIPT_LEADER_PATH": "exec sleep 3600", "SCRIPT_FOLLOWER_PATH": "exit 0"}
     for variable, body in scripts.items():
         path = tmp_path / variable.lower()
@@ -119,7 +119,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium, else the one that playwright brings."""
+    """Start the system's Chromium, else the one that playwright brings."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"),
@@ -169,7 +169,7 @@ class Window:
 
 @pytest.fixture
 def window(browser: Browser) -> Iterator[Window]:
-    """A window of ordinary size."""
+    """Open a window of ordinary size."""
     opened = Window(browser, viewport={"width": 1280, "height": 900}, color_scheme="light")
     yield opened
     opened.context.close()

@@ -14,13 +14,13 @@ STATUSES = (
         role=MARKUP,
         leader=MARKUP,
         version=MARKUP,
-        hook=HookStatus("failed", MARKUP, MARKUP, None, -9, float("nan")),
+        hook=HookStatus("failed", MARKUP, MARKUP, None, -9, 1e8),
         alerts=(MARKUP, "x" * 500),
         peers=(MARKUP,),
         elections=(Election(7, MARKUP, 1.0),),
         counters={f"dropped_{MARKUP}": 1},
     ),
-    make_status(2, name="a-name-without-end-" * 12, role="leader", term=2**62, uptime_seconds=float("inf")),
+    make_status(2, name="a-name-without-end-" * 12, role="leader", term=2**62, uptime_seconds=1e8),
     make_status(
         3, name="", role="forming", cluster_id=None, forming=FormingStatus(MARKUP, MARKUP, (MARKUP,), (MARKUP,))
     ),

@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import REFRESH, ROOT, Cluster, Window, fetch, free_ports, running
+from tests.unit.node_double import SERVICE
 
 SHOWS_ROLE = "([id, role]) => document.querySelector(`tr[data-id='${id}'] .badge`)?.textContent === role"
 # The process that is killed, the datagram that is missed, the frame that is drawn: none of it is instant.
@@ -141,8 +142,9 @@ def test_the_documentation_works_offline(cluster: Cluster, window: Window) -> No
 
 
 @contextmanager
-def monitor_of(peers: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    with running("monitor", environ={"PEERS": peers, "BIND_PORT": str(port)}) as process:
+def monitor_of(peers: str, port: int, service: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    environ = {"PEERS": peers, "BIND_PORT": str(port), "RAFT_SERVICE_NAME": service}
+    with running("monitor", environ=environ) as process:
         fetch(f"http://127.0.0.1:{port}/healthz")
         yield process
 
@@ -190,7 +192,7 @@ def test_what_nodes_tell_is_shown_as_text_whatever_it_is(hostile_peers: str, bro
     (port,) = free_ports(socket.SOCK_STREAM, 1)
     window = Window(browser, viewport={"width": width, "height": 900})
     page = window.page
-    with monitor_of(hostile_peers, port):
+    with monitor_of(hostile_peers, port, SERVICE):
         page.goto(f"http://127.0.0.1:{port}")
         expect(page.get_by_role("rowheader")).to_have_count(4)
         for button in page.get_by_role("button").all():
@@ -198,8 +200,10 @@ def test_what_nodes_tell_is_shown_as_text_whatever_it_is(hostile_peers: str, bro
         time.sleep(1.5 * REFRESH)
         expect(page.get_by_role("rowheader").filter(has_text="<img src=x onerror=alert(1)>")).to_have_count(1)
         expect(page.locator("#alerts-list")).to_contain_text("<script>alert(2)</script>")
+        forming = page.get_by_role("row").filter(has_text="0000000000000003").first
+        expect(forming).to_contain_text("waiting for <img src=x onerror=alert(1)>")
         assert page.locator("main img, main script").count() == 0
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         window.screenshot(f"monitor-hostile-{width}")
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         window.check(f"http://127.0.0.1:{port}")
     window.context.close()

@@ -71,7 +71,7 @@ class Cluster:
     environment : mapping, optional
         Variables for all nodes, beside those of `FAST`.
     each : sequence of mapping, optional
-        Variables for each node, such as ``PEERS`` that lead through a relay.
+        Variables for each node, such as ``PEERS`` that lead through a relay. May be changed before a start.
     ports : sequence of int, optional
         The UDP ports; free ones by default.
     """
@@ -87,11 +87,11 @@ class Cluster:
     ) -> None:
         self.size = size
         self.ports = list(ports or free_ports(size))
-        self.peers = ",".join(f"{LOOPBACK}:{port}" for port in self.ports)
+        self.each = [dict(variables) for variables in each or [{}] * size]
+        self.peers = ",".join(map(self.address, range(size)))
         self.directory = directory
         self.processes: list[trio.Process | None] = [None] * size
         self._environment = {**FAST, **(environment or {})}
-        self._each = list(each or [{}] * size)
         self._stack = AsyncExitStack()
         self.client: Client
 
@@ -136,8 +136,12 @@ class Cluster:
             "DATA_DIR": str(self.data_dir(i)),
             "LOG_FORMAT": "json",
             **self._environment,
-            **self._each[i],
+            **self.each[i],
         }
+
+    def address(self, i: int) -> str:
+        """Give where a node listens, as ``ip:port``."""
+        return f"{self.each[i].get('BIND_HOST', LOOPBACK)}:{self.ports[i]}"
 
     def data_dir(self, i: int) -> Path:
         """Give the ``DATA_DIR`` of a node."""

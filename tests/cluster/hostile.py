@@ -1,7 +1,7 @@
 """Datagrams that no node should be impressed by, made from nothing and from those recorded on the wire."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trioraft import wire
@@ -32,7 +32,7 @@ _BOMBS = (
 
 @dataclass(frozen=True)
 class Kind:
-    """Datagrams of one kind; if they are `dropped_…`, all of them, under one of these counters."""
+    """Datagrams of one kind; if that is known, under which counters each of them is dropped."""
 
     name: str
     make: Callable[[], bytes]
@@ -40,72 +40,66 @@ class Kind:
 
 
 class Hostile:
-    """Makes datagrams, in turn of each kind.
+    """Makes datagrams.
 
     Parameters
     ----------
     recorded : list of bytes
         Datagrams of the cluster's nodes.
     key : str or None
-        The cluster's key. What a node drops does not depend on it, but what an attacker can make does.
+        The cluster's key; an attacker uses of it only what stands in every datagram, or what a monitor has.
+
+    Attributes
+    ----------
+    certain, uncertain : tuple of Kind
+        Those of which it is known how each of them is dropped, and the others.
     """
 
     def __init__(self, chance: random.Random, recorded: list[bytes], key: str | None) -> None:
         self._chance = chance
         self._recorded = recorded
-        self._sealed = key is not None
+        other = KeyRing.parse("5c" * 32).first(Domain.CONSENSUS)
         kinds = [
-            Kind("random", self._random, self._expected("malformed", "version")),
-            Kind("truncated", self._truncated, self._expected("malformed")),
-            Kind("too long", self._too_long, self._expected("malformed")),
-            Kind("one bit is wrong", self._one_bit_wrong),
-            Kind("recorded", self._copied),
-            Kind("not sealed, and no envelope", self._plain_bomb, self._expected("unsealed" if key else "malformed")),
-            Kind("of another version", self._other_version, self._expected("version")),
-            Kind("sealed under another key", lambda: self._forged(self._other_key), self._expected_of_forged),
+            _kind("random", self._random, "malformed", "version"),
+            _kind("truncated", self._truncated, "malformed"),
+            _kind("too long", self._too_long, "malformed"),
+            _kind("not sealed, and no envelope", self._plain_bomb, "unsealed" if key else "malformed"),
+            _kind("of another version", self._other_version, "version"),
+            _kind("sealed under another key", lambda: self._vote(other), "unknown_key"),
+            _kind("recorded", self._recorded_one),
         ]
-        if key is not None:
+        if key is None:
+            kinds.append(_kind("one bit is wrong", self._one_bit_wrong))
+        else:
             own = KeyRing.parse(key).first(Domain.CONSENSUS)
             thief = KeyRing.parse(derive_key(key, "status")).first(Domain.STATUS)
+            wrong = ("malformed", "version", "unknown_key", "unopened")
             kinds += [
-                Kind("said to be under the key", lambda: self._garbled(own), self._expected("unopened")),
-                Kind("no envelope, by a thief", lambda: self._thievish_bomb(thief), self._expected("malformed")),
-                Kind("a vote, by a thief", lambda: self._thievish_vote(thief), self._expected("malformed")),
+                _kind("one bit is wrong", self._one_bit_wrong, *wrong),
+                _kind("said to be under the key", lambda: self._garbled(own), "unopened"),
+                _kind("no envelope, by a thief", lambda: self._bomb(thief), "malformed"),
+                _kind("a vote for a Hello, by a thief", lambda: self._vote(thief, is_hello=True), "malformed"),
             ]
-        self.kinds = tuple(kinds)
-        self._other_key = KeyRing.parse("5c" * 32).first(Domain.CONSENSUS)
-
-    @property
-    def _expected_of_forged(self) -> frozenset[str]:
-        # Who has no key does not ask which key it was.
-        return self._expected("unknown_key")
-
-    @staticmethod
-    def _expected(*reasons: str) -> frozenset[str]:
-        return frozenset(f"dropped_{reason}" for reason in reasons)
-
-    def __iter__(self) -> Iterator[tuple[Kind, bytes]]:
-        while True:
-            for kind in self.kinds:
-                yield kind, kind.make()
+        self.certain = tuple(kind for kind in kinds if kind.dropped_as)
+        self.uncertain = tuple(kind for kind in kinds if not kind.dropped_as)
 
     # --- without a key --------------------------------------------------------------------------------------
 
     def _random(self) -> bytes:
         return self._chance.randbytes(self._chance.randrange(1500))
 
-    def _copied(self) -> bytes:
+    def _recorded_one(self) -> bytes:
         return self._chance.choice(self._recorded)
 
     def _truncated(self) -> bytes:
-        data = self._copied()
+        data = self._recorded_one()
         return data[: self._chance.randrange(len(data))]
 
     def _too_long(self) -> bytes:
-        return self._copied() + self._chance.randbytes(self._chance.choice((1, 100, 50_000)))
+        return self._recorded_one() + self._chance.randbytes(self._chance.choice((1, 100, 50_000)))
 
     def _one_bit_wrong(self) -> bytes:
-        data = bytearray(self._copied())
+        data = bytearray(self._recorded_one())
         data[self._chance.randrange(len(data))] ^= 1 << self._chance.randrange(8)
         return bytes(data)
 
@@ -117,15 +111,19 @@ class Hostile:
         return wire.plain_message_start(domain, process, self._chance.randbytes(8)) + bomb
 
     def _other_version(self) -> bytes:
-        data = bytearray(self._copied())
+        data = bytearray(self._recorded_one())
         data[1] = self._chance.choice((0, *range(2, 24)))
         return bytes(data)
 
     # --- sealed, one way or another -------------------------------------------------------------------------
 
-    def _forged(self, key: DomainKey) -> bytes:
-        vote = wire.encode_message(VoteRequest(10**6, 0, 0, True))
-        return self._seal(key, wire.envelope_start(0, 1, 0) + vote, is_hello=self._chance.random() < 0.5)
+    def _vote(self, key: DomainKey, *, is_hello: bool | None = None) -> bytes:
+        message = self._chance.choice((VoteRequest(10**6, 0, 0, True), AppendEntriesRequest(10**6, 1, 0.0, 0, 0, 0)))
+        envelope = wire.envelope_start(0, 1, 0) + wire.encode_message(message)
+        return self._seal(key, envelope, is_hello=self._chance.random() < 0.5 if is_hello is None else is_hello)
+
+    def _bomb(self, key: DomainKey) -> bytes:
+        return self._seal(key, self._chance.choice(_BOMBS), is_hello=True)
 
     def _garbled(self, key: DomainKey) -> bytes:
         size = self._chance.choice((17, 100, 60_000))
@@ -134,17 +132,13 @@ class Hostile:
         header = wire.sealed_header(start, self._chance.randbytes(8), size - wire.TAG_BYTES)
         return header + self._chance.randbytes(size)
 
-    def _thievish_bomb(self, key: DomainKey) -> bytes:
-        return self._seal(key, self._chance.choice(_BOMBS), is_hello=True)
-
-    def _thievish_vote(self, key: DomainKey) -> bytes:
-        message = self._chance.choice((VoteRequest(10**6, 0, 0, True), AppendEntriesRequest(10**6, 1, 0.0, 0, 0, 0)))
-        return self._seal(key, wire.envelope_start(0, 1, 0) + wire.encode_message(message), is_hello=True)
-
     def _seal(self, key: DomainKey, envelope: bytes, *, is_hello: bool) -> bytes:
         process, counter = self._chance.randbytes(16), self._chance.randbytes(8)
         cipher = key.hello_cipher(process) if is_hello else key.session_cipher(process, self._chance.randbytes(16))
-        header = wire.sealed_header(
-            wire.sealed_start(key.fingerprint, process, is_hello=is_hello), counter, len(envelope)
-        )
+        start = wire.sealed_start(key.fingerprint, process, is_hello=is_hello)
+        header = wire.sealed_header(start, counter, len(envelope))
         return header + cipher.encrypt(wire.NONCE_START + counter, envelope, header)
+
+
+def _kind(name: str, make: Callable[[], bytes], *dropped_as: str) -> Kind:
+    return Kind(name, make, frozenset(f"dropped_{reason}" for reason in dropped_as))

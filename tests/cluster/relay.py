@@ -2,7 +2,7 @@
 
 For each pair of nodes there are two sockets, one standing in for each: what node i sends to the stand-in of
 node j goes on to node j from the stand-in of node i, so that j sees one address for i, whatever happens to the
-datagrams in between. Datagrams that are delayed by different times arrive in another order.
+datagrams in between.
 """
 
 import random
@@ -19,12 +19,17 @@ from trioraft.address import Address
 
 @dataclass
 class Faults:
-    """What happens to datagrams; delays are in seconds."""
+    """What happens to datagrams; delays are in seconds, everything else but `cut` is a probability.
+
+    A datagram is delayed by ``delay ± jitter``, and a `late` one by up to `late_by` more, so that others overtake it.
+    """
 
     loss: float = 0.0
     duplication: float = 0.0
     delay: float = 0.0
     jitter: float = 0.0
+    late: float = 0.0
+    late_by: float = 0.0
     cut: set[tuple[int, int]] = field(default_factory=set)  # (from, to): nothing passes in this direction
 
     def cut_off(self, node: int, others: range) -> None:
@@ -93,7 +98,9 @@ class Relay:
 
     def _carry(self, i: int, j: int, data: bytes, nursery: trio.Nursery) -> None:
         faults = self.faults
-        delay = max(0.0, self._chance.uniform(faults.delay - faults.jitter, faults.delay + faults.jitter))
+        delay = self._chance.uniform(faults.delay - faults.jitter, faults.delay + faults.jitter)
+        if self._chance.random() < faults.late:
+            delay += self._chance.uniform(0, faults.late_by)
         if self._chance.random() < faults.loss:
             self.lost += 1
         elif delay:

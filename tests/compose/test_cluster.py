@@ -69,6 +69,15 @@ def test_containers_are_healthy_and_restricted(project: Project, leader: Status)
         run("docker", "exec", container.id, "trioraft", "healthcheck", "--ready")
 
 
+def test_the_announce_pair_runs(project: Project, leader: Status) -> None:
+    for container in project.containers():
+        project.wait_for_event([container], "script output", 0, SEEN)
+        said = [line.fields["line"] for line in container.log(event="script output")]
+        assert any("follows in term" in line for line in said)
+    leading = project.container_of(leader).log(event="script output")[-1]
+    assert leading.fields["line"].startswith(f"{leader['name']} ({leader['id']}) leads in term {leader['term']} ")
+
+
 def test_page_shows_the_nodes_and_the_leader(project: Project, leader: Status, chromium: str) -> None:
     OUT.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
@@ -197,10 +206,10 @@ def test_a_node_with_a_wrong_key_stays_out_and_says_why(
     try:
 
         def reasons() -> list[str]:
-            lines = [json.dumps([line.event, line.fields]) for line in stranger.log(since)]
-            return [line for line in lines if "CLUSTER_KEY" in line and "open" in line]
+            alerts = [line.fields["text"] for line in stranger.log(since, "alert")]
+            return [text for text in alerts if "a key that this process does not have" in text]
 
-        wait_until("the stranger says that it has another key", reasons, 20)
+        assert "CLUSTER_KEY" in wait_until("the stranger says that it has another key", reasons, 20)[0]
         time.sleep(ELECTION_TIMEOUT_UPPER)
         said = json.loads(
             run(

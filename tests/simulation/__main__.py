@@ -124,7 +124,13 @@ def main(
         late = minutes is not None and time.monotonic() - tally.started > 60 * minutes
         return bool(tally.violations) or late or (events is not None and tally.events >= events)
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("events" if events else "lives", total=events or total)
         for result in live_all(batches, jobs, partial(live, profile=profile, nodes=nodes), enough):

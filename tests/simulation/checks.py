@@ -161,7 +161,9 @@ class Checks:
     def _says_work_has_ended(self, process: "Process", term: int) -> None:
         for token, where in self.running.items():
             if token <= term and token not in self.frozen:
-                self.fail(f"{name(process.host.node)} says that work has ended, and {token} runs on {name(where.node)}")
+                self.fail(
+                    f"{name(process.host.node)} says that work has ended, and {token} runs on {name(where.node)}"
+                )
 
     # --- formation ------------------------------------------------------------------------------------------
 
@@ -203,7 +205,9 @@ class Checks:
         self.cluster, self.members = cluster, members
         for member in members:
             if cluster not in self._promised_on_disk(member):
-                self.fail(f"{name(process.host.node)} takes the formation for standing; {name(member)} did not promise")
+                self.fail(
+                    f"{name(process.host.node)} takes the formation for standing; {name(member)} did not promise"
+                )
 
     def _promised_on_disk(self, node: int) -> tuple[int, int]:
         host = self.world.host_of(node)

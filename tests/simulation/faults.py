@@ -52,7 +52,11 @@ class Faults:
     def tempt(self, host: "Host") -> None:
         """Perhaps strike a node that has just done something that matters, or strike it a moment later."""
         if not self.over and self.world.random.random() < self.ambushes:
-            self._after(self.world.random.choice((0.0, 0.001, 0.01, 0.1)) * self.unit * self.world.random.random(), self._ambush, host)
+            self._after(
+                self.world.random.choice((0.0, 0.001, 0.01, 0.1)) * self.unit * self.world.random.random(),
+                self._ambush,
+                host,
+            )
 
     def _ambush(self, host: "Host") -> None:
         if not self.over:

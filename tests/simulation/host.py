@@ -128,7 +128,7 @@ class Process:
             self._greeted(sender, cluster, message.step)
             return
         if type(message) is AppendEntriesRequest:
-            self.receipts[message.term, message.sequence] = self.world.loop.now
+            self.receipts.setdefault((message.term, message.sequence), self.world.loop.now)
         self.core.receive(sender, cluster, message, self.clock())
         self.settle()
 

@@ -8,8 +8,9 @@ from unittest import mock
 import msgspec
 
 from tests.simulation.simulation import Result, Simulation
-from trioraft.consensus import core, election, formation, lease, replication, roles, timing, transfer, work
-from trioraft.consensus.state import LONG_AGO, Outbox, Role, State
+from trioraft import messages
+from trioraft.consensus import core, election, formation, lease, replication, roles, transfer, work
+from trioraft.consensus.state import LONG_AGO, HardState, Outbox, Role, State
 
 _Patch = tuple[object, str, Any]
 
@@ -43,7 +44,7 @@ def _restarted_with(**lost: Any) -> list[_Patch]:
     """Start nodes as if a part of the hard state had not been on disk."""
     original = core.Core.__init__
 
-    def forgetful(self: core.Core, node: int, hard: core.HardState, *rest: Any, **named: Any) -> None:
+    def forgetful(self: core.Core, node: int, hard: HardState, *rest: Any, **named: Any) -> None:
         original(self, node, msgspec.structs.replace(hard, **lost), *rest, **named)
 
     return [(core.Core, "__init__", forgetful)]
@@ -93,7 +94,7 @@ def _any_timeout_now() -> list[_Patch]:
             s.transferred = (message.term, now + message.work)
             election.start_election(s, now)
 
-    return [_rule(transfer.TimeoutNow, handle_timeout_now)]
+    return [_rule(messages.TimeoutNow, handle_timeout_now)]
 
 
 def _rule(message: type, rule: Callable[..., None]) -> _Patch:
@@ -106,7 +107,7 @@ def _bypass_in_any_term() -> list[_Patch]:
 
     def vote_request(s: State) -> Any:
         # a node that was once offered the leadership says so in every later term
-        return election.VoteRequest(s.term, s.last_log_index, s.last_log_term, transfer=s.id in _OFFERED)
+        return messages.VoteRequest(s.term, s.last_log_index, s.last_log_term, transfer=s.id in _OFFERED)
 
     def handle_timeout_now(s: State, sender: int, message: Any, now: float) -> None:
         _OFFERED.add(s.id)
@@ -116,7 +117,7 @@ def _bypass_in_any_term() -> list[_Patch]:
     return [
         (election, "is_chosen", is_chosen),
         (election, "vote_request", vote_request),
-        _rule(transfer.TimeoutNow, handle_timeout_now),
+        _rule(messages.TimeoutNow, handle_timeout_now),
     ]
 
 
@@ -136,11 +137,19 @@ def _lease_from_receipt() -> list[_Patch]:
             follower.sent[response.sequence] = now
         original(s, sender, response, now)
 
-    return [_rule(replication.AppendEntriesResponse, handle)]
+    return [_rule(messages.AppendEntriesResponse, handle)]
 
 
-def _no_drift() -> list[_Patch]:
-    return [(timing, "CLOCK_DRIFT", 0.0)]
+def _same(seconds: float) -> float:
+    return seconds
+
+
+def _no_drift_in_leases() -> list[_Patch]:
+    return [(lease, "there", _same)]
+
+
+def _no_drift_in_work() -> list[_Patch]:
+    return [(module, "here", _same) for module in (election, transfer, work)]
 
 
 def _work_until_own_end() -> list[_Patch]:
@@ -172,7 +181,7 @@ def _promise_forgotten() -> list[_Patch]:
 
 def _volatile_refusal() -> list[_Patch]:
     def refuse(self: formation.Formation, sender: int, identifier: int, _now: float) -> None:
-        self.outbox.send(sender, formation.FormationResponse(formation=identifier, promised=False))
+        self.outbox.send(sender, messages.FormationResponse(formation=identifier, promised=False))
 
     return [(formation.Formation, "refuse", refuse)]
 
@@ -193,7 +202,7 @@ def _two_votes() -> list[_Patch]:
             s.outbox.hard = msgspec.structs.replace(s.hard, voted_for=0)
         original(s, sender, request, now)
 
-    return [_rule(election.VoteRequest, handle)]
+    return [_rule(messages.VoteRequest, handle)]
 
 
 def _lease_outlives_work() -> list[_Patch]:
@@ -219,7 +228,7 @@ def _stale_term_votes() -> list[_Patch]:
     def handle(s: State, sender: int, response: Any, now: float) -> None:
         original(s, sender, msgspec.structs.replace(response, term=min(response.term, s.term) and s.term), now)
 
-    return [_rule(election.VoteResponse, handle)]
+    return [_rule(messages.VoteResponse, handle)]
 
 
 def _members_answer_views() -> list[_Patch]:
@@ -239,7 +248,7 @@ def _terms_raised_by_pre_vote() -> list[_Patch]:
             roles.become_follower(s, request.term, now, "mutant")
         original(s, sender, request, now)
 
-    return [_rule(election.PreVoteRequest, handle)]
+    return [_rule(messages.PreVoteRequest, handle)]
 
 
 MUTANTS: Final = (
@@ -255,8 +264,8 @@ MUTANTS: Final = (
     Mutant("count the lease from the receipt of an answer", "lease", _lease_from_receipt),
     Mutant("lead on without a quorum", "election", _no_check_quorum),
     Mutant("let a pre-vote raise the term", "election", _terms_raised_by_pre_vote),
-    Mutant("take all clocks for equal: leases", "lease", _no_drift),
-    Mutant("take all clocks for equal: leader work", "work", _no_drift),
+    Mutant("take all clocks for equal in leases", "drift", _no_drift_in_leases),
+    Mutant("take all clocks for equal in leader work", "drift", _no_drift_in_work),
     Mutant("start leader work without waiting", "work", _no_wait_for_work),
     Mutant("claim less leader work than there may be", "work", _work_until_own_end),
     Mutant("get a lost lease back", "work", _lease_outlives_work),

@@ -53,8 +53,12 @@ class Theme(Struct, frozen=True):
         How likely it is that fewer nodes than all are expected at the formation.
     ambush : float
         How likely a node is struck when it has just done something that matters.
-    loss, slow, delay, disk : tuple of float
-        Draw the weather, and how long a write takes; both times in lower election timeouts.
+    loss, slow, delay : tuple of float
+        Draw the weather; the delay in lower election timeouts.
+    disk, late : tuple of float
+        Draw how long a write takes, and how late timers fire, in lower election timeouts.
+    clock, ending : tuple of str
+        Draw how exact the clocks are, and how long leader work takes to end.
     events : tuple of int
         Draws how many events there are until all faults are over.
     until_formed : bool
@@ -71,6 +75,9 @@ class Theme(Struct, frozen=True):
     slow: tuple[float, ...] = (0.0, 0.02, 0.1, 0.3)
     delay: tuple[float, ...] = (0.0003, 0.001, 0.01, 0.03)
     disk: tuple[float, ...] = (0.0001, 0.001, 0.01, 0.05)
+    late: tuple[float, ...] = (0.0, 0.0, 0.01, 0.05)
+    clock: tuple[str, ...] = ("exact", "random", "extreme", "extreme")
+    ending: tuple[str, ...] = ("quick", "random", "slow", "slow")
     events: tuple[int, ...] = (1000, 2000, 4000, 8000)
     until_formed: bool = False
 
@@ -140,6 +147,18 @@ THEMES: Final[dict[str, Theme]] = {
         likely=0.1,
         delay=(0.0003, 0.0003, 0.01),
     ),
+    "drift": Theme(
+        always=("isolate", "pause"),
+        pace=0.7,
+        nodes=(2, 3, 3, 5),
+        loss=(0.0,),
+        slow=(0.0,),
+        delay=(0.0003,),
+        disk=(0.0001,),
+        late=(0.0,),
+        clock=("extreme",),
+        ending=("slow",),
+    ),
     "transfer": Theme(always=("transfer", "stop", "storm", "restart", "pause", "one-way")),
     "restart": Theme(always=("crash", "restart", "restart all", "reconfigure", "disk stall")),
     "calm": Theme(loss=(0.0,), slow=(0.0,), delay=(0.001,)),
@@ -151,8 +170,8 @@ _MIX: Final = ("all", "all", "all", "everything", *(name for name in THEMES if n
 NAMES: Final = ("mixed", *THEMES)
 
 
-def draw(random_source: random.Random, name: str, nodes: int, events: int) -> Profile:
-    """Draw the circumstances of one life; 0 nodes or events leave the number to chance."""
+def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
+    """Draw the circumstances of one life; 0 nodes leave the number to chance."""
     chance = random_source.random
     choice = random_source.choice
     name = choice(_MIX) if name == "mixed" else name
@@ -180,13 +199,13 @@ def draw(random_source: random.Random, name: str, nodes: int, events: int) -> Pr
             delay=unit * choice(theme.delay),
             held_up=unit * choice((0.05, 0.3, 1.0)),
         ),
-        clock=choice(("exact", "random", "extreme", "extreme")),
+        clock=choice(theme.clock),
         disk=unit * choice(theme.disk),
-        late=unit * choice((0.0, 0.0, 0.01, 0.05)),
-        ending=choice(("quick", "random", "slow", "slow")),
+        late=unit * choice(theme.late),
+        ending=choice(theme.ending),
         rates=rates,
         ambush=theme.ambush * rates.pop("ambush", 0.0),
-        events=events or choice(theme.events),
+        events=choice(theme.events),
         until_formed=theme.until_formed,
     )
 

@@ -33,18 +33,20 @@ class Result(Struct, frozen=True):
 class Simulation:
     """A cluster, its network, and what happens to both."""
 
-    def __init__(self, seed: int, profile: str = "mixed", *, nodes: int = 0, events: int = 0, whole: bool = False) -> None:
+    def __init__(self, seed: int, profile: str = "mixed", *, nodes: int = 0, whole: bool = False) -> None:
         self.seed = seed
         self.loop = Loop(seed)
         self.random = self.loop.random
-        self.profile: Profile = draw(self.random, profile, nodes, events)
+        self.profile: Profile = draw(self.random, profile, nodes)
         self.trace = Trace(None if whole else 20 * _SHOWN)
         self.turn(describe(self.profile))
         self.count: Counter[str] = Counter()
         self.checks = Checks(self)
         self.network = Network(self.loop, self.trace, self.profile.nodes, self.profile.unit)
         self.network.weather = self.profile.weather
-        self.hosts = [Host(self, index, self._rate(), self.random.uniform(10, 10**5)) for index in range(self.profile.nodes)]
+        self.hosts = [
+            Host(self, index, self._rate(), self.random.uniform(10, 10**5)) for index in range(self.profile.nodes)
+        ]
         self._by_node = {host.node: host for host in self.hosts}
         self._newest_node = self.profile.nodes
         self.faults = Faults(self)
@@ -103,7 +105,9 @@ class Simulation:
             violation = traceback.format_exc()
         self._count_network()
         lines = tuple(self.trace.lines(_SHOWN)) if violation else ()
-        return Result(self.seed, self.profile.name, self.loop.events, self.loop.now, dict(self.count), violation, lines)
+        return Result(
+            self.seed, self.profile.name, self.loop.events, self.loop.now, dict(self.count), violation, lines
+        )
 
     def _count_network(self) -> None:
         network = self.network
@@ -164,7 +168,9 @@ class Simulation:
         if forming:
             return f"{forming} do not know that they are members"
         waiting = [core for node, core in cores.items() if node not in members]
-        if any(core.formation.heard_cluster != self.checks.cluster or core.hard.formation.promised for core in waiting):
+        if any(
+            core.formation.heard_cluster != self.checks.cluster or core.hard.formation.promised for core in waiting
+        ):
             return "a node that is no member does not know of the cluster"
         leaders = {core.leader for core in there}
         terms = {core.term for core in there}

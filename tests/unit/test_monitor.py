@@ -245,7 +245,7 @@ async def test_a_storm_of_changes_goes_out_in_few_documents(autojump_clock: trio
     assert len(received) < 60
 
 
-async def test_ages_are_sent_again_at_each_refresh_and_nothing_more(autojump_clock: trio.testing.MockClock) -> None:
+async def test_ages_are_sent_again_but_not_with_every_status(autojump_clock: trio.testing.MockClock) -> None:
     client = QuietClient()
     client.hear(make_status(1))
     times: list[float] = []
@@ -257,11 +257,29 @@ async def test_ages_are_sent_again_at_each_refresh_and_nothing_more(autojump_clo
     async with running_feed(client, refresh=1.0) as feed, trio.open_nursery() as nursery:
         await trio.sleep(0.5)
         nursery.start_soon(read, feed)
-        for _ in range(100):
+        for _ in range(1000):
             client.hear(make_status(1, uptime_seconds=trio.current_time()))
-            await trio.sleep(0.1)
+            await trio.sleep(0.01)
+        while_heard = len(times)
+        await trio.sleep(10)
         nursery.cancel_scope.cancel()
-    assert 10 <= len(times) <= 12
+    assert 35 <= while_heard <= 41
+    assert 10 <= len(times) - while_heard <= 11
+
+
+async def test_a_status_that_changes_nothing_is_shown_soon(autojump_clock: trio.testing.MockClock) -> None:
+    client = QuietClient()
+    client.hear(make_status(1))
+    async with running_feed(client, refresh=1.0) as feed:
+        listener = aiter(feed.listen())
+        await anext(listener)
+        await anext(listener)
+        await trio.sleep(0.1)
+        client.hear(make_status(1))
+        heard_at = trio.current_time()
+        (node,) = document_in(await anext(listener))["nodes"]
+        assert trio.current_time() - heard_at <= 0.25
+        assert node["age_seconds"] <= 0.25
 
 
 async def test_closing_the_feed_ends_every_stream(autojump_clock: trio.testing.MockClock) -> None:

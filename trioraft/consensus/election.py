@@ -216,6 +216,8 @@ def become_leader(s: State, won: Round, now: float) -> None:
     s.leader_since = now
     s.sequence = 0
     s.followers = {node: Follower() for node in s.others}
+    for node in won.work:
+        s.followers[node].heard_at = now  # its vote came just now, or not long ago
     s.events.append(BecameLeader(term=s.term))
     record_own_claim(s, now)
     send_heartbeats(s, now)

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Say that this node follows.
+#
+#   SCRIPT_FOLLOWER_PATH=/hooks/announce-follower.sh
+#
+# It runs once when the node becomes a member of its cluster, and once after each time that it led. A follower
+# script is for cleaning up and for telling somebody; it may be ended at any time because the node is to lead.
+
+set -eu
+
+echo "$TRIORAFT_NODE_NAME ($TRIORAFT_NODE_ID) follows in term $TRIORAFT_TERM, leader: ${TRIORAFT_LEADER_ID:-not known yet}"

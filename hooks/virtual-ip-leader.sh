@@ -1,0 +1,39 @@
+#!/bin/sh
+# Hold a virtual IPv4 address for as long as this node leads.
+#
+#   SCRIPT_LEADER_PATH=/hooks/virtual-ip-leader.sh
+#   SCRIPT_FOLLOWER_PATH=/hooks/virtual-ip-follower.sh
+#   VIRTUAL_IP=192.0.2.10/24 VIRTUAL_IP_DEVICE=eth0
+#
+# Needs `ip` (iproute2), and `arping` (iputils) to tell the neighbours; the image has neither. Needs the capability
+# NET_ADMIN, for arping also NET_RAW. A plain host has both for root.
+#
+# The script stays, rather than assign the address and exit, so that taking the address away belongs to the work
+# that has ended before another node starts its own. Should it be killed before it could clean up, the follower
+# script does that; on a machine that lost its power nothing has to be cleaned up.
+
+set -eu
+
+: "${VIRTUAL_IP:?set it to the address with its prefix length, as in 192.0.2.10/24}"
+: "${VIRTUAL_IP_DEVICE:?set it to the network device that shall hold the address, as in eth0}"
+
+release() {
+    ip address del "$VIRTUAL_IP" dev "$VIRTUAL_IP_DEVICE"
+    echo "released $VIRTUAL_IP on $VIRTUAL_IP_DEVICE"
+    exit 0
+}
+trap release TERM
+
+# `replace` also succeeds when an earlier run left the address there.
+ip address replace "$VIRTUAL_IP" dev "$VIRTUAL_IP_DEVICE"
+echo "holding $VIRTUAL_IP on $VIRTUAL_IP_DEVICE"
+
+# Gratuitous ARP: the neighbours still have the former leader's hardware address in their tables. It is repeated now
+# and then, because nothing confirms it.
+while :; do
+    if command -v arping >/dev/null; then
+        arping -q -U -c 3 -I "$VIRTUAL_IP_DEVICE" "${VIRTUAL_IP%/*}" || echo "arping failed; neighbours may be slow"
+    fi
+    sleep 30 &
+    wait $! || :
+done

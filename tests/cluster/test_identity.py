@@ -1,0 +1,148 @@
+"""Who may take part: nodes with the same identity, another key, another cluster, another service."""
+
+import shutil
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from tests.cluster.harness import LOOPBACK, Cluster, free_ports
+from trioraft.messages import NodeStatus
+from trioraft.observed import ClusterStatus
+from trioraft.sealing import generate_key
+
+SIZE = 3
+
+
+def statuses(cluster: Cluster, nodes: Iterable[int]) -> list[NodeStatus]:
+    """Give what is known of some nodes; a client may have heard of nodes of another cluster with the same names."""
+    pids = {cluster.process(i).pid for i in nodes}
+    return [node.status for node in cluster.client.nodes.values() if node.status.pid in pids]
+
+
+def alerts(cluster: Cluster, nodes: Iterable[int]) -> list[str]:
+    """Give what some nodes now say that somebody should look at."""
+    return [text for status in statuses(cluster, nodes) for text in status.alerts]
+
+
+def says(cluster: Cluster, i: int, text: str) -> bool:
+    return any(text in line.get("text", "") for line in cluster.logs(i) if line["event"] == "alert")
+
+
+def reports(cluster: Cluster, i: int, text: str, _: ClusterStatus) -> bool:
+    return any(text in alert for alert in alerts(cluster, [i]))
+
+
+async def test_a_copied_data_directory_is_reported_as_a_duplicate(tmp_path: Path) -> None:
+    *ports, other = free_ports(SIZE + 1)
+    peers = ",".join(f"{LOOPBACK}:{port}" for port in (*ports, other))
+    each = [{"PEERS": peers}] * SIZE
+    async with Cluster(tmp_path, SIZE, each=each, ports=ports) as cluster:
+        leader = await cluster.wait_leader()
+        copied = next(i for i in range(SIZE) if i != cluster.index(leader))
+        node = cluster.node(copied)
+        assert node is not None
+        await cluster.stop(copied)
+        directory = tmp_path / "copy"
+        await trio.to_thread.run_sync(shutil.copytree, cluster.data_dir(copied), directory / "node-1")
+        await cluster.start(copied)
+        await cluster.wait_leader()
+        # The copy of node-2 or node-3 is the first, and only, node of this one.
+        copy = Cluster(directory, 1, each=[{"PEERS": peers, "BOOTSTRAP_EXPECT": ""}], ports=[other])
+        async with copy:
+            text = f"two processes have the node id {node.status.id}"
+            others = [i for i in range(SIZE) if i != copied]
+
+            def is_reported(_: ClusterStatus) -> bool:
+                seen = alerts(cluster, others)
+                return any(text in alert and f":{other}" in alert for alert in seen)
+
+            await cluster.wait_for(is_reported, 30, "the duplicate is reported")
+            after = await cluster.wait_leader()
+            # The one that was there first goes on, the other has no say.
+            assert (after.status.id, after.status.term) == (leader.status.id, leader.status.term)
+            assert all(says(cluster, i, text) for i in others if any(text in a for a in alerts(cluster, [i])))
+
+
+async def test_a_node_with_another_key_stays_out_and_says_why(tmp_path: Path) -> None:
+    key, wrong = generate_key(), generate_key()
+    ports = free_ports(SIZE + 1)
+    peers = ",".join(f"{LOOPBACK}:{port}" for port in ports)
+    common = {"PEERS": peers, "BOOTSTRAP_EXPECT": str(SIZE)}
+    directory = tmp_path / "stranger"
+    await trio.Path(directory).mkdir()
+    async with (
+        Cluster(tmp_path, SIZE, {**common, "CLUSTER_KEY": key}, ports=ports[:SIZE]) as cluster,
+        Cluster(directory, 1, {**common, "CLUSTER_KEY": wrong}, ports=ports[SIZE:]) as stranger,
+    ):
+        leader = await cluster.wait_leader()
+        why = "sealed under a key that this process does not have; give all nodes the same CLUSTER_KEY"
+        await stranger.wait_for(lambda _: any(why in text for text in alerts(stranger, [0])), 15, "it says why")
+        await cluster.wait_for(
+            lambda _: any(why in text and f":{ports[SIZE]}" in text for text in alerts(cluster, range(SIZE))),
+            15,
+            "the others say so too",
+        )
+        alone = stranger.node(0)
+        assert alone is not None
+        assert (alone.status.role, alone.status.cluster_id, alone.status.peers) == ("forming", None, ())
+        assert says(stranger, 0, why)
+        seen = await cluster.statuses()
+        assert {(n.status.term, n.status.leader) for n in seen.nodes} == {(leader.status.term, leader.status.id)}
+        assert key not in stranger.log_file(0).read_text() + cluster.log_file(0).read_text()
+
+
+async def test_a_node_without_a_key_stays_out_of_a_sealed_cluster(tmp_path: Path) -> None:
+    ports = free_ports(SIZE + 1)
+    peers = ",".join(f"{LOOPBACK}:{port}" for port in ports)
+    common = {"PEERS": peers, "BOOTSTRAP_EXPECT": str(SIZE)}
+    directory = tmp_path / "stranger"
+    await trio.Path(directory).mkdir()
+    async with (
+        Cluster(tmp_path, SIZE, {**common, "CLUSTER_KEY": generate_key()}, ports=ports[:SIZE]) as cluster,
+        Cluster(directory, 1, common, ports=ports[SIZE:]) as stranger,
+    ):
+        await cluster.wait_leader()
+        await cluster.wait_for(
+            lambda _: any("it is not sealed" in text for text in alerts(cluster, range(SIZE))), 15, "it is reported"
+        )
+        alone = stranger.node(0)
+        assert alone is not None
+        assert (alone.status.role, alone.status.cluster_id, alone.status.peers) == ("forming", None, ())
+        assert "no CLUSTER_KEY" in stranger.log_file(0).read_text()
+
+
+async def test_two_clusters_of_one_service_refuse_each_other_loudly(tmp_path: Path) -> None:
+    directories = [tmp_path / "one", tmp_path / "two"]
+    ports = free_ports(2 * SIZE)
+    for directory in directories:
+        await trio.Path(directory).mkdir()
+    async with Cluster(directories[0], SIZE, ports=ports[:SIZE]) as one:
+        leader = await one.wait_leader()
+        async with Cluster(directories[1], SIZE, ports=ports[SIZE:]) as two:
+            other = await two.wait_leader()
+            assert leader.status.cluster_id != other.status.cluster_id
+            # Now somebody joins their networks.
+            together = ",".join(f"{LOOPBACK}:{port}" for port in ports)
+            moved = next(i for i in range(SIZE) if i != two.index(other))
+            await two.stop(moved)
+            two.each[moved] = {"PEERS": together}
+            await two.start(moved)
+            await refuse(one, range(SIZE), other.status)
+            await refuse(two, [moved], leader.status)
+            for cluster, before in ((one, leader.status), (two, other.status)):
+                for status in statuses(cluster, range(SIZE)):
+                    assert (status.cluster_id, status.leader, status.term) == (
+                        before.cluster_id,
+                        before.id,
+                        before.term,
+                    )
+
+
+async def refuse(cluster: Cluster, nodes: Iterable[int], foreign: NodeStatus) -> None:
+    """Wait until each of some nodes reports another cluster."""
+    text = f"belongs to another cluster, {foreign.cluster_id}"
+    for i in nodes:
+        await cluster.wait_for(partial(reports, cluster, i, text), 15, text)
+        assert says(cluster, i, text)

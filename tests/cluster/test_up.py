@@ -1,0 +1,205 @@
+"""``trioraft up``: a whole cluster from one command, and its end."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from tests.cluster.harness import FAST, LOOPBACK, ROOT, clean_environment
+from trioraft.client import open_client
+from trioraft.settings import ClientSettings, PeerName
+
+SCRIPT = """#!/bin/sh
+echo "leads: $TRIORAFT_NODE_NAME"
+trap 'exit 0' TERM
+while :; do sleep 0.05; done
+"""
+
+
+class Up:
+    """A running ``trioraft up``, and what it has printed."""
+
+    def __init__(self, process: trio.Process, base_port: int, monitor_port: int) -> None:
+        self.process = process
+        self.base_port = base_port
+        self.monitor_port = monitor_port
+        self.printed = ""
+
+    async def read(self) -> None:
+        assert self.process.stdout is not None
+        async for chunk in self.process.stdout:
+            self.printed += chunk.decode()
+
+    async def until(self, condition: Callable[[str], object], seconds: float = 30) -> None:
+        with trio.move_on_after(seconds):
+            while not condition(self.printed):
+                await trio.sleep(0.02)
+            return
+        raise AssertionError(f"not printed in time; there is:\n{self.printed}")
+
+    async def until_led(self) -> str:
+        """Wait for a leader and two followers, and give the leader's name."""
+        await self.until(lambda text: len(set(re.findall(r"(node-\d) +(?:follower|leader), term", text))) == 3)
+        await self.until(lambda text: re.search(r"node-\d +leader, term", text))
+        return str(re.findall(r"(node-\d) +leader, term", self.printed)[-1])
+
+    async def pids(self) -> dict[str, int]:
+        async with open_client(ClientSettings(peers=(PeerName(LOOPBACK, self.base_port),))) as client:
+            return {node.status.name: node.status.pid for node in (await client.statuses(2)).nodes}
+
+
+def free_base_port() -> int:
+    """Find three UDP ports in a row that nobody uses now."""
+    for base in range(21000 + os.getpid() % 1000 * 8, 60000, 3):
+        try:
+            for port in range(base, base + 3):
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                    probe.bind((LOOPBACK, port))
+        except OSError:
+            continue
+        return base
+    raise AssertionError("no free ports")
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, *options: str, **environment: str) -> AsyncIterator[Up]:
+    base_port = free_base_port()
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        monitor_port = probe.getsockname()[1]
+    process = await trio.lowlevel.open_process(
+        [
+            *(sys.executable, "-m", "trioraft", "up", *options),
+            *("--base-port", str(base_port), "--monitor-port", str(monitor_port)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={
+            **clean_environment(),
+            **FAST,
+            "PYTHONPATH": str(ROOT),
+            "TMPDIR": str(tmp_path),
+            **environment,
+        },
+        start_new_session=True,
+    )
+    up = Up(process, base_port, monitor_port)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(up.read)
+            yield up
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):
+            process.kill()  # the nodes notice
+            await process.wait()
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+async def all_gone(pids: dict[str, int], seconds: float = 10) -> None:
+    with trio.fail_after(seconds):
+        while not all(gone(pid) for pid in pids.values()):
+            await trio.sleep(0.02)
+
+
+async def test_a_cluster_comes_up_shows_what_happens_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    script = tmp_path / "leader.sh"
+    script.write_text(SCRIPT)
+    script.chmod(0o755)
+    async with running(tmp_path, SCRIPT_LEADER_PATH=str(script)) as up:
+        leader = await up.until_led()
+        await up.until(lambda text: f"| leads: {leader}" in text)
+        pids = await up.pids()
+        assert set(pids) == {"node-1", "node-2", "node-3"}
+
+        os.kill(pids[leader], signal.SIGKILL)
+        await up.until(lambda text: re.search(rf"{leader} +has ended \(killed by SIGKILL\)", text))
+        await up.until(lambda text: len(re.findall(r"\| leads: ", text)) == 2)
+        await up.until(lambda text: f"{leader}   does not answer" in text)
+
+        # As a terminal does it: to the whole process group. The nodes are not in it, and end in good order.
+        os.killpg(up.process.pid, signal.SIGINT)
+        with trio.fail_after(10):
+            assert await up.process.wait() == 0
+        await all_gone(pids, 1)
+    assert "kill" not in up.printed.partition("ending;")[2].replace("Ctrl-C again kills", "")
+    assert [name for name in os.listdir(tmp_path) if name.startswith("trioraft-")] == [], "temporary data is removed"
+
+
+async def test_the_page_is_served(tmp_path: Path) -> None:
+    async with running(tmp_path) as up:
+        await up.until_led()
+        request = b"GET /api/nodes HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        with trio.fail_after(20):
+            while True:
+                try:
+                    stream = await trio.open_tcp_stream(LOOPBACK, up.monitor_port)
+                    break
+                except OSError:
+                    await trio.sleep(0.1)
+            async with stream:
+                await stream.send_all(request)
+                answer = b"".join([chunk async for chunk in stream])
+    assert b" 200 " in answer.splitlines()[0]
+    assert answer.count(b'"reachable"') == 3
+
+
+async def test_nodes_keep_their_identities_in_a_data_directory(tmp_path: Path) -> None:
+    seen = []
+    for _ in range(2):
+        async with running(tmp_path, "--data-dir", str(tmp_path / "data")) as up:
+            await up.until_led()
+            async with open_client(ClientSettings(peers=(PeerName(LOOPBACK, up.base_port),))) as client:
+                cluster = await client.statuses(2)
+            seen.append((cluster.cluster_id, {node.status.name: node.status.id for node in cluster.nodes}))
+            up.process.terminate()
+            with trio.fail_after(10):
+                assert await up.process.wait() == 0
+    assert seen[0] == seen[1]
+    assert len(seen[0][1]) == 3
+
+
+async def test_nodes_end_when_it_is_killed(tmp_path: Path) -> None:
+    async with running(tmp_path) as up:
+        await up.until_led()
+        pids = await up.pids()
+        up.process.kill()
+        await up.process.wait()
+        await all_gone(pids)
+
+
+async def test_it_ends_when_all_nodes_have_ended(tmp_path: Path) -> None:
+    async with running(tmp_path, "--nodes", "1") as up:
+        await up.until(lambda text: re.search(r"node-1 +leader, term", text))
+        (pid,) = (await up.pids()).values()
+        os.kill(pid, signal.SIGTERM)
+        with trio.fail_after(10):
+            assert await up.process.wait() == 1
+    assert re.search(r"node-1 +has ended \(exit status 0\)", up.printed)
+
+
+async def test_a_second_ctrl_c_kills_all_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as up:
+        await up.until_led()
+        pids = await up.pids()
+        for pid in pids.values():
+            os.kill(pid, signal.SIGSTOP)  # so that they cannot end in good order
+        for _ in range(2):
+            os.kill(up.process.pid, signal.SIGINT)
+            await trio.sleep(0.5)
+        with trio.fail_after(5):
+            assert await up.process.wait() == 0
+        await all_gone(pids, 1)

@@ -1,0 +1,54 @@
+"""A bounded number of lives, and the simulator's own tests: it repeats itself, and it finds seeded bugs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.profile import THEMES
+from tests.simulation.simulation import Simulation
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_no_rule_is_broken_in_two_hundred_lives() -> None:
+    faults = 0
+    for seed in range(200):
+        result = Simulation(seed).run()
+        shown = "\n".join(result.trace)
+        assert not result.violation, f"seed {seed}, profile {result.profile}: {result.violation}\n{shown}"
+        faults += sum(number for what, number in result.count.items() if what.startswith("fault"))
+    assert faults > 10_000
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_every_profile_leads_to_elections(theme: str) -> None:
+    results = [Simulation(seed, theme).run() for seed in range(1000, 1004)]
+    assert [result.violation for result in results] == [""] * 4
+    assert all(result.count["elections"] for result in results)
+
+
+def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--trace", "--from", "4"]
+    first, second = (
+        subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": salt}, capture_output=True, check=True).stdout
+        for salt in ("1", "2")
+    )
+    assert first == second
+    assert first.count(b"\n") > 1000
+
+
+def test_the_command_ends_with_its_summary() -> None:
+    command = [sys.executable, "-m", "tests.simulation", "--seeds", "3", "--nodes", "3", "--profile", "calm"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
+    assert done.stdout.splitlines()[-1].startswith("3 lives, ")
+    assert done.stdout.splitlines()[-1].endswith("no violation")
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_seeded_bug_is_found(mutant: Mutant) -> None:
+    found = mutant.hunt(seeds=150)
+    assert found is not None
+    assert found.trace
