@@ -181,7 +181,8 @@ def healthcheck(
 
     settings = _client_settings(None)
     host, port, service = read("BIND_HOST"), read("BIND_PORT"), read("APP_NAME")
-    address = Address.of({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104
+    # A socket for all addresses takes IPv4 as well, and a container may have no IPv6 loopback.
+    address = Address.of("127.0.0.1" if host in {"0.0.0.0", "::"} else host, port)  # noqa: S104
     found = ask_status(address, service, settings.keys, seconds=2.0)
     if found is None:
         raise CommandError(f"no node of service {service!r} answers at {address}")

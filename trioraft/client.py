@@ -235,26 +235,33 @@ class Client:
     async def _carry_out(
         self, node_id: str | None, request: ClientRequest, answers: list[tuple[str, ClientResponse]]
     ) -> ClientResponse:
-        hint: str | None = None  # the leader, as another node knows it
+        asked = node_id
         wait = _RETRY_FIRST
         while True:
             seen = self.version
-            asked = node_id or hint or self._known_leader()
+            asked = node_id or self._whom_to_ask(asked)
             target = self._target_of(asked)
             if target is not None and target.peer is not None:
                 self._endpoint.send(target.peer, request, trio.current_time())
                 self._flush()
             with trio.move_on_after(wait):
-                while not answers and asked == (node_id or hint or self._known_leader()):
+                while not answers and asked == (node_id or self._whom_to_ask(asked)):
                     seen = await self.changed(seen)
             wait = min(wait * 2, _RETRY_LAST)
-            hint = None
             while answers:
                 sender, response = answers.pop(0)
                 leader = format_id(response.leader) if response.leader else sender
                 if node_id is not None or response.done or leader == sender:
                     return response
-                hint, wait = leader, _RETRY_FIRST
+                asked, wait = leader, _RETRY_FIRST
+
+    def _whom_to_ask(self, asked: str | None) -> str | None:
+        """Choose the leader; but one that was asked, and still answers, says itself what has become of it.
+
+        Its successor would carry out the same a second time: it would hand over in its turn.
+        """
+        node = self.nodes.get(asked or "")
+        return asked if node is not None and node.reachable else self._known_leader()
 
     def why_silent(self) -> str:
         """Say, when no node has answered, where they were looked for.

@@ -493,10 +493,11 @@ class Node:
         self._log.info("stopping", reason=reason, role=self._core.role)
         if self._core.role is not Role.LEADER:
             return
-        refusal = self._core.transfer(0, self._world.clock())
-        self._flush()
-        if refusal is not None:
-            return
+        if not self._core.is_handing_over:
+            self._core.transfer(0, self._world.clock())
+            self._flush()
+        if not self._core.is_handing_over:
+            return  # nobody else can lead
         with trio.move_on_after(self.settings.hook_stop_grace + WORK_MARGIN):
             while self._core.role is Role.LEADER and not self._core.has_offered:
                 await self._changed.wait()

@@ -7,7 +7,7 @@ restarted process or a second process with the same id is noticed.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from trioraft.address import Address
 from trioraft.discovery import Answer
@@ -22,6 +22,8 @@ _FORGET_AFTER: Final = 60.0
 # An alert is shown for this long after its cause was last seen.
 _ALERT_LASTS: Final = 60.0
 _ALERTS_MAX: Final = 8
+# How many causes are remembered; whoever floods an unsealed node can make up any number of them.
+_CAUSES_MAX: Final = 512
 _ADDRESSES_MAX: Final = 256
 
 
@@ -36,6 +38,12 @@ class _Known:
     service: str | None = None  # of a node of another service
 
 
+class _Alert(NamedTuple):
+    minor: bool
+    at: float
+    text: str
+
+
 class Alerts:
     """What somebody should look at; each cause once, for as long as it lasts and a minute more.
 
@@ -47,9 +55,9 @@ class Alerts:
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
-        self._seen: dict[str, tuple[float, str]] = {}
+        self._seen: dict[str, _Alert] = {}
 
-    def raise_alert(self, cause: str, text: str, now: float) -> None:
+    def raise_alert(self, cause: str, text: str, now: float, *, minor: bool = False) -> None:
         """Note that a cause is there.
 
         Parameters
@@ -60,11 +68,15 @@ class Alerts:
             What is shown: what is wrong, where, and what to do.
         now : float
             The time in seconds.
+        minor : bool
+            Whether there may be many such, which must not hide others.
         """
-        known = self._seen.get(cause)
-        if known is None or now - known[0] > _ALERT_LASTS:
+        known = self._seen.pop(cause, None)
+        if known is None or now - known.at > _ALERT_LASTS:
             self._report(text)
-        self._seen[cause] = (now, text)
+        self._seen[cause] = _Alert(minor, now, text)
+        if len(self._seen) > _CAUSES_MAX:
+            del self._seen[next(iter(self._seen))]
 
     def clear(self, cause: str) -> None:
         """Note that a cause is gone.
@@ -87,11 +99,11 @@ class Alerts:
         Returns
         -------
         tuple of str
-            The newest alerts first.
+            The newest alerts first, minor ones behind the others.
         """
-        self._seen = {c: (at, text) for c, (at, text) in self._seen.items() if now - at <= _ALERT_LASTS}
-        newest = sorted(self._seen.values(), reverse=True)
-        return tuple(text for _, text in newest[:_ALERTS_MAX])
+        self._seen = {cause: alert for cause, alert in self._seen.items() if now - alert.at <= _ALERT_LASTS}
+        shown = sorted(self._seen.values(), key=lambda alert: (alert.minor, -alert.at, alert.text))
+        return tuple(alert.text for alert in shown[:_ALERTS_MAX])
 
 
 class AddressBook:
@@ -209,4 +221,4 @@ class AddressBook:
                 known.greeted_at = now
                 self._endpoint.greet(address, Domain.CONSENSUS, now)
             if known.service is None and now - heard > max(_SILENT_AFTER, _RENEW_AFTER + 3 * pause):
-                self._alerts.raise_alert(f"silent {address}", f"nothing answers at {address}", now)
+                self._alerts.raise_alert(f"silent {address}", f"nothing answers at {address}", now, minor=True)

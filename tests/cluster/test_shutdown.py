@@ -9,6 +9,8 @@ import pytest
 import trio
 
 from tests.cluster.harness import Cluster
+from tests.unit.processes import write_script
+from trioraft.messages import Transfer
 
 SIZE = 3
 # With these nobody would be elected within half a second unless the leader gave its leadership away.
@@ -45,12 +47,50 @@ async def test_a_leader_that_is_stopped_is_replaced_at_once(tmp_path: Path, numb
         assert leading - stopping < 0.5
 
 
-async def test_a_leader_that_is_stopped_just_after_its_election_is_replaced_soon(tmp_path: Path) -> None:
+async def test_a_leader_that_is_stopped_the_moment_it_leads_is_replaced_at_once(tmp_path: Path) -> None:
     async with Cluster(tmp_path, SIZE, SLOW) as cluster:
         leader = await cluster.wait_leader()
-        old = cluster.index(leader)
-        assert await cluster.stop(old) == 0
-        await cluster.wait_leader(10, without=[old])
+        await trio.sleep(1)
+        chosen = next(i for i in range(SIZE) if i != cluster.index(leader))
+        target = cluster.node(chosen)
+        assert target is not None
+        response = await cluster.client.command(leader.status.id, Transfer(int(target.status.id, 16)))
+        assert response.done, response.detail
+        assert await cluster.stop(chosen) == 0
+        new = await cluster.wait_leader(10, without=[chosen])
+        ((stopping, line),) = logged(cluster, chosen, "stopping")
+        assert line["role"] == "leader"
+        leading, _ = logged(cluster, cluster.index(new), "became leader")[-1]
+        print(f"replaced after {leading - stopping:.3f} s")
+        assert leading - stopping < 0.5
+
+
+async def test_a_leader_that_is_stopped_while_it_hands_over_finishes_that_first(tmp_path: Path) -> None:
+    script = write_script(tmp_path, 'trap "sleep 2; exit 0" TERM; while :; do sleep 0.1; done')
+    # Nobody would wait so long for a leader that does not say anything any more.
+    environment = {"SCRIPT_LEADER_PATH": script, "HOOK_STOP_GRACE_MILLIS": "4000"}
+    async with Cluster(tmp_path, SIZE, environment) as cluster:
+        old = cluster.index(await cluster.wait_leader())
+        await cluster.wait_for(lambda _: hook_state(cluster, old) == "running", 10, "its script runs")
+        async with trio.open_nursery() as nursery:
+            leader = cluster.node(old)
+            assert leader is not None
+            nursery.start_soon(cluster.client.command, leader.status.id, Transfer())
+            await cluster.wait_for(lambda _: hook_state(cluster, old) == "ending", 10, "its script is ended")
+            assert await cluster.stop(old) == 0
+            nursery.cancel_scope.cancel()
+        new = await cluster.wait_leader(10, without=[old])
+        ((stopping, _),) = logged(cluster, old, "stopping")
+        ((ended, _),) = logged(cluster, old, "script ended")
+        leading, _ = logged(cluster, cluster.index(new), "became leader")[-1]
+        print(f"its script ended after {ended - stopping:.3f} s, replaced {leading - ended:.3f} s later")
+        assert ended - stopping > 1.5
+        assert 0 < leading - ended < 0.5
+
+
+def hook_state(cluster: Cluster, i: int) -> str:
+    node = cluster.node(i)
+    return node.status.hook.state if node is not None else ""
 
 
 async def test_a_cluster_that_is_stopped_as_a_whole_ends_soon_and_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ source, so a seed gives the same life, event by event, on every machine.
 ``faults``       when something goes wrong, and what
 ``checks``       what must hold, checked at each step
 ``simulation``   one life, whole
+``campaign``     many lives
 ``trace``        what happened, readable
 ``mutants``      seeded bugs that the simulator must find
 """

@@ -293,7 +293,7 @@ class Faults:
             formation = process.core.formation
             if any(member in lost for member in formation.missing):
                 self.world.turn(f"{name(process.host.node)} gives up the formation that misses a lost node")
-                formation.abandon(formation.state.promised, process.clock())
+                process.core.abandon_formation(formation.state.promised, process.clock())
                 process.settle()
                 return True
         return False

@@ -216,14 +216,14 @@ class Process:
         there = set() if self.greetings % 10 == 0 else {id(host) for host in self.known.values()}
         for host in world.hosts:
             if host is not self.host and id(host) not in there:
-                world.network.send(self.host, host, 0, self.core.cluster, Greeting(1))
+                self._post(host, 0, Greeting(1))
 
     def _greeted(self, sender: int, cluster: int, step: int) -> None:
         host = self.world.host_of(sender)
         if host is None:
             return
         if step < 3:
-            self.world.network.send(self.host, host, sender, self.core.cluster, Greeting(step + 1))
+            self._post(host, sender, Greeting(step + 1))
         if step > 1:
             self.known[sender] = host
             self.core.peers_changed(frozenset(self.known))
@@ -255,7 +255,13 @@ class Process:
             if target is None:
                 world.trace.message(world.loop.now, world.loop.now, self.host.node, to, message, "no session")
             else:
-                world.network.send(self.host, target, to, self.core.cluster, message)
+                self._post(target, to, message)
+
+    def _post(self, target: Host, to: int, message: object) -> None:
+        cluster = self.core.cluster
+        if cluster not in {0, self.host.disk.formation.cluster}:
+            self.world.checks.fail(f"{name(self.host.node)} speaks for a cluster, and that is not on its disk")
+        self.world.network.send(self.host, target, to, cluster, message)
 
     def _write(self) -> None:
         write = self.core.to_persist()

@@ -240,6 +240,10 @@ def _members_answer_views() -> list[_Patch]:
     return [(formation.Formation, "answer_as_member", answer_as_member)]
 
 
+def _membership_before_disk() -> list[_Patch]:
+    return [(core.Core, "cluster", property(lambda self: self.formation.state.cluster))]
+
+
 def _terms_raised_by_pre_vote() -> list[_Patch]:
     original = election.handle_pre_vote_request
 
@@ -276,5 +280,6 @@ MUTANTS: Final = (
     Mutant("promise two formations", "formation", _promise_any_formation),
     Mutant("refuse a formation without writing it", "formation", _volatile_refusal),
     Mutant("take a formation for standing with most promises", "formation", _stands_with_most),
+    Mutant("speak for a cluster before it is on disk", "formation", _membership_before_disk),
     Mutant("answer the views of members", "formation", _members_answer_views),
 )

@@ -1,11 +1,14 @@
 """A bounded number of lives, and the simulator's own tests: it repeats itself, and it finds seeded bugs."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from tests.simulation.__main__ import main
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.profile import THEMES
 from tests.simulation.simulation import Simulation
@@ -41,10 +44,22 @@ def test_the_same_seed_gives_the_same_trace_in_another_process() -> None:
 
 
 def test_the_command_ends_with_its_summary() -> None:
-    command = [sys.executable, "-m", "tests.simulation", "--seeds", "3", "--nodes", "3", "--profile", "calm"]
+    command = [sys.executable, "-m", "tests.simulation", "--seeds", "20", "--jobs", "2", "--profile", "calm"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
-    assert done.stdout.splitlines()[-1].startswith("3 lives, ")
-    assert done.stdout.splitlines()[-1].endswith("no violation")
+    summary = done.stdout.splitlines()[-1]
+    assert summary.startswith("20 lives, ")
+    assert summary.endswith("no violation")
+
+
+def test_a_violation_is_told_with_its_seed_and_the_last_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    mutant = next(mutant for mutant in MUTANTS if mutant.profile == "work")
+    with mutant.applied(), pytest.raises(typer.Exit) as ended:
+        main(seeds=100, profile=mutant.profile)
+    assert ended.value.exit_code == 1
+    told = capsys.readouterr().out
+    assert told.splitlines()[-1].endswith("1 VIOLATIONS")
+    assert re.search(r"^seed \d+, profile work: ", told, re.MULTILINE)
+    assert len(re.findall(r"n\d → n\d .*\((sent at|dropped)", told)) == 60
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

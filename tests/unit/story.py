@@ -202,7 +202,7 @@ class Story:
             self.settle(letter.to)
 
     def receive(self, to: int, sender: int, message: Any) -> None:
-        """Deliver a message of one's own making, as if it came from a node of the receiver's cluster, if it has one."""
+        """Deliver a message of one's own making, which names the receiver's cluster, if it has one."""
         self.hand_over(Letter(sender, to, self.cores[to].cluster, message))
 
     def drop(self, kind: type | None = None, *, sender: int | None = None, to: int | None = None) -> int:

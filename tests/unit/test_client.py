@@ -261,6 +261,21 @@ async def test_the_leader_is_followed_when_it_is_another_one_by_now() -> None:
         assert len(old.requests) == len(new.requests) == 1
 
 
+async def test_a_leader_that_hands_over_tells_so_itself_and_its_successor_is_not_asked_too() -> None:
+    async with commanded(LEADER, make_status(3)) as (client, (old, new)):
+
+        def hand_over(request: ClientRequest) -> ClientResponse | None:
+            old.status = msgspec.structs.replace(old.status, role="follower", term=5, leader=new.status.id)
+            new.status = msgspec.structs.replace(new.status, role="leader", term=5, leader=new.status.id)
+            leader = client.cluster().leader
+            return done(request) if leader is not None and leader.address == new.address else None
+
+        old.answer, new.answer = hand_over, done
+        assert (await client.command(None, Transfer(), 5)).done
+        assert len(old.requests) > 1
+        assert new.requests == []
+
+
 async def test_a_refusal_of_the_leader_is_final() -> None:
     async with commanded(FOLLOWER, LEADER) as (client, (_, leader)):
         leader.answer = lambda request: ClientResponse(request.request, done=False, detail="no such node")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.story import CLAIM, TIMING, Story
-from trioraft.consensus.lease import lease_end
+from trioraft.consensus import lease
 from trioraft.consensus.state import LONG_AGO, EndWork, StartWork, SteppedDown
 from trioraft.consensus.transfer import LAST_CHOICE
 from trioraft.messages import AppendEntriesRequest, TimeoutNow, VoteRequest, VoteResponse
@@ -35,7 +35,7 @@ def test_a_leader_ends_its_work_first_and_still_serves() -> None:
     assert not story.waiting(TimeoutNow)
     story.live(1.0)
     assert story.roles()[0] == "leader"
-    assert lease_end(story.state(1)) > story.now
+    assert lease.lease_end(story.state(1)) > story.now
 
 
 def test_then_it_offers_and_holds_no_lease_from_that_moment_on() -> None:
@@ -43,9 +43,9 @@ def test_then_it_offers_and_holds_no_lease_from_that_moment_on() -> None:
     _transfer(story, 2)
     _end_work(story)
     assert story.waiting(TimeoutNow, to=2) == [TimeoutNow(term=1, work=0.0)]
-    assert lease_end(story.state(1)) == LONG_AGO
+    assert lease.lease_end(story.state(1)) == LONG_AGO
     story.exchange(among={1, 3})
-    assert lease_end(story.state(1)) == LONG_AGO, "whoever answers its heartbeats now"
+    assert lease.lease_end(story.state(1)) == LONG_AGO, "whoever answers its heartbeats now"
 
 
 def test_the_successor_leads_and_works_after_a_round_trip() -> None:

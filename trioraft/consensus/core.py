@@ -379,6 +379,11 @@ class Core:
         return 0 if self._state is None else self._state.leader
 
     @property
+    def is_handing_over(self) -> bool:
+        """Whether this leader is giving its leadership to another node."""
+        return self._state is not None and self._state.handover is not None
+
+    @property
     def has_offered(self) -> bool:
         """Whether this leader has offered its leadership to another node."""
         return self._state is not None and self._state.handover is not None and self._state.handover.offered

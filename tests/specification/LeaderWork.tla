@@ -1,0 +1,247 @@
+------------------------------ MODULE LeaderWork ------------------------------
+(* Promises, leases, exclusive leader work and transfer: trioraft/consensus/{election,lease,work,transfer}.py.
+
+   Time is a number of ticks. Everything that is counted from some moment is kept as the number of ticks that
+   are left of it, and a Tick takes one from each; clock drift, which the program adds to or takes from these
+   durations, is left out. Nothing is urgent: a node, and a message, may sleep between any two steps.
+
+   What only forbids steps is left out: pre-votes, election timeouts and the comparison of logs. A follower is
+   heard at once or never, for an answer counts from when its heartbeat was sent; what a message says of leader
+   work counts from when it was sent, which is earlier than in the program. Messages may be lost, late and in
+   any order; only heartbeats older than a lower election timeout are left out, as they give no lease. A newer
+   term is learnt from heartbeats and candidates. A step that writes has written when it ends: its messages wait
+   for the disk, so a crash in between looks as if it had been before.
+
+   The cluster's life begins when its first leader has been elected. *)
+EXTENDS FiniteSets, Naturals, TLC
+
+CONSTANTS Node,
+          None,      \* no node
+          MaxTerm,   \* no election after this term
+          Lower,     \* the lower election timeout: how long a promise holds, at least
+          Grace      \* stop grace and margin: how long leader work takes to end once the lease has
+
+VARIABLES term, vote,   \* on disk: the current term, and whom the node voted for in it
+          longest,      \* on disk: the longest promise ever given
+          claimed,      \* on disk: the newest claim of leader work, as long as it was when it was heard
+          role,         \* "follower", "candidate" or "leader"
+          refuse,       \* for how long the node refuses votes
+          work,         \* for how long leader work may still run, as far as the node knows
+          said,         \* of a candidate to whom leadership was given: what the leader said of work; or None
+          heard,        \* of a leader: for how long each follower will refuse votes
+          leased,       \* of a leader: whether it ever had a lease
+          handover,     \* of a leader: "none", "begun", or "offered" to another node
+          own,          \* the node's leader work: "none", "running", "ending", or "succeeded" (ending, and a
+                        \* later leader has spoken of work since)
+          runs,         \* for how long the node's leader work may really run: its supervisor ends it then
+          heartbeats, requests, votes, offers  \* messages
+
+disk == <<term, vote, longest, claimed>>
+leading == <<heard, leased, handover>>
+messages == <<heartbeats, requests, votes, offers>>
+vars == <<disk, role, refuse, work, said, leading, own, runs, messages>>
+
+Claim == Lower + Grace
+Max(a, b) == IF a > b THEN a ELSE b
+Largest(numbers) == CHOOSE a \in numbers : \A b \in numbers : a >= b
+Less(a) == IF a = None \/ a = 0 THEN a ELSE a - 1
+
+IsQuorum(nodes) == 2 * Cardinality(nodes) > Cardinality(Node)
+Leads(n) == role[n] = "leader"
+
+(* A leader's own part of the quorum holds for as long as it leads. *)
+Contact(n) == Largest({t \in 0 .. Lower : IsQuorum({n} \union {m \in Node : heard[n][m] >= t})})
+Lease(n) == IF Leads(n) /\ handover[n] # "offered" THEN Contact(n) ELSE 0
+
+Init == /\ \E first \in Node : /\ vote = [n \in Node |-> first]
+                              /\ role = [n \in Node |-> IF n = first THEN "leader" ELSE "follower"]
+                              /\ claimed = [n \in Node |-> IF n = first THEN Claim ELSE 0]
+                              /\ heartbeats = {[term |-> 1, from |-> first, claim |-> Claim, left |-> Lower]}
+        /\ term = [n \in Node |-> 1] /\ longest = [n \in Node |-> 0]
+        /\ refuse = [n \in Node |-> 0] /\ work = [n \in Node |-> 0] /\ said = [n \in Node |-> None]
+        /\ heard = [n \in Node |-> [m \in Node |-> 0]]
+        /\ leased = [n \in Node |-> FALSE] /\ handover = [n \in Node |-> "none"]
+        /\ own = [n \in Node |-> "none"] /\ runs = [n \in Node |-> 0]
+        /\ requests = {} /\ votes = {} /\ offers = {}
+
+------------------------------------------------------------------------------
+(* Becoming something *)
+
+EndWork(n) == IF own[n] = "running" THEN "ending" ELSE own[n]
+
+(* Forget what only leaders and candidates know. *)
+Follow(n) == /\ role' = [role EXCEPT ![n] = "follower"]
+             /\ said' = [said EXCEPT ![n] = None]
+             /\ heard' = [heard EXCEPT ![n] = [m \in Node |-> 0]]
+             /\ leased' = [leased EXCEPT ![n] = FALSE]
+             /\ handover' = [handover EXCEPT ![n] = "none"]
+
+Adopt(n, t, whom) == term' = [term EXCEPT ![n] = t] /\ vote' = [vote EXCEPT ![n] = whom]
+
+(* Check-quorum, a stuck disk, a transfer that nobody took up, or an answer with a newer term. *)
+StepDown(n) == /\ Leads(n)
+               /\ Follow(n) /\ own' = [own EXCEPT ![n] = EndWork(n)]
+               /\ UNCHANGED <<disk, refuse, work, runs, messages>>
+
+(* As if the longest promise, and the newest claim, had been given now. *)
+Restart(n) == /\ Follow(n)
+              /\ refuse' = [refuse EXCEPT ![n] = longest[n]]
+              /\ work' = [work EXCEPT ![n] = claimed[n]]
+              /\ own' = [own EXCEPT ![n] = "none"]
+              /\ UNCHANGED <<disk, runs, messages>>
+
+------------------------------------------------------------------------------
+(* Elections *)
+
+Campaign(n, word) == /\ term[n] < MaxTerm
+                     /\ Adopt(n, term[n] + 1, n)
+                     /\ role' = [role EXCEPT ![n] = "candidate"]
+                     /\ said' = [said EXCEPT ![n] = word]
+                     /\ requests' = requests \union {[term |-> term[n] + 1, from |-> n, transfer |-> word # None]}
+                     /\ UNCHANGED <<longest, claimed, refuse, work, leading, own, runs, heartbeats, votes, offers>>
+
+Timeout(n) == ~Leads(n) /\ refuse[n] = 0 /\ Campaign(n, None)
+
+(* TimeoutNow counts in its own term only. *)
+TakeOver(n, o) == role[n] = "follower" /\ o.term = term[n] /\ Campaign(n, o.work)
+
+Sticky(n) == Leads(n) \/ refuse[n] > 0
+Chosen(n, r) == /\ r.transfer /\ r.term = term[n] + 1
+                /\ Leads(n) => handover[n] = "offered"
+
+Vote(n, r) == /\ ~Sticky(n) \/ Chosen(n, r)
+              /\ r.term > term[n] \/ (r.term = term[n] /\ vote[n] = None)
+              /\ Adopt(n, r.term, r.from) /\ Follow(n)
+              /\ own' = [own EXCEPT ![n] = EndWork(n)]
+              /\ votes' = votes \union {[term |-> r.term, from |-> n, to |-> r.from, work |-> work[n]]}
+              /\ UNCHANGED <<longest, claimed, refuse, work, runs, heartbeats, requests, offers>>
+
+Heartbeat(n, claim) == [term |-> term[n], from |-> n, claim |-> claim, left |-> Lower]
+
+Win(n, won) ==
+  LET remainder == IF said[n] # None THEN said[n] ELSE Largest({work[n]} \union {v.work : v \in won})
+  IN /\ role[n] = "candidate" /\ IsQuorum({n} \union {v.from : v \in won})
+     /\ \A v \in won : v.term = term[n] /\ v.to = n
+     /\ role' = [role EXCEPT ![n] = "leader"]
+     /\ said' = [said EXCEPT ![n] = None]
+     /\ work' = [work EXCEPT ![n] = remainder]
+     /\ claimed' = [claimed EXCEPT ![n] = Max(Claim, remainder)]
+     /\ own' = [own EXCEPT ![n] = IF @ = "ending" THEN "succeeded" ELSE @]
+     /\ heartbeats' = heartbeats \union {Heartbeat(n, Max(Claim, remainder))}
+     /\ UNCHANGED <<term, vote, longest, refuse, leading, runs, requests, votes, offers>>
+
+------------------------------------------------------------------------------
+(* Heartbeats *)
+
+(* A leader without work that has offered its leadership will start none in this term. *)
+ClaimOf(n, left) == IF handover[n] = "offered" THEN left ELSE Max(Claim, left)
+
+(* A leader that lost its lease does not get it back in the same term. *)
+Listens(n, h) == Leads(n) /\ term[n] = h.term /\ (leased[n] => Contact(n) > 0)
+
+(* Promise, remember the claim, and answer; the leader hears it, and extends its lease and its work, or not. *)
+Hear(n, h, answered) ==
+  LET to == h.from
+      lease == Largest({t \in 0 .. Lower : IsQuorum({to} \union {m \in Node :
+                 (IF m = n THEN Max(heard[to][m], h.left) ELSE heard[to][m]) >= t})})
+      extends == answered /\ handover[to] = "none" /\ own[to] = "running" /\ lease > 0
+      until == IF extends THEN lease + Grace ELSE 0
+  IN /\ h.term >= term[n] /\ n # to /\ ~(Leads(n) /\ term[n] = h.term)
+     /\ answered => Listens(to, h) /\ h.left > heard[to][n]
+     /\ Adopt(n, h.term, IF h.term > term[n] THEN None ELSE vote[n])
+     /\ refuse' = [refuse EXCEPT ![n] = Max(@, Lower)]
+     /\ longest' = [longest EXCEPT ![n] = Max(@, Max(refuse[n], Lower))]
+     /\ claimed' = [claimed EXCEPT ![n] = h.claim]
+     /\ work' = [work EXCEPT ![n] = h.claim, ![to] = Max(@, until)]
+     /\ runs' = [runs EXCEPT ![to] = Max(@, until)]
+     /\ role' = [role EXCEPT ![n] = "follower"]
+     /\ said' = [said EXCEPT ![n] = None]
+     /\ heard' = [heard EXCEPT ![n] = [m \in Node |-> 0],
+                               ![to] = IF answered THEN [@ EXCEPT ![n] = h.left] ELSE @]
+     /\ leased' = [leased EXCEPT ![n] = FALSE, ![to] = @ \/ (answered /\ lease > 0)]
+     /\ handover' = [handover EXCEPT ![n] = "none"]
+     /\ own' = [own EXCEPT ![n] = IF @ \in {"running", "ending"} THEN "succeeded" ELSE @]
+     /\ UNCHANGED messages
+
+------------------------------------------------------------------------------
+(* Leader work *)
+
+StartWork(n) == /\ Leads(n) /\ handover[n] = "none" /\ own[n] = "none" /\ Lease(n) > 0
+                /\ work[n] = 0
+                /\ own' = [own EXCEPT ![n] = "running"]
+                /\ runs' = [runs EXCEPT ![n] = Lease(n) + Grace]
+                /\ work' = [work EXCEPT ![n] = Lease(n) + Grace]
+                /\ UNCHANGED <<disk, role, refuse, said, leading, messages>>
+
+(* Work has ended after it was told to, or, after a restart, because its supervisor found the node gone. *)
+WorkEnds(n) == /\ own[n] \in {"ending", "succeeded"}
+               /\ own' = [own EXCEPT ![n] = "none"]
+               /\ runs' = [runs EXCEPT ![n] = 0]
+               /\ work' = [work EXCEPT ![n] = IF own[n] = "ending" THEN 0 ELSE @]
+               /\ UNCHANGED <<disk, role, refuse, said, leading, messages>>
+
+------------------------------------------------------------------------------
+(* Transfer *)
+
+BeginTransfer(n) == /\ Leads(n) /\ handover[n] = "none"
+                    /\ handover' = [handover EXCEPT ![n] = "begun"]
+                    /\ own' = [own EXCEPT ![n] = EndWork(n)]
+                    /\ UNCHANGED <<disk, role, refuse, work, said, heard, leased, runs, messages>>
+
+Offer(n) == /\ Leads(n) /\ handover[n] = "begun"
+            /\ own[n] = "none"
+            /\ handover' = [handover EXCEPT ![n] = "offered"]
+            /\ offers' = offers \union {[term |-> term[n], work |-> work[n]]}
+            /\ heartbeats' = heartbeats \union {Heartbeat(n, work[n])}
+            /\ UNCHANGED <<disk, role, refuse, work, said, heard, leased, own, runs, requests, votes>>
+
+------------------------------------------------------------------------------
+
+(* Whether a message may still change something; terms only grow. *)
+Matters(t) == \E n \in Node : term[n] <= t
+
+(* Time passes. A leader sends a heartbeat at each tick: one that it did not send is one that was lost. *)
+Tick ==
+  LET Left(counters) == [n \in Node |-> Less(counters[n])]
+      Older == {[h EXCEPT !.left = @ - 1] : h \in {h \in heartbeats : h.left > 1 /\ Matters(h.term)}}
+      Newest == {Heartbeat(n, ClaimOf(n, Less(work[n]))) : n \in {n \in Node : Leads(n)}}
+  IN /\ refuse' = Left(refuse) /\ work' = Left(work) /\ runs' = Left(runs) /\ said' = Left(said)
+     /\ heard' = [n \in Node |-> Left(heard[n])]
+     /\ heartbeats' = Older \union Newest
+     /\ requests' = {r \in requests : Matters(r.term)}
+     /\ votes' = {[v EXCEPT !.work = Less(@)] : v \in {v \in votes : role[v.to] = "candidate" /\ term[v.to] = v.term}}
+     /\ offers' = {[o EXCEPT !.work = Less(@)] : o \in {o \in offers : Matters(o.term)}}
+     /\ UNCHANGED <<disk, role, leased, handover, own>>
+
+Next == \/ Tick
+        \/ \E n \in Node : \/ StepDown(n) \/ Restart(n) \/ Timeout(n)
+                           \/ StartWork(n) \/ WorkEnds(n) \/ BeginTransfer(n) \/ Offer(n)
+                           \/ \E o \in offers : TakeOver(n, o)
+                           \/ \E r \in requests : Vote(n, r)
+                           \/ \E won \in SUBSET votes : Win(n, won)
+                           \/ \E h \in heartbeats, answered \in BOOLEAN : Hear(n, h, answered)
+
+Spec == Init /\ [][Next]_vars
+
+------------------------------------------------------------------------------
+
+Symmetry == Permutations(Node)
+
+TypeOK == /\ term \in [Node -> 0 .. MaxTerm] /\ vote \in [Node -> Node \union {None}]
+          /\ longest \in [Node -> {0, Lower}] /\ claimed \in [Node -> 0 .. Claim]
+          /\ role \in [Node -> {"follower", "candidate", "leader"}]
+          /\ refuse \in [Node -> 0 .. Lower] /\ work \in [Node -> 0 .. Claim] /\ runs \in [Node -> 0 .. Claim]
+          /\ handover \in [Node -> {"none", "begun", "offered"}]
+          /\ own \in [Node -> {"none", "running", "ending", "succeeded"}]
+
+OneLeader == \A n, m \in Node : Leads(n) /\ Leads(m) /\ n # m => term[n] # term[m]
+
+(* At most one leader holds a lease at a time. *)
+OneLease == \A n, m \in Node : Lease(n) > 0 /\ Lease(m) > 0 => n = m
+
+(* Leader work of different nodes never overlaps. *)
+ExclusiveWork == \A n, m \in Node : runs[n] > 0 /\ runs[m] > 0 => n = m
+
+(* What a leader counts on is kept, over restarts too. *)
+PromiseKept == \A n, m \in Node : Leads(n) => refuse[m] >= heard[n][m]
+==============================================================================
