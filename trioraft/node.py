@@ -126,7 +126,7 @@ class Node:
             entropy=world.entropy,
             cluster_id=self._core.cluster,
         )
-        self._alerts = Alerts(lambda text: self._log.error("alert", text=text))
+        self._alerts = Alerts(self._report_alert)
         self._addresses = AddressBook(self._endpoint, self._alerts)
         self._hooks = Hooks(
             settings,
@@ -256,6 +256,9 @@ class Node:
         if name and name != "localhost":
             self.name = self._endpoint.name = display_name(name, self.settings.app_name)
             self._log = self._log.bind(name=self.name)
+
+    def _report_alert(self, text: str, minor: bool) -> None:
+        (self._log.warning if minor else self._log.error)("alert", text=text)
 
     # --- what comes in --------------------------------------------------------------------------------------
 

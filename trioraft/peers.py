@@ -50,10 +50,10 @@ class Alerts:
     Parameters
     ----------
     report : callable
-        Called with the text when a cause is new.
+        Called with the text, and whether it is minor, when a cause is new.
     """
 
-    def __init__(self, report: Callable[[str], None]) -> None:
+    def __init__(self, report: Callable[[str, bool], None]) -> None:
         self._report = report
         self._seen: dict[str, _Alert] = {}
 
@@ -69,11 +69,11 @@ class Alerts:
         now : float
             The time in seconds.
         minor : bool
-            Whether there may be many such, which must not hide others.
+            Whether it may be nothing, or one of many, and must not hide others.
         """
         known = self._seen.pop(cause, None)
         if known is None or now - known.at > _ALERT_LASTS:
-            self._report(text)
+            self._report(text, minor)
         self._seen[cause] = _Alert(minor, now, text)
         if len(self._seen) > _CAUSES_MAX:
             del self._seen[next(iter(self._seen))]
@@ -134,7 +134,7 @@ class AddressBook:
             The time in seconds.
         """
         for problem in answer.problems:
-            self._alerts.raise_alert(f"discovery {problem}", problem, now)
+            self._alerts.raise_alert(f"discovery {problem}", problem, now, minor=True)
         if answer.complete:
             for address, known in self._known.items():
                 if address not in answer.addresses and known.discovered:

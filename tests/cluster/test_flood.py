@@ -22,6 +22,7 @@ from tests.cluster.hostile import Hostile, Kind
 from tests.cluster.relay import Relay, open_relay
 from trioraft.endpoint import Domain, Endpoint, Identity, PeerConfirmed
 from trioraft.messages import VoteRequest
+from trioraft.observed import ObservedNode
 from trioraft.runtime import boottime
 from trioraft.sealing import KeyRing, derive_key, generate_key
 from trioraft.transport import open_udp
@@ -122,8 +123,12 @@ def resident(pid: int) -> int:
 
 async def counters(cluster: Cluster) -> list[Counter[str]]:
     """Ask the nodes, once they have taken everything, for their counters."""
-    nodes = {cluster.index(node): node for node in (await cluster.statuses()).nodes if node.reachable}
-    assert len(nodes) == SIZE, "a node does not answer"
+    with trio.fail_after(20):
+        while any(queue_of(port)[0] for port in cluster.ports):
+            await trio.sleep(0.01)
+        nodes: dict[int, ObservedNode] = {}
+        while len(nodes) < SIZE:  # what was asked before may be answered from before: ask, and wait for all answers
+            nodes = {cluster.index(node): node for node in (await cluster.statuses()).nodes if node.reachable}
     return [Counter(nodes[i].status.counters) for i in range(SIZE)]
 
 

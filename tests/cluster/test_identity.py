@@ -107,6 +107,7 @@ async def test_a_node_without_a_key_stays_out_of_a_sealed_cluster(tmp_path: Path
         await cluster.wait_for(
             lambda _: any("it is not sealed" in text for text in alerts(cluster, range(SIZE))), 15, "it is reported"
         )
+        await stranger.wait_for(lambda seen: len(seen.nodes) == 1, 15, "it answers")
         alone = stranger.node(0)
         assert alone is not None
         assert (alone.status.role, alone.status.cluster_id, alone.status.peers) == ("forming", None, ())

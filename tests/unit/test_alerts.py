@@ -5,7 +5,7 @@ from trioraft.peers import Alerts
 
 def test_a_cause_is_reported_once_for_as_long_as_it_lasts_and_a_minute_more() -> None:
     reported: list[str] = []
-    alerts = Alerts(reported.append)
+    alerts = Alerts(lambda text, minor: reported.append(text))
     for second in range(100):
         alerts.raise_alert("disk", f"still so after {second} s", second)
     assert reported == ["still so after 0 s"]
@@ -16,7 +16,7 @@ def test_a_cause_is_reported_once_for_as_long_as_it_lasts_and_a_minute_more() ->
 
 
 def test_a_cause_that_is_gone_is_not_shown() -> None:
-    alerts = Alerts(lambda text: None)
+    alerts = Alerts(lambda text, minor: None)
     alerts.raise_alert("one", "1", 0)
     alerts.raise_alert("two", "2", 0)
     alerts.clear("one")
@@ -25,7 +25,7 @@ def test_a_cause_that_is_gone_is_not_shown() -> None:
 
 
 def test_the_newest_come_first_and_minor_ones_hide_nothing() -> None:
-    alerts = Alerts(lambda text: None)
+    alerts = Alerts(lambda text, minor: None)
     alerts.raise_alert("duplicate", "two processes", 0)
     alerts.raise_alert("foreign", "another cluster", 1)
     for number in range(40):
@@ -36,7 +36,7 @@ def test_the_newest_come_first_and_minor_ones_hide_nothing() -> None:
 
 
 def test_any_number_of_causes_takes_only_so_much_memory() -> None:
-    alerts = Alerts(lambda text: None)
+    alerts = Alerts(lambda text, minor: None)
     for number in range(10_000):
         alerts.raise_alert(f"foreign {number}", f"node {number}", 0)
     assert len(alerts._seen) <= 1000
