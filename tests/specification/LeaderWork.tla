@@ -16,12 +16,12 @@
 EXTENDS FiniteSets, Naturals, TLC
 
 CONSTANTS Node,
-          None,      \* no node
+          None,      \* nothing said
           MaxTerm,   \* no election after this term
           Lower,     \* the lower election timeout: how long a promise holds, at least
           Grace      \* stop grace and margin: how long leader work takes to end once the lease has
 
-VARIABLES term, vote,   \* on disk: the current term, and whom the node voted for in it
+VARIABLES term, voted,  \* on disk: the current term, and whether the node has voted in it
           longest,      \* on disk: the longest promise ever given
           claimed,      \* on disk: the newest claim of leader work, as long as it was when it was heard
           role,         \* "follower", "candidate" or "leader"
@@ -36,7 +36,7 @@ VARIABLES term, vote,   \* on disk: the current term, and whom the node voted fo
           runs,         \* for how long the node's leader work may really run: its supervisor ends it then
           heartbeats, requests, votes, offers  \* messages
 
-disk == <<term, vote, longest, claimed>>
+disk == <<term, voted, longest, claimed>>
 leading == <<heard, leased, handover>>
 messages == <<heartbeats, requests, votes, offers>>
 vars == <<disk, role, refuse, work, said, leading, own, runs, messages>>
@@ -53,11 +53,10 @@ Leads(n) == role[n] = "leader"
 Contact(n) == Largest({t \in 0 .. Lower : IsQuorum({n} \union {m \in Node : heard[n][m] >= t})})
 Lease(n) == IF Leads(n) /\ handover[n] # "offered" THEN Contact(n) ELSE 0
 
-Init == /\ \E first \in Node : /\ vote = [n \in Node |-> first]
-                              /\ role = [n \in Node |-> IF n = first THEN "leader" ELSE "follower"]
+Init == /\ \E first \in Node : /\ role = [n \in Node |-> IF n = first THEN "leader" ELSE "follower"]
                               /\ claimed = [n \in Node |-> IF n = first THEN Claim ELSE 0]
                               /\ heartbeats = {[term |-> 1, from |-> first, claim |-> Claim, left |-> Lower]}
-        /\ term = [n \in Node |-> 1] /\ longest = [n \in Node |-> 0]
+        /\ term = [n \in Node |-> 1] /\ voted = [n \in Node |-> TRUE] /\ longest = [n \in Node |-> 0]
         /\ refuse = [n \in Node |-> 0] /\ work = [n \in Node |-> 0] /\ said = [n \in Node |-> None]
         /\ heard = [n \in Node |-> [m \in Node |-> 0]]
         /\ leased = [n \in Node |-> FALSE] /\ handover = [n \in Node |-> "none"]
@@ -76,7 +75,7 @@ Follow(n) == /\ role' = [role EXCEPT ![n] = "follower"]
              /\ leased' = [leased EXCEPT ![n] = FALSE]
              /\ handover' = [handover EXCEPT ![n] = "none"]
 
-Adopt(n, t, whom) == term' = [term EXCEPT ![n] = t] /\ vote' = [vote EXCEPT ![n] = whom]
+Adopt(n, t, now) == term' = [term EXCEPT ![n] = t] /\ voted' = [voted EXCEPT ![n] = now]
 
 (* Check-quorum, a stuck disk, a transfer that nobody took up, or an answer with a newer term. *)
 StepDown(n) == /\ Leads(n)
@@ -94,7 +93,7 @@ Restart(n) == /\ Follow(n)
 (* Elections *)
 
 Campaign(n, word) == /\ term[n] < MaxTerm
-                     /\ Adopt(n, term[n] + 1, n)
+                     /\ Adopt(n, term[n] + 1, TRUE)
                      /\ role' = [role EXCEPT ![n] = "candidate"]
                      /\ said' = [said EXCEPT ![n] = word]
                      /\ requests' = requests \union {[term |-> term[n] + 1, from |-> n, transfer |-> word # None]}
@@ -110,8 +109,8 @@ Chosen(n, r) == /\ r.transfer /\ r.term = term[n] + 1
                 /\ Leads(n) => handover[n] = "offered"
 
 Vote(n, r) == /\ ~Sticky(n) \/ Chosen(n, r)
-              /\ r.term > term[n] \/ (r.term = term[n] /\ vote[n] = None)
-              /\ Adopt(n, r.term, r.from) /\ Follow(n)
+              /\ r.term > term[n] \/ (r.term = term[n] /\ ~voted[n])
+              /\ Adopt(n, r.term, TRUE) /\ Follow(n)
               /\ own' = [own EXCEPT ![n] = EndWork(n)]
               /\ votes' = votes \union {[term |-> r.term, from |-> n, to |-> r.from, work |-> work[n]]}
               /\ UNCHANGED <<longest, claimed, refuse, work, runs, heartbeats, requests, offers>>
@@ -128,7 +127,8 @@ Win(n, won) ==
      /\ claimed' = [claimed EXCEPT ![n] = Max(Claim, remainder)]
      /\ own' = [own EXCEPT ![n] = IF @ = "ending" THEN "succeeded" ELSE @]
      /\ heartbeats' = heartbeats \union {Heartbeat(n, Max(Claim, remainder))}
-     /\ UNCHANGED <<term, vote, longest, refuse, leading, runs, requests, votes, offers>>
+     /\ votes' = {v \in votes : v.to # n}
+     /\ UNCHANGED <<term, voted, longest, refuse, leading, runs, requests, offers>>
 
 ------------------------------------------------------------------------------
 (* Heartbeats *)
@@ -148,7 +148,7 @@ Hear(n, h, answered) ==
       until == IF extends THEN lease + Grace ELSE 0
   IN /\ h.term >= term[n] /\ n # to /\ ~(Leads(n) /\ term[n] = h.term)
      /\ answered => Listens(to, h) /\ h.left > heard[to][n]
-     /\ Adopt(n, h.term, IF h.term > term[n] THEN None ELSE vote[n])
+     /\ Adopt(n, h.term, h.term = term[n] /\ voted[n])
      /\ refuse' = [refuse EXCEPT ![n] = Max(@, Lower)]
      /\ longest' = [longest EXCEPT ![n] = Max(@, Max(refuse[n], Lower))]
      /\ claimed' = [claimed EXCEPT ![n] = h.claim]
@@ -208,7 +208,7 @@ Tick ==
   IN /\ refuse' = Left(refuse) /\ work' = Left(work) /\ runs' = Left(runs) /\ said' = Left(said)
      /\ heard' = [n \in Node |-> Left(heard[n])]
      /\ heartbeats' = Older \union Newest
-     /\ requests' = {r \in requests : Matters(r.term)}
+     /\ requests' = {r \in requests : \E n \in Node : r.term > term[n] \/ (r.term = term[n] /\ ~voted[n])}
      /\ votes' = {[v EXCEPT !.work = Less(@)] : v \in {v \in votes : role[v.to] = "candidate" /\ term[v.to] = v.term}}
      /\ offers' = {[o EXCEPT !.work = Less(@)] : o \in {o \in offers : Matters(o.term)}}
      /\ UNCHANGED <<disk, role, leased, handover, own>>
@@ -227,10 +227,11 @@ Spec == Init /\ [][Next]_vars
 
 Symmetry == Permutations(Node)
 
-TypeOK == /\ term \in [Node -> 0 .. MaxTerm] /\ vote \in [Node -> Node \union {None}]
-          /\ longest \in [Node -> {0, Lower}] /\ claimed \in [Node -> 0 .. Claim]
+TypeOK == /\ term \in [Node -> 0 .. MaxTerm] /\ voted \in [Node -> BOOLEAN]
+          /\ longest \in [Node -> {0, Lower}] /\ claimed \in [Node -> 0 .. Lower + Grace]
           /\ role \in [Node -> {"follower", "candidate", "leader"}]
-          /\ refuse \in [Node -> 0 .. Lower] /\ work \in [Node -> 0 .. Claim] /\ runs \in [Node -> 0 .. Claim]
+          /\ refuse \in [Node -> 0 .. Lower] /\ work \in [Node -> 0 .. Lower + Grace]
+          /\ runs \in [Node -> 0 .. Lower + Grace]
           /\ handover \in [Node -> {"none", "begun", "offered"}]
           /\ own \in [Node -> {"none", "running", "ending", "succeeded"}]
 

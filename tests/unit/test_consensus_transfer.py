@@ -118,6 +118,8 @@ def test_a_lost_offer_is_repeated_and_then_made_to_somebody_else() -> None:
         story.drop(AppendEntriesRequest, to=2)
         story.deliver(AppendEntriesRequest)
     assert offered.count(2) > 1
+    while not story.waiting(TimeoutNow, to=3):
+        story.fire(1)
     story.deliver(TimeoutNow)
     story.exchange(among={1, 3})
     assert story.roles() == ["follower", "follower", "leader"]

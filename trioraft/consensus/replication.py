@@ -39,7 +39,9 @@ def send_to_follower(s: State, node: int, follower: Follower, request: AppendEnt
     follower.sent = {number: at for number, at in follower.sent.items() if now - at < s.timing.lower}
     follower.sent[request.sequence] = now
     silent = now - max(follower.heard_at, s.leader_since) > s.timing.lower
-    follower.resend_at = NEVER if silent else now + s.timing.resend(s.round_trip(node))
+    due = NEVER if silent else now + s.timing.resend(s.round_trip(node))
+    # A regular heartbeat does not put off sending again what was not answered before it.
+    follower.resend_at = due if follower.resend_at <= now else min(follower.resend_at, due)
     s.outbox.send(node, request, after_disk=False)
 
 

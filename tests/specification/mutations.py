@@ -1,0 +1,146 @@
+"""Rules taken out of the specification, one at a time; TLC must notice each, or the specification shows nothing."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tests.specification.tlc import FOLDER
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One change to a module.
+
+    Attributes
+    ----------
+    name : str
+        What is wrong then.
+    module : str
+        The module.
+    old, new : str
+        The text that is there once, and the one that takes its place.
+    violates : tuple of str
+        The invariants of which TLC may name one.
+    bounds : str
+        The bounds within which it shows.
+    """
+
+    name: str
+    module: str
+    old: str
+    new: str
+    violates: tuple[str, ...]
+    bounds: str = "bounded"
+
+    def text(self) -> str:
+        """Give the changed module."""
+        original = (FOLDER / f"{self.module}.tla").read_text()
+        if original.count(self.old) != 1:
+            raise ValueError(f"{self.module}.tla has {self.old!r} {original.count(self.old)} times, not once")
+        return original.replace(self.old, self.new)
+
+
+_FORMATION: Final = ("OneFormation", "PromiseKept", "MemberOfStanding")
+_LEASE: Final = ("OneLease", "PromiseKept")
+
+MUTATIONS: Final = (
+    Mutation(
+        "two formations are promised at once",
+        "Formation",
+        r"Free(n) == ~Formed(n) /\ memory[n].promised = None",
+        "Free(n) == ~Formed(n)",
+        _FORMATION,
+    ),
+    Mutation(
+        "the promise of a formation is forgotten on restart",
+        "Formation",
+        "memory' = [memory EXCEPT ![n] = disk[n]]",
+        "memory' = [memory EXCEPT ![n] = [disk[n] EXCEPT !.promised = None]]",
+        _FORMATION,
+    ),
+    Mutation(
+        "what depends on the disk is said before it is there",
+        "Formation",
+        "disk' = [disk EXCEPT ![n] = memory[n]]",
+        r"disk' \in {disk, [disk EXCEPT ![n] = memory[n]]}",
+        _FORMATION,
+    ),
+    Mutation(
+        "a refusal is not written down",
+        "Formation",
+        r"!.never = IF Formed(n) THEN {} ELSE @ \union {f}",
+        "!.never = @",
+        _FORMATION,
+    ),
+    Mutation(
+        "an old refusal is forgotten for a new one",
+        "Formation",
+        "never == IF Full(n) THEN memory[n].never ELSE",
+        "never == IF Full(n) THEN {f} ELSE",
+        _FORMATION,
+        bounds="refusals",
+    ),
+    Mutation(
+        "a voter that heard from a leader votes",
+        "LeaderWork",
+        r"Sticky(n) == Leads(n) \/ refuse[n] > 0",
+        "Sticky(n) == Leads(n)",
+        _LEASE,
+    ),
+    Mutation(
+        "the promise to a leader is forgotten on restart",
+        "LeaderWork",
+        "refuse' = [refuse EXCEPT ![n] = longest[n]]",
+        "refuse' = [refuse EXCEPT ![n] = 0]",
+        _LEASE,
+    ),
+    Mutation(
+        "a leader keeps its lease after it has offered its leadership",
+        "LeaderWork",
+        r'IF Leads(n) /\ handover[n] # "offered" THEN',
+        "IF Leads(n) THEN",
+        _LEASE,
+    ),
+    Mutation(
+        "an offer of leadership is taken up in a later term",
+        "LeaderWork",
+        "o.term = term[n]",
+        "o.term <= term[n]",
+        _LEASE,
+        bounds="terms",
+    ),
+    Mutation(
+        "a new leader does not wait for earlier work to end",
+        "LeaderWork",
+        "                /\\ work[n] = 0\n",
+        "",
+        ("ExclusiveWork",),
+    ),
+    Mutation(
+        "a voter forgets on restart what was claimed",
+        "LeaderWork",
+        "work' = [work EXCEPT ![n] = claimed[n]]",
+        "work' = [work EXCEPT ![n] = 0]",
+        ("ExclusiveWork",),
+    ),
+    Mutation(
+        "a vote does not tell what remains of earlier work",
+        "LeaderWork",
+        "to |-> r.from, work |-> work[n]]",
+        "to |-> r.from, work |-> 0]",
+        ("ExclusiveWork",),
+    ),
+    Mutation(
+        "a leader does not write down its own claim",
+        "LeaderWork",
+        r"claimed = [n \in Node |-> IF n = first THEN Claim ELSE 0]",
+        r"claimed = [n \in Node |-> 0]",
+        ("ExclusiveWork",),
+    ),
+    Mutation(
+        "a claim leaves out how long work takes to end",
+        "LeaderWork",
+        "Claim == Lower + Grace",
+        "Claim == Lower",
+        ("ExclusiveWork",),
+    ),
+)

@@ -1,0 +1,31 @@
+"""The specification holds within small bounds, and would not if a rule of it were missing."""
+
+import os
+import shutil
+import sys
+
+import pytest
+
+from tests.specification.mutations import MUTATIONS, Mutation
+from tests.specification.tlc import check
+
+# Where tests/run cannot install Java by itself, there may be none; anywhere else that is a failure.
+_CAN_INSTALL = sys.platform == "linux" and os.geteuid() == 0
+
+pytestmark = pytest.mark.skipif(
+    not _CAN_INSTALL and shutil.which("java") is None,
+    reason="java is not installed (Debian: default-jre-headless)",
+)
+
+
+@pytest.mark.parametrize("module", ["Formation", "LeaderWork"])
+def test_specification_holds_within_small_bounds(module: str) -> None:
+    found = check(module, "bounded", workers=2, timeout=250)
+    assert not found.violated, found.output
+    assert found.distinct > 1000  # it does something
+
+
+@pytest.mark.parametrize("mutation", [m for m in MUTATIONS if m.bounds == "bounded"], ids=lambda m: m.name)
+def test_missing_rule_is_noticed(mutation: Mutation) -> None:
+    found = check(mutation.module, mutation.bounds, text=mutation.text(), timeout=250)
+    assert found.violated in mutation.violates, found.output
