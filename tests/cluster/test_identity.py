@@ -63,10 +63,15 @@ async def test_a_copied_data_directory_is_reported_as_a_duplicate(tmp_path: Path
             # A client takes the one for the other, so this asks the other nodes only.
             after = await cluster.wait_leader(without=[copied])
             assert (after.status.id, after.status.term) == (leader.status.id, leader.status.term)
-            # The one that was there first is heard.
-            for status in statuses(cluster, others):
-                assert cluster.address(copied) in status.peers
-                assert copy.address(0) not in status.peers
+            # The one that was there first is heard, the other one is not.
+            await cluster.wait_for(
+                lambda _: all(
+                    cluster.address(copied) in status.peers and copy.address(0) not in status.peers
+                    for status in statuses(cluster, others)
+                ),
+                5,
+                "the first one is heard",
+            )
 
 
 async def test_a_node_with_another_key_stays_out_and_says_why(tmp_path: Path) -> None:

@@ -204,12 +204,13 @@ Matters(t) == \E n \in Node : term[n] <= t
 Tick ==
   LET Left(counters) == [n \in Node |-> Less(counters[n])]
       Older == {[h EXCEPT !.left = @ - 1] : h \in {h \in heartbeats : h.left > 1 /\ Matters(h.term)}}
+      Awaited == {v \in votes : role[v.to] = "candidate" /\ term[v.to] = v.term}
       Newest == {Heartbeat(n, ClaimOf(n, Less(work[n]))) : n \in {n \in Node : Leads(n)}}
   IN /\ refuse' = Left(refuse) /\ work' = Left(work) /\ runs' = Left(runs) /\ said' = Left(said)
      /\ heard' = [n \in Node |-> Left(heard[n])]
      /\ heartbeats' = Older \union Newest
      /\ requests' = {r \in requests : \E n \in Node : r.term > term[n] \/ (r.term = term[n] /\ ~voted[n])}
-     /\ votes' = {[v EXCEPT !.work = Less(@)] : v \in {v \in votes : role[v.to] = "candidate" /\ term[v.to] = v.term}}
+     /\ votes' = {[v EXCEPT !.work = Less(@)] : v \in Awaited}
      /\ offers' = {[o EXCEPT !.work = Less(@)] : o \in {o \in offers : Matters(o.term)}}
      /\ UNCHANGED <<disk, role, leased, handover, own>>
 
