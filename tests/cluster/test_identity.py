@@ -47,7 +47,7 @@ async def test_a_copied_data_directory_is_reported_as_a_duplicate(tmp_path: Path
         directory = tmp_path / "copy"
         await trio.to_thread.run_sync(shutil.copytree, cluster.data_dir(copied), directory / "node-1")
         await cluster.start(copied)
-        await cluster.wait_leader()
+        await cluster.wait_for(lambda _: bool(statuses(cluster, [copied])), 15, "it is back")
         # The copy of node-2 or node-3 is the first, and only, node of this one.
         copy = Cluster(directory, 1, each=[{"PEERS": peers, "BOOTSTRAP_EXPECT": ""}], ports=[other])
         async with copy:

@@ -173,7 +173,7 @@ StartWork(n) == /\ Leads(n) /\ handover[n] = "none" /\ own[n] = "none" /\ Lease(
                 /\ work' = [work EXCEPT ![n] = Lease(n) + Grace]
                 /\ UNCHANGED <<disk, role, refuse, said, leading, messages>>
 
-(* Work has ended after it was told to, or, after a restart, because its supervisor found the node gone. *)
+(* All of it has ended, after it was told to. After a restart nobody waits for it: it runs out. *)
 WorkEnds(n) == /\ own[n] \in {"ending", "succeeded"}
                /\ own' = [own EXCEPT ![n] = "none"]
                /\ runs' = [runs EXCEPT ![n] = 0]

@@ -95,7 +95,15 @@ def check(
         (work / f"{module}.tla").write_text(text or (FOLDER / f"{module}.tla").read_text())
         (work / f"{module}.cfg").write_text((FOLDER / f"{module}.{bounds}.cfg").read_text())
         # -deadlock: that nothing can happen any more, within the bounds, is no error.
-        options = ["-workers", str(workers), "-deadlock", "-metadir", str(work / "states"), "-config", f"{module}.cfg"]
+        options = [
+            "-workers",
+            str(workers),
+            "-deadlock",
+            "-metadir",
+            str(work / "states"),
+            "-config",
+            f"{module}.cfg",
+        ]
         tlc = [java(), "-XX:+UseParallelGC", "-Xmx2g", "-cp", str(jar()), "tlc2.TLC", *options, f"{module}.tla"]
         try:
             done = subprocess.run(tlc, cwd=work, capture_output=True, text=True, timeout=timeout, check=False)

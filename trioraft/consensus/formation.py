@@ -21,7 +21,8 @@ Every member that has promised F asks all others for their promise, so nothing h
 it; to ask is to have promised. A member that hears another member speak with F as its cluster id knows that F
 stands. What cannot be known: when a member is lost for good before it was heard, whether it had promised. Then
 the rest stays forming and names it. ``abandon-formation`` is the way out; it is an operator's word that the
-missing member is lost, because it makes those who abandon F refuse it although they may have promised it.
+missing member is lost, and that no other member has heard of its promise, because it makes those who abandon F
+refuse it although they had promised it.
 
 Promises are asked for only after a volatile round in which all members saw each other (`FormationView`), so
 that ten nodes that start at once, with loss, do not chase one another.
@@ -273,7 +274,9 @@ class Formation:
     def drop(self, reason: str, now: float) -> None:
         """Drop the promised formation, which has ended: never promise it again, and tell its other members."""
         state = self.state
-        self._write(FormationState(never=(*state.never, state.promised)[-_NEVER_MAX:]), now)
+        # With no room for one more, the note of whoever refused first is enough; none is ever forgotten.
+        noted = (*state.never, state.promised) if len(state.never) < _NEVER_MAX else state.never
+        self._write(FormationState(never=noted), now)
         for member in state.members:
             if member != self.id:
                 self.outbox.send(member, FormationResponse(formation=state.promised, promised=False))
@@ -287,6 +290,8 @@ class Formation:
             return "this node is a member of a cluster"
         if formation != self.state.promised:
             return "this node has not promised that formation"
+        if len(self.state.never) >= _NEVER_MAX:
+            return "this node keeps as many refusals as it can; remove its data directory instead"
         self.drop("it was abandoned", now)
         return None
 
