@@ -1,42 +1,27 @@
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import pytest
 
 from tests.compose.engine import Project, Status, run, succeeds
+from tests.conftest import unavailable
 
 IMAGE: Final = "trioraft-test"
-
-
-def _unavailable(what: str) -> NoReturn:
-    """Skip where the missing thing cannot be installed; fail where tests/run should have installed it."""
-    if sys.platform == "linux" and os.geteuid() == 0:
-        pytest.fail(f"{what}; run the tests with tests/run, which installs what is missing", pytrace=False)
-    pytest.skip(what)
 
 
 @pytest.fixture(scope="session")
 def compose_command() -> list[str]:
     if not succeeds("docker", "version"):
-        _unavailable("no Docker engine answers")
-    for command in (["docker", "compose"], ["docker-compose"]):
-        if succeeds(*command, "version"):
-            return command
-    _unavailable("there is no docker compose")
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        _unavailable("there is no Chromium")
-    return path
+        unavailable("no Docker engine answers")
+    found = [command for command in (["docker", "compose"], ["docker-compose"]) if succeeds(*command, "version")]
+    if not found:
+        unavailable("there is no docker compose")
+    return found[0]
 
 
 def _index_settings() -> dict[str, str]:

@@ -15,7 +15,7 @@ import time
 from typing import Final
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from tests.compose.engine import OUT, Container, Project, Status, run, wait_until
 
@@ -78,25 +78,22 @@ def test_the_announce_pair_runs(project: Project, leader: Status) -> None:
     assert leading.fields["line"].startswith(f"{leader['name']} ({leader['id']}) leads in term {leader['term']} ")
 
 
-def test_page_shows_the_nodes_and_the_leader(project: Project, leader: Status, chromium: str) -> None:
+def test_page_shows_the_nodes_and_the_leader(project: Project, leader: Status, browser: Browser) -> None:
     OUT.mkdir(exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium)
-        try:
-            page = browser.new_page(viewport={"width": 1280, "height": 800})
-            page.goto(project.url)
-            expect(page.locator("#leader-headline")).to_contain_text(leader["name"])
-            expect(page.locator("tr[data-id]")).to_have_count(3)
-            for node in project.nodes():
-                row = page.locator(f"tr[data-id='{node['id']}']")
-                expect(row).to_contain_text(node["name"])
-                expect(row).to_contain_text(node["address"])
-                expect(row.locator("[data-label=Role]")).to_contain_text(
-                    "leader" if node["id"] == leader["id"] else "follower"
-                )
-            page.screenshot(path=OUT / f"compose-{project.name.split('-')[1]}.png", full_page=True)
-        finally:
-            browser.close()
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    try:
+        page.goto(project.url)
+        expect(page.locator("#leader-headline")).to_contain_text(leader["name"])
+        expect(page.locator("tr[data-id]")).to_have_count(3)
+        for node in project.nodes():
+            row = page.locator(f"tr[data-id='{node['id']}']")
+            expect(row).to_contain_text(node["name"])
+            expect(row).to_contain_text(node["address"])
+            role = "leader" if node["id"] == leader["id"] else "follower"
+            expect(row.locator("[data-label=Role]")).to_contain_text(role)
+        page.screenshot(path=OUT / f"compose-{project.name.split('-')[1]}.png", full_page=True)
+    finally:
+        page.close()
 
 
 def test_another_leads_when_the_leader_is_killed(project: Project, leader: Status, measured: Measured) -> None:

@@ -1,0 +1,31 @@
+"""What tests of several kinds need: the one browser, and what becomes of a test whose tool is missing."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Fail where the missing tool could have been installed, and skip elsewhere."""
+    if sys.platform == "linux" and os.geteuid() == 0:
+        pytest.fail(f"{reason}; `tests/run` installs what is missing")
+    pytest.skip(f"{reason}, and it cannot be installed here (not root, or not Linux)")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Start the system's Chromium; one for all tests, because playwright runs once in a process."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        unavailable("there is no Chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()
