@@ -319,6 +319,10 @@ class Node:
     def _nodes(self) -> Iterator[Peer]:
         return (p for p in self._endpoint.peers if p.domain is Domain.CONSENSUS and p.node_id)
 
+    def _is_foreign(self, peer: Peer) -> bool:
+        """Tell whether a node belongs to another cluster; one without a cluster does not."""
+        return bool(self._core.cluster) and peer.cluster_id not in {0, self._core.cluster}
+
     # --- what goes out --------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
@@ -453,7 +457,7 @@ class Node:
             disk_stuck=now - core.disk_waiting_since > self.settings.election_timeout_lower,
             alerts=self._alerts.current(now),
             forming=self._forming(),
-            peers=tuple(str(peer.address) for peer in self._nodes()),
+            peers=tuple(str(peer.address) for peer in self._nodes() if not self._is_foreign(peer)),
             elections=tuple(
                 Election(term=term, leader=format_id(leader), seconds_ago=now - at)
                 for term, leader, at in self._elections

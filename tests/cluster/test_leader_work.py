@@ -1,6 +1,6 @@
 """Leader work is exclusive: real nodes, scripts and supervisors, and a leader that is lost in every way.
 
-The full version has 50 changes of the leader and takes about three minutes::
+The full version has 50 changes of the leader and takes about two minutes::
 
     TRIORAFT_LEADER_CHANGES=50 python -m pytest -s tests/cluster/test_leader_work.py -k every_way
 """
