@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,19 @@ from pathlib import Path
 import pytest
 import trio
 
-from trioraft.launcher import End, Ended, Event, Exited, Killing, Link, Output, Ready, Start, SupervisorLauncher
+from trioraft.launcher import (
+    End,
+    Ended,
+    Event,
+    Exited,
+    Killing,
+    Link,
+    Output,
+    Ready,
+    Start,
+    Started,
+    SupervisorLauncher,
+)
 from trioraft.runtime import boottime
 
 HOOKS = Path(__file__).parents[2] / "hooks"
@@ -38,6 +51,7 @@ class Script:
     def __init__(self, link: Link) -> None:
         self.link = link
         self.lines: list[str] = []
+        self.pid = 0
         self.status: int | None = None
         self.killed = self.ended = False
 
@@ -67,6 +81,8 @@ class Script:
 
     def _note(self, event: Event) -> None:
         match event:
+            case Started(pid=pid):
+                self.pid = pid
             case Output(lines=lines):
                 self.lines += lines
             case Exited(status=status):
@@ -221,6 +237,8 @@ async def test_virtual_ip(tmp_path: Path, namespace: str, monkeypatch: pytest.Mo
     # Killed before it could clean up: the follower script does.
     async with running(tmp_path, "virtual-ip-leader.sh", "leader", **settings) as leader:
         await leader.until_line("arping")
+        os.kill(leader.pid, signal.SIGKILL)
+        assert await leader.until_ended() == -signal.SIGKILL
     assert holds()
     for expected in (["removed 192.0.2.10/24, which was left on lo"], []):
         async with running(tmp_path, "virtual-ip-follower.sh", "follower", **settings) as follower:
