@@ -283,6 +283,30 @@ def test_a_lost_member_is_named_and_given_up_on_an_operators_word() -> None:
     assert story.disk[1].formation.members == (1, 2, 3)
 
 
+def test_who_was_away_when_the_others_gave_a_formation_up_learns_of_it() -> None:
+    story = Story(nodes=4, formed=False, expect=2)
+    _see_one_another(story)
+    story.deliver(FormationRequest, to=2)
+    story.deliver(FormationRequest, to=3)
+    story.deliver(FormationResponse)
+    story.drop()
+    story.crash(4)
+    story.live(5, without={4})
+    story.crash(3)
+    promised = story.cores[1].hard.formation.promised
+    for node in (1, 2):
+        assert story.cores[node].formation.abandon(promised, story.now) is None
+        story.settle(node)
+    story.live(20, without={3, 4})
+    (cluster,) = {story.cores[node].cluster for node in (1, 2)}
+    assert cluster not in {0, promised}
+    story.start(3)
+    assert story.disk[3].formation.promised == promised
+    story.live(5, without={4})
+    assert story.disk[3].formation.promised == 0
+    assert story.cores[3].formation.heard_cluster == cluster
+
+
 def test_a_member_of_a_cluster_abandons_nothing() -> None:
     story = Story()
     assert story.cores[1].formation.abandon(5, story.now) is not None

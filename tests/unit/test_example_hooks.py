@@ -238,7 +238,7 @@ async def test_virtual_ip(tmp_path: Path, namespace: str, monkeypatch: pytest.Mo
     async with running(tmp_path, "virtual-ip-leader.sh", "leader", **settings) as leader:
         await leader.until_line("arping")
         os.kill(leader.pid, signal.SIGKILL)
-        assert await leader.until_ended() == -signal.SIGKILL
+        assert await leader.end() == -signal.SIGKILL
     assert holds()
     for expected in (["removed 192.0.2.10/24, which was left on lo"], []):
         async with running(tmp_path, "virtual-ip-follower.sh", "follower", **settings) as follower:

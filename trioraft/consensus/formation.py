@@ -176,9 +176,11 @@ class Formation:
         self.stand_if_complete(now)
 
     def ask_for_promises(self) -> None:
-        """Ask every member whose promise is not known."""
-        for member in self.missing:
-            self.outbox.send(member, FormationRequest(formation=self.state.promised, members=self.state.members))
+        """Ask every member, also those that have promised: one of them may have learned that the formation ended."""
+        request = FormationRequest(formation=self.state.promised, members=self.state.members)
+        for member in self.state.members:
+            if member != self.id:
+                self.outbox.send(member, request)
 
     def receive(self, sender: int, cluster: int, message: FormationMessage | None, now: float) -> None:
         """Take in a message, or (None) any other sign of life, of a node that has or has not a cluster."""
