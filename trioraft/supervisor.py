@@ -4,8 +4,8 @@ A node may be killed or stopped at any moment, and its leader work must end all 
 starts its own. So a process of its own runs the scripts. It is told a deadline, again at each renewal of the
 lease, and ends the work at that time by itself; also on command, and when its node's end of the channel closes,
 which is how it notices the end of the node. Ending means SIGTERM (and SIGCONT, so that a stopped process gets
-to see it) to all descendants, and from the end of the grace on SIGKILL, until none is left. Processes that
-change their session or whose parents have ended are still found: as a child subreaper, this process becomes the
+to see it) to all descendants, once more to what is left when the script itself has ended, and from the end of the
+grace on SIGKILL, until none is left. Processes that change their session or whose parents have ended are still found: as a child subreaper, this process becomes the
 parent of every orphan among its descendants, and has no child left exactly when no descendant is left.
 
 It holds a lock (flock) on the work file from before a script runs, and so does every script, by inheritance:
@@ -310,6 +310,9 @@ class _Supervisor:
                     # What it wrote comes before the news of its end.
                     self.script.output.read()
                     self.channel.send("exited", status=os.waitstatus_to_exitcode(status))
+                    if self.script.kill_at is not None:
+                        # A child that was just being started may have missed the signal in its shell's handler.
+                        self.ask_to_end()
         except ChildProcessError:
             if self.script is not None:
                 self.script.output.finish()
@@ -344,8 +347,12 @@ class _Supervisor:
             return
         begin = now if script.deadline is None else min(now, script.deadline)
         script.kill_at = begin + self.grace
-        _send_signals(self.descendants(), signal.SIGTERM, signal.SIGCONT)
+        self.ask_to_end()
         self.channel.send("ending", cause=cause)
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM to all descendants, and let those that are stopped see it."""
+        _send_signals(self.descendants(), signal.SIGTERM, signal.SIGCONT)
 
     def obey(self, line: bytes) -> None:
         """Carry out a command of the node."""
