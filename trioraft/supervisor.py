@@ -4,9 +4,10 @@ A node may be killed or stopped at any moment, and its leader work must end all 
 starts its own. So a process of its own runs the scripts. It is told a deadline, again at each renewal of the
 lease, and ends the work at that time by itself; also on command, and when its node's end of the channel closes,
 which is how it notices the end of the node. Ending means SIGTERM (and SIGCONT, so that a stopped process gets
-to see it) to all descendants, once more to what is left when the script itself has ended, and from the end of the
-grace on SIGKILL, until none is left. Processes that change their session or whose parents have ended are still found: as a child subreaper, this process becomes the
-parent of every orphan among its descendants, and has no child left exactly when no descendant is left.
+to see it) to all descendants, once more to what is left when the script itself has ended, and from the end of
+the grace on SIGKILL, until none is left. Processes that change their session or whose parents have ended are
+still found: as a child subreaper, this process becomes the parent of every orphan among its descendants, and has
+no child left exactly when no descendant is left.
 
 It holds a lock (flock) on the work file from before a script runs, and so does every script, by inheritance:
 while that lock is taken, work may be running. A second lock (POSIX, which no child inherits) tells whether the
