@@ -43,10 +43,13 @@ def family(pids: Path, *, ignores_sigterm: bool) -> str:
 
 
 def is_alive(pid: int) -> bool:
+    """Tell whether a process can still do anything: it is no zombie, and has not lost its memory while it ends."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return False
+    virtual_memory = rest[19]  # field 23 of proc(5), counted from the process id
+    return state != "Z" and virtual_memory != "0"
 
 
 def numbers_in(path: Path) -> list[int]:
