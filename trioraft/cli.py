@@ -6,21 +6,25 @@ one line on standard error. What a command needs is imported where it is used, s
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any
 
 import typer
 
+from trioraft import cli_keys
+from trioraft.cli_running import (
+    DONE,
+    Errors,
+    Peers,
+    checked,
+    choice,
+    client_settings,
+    number,
+    run_client,
+    run_program,
+)
 from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
-
-if TYPE_CHECKING:
-    from trioraft.settings import ClientSettings
-
-_T = TypeVar("_T")
-_Errors: TypeAlias = tuple[type[Exception], ...]
-
-DONE: Final = 0
 
 app = typer.Typer(
     name="trioraft",
@@ -31,14 +35,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_Peers = Annotated[
-    str | None,
-    typer.Option(
-        metavar="HOST:PORT,...",
-        help="Where nodes are; one is enough. Else PEERS, else APP_NAME in DNS, else 127.0.0.1:7300.",
-        show_default=False,
-    ),
-]
+cli_keys.add_commands(app)
+
 # A process started by `trioraft up` ends when that one does, however that came.
 _WithStdin = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
 
@@ -98,7 +96,28 @@ def node(*, end_with_stdin: _WithStdin = False) -> int:
     from trioraft.settings import NodeSettings, load  # noqa: PLC0415
     from trioraft.storage import StorageError  # noqa: PLC0415
 
-    settings = _checked(lambda: load(NodeSettings, os.environ))
+    settings = checked(lambda: load(NodeSettings, os.environ))
+    _start_log(settings.logging, settings.log_format)
+    return _serve(lambda: run_node(settings), (NodeError, StorageError), end_with_stdin=end_with_stdin)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def lead(
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run as the leader.")],
+    *,
+    end_with_stdin: _WithStdin = False,
+) -> int:
+    """Run a node with a command as its leader script.
+
+    COMMAND runs while this node leads, with TRIORAFT_FENCING_TOKEN in its environment, and has ended before it runs
+    anywhere else. Everything else is as in `trioraft node`.
+    """
+    from trioraft.lead import leader_script  # noqa: PLC0415
+    from trioraft.node import NodeError, run_node  # noqa: PLC0415
+    from trioraft.settings import NodeSettings, load  # noqa: PLC0415
+    from trioraft.storage import StorageError  # noqa: PLC0415
+
+    settings = leader_script(checked(lambda: load(NodeSettings, os.environ)), command)
     _start_log(settings.logging, settings.log_format)
     return _serve(lambda: run_node(settings), (NodeError, StorageError), end_with_stdin=end_with_stdin)
 
@@ -111,7 +130,7 @@ def monitor(*, end_with_stdin: _WithStdin = False) -> int:
     """
     from trioraft.settings import MonitorSettings, load  # noqa: PLC0415
 
-    settings = _checked(lambda: load(MonitorSettings, os.environ))
+    settings = checked(lambda: load(MonitorSettings, os.environ))
     _start_log(settings.logging, settings.log_format)
     from monitor.server import run_monitor  # noqa: PLC0415
 
@@ -133,13 +152,13 @@ def up(
     that the other commands find them without being told where. Everything else (timeouts, scripts, keys) is taken
     from the environment.
     """
-    count = _number("--nodes", nodes, 1, 100)
-    base = _number("--base-port", base_port, 1, 65536 - count)
-    page = _number("--monitor-port", monitor_port, 1, 65535)
+    count = number("--nodes", nodes, 1, 100)
+    base = number("--base-port", base_port, 1, 65536 - count)
+    page = number("--monitor-port", monitor_port, 1, 65535)
     from trioraft.settings import SettingsError  # noqa: PLC0415
     from trioraft.up import UpError, run_up  # noqa: PLC0415
 
-    return _run(lambda: run_up(count, base, page, data_dir), (UpError, SettingsError), WRONG)
+    return run_program(lambda: run_up(count, base, page, data_dir), (UpError, SettingsError), WRONG)
 
 
 # --- looking ------------------------------------------------------------------------------------------------
@@ -148,7 +167,7 @@ def up(
 @app.command()
 def status(
     *,
-    peers: _Peers = None,
+    peers: Peers = None,
     form: Annotated[str, typer.Option("--format", metavar="table|json", help="How to print.")] = "table",
     watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
 ) -> int:
@@ -158,10 +177,10 @@ def status(
     """
     from trioraft import commands  # noqa: PLC0415
 
-    _choice("--format", form, "table", "json")
-    settings = _client_settings(peers)
+    choice("--format", form, "table", "json")
+    settings = client_settings(peers)
     show = commands.watch_status if watch else commands.show_status
-    return _run_client(lambda: show(settings, form), interrupted=DONE if watch else INTERRUPTED)
+    return run_client(lambda: show(settings, form), interrupted=DONE if watch else INTERRUPTED)
 
 
 @app.command()
@@ -177,9 +196,9 @@ def healthcheck(
     from trioraft.variables import find_variable  # noqa: PLC0415
 
     def read(name: str) -> Any:
-        return _checked(lambda: find_variable(name, "node").read(os.environ.get(name, "")))
+        return checked(lambda: find_variable(name, "node").read(os.environ.get(name, "")))
 
-    settings = _client_settings(None)
+    settings = client_settings(None)
     host, port, service = read("BIND_HOST"), read("BIND_PORT"), read("APP_NAME")
     # A socket for all addresses takes IPv4 as well, and a container may have no IPv6 loopback.
     address = Address.of("127.0.0.1" if host in {"0.0.0.0", "::"} else host, port)  # noqa: S104
@@ -202,7 +221,7 @@ def healthcheck(
 @app.command()
 def transfer(
     *,
-    peers: _Peers = None,
+    peers: Peers = None,
     to: Annotated[
         str | None,
         typer.Option(metavar="ID|NAME", help="The node that shall lead; else the best one.", show_default=False),
@@ -211,14 +230,14 @@ def transfer(
     """Have the leader hand its leadership over."""
     from trioraft import commands  # noqa: PLC0415
 
-    settings = _client_settings(peers)
-    return _run_client(lambda: commands.transfer(settings, to))
+    settings = client_settings(peers)
+    return run_client(lambda: commands.transfer(settings, to))
 
 
 @app.command("abandon-formation")
 def abandon_formation(
     *,
-    peers: _Peers = None,
+    peers: Peers = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
 ) -> int:
     """Give up a formation that cannot be completed.
@@ -228,8 +247,44 @@ def abandon_formation(
     """
     from trioraft import commands  # noqa: PLC0415
 
-    settings = _client_settings(peers)
-    return _run_client(lambda: commands.abandon_formation(settings, yes=yes))
+    settings = client_settings(peers)
+    return run_client(lambda: commands.abandon_formation(settings, yes=yes))
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup; there must be none.")],
+    data_dir: Annotated[
+        Path, typer.Option(metavar="DIR", help="The DATA_DIR of stopped nodes, a majority of the cluster.")
+    ],
+) -> int:
+    """Make a backup of a stopped cluster's state.
+
+    It is taken from the node whose log goes furthest, which has everything that was acknowledged when a majority of
+    the cluster's nodes is there.
+    """
+    from trioraft import backup_commands  # noqa: PLC0415
+
+    backup_commands.back_up(file, data_dir)
+    return DONE
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")],
+    data_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the data is made; it must be empty.")],
+    members: Annotated[str, typer.Option(metavar="N", help="How many nodes the new cluster has.")] = "1",
+) -> int:
+    """Make the data of a new cluster from a backup.
+
+    The new cluster has a new id, its nodes have new ids, and its terms are above all before, so fencing tokens keep
+    growing. Nodes on one host share DIR; for others, move one numbered directory of it into the DATA_DIR of each.
+    """
+    count = number("--members", members, 1, 100)
+    from trioraft import backup_commands  # noqa: PLC0415
+
+    backup_commands.restore(file, data_dir, count)
+    return DONE
 
 
 @app.command()
@@ -250,7 +305,7 @@ def keygen(
     if derive is None:
         _say(generate_key())
         return DONE
-    _choice("--derive", derive, "client", "status")
+    choice("--derive", derive, "client", "status")
     name, text = _key_text()
     try:
         _say(derive_key(text, "client" if derive == "client" else "status"))
@@ -277,44 +332,6 @@ def _key_text() -> tuple[str, str]:
 # --- how commands run ---------------------------------------------------------------------------------------
 
 
-# Typer's own checks do not always tell the value, and what is allowed.
-def _number(option: str, text: str, lowest: int, highest: int) -> int:
-    from trioraft.values import whole_number  # noqa: PLC0415
-
-    try:
-        return whole_number(lowest, highest)(text)
-    except ValueError as error:
-        allowed = f"a whole number from {lowest} to {highest}"
-        raise CommandError(f"{option}={text[:100]!r}: {error}; allowed: {allowed}", WRONG) from None
-
-
-def _choice(option: str, text: str, *allowed: str) -> None:
-    if text not in allowed:
-        raise CommandError(f"{option}={text[:100]!r}: unknown; allowed: {' or '.join(allowed)}", WRONG)
-
-
-def _checked(read: Callable[[], _T]) -> _T:
-    from trioraft.settings import SettingsError  # noqa: PLC0415
-
-    try:
-        return read()
-    except SettingsError as error:
-        raise CommandError(str(error), WRONG) from None
-
-
-def _client_settings(peers: str | None) -> "ClientSettings":
-    from trioraft.settings import ClientSettings, load  # noqa: PLC0415
-
-    if peers is None:
-        return _checked(lambda: load(ClientSettings, os.environ))
-    if not peers.strip():
-        raise CommandError("--peers is empty; allowed: host:port, separated by commas", WRONG)
-    try:
-        return _checked(lambda: load(ClientSettings, {**os.environ, "PEERS": peers}))
-    except CommandError as error:
-        raise CommandError(str(error).replace("PEERS=", "--peers=", 1), WRONG) from None
-
-
 def _start_log(level: str, log_format: str) -> None:
     import structlog  # noqa: PLC0415
 
@@ -327,45 +344,9 @@ def _start_log(level: str, log_format: str) -> None:
         log.warning(warning)
 
 
-def _serve(main: Callable[[], Awaitable[None]], errors: _Errors, *, end_with_stdin: bool) -> int:
+def _serve(main: Callable[[], Awaitable[None]], errors: Errors, *, end_with_stdin: bool) -> int:
     if not end_with_stdin:
-        return _run(main, errors, WRONG)
+        return run_program(main, errors, WRONG)
     from trioraft.up import until_stdin_closes  # noqa: PLC0415
 
-    return _run(lambda: until_stdin_closes(main), errors, WRONG)
-
-
-def _run_client(main: Callable[[], Awaitable[int]], interrupted: int = INTERRUPTED) -> int:
-    from trioraft.client import NoAnswerError  # noqa: PLC0415
-    from trioraft.settings import SettingsError  # noqa: PLC0415
-
-    try:
-        return _run(main, (NoAnswerError, CommandError), REFUSED, interrupted)
-    except SettingsError as error:
-        raise CommandError(str(error), WRONG) from None
-
-
-def _run(
-    main: Callable[[], Awaitable[int | None]], errors: _Errors, exit_status: int, interrupted: int = INTERRUPTED
-) -> int:
-    """Run a program to its end; errors that it is known to raise become one line."""
-    import trio  # noqa: PLC0415
-
-    try:
-        return trio.run(main) or DONE
-    except BaseException as error:
-        leaves = list(_leaves(error))
-        if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
-            return interrupted
-        if not all(isinstance(leaf, errors) for leaf in leaves):
-            raise
-        first = leaves[0]
-        raise CommandError(str(first), getattr(first, "exit_status", exit_status)) from None
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
+    return run_program(lambda: until_stdin_closes(main), errors, WRONG)

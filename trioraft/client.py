@@ -7,45 +7,67 @@ as theirs, so that one known node is enough to see the whole cluster.
 
 import contextlib
 import platform
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from trioraft.address import Address
+from trioraft.batches import Batches
+from trioraft.calls import Calls
 from trioraft.endpoint import (
     Domain,
     Endpoint,
+    Event,
     ForeignService,
     Identity,
     Peer,
     PeerConfirmed,
     Received,
 )
+from trioraft.errors import RefusedError, SessionEndedError
+from trioraft.kv.client import KeyValueError, KeyValueMethods
 from trioraft.messages import (
+    REQUESTS_TAG,
+    Ask,
     ClientRequest,
     ClientResponse,
+    ClientResponses,
     Command,
     NodeStatus,
+    Query,
     Status,
     StatusRequest,
     format_id,
 )
 from trioraft.observed import ClusterStatus, ObservedNode
+from trioraft.session import Session
 from trioraft.settings import DEFAULT_PORT, ClientSettings, SettingsError
-from trioraft.transport import UdpSocket, open_udp
+from trioraft.transport import DatagramSocket, open_udp
+from trioraft.wire import encode_message
 
 if TYPE_CHECKING:
     from trioraft.discovery import Answer
 
-__all__ = ["Client", "ClusterStatus", "NoAnswerError", "ObservedNode", "open_client"]
+__all__ = [
+    "Client",
+    "ClusterStatus",
+    "KeyValueError",
+    "NoAnswerError",
+    "ObservedNode",
+    "RefusedError",
+    "SessionEndedError",
+    "open_client",
+]
 
 FORGET_SECONDS: Final = 60.0
 
 # What is not answered is asked again, first soon (a datagram was lost), then ever more rarely.
 _RETRY_FIRST: Final = 0.1
 _RETRY_LAST: Final = 1.0
+# Nodes tell by themselves who leads; they are asked for their status only to see that they are there. Seconds.
+_REFRESH_FOR_CALLS: Final = 2.0
 
 # A node trusts an address for 60 s; the handshake is renewed well before that.
 _GREET_AGAIN: Final = 20.0
@@ -75,7 +97,7 @@ class _Target:
     tries: int = 0
 
 
-class Client:
+class Client(KeyValueMethods):
     """Talks to the nodes of a cluster. Made by :func:`open_client`.
 
     Parameters
@@ -84,7 +106,7 @@ class Client:
         The service name, where to look, and the keys.
     domain : Domain
         ``Domain.STATUS`` to look only, ``Domain.CLIENT`` to send commands too.
-    socket : UdpSocket
+    socket : DatagramSocket
         The socket to use.
 
     Attributes
@@ -95,12 +117,16 @@ class Client:
         What discovery last complained about.
     version : int
         Grows with every change of `nodes`; see :meth:`changed`.
+    problem : str
+        What is known of the command or question whose wait was cancelled last, in words for people: whether it may
+        have been carried out, and why it was not answered.
     """
 
-    def __init__(self, settings: ClientSettings, domain: Domain, socket: UdpSocket) -> None:
+    def __init__(self, settings: ClientSettings, domain: Domain, socket: DatagramSocket) -> None:
         self.nodes: dict[str, ObservedNode] = {}
         self.problems: tuple[str, ...] = ()
         self.version = 0
+        self.problem = ""
         self._settings = settings
         self._domain = domain
         self._socket = socket
@@ -109,9 +135,12 @@ class Client:
         self._refresh: float | None = None
         self._changed = trio.Event()
         self._wake = trio.Event()
+        self._timer = trio.CancelScope()
         self._looked_up = trio.Event()
-        self._requests = 0
-        self._responses: dict[int, list[tuple[str, ClientResponse]]] = {}
+        self._batches = Batches(lambda: self._endpoint, REQUESTS_TAG)
+        self._calls = Calls(self, trio.current_time, self._flush)
+        self._session = Session(self._calls)
+        self._target_by_node: dict[int, _Target] = {}
 
     # --- what callers use ------------------------------------------------------------------------------------
 
@@ -218,50 +247,156 @@ class Client:
         NoAnswerError
             If nobody answered in time, or there was no leader to ask.
         """
-        if self._refresh is None:
-            await self.observe(_RETRY_LAST)  # so that a change of the leader is noticed at once
-        self._requests += 1
-        request = ClientRequest(self._requests, command)
-        answers = self._responses.setdefault(request.request, [])
-        try:
-            with trio.move_on_after(timeout):
-                return await self._carry_out(node_id, request, answers)
-        finally:
-            del self._responses[request.request]
+        await self._watch_leader()
+        number = int(node_id, 16) if node_id is not None else None
+        with trio.move_on_after(timeout):
+            return await self._calls.call(lambda: command, node=number, stays=True)
         raise NoAnswerError(self._why_unanswered(node_id, timeout))
 
-    # --- commands --------------------------------------------------------------------------------------------
+    async def propose(self, data: bytes) -> bytes:
+        """Have a command committed, and applied by the state machine, once; deadlines are the caller's.
 
-    async def _carry_out(
-        self, node_id: str | None, request: ClientRequest, answers: list[tuple[str, ClientResponse]]
-    ) -> ClientResponse:
-        asked = node_id
-        wait = _RETRY_FIRST
-        while True:
-            seen = self.version
-            asked = node_id or self._whom_to_ask(asked)
-            target = self._target_of(asked)
-            if target is not None and target.peer is not None:
-                self._endpoint.send(target.peer, request, trio.current_time())
-                self._flush()
-            with trio.move_on_after(wait):
-                while not answers and asked == (node_id or self._whom_to_ask(asked)):
-                    seen = await self.changed(seen)
-            wait = min(wait * 2, _RETRY_LAST)
-            while answers:
-                sender, response = answers.pop(0)
-                leader = format_id(response.leader) if response.leader else sender
-                if node_id is not None or response.done or leader == sender:
-                    return response
-                asked, wait = leader, _RETRY_FIRST
+        It is sent again, to whichever node leads, until it is answered or the wait is cancelled; then
+        :attr:`problem` tells what is known.
 
-    def _whom_to_ask(self, asked: str | None) -> str | None:
-        """Choose the leader; but one that was asked, and still answers, says itself what has become of it.
+        Parameters
+        ----------
+        data : bytes
+            The command.
 
-        Its successor would carry out the same a second time: it would hand over in its turn.
+        Returns
+        -------
+        bytes
+            What the state machine's ``apply`` returned.
+
+        Raises
+        ------
+        SessionEndedError
+            If nothing was heard of this client for so long that its session ended: it is not known whether the
+            command was carried out.
+        RefusedError
+            If it was refused for another reason, and not carried out.
+        SettingsError
+            If the key is not good for commands.
         """
-        node = self.nodes.get(asked or "")
-        return asked if node is not None and node.reachable else self._known_leader()
+        await self._watch_leader()
+        try:
+            return await self._session.propose(data)
+        except trio.Cancelled:
+            self.problem = self._with_silence(self._session.problem)
+            raise
+
+    async def query(self, data: bytes, *, stale: bool = False) -> bytes:
+        """Ask the state machine a question; deadlines are the caller's.
+
+        Parameters
+        ----------
+        data : bytes
+            The question.
+        stale : bool
+            Whether any node may answer from what it has, which may be old. Else the answer shows everything that
+            was acknowledged before the call.
+
+        Returns
+        -------
+        bytes
+            What the state machine's ``query`` returned.
+
+        Raises
+        ------
+        RefusedError
+            If the question was refused.
+        SettingsError
+            If the key is not good for commands.
+        """
+        return await self._question(lambda: Query(data, linearizable=not stale), anybody=stale)
+
+    async def ask(self, data: bytes, *, leader: bool = False, patience: float = _RETRY_LAST) -> bytes:
+        """Ask the program around the state machine; deadlines are the caller's.
+
+        Parameters
+        ----------
+        data : bytes
+            The question.
+        leader : bool
+            Whether only a node may answer that has made sure, after the question came, that it leads.
+        patience : float
+            Ask again after at most so many seconds without an answer.
+
+        Returns
+        -------
+        bytes
+            Its answer.
+
+        Raises
+        ------
+        RefusedError
+            If the question was refused.
+        SettingsError
+            If the key is not good for commands.
+        """
+        return await self._question(lambda: Ask(data, leader), anybody=not leader, patience=patience)
+
+    async def _question(
+        self, command: Callable[[], Command], *, anybody: bool, patience: float = _RETRY_LAST
+    ) -> bytes:
+        await self._watch_leader()
+        try:
+            response = await self._calls.call(command, anybody=anybody, patience=patience)
+        except trio.Cancelled:
+            self.problem = self._with_silence(self._calls.problem)
+            raise
+        if not response.done:
+            raise RefusedError(f"refused: {response.detail}")
+        return response.data
+
+    async def _watch_leader(self) -> None:
+        """Be told of it when another node leads."""
+        if self._domain is not Domain.CLIENT:
+            raise SettingsError(
+                "CLUSTER_KEY or CLUSTER_KEY_FILE: the key is not good for client traffic;"
+                " allowed: a cluster key, or what `trioraft keygen --derive client` makes of it"
+            )
+        if self._refresh is None:
+            await self.observe(_REFRESH_FOR_CALLS)
+
+    def _with_silence(self, problem: str) -> str:
+        return problem if self._target_by_node else self.why_silent()
+
+    # --- how requests are carried out ------------------------------------------------------------------------
+
+    def send_request(self, node: int, request: ClientRequest) -> bool:
+        """Send a request to a node; False where there is no way to it now."""
+        target = self._target_by_node.get(node)
+        if target is None or target.peer is None or target.peer.node_id != node:
+            return False
+        self._batches.add(target.peer, encode_message(request))
+        return True
+
+    def reachable_nodes(self) -> list[int]:
+        """Give the nodes that can be sent something now, without those that are silent if there are others."""
+        found = [
+            node
+            for node, target in self._target_by_node.items()
+            if target.peer is not None and target.peer.node_id == node
+        ]
+        heard = [node for node in found if (seen := self.nodes.get(format_id(node))) is not None and seen.reachable]
+        return heard or found
+
+    def meet(self, node: int, address: str) -> None:
+        """Shake hands with a node at an address that another one has named."""
+        known = self._target_by_node.get(node)
+        parsed = _parse_address(address)
+        if parsed is not None and (known is None or known.address != parsed):
+            self._list([parsed], trio.current_time())
+
+    def tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """Give what runs for as long as the client is open."""
+        return self.receive, self.tend, self.keep_time, self.discover, *self._calls.tasks(), self._session.keep
+
+    def end_session(self) -> None:
+        """Say that no command will follow; a later one opens another session."""
+        self._session.close()
 
     def why_silent(self) -> str:
         """Say, when no node has answered, where they were looked for.
@@ -296,10 +431,6 @@ class Client:
         leader = self.cluster().leader
         return leader.status.id if leader is not None else None
 
-    def _target_of(self, node_id: str | None) -> _Target | None:
-        node = self.nodes.get(node_id or "")
-        return self._targets.get(node.address) if node is not None else None
-
     # --- what arrives ----------------------------------------------------------------------------------------
 
     async def receive(self) -> None:
@@ -308,27 +439,37 @@ class Client:
             await self._socket.wait_readable()
             now = trio.current_time()
             for data, source in self._socket.receive():
-                match self._endpoint.receive_datagram_untrusted(data, source, now):
-                    case PeerConfirmed(peer=peer):
-                        self._confirm(peer, now)
-                    case Received(peer=peer, message=Status(node=status)):
-                        self._hear(peer, status, now)
-                    case Received(peer=peer, message=ClientResponse() as response):
-                        self._responses.get(response.request, []).append((format_id(peer.node_id), response))
-                        self._tell()
-                    case ForeignService(service=service) if not self._settings.app_name:
-                        self._take_service(service)
+                self._handle(self._endpoint.receive_datagram_untrusted(data, source, now), now)
+            for event in self._endpoint.further_events():
+                self._handle(event, now)
             self._flush()
+
+    def _handle(self, event: Event | None, now: float) -> None:
+        match event:
+            case PeerConfirmed(peer=peer):
+                self._confirm(peer, now)
+            case Received(peer=peer, message=Status(node=status)):
+                self._hear(peer, status, now)
+            case Received(peer=peer, message=ClientResponse() as response):
+                self._calls.receive(peer.node_id, response)
+            case Received(peer=peer, message=ClientResponses(responses=responses)):
+                for response in responses:
+                    self._calls.receive(peer.node_id, response)
+            case ForeignService(service=service) if not self._settings.app_name:
+                self._take_service(service)
 
     def _make_endpoint(self, service: str) -> Endpoint:
         identity = Identity(node_id=0, service=service, name=platform.node()[:255])
-        return Endpoint(identity, self._settings.keys)
+        endpoint = Endpoint(identity, self._settings.keys, datagram_bytes=self._settings.max_datagram_bytes)
+        endpoint.use_path_bytes(self._socket.path_bytes)
+        return endpoint
 
     def _take_service(self, service: str) -> None:
         """Be a client of the service that was found; of the first one, when nobody said which."""
         if self._service != _DEFAULT_SERVICE or self.nodes:
             return
         self._endpoint = self._make_endpoint(service)
+        self._target_by_node.clear()
         for target in self._targets.values():
             target.peer = None
             self._ask_now(target, trio.current_time())
@@ -339,8 +480,10 @@ class Client:
             return
         target.peer = peer
         target.node_id = format_id(peer.node_id)
+        self._target_by_node[peer.node_id] = target
         if target.asked_at is not None:
             self._send_request(target, now)
+        self._calls.met(peer.node_id)
 
     def _hear(self, peer: Peer, status: NodeStatus, now: float) -> None:
         target = self._targets.get(peer.address)
@@ -356,6 +499,8 @@ class Client:
             del self.nodes[other.status.id]  # another node has taken its address
         self.nodes[status.id] = ObservedNode(status, peer.address, now)
         self._list(filter(None, map(_parse_address, status.peers)), now)
+        if status.leader is not None:
+            self._calls.learn_leader(status.term, int(status.leader, 16))
         self._tell()
 
     # --- whom to ask, and when -------------------------------------------------------------------------------
@@ -461,6 +606,7 @@ class Client:
             heard_at = node.heard_at if node is not None and node.address == target.address else 0.0
             if not target.discovered and now - max(target.listed_at, heard_at) > FORGET_SECONDS:
                 del self._targets[target.address]
+                self._target_by_node = {n: t for n, t in self._target_by_node.items() if t is not target}
                 if node is not None and node.address == target.address:
                     del self.nodes[node.status.id]
                 self._tell()
@@ -475,9 +621,20 @@ class Client:
                     deadline = min(deadline, node.heard_at + 2 * self._refresh)
         return deadline
 
+    async def keep_time(self) -> None:
+        """Send again, for as long as the client is open, what of large messages was not acknowledged."""
+        while True:
+            with self._timer:
+                await trio.sleep_forever()
+            self._timer = trio.CancelScope()
+            self._endpoint.handle_timer(trio.current_time())
+            self._flush()
+
     def _flush(self) -> None:
+        self._batches.flush(trio.current_time())
         for data, address in self._endpoint.datagrams_to_send():
             self._socket.send(data, address)
+        self._timer.deadline = self._endpoint.next_deadline()
 
     def _tell(self) -> None:
         self.version += 1
@@ -498,15 +655,16 @@ def _parse_address(text: str) -> Address | None:
 
 
 @contextlib.asynccontextmanager
-async def open_client(settings: ClientSettings, domain: Domain = Domain.STATUS) -> AsyncIterator[Client]:
+async def open_client(settings: ClientSettings, domain: Domain | None = None) -> AsyncIterator[Client]:
     """Open a client, and look for the nodes of its cluster for as long as it is open.
 
     Parameters
     ----------
     settings : ClientSettings
         Where to look, and the keys.
-    domain : Domain
-        ``Domain.STATUS`` to look only, ``Domain.CLIENT`` to send commands too.
+    domain : Domain, optional
+        ``Domain.STATUS`` to look only, ``Domain.CLIENT`` to send commands too; by default what the keys are good
+        for.
 
     Yields
     ------
@@ -518,6 +676,8 @@ async def open_client(settings: ClientSettings, domain: Domain = Domain.STATUS) 
     SettingsError
         If there are keys, but none for `domain`.
     """
+    if domain is None:
+        domain = Domain.CLIENT if settings.keys is None or settings.keys.can(Domain.CLIENT) else Domain.STATUS
     if settings.keys is not None and not settings.keys.can(domain):
         label = domain.name.lower()
         raise SettingsError(
@@ -528,9 +688,12 @@ async def open_client(settings: ClientSettings, domain: Domain = Domain.STATUS) 
     try:
         client = Client(settings, domain, socket)
         async with trio.open_nursery() as nursery:
-            for task in (client.receive, client.tend, client.discover):
+            for task in client.tasks():
                 nursery.start_soon(task)
-            yield client
-            nursery.cancel_scope.cancel()
+            try:
+                yield client
+            finally:
+                client.end_session()
+                nursery.cancel_scope.cancel()
     finally:
         socket.close()

@@ -4,7 +4,7 @@ Datagrams and the time go in; datagrams to send and events come out. The rules a
 """
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, NamedTuple, get_args
 
@@ -23,12 +23,19 @@ from trioraft.events import (
     PeerConfirmed,
     Received,
 )
+from trioraft.fragments import DATAGRAM_BYTES, Fragments
 from trioraft.messages import (
+    ClientMessage,
     ClientRequest,
+    ClientRequests,
     ClientResponse,
+    ClientResponses,
     ConsensusMessage,
+    Fragment,
+    FragmentsReceived,
     Hello,
     Message,
+    ReadMessage,
     Status,
     StatusRequest,
 )
@@ -54,12 +61,26 @@ __all__ = [
 ]
 
 # By domain: what a node takes, and what a client takes.
+_PARTS: Final = frozenset({Fragment, FragmentsReceived})
 _NODE_TAKES: Final = (
-    frozenset({*get_args(ConsensusMessage), StatusRequest, Status, ClientRequest, ClientResponse}),
-    frozenset({StatusRequest, ClientRequest}),
-    frozenset({StatusRequest}),
+    frozenset(
+        {
+            *get_args(ConsensusMessage),
+            *get_args(ReadMessage),
+            *get_args(ClientMessage),
+            StatusRequest,
+            Status,
+        }
+    )
+    | _PARTS,
+    frozenset({StatusRequest, ClientRequest, ClientRequests}) | _PARTS,
+    frozenset({StatusRequest, FragmentsReceived}),
 )
-_CLIENT_TAKES: Final = (frozenset[type](), frozenset({Status, ClientResponse}), frozenset({Status}))
+_CLIENT_TAKES: Final = (
+    frozenset[type](),
+    frozenset({Status, ClientResponse, ClientResponses}) | _PARTS,
+    frozenset({Status}) | _PARTS,
+)
 
 # Asking a peer again, or telling again that somebody has other keys, comes at most this often.
 _ASK_SECONDS: Final = 0.1
@@ -89,6 +110,8 @@ class Endpoint:
         16 bytes that no other process ever had; None draws them.
     cluster_id : int
         The cluster of this process, 0 for none.
+    datagram_bytes : int
+        The size of datagrams where the path's is not known; larger messages go in fragments.
 
     Attributes
     ----------
@@ -108,6 +131,7 @@ class Endpoint:
         entropy: Callable[[int], bytes] = os.urandom,
         process_id: bytes | None = None,
         cluster_id: int = 0,
+        datagram_bytes: int = DATAGRAM_BYTES,
     ) -> None:
         if not 0 < len(identity.service) <= NAME_MAX:
             raise ValueError(f"the service name {identity.service!r} must have 1 to {NAME_MAX} characters")
@@ -118,10 +142,12 @@ class Endpoint:
         self._entropy = entropy
         self._cookies = Cookies(entropy(32))
         self._outbox = Outbox(identity, self.process, cluster_id, self._cookies, self.counters)
+        self._fragments = Fragments(self._outbox, self.counters, datagram_bytes)
         self._registry = Registry()
         self._openers: dict[bytes, _Opener] = {}
         self._takes = _NODE_TAKES if identity.node_id else _CLIENT_TAKES
         self._not_opened_at = float("-inf")
+        self._further: deque[Received] = deque()
 
     # --- what the caller asks for ---------------------------------------------------------------------------
 
@@ -201,6 +227,10 @@ class Endpoint:
     def send(self, peer: Peer, message: EncodedMessage | Message, now: float) -> None:
         """Send a message to a peer; dropped and counted where there is no session any more.
 
+        One of up to 2 MiB that is larger than a datagram goes in fragments, which are sent again until they
+        arrive; it is lost only when the peer is silent for 5 s, or too much is on its way to it already. One that is
+        still on its way is not sent again.
+
         Nothing is sent to a client that has not confirmed its address within the last 60 s.
 
         Parameters
@@ -219,7 +249,28 @@ class Endpoint:
         if not peer.node_id and not session.peer.is_confirmed(now):
             self.counters["dropped_unconfirmed_receiver"] += 1
             return
-        self._outbox.send(session, message if isinstance(message, bytes) else encode_message(message))
+        encoded = message if isinstance(message, bytes) else encode_message(message)
+        if len(encoded) <= self._fragments.fits_bytes:
+            self._outbox.send(session, encoded)
+        else:
+            self._fragments.send(session, encoded, now)
+
+    def message_bytes(self, peer: Peer, now: float) -> int:
+        """Tell how large a message to a peer may be that goes in one datagram.
+
+        Parameters
+        ----------
+        peer : Peer
+            The receiver.
+        now : float
+            The time, in seconds.
+
+        Returns
+        -------
+        int
+            The size of the encoded message.
+        """
+        return self._fragments.message_bytes(peer.session, now) if peer.session else self._fragments.fits_bytes
 
     def datagrams_to_send(self) -> list[tuple[bytes, Address]]:
         """Drain what is to be sent.
@@ -229,7 +280,39 @@ class Endpoint:
         list of (bytes, Address)
             Datagrams and where they go, in order.
         """
+        self._fragments.acknowledge()
         return self._outbox.drain()
+
+    def use_path_bytes(self, path_bytes: Callable[[Address], int | None]) -> None:
+        """Let datagrams be as large as their path allows.
+
+        Parameters
+        ----------
+        path_bytes : callable
+            Gives, for an address, the size of the datagrams that its path takes, or None where that is not known;
+            such as :meth:`trioraft.transport.UdpSocket.path_bytes`.
+        """
+        self._fragments.path_bytes = path_bytes
+
+    def next_deadline(self) -> float:
+        """Tell when :meth:`handle_timer` wants to be called.
+
+        Returns
+        -------
+        float
+            The time in seconds; infinity when there is nothing to wait for.
+        """
+        return self._fragments.next_deadline()
+
+    def handle_timer(self, now: float) -> None:
+        """Send fragments again that were not acknowledged in time.
+
+        Parameters
+        ----------
+        now : float
+            The time, in seconds.
+        """
+        self._fragments.handle_timer(now)
 
     # --- what comes in --------------------------------------------------------------------------------------
 
@@ -248,7 +331,8 @@ class Endpoint:
         Returns
         -------
         Event or None
-            What it means, None when nothing follows from it. There may be datagrams to send either way.
+            What it means, None when nothing follows from it. There may be datagrams to send either way, and
+            events in :meth:`further_events`.
         """
         self.counters["received"] += 1
         try:
@@ -263,6 +347,18 @@ class Endpoint:
         except MalformedError:
             self.counters["dropped_malformed"] += 1
         return None
+
+    def further_events(self) -> list[Received]:
+        """Drain events of which :meth:`receive_datagram_untrusted` had several to give; call it after some of that.
+
+        Returns
+        -------
+        list of Received
+            The events, in order.
+        """
+        further = list(self._further)
+        self._further.clear()
+        return further
 
     def _plain_untrusted(self, parsed: Plain, source: Address, size: int, now: float) -> Event | None:
         if self._keys is not None:
@@ -354,7 +450,20 @@ class Endpoint:
             return None
         session.heard_from(origin.address, now)
         peer.cluster_id = envelope.cluster_id
-        return Received(peer, envelope.cluster_id, envelope.message)
+        message = envelope.message
+        if isinstance(message, (Fragment, FragmentsReceived)):
+            return self._receive_part(session, envelope.cluster_id, message, now)
+        return Received(peer, envelope.cluster_id, message)
+
+    def _receive_part(
+        self, session: Session, cluster_id: int, part: Fragment | FragmentsReceived, now: float
+    ) -> Received | None:
+        for message in self._fragments.receive_untrusted(session, part, now):
+            if type(message) in self._takes[session.peer.domain]:
+                self._further.append(Received(session.peer, cluster_id, message))
+            else:
+                self.counters["dropped_not_allowed"] += 1
+        return self._further.popleft() if self._further else None
 
     # --- handshake ------------------------------------------------------------------------------------------
 
@@ -506,4 +615,5 @@ class Endpoint:
         for session in self._registry.forgotten:
             for channel in session.channels:
                 self._openers.pop(channel, None)
+            self._fragments.forget(session)
         self._registry.forgotten.clear()

@@ -1,4 +1,4 @@
-"""How commands end that cannot be done."""
+"""How commands end that cannot be done: those of the command line, and those for the log."""
 
 from typing import Final
 
@@ -21,3 +21,31 @@ class CommandError(Exception):
     def __init__(self, text: str, exit_status: int = REFUSED) -> None:
         super().__init__(text)
         self.exit_status = exit_status
+
+
+class ProposalError(Exception):
+    """A command was not carried out, or it is not known whether it was; the text says which."""
+
+
+class NotLeaderError(ProposalError):
+    """The node does not lead: the command was not proposed."""
+
+
+class BusyError(ProposalError):
+    """Too much is not committed yet: the command was not proposed."""
+
+
+class NotCommittedError(ProposalError):
+    """The command was not carried out, and never will be."""
+
+
+class RefusedError(ProposalError):
+    """It was refused, for a reason that the text gives, and was not carried out."""
+
+
+class UnknownError(ProposalError):
+    """It is not known whether the command was carried out, or will be."""
+
+
+class SessionEndedError(ProposalError):
+    """The client's session ended before the command was answered: it is not known whether it was carried out."""

@@ -39,11 +39,14 @@ class Start(Struct, frozen=True, tag_field="do", tag="start"):
         Variables for it, beside the node's own.
     deadline : float or None
         When the supervisor ends it by itself, in seconds of CLOCK_BOOTTIME; None for when the node ends.
+    arguments : list of str or None
+        Given, it is a command with these arguments that has the terminal.
     """
 
     path: str
     environment: dict[str, str]
     deadline: float | None
+    arguments: list[str] | None = None
 
 
 class Extend(Struct, frozen=True, tag_field="do", tag="extend"):
@@ -250,6 +253,42 @@ class SupervisorLauncher:
         finally:
             theirs.close()
         return _ProcessLink(ours, process, marker)
+
+
+async def launch_command_supervisor(grace: float) -> Link:
+    """Start a supervisor that runs a command with this process's terminal, environment and working directory.
+
+    Parameters
+    ----------
+    grace : float
+        Seconds between SIGTERM and SIGKILL.
+
+    Returns
+    -------
+    Link
+        The supervisor; its first event is :class:`Ready`.
+
+    Raises
+    ------
+    OSError
+        If no process can be started.
+    """
+    marker = secrets.token_hex(16)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.set_inheritable(True)
+    try:
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-I", "-S", supervisor.__file__, "", repr(grace), str(theirs.fileno())],
+            close_fds=False,  # the command gets what this process was given
+            env=os.environ | {supervisor.MARKER: marker},
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return _ProcessLink(ours, process, marker)
 
 
 class _ProcessLink:

@@ -9,6 +9,7 @@ random integers from 1 to 2**63 - 1 and are written as 16 hexadecimal digits eve
 stands for "none".
 """
 
+import enum
 from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta, Struct
@@ -24,7 +25,15 @@ Name = Annotated[str, Meta(max_length=255)]
 
 # A formation, and a view of who sees whom, must fit in one datagram.
 MEMBERS_MAX: Final = 100
+
+# Of messages that are put together from encoded ones.
+REQUESTS_TAG: Final = 20
+RESPONSES_TAG: Final = 21
 Members = Annotated[tuple[Id, ...], Meta(max_length=MEMBERS_MAX)]
+
+
+# The largest message, which is more than any entry, snapshot chunk or value may make it.
+FRAGMENTED_MAX: Final = 2 * 1024 * 1024
 
 
 def format_id(identifier: int) -> str:
@@ -43,6 +52,17 @@ def format_id(identifier: int) -> str:
     return f"{identifier:016x}"
 
 
+class EntryKind(enum.IntEnum):
+    """What an entry is."""
+
+    NO_OP = 0
+    COMMAND = 1  # for the state machine, proposed on the leader itself
+    CONFIGURATION = 2
+    SESSION_COMMAND = 3  # for the state machine, once
+    OPEN_SESSION = 4
+    END_SESSION = 5
+
+
 class Entry(Struct, frozen=True, array_like=True):
     """One log entry (Raft, section 5.3).
 
@@ -50,14 +70,14 @@ class Entry(Struct, frozen=True, array_like=True):
     ----------
     term : int
         The term in which the leader received it.
-    kind : int
-        What it is: 0 a no-op, 1 a command for the state machine, 2 a configuration.
+    kind : EntryKind
+        What it is.
     data : bytes
         The command or configuration.
     """
 
     term: Counter
-    kind: Annotated[int, Meta(ge=0, le=2)]
+    kind: EntryKind
     data: bytes = b""
 
 
@@ -250,11 +270,11 @@ class AppendEntriesRequest(Struct, frozen=True, array_like=True, tag=10):
     term : int
         The leader's term.
     sequence : int
-        Numbers the leader's messages to one follower within a term; the answer names it.
+        Numbers the leader's messages within a term; the answer names it.
     work : float
         For how many seconds after this message leader work of this term or an earlier one may still run.
     prev_log_index, prev_log_term : int
-        The entry before the new ones.
+        The entry before the new ones; in a heartbeat, which is the same for all followers, the newest committed one.
     commit_index : int
         The leader's commit index.
     entries : tuple of Entry
@@ -282,17 +302,74 @@ class AppendEntriesResponse(Struct, frozen=True, array_like=True, tag=11):
     promise : float
         For how many seconds from the receipt of that message the sender refuses to vote for anybody else;
         0 with a refusal.
-    last_index : int
-        The last log index known to match the leader's.
+    matched : int
+        Up to here the sender's log is the leader's, and on disk.
     last_choice : bool
         Whether leadership should rather go to somebody else, because the leader script failed here lately.
+    hint_index, hint_term : int
+        When the sender does not have the entry before the new ones: the last index at which the logs may agree,
+        and its term there. Else 0.
+    rejected : bool
+        Whether the sender did not have the entry before the new ones.
     """
 
     term: Counter
     sequence: Counter
     promise: Seconds
-    last_index: Counter
+    matched: Counter
     last_choice: bool
+    hint_index: Counter = 0
+    hint_term: Counter = 0
+    rejected: bool = False
+
+
+class InstallSnapshotRequest(Struct, frozen=True, array_like=True, tag=16):
+    """Send a part of a snapshot to a follower that needs entries the leader has dropped (Raft, section 7).
+
+    Attributes
+    ----------
+    term : int
+        The leader's term.
+    index, index_term : int
+        The last entry that the snapshot covers.
+    size : int
+        The size of the whole, in bytes.
+    checksum : int
+        CRC-32 of the whole.
+    offset : int
+        Where this part begins, in bytes.
+    data : bytes
+        The part.
+    """
+
+    term: Counter
+    index: Counter
+    index_term: Counter
+    size: Counter
+    checksum: Counter
+    offset: Counter
+    data: bytes = b""
+
+
+class InstallSnapshotResponse(Struct, frozen=True, array_like=True, tag=17):
+    """Answer an :class:`InstallSnapshotRequest`.
+
+    Attributes
+    ----------
+    term : int
+        The sender's own term.
+    index : int
+        The snapshot that is answered for.
+    offset : int
+        The sender has everything before this.
+    installed : bool
+        Whether it has all that the snapshot covers in its log or state, on disk.
+    """
+
+    term: Counter
+    index: Counter
+    offset: Counter
+    installed: bool
 
 
 # --- status and commands ------------------------------------------------------------------------------------
@@ -474,7 +551,86 @@ class AbandonFormation(Struct, frozen=True, array_like=True, tag=2):
     formation: Id
 
 
-Command: TypeAlias = Transfer | AbandonFormation
+class OpenSession(Struct, frozen=True, array_like=True, tag=3):
+    """Ask the leader to open a session, in which every command is carried out once (thesis 6.3)."""
+
+
+class EndSession(Struct, frozen=True, array_like=True, tag=4):
+    """Ask the leader to end a session.
+
+    Attributes
+    ----------
+    session : int
+        The session.
+    """
+
+    session: Counter
+
+
+class KeepSession(Struct, frozen=True, array_like=True, tag=5):
+    """Tell the leader that the client is still there.
+
+    Attributes
+    ----------
+    session : int
+        Its session.
+    """
+
+    session: Counter
+
+
+class Propose(Struct, frozen=True, array_like=True, tag=6):
+    """Ask the leader to have a command committed and applied, once, however often this comes.
+
+    Attributes
+    ----------
+    session : int
+        The client's session.
+    number : int
+        Which of its commands this is; the first one is 1.
+    answered_below : int
+        The client waits for the result of no command before this number any more.
+    data : bytes
+        The command, for the state machine.
+    """
+
+    session: Counter
+    number: Counter
+    answered_below: Counter
+    data: bytes
+
+
+class Query(Struct, frozen=True, array_like=True, tag=7):
+    """Ask any node a question that its state machine answers.
+
+    Attributes
+    ----------
+    data : bytes
+        The question.
+    linearizable : bool
+        Whether the answer must show everything that was acknowledged before; else it is what the node has.
+    """
+
+    data: bytes
+    linearizable: bool = True
+
+
+class Ask(Struct, frozen=True, array_like=True, tag=8):
+    """Ask the program around the state machine, which may know more than is replicated, and may take its time.
+
+    Attributes
+    ----------
+    data : bytes
+        The question.
+    leader : bool
+        Whether only a node may answer that has made sure, after the question came, that it leads.
+    """
+
+    data: bytes
+    leader: bool = False
+
+
+Command: TypeAlias = Transfer | AbandonFormation | OpenSession | EndSession | KeepSession | Propose | Query | Ask
 
 
 class ClientRequest(Struct, frozen=True, array_like=True, tag=14):
@@ -492,6 +648,26 @@ class ClientRequest(Struct, frozen=True, array_like=True, tag=14):
     command: Command
 
 
+class Refusal(enum.StrEnum):
+    """Why a request was not carried out, as far as a program has to know; the detail tells people.
+
+    ``NOT_LEADER``, ``NO_LEADER``, ``BUSY``, ``NO_CLUSTER``   it was not, here; elsewhere or later it may be
+    ``NOT_COMMITTED``   it was not, and never will be
+    ``UNKNOWN``         it was, or will be, or not; within a session it is safe to repeat it
+    ``SESSION_ENDED``   the session has ended: whether earlier tries were carried out is not known
+    ``REFUSED``         it was not, and it will not be when it is repeated
+    """
+
+    NOT_LEADER = "not-leader"
+    NO_LEADER = "no-leader"
+    NO_CLUSTER = "no-cluster"
+    BUSY = "busy"
+    NOT_COMMITTED = "not-committed"
+    UNKNOWN = "unknown"
+    SESSION_ENDED = "session-ended"
+    REFUSED = "refused"
+
+
 class ClientResponse(Struct, frozen=True, array_like=True, tag=15):
     """Answer a :class:`ClientRequest`.
 
@@ -505,16 +681,156 @@ class ClientResponse(Struct, frozen=True, array_like=True, tag=15):
         What was done, or why it was not, in words.
     leader : int
         The leader, when the request must go to it and the answering node is another one; else 0.
+    code : str
+        Why it was not carried out, one of :class:`Refusal`; empty when it was.
+    data : bytes
+        What the state machine, or the program around it, answered.
+    session : int
+        The session that was opened.
+    term : int
+        The answering node's term, in which `leader` leads.
+    leader_address : str
+        The leader's numeric ``ip:port`` as the answering node knows it; empty where it does not.
     """
 
     request: Counter
     done: bool
-    detail: Annotated[str, Meta(max_length=1000)]
+    detail: Annotated[str, Meta(max_length=1000)] = ""
     leader: OptionalId = 0
+    code: Annotated[str, Meta(max_length=32)] = ""
+    data: bytes = b""
+    session: Counter = 0
+    term: Counter = 0
+    leader_address: Name = ""
+
+
+# In one message.
+BATCH_MAX: Final = 256
+
+
+class ClientRequests(Struct, frozen=True, array_like=True, tag=REQUESTS_TAG):
+    """Several requests in one datagram.
+
+    Attributes
+    ----------
+    requests : tuple of ClientRequest
+        The requests; each is carried out and answered as if it had come alone.
+    """
+
+    requests: Annotated[tuple[ClientRequest, ...], Meta(max_length=BATCH_MAX)]
+
+
+class ClientResponses(Struct, frozen=True, array_like=True, tag=RESPONSES_TAG):
+    """Several answers in one datagram.
+
+    Attributes
+    ----------
+    responses : tuple of ClientResponse
+        The answers.
+    """
+
+    responses: Annotated[tuple[ClientResponse, ...], Meta(max_length=BATCH_MAX)]
+
+
+# --- reads on followers -------------------------------------------------------------------------------------
+
+
+class ReadIndexRequest(Struct, frozen=True, array_like=True, tag=18):
+    """Ask the leader up to where the log must be applied for a linearizable read (thesis 6.4).
+
+    Attributes
+    ----------
+    read : int
+        Numbers the sender's rounds of reads; the answer names it.
+    """
+
+    read: Counter
+
+
+class ReadIndexResponse(Struct, frozen=True, array_like=True, tag=19):
+    """Answer a :class:`ReadIndexRequest`.
+
+    Attributes
+    ----------
+    read : int
+        The round that is answered.
+    done : bool
+        Whether the sender leads, and has made sure of it since it was asked.
+    index : int
+        The read index.
+    """
+
+    read: Counter
+    done: bool
+    index: Counter = 0
+
+
+# --- parts of large messages --------------------------------------------------------------------------------
+
+
+class Fragment(Struct, frozen=True, array_like=True, tag=30):
+    """Carry one part of a message that is larger than a datagram.
+
+    All parts have ``ceil(size / count)`` bytes but the last, which has the rest.
+
+    Attributes
+    ----------
+    number : int
+        Numbers the messages that the sender has split, in this session.
+    sending : int
+        Numbers the fragments that the sender has sent, in this session; a repeated one has a new number.
+    first : int
+        The smallest `number` that the sender is still sending: what is incomplete before it will never be whole.
+    size : int
+        The size of the whole message in bytes.
+    count : int
+        In how many parts it is split, at least 2.
+    part : int
+        Which of them this is; the first is 0.
+    data : bytes
+        The part.
+    """
+
+    number: Counter
+    sending: Counter
+    first: Counter
+    size: Annotated[int, Meta(ge=2, le=FRAGMENTED_MAX)]
+    count: Annotated[int, Meta(ge=2, le=FRAGMENTED_MAX)]
+    part: Annotated[int, Meta(ge=0, lt=FRAGMENTED_MAX)]
+    data: Annotated[bytes, Meta(min_length=1)]
+
+
+class FragmentsReceived(Struct, frozen=True, array_like=True, tag=31):
+    """Tell which parts of a message have arrived.
+
+    Attributes
+    ----------
+    number : int
+        The message.
+    sending : int
+        The largest `sending` among its fragments that have arrived.
+    before : int
+        All parts before this one have arrived.
+    further : bytes
+        Bit ``n % 8`` of byte ``n // 8`` (1 being bit 0) tells whether part ``before + n`` has arrived; at most 1,024
+        of them, and no zero bytes at the end.
+    dropped : bool
+        Whether the receiver has given the message up for want of room: it is not to be sent any further.
+    """
+
+    number: Counter
+    sending: Counter
+    before: Annotated[int, Meta(ge=0, le=FRAGMENTED_MAX)]
+    further: Annotated[bytes, Meta(max_length=128)] = b""
+    dropped: bool = False
 
 
 ElectionMessage: TypeAlias = PreVoteRequest | PreVoteResponse | VoteRequest | VoteResponse | TimeoutNow
-ReplicationMessage: TypeAlias = AppendEntriesRequest | AppendEntriesResponse
+ReplicationMessage: TypeAlias = (
+    AppendEntriesRequest | AppendEntriesResponse | InstallSnapshotRequest | InstallSnapshotResponse
+)
 FormationMessage: TypeAlias = FormationView | FormationRequest | FormationResponse
 ConsensusMessage: TypeAlias = FormationMessage | ElectionMessage | ReplicationMessage
-Message: TypeAlias = ConsensusMessage | Hello | StatusRequest | Status | ClientRequest | ClientResponse
+ReadMessage: TypeAlias = ReadIndexRequest | ReadIndexResponse
+ClientMessage: TypeAlias = ClientRequest | ClientRequests | ClientResponse | ClientResponses
+Message: TypeAlias = ConsensusMessage | ReadMessage | Hello | StatusRequest | Status | ClientMessage

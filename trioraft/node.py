@@ -13,9 +13,10 @@ go and without a checkpoint for each datagram, whatever came out. All deadlines 
 
 import os
 import signal
+import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final
 
 import structlog
@@ -23,6 +24,9 @@ import trio
 
 from trioraft import __version__
 from trioraft.address import Address
+from trioraft.applier import Applier
+from trioraft.batches import Batches
+from trioraft.calls import Calls
 from trioraft.consensus import Core, Role, Timing
 from trioraft.consensus.state import (
     BecameLeader,
@@ -32,8 +36,11 @@ from trioraft.consensus.state import (
     ForeignCluster,
     FormationEnded,
     Formed,
+    ReadFailed,
+    ReadReady,
     StartWork,
     SteppedDown,
+    StorePart,
 )
 from trioraft.consensus.timing import WORK_MARGIN
 from trioraft.discovery import Answer, display_name
@@ -54,22 +61,38 @@ from trioraft.endpoint import (
 from trioraft.endpoint import (
     Event as EndpointEvent,
 )
+from trioraft.errors import NotCommittedError, NotLeaderError, ProposalError
 from trioraft.hooks import HookContext, Hooks
+from trioraft.kv.service import KeyValueService
+from trioraft.leadership import Bodies, Leadership, OnOverrun
+from trioraft.machine import NothingToReplicate, StateMachine
 from trioraft.messages import (
+    REQUESTS_TAG,
+    RESPONSES_TAG,
     ClientRequest,
+    ClientRequests,
     ClientResponse,
+    ClientResponses,
     Election,
+    EntryKind,
     FormingStatus,
     Hello,
+    InstallSnapshotRequest,
     Message,
     NodeStatus,
+    ReadIndexRequest,
+    ReadIndexResponse,
     Status,
     StatusRequest,
     format_id,
 )
 from trioraft.peers import AddressBook, Alerts
-from trioraft.requests import Requests
+from trioraft.reads import Reads
+from trioraft.replica import Replica
+from trioraft.requests import AskHandler, Requests
+from trioraft.session import Session
 from trioraft.settings import NodeSettings
+from trioraft.snapshotting import Snapshotter
 from trioraft.storage import StorageError
 from trioraft.world import World
 
@@ -97,9 +120,15 @@ class Node:
         Its configuration.
     world : World
         The clock, chance, socket, disk and launcher that it uses.
+    machine : StateMachine
+        What is replicated.
+    on_overrun : {'exit', 'log'}
+        What happens when a body of leader work has not ended when it must be over.
     """
 
-    def __init__(self, settings: NodeSettings, world: World) -> None:
+    def __init__(
+        self, settings: NodeSettings, world: World, machine: StateMachine, on_overrun: OnOverrun = "exit"
+    ) -> None:
         self.settings = settings
         self._world = world
         self._started_at = world.clock()
@@ -110,12 +139,14 @@ class Node:
         self._core = Core(
             self.id,
             self._disk.hard,
+            self._disk.log,
             Timing(
                 lower=settings.election_timeout_lower,
                 upper=settings.election_timeout_upper,
                 heartbeat=settings.heartbeat_repeat,
                 stop_grace=settings.hook_stop_grace,
             ),
+            snapshot=self._disk.snapshot,
             expect=settings.bootstrap_expect or 0,
             random_source=world.random,
             now=self._started_at,
@@ -125,6 +156,7 @@ class Node:
             settings.keys,
             entropy=world.entropy,
             cluster_id=self._core.cluster,
+            datagram_bytes=settings.max_datagram_bytes,
         )
         self._alerts = Alerts(self._report_alert)
         self._addresses = AddressBook(self._endpoint, self._alerts)
@@ -133,10 +165,47 @@ class Node:
             self._disk.directory,
             self._hook_context,
             launcher=world.launcher,
-            on_work_ended=self._work_ended,
+            on_work_ended=self._scripts_ended,
             on_work_failed=self._work_failed,
         )
-        self._requests = Requests(self._core, world.clock)
+        self._applier = Applier(self._core, Replica(machine), world.clock, self._flush)
+        self._snapshots = Snapshotter(
+            self._core,
+            self._applier,
+            self._disk.directory,
+            world.clock,
+            self._flush,
+            entries_max=settings.snapshot_entries,
+            bytes_max=settings.snapshot_bytes,
+        )
+        self._reads = Reads(self._core, world.clock, self._send_to_node, self._flush)
+        self._requests = Requests(
+            self._core,
+            self._applier,
+            self._reads,
+            world.clock,
+            send=self._answer,
+            address_of=self._address_of,
+            reachable=self._reachable,
+            flush=self._flush,
+        )
+        self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)
+        self._answers = Batches(lambda: self._endpoint, RESPONSES_TAG)
+        self._calls = Calls(self, world.clock, self._flush)
+        self._session = Session(self._calls)
+        self._scripts_run = False
+        self._bodies = Bodies(world.watchdog_clock, settings.hook_stop_grace, self._work_ended, on_overrun)
+        self._own_peer = Peer(
+            node_id=self.id,
+            process=self._endpoint.process,
+            domain=Domain.CONSENSUS,
+            service=settings.app_name,
+            name=self.name,
+            address=Address("", 0),
+            cluster_id=0,
+            confirmed_at=self._started_at,
+            heard_at=self._started_at,
+        )
         self._elections: deque[tuple[int, int, float]] = deque(maxlen=_ELECTIONS_KEPT)
         self._subscribers: dict[bytes, tuple[Peer, float]] = {}
         self._shown: tuple[object, ...] = ()
@@ -163,16 +232,35 @@ class Node:
                 f"BIND_HOST={self.settings.bind_host} BIND_PORT={self.settings.bind_port}:"
                 f" {error.strerror or error}; choose an address of this machine and a free UDP port"
             ) from error
+        self._endpoint.use_path_bytes(self._socket.path_bytes)
         try:
             async with trio.open_nursery() as nursery:
+                await self._snapshots.restore()
                 await nursery.start(self._hooks.run)
-                for task in (self._receive, self._keep_time, self._write, self._discover, self._greet):
+                for task in self._tasks():
                     nursery.start_soon(task)
                 self._start_up()
                 task_status.started(self._socket.address)
         finally:
+            self._bodies.close()
             self._socket.close()
             self._disk.close()
+
+    def _tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        return (
+            self._receive,
+            self._keep_time,
+            self._write,
+            self._applier.run,
+            self._reads.run,
+            self._requests.run,
+            *self._calls.tasks(),
+            self._session.keep,
+            self._snapshots.take,
+            self._snapshots.receive,
+            self._discover,
+            self._greet,
+        )
 
     def _start_up(self) -> None:
         if self.settings.keys is None:
@@ -195,6 +283,8 @@ class Node:
                 event = self._endpoint.receive_datagram_untrusted(data, source, now)
                 if event is not None:
                     self._handle(event, now)
+            for further in self._endpoint.further_events():
+                self._handle(further, now)
             self._flush()
 
     async def _keep_time(self) -> None:
@@ -203,7 +293,9 @@ class Node:
             with self._timer:
                 await trio.sleep_forever()
             self._timer = trio.CancelScope()
-            self._core.handle_timer(self._world.clock())
+            now = self._world.clock()
+            self._core.handle_timer(now)
+            self._endpoint.handle_timer(now)
             self._flush()
 
     async def _write(self) -> None:
@@ -211,10 +303,11 @@ class Node:
         while True:
             await self._disk_wanted.wait()
             self._disk_wanted = trio.Event()
-            while (wanted := self._core.to_persist()) is not None:
-                number, hard = wanted
-                await self._disk.save(hard)
-                self._core.persisted(number, self._world.clock())
+            while (write := self._core.to_persist()) is not None:
+                await self._disk.save(write)
+                self._core.persisted(write.number, self._world.clock())
+                if write.snapshot is not None:
+                    await self._snapshots.clean_up(write.snapshot)
                 self._flush()
 
     async def _discover(self) -> None:
@@ -294,10 +387,19 @@ class Node:
                     self._subscribers[peer.process] = (peer, now + seconds)
                 self._endpoint.send(peer, Status(node=self.status()), now)
             case ClientRequest():
-                answer = self._requests.receive(peer, message)
-                if answer is not None:
-                    self._endpoint.send(peer, answer, now)
-            case Hello() | Status() | ClientResponse():
+                self._requests.receive(peer, message)
+            case ClientRequests(requests=requests):
+                for request in requests:
+                    self._requests.receive(peer, request)
+            case ClientResponse():
+                self._calls.receive(peer.node_id, message)
+            case ClientResponses(responses=responses):
+                for response in responses:
+                    self._calls.receive(peer.node_id, response)
+            case ReadIndexRequest() | ReadIndexResponse():
+                if cluster == self._core.cluster:
+                    self._reads.receive(peer.node_id, message)
+            case Hello() | Status():
                 pass  # not for a node
             case _:
                 self._core.receive(peer.node_id, cluster, message, now)
@@ -334,16 +436,27 @@ class Node:
         encoded: dict[int, EncodedMessage] = {}  # the regular heartbeat is one message to all: encode it once
         for to, message in outgoing:
             peer = self._endpoint.peer(to)
-            if peer is not None:
+            if isinstance(message, InstallSnapshotRequest):
+                part = self._snapshots.fill(message)
+                if part is None:
+                    self._core.snapshot_gone(to, now)
+                elif peer is not None:
+                    self._endpoint.send(peer, encode_message(part), now)
+            elif peer is not None:
                 if id(message) not in encoded:
                     encoded[id(message)] = encode_message(message)
                 self._endpoint.send(peer, encoded[id(message)], now)
         self._show_change(now)
+        self._questions.flush(now)
+        self._answers.flush(now)
         for data, address in self._endpoint.datagrams_to_send():
             self._socket.send(data, address)
+        if self._core.has_committed:
+            self._applier.wake()
         if self._core.wants_disk:
             self._disk_wanted.set()
-        self._timer.deadline = trio.current_time() + (self._core.next_deadline() - now)
+        deadline = min(self._core.next_deadline(), self._endpoint.next_deadline())
+        self._timer.deadline = trio.current_time() + (deadline - now)
 
     def _act_on(self, event: Event, now: float) -> None:
         match event:
@@ -367,14 +480,30 @@ class Node:
                 self._hooks.become_follower()
             case StartWork(token=token, deadline=deadline):
                 self._hooks.start_work(token, deadline)
+                self._bodies.start_work(token, deadline)
             case ExtendWork(deadline=deadline):
                 self._hooks.extend_work(deadline)
+                self._bodies.extend_work(deadline)
             case EndWork():
+                self._scripts_run = True
                 self._hooks.end_work()
+                self._bodies.end_work()
+            case StorePart():
+                self._snapshots.store(event)
+            case ReadReady(read=read, index=index):
+                self._reads.confirmed(read, index)
+            case ReadFailed(read=read):
+                self._reads.confirmed(read, None)
+
+    def _scripts_ended(self) -> None:
+        self._scripts_run = False
+        self._work_ended()
 
     def _work_ended(self) -> None:
-        self._core.work_ended(self._world.clock())
-        self._flush()
+        """Tell the core when neither a script nor a body is left of leader work."""
+        if not self._scripts_run and not self._bodies.running:
+            self._core.work_ended(self._world.clock())
+            self._flush()
 
     def _work_failed(self, reason: str) -> None:
         self._log.error("leader work failed", reason=reason)
@@ -397,8 +526,9 @@ class Node:
             status = encode_message(Status(node=self.status()))
             for peer, _ in self._subscribers.values():
                 self._endpoint.send(peer, status, now)
-        for peer, answer in self._requests.conclude():
-            self._endpoint.send(peer, answer, now)
+        self._requests.conclude()
+        self._reads.leader_changed()
+        self._calls.learn_leader(self._core.term, self._core.leader)
 
     def _note_leader(self, now: float) -> None:
         leader, term = self._core.leader, self._core.term
@@ -486,6 +616,160 @@ class Node:
             text = f"{formation.expect} nodes that see each other (it sees {seen}, itself included)"
         return FormingStatus(waiting_for=text)
 
+    # --- the replicated state -------------------------------------------------------------------------------
+
+    async def propose(self, command: bytes) -> bytes:
+        """Have a command committed and applied, once, whichever node leads.
+
+        Parameters
+        ----------
+        command : bytes
+            The command.
+
+        Returns
+        -------
+        bytes
+            What the state machine's ``apply`` returned.
+
+        Raises
+        ------
+        ProposalError
+            If it was not carried out, or that is not known; the text says which. When the wait is cancelled, it is
+            not known.
+        """
+        while self._core.role is Role.LEADER:
+            try:
+                return (await self._applier.propose(EntryKind.COMMAND, command)).data
+            except (NotCommittedError, NotLeaderError):
+                continue  # that one never will be carried out; so try again, perhaps elsewhere
+        return await self._session.propose(command)
+
+    async def read_barrier(self) -> None:
+        """Wait until the state machine of this node shows everything that was acknowledged before the call."""
+        while True:
+            answered = trio.Event()
+            found: list[int | None] = []
+
+            def confirmed(
+                index: int | None, answered: trio.Event = answered, found: list[int | None] = found
+            ) -> None:
+                found.append(index)
+                answered.set()
+
+            self._reads.start(confirmed)
+            self._flush()
+            await answered.wait()
+            if found[0] is not None:
+                await self._applier.wait_applied(found[0])
+                return
+            with trio.move_on_after(self.settings.heartbeat_repeat):
+                await self._changed.wait()
+
+    def answer_questions(self, handler: AskHandler) -> None:
+        """Let the program around the state machine answer what clients ask it (:meth:`Client.ask`).
+
+        Parameters
+        ----------
+        handler : callable
+            Called with a question, and whom to tell the answer, now or later.
+        """
+        self._requests.on_ask = handler
+
+    # --- leadership -----------------------------------------------------------------------------------------
+
+    def leadership(self) -> AbstractAsyncContextManager[Leadership]:
+        """Wait until this node may do leader work, and run a block as such.
+
+        The block is cancelled at its next checkpoint when leadership is lost. If it has not ended when leader work
+        must be over, the process is ended.
+
+        Returns
+        -------
+        async context manager of Leadership
+            The block's leadership, with its fencing token.
+        """
+        return self._bodies.leadership(_caller())
+
+    async def run_while_leader(self, function: Callable[[Leadership], Awaitable[object]]) -> None:
+        """Run a function at each promotion of this node, for ever.
+
+        Parameters
+        ----------
+        function : callable
+            An async function of the leadership. It is cancelled as the body of :meth:`leadership` is; when it
+            returns, it is done until the next promotion.
+        """
+        await self._bodies.run_while_leader(getattr(function, "__qualname__", repr(function)), function)
+
+    @property
+    def leads_in(self) -> int:
+        """The term in which this node leads, 0 when it does not."""
+        return self._core.term if self._core.role is Role.LEADER else 0
+
+    def now(self) -> float:
+        """Tell the time in seconds, on the clock that deadlines are counted on."""
+        return self._world.clock()
+
+    def propose_in_term(self, term: int, command: bytes) -> None:
+        """Propose a command here if this node leads in a term, and wait for nothing; it may come to nothing.
+
+        Parameters
+        ----------
+        term : int
+            The term.
+        command : bytes
+            The command.
+        """
+        if term and self.leads_in == term:
+            with suppress(ProposalError):
+                self._applier.submit(EntryKind.COMMAND, command, lambda outcome: None)
+            self._flush()
+
+    # --- reaching other nodes, for what this one asks of the leader -----------------------------------------
+
+    def send_request(self, node: int, request: ClientRequest) -> bool:
+        """Send a request to a node; False where there is no way to it now."""
+        if node == self.id:
+            self._requests.receive(self._own_peer, request)
+            return True
+        peer = self._endpoint.peer(node)
+        if peer is not None:
+            self._questions.add(peer, encode_message(request))
+        return peer is not None
+
+    def reachable_nodes(self) -> list[int]:
+        """Give the nodes that can be sent something now."""
+        return [peer.node_id for peer in self._nodes()]
+
+    def meet(self, node: int, address: str) -> None:
+        """Do nothing: nodes meet by discovery and greetings."""
+
+    def _send_to_node(self, node: int, message: Message) -> bool:
+        peer = self._endpoint.peer(node)
+        if peer is not None:
+            self._endpoint.send(peer, message, self._world.clock())
+        return peer is not None
+
+    def _answer(self, peer: Peer, response: ClientResponse) -> None:
+        if peer is self._own_peer:
+            self._calls.receive(self.id, response)
+        else:
+            self._answers.add(peer, encode_message(response))
+
+    def _address_of(self, node: int) -> str:
+        if node == self.id:
+            return str(self.address or "")
+        peer = self._endpoint.peer(node)
+        return str(peer.address) if peer is not None else ""
+
+    def _reachable(self) -> int:
+        """Count the voters that were heard lately, this node included."""
+        state = self._core.state
+        voters = state.configuration.voters if state is not None else ()
+        heard_after = self._world.clock() - 2 * self.settings.election_timeout_upper
+        heard = {peer.node_id for peer in self._nodes() if peer.heard_at > heard_after} | {self.id}
+        return sum(voter in heard for voter in voters)
+
     # --- stopping -------------------------------------------------------------------------------------------
 
     async def step_aside(self, reason: str) -> None:
@@ -513,14 +797,31 @@ class Node:
                 await self._changed.wait()
 
 
+def _caller() -> str:
+    """Say where the body of a leadership block stands, for whoever has to find it."""
+    code = sys._getframe(2).f_code
+    return f"{code.co_qualname} ({code.co_filename}:{sys._getframe(2).f_lineno})"
+
+
 @asynccontextmanager
-async def open_node(settings: NodeSettings, world: World | None = None) -> AsyncIterator[Node]:
+async def open_node(
+    settings: NodeSettings,
+    machine: StateMachine | None = None,
+    *,
+    on_overrun: OnOverrun = "exit",
+    world: World | None = None,
+) -> AsyncIterator[Node]:
     """Run a node for as long as the block lasts.
 
     Parameters
     ----------
     settings : NodeSettings
         Its configuration.
+    machine : StateMachine, optional
+        What is replicated; nothing by default.
+    on_overrun : {'exit', 'log'}
+        What happens when a body of leader work has not ended when it must be over: the process is ended, or
+        (unsafe!) it is only logged.
     world : World, optional
         The clock, chance, socket, disk and launcher that it uses; the real ones by default.
 
@@ -529,7 +830,7 @@ async def open_node(settings: NodeSettings, world: World | None = None) -> Async
     Node
         The node, once it takes part.
     """
-    node = Node(settings, world or World.real())
+    node = Node(settings, world or World.real(), machine or NothingToReplicate(), on_overrun)
     async with trio.open_nursery() as nursery:
         await nursery.start(node.run)
         yield node
@@ -537,7 +838,7 @@ async def open_node(settings: NodeSettings, world: World | None = None) -> Async
 
 
 async def run_node(settings: NodeSettings) -> None:
-    """Run a node until SIGTERM or SIGINT; a leader gives its leadership away first.
+    """Run a node with the key-value store until SIGTERM or SIGINT; a leader gives its leadership away first.
 
     Parameters
     ----------
@@ -551,7 +852,10 @@ async def run_node(settings: NodeSettings) -> None:
     """
     failure: NodeError | None = None
     try:
-        async with open_node(settings) as node, trio.open_nursery() as nursery:
+        service = KeyValueService()
+        async with open_node(settings, service) as node, trio.open_nursery() as nursery:
+            node.answer_questions(service.answer)
+            nursery.start_soon(service.run, node)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async for number in signals:
                     nursery.start_soon(_stop, node, nursery.cancel_scope, signal.Signals(number).name)

@@ -1,25 +1,86 @@
-"""What clients ask a node to do; each request is carried out once, however often its datagram comes."""
+"""What clients, and other nodes for their own programs, ask a node to do.
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+A request comes again until it is answered, so what is under way is not begun twice. What has been answered is begun
+again, where that does no harm: a command within a session is applied once, whatever this node remembers
+(:mod:`trioraft.replica`), and a question may be asked twice. Of the rest the answers are kept for a while.
+
+Nothing here waits: whoever finds an answer calls back.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
+import cbor2
+import structlog
+import trio
+
+from trioraft.applier import Applier, Outcome
 from trioraft.consensus import Core, Role
 from trioraft.endpoint import Peer
-from trioraft.messages import AbandonFormation, ClientRequest, ClientResponse, Transfer, format_id
+from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError
+from trioraft.messages import (
+    AbandonFormation,
+    Ask,
+    ClientRequest,
+    ClientResponse,
+    EndSession,
+    EntryKind,
+    KeepSession,
+    OpenSession,
+    Propose,
+    Query,
+    Refusal,
+    Transfer,
+    format_id,
+)
+from trioraft.reads import Reads
+from trioraft.session_clock import SessionClock
+
+_log: Final = structlog.get_logger("trioraft.requests")
 
 # Requests whose answer is kept, for when it is asked for again.
 _KEPT: Final = 256
+# Requests under way, of one client and in all.
+_OF_ONE_CLIENT_MAX: Final = 2048
+_UNDER_WAY_MAX: Final = 20_000
+_LOOK_AT_SESSIONS: Final = 5.0
+# A text of the program around the state machine may have any length.
+_DETAIL_MAX: Final = 1000
+
+UNKNOWN_TEXT: Final = "unknown: the leader changed; the session makes the retry safe"
+
+# Whom the program around the state machine tells its answer, or why there is none.
+AskAnswer: TypeAlias = Callable[[bytes], None]
+AskHandler: TypeAlias = Callable[[bytes, AskAnswer], None]
 
 
 @dataclass(slots=True)
 class _Asked:
-    """A request; its answer is None while it is carried out."""
+    """A request.
+
+    Attributes
+    ----------
+    peer : Peer
+        Who asked last.
+    request : int
+        The asker's number for it.
+    term : int
+        The term in which this node must go on leading for it; 0 when that does not matter.
+    keep : bool
+        Whether its answer is kept.
+    """
 
     peer: Peer
     request: int
-    answer: ClientResponse | None = None
+    term: int = 0
+    keep: bool = False
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """What makes two datagrams the same request."""
+        return self.peer.process, self.request
 
 
 class Requests:
@@ -27,20 +88,53 @@ class Requests:
 
     Parameters
     ----------
-    core : Core
-        Carries them out.
+    core, applier, reads : Core, Applier, Reads
+        Carry them out.
     clock : callable
         Tells the time in seconds.
+    send : callable
+        Sends an answer.
+    address_of : callable
+        Gives the ``ip:port`` of a node, or nothing.
+    reachable : callable
+        Tells how many voters were heard lately, this node included.
+    flush : callable
+        Lets what was sent leave.
     """
 
-    def __init__(self, core: Core, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        applier: Applier,
+        reads: Reads,
+        clock: Callable[[], float],
+        *,
+        send: Callable[[Peer, ClientResponse], None],
+        address_of: Callable[[int], str],
+        reachable: Callable[[], int],
+        flush: Callable[[], None],
+    ) -> None:
+        self.on_ask: AskHandler | None = None
         self._core = core
+        self._applier = applier
+        self._reads = reads
         self._clock = clock
-        self._asked: OrderedDict[tuple[bytes, int], _Asked] = OrderedDict()
+        self._send = send
+        self._address_of = address_of
+        self._reachable = reachable
+        self._flush = flush
+        self._under_way: dict[tuple[bytes, int], _Asked] = {}
+        self._of_client: Counter[bytes] = Counter()
+        self._answers: OrderedDict[tuple[bytes, int], ClientResponse] = OrderedDict()
         self._transferring: list[tuple[_Asked, int]] = []  # and the term in which it was asked for
+        self._sessions = SessionClock()
+        self._sessions_at = 0.0
+        self._wake = trio.Event()
 
-    def receive(self, peer: Peer, message: ClientRequest) -> ClientResponse | None:
-        """Carry out a request, unless it was carried out before.
+    # --- what comes in --------------------------------------------------------------------------------------
+
+    def receive(self, peer: Peer, message: ClientRequest) -> None:
+        """Carry out a request, unless that is under way or was done.
 
         Parameters
         ----------
@@ -48,63 +142,247 @@ class Requests:
             Who asks.
         message : ClientRequest
             What for.
+        """
+        asked = _Asked(peer, message.request)
+        known = self._under_way.get(asked.key)
+        if known is not None:
+            known.peer = peer
+        elif asked.key in self._answers:
+            self._send(peer, self._answers[asked.key])
+        else:
+            self._under_way[asked.key] = asked
+            self._of_client[peer.process] += 1
+            if self._of_client[peer.process] > _OF_ONE_CLIENT_MAX or len(self._under_way) > _UNDER_WAY_MAX:
+                self._refuse(asked, Refusal.BUSY, "busy: too many requests are under way; try again")
+            else:
+                self._carry_out(asked, message)
+
+    def _carry_out(self, asked: _Asked, message: ClientRequest) -> None:
+        match message.command:
+            case Propose(session=session) as command:
+                self._sessions.heard(session, self._clock())
+                self._propose(asked, EntryKind.SESSION_COMMAND, cbor2.dumps(_fields(command)))
+            case Query(data=data, linearizable=linearizable):
+                self._query(asked, data, linearizable=linearizable)
+            case KeepSession(session=session):
+                self._keep_session(asked, session)
+            case OpenSession():
+                asked.keep = True
+                self._propose(asked, EntryKind.OPEN_SESSION, b"")
+            case EndSession(session=session):
+                self._propose(asked, EntryKind.END_SESSION, session.to_bytes(8, "big"))
+            case Ask(data=data, leader=leader):
+                self._ask(asked, data, leader=leader)
+            case Transfer(to=to):
+                self._transfer(asked, to)
+            case AbandonFormation(formation=formation):
+                asked.keep = True
+                refusal = self._core.abandon_formation(formation, self._clock())
+                detail = refusal or f"formation {format_id(formation)} is abandoned here"
+                self._answer(asked, done=refusal is None, detail=detail)
+
+    # --- commands -------------------------------------------------------------------------------------------
+
+    def _propose(self, asked: _Asked, kind: EntryKind, data: bytes) -> None:
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, NotCommittedError):
+                self._refuse(asked, Refusal.NOT_COMMITTED, str(outcome))
+            elif isinstance(outcome, ProposalError):
+                self._refuse(asked, Refusal.UNKNOWN, UNKNOWN_TEXT)
+            elif outcome.refused:
+                self._refuse(asked, Refusal(outcome.code), outcome.refused)
+            else:
+                self._answer(asked, data=outcome.data, session=outcome.session)
+
+        asked.term = self._core.term
+        try:
+            self._applier.submit(kind, data, done)
+        except NotLeaderError:
+            self._refuse_elsewhere(asked)
+        except BusyError as error:
+            self._refuse(asked, Refusal.BUSY, str(error))
+
+    def _keep_session(self, asked: _Asked, session: int) -> None:
+        def confirmed() -> None:
+            self._sessions.heard(session, self._clock())
+            if session in self._applier.replica.sessions:
+                self._answer(asked)
+            else:
+                self._refuse(asked, Refusal.SESSION_ENDED, "the session has ended")
+
+        self._as_leader(asked, confirmed)
+
+    def _query(self, asked: _Asked, data: bytes, *, linearizable: bool) -> None:
+        def answer() -> None:
+            self._answer(asked, data=self._applier.replica.machine.query(data))
+
+        if not self._core.cluster:
+            self._refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
+        elif linearizable:
+            self._read(asked, answer)
+        else:
+            self._applier.when_applied(0, answer)
+
+    def _ask(self, asked: _Asked, data: bytes, *, leader: bool) -> None:
+        def ask() -> None:
+            if self.on_ask is None:
+                self._refuse(asked, Refusal.REFUSED, "this node's program answers no such questions")
+            else:
+                self.on_ask(data, answered)
+
+        def answered(answer: bytes) -> None:
+            self._answer(asked, data=answer)
+            self._wake.set()  # it may come at any time, and has to leave
+
+        if not self._core.cluster:
+            self._refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
+        elif leader:
+            self._as_leader(asked, ask)
+        else:
+            self._applier.when_applied(0, ask)
+
+    def _as_leader(self, asked: _Asked, then: Callable[[], None]) -> None:
+        """Go on once this node has made sure that it leads, and has applied what it has to know as the leader."""
+        if self._core.role is not Role.LEADER:
+            self._refuse_elsewhere(asked)
+            return
+        asked.term = self._core.term
+        self._read(asked, then)
+
+    def _read(self, asked: _Asked, then: Callable[[], None]) -> None:
+        def go_on() -> None:
+            if self._under_way.get(asked.key) is asked:
+                then()
+
+        def confirmed(index: int | None) -> None:
+            if index is None:
+                self._refuse_elsewhere(asked)
+            else:
+                self._applier.when_applied(index, go_on)
+
+        self._reads.start(confirmed)
+
+    def _transfer(self, asked: _Asked, to: int) -> None:
+        if self._core.role is not Role.LEADER:
+            self._refuse_elsewhere(asked)
+            return
+        asked.keep = True
+        refusal = self._core.transfer(to, self._clock())
+        if refusal is None:
+            self._transferring.append((asked, self._core.term))
+        else:
+            self._answer(asked, done=False, detail=refusal)
+
+    # --- answers --------------------------------------------------------------------------------------------
+
+    def _answer(
+        self,
+        asked: _Asked,
+        *,
+        done: bool = True,
+        detail: str = "",
+        code: str = "",
+        data: bytes = b"",
+        session: int = 0,
+    ) -> None:
+        """Answer, unless that was done already."""
+        if self._under_way.get(asked.key) is not asked:
+            return
+        del self._under_way[asked.key]
+        self._of_client[asked.peer.process] -= 1
+        if not self._of_client[asked.peer.process]:
+            del self._of_client[asked.peer.process]
+        leader = self._core.leader
+        response = ClientResponse(
+            asked.request,
+            done=done,
+            detail=detail[:_DETAIL_MAX],
+            leader=leader,
+            code=code,
+            data=data,
+            session=session,
+            term=self._core.term,
+            leader_address=self._address_of(leader) if code and leader else "",
+        )
+        if asked.keep:
+            self._answers[asked.key] = response
+            while len(self._answers) > _KEPT:
+                self._answers.popitem(last=False)
+        self._send(asked.peer, response)
+
+    def _refuse(self, asked: _Asked, code: Refusal, detail: str) -> None:
+        if code is not Refusal.REFUSED:
+            asked.keep = False  # it may be carried out when it is asked for again
+        self._answer(asked, done=False, detail=detail, code=code)
+
+    def _refuse_elsewhere(self, asked: _Asked) -> None:
+        """Say that this node does not lead, and what it knows of who does."""
+        if not self._core.cluster:
+            self._refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
+        elif self._core.leader not in {0, self._core.id}:
+            self._refuse(asked, Refusal.NOT_LEADER, "this node is not the leader")
+        else:
+            self._refuse(asked, Refusal.NO_LEADER, self.why_no_leader())
+
+    def why_no_leader(self) -> str:
+        """Say why there may be no leader.
 
         Returns
         -------
-        ClientResponse or None
-            The answer; None while there is none yet, see :meth:`conclude`.
+        str
+            One line, such as "no quorum: 2 of 5 reachable".
         """
-        key = (peer.process, message.request)
-        asked = self._asked.get(key)
-        if asked is None:
-            asked = self._asked[key] = _Asked(peer, message.request)
-            while len(self._asked) > _KEPT:
-                self._asked.popitem(last=False)
-            self._carry_out(asked, message)
-        asked.peer = peer
-        return asked.answer
+        voters = len(self._core.state.configuration.voters) if self._core.state is not None else 0
+        reachable = self._reachable()
+        if reachable <= voters // 2:
+            return f"no quorum: {reachable} of {voters} reachable"
+        return f"no leader: an election is under way ({reachable} of {voters} reachable)"
 
-    def _carry_out(self, asked: _Asked, message: ClientRequest) -> None:
-        if isinstance(message.command, Transfer):
-            self._transfer(asked, message.command)
-        elif isinstance(message.command, AbandonFormation):
-            refusal = self._core.abandon_formation(message.command.formation, self._clock())
-            detail = refusal or f"formation {format_id(message.command.formation)} is abandoned here"
-            asked.answer = ClientResponse(asked.request, done=refusal is None, detail=detail)
+    def conclude(self) -> None:
+        """Answer what this node cannot carry out any more, or has carried out, now that its role or term changed."""
+        term = self._core.term if self._core.role is Role.LEADER else 0
+        for asked in [asked for asked in self._under_way.values() if asked.term not in {0, term}]:
+            self._refuse(asked, Refusal.UNKNOWN, UNKNOWN_TEXT)
+        if self._core.role is not Role.LEADER and self._transferring:
+            self._conclude_transfers()
 
-    def _transfer(self, asked: _Asked, command: Transfer) -> None:
-        if self._core.role is not Role.LEADER:
-            asked.answer = ClientResponse(
-                asked.request, done=False, detail="this node is not the leader", leader=self._core.leader
-            )
-            self._asked.pop((asked.peer.process, asked.request), None)  # it may lead when asked again
-            return
-        term = self._core.term
-        refusal = self._core.transfer(command.to, self._clock())
-        if refusal is None:
-            self._transferring.append((asked, term))
-        else:
-            asked.answer = ClientResponse(asked.request, done=False, detail=refusal)
-
-    def conclude(self) -> Iterator[tuple[Peer, ClientResponse]]:
-        """Answer the requests whose outcome is known by now.
-
-        Yields
-        ------
-        tuple of Peer and ClientResponse
-            Who asked, and the answer.
-        """
-        if self._core.role is Role.LEADER or not self._transferring:
-            return
+    def _conclude_transfers(self) -> None:
         open_still = []
         for asked, term in self._transferring:
             if self._core.term == term:
-                detail, done = "nobody took over the leadership in time; this node has stepped down", False
+                detail = "nobody took over the leadership in time; this node has stepped down"
+                self._answer(asked, done=False, detail=detail)
             elif not self._core.leader:
                 open_still.append((asked, term))
-                continue
             else:
-                done, detail = True, f"node {format_id(self._core.leader)} leads in term {self._core.term}"
-            asked.answer = ClientResponse(asked.request, done=done, detail=detail)
-            yield asked.peer, asked.answer
+                detail = f"node {format_id(self._core.leader)} leads in term {self._core.term}"
+                self._answer(asked, detail=detail)
         self._transferring = open_still
+
+    # --- time -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Do what is due, until cancelled."""
+        while True:
+            with trio.move_on_after(_LOOK_AT_SESSIONS):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            self._end_silent_sessions()
+            self._flush()
+
+    def _end_silent_sessions(self) -> None:
+        now = self._clock()
+        if self._core.role is not Role.LEADER or now < self._sessions_at:
+            return
+        self._sessions_at = now + _LOOK_AT_SESSIONS
+        for session in self._sessions.due(self._core.term, self._applier.replica.sessions, now):
+            try:
+                self._applier.submit(EntryKind.END_SESSION, session.to_bytes(8, "big"), lambda outcome: None)
+            except ProposalError:
+                return  # it is proposed again
+            _log.info("session ends: its client is silent", session=session)
+
+
+def _fields(command: Propose) -> tuple[int, int, int, bytes]:
+    """Give what :class:`~trioraft.replica.SessionCommand` consists of."""
+    return command.session, command.number, command.answered_below, command.data

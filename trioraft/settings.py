@@ -12,7 +12,7 @@ import socket
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from msgspec import Struct
 
@@ -51,6 +51,7 @@ class _Settings(Struct, frozen=True, kw_only=True):
     peers: tuple[PeerName, ...] = ()
     dns_servers: tuple[Address, ...] = ()
     discovery_interval: float = _default("DISCOVERY_INTERVAL_MILLIS")
+    max_datagram_bytes: int = _default("MAX_DATAGRAM_BYTES")
     keys: KeyRing | None = None
 
 
@@ -69,6 +70,8 @@ class ClientSettings(_Settings, frozen=True, kw_only=True):
         ``DNS_SERVERS``; empty for the system's.
     discovery_interval : float
         ``DISCOVERY_INTERVAL_MILLIS``, in seconds.
+    durability : {'sync', 'memory'}
+        Whether the log is synced; when it is not, a restarted node takes a new id.
     keys : KeyRing or None
         From ``CLUSTER_KEY`` or ``CLUSTER_KEY_FILE``; None when datagrams are not sealed.
     """
@@ -114,6 +117,9 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
     script_follower_path: str | None = _default("SCRIPT_FOLLOWER_PATH")
     hook_stop_grace: float = _default("HOOK_STOP_GRACE_MILLIS")
     hook_failure: str = _default("HOOK_FAILURE")
+    durability: Literal["sync", "memory"] = _default("DURABILITY")
+    snapshot_entries: int = _default("SNAPSHOT_ENTRIES")
+    snapshot_bytes: int = _default("SNAPSHOT_BYTES")
 
 
 class MonitorSettings(_Settings, frozen=True, kw_only=True):
@@ -166,6 +172,7 @@ class MonitorSettings(_Settings, frozen=True, kw_only=True):
             peers=self.peers,
             dns_servers=self.dns_servers,
             discovery_interval=self.discovery_interval,
+            max_datagram_bytes=self.max_datagram_bytes,
             keys=self.keys,
         )
 

@@ -16,6 +16,8 @@ behind: the processes that carry the marker that the file holds, and their desce
 
 It is started as ``python -I -S supervisor.py WORK_FILE GRACE_SECONDS`` with the marker in `TRIORAFT_WORK` and a
 stream socket as standard input. That starts fast, and for the same reason nothing of trioraft is imported here.
+``trioraft lock`` starts it with an empty work file, because a command that is run under a lock has no predecessor,
+and with the number of the socket as a third argument, because the command gets the terminal.
 Both sides write JSON objects, one on a line; :mod:`trioraft.launcher` has them as types. Every time is in
 seconds of CLOCK_BOOTTIME.
 """
@@ -141,6 +143,7 @@ class _Channel:
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
+        os.set_inheritable(fd, False)
         self.fd = fd
         self.closed = False
         self.outgoing = bytearray()
@@ -248,7 +251,7 @@ class _Output:
 class _Script:
     """A script that runs."""
 
-    def __init__(self, pid: int, output: _Output, deadline: float | None) -> None:
+    def __init__(self, pid: int, output: _Output | None, deadline: float | None) -> None:
         self.pid = pid
         self.output = output
         self.deadline = deadline
@@ -265,8 +268,13 @@ class _Supervisor:
         self.script: _Script | None = None
         self.locked = False
         self.waiting = False
-        self.lock = os.open(work_file, os.O_RDWR | os.O_CREAT, 0o600)
-        os.set_inheritable(self.lock, True)
+        self.lock = -1
+        if work_file:
+            self.lock = os.open(work_file, os.O_RDWR | os.O_CREAT, 0o600)
+            os.set_inheritable(self.lock, True)
+        else:
+            self.locked = True
+            channel.send("ready")
         self.woken, waker = os.pipe()
         os.set_blocking(self.woken, False)
         os.set_blocking(waker, False)
@@ -281,7 +289,7 @@ class _Supervisor:
             self.reap()
             self.keep_time()
             if self.channel.closed and self.script is None:
-                if self.locked:
+                if self.lock >= 0 and self.locked:
                     os.ftruncate(self.lock, 0)
                 return
             self.wait()
@@ -308,15 +316,16 @@ class _Supervisor:
                 if pid == 0:
                     return
                 if self.script is not None and pid == self.script.pid:
-                    # What it wrote comes before the news of its end.
-                    self.script.output.read()
+                    if self.script.output is not None:
+                        self.script.output.read()  # what it wrote comes before the news of its end
                     self.channel.send("exited", status=os.waitstatus_to_exitcode(status))
                     if self.script.kill_at is not None:
                         # A child that was just being started may have missed the signal in its shell's handler.
                         self.ask_to_end()
         except ChildProcessError:
             if self.script is not None:
-                self.script.output.finish()
+                if self.script.output is not None:
+                    self.script.output.finish()
                 self.script = None
                 self.channel.send("ended")
 
@@ -360,7 +369,7 @@ class _Supervisor:
         command = json.loads(line)
         match command["do"]:
             case "start":
-                self.start(command["path"], command["environment"], command["deadline"])
+                self.start(command["path"], command.get("arguments"), command["environment"], command["deadline"])
             case "extend":
                 if self.script is not None and self.script.deadline is not None:
                     self.script.deadline = max(self.script.deadline, float(command["deadline"]))
@@ -369,20 +378,35 @@ class _Supervisor:
             case unknown:
                 raise ValueError(f"unknown command {unknown!r}")
 
-    def start(self, path: str, environment: dict[str, str], deadline: float | None) -> None:
-        """Run a script."""
+    def start(
+        self, path: str, arguments: list[str] | None, environment: dict[str, str], deadline: float | None
+    ) -> None:
+        """Run a script; or, with arguments, a command that has the terminal."""
         if self.script is not None or not self.locked:
             raise RuntimeError("told to start a script while another one runs, or without the lock")
         if deadline is not None and _boottime() >= deadline:
             self.channel.send("ending", cause="deadline")
             self.channel.send("ended")
             return
+        try:
+            if arguments is None:
+                pid, output = self.spawn_script(path, environment)
+            else:
+                pid, output = self.spawn(path, [path, *arguments], environment), None
+        except (OSError, ValueError) as error:
+            self.channel.send("unstartable", error=getattr(error, "strerror", None) or str(error))
+            return
+        self.script = _Script(pid, output, deadline)
+        self.channel.send("started", pid=pid)
+
+    def spawn_script(self, path: str, environment: dict[str, str]) -> tuple[int, _Output]:
+        """Start a script whose output is passed on."""
         reader, writer = os.pipe()
         try:
-            pid = os.posix_spawn(
+            pid = self.spawn(
                 path,
                 [path],
-                os.environ | environment,
+                environment,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, writer, 1),
@@ -390,17 +414,25 @@ class _Supervisor:
                 ],
                 # A script that signals its process group (`kill 0`) must not hit the supervisor.
                 setpgroup=0,
-                setsigmask=[],
-                setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError):
             os.close(reader)
-            self.channel.send("unstartable", error=getattr(error, "strerror", None) or str(error))
-            return
+            raise
         finally:
             os.close(writer)
-        self.script = _Script(pid, _Output(reader, self.channel), deadline)
-        self.channel.send("started", pid=pid)
+        return pid, _Output(reader, self.channel)
+
+    @staticmethod
+    def spawn(path: str, argv: list[str], environment: dict[str, str], **options: object) -> int:
+        """Start a process."""
+        return os.posix_spawn(
+            path,
+            argv,
+            os.environ | environment,
+            setsigmask=[],
+            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+            **options,  # type: ignore[arg-type]
+        )
 
     def wait(self) -> None:
         """Wait for something to do, and read what has come."""
@@ -456,16 +488,17 @@ def main() -> int:
     int
         The exit status.
     """
-    channel = _Channel(0)
+    channel = _Channel(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     try:
         # They reach a whole session or control group; this process ends by itself, after its scripts.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
             signal.signal(number, signal.SIG_IGN)
         _become_subreaper()
         work_file, grace = sys.argv[1], float(sys.argv[2])
         supervisor = _Supervisor(channel, work_file, grace)
-        # From here on the node reports what goes wrong; its own log may be a pipe that somebody reads to the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        if channel.fd == 0:
+            # From here on the node reports what goes wrong; its own log may be a pipe that somebody reads to the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         supervisor.run()
     except Exception as error:
         import traceback  # noqa: PLC0415 (costs time at every start, and is hardly ever needed)

@@ -2,6 +2,8 @@
 
 import errno
 import socket
+import sys
+import time
 from collections import Counter
 from typing import Any, Final, Protocol
 
@@ -12,7 +14,19 @@ from trioraft.address import Address
 DATAGRAM_MAX: Final = 65535
 BATCH_MAX: Final = 256
 RECEIVE_BUFFER_BYTES: Final = 4 * 1024 * 1024
+SEND_BUFFER_BYTES: Final = 1024 * 1024
 _CACHED_MAX: Final = 4096
+
+# Linux's numbers, for which Python 3.11 has no names; and what the headers of IP and UDP take.
+_IP_MTU: Final = 14
+_IPV6_MTU: Final = 24
+_HEADERS_V4: Final = 20 + 8
+_HEADERS_V6: Final = 40 + 8
+# UDP over IPv4 carries so many bytes; every path of IPv4 carries datagrams of 576 bytes with their headers.
+_PATH_BYTES_MAX: Final = 65507
+_PATH_BYTES_MIN: Final = 576 - _HEADERS_V4
+# The system learns of a narrower path when a router says so.
+_PATH_LASTS: Final = 10.0
 
 
 class DatagramSocket(Protocol):
@@ -37,6 +51,9 @@ class DatagramSocket(Protocol):
 
     def send(self, data: bytes, address: Address) -> None:
         """Send a datagram without waiting, or drop and count it."""
+
+    def path_bytes(self, address: Address) -> int | None:
+        """Tell how large a datagram to an address may be, None where that is not known."""
 
     def close(self) -> None:
         """Close the socket."""
@@ -66,6 +83,7 @@ class UdpSocket:
         # Looking an address up costs more than sending to it.
         self._known: dict[Any, Address] = {}
         self._targets: dict[Address, Any] = {}
+        self._paths: dict[Address, tuple[int | None, float]] = {}
         self.address = self._address_of(bound.getsockname())
 
     async def wait_readable(self) -> None:
@@ -112,6 +130,40 @@ class UdpSocket:
             self._socket.sendto(data, self._targets.get(address) or self._target_of(address))
         except OSError as error:
             self._count("send", error)
+            if error.errno == errno.EMSGSIZE:
+                self._narrow(address, len(data))
+
+    def path_bytes(self, address: Address) -> int | None:
+        """Tell how large a datagram to an address may be.
+
+        Asks the system for the path's MTU, and remembers that for 10 s. A datagram that the system refused as too
+        large makes it smaller.
+
+        Parameters
+        ----------
+        address : Address
+            Where it would go.
+
+        Returns
+        -------
+        int or None
+            Bytes, without the headers of IP and UDP; None where the system does not tell.
+        """
+        known, until = self._paths.get(address, (None, float("-inf")))
+        now = time.monotonic()
+        if now < until:
+            return known
+        if len(self._paths) >= _CACHED_MAX:
+            self._paths.clear()
+        path_bytes = _ask_path_bytes(address)
+        self._paths[address] = (path_bytes, now + _PATH_LASTS)
+        return path_bytes
+
+    def _narrow(self, address: Address, refused: int) -> None:
+        """Note that a datagram of so many bytes is too large for a path."""
+        told = _ask_path_bytes(address)
+        smaller = told if told is not None and told < refused else refused * 3 // 4
+        self._paths[address] = (max(smaller, _PATH_BYTES_MIN), time.monotonic() + 6 * _PATH_LASTS)
 
     def close(self) -> None:
         """Close the socket; who waits for it gets :class:`trio.ClosedResourceError`."""
@@ -137,6 +189,21 @@ class UdpSocket:
         found = socket.getaddrinfo(address.host, address.port, self._socket.family, socket.SOCK_DGRAM, flags=flags)
         self._targets[address] = target = found[0][4]
         return target
+
+
+def _ask_path_bytes(address: Address) -> int | None:
+    """Ask the system for the MTU of the path to an address; it tells that of connected sockets only."""
+    if sys.platform != "linux":
+        return None
+    is_v6 = ":" in address.host
+    family, headers = (socket.AF_INET6, _HEADERS_V6) if is_v6 else (socket.AF_INET, _HEADERS_V4)
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address.host, address.port))
+            mtu = probe.getsockopt(*(socket.IPPROTO_IPV6, _IPV6_MTU) if is_v6 else (socket.IPPROTO_IP, _IP_MTU))
+    except OSError:
+        return None
+    return min(max(mtu - headers, _PATH_BYTES_MIN), _PATH_BYTES_MAX)
 
 
 async def open_udp(host: str, port: int) -> UdpSocket:
@@ -178,6 +245,7 @@ async def _bind(host: str, port: int) -> UdpSocket:
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
         # The system gives what it allows. Room for a burst matters: a paused process finds all of it at once.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         bound.bind(address)
         return UdpSocket(bound)
     except BaseException:

@@ -100,28 +100,64 @@ confirm both sides::
 Sealed datagrams of kind 3 are accepted once, up to 4,096 counters behind the newest, and never across a restart:
 either side's new process id changes the key.
 
+Fragments
+=========
+A message (not a ``Hello``) of up to 2 MiB that does not fit into a datagram of the path goes in parts::
+
+    [30, number, sending, first, size, count, part, data]              Fragment
+    [31, number, sending, before, further, dropped]             FragmentsReceived
+
+The bytes of ``[tag, field, field, …]`` are cut into `count` parts, each of ``ceil(size / count)`` bytes but the last,
+which has the rest; a part has 128 bytes at least, unless it is the last. Each goes in an envelope and a datagram
+of its own, sealed and accepted as any other is, so only within a confirmed session. The receiver tells, once for
+all that it finds at one time, what it has; what is not told to have arrived is sent again. Message 5, of 2,500
+bytes, in three parts, of which the second is lost and then sent again::
+
+    A → B   [30, 5, 11, 5, 2500, 3, 0, h'0a07182a…']               834 bytes
+    A → B   [30, 5, 12, 5, 2500, 3, 1, h'…']                       834 bytes, lost
+    A → B   [30, 5, 13, 5, 2500, 3, 2, h'…']                       832 bytes
+    B → A   [31, 5, 13, 1, h'02', false]                        all before part 1, and part 2, which is 1 + 1
+    A → B   [30, 5, 14, 5, 2500, 3, 1, h'…']
+    B → A   [31, 5, 14, 3, h'', false]                          all
+
+- `number` and `sending` start anywhere and grow, for each session by itself. An answer names the largest `sending`
+  of that message that has arrived, so that the sender can measure the round trip to a repeated fragment too.
+- A receiver keeps incomplete messages within bounds: 4 MiB (the whole `size` of each counts) and 32 messages of one
+  session. When there are more, the one that was silent for the longest time is dropped, and answered with
+  `dropped`. It answers fragments of one that it has completed or dropped lately, without keeping anything.
+- A sender has a bounded number of bytes under way (128 KiB here), and gives up when no answer comes (for 5 s here).
+  A message that is given up is lost, as a datagram may be.
+- A receiver lets a message that is whole wait for those with a smaller number of which it has a part, down to
+  `first`, the smallest number that the sender is still sending. So large messages come in order, but for one of
+  which nothing has arrived; small ones overtake them.
+- Parts are as large as the path's datagrams, 16 KiB at most. A sender that notices smaller datagrams on the path,
+  or that nothing arrives, cuts the message anew and sends it under another number.
+
 Who may say what
 ================
 To a node, in the consensus domain: everything; in the client domain: ``Hello``, ``StatusRequest``,
-``ClientRequest``; in the status domain: ``Hello``, ``StatusRequest``. To a client or monitor: ``Hello``,
-``Status``, and in the client domain ``ClientResponse``. In the consensus domain both sides are nodes, in the
-others exactly one is. Answers come in the domain, and under the key, of their request.
+``ClientRequest``, ``Fragment``, ``FragmentsReceived``; in the status domain: ``Hello``, ``StatusRequest``,
+``FragmentsReceived``. To a client or monitor: ``Hello``, ``Status``, ``Fragment``, ``FragmentsReceived``, and in the
+client domain ``ClientResponse``. In the consensus domain both sides are nodes, in the others exactly one is. Answers
+come in the domain, and under the key, of their request. What comes in fragments must be allowed as if it came whole.
 """
 
 import io
 import struct
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, NewType
+from typing import Any, Final, NamedTuple, NewType, TypeAlias
 
 import cbor2
 import msgspec
 
-from trioraft.messages import Message, OptionalId
+from trioraft.messages import Fragment, FragmentsReceived, Message, OptionalId
 from trioraft.sealing import Domain
 
 VERSION: Final = 1
 
 EncodedMessage = NewType("EncodedMessage", bytes)
+# What an envelope holds.
+Carried: TypeAlias = Message | Fragment | FragmentsReceived
 
 
 class MalformedError(ValueError):
@@ -141,14 +177,14 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
         The sender's cluster, or 0.
     sender, receiver : int
         Node ids, or 0.
-    message : Message
+    message : Message, Fragment or FragmentsReceived
         The message.
     """
 
     cluster_id: OptionalId
     sender: OptionalId
     receiver: OptionalId
-    message: Message
+    message: Carried
 
 
 class Plain(NamedTuple):
@@ -220,6 +256,9 @@ PLAIN_HELLO_OVERHEAD: Final = _PLAIN_HELLO.size
 SEALED_OVERHEAD: Final = _SEALED.size + TAG_BYTES
 # UDP over IPv4 carries 65,507 bytes.
 ENVELOPE_MAX: Final = 65507 - SEALED_OVERHEAD
+
+# What a datagram has beside its message, at most: header, tag, and the envelope's start with three ids.
+MESSAGE_OVERHEAD: Final = SEALED_OVERHEAD + 1 + 3 * 9
 
 _DEPTH_MAX: Final = 8  # a status nests its elections 5 deep
 
@@ -328,6 +367,33 @@ def decode_envelope_untrusted(data: bytes) -> Envelope:
     MalformedError
         If it is anything else.
     """
+    envelope: Envelope = _decode_untrusted(data, Envelope)
+    return envelope
+
+
+def decode_message_untrusted(data: bytes) -> Message:
+    """Decode and validate a message that came in fragments.
+
+    Parameters
+    ----------
+    data : bytes
+        The message's CBOR, from somebody with a confirmed session.
+
+    Returns
+    -------
+    Message
+        The message, as :func:`decode_envelope_untrusted` would give it.
+
+    Raises
+    ------
+    MalformedError
+        If it is anything else, a fragment for one.
+    """
+    message: Message = _decode_untrusted(data, Message)
+    return message
+
+
+def _decode_untrusted(data: bytes, kind: Any) -> Any:
     stream = io.BytesIO(data)
     try:
         decoder = cbor2.CBORDecoder(
@@ -339,20 +405,20 @@ def decode_envelope_untrusted(data: bytes) -> Envelope:
             allow_duplicate_keys=False,
             strict_hashable_types=True,
         )
-        envelope = msgspec.convert(decoder.decode(), Envelope, builtin_types=(bytes,))
+        decoded = msgspec.convert(decoder.decode(), kind, builtin_types=(bytes,))
     except Exception as error:  # whatever the two libraries raise, it is the datagram that is wrong
         raise MalformedError(str(error)) from error
     if stream.tell() != len(data):
-        raise MalformedError("there is something behind the envelope")
-    return envelope
+        raise MalformedError("there is something behind the message")
+    return decoded
 
 
-def encode_message(message: Message) -> EncodedMessage:
+def encode_message(message: Carried) -> EncodedMessage:
     """Encode a message; do it once for all receivers.
 
     Parameters
     ----------
-    message : Message
+    message : Message, Fragment or FragmentsReceived
         The message.
 
     Returns
@@ -361,6 +427,25 @@ def encode_message(message: Message) -> EncodedMessage:
         Its CBOR.
     """
     return EncodedMessage(cbor2.dumps(msgspec.to_builtins(message, builtin_types=(bytes,))))
+
+
+def encode_together(tag: int, messages: list[EncodedMessage]) -> EncodedMessage:
+    """Put encoded messages into the one that holds several of them.
+
+    Parameters
+    ----------
+    tag : int
+        Its tag, at most 23.
+    messages : list of EncodedMessage
+        The messages, at most 256.
+
+    Returns
+    -------
+    EncodedMessage
+        ``[tag, [message, …]]``.
+    """
+    head = bytes((0x82, tag)) + cbor2.dumps([None] * len(messages))[: -len(messages)]
+    return EncodedMessage(head + b"".join(messages))
 
 
 def envelope_start(cluster_id: int, sender: int, receiver: int) -> bytes:

@@ -14,7 +14,7 @@ from trioraft.discovery import Answer, Discovery
 from trioraft.hooks import Launcher, SupervisorLauncher
 from trioraft.runtime import boottime
 from trioraft.settings import NodeSettings
-from trioraft.storage import Disk, SqliteDisk, take_directory
+from trioraft.storage import Disk, open_disk
 from trioraft.transport import DatagramSocket, open_udp
 
 
@@ -36,6 +36,8 @@ class World:
     ----------
     clock : callable
         Gives the time in seconds; it never goes back, and counts while the host is suspended.
+    watchdog_clock : callable or None
+        The same in any thread; None for no watchdog of leader work.
     random : random.Random
         Draws election timeouts and pauses.
     entropy : callable
@@ -53,6 +55,7 @@ class World:
     """
 
     clock: Callable[[], float]
+    watchdog_clock: Callable[[], float] | None
     random: random.Random
     entropy: Callable[[int], bytes]
     host_name: str
@@ -72,10 +75,11 @@ class World:
         """
         return cls(
             clock=boottime,
+            watchdog_clock=boottime,
             random=random.SystemRandom(),
             entropy=os.urandom,
             host_name=socket.gethostname(),
-            open_disk=lambda settings: SqliteDisk(take_directory(settings.data_dir)),
+            open_disk=lambda settings: open_disk(settings.data_dir, settings.durability),
             open_socket=open_udp,
             open_discovery=_discovery_of,
             launcher=SupervisorLauncher(),

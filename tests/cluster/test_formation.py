@@ -6,7 +6,8 @@ from pathlib import Path
 import trio
 
 from tests.cluster.harness import ROOT, Cluster, clean_environment
-from trioraft.consensus.state import FormationState, HardState
+from trioraft.consensus.hard import FormationState, HardState
+from trioraft.consensus.outbox import Write
 from trioraft.messages import format_id
 from trioraft.observed import ClusterStatus
 from trioraft.storage import SqliteDisk
@@ -23,7 +24,7 @@ async def promise_to_the_lost(cluster: Cluster, nodes: range) -> None:
     disks = [SqliteDisk(directory) for directory in directories]
     members = tuple(sorted([*(disk.node_id for disk in disks), LOST]))
     for disk in disks:
-        await disk.save(HardState(formation=FormationState(promised=FORMATION, members=members)))
+        await disk.save(Write(1, HardState(formation=FormationState(promised=FORMATION, members=members))))
         disk.close()
 
 

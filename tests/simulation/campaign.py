@@ -79,6 +79,8 @@ class Tally:
             f"{self.lives:,} lives, {self.events:,} events, {self.seconds / 3600:,.1f} cluster-hours, "
             f"{self.count['formations']:,} formations, {self.count['elections']:,} elections, "
             f"{self.count['transfers']:,} transfers, {self.count['pieces of leader work']:,} pieces of leader work, "
+            f"{self.count['commands acknowledged']:,} commands, {self.count['reads']:,} reads, "
+            f"{self.count['snapshots installed']:,} snapshots installed, "
             f"{sum(n for what, n in self.count.items() if what.startswith('fault')):,} faults, "
             f"{speed:,.0f} events/s and process: {outcome}"
         )

@@ -5,11 +5,12 @@ what a node intends, only at what others could see of it; the one exception is a
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from tests.simulation.log_checks import LogChecks
 from tests.simulation.trace import name
-from trioraft.consensus import lease
-from trioraft.consensus.state import HardState, State
+from trioraft.consensus import HardState, lease
+from trioraft.consensus.state import State
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
@@ -39,6 +40,7 @@ class Checks:
 
     def __init__(self, world: "Simulation") -> None:
         self.world = world
+        self.log = LogChecks(self)
         self.told_term: dict[int, int] = {}  # the newest term that each node has spoken of
         self.votes: dict[tuple[int, int], int] = {}  # (node, term): whom it voted for
         self.leaders: dict[int, int] = {}  # term: who won it
@@ -67,7 +69,7 @@ class Checks:
             FormationResponse: self._formation_response_leaves,
         }
 
-    def fail(self, what: str) -> None:
+    def fail(self, what: str) -> NoReturn:
         """Report a violation."""
         raise Violation(what)
 
@@ -84,8 +86,8 @@ class Checks:
         node = process.host.node
         if term < self.told_term.get(node, 0):
             self.fail(f"{name(node)} speaks of term {term} after it spoke of term {self.told_term[node]}")
-        if term > process.host.disk.term:
-            self.fail(f"{name(node)} speaks of term {term}, and term {process.host.disk.term} is on its disk")
+        if term > process.host.disk.hard.term:
+            self.fail(f"{name(node)} speaks of term {term}, and term {process.host.disk.hard.term} is on its disk")
         self.told_term[node] = term
 
     def _heartbeat_leaves(self, process: "Process", _to: int, message: AppendEntriesRequest) -> None:
@@ -93,18 +95,24 @@ class Checks:
         self._speaks_of(process, message.term)
         if self.leaders.get(message.term) != node:
             self.fail(f"{name(node)} sends heartbeats of term {message.term}, which it did not win")
+        if message.commit_index > len(self.log.committed):
+            self.fail(f"{name(node)} says that entry {message.commit_index} is committed")
         if message.work == 0:
             self._says_work_has_ended(process, message.term)
 
     def _answer_leaves(self, process: "Process", to: int, message: AppendEntriesResponse) -> None:
-        self._speaks_of(process, message.term)
+        if message.term >= self.told_term.get(process.host.node, 0):  # an acknowledgement may have waited for long
+            self._speaks_of(process, message.term)
+        self.log.answer_leaves(process, to, message)
         received = process.receipts.pop((message.term, message.sequence), None)
         if message.promise == 0 or received is None:
             return
         host = process.host
-        if host.disk.promise < message.promise:
-            self.fail(f"{name(host.node)} promises {message.promise} s, and {host.disk.promise} s are on its disk")
-        if host.disk.work_term < message.term:
+        if host.disk.hard.promise < message.promise:
+            self.fail(
+                f"{name(host.node)} promises {message.promise} s, and {host.disk.hard.promise} s are on its disk"
+            )
+        if host.disk.hard.work_term < message.term:
             self.fail(f"{name(host.node)} acknowledges a claim of term {message.term} that is not on its disk")
         if self.leaders.get(message.term) != to:
             self.fail(f"{name(host.node)} promises {name(to)}, which did not win term {message.term}")
@@ -136,7 +144,7 @@ class Checks:
     def _votes(self, process: "Process", term: int, candidate: int) -> None:
         """Check that a vote is the only one in its term, is on disk, and breaks no promise."""
         node = process.host.node
-        disk = process.host.disk
+        disk = process.host.disk.hard
         if self.votes.setdefault((node, term), candidate) != candidate:
             self.fail(f"{name(node)} votes for {name(candidate)} in term {term} after another vote in it")
         if disk.term == term and disk.voted_for != candidate:
@@ -175,7 +183,7 @@ class Checks:
             self._says_promised(process, message.formation)
             return
         node = process.host.node
-        formation = process.host.disk.formation
+        formation = process.host.disk.hard.formation
         if message.formation not in formation.never and formation.cluster in {0, message.formation}:
             self.fail(f"{name(node)} refuses a formation, and that is not on its disk")
         self.never.add((node, message.formation))
@@ -185,7 +193,7 @@ class Checks:
 
     def _says_promised(self, process: "Process", promised: int) -> None:
         node = process.host.node
-        formation = process.host.disk.formation
+        formation = process.host.disk.hard.formation
         self.proposed.add(promised)
         if (node, promised) in self.never:
             self.fail(f"{name(node)} promises a formation that it said it would never promise")
@@ -211,7 +219,7 @@ class Checks:
 
     def _promised_on_disk(self, node: int) -> tuple[int, int]:
         host = self.world.host_of(node)
-        hard = self.lost[node] if host is None else host.disk
+        hard = self.lost[node] if host is None else host.disk.hard
         return hard.formation.promised, hard.formation.cluster
 
     def wiped(self, node: int, hard: HardState) -> None:
@@ -242,10 +250,12 @@ class Checks:
             self.fail(f"{name(node)} is elected in term {term} although all is well")
         if self.leaders.setdefault(term, node) != node:
             self.fail(f"{name(node)} wins term {term}, which {name(self.leaders[term])} won")
-        disk = process.host.disk
+        disk = process.host.disk.hard
         votes = [voter for voter in self.members if self.votes.get((voter, term)) == node or voter == node]
         if 2 * len(votes) <= len(self.members) or (disk.term, disk.voted_for) != (term, node):
             self.fail(f"{name(node)} wins term {term} with the votes of {votes} only")
+        if process.core.state is not None:
+            self.log.elected(process, process.core.state)
         self.newest_term = max(self.newest_term, term)
         for host in self.world.hosts:
             other = host.process

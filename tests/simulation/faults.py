@@ -276,7 +276,7 @@ class Faults:
 
     def _wipe(self, host: "Host") -> bool:
         """Lose a disk, which is allowed only before a cluster stands on it."""
-        if not self.wipes_left or host.disk.formation.cluster or self.world.checks.cluster:
+        if not self.wipes_left or host.disk.hard.formation.cluster or self.world.checks.cluster:
             return False
         self.wipes_left -= 1
         host.wipe()

@@ -3,12 +3,25 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.disk import Disk
 from tests.simulation.network import Greeting
+from tests.simulation.replicas import Keeper
 from tests.simulation.supervision import Supervisor
 from tests.simulation.trace import describe, name
-from trioraft.consensus import Core, HardState, Role, Timing
-from trioraft.consensus.state import BecameLeader, EndWork, ExtendWork, Formed, StartWork, SteppedDown
-from trioraft.messages import AppendEntriesRequest
+from trioraft.consensus import Core, Role, Timing
+from trioraft.consensus.outbox import Write
+from trioraft.consensus.state import (
+    BecameLeader,
+    EndWork,
+    ExtendWork,
+    Formed,
+    ReadFailed,
+    ReadReady,
+    StartWork,
+    SteppedDown,
+    StorePart,
+)
+from trioraft.messages import AppendEntriesRequest, InstallSnapshotRequest
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -26,8 +39,8 @@ class Host:
         self.rate = rate
         self.offset = offset
         self.timing = world.profile.timings[0]
-        self.disk = HardState()
-        self.writing: HardState | None = None
+        self.disk = Disk()
+        self.writing: Write | None = None
         self.stalled_until = 0.0
         self.process: Process | None = None
         self.supervisor = Supervisor(world, self)
@@ -44,7 +57,7 @@ class Host:
         """Start a process, unless there is one."""
         if self.process is None:
             self.timing = timing or self.timing
-            self.world.turn(f"{name(self.node)} starts with {describe(self.timing)}, {describe(self.disk)}")
+            self.world.turn(f"{name(self.node)} starts with {describe(self.timing)}, {describe(self.disk.hard)}")
             self.process = Process(self.world, self)
             self.process.begin()
 
@@ -62,15 +75,18 @@ class Host:
     def wipe(self) -> None:
         """Lose the disk: the next process here is another node."""
         self.crash()
-        self.world.checks.wiped(self.node, self.disk)
-        self.disk = HardState()
+        self.world.checks.wiped(self.node, self.disk.hard)
+        self.disk = Disk()
         self.world.replace_node(self)
         self.world.turn(f"the disk is lost; {name(self.node)} is next")
 
-    def put(self, hard: HardState) -> None:
-        """Let something be on disk."""
-        old, self.disk = self.disk, hard
-        self.world.checks.on_disk(self, old, hard)
+    def put(self, write: Write) -> None:
+        """Let a write be on disk."""
+        checks, old = self.world.checks, self.disk.hard
+        checks.log.write(self, write)
+        self.disk.put(write)
+        checks.log.written(self, write)
+        checks.on_disk(self, old, write.hard)
 
     def arrive(self, receiver: int, sender: int, cluster: int, message: object, sent: float) -> None:
         """Take a message from the network."""
@@ -100,10 +116,15 @@ class Process:
         self.timer_at = NEVER
         self.fired = (0.0, 0)
         self.greetings = 0
+        self.committed = 0 if host.disk.snapshot is None else host.disk.snapshot.index
+        self.led = (0, 0, 0)  # as a leader: the term, and the index and term of the last entry
+        self.keeper = Keeper(self)
         self.core = Core(
             host.node,
-            host.disk,
+            host.disk.hard,
+            host.disk.log(),
             host.timing,
+            snapshot=host.disk.snapshot,
             expect=world.profile.expect,
             random_source=world.random,
             now=self.clock(),
@@ -116,7 +137,7 @@ class Process:
     def begin(self) -> None:
         """Greet the others, and set the timer."""
         if self.core.cluster:  # perhaps known since a write that was under way at the crash
-            self.world.checks.formed(self, self.core.cluster, self.host.disk.formation.members)
+            self.world.checks.formed(self, self.core.cluster, self.host.disk.hard.formation.members)
         self.greet()
         self.settle()
 
@@ -155,12 +176,12 @@ class Process:
         if self.fired[1] > 100:
             self.world.checks.fail(f"the timer of {name(self.host.node)} fires again and again")
 
-    def written(self, number: int, hard: HardState) -> None:
+    def written(self, write: Write) -> None:
         """Let a write be done: on disk, and told to the core."""
         if self.host.process is self:
             self.host.writing = None
-            self.host.put(hard)
-            self.call(self._tell_written, number)
+            self.host.put(write)
+            self.call(self._tell_written, write.number)
 
     def _tell_written(self, number: int) -> None:
         self.core.persisted(number, self.clock())
@@ -237,20 +258,31 @@ class Process:
         core = self.core
         for event in core.events():
             self._carry_out(event)
+        state = core.state
+        if state is not None:
+            if state.commit_index != self.committed:
+                self.world.checks.log.committing(self, state)
+            state.batch_bytes = self.world.profile.batch_bytes
+        if core.has_committed:
+            self.keeper.apply()
         if self.host.writing is None:
             self._write()
         messages = core.to_send()
         if messages:
             self._send(messages)
-        state = core.state
         if state is not None and state.role is Role.LEADER:
             self.world.checks.leading(self, state)
+            self.world.checks.log.leading(self, state)
         self._arm()
 
     def _send(self, messages: list[tuple[int, Any]]) -> None:
         world = self.world
         for to, message in messages:
             world.checks.leaving(self, to, message)
+            if type(message) is InstallSnapshotRequest:
+                message = self.keeper.fill(to, message)  # noqa: PLW2901
+                if message is None:
+                    continue
             target = self.known.get(to)
             if target is None:
                 world.trace.message(world.loop.now, world.loop.now, self.host.node, to, message, "no session")
@@ -259,21 +291,20 @@ class Process:
 
     def _post(self, target: Host, to: int, message: object) -> None:
         cluster = self.core.cluster
-        if cluster not in {0, self.host.disk.formation.cluster}:
+        if cluster not in {0, self.host.disk.hard.formation.cluster}:
             self.world.checks.fail(f"{name(self.host.node)} speaks for a cluster, and that is not on its disk")
         self.world.network.send(self.host, target, to, cluster, message)
 
     def _write(self) -> None:
         write = self.core.to_persist()
         if write is not None:
-            number, hard = write
             world = self.world
-            self.host.writing = hard
-            disk = self.host.disk
-            if disk.voted_for != hard.voted_for or disk.formation != hard.formation:
+            self.host.writing = write
+            disk = self.host.disk.hard
+            if disk.voted_for != write.hard.voted_for or disk.formation != write.hard.formation:
                 world.faults.tempt(self.host)
             done = max(world.loop.now, self.host.stalled_until) + world.disk_seconds()
-            world.loop.at(done, self.written, number, hard)
+            world.loop.at(done, self.written, write)
 
     def _arm(self) -> None:
         due = (self.core.next_deadline() - self.host.offset) / self.host.rate
@@ -290,6 +321,15 @@ class Process:
         world = self.world
         if isinstance(event, ExtendWork):
             self.host.supervisor.extend(self, event.deadline)
+            return
+        if isinstance(event, ReadReady):
+            self.keeper.read_ready(event)
+            return
+        if isinstance(event, StorePart):
+            self.keeper.store(event)
+            return
+        if isinstance(event, ReadFailed):
+            del self.keeper.reads[event.read]
             return
         world.turn(f"{name(self.host.node)}: {describe(event)}")
         if isinstance(event, StartWork):

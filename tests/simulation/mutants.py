@@ -8,9 +8,24 @@ from unittest import mock
 import msgspec
 
 from tests.simulation.simulation import Result, Simulation
-from trioraft import messages
-from trioraft.consensus import core, election, formation, lease, replication, roles, transfer, work
-from trioraft.consensus.state import LONG_AGO, HardState, Outbox, Role, State
+from trioraft import messages, replica
+from trioraft.consensus import (
+    HardState,
+    core,
+    election,
+    formation,
+    heartbeat,
+    lease,
+    reads,
+    replication,
+    roles,
+    snapshots,
+    transfer,
+    work,
+)
+from trioraft.consensus.log import Log
+from trioraft.consensus.outbox import After, Outbox
+from trioraft.consensus.state import LONG_AGO, ReadReady, Role, State
 
 _Patch = tuple[object, str, Any]
 
@@ -73,7 +88,7 @@ def _promise_any_formation() -> list[_Patch]:
 
 
 def _send_before_disk() -> list[_Patch]:
-    def send(self: Outbox, to: int, message: Any, *, after_disk: bool = True) -> None:
+    def send(self: Outbox, to: int, message: Any, _after: After = After.HARD_STATE) -> None:
         self._ready.append((to, message))
 
     return [(Outbox, "send", send)]
@@ -107,7 +122,7 @@ def _bypass_in_any_term() -> list[_Patch]:
 
     def vote_request(s: State) -> Any:
         # a node that was once offered the leadership says so in every later term
-        return messages.VoteRequest(s.term, s.last_log_index, s.last_log_term, transfer=s.id in _OFFERED)
+        return messages.VoteRequest(s.term, s.log.last_index, s.log.last_term, transfer=s.id in _OFFERED)
 
     def handle_timeout_now(s: State, sender: int, message: Any, now: float) -> None:
         _OFFERED.add(s.id)
@@ -129,7 +144,7 @@ def _lease_after_offer() -> list[_Patch]:
 
 
 def _lease_from_receipt() -> list[_Patch]:
-    original = replication.handle_append_entries_response
+    original = heartbeat.handle_append_entries_response
 
     def handle(s: State, sender: int, response: Any, now: float) -> None:
         follower = s.followers.get(sender)
@@ -156,7 +171,7 @@ def _work_until_own_end() -> list[_Patch]:
     def work_claim(_s: State, _now: float) -> float:
         return 0.1
 
-    return [(replication, "work_claim", work_claim)]
+    return [(module, "work_claim", work_claim) for module in (heartbeat, replication)]
 
 
 def _offer_with_work() -> list[_Patch]:
@@ -209,7 +224,7 @@ def _lease_outlives_work() -> list[_Patch]:
     def quorum_deadline(s: State) -> float:
         return max(lease.contact_end(s), s.leader_since + s.timing.lower)
 
-    return [(replication, "quorum_deadline", quorum_deadline)]
+    return [(heartbeat, "quorum_deadline", quorum_deadline)]
 
 
 def _no_check_quorum() -> list[_Patch]:
@@ -219,7 +234,7 @@ def _no_check_quorum() -> list[_Patch]:
     def quorum_deadline(_s: State) -> float:
         return float("inf")
 
-    return [(replication, "check_quorum", check_quorum), (replication, "quorum_deadline", quorum_deadline)]
+    return [(heartbeat, "check_quorum", check_quorum), (heartbeat, "quorum_deadline", quorum_deadline)]
 
 
 def _stale_term_votes() -> list[_Patch]:
@@ -255,6 +270,134 @@ def _terms_raised_by_pre_vote() -> list[_Patch]:
     return [_rule(messages.PreVoteRequest, handle)]
 
 
+# --- the log ------------------------------------------------------------------------------------------------
+
+
+def _advance(*, own_term: bool = True, own_disk: bool = True) -> list[_Patch]:
+    def advance_commit_index(s: State) -> None:
+        if s.role is not Role.LEADER:
+            return
+        matches = {node: float(follower.match_index) for node, follower in s.followers.items()}
+        matches[s.id] = s.outbox.durable_index if own_disk else s.log.last_index
+        index = int(s.configuration.quorum_value(matches))
+        if index > s.commit_index and (s.log.term_at(index) == s.term or not own_term):
+            s.commit_index = index
+
+    return [(module, "advance_commit_index", advance_commit_index) for module in (heartbeat, replication)]
+
+
+def _acknowledge_before_disk() -> list[_Patch]:
+    original = Outbox.send
+
+    def send(self: Outbox, to: int, message: Any, after: After = After.HARD_STATE) -> None:
+        original(self, to, message, After.HARD_STATE if after is After.LOG else after)
+
+    return [(Outbox, "send", send)]
+
+
+def _cut_off_what_follows() -> list[_Patch]:
+    original = replication.store_entries
+
+    def store_entries(s: State, request: Any, now: float) -> bool:
+        stored = original(s, request, now)
+        end = request.prev_log_index + len(request.entries)
+        if stored and request.entries and s.log.base_index <= end < s.log.last_index:
+            s.outbox.truncate(end + 1, now)
+            s.matched_index = s.commit_index = min(s.commit_index, end)
+        return stored
+
+    return [(module, "store_entries", store_entries) for module in (heartbeat, replication)]
+
+
+def _keep_what_matched() -> list[_Patch]:
+    def follow(s: State, leader: int) -> None:
+        s.leader = leader
+
+    return [(module, "follow", follow) for module in (heartbeat, snapshots)]
+
+
+def _commit_whatever_is_there() -> list[_Patch]:
+    def follow_commit_index(s: State, request: Any) -> None:
+        s.commit_index = max(s.commit_index, min(request.commit_index, s.log.last_index))
+
+    return [(heartbeat, "follow_commit_index", follow_commit_index)]
+
+
+def _read_without_round() -> list[_Patch]:
+    def start_read(s: State, read: int, _now: float) -> None:
+        s.events.append(ReadReady(read=read, index=s.commit_index))
+
+    return [(reads, "start_read", start_read)]
+
+
+def _read_before_no_op() -> list[_Patch]:
+    original = reads.conclude_reads
+
+    def conclude_reads(s: State, now: float) -> None:
+        s.opened_at, opened_at = 0, s.opened_at
+        original(s, now)
+        s.opened_at = opened_at
+
+    return [(reads, "conclude_reads", conclude_reads)]
+
+
+def _vote_for_shorter_logs() -> list[_Patch]:
+    def is_up_to_date(_s: State, _request: Any) -> bool:
+        return True
+
+    return [(election, "is_up_to_date", is_up_to_date)]
+
+
+def _lose_an_entry() -> list[_Patch]:
+    original = core.Core.__init__
+
+    def forgetful(self: core.Core, node: int, hard: HardState, log: Log, *rest: Any, **named: Any) -> None:
+        kept = log.entries(log.base_index + 1, log.last_index - 1)
+        original(self, node, hard, Log(log.base_index, log.base_term, kept), *rest, **named)
+
+    return [(core.Core, "__init__", forgetful)]
+
+
+def _refusals_name_messages() -> list[_Patch]:
+    original = heartbeat.handle_append_entries
+
+    def handle(s: State, sender: int, request: Any, now: float) -> None:
+        if request.term < s.term:
+            s.outbox.send(sender, heartbeat.answer(s, request, 0.0, now))
+        else:
+            original(s, sender, request, now)
+
+    return [_rule(messages.AppendEntriesRequest, handle)]
+
+
+def _snapshot_before_disk() -> list[_Patch]:
+    original = Outbox.install_snapshot
+
+    def install_snapshot(self: Outbox, snapshot: Any, now: float) -> None:
+        original(self, snapshot, now)
+        self.durable_index = max(self.durable_index, snapshot.index)
+
+    return [(Outbox, "install_snapshot", install_snapshot)]
+
+
+def _apply_twice() -> list[_Patch]:
+    def apply_once(self: replica.Replica, command: replica.SessionCommand) -> replica.Result:
+        return replica.Result(data=self.machine.apply(command.data))
+
+    return [(replica.Replica, "_apply_once", apply_once)]
+
+
+def _snapshot_without_sessions() -> list[_Patch]:
+    original = replica.Replica.restore
+
+    def restore(self: replica.Replica, index: int, chunks: Any) -> None:
+        original(self, index, chunks)
+        for session in self._sessions.values():
+            session.results.clear()
+
+    return [(replica.Replica, "restore", restore)]
+
+
 MUTANTS: Final = (
     Mutant("forget the vote at a restart", "restart", lambda: _restarted_with(voted_for=0)),
     Mutant("forget the length of the promise at a restart", "restart", lambda: _restarted_with(promise=0.0)),
@@ -282,4 +425,18 @@ MUTANTS: Final = (
     Mutant("take a formation for standing with most promises", "formation", _stands_with_most),
     Mutant("speak for a cluster before it is on disk", "formation", _membership_before_disk),
     Mutant("answer the views of members", "formation", _members_answer_views),
+    Mutant("commit an entry of an older term by counting", "divergence", lambda: _advance(own_term=False)),
+    Mutant("count the own entry before it is on disk", "log", lambda: _advance(own_disk=False)),
+    Mutant("acknowledge entries before they are on disk", "log", _acknowledge_before_disk),
+    Mutant("cut off what follows the entries that came", "reorder", _cut_off_what_follows),
+    Mutant("forget that a new leader may have another log", "divergence", _keep_what_matched),
+    Mutant("commit whatever is at the leader's commit index", "divergence", _commit_whatever_is_there),
+    Mutant("vote for a log that is not up to date", "divergence", _vote_for_shorter_logs),
+    Mutant("lose an entry at a restart", "restart", _lose_an_entry),
+    Mutant("take the refusal of an old message for an answer", "divergence", _refusals_name_messages),
+    Mutant("acknowledge a snapshot before it is on disk", "snapshot", _snapshot_before_disk),
+    Mutant("read without a round", "divergence", _read_without_round),
+    Mutant("read before the term's no-op is committed", "log", _read_before_no_op),
+    Mutant("apply a repeated command again", "log", _apply_twice),
+    Mutant("leave the sessions' results out of snapshots", "snapshot", _snapshot_without_sessions),
 )

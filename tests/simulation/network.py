@@ -31,7 +31,7 @@ class Greeting(Struct, frozen=True):
 class Network:
     """Carries messages between hosts."""
 
-    def __init__(self, loop: Loop, trace: Trace, hosts: int, unit: float) -> None:
+    def __init__(self, loop: Loop, trace: Trace, hosts: int, unit: float, commands: float) -> None:
         self.loop = loop
         self.trace = trace
         self.weather = Weather()
@@ -40,7 +40,7 @@ class Network:
         self.sent = 0
         self.unit = unit
         # how many are too many in a lower election timeout, when they were last counted, and when they are again
-        self.most = 1000 + 200 * hosts * (hosts - 1)
+        self.most = 1000 + 200 * hosts * (hosts - 1) + int(60 * hosts * commands)
         self.counted_at = 0.0
         self.allowed = self.most
         self.lost = 0

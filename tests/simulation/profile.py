@@ -29,6 +29,11 @@ class Profile(Struct, frozen=True):
     ambush: float  # how likely a node is struck when it has just done something that matters
     events: int
     until_formed: bool
+    commands: float  # how many requests come in one lower election timeout
+    clients: int  # how many clients have sessions
+    batch_bytes: int  # of entries in one message
+    snapshot_entries: int  # a snapshot is taken when so many have been applied
+    keep: int  # so many entries that a snapshot covers are kept
 
     @property
     def unit(self) -> float:
@@ -63,6 +68,10 @@ class Theme(Struct, frozen=True):
         Draws how many events there are until all faults are over.
     until_formed : bool
         Whether they are over, too, a little after there is a cluster.
+    commands : tuple of float
+        Draws how many requests of clients come in one lower election timeout.
+    batch_bytes, snapshot_entries : tuple of int
+        Draw how many bytes of entries are in one message, and after how many a snapshot is taken.
     """
 
     always: tuple[str, ...] = ()
@@ -80,6 +89,9 @@ class Theme(Struct, frozen=True):
     ending: tuple[str, ...] = ("quick", "random", "slow", "slow")
     events: tuple[int, ...] = (1000, 2000, 4000, 8000)
     until_formed: bool = False
+    commands: tuple[float, ...] = (0.0, 0.0, 2.0, 10.0)
+    batch_bytes: tuple[int, ...] = (50, 1024, 1024)
+    snapshot_entries: tuple[int, ...] = (10, 100, 1000)
 
 
 _BASES: Final = (
@@ -141,6 +153,7 @@ THEMES: Final[dict[str, Theme]] = {
         loss=(0.0, 0.05),
         slow=(0.3, 0.5),
         delay=(0.0003, 0.001),
+        commands=(0.0, 2.0),
     ),
     "work": Theme(
         always=("isolate", "one-way", "pause", "crash", "restart", "reconfigure", "transfer", "stop", "work failure"),
@@ -158,9 +171,60 @@ THEMES: Final[dict[str, Theme]] = {
         late=(0.0,),
         clock=("extreme",),
         ending=("slow",),
+        commands=(0.0,),
     ),
     "transfer": Theme(always=("transfer", "stop", "storm", "restart", "pause", "one-way")),
     "restart": Theme(always=("crash", "restart", "restart all", "reconfigure", "disk stall")),
+    "log": Theme(
+        always=("isolate", "crash", "restart", "restart all", "transfer", "disk stall"),
+        likely=0.1,
+        commands=(10.0, 30.0, 100.0),
+        loss=(0.0, 0.01, 0.1),
+        events=(4000, 8000),
+    ),
+    "divergence": Theme(
+        always=("isolate", "one-way", "crash", "restart", "transfer", "disk stall", "ambush"),
+        pace=1.5,
+        nodes=(3, 5, 5, 5),
+        ambush=0.4,
+        loss=(0.0, 0.05, 0.2),
+        slow=(0.0, 0.1, 0.3),
+        delay=(0.001, 0.01, 0.03),
+        commands=(3.0, 10.0),
+        batch_bytes=(20,),
+        snapshot_entries=(10, 1000),
+        events=(4000, 8000),
+    ),
+    "figure 8": Theme(
+        always=("isolate", "split", "one-way", "pause", "crash", "disk stall", "ambush"),
+        pace=3.0,
+        nodes=(3, 5),
+        ambush=0.5,
+        loss=(0.05, 0.3),
+        delay=(0.001, 0.03),
+        commands=(10.0, 30.0),
+        batch_bytes=(20,),
+        snapshot_entries=(1000,),
+        events=(8000,),
+    ),
+    "reorder": Theme(
+        always=("transfer", "restart"),
+        likely=0.1,
+        pace=0.5,
+        loss=(0.0, 0.02),
+        slow=(0.3, 0.5),
+        commands=(10.0, 30.0, 100.0),
+        batch_bytes=(20, 100),
+        events=(4000, 8000),
+    ),
+    "snapshot": Theme(
+        always=("isolate", "crash", "restart", "restart all", "one-way"),
+        likely=0.1,
+        nodes=(2, 3, 3, 5),
+        commands=(10.0, 30.0),
+        snapshot_entries=(5, 20),
+        events=(4000, 8000),
+    ),
     "calm": Theme(loss=(0.0,), slow=(0.0,), delay=(0.001,)),
 }
 
@@ -207,6 +271,11 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
         ambush=theme.ambush * rates.pop("ambush", 0.0),
         events=choice(theme.events),
         until_formed=theme.until_formed,
+        commands=choice(theme.commands),
+        clients=choice((0, 1, 2, 5)),
+        batch_bytes=choice(theme.batch_bytes),
+        snapshot_entries=choice(theme.snapshot_entries),
+        keep=choice((0, 0, 3, 50)),
     )
 
 

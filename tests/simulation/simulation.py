@@ -2,6 +2,7 @@
 
 import traceback
 from collections import Counter
+from unittest import mock
 
 from msgspec import Struct
 
@@ -11,8 +12,10 @@ from tests.simulation.host import Host
 from tests.simulation.loop import Loop
 from tests.simulation.network import Network
 from tests.simulation.profile import RATE_MAX, Profile, draw
+from tests.simulation.replicas import SMALL_PART
 from tests.simulation.trace import Trace, describe, name
-from trioraft.consensus import Role
+from tests.simulation.workload import Workload
+from trioraft.consensus import Core, Role, snapshots
 
 # How many messages before a violation are shown.
 _SHOWN = 60
@@ -42,7 +45,7 @@ class Simulation:
         self.turn(describe(self.profile))
         self.count: Counter[str] = Counter()
         self.checks = Checks(self)
-        self.network = Network(self.loop, self.trace, self.profile.nodes, self.profile.unit)
+        self.network = Network(self.loop, self.trace, self.profile.nodes, self.profile.unit, self.profile.commands)
         self.network.weather = self.profile.weather
         self.hosts = [
             Host(self, index, self._rate(), self.random.uniform(10, 10**5)) for index in range(self.profile.nodes)
@@ -50,6 +53,7 @@ class Simulation:
         self._by_node = {host.node: host for host in self.hosts}
         self._newest_node = self.profile.nodes
         self.faults = Faults(self)
+        self.workload = Workload(self)
 
     def _rate(self) -> float:
         match self.profile.clock:
@@ -97,8 +101,9 @@ class Simulation:
         """Live, and tell what came of it."""
         violation = ""
         try:
-            self._live()
-            self._recover()
+            with mock.patch.object(snapshots, "PART_BYTES", SMALL_PART):
+                self._live()
+                self._recover()
         except Violation as broken:
             violation = str(broken)
         except Exception:  # whatever the core raises is a violation too; the trace shows how it came to that
@@ -123,6 +128,7 @@ class Simulation:
         for host in self.hosts:
             self.loop.at(self.random.random() * self.profile.unit, host.start)
         self.faults.begin()
+        self.workload.begin()
         if self.profile.until_formed:
             while self.loop.events < self.profile.events and not self.checks.cluster:
                 self.loop.run(until=float("inf"), events=self.loop.events + 50)
@@ -134,6 +140,7 @@ class Simulation:
         """Let all faults be over: a formation must complete, and a leader be agreed on, in a bounded time."""
         self.turn("all faults are over")
         self.faults.end()
+        self.workload.end()
         longest = max([3.0, *(max(t.upper, t.work_claim) for t in self.profile.timings)])
         bound = self.loop.now + 10 * longest + 60 * self.profile.unit
         trouble = ""
@@ -181,6 +188,21 @@ class Simulation:
         working = [host.node for host in self.checks.running.values()]
         if working != list(leaders):
             return f"work runs on {working}, and {sorted(leaders)} leads"
+        return self.workload.trouble or self._difference(there)
+
+    def _difference(self, cores: list[Core]) -> str:
+        """Tell how the replicas differ, when they do."""
+        keepers = [
+            host.process.keeper for host in self.hosts if host.process is not None and host.process.core in cores
+        ]
+        committed = len(self.checks.log.committed)
+        applied = [keeper.replica.applied_index for keeper in keepers]
+        if any(index != committed for index in applied):
+            return f"{committed} entries are committed, and the nodes have applied {applied}"
+        if any(core.state is None or core.state.log.last_index != committed for core in cores):
+            return f"{committed} entries are committed, and some nodes have more"
+        if len({b"".join(keeper.replica.snapshot()) for keeper in keepers}) > 1:
+            return "the replicas differ"
         return ""
 
 

@@ -17,13 +17,19 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_no_rule_is_broken_in_two_hundred_lives() -> None:
-    faults = 0
+    faults = acknowledged = reads = snapshots = 0
     for seed in range(200):
         result = Simulation(seed).run()
         shown = "\n".join(result.trace)
         assert not result.violation, f"seed {seed}, profile {result.profile}: {result.violation}\n{shown}"
         faults += sum(number for what, number in result.count.items() if what.startswith("fault"))
+        acknowledged += result.count.get("commands acknowledged", 0)
+        reads += result.count.get("reads", 0)
+        snapshots += result.count.get("snapshots installed", 0)
     assert faults > 10_000
+    assert acknowledged > 10_000
+    assert reads > 1_000
+    assert snapshots > 20
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -64,6 +70,6 @@ def test_a_violation_is_told_with_its_seed_and_the_last_messages(capsys: pytest.
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_seeded_bug_is_found(mutant: Mutant) -> None:
-    found = mutant.hunt(seeds=150)
+    found = mutant.hunt(seeds=300)
     assert found is not None
     assert found.trace

@@ -57,6 +57,10 @@ def describe(message: object) -> str:
 def _short(field: str, value: object) -> str:
     if field in {"formation", "cluster", "promised"} and isinstance(value, int) and not isinstance(value, bool):
         return format_id(value)[:6] if value else "0"
+    if isinstance(value, bytes):
+        return f"{value[:24]!r}" if len(value) <= 24 else f"{value[:24]!r}…{len(value)} bytes"
+    if isinstance(value, tuple):
+        return f"({', '.join(_short('', one) for one in value)})"
     if isinstance(value, float):
         return f"{value:.4f}"
     if isinstance(value, msgspec.Struct):

@@ -9,8 +9,11 @@ import trio
 
 from tests.unit.memory_launcher import MemoryLauncher
 from trioraft.address import Address
-from trioraft.consensus.state import HardState
+from trioraft.consensus.hard import HardState
+from trioraft.consensus.log import Log
+from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.discovery import Answer
+from trioraft.messages import Entry
 from trioraft.settings import NodeSettings
 from trioraft.storage import StorageError
 from trioraft.world import World
@@ -36,6 +39,9 @@ class MemorySocket:
 
     def send(self, data: bytes, address: Address) -> None:
         self._network.carry(data, self.address, address)
+
+    def path_bytes(self, address: Address) -> None:
+        """Leave it to the nodes' settings how large datagrams are."""
 
     def arrive(self, data: bytes, source: Address) -> None:
         self._arrived.append((data, source))
@@ -83,19 +89,33 @@ class MemoryDisk:
     def __init__(self, node_id: int) -> None:
         self.node_id = node_id
         self.hard = HardState()
+        self._entries: list[Entry] = []
+        self._base = (0, 0)
+        self.snapshot: SnapshotInfo | None = None
         self.directory = Path("/nowhere")
         self.latency = 0.005
         self.stuck = False
         self.fails = False
         self.writes = 0
 
-    async def save(self, hard: HardState) -> None:
+    @property
+    def log(self) -> Log:
+        return Log(*self._base, self._entries)
+
+    async def save(self, write: Write) -> None:
         await trio.sleep(self.latency)
         while self.stuck:
             await trio.sleep(0.01)
         if self.fails:
             raise StorageError("memory: no space left; the node stops")
-        self.hard = hard
+        self.hard = write.hard
+        if write.snapshot is not None:
+            self.snapshot = write.snapshot
+            dropped = len(self._entries) if write.restarts else write.base_index - self._base[0]
+            del self._entries[:dropped]
+            self._base = (write.base_index, write.base_term)
+        if write.first_index:
+            self._entries[write.first_index - self._base[0] - 1 :] = write.entries
         self.writes += 1
 
     def close(self) -> None:
@@ -134,6 +154,7 @@ def memory_world(
 
     return World(
         clock=trio.current_time,
+        watchdog_clock=None,
         random=chance,
         entropy=chance.randbytes,
         host_name="memory",

@@ -5,14 +5,20 @@ are delivered or dropped, and :meth:`Story.live` is for the time in which nothin
 """
 
 import random
-from collections.abc import Collection
+import zlib
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from tests.simulation.disk import Disk
 from trioraft.consensus import Core, HardState, Role, Timing
-from trioraft.consensus.state import Event, FormationState, State
+from trioraft.consensus.hard import FormationState
+from trioraft.consensus.outbox import SnapshotInfo, Write
+from trioraft.consensus.snapshots import PART_BYTES
+from trioraft.consensus.state import Event, State, StorePart
 from trioraft.consensus.timing import CLOCK_DRIFT
+from trioraft.messages import Entry, EntryKind, InstallSnapshotRequest
 
 CLUSTER: Final = 0xC1
 TIMING: Final = Timing(lower=3.0, upper=5.0, heartbeat=0.5, stop_grace=2.0)
@@ -57,9 +63,10 @@ class Story:
         self.told: dict[int, list[Event]] = {node: [] for node in self.ids}
         self.writes = dict.fromkeys(self.ids, 0)
         self.stuck: set[int] = set()
-        self._unwritten: dict[int, tuple[int, HardState]] = {}
+        self.applied: dict[int, list[bytes]] = {node: [] for node in self.ids}
+        self._unwritten: dict[int, list[Write]] = {node: [] for node in self.ids}
         formation = FormationState(cluster=CLUSTER, members=self.ids) if formed else FormationState()
-        self.disk = dict.fromkeys(self.ids, HardState(formation=formation))
+        self.disks = {node: Disk(HardState(formation=formation)) for node in self.ids}
         self.cores: dict[int, Core] = {}
         for node in self.ids:
             self.start(node)
@@ -69,10 +76,13 @@ class Story:
     def start(self, node: int, timing: Timing | None = None) -> Core:
         """Start a node from what is on its disk."""
         self.timing[node] = timing or self.timing[node]
+        disk = self.disks[node]
         core = Core(
             node,
-            self.disk[node],
+            disk.hard,
+            disk.log(),
             self.timing[node],
+            snapshot=disk.snapshot,
             expect=self.expect[node],
             random_source=self.random,
             now=self.now,
@@ -85,7 +95,8 @@ class Story:
     def crash(self, node: int) -> None:
         """End a node: what was not on its disk is lost."""
         del self.cores[node]
-        self._unwritten.pop(node, None)
+        self._unwritten[node].clear()
+        self.applied[node].clear()
         self.stuck.discard(node)
 
     def restart(self, node: int, timing: Timing | None = None) -> Core:
@@ -100,22 +111,25 @@ class Story:
         return state
 
     def settle(self, node: int) -> None:
-        """Carry out what a core wants: write (unless its disk is stuck), post, note events."""
+        """Carry out what a core wants: write (unless its disk is stuck), post, apply, note events."""
         core = self.cores[node]
         self._take(node)
-        while node not in self.stuck and node in self._unwritten:
-            number, hard = self._unwritten.pop(node)
-            self.disk[node] = hard
+        while node not in self.stuck and self._unwritten[node]:
+            write = self._unwritten[node].pop(0)
+            self.disks[node].put(write)
             self.writes[node] += 1
-            core.persisted(number, self.now)
+            core.persisted(write.number, self.now)
             self._take(node)
 
     def _take(self, node: int) -> None:
         core = self.cores[node]
         self.told[node] += core.events()
+        self.applied[node] += [entry.data for _, entry in core.to_apply() if entry.kind is EntryKind.COMMAND]
         if (write := core.to_persist()) is not None:
-            self._unwritten[node] = write
-        self.post += [Letter(node, to, core.cluster, message) for to, message in core.to_send()]
+            self._unwritten[node].append(write)
+        for to, message in core.to_send():
+            filled = self._fill(node, message) if isinstance(message, InstallSnapshotRequest) else message
+            self.post.append(Letter(node, to, core.cluster, filled))
 
     def stick_disk(self, node: int) -> None:
         """Let nothing reach a node's disk any more."""
@@ -125,6 +139,61 @@ class Story:
         """Let a node's disk work again."""
         self.stuck.discard(node)
         self.settle(node)
+
+    # --- the log --------------------------------------------------------------------------------------------
+
+    @property
+    def disk(self) -> dict[int, HardState]:
+        """The hard states on the nodes' disks."""
+        return {node: disk.hard for node, disk in self.disks.items()}
+
+    def propose(self, node: int, *commands: str) -> None:
+        """Propose commands, one after the other."""
+        for command in commands:
+            assert self.cores[node].propose(EntryKind.COMMAND, command.encode(), self.now) is not None
+        self.settle(node)
+
+    def read(self, node: int, number: int = 1) -> None:
+        """Ask for a linearizable read."""
+        self.cores[node].start_read(number, self.now)
+        self.settle(node)
+
+    def log(self, node: int) -> list[int]:
+        """List the terms of the entries that a node has in memory."""
+        log = self.state(node).log
+        return [entry.term for entry in log.entries(log.base_index + 1, log.last_index)]
+
+    def change_log(self, node: int, terms: Sequence[int], *, term: int | None = None) -> None:
+        """Give a node another past: entries of some terms, which it gets when it starts."""
+        self.disks[node].entries = [Entry(one, EntryKind.COMMAND, b"%d" % one) for one in terms]
+        self.change_disk(node, term=max(terms, default=0) if term is None else term)
+        self.restart(node)
+
+    def take_snapshot(self, node: int, data: bytes, *, keep: int = 0) -> SnapshotInfo:
+        """Let a node take a snapshot of what it has applied."""
+        state = self.state(node)
+        index = state.applied_index
+        snapshot = SnapshotInfo(index, state.log.term_at(index) or 0, len(data), zlib.crc32(data))
+        self.disks[node].files[snapshot] = data
+        self.cores[node].snapshot_taken(snapshot, keep, self.now)
+        self.settle(node)
+        return snapshot
+
+    def _fill(self, node: int, part: InstallSnapshotRequest) -> InstallSnapshotRequest:
+        snapshot = SnapshotInfo(part.index, part.index_term, part.size, part.checksum)
+        data = self.disks[node].files[snapshot]
+        return msgspec.structs.replace(part, data=data[part.offset : part.offset + PART_BYTES])
+
+    def store_parts(self, node: int) -> None:
+        """Let a node store all parts of snapshots that it was handed, and take over what is whole."""
+        core = self.cores[node]
+        parts = self.events(node, StorePart)
+        self.told[node] = [event for event in self.told[node] if not isinstance(event, StorePart)]
+        for part in parts:
+            core.part_stored(part.snapshot, part.offset + len(part.data), self.now)
+            if part.is_last:
+                core.snapshot_installed(part.snapshot, self.now)
+            self.settle(node)
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -244,4 +313,4 @@ class Story:
 
     def change_disk(self, node: int, **fields: Any) -> None:
         """Give a node another past; it takes effect when it starts."""
-        self.disk[node] = msgspec.structs.replace(self.disk[node], **fields)
+        self.disks[node].hard = msgspec.structs.replace(self.disks[node].hard, **fields)

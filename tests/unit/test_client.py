@@ -17,6 +17,7 @@ from trioraft.messages import (
     ClientRequest,
     ClientResponse,
     NodeStatus,
+    Refusal,
     Status,
     StatusRequest,
     Transfer,
@@ -101,6 +102,10 @@ async def commanded(*statuses: NodeStatus) -> AsyncIterator[tuple[Client, tuple[
 
 def done(request: ClientRequest) -> ClientResponse:
     return ClientResponse(request.request, done=True, detail="done")
+
+
+def elsewhere(request: ClientRequest, leader: int) -> ClientResponse:
+    return ClientResponse(request.request, done=False, detail="not I", leader=leader, code=Refusal.NOT_LEADER, term=5)
 
 
 # --- finding ------------------------------------------------------------------------------------------------
@@ -237,9 +242,12 @@ async def test_a_node_that_is_not_found_any_more_is_forgotten(monkeypatch: pytes
 async def test_a_command_goes_to_the_leader() -> None:
     async with commanded(FOLLOWER, LEADER) as (client, (follower, leader)):
         leader.answer = done
+        follower.answer = lambda request: elsewhere(request, leader=2)
         assert (await client.command(None, Transfer(), 5)).done
-        assert follower.requests == []
         assert [request.command for request in leader.requests] == [Transfer()]
+        asked = len(follower.requests)
+        await client.command(None, Transfer(), 5)
+        assert len(follower.requests) == asked, "the leader is known by now"
 
 
 async def test_a_lost_request_is_sent_again_under_its_number() -> None:
@@ -255,8 +263,9 @@ async def test_a_lost_request_is_sent_again_under_its_number() -> None:
 
 async def test_the_leader_is_followed_when_it_is_another_one_by_now() -> None:
     async with commanded(LEADER, make_status(3)) as (client, (old, new)):
-        old.answer = lambda request: ClientResponse(request.request, done=False, detail="not I", leader=3)
+        old.answer = lambda request: elsewhere(request, leader=3)
         new.answer = done
+        await client.statuses()
         assert (await client.command(None, Transfer(), 5)).done
         assert len(old.requests) == len(new.requests) == 1
 

@@ -201,7 +201,7 @@ def test_a_split_vote_is_tried_again_within_a_heartbeat_in_a_newer_term() -> Non
 # --- stickiness (thesis 4.2.3) ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ask", [PreVoteRequest(5, 1, 0, 0), VoteRequest(5, 0, 0, transfer=False)])
+@pytest.mark.parametrize("ask", [PreVoteRequest(5, 1, 1, 1), VoteRequest(5, 1, 1, transfer=False)])
 def test_who_hears_a_leader_refuses_with_an_answer_that_names_its_own_term(
     ask: PreVoteRequest | VoteRequest,
 ) -> None:
@@ -218,11 +218,11 @@ def test_who_has_not_heard_a_leader_for_a_lower_election_timeout_grants() -> Non
     story = Story()
     story.elect(1)
     story.wait(TIMING.lower - 0.001)
-    story.receive(2, 3, PreVoteRequest(2, 1, 0, 0))
+    story.receive(2, 3, PreVoteRequest(2, 1, 1, 1))
     assert not story.waiting(PreVoteResponse)[0].granted
     story.drop()
     story.wait(0.002)
-    story.receive(2, 3, PreVoteRequest(2, 1, 0, 0))
+    story.receive(2, 3, PreVoteRequest(2, 1, 1, 1))
     assert story.waiting(PreVoteResponse)[0].granted
 
 
@@ -246,11 +246,11 @@ def test_a_restart_keeps_the_promise() -> None:
     story.wait(100.0)
     story.restart(2)
     assert story.disk[2].promise == TIMING.lower
-    story.receive(2, 3, VoteRequest(2, 0, 0, transfer=False))
+    story.receive(2, 3, VoteRequest(2, 1, 1, transfer=False))
     assert not story.waiting(VoteResponse)[0].granted, "it may have heard from the leader just before it ended"
     story.drop()
     story.wait(TIMING.lower + 0.001)
-    story.receive(2, 3, VoteRequest(2, 0, 0, transfer=False))
+    story.receive(2, 3, VoteRequest(2, 1, 1, transfer=False))
     assert story.waiting(VoteResponse)[0].granted
 
 
@@ -260,7 +260,7 @@ def test_a_restart_with_a_shorter_timeout_keeps_the_longer_promise() -> None:
     story.restart(2, Timing(lower=1.0, upper=1.5, heartbeat=0.2))
     assert story.cores[2].next_deadline() >= story.now + TIMING.lower
     story.wait(TIMING.lower - 0.001)
-    story.receive(2, 3, VoteRequest(2, 0, 0, transfer=False))
+    story.receive(2, 3, VoteRequest(2, 1, 1, transfer=False))
     assert not story.waiting(VoteResponse)[0].granted
 
 
@@ -284,7 +284,7 @@ def test_the_first_election_after_the_own_formation_waits_for_nothing() -> None:
 
 def test_a_start_without_any_promise_given_refuses_nothing() -> None:
     story = Story()
-    story.receive(2, 3, VoteRequest(1, 0, 0, transfer=False))
+    story.receive(2, 3, VoteRequest(1, 1, 1, transfer=False))
     assert story.waiting(VoteResponse)[0].granted
 
 
@@ -350,8 +350,8 @@ def test_a_round_ends_at_once_when_a_quorum_has_refused() -> None:
 
 def test_what_a_stranger_or_another_cluster_says_changes_nothing() -> None:
     story = Story()
-    story.receive(1, 99, VoteRequest(5, 0, 0, transfer=False))
-    story.cores[1].receive(2, CLUSTER + 1, VoteRequest(5, 0, 0, transfer=False), story.now)
+    story.receive(1, 99, VoteRequest(5, 1, 1, transfer=False))
+    story.cores[1].receive(2, CLUSTER + 1, VoteRequest(5, 1, 1, transfer=False), story.now)
     story.settle(1)
     assert story.post == []
     assert story.disk[1].term == 0
@@ -365,7 +365,7 @@ def test_a_leader_that_was_paused_steps_down_before_it_does_anything_else() -> N
     story.elect(1)
     story.drop()
     story.wait(10.0)
-    story.receive(1, 2, PreVoteRequest(2, 1, 0, 0))
+    story.receive(1, 2, PreVoteRequest(2, 1, 1, 1))
     assert story.roles()[0] == "follower"
     assert story.waiting(PreVoteResponse, sender=1)[0].granted, "it has no lease that could forbid it"
     assert story.cores[1].term == 1
@@ -390,7 +390,7 @@ def test_a_leader_whose_disk_is_stuck_steps_down_after_a_lower_election_timeout(
 def test_a_node_whose_disk_is_stuck_does_not_stand_for_election() -> None:
     story = Story()
     story.stick_disk(1)
-    story.receive(1, 2, VoteRequest(1, 0, 0, transfer=False))
+    story.receive(1, 2, VoteRequest(1, 1, 1, transfer=False))
     story.wait(60.0)
     for _ in range(10):
         story.fire(1)

@@ -176,8 +176,8 @@ def test_nobody_is_elected_while_a_lease_runs() -> None:
     story.live(2.0)
     end = lease_end(story.state(1))
     for node in (2, 3):
-        story.receive(node, 5 - node, PreVoteRequest(2, 1, 0, 0))
-        story.receive(node, 5 - node, VoteRequest(2, 0, 0, transfer=False))
+        story.receive(node, 5 - node, PreVoteRequest(2, 1, 1, 1))
+        story.receive(node, 5 - node, VoteRequest(2, 1, 1, transfer=False))
     assert not any(answer.granted for answer in story.waiting(VoteResponse))
     story.drop()
     story.live(20, without={1})

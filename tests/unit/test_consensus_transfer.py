@@ -167,23 +167,23 @@ def test_an_offer_counts_only_from_the_leader_that_is_followed_and_only_once() -
 
 def test_the_bypass_is_valid_in_the_term_directly_after_and_in_no_other() -> None:
     story = _led()
-    story.receive(3, 2, VoteRequest(3, 0, 0, transfer=True))
+    story.receive(3, 2, VoteRequest(3, 1, 1, transfer=True))
     (vote,) = story.take(VoteResponse)
     assert (vote.message.granted, vote.message.term) == (False, 1)
-    story.receive(3, 2, VoteRequest(2, 0, 0, transfer=True))
+    story.receive(3, 2, VoteRequest(2, 1, 1, transfer=True))
     assert story.waiting(VoteResponse)[0].granted
 
 
 def test_an_answer_to_a_bypass_is_repeated_when_it_was_lost() -> None:
     story = _led()
     for _ in range(2):
-        story.receive(3, 2, VoteRequest(2, 0, 0, transfer=True))
+        story.receive(3, 2, VoteRequest(2, 1, 1, transfer=True))
         assert story.take(VoteResponse)[0].message.granted
 
 
 def test_a_leader_that_made_no_offer_is_not_unseated_by_a_bypass() -> None:
     story = _led()
-    story.receive(1, 2, VoteRequest(2, 0, 0, transfer=True))
+    story.receive(1, 2, VoteRequest(2, 1, 1, transfer=True))
     assert not story.waiting(VoteResponse)[0].granted
     assert (story.roles()[0], story.cores[1].term) == ("leader", 1)
 

@@ -101,7 +101,7 @@ def test_a_voter_assumes_after_a_restart_that_the_heartbeat_has_just_come() -> N
     story.wait(60.0)
     story.restart(2)
     story.wait(TIMING.lower + 0.001)
-    story.receive(2, 3, VoteRequest(2, 0, 0, transfer=False))
+    story.receive(2, 3, VoteRequest(2, 1, 1, transfer=False))
     (vote,) = story.waiting(VoteResponse)
     assert vote.granted
     assert vote.work == pytest.approx(CLAIM - TIMING.lower - 0.001)
@@ -203,7 +203,7 @@ def test_who_knows_that_its_own_work_has_ended_says_so_with_its_vote() -> None:
     story.live(TIMING.lower + 0.1, cut_off={1})
     story.cores[1].work_ended(story.now)
     story.settle(1)
-    story.receive(1, 2, VoteRequest(5, 0, 0, transfer=False))
+    story.receive(1, 2, VoteRequest(5, 1, 1, transfer=False))
     (vote,) = story.waiting(VoteResponse, sender=1)
     assert (vote.granted, vote.work, vote.work_term) == (True, 0.0, 1)
 

@@ -17,7 +17,14 @@ from trioraft.endpoint import (
     Received,
     encode_message,
 )
-from trioraft.messages import AppendEntriesResponse, ClientRequest, StatusRequest, Transfer, VoteRequest
+from trioraft.messages import (
+    FRAGMENTED_MAX,
+    AppendEntriesResponse,
+    ClientRequest,
+    StatusRequest,
+    Transfer,
+    VoteRequest,
+)
 from trioraft.sealing import KeyRing, derive_key
 from trioraft.sessions import SESSIONS_MAX
 
@@ -562,10 +569,10 @@ def test_the_clients_are_bounded_and_the_longest_unconfirmed_goes_first(keys: st
 
 
 @both_modes
-def test_a_message_that_fits_no_datagram_is_dropped_and_counted(keys: str | None) -> None:
+def test_a_message_that_is_too_large_for_fragments_is_dropped_and_counted(keys: str | None) -> None:
     network, a, _ = pair(keys)
     to_b, _ = network.shake_hands(A, B)
-    a.send(to_b, EncodedMessage(bytes(65500)), network.now)
+    a.send(to_b, EncodedMessage(bytes(FRAGMENTED_MAX + 1)), network.now)
     assert a.counters["dropped_oversized"] == 1
     assert a.datagrams_to_send() == []
 

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
@@ -73,7 +74,7 @@ class QuietClient(Client):
     """A client without a network, for tests on virtual time: `nodes` is filled by hand."""
 
     def __init__(self) -> None:
-        no_socket: Any = None
+        no_socket: Any = SimpleNamespace(path_bytes=lambda address: None)
         super().__init__(settings_for().client(), Domain.STATUS, no_socket)
 
     def hear(self, status: NodeStatus) -> None:

@@ -69,7 +69,7 @@ class MemoryCluster:
             self.network, self.disks[index], self.answer, chance=self.chance, launcher=self.launchers[index]
         )
         with trio.CancelScope() as self._scopes[index]:
-            async with open_node(settings, world) as self.nodes[index]:
+            async with open_node(settings, world=world) as self.nodes[index]:
                 task_status.started()
                 await trio.sleep_forever()
         del self.nodes[index]

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import sys
 from typing import Any
 
 import pytest
@@ -216,3 +217,44 @@ async def test_many_strange_senders_do_not_fill_the_memory() -> None:
         sock.send(b"", Address(f"127.1.{number % 250}.{number // 250 + 1}", 9))
     assert len(sock._targets) <= 4096
     sock.close()
+
+
+# --- the size of datagrams ----------------------------------------------------------------------------------
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the MTU of a path")
+
+
+@on_linux
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
+async def test_the_system_tells_how_large_datagrams_may_be(host: str) -> None:
+    a, b = await open_udp(host, 0), await open_udp(host, 0)
+    size = a.path_bytes(b.address)
+    assert size is not None
+    a.send(bytes(size), b.address)
+    assert await receive(b) == [(bytes(size), a.address)]
+    a.close()
+    b.close()
+
+
+@on_linux
+async def test_nothing_is_known_of_an_unreachable_path() -> None:
+    a = await open_udp("127.0.0.1", 0)
+    assert a.path_bytes(Address("255.255.255.255", 9)) is None
+    a.close()
+
+
+@on_linux
+async def test_a_datagram_that_was_refused_as_too_large_makes_the_path_narrower() -> None:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind(("127.0.0.1", 0))
+    a, b = UdpSocket(bound), await open_udp("127.0.0.1", 0)
+    before = a.path_bytes(b.address)
+    assert before is not None
+    for _ in range(50):
+        a.send(bytes(before + 1), b.address)
+    assert a.counters["send_emsgsize"] == 50
+    after = a.path_bytes(b.address)
+    assert after is not None
+    assert 548 <= after <= before
+    a.close()
+    b.close()

@@ -17,6 +17,7 @@ from trioraft.messages import (
     AppendEntriesRequest,
     ClientRequest,
     Entry,
+    EntryKind,
     FormationView,
     Hello,
     HookStatus,
@@ -35,7 +36,7 @@ HEARTBEAT = AppendEntriesRequest(7, 42, 3.25, 12, 6, 12)
 NODE = NodeStatus("id", "node-1", "", "leader", 7, None, 1, 2.5, HookStatus(), None, "web", "1", True, False)
 MESSAGES: list[Message] = [
     HEARTBEAT,
-    AppendEntriesRequest(1, 2, 0.0, 0, 0, 0, (Entry(1, 1, b"data"), Entry(1, 0))),
+    AppendEntriesRequest(1, 2, 0.0, 0, 0, 0, (Entry(1, EntryKind.COMMAND, b"data"), Entry(1, EntryKind.NO_OP))),
     Hello("web", "node-1", b"challenge", b"echo", b"token", bytes(30)),
     FormationView((1, LARGEST_ID), 3),
     StatusRequest(5.0),
@@ -44,7 +45,7 @@ MESSAGES: list[Message] = [
 ]
 
 
-def envelope(message: Message, cluster: int = 3, sender: int = 1, receiver: int = 2) -> bytes:
+def envelope(message: wire.Carried, cluster: int = 3, sender: int = 1, receiver: int = 2) -> bytes:
     return wire.envelope_start(cluster, sender, receiver) + wire.encode_message(message)
 
 

@@ -17,19 +17,23 @@ of what this software adds to it, in one module for each chapter::
 
 ``formation``    nodes without a cluster form one, and only one
 ``election``     pre-vote, vote, victory
-``replication``  heartbeats and their answers; the quorum that a leader must keep
+``heartbeat``    heartbeats and the answers to all of a leader's messages; the quorum that it must keep
+``replication``  entries: from the leader's log to the others', and when they are committed
+``snapshots``    for who is behind the leader's log
+``reads``        linearizable reads
 ``lease``        promises: why nobody can be elected while a lease runs
 ``work``         leader work: it has ended before any other node starts leader work
 ``transfer``     giving leadership to another node
 ``roles``        becoming a follower, from whatever one was
 ``core``         the table from messages to rules, and the way in and out
 
-Nothing leaves before what it depends on is on disk; :class:`~trioraft.consensus.state.Outbox` sees to that, so
+Nothing leaves before what it depends on is on disk; :class:`~trioraft.consensus.outbox.Outbox` sees to that, so
 that no rule has to.
 """
 
 from trioraft.consensus.core import Core
-from trioraft.consensus.state import HardState, Role
+from trioraft.consensus.hard import HardState
+from trioraft.consensus.state import Role
 from trioraft.consensus.timing import Timing
 
 __all__ = ["Core", "HardState", "Role", "Timing"]

@@ -4,18 +4,25 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from trioraft.consensus import election, lease, replication, roles, transfer, work
+from trioraft.consensus import election, heartbeat, lease, reads, replication, roles, snapshots, transfer, work
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.formation import Formation
-from trioraft.consensus.state import NEVER, Event, ForeignCluster, Formed, HardState, Outbox, Role, State
+from trioraft.consensus.hard import HardState
+from trioraft.consensus.log import Log
+from trioraft.consensus.outbox import NEVER, Outbox, SnapshotInfo, Write
+from trioraft.consensus.state import Event, ForeignCluster, Formed, ReadFailed, Role, State
 from trioraft.consensus.timing import Timing
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
     ConsensusMessage,
+    Entry,
+    EntryKind,
     FormationRequest,
     FormationResponse,
     FormationView,
+    InstallSnapshotRequest,
+    InstallSnapshotResponse,
     Message,
     PreVoteRequest,
     PreVoteResponse,
@@ -30,8 +37,10 @@ _RULES: Final[dict[type, Callable[..., None]]] = {
     PreVoteResponse: election.handle_pre_vote_response,
     VoteRequest: election.handle_vote_request,
     VoteResponse: election.handle_vote_response,
-    AppendEntriesRequest: replication.handle_append_entries,
-    AppendEntriesResponse: replication.handle_append_entries_response,
+    AppendEntriesRequest: heartbeat.handle_append_entries,
+    AppendEntriesResponse: heartbeat.handle_append_entries_response,
+    InstallSnapshotRequest: snapshots.handle_install_snapshot,
+    InstallSnapshotResponse: snapshots.handle_install_snapshot_response,
     TimeoutNow: transfer.handle_timeout_now,
 }
 
@@ -45,8 +54,12 @@ class Core:
         The node's id.
     hard : HardState
         What was on disk when the node started.
+    log : Log
+        The log that was there.
     timing : Timing
         The durations it runs by.
+    snapshot : SnapshotInfo, optional
+        The snapshot that was on disk.
     expect : int
         ``BOOTSTRAP_EXPECT``; 0 for a node that only ever joins.
     random_source : random.Random
@@ -59,8 +72,10 @@ class Core:
         self,
         node: int,
         hard: HardState,
+        log: Log,
         timing: Timing,
         *,
+        snapshot: SnapshotInfo | None = None,
         expect: int,
         random_source: random.Random,
         now: float,
@@ -69,7 +84,8 @@ class Core:
         self.timing = timing
         self._random = random_source
         self._now = now
-        self._outbox = Outbox(hard)
+        self._outbox = Outbox(hard, log, snapshot)
+        self._unsettled = False
         self._events: list[Event] = []
         self.formation = Formation(
             node,
@@ -100,6 +116,8 @@ class Core:
             outbox=self._outbox,
             events=self._events,
         )
+        covered = self._outbox.snapshot.index if self._outbox.snapshot is not None else 0
+        s.commit_index = s.applied_index = s.matched_index = covered
         lease.resume_promise(s, now)
         s.work_until = now + s.hard.work
         s.work_term = s.hard.work_term
@@ -125,7 +143,7 @@ class Core:
         now : float
             The time in seconds.
         """
-        self._now = now
+        self._begin(now)
         if isinstance(message, FormationView | FormationRequest | FormationResponse):
             self.formation.receive(sender, cluster, message, now)
         elif not self.formation.formed:
@@ -134,12 +152,67 @@ class Core:
             self._apply(self._state, sender, message, now)
 
     def _apply(self, s: State, sender: int, message: ConsensusMessage, now: float) -> None:
-        if s.role is Role.LEADER:
-            replication.check_quorum(s, now)  # a leader that was paused must notice before anything else
         rule = _RULES.get(type(message))
         if rule is not None and sender in s.configuration.voters:
             rule(s, sender, message, now)
+
+    def _begin(self, now: float) -> None:
+        self._now = now
+        self._unsettled = True
+        if self._state is not None:
+            heartbeat.check_quorum(self._state, now)  # a leader that was paused must notice before anything else
+
+    def _settle(self) -> None:
+        """Do what follows from all that has come in: commit, answer reads, replicate, offer, start work."""
+        s, now = self._state, self._now
+        if s is None or not self._unsettled:
+            return
+        self._unsettled = False
+        replication.advance_commit_index(s)
+        reads.conclude_reads(s, now)
+        replication.send_entries(s, now)
+        transfer.offer_when_work_has_ended(s, now)
         work.drive_work(s, now)
+
+    def propose(self, kind: EntryKind, data: bytes, now: float) -> tuple[int, int] | None:
+        """Append an entry to the log, if this node leads and not too much is uncommitted.
+
+        Parameters
+        ----------
+        kind : EntryKind
+            What it is.
+        data : bytes
+            The command.
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        tuple of int, or None
+            Term and index: the command is committed when an entry of that term is handed out at that index. None
+            when this node does not lead, or is busy.
+        """
+        self._now, self._unsettled = now, True  # nothing that depends on the lease
+        if self._state is None or self._state.role is not Role.LEADER:
+            return None
+        index = replication.propose(self._state, kind, data, now)
+        return None if index is None else (self.term, index)
+
+    def start_read(self, read: int, now: float) -> None:
+        """Begin a linearizable read; ``ReadReady`` or ``ReadFailed`` follows.
+
+        Parameters
+        ----------
+        read : int
+            The caller's number for it.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is None:
+            self._events.append(ReadFailed(read=read))
+        else:
+            reads.start_read(self._state, read, now)
 
     def hear_of_cluster(self, sender: int, cluster: int, now: float) -> None:
         """Learn, from a greeting, of which cluster another node of the same service is a member.
@@ -153,7 +226,7 @@ class Core:
         now : float
             The time in seconds.
         """
-        self._now = now
+        self._begin(now)
         if not self.formation.formed:
             self.formation.receive(sender, cluster, None, now)
         elif cluster not in {0, self.formation.state.cluster}:
@@ -177,21 +250,20 @@ class Core:
         now : float
             The time in seconds.
         """
-        self._now = now
+        self._begin(now)
         self.formation.handle_timer(now)
         if self._state is not None:
             self._tick(self._state, now)
 
     def _tick(self, s: State, now: float) -> None:
         if s.role is Role.LEADER:
-            replication.check_quorum(s, now)
-        if s.role is Role.LEADER:
             transfer.drive_transfer(s, now)
         if s.role is Role.LEADER:
             if s.heartbeat_at <= now:
-                replication.send_heartbeats(s, now)
-            replication.resend_unanswered(s, now)
-            work.drive_work(s, now)
+                heartbeat.send_heartbeats(s, now)
+            heartbeat.resend_unanswered(s, now)
+            replication.resend_entries(s, now)
+            snapshots.resend_parts(s, now)
         elif s.round is not None:
             election.ask_again(s, now)
         elif s.election_deadline <= now:
@@ -210,12 +282,84 @@ class Core:
         now : float
             The time in seconds.
         """
-        self._now = now
+        self._begin(now)
         self._outbox.persisted(number)
         self._join_what_was_formed(now)
         if self._state is not None:
             election.count_own_vote(self._state, now)
-            work.drive_work(self._state, now)
+
+    def snapshot_taken(self, snapshot: SnapshotInfo, keep: int, now: float) -> None:
+        """Learn that a snapshot of this node's own is on disk, and drop entries that it covers.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            The snapshot.
+        keep : int
+            So many of the entries it covers are kept, for followers that are a little behind.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        self._outbox.take_snapshot(snapshot, max(0, snapshot.index - keep), now)
+
+    def snapshot_gone(self, follower: int, now: float) -> None:
+        """Learn that the snapshot which a follower is being sent is not there any more; a newer one is sent.
+
+        Parameters
+        ----------
+        follower : int
+            The follower.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None and follower in self._state.followers:
+            self._state.followers[follower].sending = None
+
+    def part_stored(self, snapshot: SnapshotInfo, offset: int, now: float) -> None:
+        """Learn that a received snapshot is stored up to an offset.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            The snapshot.
+        offset : int
+            Everything before it is stored.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None:
+            snapshots.part_stored(self._state, snapshot, offset)
+
+    def reception_failed(self, snapshot: SnapshotInfo, now: float) -> None:
+        """Learn that a received snapshot is damaged; it is received anew.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            The snapshot.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None:
+            snapshots.reception_failed(self._state, snapshot)
+
+    def snapshot_installed(self, snapshot: SnapshotInfo, now: float) -> None:
+        """Learn that a received snapshot is verified, on disk and taken over by the state machine.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            The snapshot.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None:
+            snapshots.snapshot_installed(self._state, snapshot, now)
 
     def work_ended(self, now: float) -> None:
         """Learn that leader work has ended, all of it, after it was told to.
@@ -225,11 +369,9 @@ class Core:
         now : float
             The time in seconds.
         """
-        self._now = now
+        self._begin(now)
         if self._state is not None:
             work.work_ended(self._state, now)
-            transfer.offer_when_work_has_ended(self._state, now)
-            work.drive_work(self._state, now)
 
     def work_failed(self, now: float) -> None:
         """Give leadership to another node, because leader work failed here.
@@ -239,7 +381,7 @@ class Core:
         now : float
             The time in seconds.
         """
-        self._now = now
+        self._begin(now)
         if self._state is not None:
             transfer.hand_over_after_failure(self._state, now)
 
@@ -258,7 +400,7 @@ class Core:
         str or None
             Why it cannot be; None when it has begun.
         """
-        self._now = now
+        self._begin(now)
         if self._state is None:
             return "this node has no cluster yet"
         return transfer.start_transfer(self._state, target, now)
@@ -278,7 +420,7 @@ class Core:
         str or None
             Why it cannot be; None when it is given up.
         """
-        self._now = now
+        self._begin(now)
         return self.formation.abandon(formation, now)
 
     # --- what comes out -------------------------------------------------------------------------------------
@@ -301,27 +443,60 @@ class Core:
         return s.election_deadline
 
     def _leader_deadline(self, s: State) -> float:
-        times = [s.heartbeat_at, replication.quorum_deadline(s), replication.disk_deadline(s)]
-        times += [follower.resend_at for follower in s.followers.values()]
+        times = [s.heartbeat_at, heartbeat.quorum_deadline(s), heartbeat.disk_deadline(s)]
+        for follower in s.followers.values():
+            times += [follower.resend_at, follower.entries_resend_at]
+            if follower.sending is not None:
+                times.append(follower.sending.resend_at)
         if s.handover is not None:
             times += [s.handover.deadline, s.handover.resend_at, s.handover.retarget_at]
         if self._now < work.work_start_at(s):
             times.append(work.work_start_at(s))
         return min(times)
 
-    def to_persist(self) -> tuple[int, HardState] | None:
-        """Drain the hard state that must be written.
+    def to_persist(self) -> Write | None:
+        """Drain what must be written.
 
         Returns
         -------
-        tuple of int and HardState, or None
-            A number for :meth:`persisted`, and the state; None when there is nothing new.
+        Write or None
+            What to write, with a number for :meth:`persisted`; None when there is nothing new.
         """
+        self._settle()
         return self._outbox.to_persist()
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether :meth:`to_apply` has something."""
+        self._settle()
+        return self._state is not None and self._state.applied_index < self._state.commit_index
+
+    def to_apply(self, most: int = 1000) -> list[tuple[int, Entry]]:
+        """Drain committed entries, in order; each is handed out once.
+
+        Parameters
+        ----------
+        most : int
+            How many at most.
+
+        Returns
+        -------
+        list of tuple of int and Entry
+            Index and entry.
+        """
+        self._settle()
+        s = self._state
+        if s is None or s.applied_index >= s.commit_index:
+            return []
+        first = s.applied_index + 1
+        entries = s.log.entries(first, min(s.commit_index, s.applied_index + most))
+        s.applied_index += len(entries)
+        return list(enumerate(entries, first))
 
     @property
     def wants_disk(self) -> bool:
         """Whether :meth:`to_persist` has something."""
+        self._settle()
         return self._outbox.handed_out < self._outbox.written
 
     def to_send(self) -> list[tuple[int, Message]]:
@@ -332,6 +507,7 @@ class Core:
         list of tuple of int and Message
             Receiver and message, in order.
         """
+        self._settle()
         return self._outbox.to_send()
 
     def events(self) -> list[Event]:
@@ -342,6 +518,7 @@ class Core:
         list of Event
             The events, in order.
         """
+        self._settle()
         events = self._events[:]
         self._events.clear()
         return events
@@ -357,6 +534,26 @@ class Core:
     def state(self) -> State | None:
         """The member's state, None before it has a cluster."""
         return self._state
+
+    @property
+    def snapshot(self) -> SnapshotInfo | None:
+        """The newest snapshot."""
+        return self._outbox.snapshot
+
+    def term_at(self, index: int) -> int:
+        """Tell the term of an entry that has been applied and not dropped.
+
+        Parameters
+        ----------
+        index : int
+            Its index.
+
+        Returns
+        -------
+        int
+            Its term.
+        """
+        return self._outbox.log.term_at(index) or 0
 
     @property
     def cluster(self) -> int:

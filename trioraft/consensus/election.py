@@ -2,8 +2,9 @@
 
 import msgspec
 
+from trioraft.consensus.heartbeat import send_heartbeats
 from trioraft.consensus.lease import is_sticky
-from trioraft.consensus.replication import send_heartbeats
+from trioraft.consensus.replication import open_term
 from trioraft.consensus.roles import adopt_term, become_follower, reset_election_timer, retry_soon
 from trioraft.consensus.state import BecameLeader, Follower, Role, Round, State
 from trioraft.consensus.timing import here
@@ -87,8 +88,8 @@ def pre_vote_request(s: State) -> PreVoteRequest:
     return PreVoteRequest(
         term=s.term + 1,
         round=s.round_number,
-        last_log_index=s.last_log_index,
-        last_log_term=s.last_log_term,
+        last_log_index=s.log.last_index,
+        last_log_term=s.log.last_term,
     )
 
 
@@ -134,7 +135,7 @@ def start_election(s: State, now: float) -> None:
 
 def count_own_vote(s: State, now: float) -> None:
     """Count the candidate's vote for itself once it is on disk."""
-    if s.role is Role.CANDIDATE and s.round is not None and s.outbox.durable == s.outbox.written:
+    if s.role is Role.CANDIDATE and s.round is not None and s.outbox.durable >= s.outbox.hard_written:
         s.round.granted.add(s.id)
         conclude_election(s, now)
 
@@ -143,8 +144,8 @@ def vote_request(s: State) -> VoteRequest:
     """Make the question of this election."""
     return VoteRequest(
         term=s.term,
-        last_log_index=s.last_log_index,
-        last_log_term=s.last_log_term,
+        last_log_index=s.log.last_index,
+        last_log_term=s.log.last_term,
         transfer=s.transferred is not None,
     )
 
@@ -181,7 +182,7 @@ def is_chosen(s: State, sender: int, request: VoteRequest) -> bool:
 
 def is_up_to_date(s: State, request: PreVoteRequest | VoteRequest) -> bool:
     """Tell whether the sender's log is at least as up to date as this node's (Raft, section 5.4.1)."""
-    return (request.last_log_term, request.last_log_index) >= (s.last_log_term, s.last_log_index)
+    return (request.last_log_term, request.last_log_index) >= (s.log.last_term, s.log.last_index)
 
 
 def handle_vote_response(s: State, sender: int, response: VoteResponse, now: float) -> None:
@@ -220,4 +221,5 @@ def become_leader(s: State, won: Round, now: float) -> None:
         s.followers[node].heard_at = now  # its vote came just now, or not long ago
     s.events.append(BecameLeader(term=s.term))
     record_own_claim(s, now)
+    open_term(s, now)
     send_heartbeats(s, now)

@@ -33,14 +33,9 @@ from typing import Final
 
 import msgspec
 
-from trioraft.consensus.state import (
-    NEVER,
-    Event,
-    ForeignCluster,
-    FormationEnded,
-    FormationState,
-    Outbox,
-)
+from trioraft.consensus.hard import FormationState
+from trioraft.consensus.outbox import NEVER, Outbox
+from trioraft.consensus.state import Event, ForeignCluster, FormationEnded
 from trioraft.consensus.timing import Timing
 from trioraft.messages import (
     LARGEST_ID,

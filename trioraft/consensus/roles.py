@@ -2,7 +2,8 @@
 
 import msgspec
 
-from trioraft.consensus.state import NEVER, Role, State, SteppedDown
+from trioraft.consensus.outbox import NEVER
+from trioraft.consensus.state import Role, State, SteppedDown
 from trioraft.consensus.work import end_work
 
 
@@ -28,6 +29,14 @@ def adopt_term(s: State, term: int, now: float) -> None:
         s.outbox.persist(msgspec.structs.replace(s.hard, term=term, voted_for=0), now)
         s.heard_sequence = 0
         s.leader = 0
+
+
+def follow(s: State, leader: int) -> None:
+    """Follow the leader of the current term; of its log, a new one has surely only what is committed."""
+    if s.leader != leader:
+        s.leader = leader
+        s.matched_index = s.commit_index
+        s.ahead.clear()
 
 
 def become_follower(s: State, term: int, now: float, reason: str) -> None:

@@ -2,17 +2,18 @@
 
 import enum
 import random
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from trioraft.consensus.configuration import Configuration
+from trioraft.consensus.hard import HardState
+from trioraft.consensus.log import Log
+from trioraft.consensus.outbox import NEVER, Outbox, SnapshotInfo
 from trioraft.consensus.timing import Timing
-from trioraft.messages import Message
+from trioraft.messages import AppendEntriesRequest
 
-NEVER: Final = float("inf")
 LONG_AGO: Final = float("-inf")
 
 
@@ -24,144 +25,6 @@ class Role(enum.StrEnum):
     PRE_CANDIDATE = "pre-candidate"
     CANDIDATE = "candidate"
     LEADER = "leader"
-
-
-class FormationState(Struct, frozen=True):
-    """What a node has promised about forming a cluster.
-
-    Attributes
-    ----------
-    cluster : int
-        The cluster it is a member of; 0 while there is none.
-    promised : int
-        The formation it has promised; 0 when there is none.
-    members : tuple of int
-        The members of that cluster or formation.
-    never : tuple of int
-        Formations it will never promise.
-    """
-
-    cluster: int = 0
-    promised: int = 0
-    members: tuple[int, ...] = ()
-    never: tuple[int, ...] = ()
-
-
-class HardState(Struct, frozen=True):
-    """What must be on disk before anything that depends on it leaves the node.
-
-    Attributes
-    ----------
-    term, voted_for : int
-        The current term, and whom the node voted for in it (0: nobody yet).
-    promise : float
-        The longest time, in seconds, for which it ever promised a leader to refuse votes.
-    work : float
-        For how many seconds after the last heartbeat leader work may still run.
-    work_term : int
-        The term of the leader that said so.
-    formation : FormationState
-        How the cluster came to be.
-    """
-
-    term: int = 0
-    voted_for: int = 0
-    promise: float = 0.0
-    work: float = 0.0
-    work_term: int = 0
-    formation: FormationState = FormationState()
-
-
-class Outbox:
-    """Messages that wait for the disk, and those that wait for nothing any more.
-
-    Every change of the hard state gets a number. A message leaves only when all changes made before it are on
-    disk, so no rule has to think about it; the one exception, the leader's heartbeat, says so itself.
-    """
-
-    def __init__(self, hard: HardState) -> None:
-        self.hard = hard
-        self.written = 0  # number of the newest change
-        self.handed_out = 0  # number of the newest change that was given to the disk
-        self.durable = 0  # number of the newest change that is on disk
-        self.waiting_since = NEVER  # when the oldest change that is not on disk was made
-        self._changed_at: deque[tuple[int, float]] = deque()
-        self._held: deque[tuple[int, int, Message]] = deque()
-        self._ready: list[tuple[int, Message]] = []
-
-    def persist(self, hard: HardState, now: float) -> None:
-        """Change the hard state.
-
-        Parameters
-        ----------
-        hard : HardState
-            The new state.
-        now : float
-            The time in seconds.
-        """
-        if hard == self.hard:
-            return
-        self.hard = hard
-        self.written += 1
-        self._changed_at.append((self.written, now))
-        self.waiting_since = self._changed_at[0][1]
-
-    def send(self, to: int, message: Message, *, after_disk: bool = True) -> None:
-        """Send a message once all that was changed before it is on disk.
-
-        Parameters
-        ----------
-        to : int
-            The receiver's node id.
-        message : Message
-            The message.
-        after_disk : bool
-            Whether it waits for the disk.
-        """
-        if after_disk and self.durable < self.written:
-            self._held.append((self.written, to, message))
-        else:
-            self._ready.append((to, message))
-
-    def to_persist(self) -> tuple[int, HardState] | None:
-        """Hand out the newest state that the disk does not have yet.
-
-        Returns
-        -------
-        tuple of int and HardState, or None
-            The number to give to :meth:`persisted` and the state; None when there is nothing new.
-        """
-        if self.handed_out == self.written:
-            return None
-        self.handed_out = self.written
-        return self.written, self.hard
-
-    def persisted(self, number: int) -> None:
-        """Release what waited for a change.
-
-        Parameters
-        ----------
-        number : int
-            The change that is on disk now, with all before it.
-        """
-        self.durable = max(self.durable, number)
-        while self._changed_at and self._changed_at[0][0] <= self.durable:
-            self._changed_at.popleft()
-        self.waiting_since = self._changed_at[0][1] if self._changed_at else NEVER
-        while self._held and self._held[0][0] <= self.durable:
-            _, to, message = self._held.popleft()
-            self._ready.append((to, message))
-
-    def to_send(self) -> list[tuple[int, Message]]:
-        """Drain the messages that may leave.
-
-        Returns
-        -------
-        list of tuple of int and Message
-            Receiver and message, in the order they were sent.
-        """
-        ready, self._ready = self._ready, []
-        return ready
 
 
 # --- what a member tells the program around it --------------------------------------------------
@@ -218,8 +81,40 @@ class EndWork(Struct, frozen=True):
     """Leader work must be told to end now."""
 
 
+class ReadReady(Struct, frozen=True):
+    """A linearizable read may be answered once everything up to `index` has been applied."""
+
+    read: int
+    index: int
+
+
+class StorePart(Struct, frozen=True):
+    """A part of a snapshot has come and must be stored, in order; the last one completes it."""
+
+    snapshot: SnapshotInfo
+    offset: int
+    data: bytes
+    is_last: bool
+
+
+class ReadFailed(Struct, frozen=True):
+    """A linearizable read cannot be answered here, because this node leads no more."""
+
+    read: int
+
+
 Event: TypeAlias = (
-    Formed | FormationEnded | ForeignCluster | BecameLeader | SteppedDown | StartWork | ExtendWork | EndWork
+    ReadReady
+    | StorePart
+    | ReadFailed
+    | Formed
+    | FormationEnded
+    | ForeignCluster
+    | BecameLeader
+    | SteppedDown
+    | StartWork
+    | ExtendWork
+    | EndWork
 )
 
 
@@ -235,6 +130,50 @@ class Work(enum.Enum):
 
 
 @dataclass(slots=True)
+class Sending:
+    """A snapshot that is being sent to one follower.
+
+    Attributes
+    ----------
+    snapshot : SnapshotInfo
+        The snapshot.
+    acknowledged : int
+        The follower has everything before this offset.
+    next : int
+        Where the next part begins.
+    resend_at : float
+        When the parts after `acknowledged` are sent again.
+    """
+
+    snapshot: SnapshotInfo
+    acknowledged: int = 0
+    next: int = 0
+    resend_at: float = NEVER
+
+
+@dataclass(slots=True)
+class Receiving:
+    """A snapshot that is being received.
+
+    Attributes
+    ----------
+    snapshot : SnapshotInfo
+        The snapshot.
+    expected : int
+        Where the next part that is taken begins.
+    stored : int
+        Everything before this offset is stored.
+    ahead : dict of int to bytes
+        Later parts that have overtaken the next one.
+    """
+
+    snapshot: SnapshotInfo
+    expected: int = 0
+    stored: int = 0
+    ahead: dict[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Follower:
     """What a leader knows of one follower.
 
@@ -244,22 +183,52 @@ class Follower:
         When each message that may still be answered was sent.
     answered : int
         The newest message that was answered.
+    heartbeat_sequence : int
+        The newest heartbeat it was sent.
     promised_until : float
         Until when, counted from the send time of what it answered, it votes for nobody else.
     heard_at : float
         When it last answered.
     resend_at : float
         When it is sent a heartbeat again, because the last one has not been answered.
+    answered_sent_at : float
+        When the newest message that it answered was sent: since then nobody else was elected without it.
     last_choice : bool
         Whether leadership should rather go to somebody else.
+    match_index : int
+        Up to here its log is the leader's, and on its disk.
+    next_index : int
+        The next entry to send.
+    in_flight : dict of int to tuple of int and int
+        Messages with entries that were not answered: for each sequence, the last index in it and its bytes.
+    probing : bool
+        Whether it is not known where the logs agree: only one message is under way.
+    overtaken : int
+        How many later messages it could not use, since an earlier one was perhaps lost.
+    entries_resend_at : float
+        When the entries after `match_index` are sent again.
+    resent : int
+        How often that was done since the follower last acknowledged any.
+    sending : Sending or None
+        The snapshot that it is being sent.
     """
 
     sent: dict[int, float] = field(default_factory=dict)
     answered: int = 0
+    heartbeat_sequence: int = 0
     promised_until: float = LONG_AGO
     heard_at: float = LONG_AGO
     resend_at: float = NEVER
+    answered_sent_at: float = LONG_AGO
     last_choice: bool = False
+    match_index: int = 0
+    next_index: int = 1
+    in_flight: dict[int, tuple[int, int]] = field(default_factory=dict)
+    probing: bool = True
+    overtaken: int = 0
+    entries_resend_at: float = NEVER
+    resent: int = 0
+    sending: Sending | None = None
 
 
 @dataclass(slots=True)
@@ -355,10 +324,26 @@ class State:
     work_recorded: int = 0  # the change of the hard state that holds this leader's own claim
     handover: Handover | None = None
 
-    # the log
-    last_log_index: int = 0
-    last_log_term: int = 0
+    # the log: what is committed, what was handed out to be applied, what matches the leader of this term
     commit_index: int = 0
+    applied_index: int = 0
+    matched_index: int = 0
+    opened_at: int = 0  # the index of this leader's no-op
+    uncommitted_bytes: int = 0
+    ahead: dict[int, AppendEntriesRequest] = field(
+        default_factory=dict
+    )  # what came too early, by the index before it
+    receiving: Receiving | None = None
+    batch_bytes: int = 1024  # of entries in one message, at most, unless one entry alone is larger
+
+    # reads, when they were asked for, and the commit index then; and when the round that is under way began
+    reads: list[tuple[int, float, int]] = field(default_factory=list)
+    read_round_at: float = LONG_AGO
+
+    @property
+    def log(self) -> Log:
+        """The log."""
+        return self.outbox.log
 
     @property
     def hard(self) -> HardState:

@@ -6,7 +6,8 @@ at any later time, and is valid for as long as its receiver is in the same term.
 """
 
 from trioraft.consensus.election import start_election
-from trioraft.consensus.replication import send_heartbeats
+from trioraft.consensus.heartbeat import send_heartbeats
+from trioraft.consensus.outbox import After
 from trioraft.consensus.roles import become_follower
 from trioraft.consensus.state import Handover, Role, State, Work
 from trioraft.consensus.timing import WORK_MARGIN, here
@@ -42,12 +43,19 @@ def start_transfer(s: State, target: int, now: float) -> str | None:
 def reachable(s: State, now: float) -> list[int]:
     """List the followers that have answered lately, the best successor first."""
     lately = [node for node, follower in s.followers.items() if now - follower.heard_at < s.timing.lower]
-    return sorted(lately, key=lambda node: (s.followers[node].last_choice, -s.followers[node].answered))
+
+    def rank(node: int) -> tuple[bool, int, int]:
+        follower = s.followers[node]
+        return follower.last_choice, -follower.match_index, -follower.answered
+
+    return sorted(lately, key=rank)
 
 
 def offer_when_work_has_ended(s: State, now: float) -> None:
-    """Send the first offer; from here on there is no lease in this term."""
+    """Send the first offer, to a node that has the whole log; from here on there is no lease in this term."""
     if s.handover is None or s.handover.offered or s.own_work is not Work.NONE:
+        return
+    if s.followers[s.handover.target].match_index < s.log.last_index:
         return
     s.handover.offered = True
     s.handover.deadline = now + s.timing.upper
@@ -61,7 +69,7 @@ def offer(s: State, handover: Handover, now: float) -> None:
         handover.tried.add(handover.target)
         handover.retarget_at = now + max(s.timing.heartbeat, 4 * s.timing.resend(s.round_trip(handover.target)))
     handover.resend_at = now + s.timing.resend(s.round_trip(handover.target))
-    s.outbox.send(handover.target, TimeoutNow(term=s.term, work=work_left(s, now)), after_disk=False)
+    s.outbox.send(handover.target, TimeoutNow(term=s.term, work=work_left(s, now)), After.NOTHING)
 
 
 def drive_transfer(s: State, now: float) -> None:

@@ -45,7 +45,7 @@ def record_own_claim(s: State, now: float) -> None:
     """Remember, as a new leader, what its own heartbeats will claim, as every other voter does."""
     seconds = here(max(s.timing.work_claim, work_left(s, now)))
     s.outbox.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=s.term), now)
-    s.work_recorded = s.outbox.written
+    s.work_recorded = s.outbox.hard_written
 
 
 def wait_for_earlier_work(s: State, won: Round) -> None:
@@ -67,7 +67,7 @@ def drive_work(s: State, now: float) -> None:
     if end <= now:
         return
     if s.own_work is Work.NONE:
-        if now < s.work_until or s.outbox.durable < s.work_recorded:
+        if now < s.work_until or s.outbox.durable < s.work_recorded or s.commit_index < s.opened_at:
             return
         s.own_work = Work.RUNNING
         s.own_work_term = s.term

@@ -1,0 +1,401 @@
+"""The key-value store on real processes: the commands, the clients, and histories under kills."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.cluster.harness import LOOPBACK, ROOT, Cluster, clean_environment, free_ports
+from tests.linearizability import (
+    Cas,
+    CasRevision,
+    Delete,
+    Deleted,
+    Found,
+    Get,
+    History,
+    KeyValueModel,
+    Put,
+    Swapped,
+    Written,
+    assert_linearizable,
+)
+from tests.linearizability.models import KeyValueInput, KeyValueOutput
+from trioraft import sync
+from trioraft.client import Client, NoAnswerError, open_client
+from trioraft.endpoint import Domain
+from trioraft.settings import ClientSettings, load
+
+History_ = History[KeyValueInput, KeyValueOutput]
+
+
+def settings_of(cluster: Cluster) -> ClientSettings:
+    return load(ClientSettings, {"PEERS": cluster.peers})
+
+
+def arguments(*words: str) -> list[str]:
+    return [sys.executable, "-m", "trioraft", *words]
+
+
+def environment(cluster: Cluster, **more: str) -> dict[str, str]:
+    return {**clean_environment(), "PYTHONPATH": str(ROOT), "PEERS": cluster.peers, **more}
+
+
+async def command(cluster: Cluster, *words: str, stdin: bytes = b"") -> tuple[int, str, str]:
+    done = await trio.run_process(
+        arguments(*words),
+        stdin=stdin,
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+        env=environment(cluster),
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+# --- linearizable -------------------------------------------------------------------------------------------
+
+
+async def execute(client: Client, asked: KeyValueInput, *, stale: bool = False) -> KeyValueOutput:
+    match asked:
+        case Get(key):
+            kv = await client.get(key, stale=stale)
+            return Found(kv.value.decode(), kv.mod_revision) if kv else Found(None)
+        case Put(key, value):
+            return Written((await client.put(key, value)).revision)
+        case Delete(key):
+            result = await client.delete(key)
+            return Deleted(True, result.revision) if result.deleted else Deleted(False)
+        case Cas(key, expected, value):
+            revision = await client.cas(key, expected, value)
+        case CasRevision(key, at, value):
+            revision = await client.cas_revision(key, at, value)
+    return Swapped(bool(revision), revision or None)
+
+
+def choose(source: random.Random, number: int, seen: Found) -> KeyValueInput:
+    key, value = f"key-{source.randrange(3)}", str(number)
+    match source.randrange(10):
+        case 0:
+            return Delete(key)
+        case 1:
+            return Cas(key, seen.value, value)
+        case 2:
+            return CasRevision(key, seen.revision or 0, value)
+        case 3 | 4 | 5:
+            return Put(key, value)
+    return Get(key)
+
+
+async def work(settings: ClientSettings, history: History_, name: str, seed: int, until: float) -> None:
+    """Call one operation after another; what is not answered at the end has an unknown outcome."""
+    source = random.Random(seed)
+    seen = Found(None)
+    async with open_client(settings) as client:
+        for number in range(seed * 1_000_000, (seed + 1) * 1_000_000):
+            if trio.current_time() > until:
+                return
+            asked = choose(source, number, seen)
+            token = history.invoke(name, asked)
+            with trio.move_on_at(until + 10):
+                answered = await execute(client, asked)
+                history.ok(token, answered)
+                if isinstance(answered, Found):
+                    seen = answered
+                await trio.sleep(source.uniform(0, 0.02))
+                continue
+            history.unknown(token)
+
+
+@pytest.mark.parametrize("seed", [1])
+async def test_what_clients_see_while_leaders_are_killed_is_linearizable(tmp_path: Path, seed: int) -> None:
+    history: History_ = History()
+    async with Cluster(tmp_path, size=3) as cluster:
+        await cluster.wait_leader()
+        until = trio.current_time() + 15
+        async with trio.open_nursery() as nursery:
+            for number in range(6):
+                nursery.start_soon(work, settings_of(cluster), history, f"client-{number}", seed * 10 + number, until)
+            for signal_number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGKILL):
+                await trio.sleep(2)
+                leader = cluster.index(await cluster.wait_leader())
+                if signal_number == signal.SIGSTOP:
+                    cluster.pause(leader)
+                    await cluster.wait_leader(without=[leader])
+                    cluster.resume(leader)
+                else:
+                    await cluster.kill(leader)
+                    await cluster.wait_leader(without=[leader])
+                    await cluster.start(leader)
+    operations = history.operations()
+    known = [operation for operation in operations if operation.returned is not None]
+    assert len(known) > 500
+    assert len(operations) - len(known) == 0, "every command is answered at last"
+    assert_linearizable(KeyValueModel(), history)
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+async def test_the_commands(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=3) as cluster:
+        await cluster.wait_leader()
+        assert await command(cluster, "put", "a", "hello") == (0, "revision 2\n", "")
+        assert await command(cluster, "get", "a") == (0, "hello\n", "")
+        status, out, err = await command(cluster, "get", "nothing")
+        assert (status, out) == (1, "")
+        assert err.count("\n") == 1
+        assert (await command(cluster, "put", "b", "-", stdin=b"\xff\n"))[0] == 0
+        status, out, _ = await command(cluster, "list", "--format", "json")
+        assert json.loads(out) == [
+            {"key": "a", "value": "hello", "create_revision": 2, "mod_revision": 2, "version": 1},
+            {
+                "key": "b",
+                "value": "/wo=",
+                "value_encoding": "base64",
+                "create_revision": 3,
+                "mod_revision": 3,
+                "version": 1,
+            },
+        ]
+        assert json.loads((await command(cluster, "get", "a", "--format", "json"))[1])["value"] == "hello"
+        assert (await command(cluster, "cas", "a", "hello", "world"))[0] == 0
+        assert (await command(cluster, "cas", "a", "hello", "world"))[0] == 1
+        assert (await command(cluster, "cas", "c", "0", "new", "--revision"))[0] == 0
+        assert await command(cluster, "get", "a", "--stale") == (0, "world\n", "")
+        assert await command(cluster, "delete", "", "--prefix") == (0, "deleted 3\n", "")
+
+
+async def test_the_commands_for_leases_and_watches(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=1) as cluster:
+        await cluster.wait_leader()
+        status, out, _ = await command(cluster, "lease", "grant", "2", "--format", "json")
+        lease = json.loads(out)["id"]
+        await command(cluster, "put", "a", "1", "--lease", lease)
+        assert json.loads((await command(cluster, "lease", "show", lease, "--format", "json"))[1])["keys"] == [
+            {"key": "a"}
+        ]
+        assert (await command(cluster, "lease", "list"))[1] == f"{lease}\n"
+        watch = await trio.lowlevel.open_process(
+            arguments("watch", "a", "--revision", "2", "--format", "json"),
+            stdout=subprocess.PIPE,
+            env=environment(cluster),
+        )
+        lines = b""
+        with trio.fail_after(20):
+            while lines.count(b"\n") < 2:
+                assert watch.stdout is not None
+                lines += await watch.stdout.receive_some()
+        watch.send_signal(signal.SIGINT)
+        assert await watch.wait() == 0
+        events = [json.loads(line) for line in lines.splitlines()]
+        assert [event["type"] for event in events] == ["put", "delete"], "the lease has ended, and the key with it"
+        status, _, err = await command(cluster, "lease", "keep-alive", lease, "--once")
+        assert status == 1
+        assert "there is no lease" in err
+
+
+async def test_a_command_without_a_quorum_says_so(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=3) as cluster:
+        leader = cluster.index(await cluster.wait_leader())
+        for index in range(3):
+            if index != leader:
+                await cluster.kill(index)
+        await cluster.wait_for(lambda seen: seen.leader is None, 10)
+        await trio.sleep(2.5)  # until the node that is left counts the others as not reachable
+        status, out, err = await command(cluster, "put", "a", "1", "--timeout", "2")
+        assert (status, out) == (1, "")
+        assert "not proposed: no quorum: 1 of 3 reachable" in err
+
+
+# --- locks --------------------------------------------------------------------------------------------------
+
+# Writes a line at least every 20 ms for as long as it runs, and does not listen to SIGTERM.
+WORKER = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+while True:
+    line = f"{sys.argv[1]} {os.environ['TRIORAFT_FENCING_TOKEN']} {time.clock_gettime(time.CLOCK_BOOTTIME)}\\n"
+    os.write(int(sys.argv[2]), line.encode())
+    time.sleep(0.02)
+"""
+
+
+async def locked_worker(cluster: Cluster, name: str, file: Path) -> trio.Process:
+    with file.open("ab") as output:
+        return await trio.lowlevel.open_process(
+            arguments("lock", "job", "--ttl", "3", "--", sys.executable, "-c", WORKER, name, str(output.fileno())),
+            pass_fds=[output.fileno()],
+            env=environment(cluster),
+        )
+
+
+def runs(file: Path) -> list[tuple[str, int, float, float]]:
+    """Give who ran, with which token, and from when to when."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for line in file.read_text().splitlines():
+        name, token, at = line.split()
+        found.setdefault((name, int(token)), []).append(float(at))
+    return [(name, token, min(times), max(times)) for (name, token), times in found.items()]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_locked_command_has_ended_before_the_next_one_runs(tmp_path: Path, how: signal.Signals) -> None:
+    file = tmp_path / "lines"
+    async with Cluster(tmp_path, size=3) as cluster:
+        await cluster.wait_leader()
+        first = await locked_worker(cluster, "first", file)
+        try:
+            with trio.fail_after(10):
+                while not file.read_bytes():
+                    await trio.sleep(0.05)
+            second = await locked_worker(cluster, "second", file)
+            try:
+                await trio.sleep(4)  # longer than the lease: it is kept alive
+                first.send_signal(how)
+                with trio.fail_after(15):
+                    while b"second" not in file.read_bytes():
+                        await trio.sleep(0.05)
+                await trio.sleep(0.3)
+            finally:
+                second.terminate()
+                with trio.fail_after(10):
+                    await second.wait()
+        finally:
+            first.kill()
+            await first.wait()
+    (name, token, _, ended), (other, other_token, began, _) = runs(file)
+    assert (name, other) == ("first", "second")
+    assert ended < began
+    assert token < other_token
+
+
+async def test_a_locked_command_gives_its_exit_status_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=1) as cluster:
+        await cluster.wait_leader()
+        script = "sleep 1000 & echo $! $TRIORAFT_FENCING_TOKEN; exit 7"
+        status, out, err = await command(cluster, "lock", "job", "--", "sh", "-c", script)
+        assert (status, err) == (7, "")
+        child, token = map(int, out.split())
+        assert token > 0
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+        assert (await command(cluster, "list", "--format", "json"))[1] == "[]\n", "the lock is free"
+        assert (await command(cluster, "lock", "job", "--", "sh", "-c", "kill -9 $$"))[0] == 128 + 9
+        assert (await command(cluster, "lock", "job", "--", "/nonexistent"))[0] == 2
+
+
+async def test_a_lock_that_is_held_is_waited_for_only_so_long(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=1) as cluster:
+        await cluster.wait_leader()
+        async with cluster.client.lock("job"):
+            status, out, err = await command(cluster, "lock", "job", "--wait", "1", "--", "echo", "ran")
+        assert (status, out) == (1, "")
+        assert "held by somebody else" in err
+
+
+async def test_lead_runs_a_command_as_the_leader_script(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    file = tmp_path / "out"
+    variables = {"BIND_HOST": LOOPBACK, "BIND_PORT": str(port), "PEERS": f"{LOOPBACK}:{port}"}
+    node = await trio.lowlevel.open_process(
+        arguments("lead", "--", "sh", "-c", f'echo "$0 $TRIORAFT_FENCING_TOKEN" >{file}; exec sleep 1000', "it's"),
+        env={
+            **clean_environment(),
+            **variables,
+            "PYTHONPATH": str(ROOT),
+            "DATA_DIR": str(tmp_path / "data"),
+            "BOOTSTRAP_EXPECT": "1",
+            "ELECTION_TIMEOUT_LOWER_MILLIS": "600",
+            "ELECTION_TIMEOUT_UPPER_MILLIS": "1200",
+            "HEARTBEAT_REPEAT_MILLIS": "100",
+        },
+    )
+    try:
+        with trio.fail_after(20):
+            while not file.exists() or not file.read_text():
+                await trio.sleep(0.05)
+        name, token = file.read_text().split()
+        assert name == "it's"
+        assert int(token) > 0
+    finally:
+        node.terminate()
+        with trio.fail_after(15):
+            assert await node.wait() == 0
+
+
+# --- programs without trio ----------------------------------------------------------------------------------
+
+
+async def test_a_program_without_trio(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=3) as cluster:
+        await cluster.wait_leader()
+        await trio.to_thread.run_sync(blocking_program, settings_of(cluster))
+
+
+def blocking_program(settings: ClientSettings) -> None:
+    with sync.Client(settings) as client:
+        revision = client.put("greeting", "hello").revision
+        kv = client.get("greeting")
+        assert kv is not None
+        assert (kv.value, kv.mod_revision) == (b"hello", revision)
+        events = client.watch("greeting", revision=revision)
+        assert next(events).kv.value == b"hello"
+        assert client.cas("greeting", "hello", "bye") == revision + 1
+        assert next(events).kv.value == b"bye"
+        assert [kv.key for kv in client.list("greet")] == [b"greeting"]
+
+        def put(number: int) -> None:
+            client.put(f"key-{number}", str(number))
+
+        threads = [threading.Thread(target=put, args=(number,)) for number in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(client.list("key-")) == 20
+        with client.lock("job", ttl=5) as lock:
+            assert lock.fencing_token > revision
+            with sync.Client(settings) as other, pytest.raises(NoAnswerError, match="held by somebody else"):
+                other.lock("job", timeout=0.5).__enter__()
+        with sync.Client(settings) as other, other.lock("job", timeout=5) as again:
+            assert again.fencing_token > lock.fencing_token
+        assert client.delete("greeting").deleted == 1
+    with sync.Client(ClientSettings(app_name="trioraft", peers=()), timeout=0.2) as client:
+        started = time.monotonic()
+        with pytest.raises(NoAnswerError, match="no node"):
+            client.put("a", "1")
+        assert time.monotonic() - started < 2
+
+
+async def test_a_program_with_asyncio(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=1) as cluster:
+        await cluster.wait_leader()
+        settings = settings_of(cluster)
+
+        async def main() -> list[bytes]:
+            with sync.Client(settings) as client:
+                await asyncio.gather(*(asyncio.to_thread(client.put, f"key-{n}", str(n)) for n in range(10)))
+                return [kv.value for kv in await asyncio.to_thread(client.list, "key-")]
+
+        found = await trio.to_thread.run_sync(asyncio.run, main())
+        assert found == [str(n).encode() for n in range(10)]
+
+
+async def test_keys_of_the_cluster_are_needed(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=1, environment={"CLUSTER_KEY": "ab" * 32}) as cluster:
+        await cluster.wait_leader()
+        await cluster.client.put("a", "1")
+        async with open_client(settings_of(cluster), Domain.CLIENT) as stranger:
+            with trio.move_on_after(1) as scope:
+                await stranger.get("a")
+            assert scope.cancelled_caught

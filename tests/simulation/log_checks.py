@@ -1,0 +1,138 @@
+"""What must hold of the log (Raft, figure 3), of what was acknowledged, and of what was read."""
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from tests.simulation.trace import name
+from trioraft.consensus.outbox import Write
+from trioraft.consensus.state import State
+from trioraft.messages import AppendEntriesResponse, Entry
+from trioraft.replica import Result
+
+if TYPE_CHECKING:
+    from tests.simulation.checks import Checks
+    from tests.simulation.host import Host, Process
+
+
+class LogChecks:
+    """All that was ever written, committed and acknowledged."""
+
+    def __init__(self, checks: "Checks") -> None:
+        self.checks = checks
+        self.fail = checks.fail
+        self.committed: list[Entry] = []
+        self.committed_in: list[int] = []  # the terms in which that happened
+        self.seen: dict[
+            tuple[int, int], tuple[int | None, Entry]
+        ] = {}  # (index, term): the term before, and the entry
+        self.digests: dict[int, int] = {}  # index: the state after it
+        self.carried: dict[bytes, tuple[int, bytes]] = {}  # command: where it was carried out, and its result
+        self.newest_acknowledged = 0
+
+    # --- the five properties of figure 3 --------------------------------------------------------------------
+
+    def write(self, host: "Host", write: Write) -> None:
+        """Check, before a write is done, that it cuts nothing off that is committed."""
+        disk, committed = host.disk, self.committed
+        first = write.snapshot.index + 1 if write.restarts and write.snapshot is not None else write.first_index
+        if first and first <= disk.last_index:
+            new = {index: entry.term for index, entry in enumerate(write.entries, write.first_index)}
+            for index in range(max(first, disk.base_index + 1), min(disk.last_index, len(committed)) + 1):
+                term = committed[index - 1].term
+                if disk.term_at(index) == term != new.get(index):
+                    self.fail(f"{name(host.node)} cuts off entry {index} of term {term}, which is committed")
+
+    def written(self, host: "Host", write: Write) -> None:
+        """Check that logs match, wherever they have an entry of the same index and term."""
+        before = host.disk.term_at(write.first_index - 1)
+        for index, entry in enumerate(write.entries, write.first_index):
+            known = self.seen.setdefault((index, entry.term), (before, entry))
+            if known[1] is not entry and known[1] != entry:
+                self.fail(f"{name(host.node)} has another entry {index} of term {entry.term} than there was before")
+            if known[0] != before:
+                self.fail(f"{name(host.node)} has another term before entry {index} than there was before")
+            before = entry.term
+
+    def leading(self, process: "Process", state: State) -> None:
+        """Check that a leader only appends."""
+        term, index, last = process.led
+        log = state.log
+        if term == state.term and (log.last_index < index or log.term_at(index) not in {last, None}):
+            self.fail(f"{name(process.host.node)} leads term {term} and changes its own log")
+        process.led = (state.term, log.last_index, log.last_term)
+
+    def elected(self, process: "Process", state: State) -> None:
+        """Check that a new leader has all that was committed in earlier terms; its own may be over already."""
+        index = bisect_left(self.committed_in, state.term)
+        if index > state.log.base_index and state.log.term_at(index) != self.committed[index - 1].term:
+            self.fail(f"{name(process.host.node)} wins term {state.term} without entry {index}, which is committed")
+
+    def committing(self, process: "Process", state: State) -> None:
+        """Check what a node takes for committed: the same as all others, and first of all on a quorum of disks."""
+        if state.commit_index < process.committed:
+            self.fail(f"{name(process.host.node)} goes back with its commit index")
+        if not state.applied_index <= state.commit_index <= state.log.last_index:
+            self.fail(f"{name(process.host.node)} applies what is not committed, or commits what it does not have")
+        first = max(process.committed, state.log.base_index) + 1
+        process.committed = state.commit_index
+        for index, entry in enumerate(state.log.entries(first, state.commit_index), first):
+            if index > len(self.committed):
+                self._first_committed(process, index, entry)
+            elif self.committed[index - 1] != entry:
+                self.fail(f"{name(process.host.node)} commits another entry {index} than there was before")
+        if state.commit_index > len(self.committed):
+            self.fail(f"{name(process.host.node)} has a snapshot of what nobody has committed")
+
+    def _first_committed(self, process: "Process", index: int, entry: Entry) -> None:
+        if index != len(self.committed) + 1:
+            self.fail(f"{name(process.host.node)} commits entry {index} before the one before it")
+        self.committed.append(entry)
+        self.committed_in.append(max(process.core.term, self.committed_in[-1] if self.committed_in else 0))
+        world, members = self.checks.world, self.checks.members
+        if entry.term < process.core.term:
+            world.faults.tempt(process.host)
+        hosts = [host for host in map(world.host_of, members) if host is not None]
+        holding = sum(host.disk.holds(index, entry.term) for host in hosts)
+        if 2 * holding <= len(members):
+            self.fail(f"{name(process.host.node)} commits entry {index}, which is on {holding} disks only")
+
+    def state_is(self, process: "Process", index: int, digest: int) -> None:
+        """Check that all replicas have the same state after an entry."""
+        if self.digests.setdefault(index, digest) != digest:
+            self.fail(f"{name(process.host.node)} has another state after entry {index} than there was before")
+
+    # --- what is acknowledged, to the leader and to clients -------------------------------------------------
+
+    def answer_leaves(self, process: "Process", to: int, message: AppendEntriesResponse) -> None:
+        """Check that a follower has on its disk what it acknowledges, and that it is the leader's."""
+        disk, matched = process.host.disk, message.matched
+        if message.term != disk.hard.term or message.rejected:
+            return
+        if matched > disk.last_index:
+            self.fail(f"{name(process.host.node)} acknowledges entry {matched}, which is not on its disk")
+        host = self.checks.world.host_of(to)
+        leader = host.process.core.state if host is not None and host.process is not None else None
+        if leader is None or leader.role != "leader" or leader.term != message.term:
+            return
+        terms = {disk.term_at(matched), leader.log.term_at(matched)} - {None}
+        if matched > leader.log.last_index or len(terms) > 1:
+            self.fail(f"{name(process.host.node)} acknowledges entry {matched}, which is not the leader's")
+
+    def carried_out(self, index: int, command: bytes, result: bytes) -> None:
+        """Check that a command is carried out once."""
+        if self.carried.setdefault(command, (index, result)) != (index, result):
+            self.fail(f"entry {index} carries out a command that entry {self.carried[command][0]} has carried out")
+
+    def acknowledged(self, index: int, entry: Entry, result: Result) -> None:
+        """Note that a client was told of success: from now on this must never be lost."""
+        if self.committed[index - 1] != entry:
+            self.fail(f"entry {index} is acknowledged and not committed")
+        if not result.refused:
+            self.newest_acknowledged = max(self.newest_acknowledged, index)
+        self.checks.world.count["commands acknowledged"] += 1
+
+    def read(self, process: "Process", index: int, newest: int) -> None:
+        """Check that a read shows all that was acknowledged before it was asked for."""
+        self.checks.world.count["reads"] += 1
+        if index < newest:
+            self.fail(f"a read on {name(process.host.node)} shows {index}, and {newest} had been acknowledged before")

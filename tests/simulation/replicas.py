@@ -1,0 +1,214 @@
+"""What a node does with the log: applies it, answers for it, and takes, sends and receives snapshots of it."""
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from trioraft.consensus.outbox import SnapshotInfo
+from trioraft.consensus.snapshots import PART_BYTES
+from trioraft.consensus.state import ReadReady, StorePart
+from trioraft.messages import EntryKind, InstallSnapshotRequest
+from trioraft.replica import Replica, Result
+
+if TYPE_CHECKING:
+    from tests.simulation.host import Process
+    from tests.simulation.log_checks import LogChecks
+
+# How large parts are in a simulation, so that small snapshots have many, and how large snapshots become.
+SMALL_PART: Final = PART_BYTES // 128
+_PADDING_MAX: Final = 64 * SMALL_PART
+# How many proposals clients have under way at most, all together.
+_UNCOMMITTED_MAX: Final = 200
+# How likely a part that has come is lost between the core and the disk.
+_PART_LOST: Final = 0.01
+
+# Told what became of a proposal; None when it was replaced by another leader's entry.
+Done = Callable[[Result | None], None]
+
+
+class Machine:
+    """A state machine whose state tells all that it was ever told."""
+
+    def __init__(self, checks: "LogChecks") -> None:
+        self.checks = checks
+        self.replica = Replica(self)
+        self.count = 0
+        self.digest = 0
+
+    def apply(self, command: bytes) -> bytes:
+        """Count a command, and give its number."""
+        self.count += 1
+        self.digest = zlib.crc32(command, self.digest)
+        result = b"%d" % self.count
+        self.checks.carried_out(self.replica.applied_index, command, result)
+        return result
+
+    def query(self, question: bytes) -> bytes:
+        """Give the state."""
+        return b"%d %d" % (self.count, self.digest)
+
+    def snapshot(self) -> Iterator[bytes]:
+        """Give the state, in many bytes."""
+        yield b"%d %d " % (self.count, self.digest)
+        yield b"." * min(16 * self.count, _PADDING_MAX)
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Take over a state."""
+        count, digest, _ = b"".join(chunks).split(b" ")
+        self.count, self.digest = int(count), int(digest)
+
+
+class Keeper:
+    """One process's replica, who waits for it, and its snapshots."""
+
+    def __init__(self, process: "Process") -> None:
+        self.process = process
+        self.world = process.world
+        self.disk = process.host.disk
+        self.checks = process.world.checks.log
+        self.machine = Machine(self.checks)
+        self.replica = self.machine.replica
+        self.waiting: dict[int, tuple[int, Done]] = {}
+        self.reads: dict[int, int] = {}  # read: what it must show
+        self.last_read = 0
+        self.grown = 0
+        self.taking = False
+        self.restoring = False
+        self.parts: list[StorePart] = []
+        self.storing = False
+        self.received: tuple[SnapshotInfo, bytearray] | None = None
+        self.disk.clean_up()
+        if self.disk.snapshot is not None:
+            self._restore(self.disk.snapshot, self.disk.files[self.disk.snapshot])
+
+    def _restore(self, snapshot: SnapshotInfo, data: bytes) -> None:
+        self.replica.restore(snapshot.index, [data[:100], data[100:]])
+        self.checks.state_is(self.process, snapshot.index, self.machine.digest)
+
+    # --- applying -------------------------------------------------------------------------------------------
+
+    def apply(self) -> None:
+        """Apply what is committed, answer whoever waits, and take a snapshot when there is enough."""
+        if self.restoring:
+            return
+        for index, entry in self.process.core.to_apply(64):
+            result = self.replica.apply(index, entry)
+            self.checks.state_is(self.process, index, self.machine.digest)
+            self.grown += 1
+            waiting = self.waiting.pop(index, None)
+            if waiting is not None and waiting[0] == entry.term:
+                self.checks.acknowledged(index, entry, result)
+                waiting[1](result)
+            elif waiting is not None:
+                waiting[1](None)
+        if self.grown >= self.world.profile.snapshot_entries and not self.taking:
+            self._take_snapshot()
+
+    def submit(self, kind: EntryKind, data: bytes, done: Done) -> None:
+        """Propose, if this node leads; `done` may never be called."""
+        state = self.process.core.state
+        if state is None or state.log.last_index - state.commit_index > _UNCOMMITTED_MAX:
+            return
+        placed = self.process.core.propose(kind, data, self.process.clock())
+        if placed is not None:
+            term, index = placed
+            self.waiting[index] = (term, done)
+            self.process.settle()
+
+    def read(self) -> None:
+        """Ask for a linearizable read, which must show all that was acknowledged until now."""
+        self.last_read += 1
+        self.reads[self.last_read] = self.checks.newest_acknowledged
+        self.process.core.start_read(self.last_read, self.process.clock())
+        self.process.settle()
+
+    def read_ready(self, event: ReadReady) -> None:
+        """Check that a read does not see the past."""
+        self.checks.read(self.process, event.index, self.reads.pop(event.read))
+
+    # --- snapshots of its own -------------------------------------------------------------------------------
+
+    def _take_snapshot(self) -> None:
+        self.taking = True
+        self.grown = 0
+        index = self.replica.applied_index
+        data = b"".join(self.replica.snapshot())
+        snapshot = SnapshotInfo(index, self.process.core.term_at(index), len(data), zlib.crc32(data))
+        world = self.world
+        world.loop.at(world.loop.now + 3 * world.disk_seconds(), self._snapshot_is_on_disk, snapshot, data)
+
+    def _snapshot_is_on_disk(self, snapshot: SnapshotInfo, data: bytes) -> None:
+        if self.process.host.process is self.process:
+            self.disk.files[snapshot] = data
+            self.process.call(self._tell_taken, snapshot)
+
+    def _tell_taken(self, snapshot: SnapshotInfo) -> None:
+        self.taking = False
+        core = self.process.core
+        if core.snapshot is None or core.snapshot.index < snapshot.index:
+            core.snapshot_taken(snapshot, self.world.profile.keep, self.process.clock())
+            self.world.count["snapshots taken"] += 1
+
+    def fill(self, to: int, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
+        """Read the bytes of a part that leaves."""
+        snapshot = SnapshotInfo(part.index, part.index_term, part.size, part.checksum)
+        data = self.disk.files.get(snapshot)
+        if data is None:
+            self.process.core.snapshot_gone(to, self.process.clock())
+            return None
+        return msgspec.structs.replace(part, data=data[part.offset : part.offset + SMALL_PART])
+
+    # --- snapshots of the leader ----------------------------------------------------------------------------
+
+    def store(self, part: StorePart) -> None:
+        """Queue a part for the disk; now and then there is no room in the queue."""
+        if self.world.random.random() < _PART_LOST:
+            self.process.core.reception_failed(part.snapshot, self.process.clock())
+            return
+        self.parts.append(part)
+        self._store_later()
+
+    def _store_later(self) -> None:
+        """Store the next part, unless the one before it is still being stored."""
+        if self.storing or not self.parts:
+            return
+        self.storing = True
+        world = self.world
+        done = max(world.loop.now, self.process.host.stalled_until) + 0.3 * world.disk_seconds()
+        world.loop.at(done, self.process.call, self._stored)
+
+    def _stored(self) -> None:
+        part = self.parts.pop(0)
+        core, now = self.process.core, self.process.clock()
+        if part.offset == 0:
+            self.received = (part.snapshot, bytearray())
+        if self.received is None or len(self.received[1]) != part.offset:
+            core.reception_failed(part.snapshot, now)
+        else:
+            self.received[1].extend(part.data)
+            if part.is_last:
+                self._complete(part.snapshot, bytes(self.received[1]))
+                return
+            core.part_stored(part.snapshot, len(self.received[1]), now)
+        self.storing = False
+        self._store_later()
+
+    def _complete(self, snapshot: SnapshotInfo, data: bytes) -> None:
+        self.received = None
+        if (len(data), zlib.crc32(data)) != (snapshot.size, snapshot.checksum):
+            self.checks.fail("a received snapshot is damaged")
+        self.disk.files[snapshot] = data
+        self.restoring = True
+        world = self.world
+        world.loop.at(world.loop.now + world.disk_seconds(), self.process.call, self._take_over, snapshot, data)
+
+    def _take_over(self, snapshot: SnapshotInfo, data: bytes) -> None:
+        self.restoring = self.storing = False
+        if self.replica.applied_index < snapshot.index:
+            self._restore(snapshot, data)
+            self.waiting = {index: who for index, who in self.waiting.items() if index > snapshot.index}
+        self.world.count["snapshots installed"] += 1
+        self.process.core.snapshot_installed(snapshot, self.process.clock())
+        self._store_later()

@@ -1,0 +1,194 @@
+"""What clients ask of the cluster: commands, some of them in sessions and again and again, and reads."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import cbor2
+
+from trioraft.consensus import Role
+from trioraft.messages import EntryKind, Refusal
+from trioraft.replica import Result
+
+if TYPE_CHECKING:
+    from tests.simulation.host import Host
+    from tests.simulation.simulation import Simulation
+
+
+@dataclass(slots=True)
+class Call:
+    """One command of a session client, sent again until it is answered; number 0 opens the session."""
+
+    client: "Client"
+    number: int
+    command: bytes = b""
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Client:
+    """A client with a session, and what it waits for."""
+
+    id: int
+    at_once: int
+    session: int = 0
+    last: int = 0
+    waiting: dict[int, Call] = field(default_factory=dict)
+
+    @property
+    def answered_below(self) -> int:
+        """No command before this one is waited for."""
+        return min(self.waiting, default=self.last + 1)
+
+
+class Workload:
+    """All clients."""
+
+    def __init__(self, world: "Simulation") -> None:
+        self.world = world
+        self.random = world.random
+        self.unit = world.profile.unit
+        self.over = False
+        self.commands = 0
+        self.leader: Host | None = None
+        self.clients = [Client(number, self.random.choice((1, 1, 4))) for number in range(world.profile.clients)]
+
+    def begin(self) -> None:
+        """Begin to ask."""
+        if self.world.profile.commands:
+            self._arrange()
+
+    def end(self) -> None:
+        """Ask for one more command of each client, and wait for all answers."""
+        self.over = True
+        for client in self.clients:
+            self._session_command(client, at_once=client.at_once + 1)
+
+    @property
+    def trouble(self) -> str:
+        """Whose command has not been carried out."""
+        waiting = [client.id for client in self.clients if client.waiting]
+        return f"the clients {waiting} wait for their commands" if waiting else ""
+
+    def _arrange(self) -> None:
+        pause = self.random.expovariate(self.world.profile.commands / self.unit)
+        self.world.loop.at(self.world.loop.now + pause, self._act)
+
+    def _act(self) -> None:
+        if self.over:
+            return
+        dice = self.random.random()
+        if dice < 0.35 and self.clients:
+            client = self.random.choice(self.clients)
+            self._session_command(client, at_once=client.at_once)
+        elif dice < 0.36 and self.clients:
+            self._expire(self.random.choice(self.clients))
+        elif dice < 0.6:
+            self._send(self._some_host(), self._read)
+        else:
+            self._send(self._some_host(), self._burst, self.random.choice((1, 1, 2, 5, 30)))
+        self._arrange()
+
+    # --- the way there and back -----------------------------------------------------------------------------
+
+    def _some_host(self) -> "Host":
+        """Draw whom to ask: most often one that takes itself for the leader."""
+        leading = [h for h in self.world.hosts if h.process is not None and h.process.core.role is Role.LEADER]
+        return self.random.choice(leading if leading and self.random.random() < 0.9 else self.world.hosts)
+
+    def _send(self, host: "Host", what: object, *arguments: object) -> None:
+        weather = self.world.network.weather
+        if self.random.random() >= weather.loss:
+            delay = weather.delay * (0.5 + self.random.random())
+            self.world.loop.at(self.world.loop.now + delay, self._arrive, host, what, arguments)
+
+    def _arrive(self, host: "Host", what: object, arguments: tuple[object, ...]) -> None:
+        process = host.process
+        if process is None:
+            return
+        if process.paused:
+            process.inbox.append((self._arrive, (host, what, arguments)))
+        else:
+            what(host, *arguments)  # type: ignore[operator]
+
+    # --- without a session: once, or not at all -------------------------------------------------------------
+
+    def _read(self, host: "Host") -> None:
+        assert host.process is not None
+        host.process.keeper.read()
+
+    def _burst(self, host: "Host", number: int) -> None:
+        assert host.process is not None
+        for _ in range(number):
+            host.process.keeper.submit(EntryKind.COMMAND, self._new_command(), lambda _: None)
+
+    def _new_command(self) -> bytes:
+        self.commands += 1
+        return b"%d" % self.commands + b"." * self.random.choice((0, 0, 0, 20, 200, 2000))
+
+    # --- within a session: until it is answered, and once ---------------------------------------------------
+
+    def _session_command(self, client: Client, *, at_once: int) -> None:
+        if not client.session:
+            if 0 not in client.waiting:
+                self._begin_call(Call(client, 0))
+        elif len(client.waiting) < at_once:
+            client.last += 1
+            self._begin_call(Call(client, client.last, self._new_command()))
+
+    def _begin_call(self, call: Call) -> None:
+        call.client.waiting[call.number] = call
+        self._try(call)
+
+    def _try(self, call: Call) -> None:
+        if call.done:
+            self.world.loop.events -= 1
+            return
+        host = self.leader if self.leader is not None and self.random.random() < 0.8 else self._some_host()
+        self._send(host, self._propose, call)
+        self.world.loop.at(self.world.loop.now + self.unit * self.random.uniform(0.2, 1.0), self._try, call)
+
+    def _propose(self, host: "Host", call: Call) -> None:
+        assert host.process is not None
+        core = host.process.core
+        if core.role is not Role.LEADER:
+            self.leader = self.world.host_of(core.leader) if core.leader else None
+            return
+        client = call.client
+        kind, data = EntryKind.OPEN_SESSION, b""
+        if call.number:
+            command = [client.session, call.number, client.answered_below, call.command]
+            kind, data = EntryKind.SESSION_COMMAND, cbor2.dumps(command)
+        host.process.keeper.submit(kind, data, lambda result: self._send(host, self._answered, call, result))
+
+    def _answered(self, _host: "Host", call: Call, result: Result | None) -> None:
+        if call.done or result is None:
+            return
+        client = call.client
+        if not call.number:
+            client.session = result.session
+            client.last = 0
+        elif result.code == Refusal.SESSION_ENDED:
+            client.session = 0
+        elif result.refused:
+            self.world.checks.fail(f"command {call.number} of session {client.session} is refused: {result.refused}")
+        elif self.world.checks.log.carried[call.command][1] != result.data:
+            self.world.checks.fail(
+                f"command {call.number} of session {client.session} has another result than before"
+            )
+        else:
+            self.world.count["session commands answered"] += 1
+        call.done = True
+        client.waiting.pop(call.number, None)
+        if not client.session:
+            for other in client.waiting.values():
+                other.done = True
+            client.waiting.clear()
+
+    def _expire(self, client: Client) -> None:
+        """Let the leader find that a session has been silent for too long."""
+        if client.session:
+            self._send(self._some_host(), self._end_session, client.session)
+
+    def _end_session(self, host: "Host", session: int) -> None:
+        assert host.process is not None
+        host.process.keeper.submit(EntryKind.END_SESSION, session.to_bytes(8, "big"), lambda _: None)

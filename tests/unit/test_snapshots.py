@@ -1,0 +1,118 @@
+"""The files of snapshots: what was written is read back, and what is damaged or left over is not."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.power_cut.model import chunks_of, snapshot_of
+from trioraft.consensus.outbox import SnapshotInfo
+from trioraft.snapshots import SnapshotWriter, frame, path_of, read_chunks, remove_leftovers, remove_older
+from trioraft.storage import StorageError
+
+
+def written(directory: Path, index: int, term: int = 3) -> SnapshotInfo:
+    writer = SnapshotWriter(directory, index)
+    for chunk in chunks_of(index):
+        writer.write(frame(chunk))
+    snapshot = snapshot_of(index, term)
+    assert writer.finish(snapshot)
+    return snapshot
+
+
+def names(directory: Path) -> set[str]:
+    return set(os.listdir(directory))
+
+
+def test_a_state_machine_gets_back_the_chunks_it_gave(tmp_path: Path) -> None:
+    snapshot = written(tmp_path, 7)
+    assert list(read_chunks(tmp_path, snapshot)) == chunks_of(7)
+    assert names(tmp_path) == {"snapshot-7-3"}
+
+
+def test_an_empty_state_is_a_snapshot_too(tmp_path: Path) -> None:
+    writer = SnapshotWriter(tmp_path, 1)
+    snapshot = SnapshotInfo(1, 1, 0, 0)
+    assert writer.finish(snapshot)
+    assert list(read_chunks(tmp_path, snapshot)) == []
+
+
+def test_what_is_not_what_it_ought_to_be_leaves_nothing(tmp_path: Path) -> None:
+    writer = SnapshotWriter(tmp_path, 7)
+    writer.write(b"something else")
+    assert not writer.finish(snapshot_of(7, 3))
+    assert names(tmp_path) == set()
+
+
+def test_what_is_thrown_away_leaves_nothing(tmp_path: Path) -> None:
+    writer = SnapshotWriter(tmp_path, 7)
+    writer.write(b"x")
+    writer.discard()
+    assert names(tmp_path) == set()
+
+
+def test_a_missing_snapshot_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"/snapshot-7-3: No such file or directory; restore the directory, or"):
+        next(read_chunks(tmp_path, snapshot_of(7, 3)))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[:-1], lambda whole: whole + b"x", lambda whole: b"\1" + whole[1:]]
+)
+def test_a_damaged_snapshot_is_found_before_its_first_chunk(tmp_path: Path, damage: object) -> None:
+    assert callable(damage)
+    snapshot = written(tmp_path, 7)
+    path = path_of(tmp_path, snapshot)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(StorageError, match=r"/snapshot-7-3: does not match its checksum; the disk is damaged"):
+        next(read_chunks(tmp_path, snapshot))
+
+
+def test_at_the_start_only_the_valid_snapshot_stays(tmp_path: Path) -> None:
+    written(tmp_path, 3)
+    valid = written(tmp_path, 7)
+    written(tmp_path, 9)  # received whole, but the process ended before the log followed it
+    SnapshotWriter(tmp_path, 11).write(b"not finished")
+    (tmp_path / "trioraft.db").touch()
+    remove_leftovers(tmp_path, valid)
+    assert names(tmp_path) == {"snapshot-7-3", "trioraft.db"}
+
+
+def test_a_node_without_a_snapshot_starts_without_any(tmp_path: Path) -> None:
+    written(tmp_path, 3)
+    remove_leftovers(tmp_path, None)
+    assert names(tmp_path) == set()
+
+
+def test_older_snapshots_go_and_those_under_way_stay(tmp_path: Path) -> None:
+    written(tmp_path, 9)
+    valid = written(tmp_path, 10)
+    written(tmp_path, 100)
+    unfinished = SnapshotWriter(tmp_path, 5)
+    remove_older(tmp_path, valid)
+    assert names(tmp_path) == {"snapshot-10-3", "snapshot-100-3", "snapshot-5.new"}
+    unfinished.discard()
+
+
+def test_a_snapshot_that_finds_no_room_is_one_clear_line_and_leaves_nothing(tmp_path: Path) -> None:
+    """A limit of the system on the size of files stands for a full disk; EFBIG is what it says."""
+    program = (
+        "import sys, signal, pathlib; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from trioraft.snapshots import SnapshotWriter, StorageError\n"
+        "writer = SnapshotWriter(pathlib.Path(sys.argv[1]), 7)\n"
+        "try:\n    [writer.write(bytes(5000)) for _ in range(100)]\n"
+        "except StorageError as error:\n    print(error)\n"
+        "writer.discard()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )
+    assert run.stdout == f"{tmp_path}/snapshot-7.new: File too large; check the disk, and start the node again\n"
+    assert names(tmp_path) == set()

@@ -1,0 +1,179 @@
+"""Snapshots that are taken and received while the log goes on, in any order."""
+
+import os
+import random
+import zlib
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from trioraft.applier import Applier
+from trioraft.consensus import Core, Timing
+from trioraft.consensus.hard import FormationState, HardState
+from trioraft.consensus.log import Log
+from trioraft.consensus.outbox import SnapshotInfo
+from trioraft.consensus.state import StorePart
+from trioraft.messages import AppendEntriesRequest, Entry, EntryKind, InstallSnapshotRequest
+from trioraft.replica import Replica
+from trioraft.snapshots import frame
+from trioraft.snapshotting import Snapshotter
+
+LEADER = 2
+CLUSTER = 0xC1
+TIMING = Timing(lower=3.0, upper=5.0, heartbeat=0.5, stop_grace=2.0)
+
+
+class Words:
+    """A state machine that remembers all that it was told; its snapshots end when they are let."""
+
+    def __init__(self) -> None:
+        self.words: list[bytes] = []
+        self.held = False
+
+    def apply(self, command: bytes) -> bytes:
+        self.words.append(command)
+        return b""
+
+    def query(self, question: bytes) -> bytes:
+        return b""
+
+    def snapshot(self) -> Iterator[bytes]:
+        yield from list(self.words)
+        while self.held:
+            yield b""
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        self.words = [chunk for chunk in chunks if chunk]
+
+
+class Follower:
+    """A follower without a network: the test is its leader."""
+
+    def __init__(self, directory: Path, *, entries_max: int) -> None:
+        hard = HardState(term=1, formation=FormationState(cluster=CLUSTER, members=(1, LEADER, 3)))
+        self.core = Core(1, hard, Log(), TIMING, expect=3, random_source=random.Random(1), now=trio.current_time())
+        self.machine = Words()
+        self.applier = Applier(self.core, Replica(self.machine), trio.current_time, self.flush)
+        self.snapshots = Snapshotter(
+            self.core,
+            self.applier,
+            directory,
+            trio.current_time,
+            self.flush,
+            entries_max=entries_max,
+            bytes_max=10**9,
+        )
+        self.sequence = 0
+
+    def flush(self) -> None:
+        for event in self.core.events():
+            if isinstance(event, StorePart):
+                self.snapshots.store(event)
+        while (write := self.core.to_persist()) is not None:
+            self.core.persisted(write.number, trio.current_time())
+        self.core.to_send()
+
+    def append(self, first: int, last: int) -> None:
+        """Have the leader send entries and commit them."""
+        self.sequence += 1
+        entries = tuple(Entry(term=1, kind=EntryKind.COMMAND, data=b"%d" % n) for n in range(first, last + 1))
+        term = 1 if first > 1 else 0
+        message = AppendEntriesRequest(1, self.sequence, 0.0, first - 1, term, last, entries)
+        self.core.receive(LEADER, CLUSTER, message, trio.current_time())
+        self.flush()
+
+    def offer(self, index: int) -> SnapshotInfo:
+        """Have the leader send a snapshot in one part."""
+        source = Replica(Words())
+        for n in range(1, index + 1):
+            source.apply(n, Entry(term=1, kind=EntryKind.COMMAND, data=b"%d" % n))
+        data = b"".join(frame(chunk) for chunk in source.snapshot())
+        snapshot = SnapshotInfo(index, 1, len(data), zlib.crc32(data))
+        part = InstallSnapshotRequest(1, index, 1, snapshot.size, snapshot.checksum, 0, data)
+        self.core.receive(LEADER, CLUSTER, part, trio.current_time())
+        self.flush()
+        return snapshot
+
+    async def applied(self, index: int) -> None:
+        self.applier.wake()
+        with trio.fail_after(5):
+            while self.applier.replica.applied_index < index:
+                await trio.sleep(0.001)
+
+
+@asynccontextmanager
+async def running(follower: Follower) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        for task in (follower.applier.run, follower.snapshots.take, follower.snapshots.receive):
+            nursery.start_soon(task)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def numbers(last: int) -> list[bytes]:
+    return [b"%d" % n for n in range(1, last + 1)]
+
+
+async def test_a_received_snapshot_is_taken_over_and_entries_follow(tmp_path: Path) -> None:
+    follower = Follower(tmp_path, entries_max=1000)
+    async with running(follower):
+        snapshot = follower.offer(10)
+        with trio.fail_after(5):
+            while follower.core.snapshot != snapshot:
+                await trio.sleep(0.001)
+        follower.append(11, 12)
+        await follower.applied(12)
+    assert follower.machine.words == numbers(12)
+
+
+async def test_entries_that_were_applied_before_a_snapshot_was_whole_stay_applied(tmp_path: Path) -> None:
+    follower = Follower(tmp_path, entries_max=1000)
+    follower.offer(10)
+    follower.append(1, 12)
+    async with running(follower):
+        await follower.applied(12)
+        with trio.fail_after(5):
+            while not (tmp_path / "snapshot-10-1").exists():
+                await trio.sleep(0.001)
+        await trio.sleep(0.05)
+    assert follower.machine.words == numbers(12)
+
+
+async def test_entries_that_a_snapshot_has_overtaken_are_not_applied_again(tmp_path: Path) -> None:
+    follower = Follower(tmp_path, entries_max=1000)
+    async with running(follower):
+        follower.offer(10)
+        follower.append(1, 12)  # committed, but nobody has woken the applier
+        with trio.fail_after(5):
+            while follower.applier.replica.applied_index < 10:
+                await trio.sleep(0.001)
+        await follower.applied(12)
+    assert follower.machine.words == numbers(12)
+
+
+async def test_a_snapshot_that_a_received_one_has_overtaken_does_not_take_its_place(tmp_path: Path) -> None:
+    follower = Follower(tmp_path, entries_max=3)
+    follower.machine.held = True
+    async with running(follower):
+        follower.append(1, 3)
+        await follower.applied(3)
+        await trio.sleep(0.05)  # a snapshot of three entries is being taken
+        assert (tmp_path / "snapshot-3.new").exists()
+        received = follower.offer(10)
+        await follower.applied(10)
+        follower.machine.held = False
+        with trio.fail_after(5):
+            while not (tmp_path / "snapshot-3-1").exists():
+                await trio.sleep(0.001)
+        await trio.sleep(0.05)
+        assert follower.core.snapshot == received
+    assert follower.machine.words == numbers(10)
+
+
+async def test_at_the_start_a_node_removes_what_is_left_over(tmp_path: Path) -> None:
+    (tmp_path / "snapshot-3.new").touch()
+    (tmp_path / "snapshot-3-1").touch()
+    await Follower(tmp_path, entries_max=3).snapshots.restore()
+    assert not os.listdir(tmp_path)

@@ -1,0 +1,234 @@
+"""From committed entries to results: applies the log and tells whoever waits for it."""
+
+import heapq
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import trio
+
+from trioraft.consensus import Core, Role
+from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError, UnknownError
+from trioraft.messages import EntryKind
+from trioraft.replica import Replica, Result
+
+# Entries are applied for this long, in seconds, before other tasks get their turn.
+_TURN: Final = 0.005
+_BATCH: Final = 64
+
+
+# What became of a proposed entry.
+Outcome: TypeAlias = Result | ProposalError
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Somebody who waits for an entry to be applied."""
+
+    term: int
+    done: Callable[[Outcome], None]
+
+
+class Applier:
+    """Applies what is committed, in order, and answers proposals and reads.
+
+    Parameters
+    ----------
+    core : Core
+        Where entries are committed.
+    replica : Replica
+        What they are applied to.
+    clock : callable
+        Tells the time in seconds.
+    flush : callable
+        Acts on what the core has ready.
+    """
+
+    def __init__(self, core: Core, replica: Replica, clock: Callable[[], float], flush: Callable[[], None]) -> None:
+        self._core = core
+        self.replica = replica
+        self._clock = clock
+        self._flush = flush
+        self._waiting: dict[int, _Waiting] = {}
+        self._committed = trio.Event()
+        self._applied = trio.Event()
+        self._when_applied: list[tuple[int, int, Callable[[], None]]] = []
+        self._last_waiter = 0
+        self._told = False
+        self._turn = trio.Lock()
+        self._grown_entries = self._grown_bytes = 0
+
+    def wake(self) -> None:
+        """Look for committed entries."""
+        self._committed.set()
+
+    async def run(self) -> None:
+        """Apply until cancelled."""
+        while True:
+            await self._committed.wait()
+            self._committed = trio.Event()
+            until = trio.current_time() + _TURN
+            while True:
+                async with self._turn:
+                    if not self._apply_batch():
+                        break
+                self._notify()
+                if trio.current_time() > until:
+                    await trio.lowlevel.checkpoint()
+                    until = trio.current_time() + _TURN
+
+    def _apply_batch(self) -> bool:
+        entries = self._core.to_apply(_BATCH)
+        for index, entry in entries:
+            result = self.replica.apply(index, entry)
+            self._grown_entries += 1
+            self._grown_bytes += len(entry.data)
+            waiting = self._waiting.pop(index, None)
+            if waiting is not None:
+                waiting.done(result if waiting.term == entry.term else _replaced())
+                self._told = True
+        self._applied.set()
+        self._applied = trio.Event()
+        return bool(entries)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Apply nothing for as long as the block lasts."""
+        async with self._turn:
+            yield
+        for index in [index for index in self._waiting if index <= self.replica.applied_index]:
+            self._waiting.pop(index).done(UnknownError("unknown: the command may be in a snapshot of the new leader"))
+            self._told = True
+        self._notify()
+
+    def _notify(self) -> None:
+        """Call those who waited for what is applied by now, and let their answers leave."""
+        while self._when_applied and self._when_applied[0][0] <= self.replica.applied_index:
+            heapq.heappop(self._when_applied)[2]()
+            self._told = True
+        if self._told:
+            self._told = False
+            self._flush()
+
+    def when_applied(self, index: int, call: Callable[[], None]) -> None:
+        """Call somebody as soon as an entry has been applied, and while nothing is being applied.
+
+        Parameters
+        ----------
+        index : int
+            The entry's index.
+        call : callable
+            Whom to call; at once where it has been applied already.
+        """
+        if index <= self.replica.applied_index and not self._turn.locked():
+            call()
+            return
+        self._last_waiter += 1
+        heapq.heappush(self._when_applied, (index, self._last_waiter, call))
+
+    async def wait_grown(self, entries: int, size: int) -> None:
+        """Wait until the log has grown since the last snapshot.
+
+        Parameters
+        ----------
+        entries, size : int
+            By so many entries, or so many bytes.
+        """
+        while self._grown_entries < entries and self._grown_bytes < size:
+            await self._applied.wait()
+
+    def note_snapshot(self) -> None:
+        """Note that a snapshot of the state as it is now is being taken."""
+        self._grown_entries = self._grown_bytes = 0
+
+    def submit(self, kind: EntryKind, data: bytes, done: Callable[[Outcome], None]) -> int:
+        """Have an entry committed and applied.
+
+        Parameters
+        ----------
+        kind : EntryKind
+            What it is.
+        data : bytes
+            The command.
+        done : callable
+            Told what became of it, which may take for ever.
+
+        Returns
+        -------
+        int
+            Where in the log it was placed.
+
+        Raises
+        ------
+        NotLeaderError, BusyError
+            If it was not proposed.
+        """
+        placed = self._core.propose(kind, data, self._clock())
+        if placed is None:
+            if self._core.role is Role.LEADER:
+                raise BusyError("busy: too much is not committed yet, or leadership is being given away; try again")
+            raise NotLeaderError("not committed: this node does not lead")
+        term, index = placed
+        waiting = self._waiting.get(index)
+        if waiting is not None:  # of an earlier term, in which this node led too
+            waiting.done(_replaced())
+        self._waiting[index] = _Waiting(term, done)
+        return index
+
+    async def propose(self, kind: EntryKind, data: bytes) -> Result:
+        """Have an entry committed and applied, and wait for that.
+
+        Parameters
+        ----------
+        kind : EntryKind
+            What it is.
+        data : bytes
+            The command.
+
+        Returns
+        -------
+        Result
+            What became of it.
+
+        Raises
+        ------
+        NotLeaderError, BusyError, NotCommittedError
+            If it was not carried out. When the wait is cancelled, it is not known.
+        UnknownError
+            If it is not known.
+        """
+        ended = trio.Event()
+        outcomes: list[Outcome] = []
+
+        def done(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            ended.set()
+
+        index = self.submit(kind, data, done)
+        self._flush()
+        try:
+            await ended.wait()
+        finally:
+            waiting = self._waiting.get(index)
+            if waiting is not None and waiting.done is done:
+                del self._waiting[index]
+        if isinstance(outcomes[0], ProposalError):
+            raise outcomes[0]
+        return outcomes[0]
+
+    async def wait_applied(self, index: int) -> None:
+        """Wait until an entry has been applied.
+
+        Parameters
+        ----------
+        index : int
+            Its index.
+        """
+        applied = trio.Event()
+        self.when_applied(index, applied.set)
+        await applied.wait()
+
+
+def _replaced() -> NotCommittedError:
+    return NotCommittedError("not committed: another leader has put another entry in its place")

@@ -1,0 +1,323 @@
+"""Backups: the replicated state of a cluster in one file, and clusters made from it.
+
+A file is a head, the chunks of a snapshot, and a foot. The foot comes last, because only then is it known how much
+there is, and its end says that the file is whole::
+
+    "trioraft backup 1" | length, chunk | ... | foot (JSON) | its length | CRC-32 of all before | "end"
+"""
+
+import contextlib
+import os
+import random
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from trioraft.consensus.hard import FormationState, HardState
+from trioraft.consensus.outbox import SnapshotInfo, Write
+from trioraft.directories import lock_directory, sync_directory
+from trioraft.machine import StateMachine
+from trioraft.messages import LARGEST_ID, Counter, OptionalId
+from trioraft.replica import Replica
+from trioraft.snapshots import SnapshotWriter, frame, read_chunks
+from trioraft.storage import SqliteDisk
+
+_HEAD: Final = b"trioraft backup 1\n"
+_END: Final = b"end\n"
+_FOOT_MAX: Final = 64 * 1024
+_PIECE: Final = 1024 * 1024
+# Restored clusters go on so far above the highest term in the data: their fencing tokens are larger than all before.
+TERM_LEAP: Final = 2**32
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+
+class BackupError(Exception):
+    """A backup that cannot be made, or restored; the text is one line."""
+
+
+class Backup(Struct, frozen=True):
+    """What is in a backup.
+
+    Attributes
+    ----------
+    cluster : int
+        The cluster it is of; 0 when its nodes had not formed one.
+    term : int
+        The highest term in the data.
+    index, index_term : int
+        The last entry that was applied.
+    size : int
+        Bytes of its chunks, with their lengths.
+    """
+
+    cluster: OptionalId
+    term: Counter
+    index: Counter
+    index_term: Counter
+    size: Counter
+
+
+# --- making one -----------------------------------------------------------------------------------------------
+
+
+def back_up(path: Path, data_dir: Path, machine: StateMachine, tell: Progress) -> Backup:
+    """Make a backup of stopped nodes, from the one whose log goes furthest: it has all that was acknowledged.
+
+    That needs a majority of the cluster's nodes under `data_dir`; what one of them has taken in and not committed
+    is in the backup too.
+
+    Parameters
+    ----------
+    path : Path
+        The backup; there must be none.
+    data_dir : Path
+        Where the nodes' directories are.
+    machine : StateMachine
+        An empty one of the cluster's kind.
+    tell : callable
+        Told how many entries are applied, and of how many.
+
+    Returns
+    -------
+    Backup
+        What is in it.
+
+    Raises
+    ------
+    BackupError, StorageError
+        If a node runs, the data is damaged, or the file cannot be written.
+    """
+    with _furthest(data_dir) as disk:
+        replica = Replica(machine)
+        if disk.snapshot is not None:
+            replica.restore(disk.snapshot.index, read_chunks(disk.directory, disk.snapshot))
+        log, first = disk.log, replica.applied_index + 1
+        entries = log.entries(first, log.last_index)
+        for done, entry in enumerate(entries):
+            replica.apply(first + done, entry)
+            tell(done + 1, len(entries))
+        term = max(disk.hard.term, log.last_term)
+        about = Backup(disk.hard.formation.cluster, term, log.last_index, log.last_term, 0)
+        return write_backup(path, about, replica.snapshot())
+
+
+@contextlib.contextmanager
+def _furthest(data_dir: Path) -> Iterator[SqliteDisk]:
+    """Open the disk of the node, of all that are there, whose log goes furthest; keep the others from starting."""
+    directories = sorted(path.parent for path in data_dir.glob("*/trioraft.db") if path.parent.name.isdecimal())
+    if not directories:
+        raise BackupError(f"{data_dir}: no node has kept anything there; give the DATA_DIR of stopped nodes")
+    with contextlib.ExitStack() as opened:
+        disks = []
+        for directory in directories:
+            lock = lock_directory(directory)
+            if lock is None:
+                raise BackupError(f"{directory}: its node runs; stop all nodes first")
+            opened.callback(os.close, lock)
+            disks.append(SqliteDisk(directory))
+            opened.callback(disks[-1].close)
+        if len({disk.hard.formation.cluster for disk in disks}) > 1:
+            raise BackupError(f"{data_dir}: nodes of several clusters; give a directory with the nodes of one")
+        yield max(disks, key=lambda disk: (disk.log.last_term, disk.log.last_index))
+
+
+def write_backup(path: Path, about: Backup, chunks: Iterable[bytes]) -> Backup:
+    """Write a backup, all or nothing.
+
+    Parameters
+    ----------
+    path : Path
+        Where; there must be nothing.
+    about : Backup
+        What is in it, but for the size.
+    chunks : iterable of bytes
+        The snapshot.
+
+    Returns
+    -------
+    Backup
+        What is in it.
+
+    Raises
+    ------
+    BackupError
+        If it cannot be written.
+    """
+    unfinished = path.with_name(path.name + ".new")
+    try:
+        if path.exists():
+            raise BackupError(f"{path}: exists already; give another name, or remove it")
+        with unfinished.open("wb") as file:
+            size = 0
+            checksum = zlib.crc32(_HEAD)
+            file.write(_HEAD)
+            for chunk in chunks:
+                data = frame(chunk)
+                file.write(data)
+                size += len(data)
+                checksum = zlib.crc32(data, checksum)
+            about = msgspec.structs.replace(about, size=size)
+            foot = msgspec.json.encode(about)
+            foot += len(foot).to_bytes(4, "big")
+            file.write(foot + zlib.crc32(foot, checksum).to_bytes(4, "big") + _END)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise BackupError(f"{path}: {error.strerror}; choose another place") from error
+    return about
+
+
+# --- restoring one ----------------------------------------------------------------------------------------------
+
+
+def restore(path: Path, data_dir: Path, members: int, tell: Progress) -> tuple[Backup, int]:
+    """Make the data of a new cluster from a backup.
+
+    It has a new cluster id and new node ids, so old members are foreign to it, and its terms begin 2³² above the
+    highest in the data, so that fencing tokens keep growing.
+
+    Parameters
+    ----------
+    path : Path
+        The backup.
+    data_dir : Path
+        Where the nodes' directories are made: ``0``, ``1``, ...; there must be none.
+    members : int
+        How many nodes the new cluster has.
+    tell : callable
+        Told how many bytes are written, and of how many.
+
+    Returns
+    -------
+    tuple of Backup and int
+        What was in it, and the new cluster's id.
+
+    Raises
+    ------
+    BackupError, StorageError
+        If the file is damaged or no backup, or the data cannot be written.
+    """
+    about = read_about(path)
+    draw = random.SystemRandom()
+    nodes = [draw.randint(1, LARGEST_ID) for _ in range(members)]
+    cluster = draw.randint(1, LARGEST_ID)
+    hard = HardState(term=about.term + TERM_LEAP, formation=FormationState(cluster=cluster, members=tuple(nodes)))
+    made = data_dir / "restoring"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if any(found.name.isdecimal() for found in data_dir.iterdir()):
+            raise BackupError(f"{data_dir}: a node has kept something there already; give an empty directory")
+        made.mkdir()
+        for number, node in enumerate(nodes):
+            directory = made / str(number)
+            directory.mkdir()
+            done = number * about.size
+
+            def tell_one(size: int, done: int = done) -> None:
+                tell(done + size, members * about.size)
+
+            _fill(directory, node, hard, about, read_chunks_of(path, about), tell_one)
+        for number in range(members):
+            (made / str(number)).rename(data_dir / str(number))
+        made.rmdir()
+        sync_directory(data_dir)
+    except FileExistsError as error:
+        raise BackupError(f"{made}: left by a restore that was not finished; remove it") from error
+    except OSError as error:
+        raise BackupError(f"{data_dir}: {error.strerror}; it must be a writable directory") from error
+    return about, cluster
+
+
+def _fill(
+    directory: Path, node: int, hard: HardState, about: Backup, chunks: Iterator[bytes], tell: Callable[[int], None]
+) -> None:
+    """Make the directory of one node."""
+    disk = SqliteDisk(directory, new_id=lambda: node)
+    try:
+        if not about.index:
+            disk.save_now(Write(1, hard))
+            return
+        writer = SnapshotWriter(directory, about.index)
+        for chunk in chunks:
+            writer.write(frame(chunk))
+            tell(writer.size)
+        snapshot = SnapshotInfo(about.index, about.index_term, writer.size, writer.checksum)
+        writer.finish(snapshot)
+        disk.save_now(Write(1, hard, 0, (), snapshot, about.index, about.index_term, restarts=True))
+    finally:
+        disk.close()
+
+
+def read_about(path: Path) -> Backup:
+    """Verify a backup, and tell what is in it.
+
+    Parameters
+    ----------
+    path : Path
+        The backup.
+
+    Returns
+    -------
+    Backup
+        What is in it.
+
+    Raises
+    ------
+    BackupError
+        If it is damaged, or none.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            if file.read(len(_HEAD)) != _HEAD:
+                raise BackupError(f"{path}: no backup of this program")
+            checksum = zlib.crc32(_HEAD)
+            left = size - len(_HEAD) - len(_END) - 4
+            tail = b""
+            while left > 0 and (data := file.read(min(_PIECE, left))):
+                checksum = zlib.crc32(data, checksum)
+                tail = (tail + data)[-_FOOT_MAX:]
+                left -= len(data)
+            end = file.read(4 + len(_END))
+    except OSError as error:
+        raise BackupError(f"{path}: {error.strerror}") from error
+    if left or end != checksum.to_bytes(4, "big") + _END:
+        raise BackupError(f"{path}: is not whole, or does not match its checksum; take another backup")
+    length = int.from_bytes(tail[-4:], "big")
+    try:
+        return msgspec.json.decode(tail[-4 - length : -4], type=Backup)
+    except msgspec.DecodeError as error:
+        raise BackupError(f"{path}: cannot be understood: {error}; a newer version may have made it") from error
+
+
+def read_chunks_of(path: Path, about: Backup) -> Iterator[bytes]:
+    """Read the chunks of a backup that was verified.
+
+    Parameters
+    ----------
+    path : Path
+        The backup.
+    about : Backup
+        What is in it.
+
+    Yields
+    ------
+    bytes
+        The chunks of the snapshot.
+    """
+    with path.open("rb") as file:
+        file.seek(len(_HEAD))
+        left = about.size
+        while left > 0:
+            head = file.read(4)
+            chunk = file.read(int.from_bytes(head, "big"))
+            left -= len(head) + len(chunk)
+            yield chunk

@@ -1,0 +1,49 @@
+"""What must be on disk before anything that depends on it leaves the node."""
+
+from msgspec import Struct
+
+
+class FormationState(Struct, frozen=True):
+    """What a node has promised about forming a cluster.
+
+    Attributes
+    ----------
+    cluster : int
+        The cluster it is a member of; 0 while there is none.
+    promised : int
+        The formation it has promised; 0 when there is none.
+    members : tuple of int
+        The members of that cluster or formation.
+    never : tuple of int
+        Formations it will never promise.
+    """
+
+    cluster: int = 0
+    promised: int = 0
+    members: tuple[int, ...] = ()
+    never: tuple[int, ...] = ()
+
+
+class HardState(Struct, frozen=True):
+    """What must be on disk before anything that depends on it leaves the node.
+
+    Attributes
+    ----------
+    term, voted_for : int
+        The current term, and whom the node voted for in it (0: nobody yet).
+    promise : float
+        The longest time, in seconds, for which it ever promised a leader to refuse votes.
+    work : float
+        For how many seconds after the last heartbeat leader work may still run.
+    work_term : int
+        The term of the leader that said so.
+    formation : FormationState
+        How the cluster came to be.
+    """
+
+    term: int = 0
+    voted_for: int = 0
+    promise: float = 0.0
+    work: float = 0.0
+    work_term: int = 0
+    formation: FormationState = FormationState()

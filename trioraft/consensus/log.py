@@ -1,0 +1,179 @@
+"""The log: the entries that have not been dropped (Raft, sections 5.3 and 7)."""
+
+from collections.abc import Iterable
+
+from trioraft.messages import Entry
+
+# What an entry costs on the wire beside its data: term, kind, and the heads of array and string.
+_OVERHEAD = 16
+
+
+def entry_bytes(entry: Entry) -> int:
+    """Estimate how large an entry is in a datagram.
+
+    Parameters
+    ----------
+    entry : Entry
+        The entry.
+
+    Returns
+    -------
+    int
+        Bytes; never less than it really has.
+    """
+    return len(entry.data) + _OVERHEAD
+
+
+class Log:
+    """The entries that a member has, in memory; indexes begin with 1.
+
+    Parameters
+    ----------
+    base_index, base_term : int
+        The last entry that was dropped because a snapshot covers it; 0 when there is none.
+    entries : iterable of Entry
+        The entries after it.
+    """
+
+    def __init__(self, base_index: int = 0, base_term: int = 0, entries: Iterable[Entry] = ()) -> None:
+        self.base_index = base_index
+        self.base_term = base_term
+        self._entries = list(entries)
+
+    @property
+    def last_index(self) -> int:
+        """The index of the last entry."""
+        return self.base_index + len(self._entries)
+
+    @property
+    def last_term(self) -> int:
+        """The term of the last entry."""
+        return self._entries[-1].term if self._entries else self.base_term
+
+    def term_at(self, index: int) -> int | None:
+        """Tell the term of an entry.
+
+        Parameters
+        ----------
+        index : int
+            Its index.
+
+        Returns
+        -------
+        int or None
+            Its term; None when the log does not have it, or has dropped it.
+        """
+        if index == self.base_index:
+            return self.base_term
+        if self.base_index < index <= self.last_index:
+            return self._entries[index - self.base_index - 1].term
+        return None
+
+    def entries(self, first: int, last: int) -> list[Entry]:
+        """Give some entries.
+
+        Parameters
+        ----------
+        first, last : int
+            Their indexes, both included.
+
+        Returns
+        -------
+        list of Entry
+            The entries.
+        """
+        return self._entries[first - self.base_index - 1 : last - self.base_index]
+
+    def batch(self, first: int, bytes_max: int) -> tuple[Entry, ...]:
+        """Give as many entries as fit into one message, and one at least.
+
+        Parameters
+        ----------
+        first : int
+            The index of the first one.
+        bytes_max : int
+            How large they may be together.
+
+        Returns
+        -------
+        tuple of Entry
+            The entries; none when the log ends before `first`.
+        """
+        start = end = first - self.base_index - 1
+        room = bytes_max
+        while end < len(self._entries):
+            room -= entry_bytes(self._entries[end])
+            if room < 0 and end > start:
+                break
+            end += 1
+        return tuple(self._entries[start:end])
+
+    def append(self, entry: Entry) -> int:
+        """Add an entry at the end.
+
+        Parameters
+        ----------
+        entry : Entry
+            The entry.
+
+        Returns
+        -------
+        int
+            Its index.
+        """
+        self._entries.append(entry)
+        return self.last_index
+
+    def truncate(self, first: int) -> None:
+        """Drop entries from the end, because they contradict the leader's.
+
+        Parameters
+        ----------
+        first : int
+            The first index that is dropped.
+        """
+        del self._entries[first - self.base_index - 1 :]
+
+    def last_not_after(self, index: int, term: int) -> int:
+        """Find where two logs may still agree, skipping whole terms.
+
+        Parameters
+        ----------
+        index : int
+            Not after this index.
+        term : int
+            Not of a later term.
+
+        Returns
+        -------
+        int
+            The largest index up to `index` whose term is not after `term`; at least the base.
+        """
+        index = min(index, self.last_index)
+        while index > self.base_index and self._entries[index - self.base_index - 1].term > term:
+            index -= 1
+        return index
+
+    def drop_until(self, index: int) -> None:
+        """Drop entries from the beginning, because a snapshot covers them.
+
+        Parameters
+        ----------
+        index : int
+            The last index that is dropped; nothing happens when the log does not have it.
+        """
+        term = self.term_at(index)
+        if term is not None and index > self.base_index:
+            del self._entries[: index - self.base_index]
+            self.base_index, self.base_term = index, term
+
+    def restart_after(self, index: int, term: int) -> None:
+        """Drop everything, because a snapshot that was received goes beyond the log or contradicts it.
+
+        Parameters
+        ----------
+        index, term : int
+            The last entry that the snapshot covers.
+        """
+        self._entries.clear()
+        self.base_index, self.base_term = index, term

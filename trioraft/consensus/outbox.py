@@ -1,0 +1,281 @@
+"""What waits for the disk: hard state and entries to be written, and the messages that depend on them."""
+
+import enum
+from collections import deque
+from typing import Final
+
+from msgspec import Struct
+
+from trioraft.consensus.hard import HardState
+from trioraft.consensus.log import Log
+from trioraft.messages import Entry, Message
+
+NEVER: Final = float("inf")
+
+
+class After(enum.Enum):
+    """What must be on disk before a message leaves."""
+
+    NOTHING = enum.auto()
+    HARD_STATE = enum.auto()
+    LOG = enum.auto()
+
+
+class SnapshotInfo(Struct, frozen=True):
+    """A snapshot.
+
+    Attributes
+    ----------
+    index, term : int
+        The last entry that it covers.
+    size : int
+        Its size in bytes.
+    checksum : int
+        Its CRC-32.
+    """
+
+    index: int
+    term: int
+    size: int
+    checksum: int
+
+
+class Write(Struct, frozen=True):
+    """One write, which must be done whole and after all earlier ones.
+
+    Attributes
+    ----------
+    number : int
+        What :meth:`Outbox.persisted` is told when it is on disk.
+    hard : HardState
+        The hard state.
+    first_index : int
+        The entries from this index on are replaced; 0 when the log has not changed.
+    entries : tuple of Entry
+        The new end of the log.
+    snapshot : SnapshotInfo or None
+        The snapshot that is valid from now on.
+    base_index, base_term : int
+        The entries up to this one are dropped, when there is a snapshot.
+    restarts : bool
+        Whether all entries are dropped, because the snapshot contradicts them.
+    """
+
+    number: int
+    hard: HardState
+    first_index: int = 0
+    entries: tuple[Entry, ...] = ()
+    snapshot: SnapshotInfo | None = None
+    base_index: int = 0
+    base_term: int = 0
+    restarts: bool = False
+
+
+class Outbox:
+    """Messages that wait for the disk, and those that wait for nothing any more.
+
+    Every change of the hard state or the log gets a number. A message leaves only when what it depends on is on
+    disk: the hard state, unless it says otherwise. So no rule has to think about it, and no answer to a heartbeat
+    waits for entries.
+
+    Parameters
+    ----------
+    hard : HardState
+        What is on disk.
+    log : Log
+        The log, all of it on disk.
+    snapshot : SnapshotInfo, optional
+        The snapshot that is on disk.
+    """
+
+    def __init__(self, hard: HardState, log: Log, snapshot: SnapshotInfo | None = None) -> None:
+        self.hard = hard
+        self.log = log
+        self.snapshot = snapshot
+        self._new_snapshot: SnapshotInfo | None = None
+        self._restarts = False
+        self.written = 0  # number of the newest change
+        self.hard_written = 0  # number of the newest change of the hard state
+        self.handed_out = 0  # number of the newest change that was given to the disk
+        self.durable = 0  # number of the newest change that is on disk
+        self.durable_index = log.last_index  # up to here the log is on disk as it is in memory
+        self.waiting_since = NEVER  # when the oldest change that is not on disk was made
+        self._changed_from = 0  # first index that the disk was not given yet
+        self._changed_at: deque[tuple[int, float]] = deque()
+        self._handed_to: deque[tuple[int, int]] = deque()  # write and the last index in it
+        self._held: dict[After, deque[tuple[int, int, Message]]] = {
+            After.HARD_STATE: deque(),
+            After.LOG: deque(),
+        }
+        self._ready: list[tuple[int, Message]] = []
+
+    def _note_change(self, now: float) -> None:
+        self.written += 1
+        self._changed_at.append((self.written, now))
+        self.waiting_since = self._changed_at[0][1]
+
+    def persist(self, hard: HardState, now: float) -> None:
+        """Change the hard state.
+
+        Parameters
+        ----------
+        hard : HardState
+            The new state.
+        now : float
+            The time in seconds.
+        """
+        if hard != self.hard:
+            self.hard = hard
+            self._note_change(now)
+            self.hard_written = self.written
+
+    def append(self, entry: Entry, now: float) -> int:
+        """Add an entry to the log.
+
+        Parameters
+        ----------
+        entry : Entry
+            The entry.
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        int
+            Its index.
+        """
+        index = self.log.append(entry)
+        self._changed_from = min(self._changed_from or index, index)
+        self._note_change(now)
+        return index
+
+    def truncate(self, first: int, now: float) -> None:
+        """Drop the end of the log.
+
+        Parameters
+        ----------
+        first : int
+            The first index that is dropped.
+        now : float
+            The time in seconds.
+        """
+        self.log.truncate(first)
+        self.durable_index = min(self.durable_index, first - 1)
+        self._handed_to = deque((number, min(last, first - 1)) for number, last in self._handed_to)
+        self._changed_from = min(self._changed_from or first, first)
+        self._note_change(now)
+
+    def take_snapshot(self, snapshot: SnapshotInfo, base: int, now: float) -> None:
+        """Note that a snapshot of this node's own is on disk, and drop entries that it covers.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            The snapshot.
+        base : int
+            The last entry that is dropped, not after the snapshot's.
+        now : float
+            The time in seconds.
+        """
+        self.log.drop_until(base)
+        self._note_snapshot(snapshot, now)
+
+    def install_snapshot(self, snapshot: SnapshotInfo, now: float) -> None:
+        """Note that a received snapshot is on disk, and let the log follow it.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            The snapshot.
+        now : float
+            The time in seconds.
+        """
+        if self.log.term_at(snapshot.index) == snapshot.term:
+            self.log.drop_until(snapshot.index)
+        else:
+            self.log.restart_after(snapshot.index, snapshot.term)
+            self.durable_index = 0
+            self._handed_to = deque((number, 0) for number, _ in self._handed_to)
+            self._changed_from = 0
+            self._restarts = True
+        self._note_snapshot(snapshot, now)
+
+    def _note_snapshot(self, snapshot: SnapshotInfo, now: float) -> None:
+        self.snapshot = self._new_snapshot = snapshot
+        if self._changed_from:
+            self._changed_from = max(self._changed_from, self.log.base_index + 1)
+        self._note_change(now)
+
+    def send(self, to: int, message: Message, after: After = After.HARD_STATE) -> None:
+        """Send a message once what it depends on is on disk.
+
+        Parameters
+        ----------
+        to : int
+            The receiver's node id.
+        message : Message
+            The message.
+        after : After
+            What it depends on.
+        """
+        number = {After.NOTHING: 0, After.HARD_STATE: self.hard_written, After.LOG: self.written}[after]
+        if number > self.durable:
+            self._held[after].append((number, to, message))
+        else:
+            self._ready.append((to, message))
+
+    def to_persist(self) -> Write | None:
+        """Hand out what the disk does not have yet.
+
+        Returns
+        -------
+        Write or None
+            What is to be written; None when there is nothing new.
+        """
+        if self.handed_out == self.written:
+            return None
+        self.handed_out = self.written
+        first, self._changed_from = self._changed_from, 0
+        self._handed_to.append((self.written, self.log.last_index))
+        snapshot, self._new_snapshot = self._new_snapshot, None
+        restarts, self._restarts = self._restarts, False
+        return Write(
+            self.written,
+            self.hard,
+            first,
+            tuple(self.log.entries(first, self.log.last_index)) if first else (),
+            snapshot,
+            self.log.base_index,
+            self.log.base_term,
+            restarts,
+        )
+
+    def persisted(self, number: int) -> None:
+        """Release what waited for a write.
+
+        Parameters
+        ----------
+        number : int
+            The write that is on disk now, with all before it.
+        """
+        self.durable = max(self.durable, number)
+        while self._handed_to and self._handed_to[0][0] <= self.durable:
+            self.durable_index = self._handed_to.popleft()[1]
+        while self._changed_at and self._changed_at[0][0] <= self.durable:
+            self._changed_at.popleft()
+        self.waiting_since = self._changed_at[0][1] if self._changed_at else NEVER
+        for held in self._held.values():
+            while held and held[0][0] <= self.durable:
+                _, to, message = held.popleft()
+                self._ready.append((to, message))
+
+    def to_send(self) -> list[tuple[int, Message]]:
+        """Drain the messages that may leave.
+
+        Returns
+        -------
+        list of tuple of int and Message
+            Receiver and message, in the order they were sent.
+        """
+        ready, self._ready = self._ready, []
+        return ready

@@ -1,0 +1,134 @@
+"""The directories of nodes.
+
+``DATA_DIR`` may be one volume that all replicas of a service share on one host: each node takes the first
+directory under it whose lock is free, or makes a new one, so the same identities come back after a restart of
+all. The lock is an ``flock`` that is held until the process has ended.
+"""
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from trioraft.messages import format_id
+
+_DIRECTORIES_MAX: Final = 1000
+# How many logs that were set aside are kept, in case all nodes were restarted and somebody wants what is left.
+_ASIDE_MAX: Final = 3
+
+
+class StorageError(Exception):
+    """The disk does not hold, or did not take, what it should: what, where, and what to do, in one line."""
+
+
+def take_directory(data_dir: Path) -> tuple[Path, int]:
+    """Take the first free node directory under `data_dir`, or make a new one.
+
+    Parameters
+    ----------
+    data_dir : Path
+        The volume, which other nodes of this host may share.
+
+    Returns
+    -------
+    tuple of Path and int
+        A directory, and the descriptor whose lock keeps others away from it for as long as it is open.
+
+    Raises
+    ------
+    StorageError
+        If none can be made or locked.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        for number in range(_DIRECTORIES_MAX):
+            directory = data_dir / f"{number}"
+            directory.mkdir(exist_ok=True)
+            lock = lock_directory(directory)
+            if lock is not None:
+                sync_directory(data_dir)
+                return directory, lock
+    except OSError as error:
+        raise StorageError(f"DATA_DIR={data_dir}: {error.strerror}; it must be a writable directory") from error
+    raise StorageError(f"DATA_DIR={data_dir}: {_DIRECTORIES_MAX} nodes use it already; give this one another")
+
+
+def lock_directory(directory: Path) -> int | None:
+    """Lock a node's directory for as long as a descriptor is open, at most as long as the process lives.
+
+    Parameters
+    ----------
+    directory : Path
+        The directory.
+
+    Returns
+    -------
+    int or None
+        The descriptor; None when another process has the lock.
+    """
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable.
+
+    Parameters
+    ----------
+    path : Path
+        The directory.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def set_aside(database: Path, node_id: int, *, is_empty: bool) -> Path | None:
+    """Move what a node has out of the way, so that it can begin anew.
+
+    The database is moved last: a crash before it leaves nothing half done.
+
+    Parameters
+    ----------
+    database : Path
+        The node's database, in its directory; closed.
+    node_id : int
+        The node's id.
+    is_empty : bool
+        Whether there is nothing in it to keep.
+
+    Returns
+    -------
+    Path or None
+        Where it is now; None when nothing was kept.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be moved.
+    """
+    directory = database.parent
+    aside = directory / f"aside-{format_id(node_id)}"
+    try:
+        if is_empty:
+            database.unlink()
+            return None
+        aside.mkdir(exist_ok=True)
+        for path in [*directory.glob("snapshot-*"), database]:
+            path.rename(aside / path.name)
+        sync_directory(aside)
+        sync_directory(directory)
+        older = sorted(directory.glob("aside-*"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in older[_ASIDE_MAX:]:
+            shutil.rmtree(path)
+    except OSError as error:
+        raise StorageError(f"{database}: cannot be moved to {aside}: {error.strerror}; check the disk") from error
+    return aside

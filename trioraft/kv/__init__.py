@@ -1,0 +1,175 @@
+"""The built-in key-value store, with etcd's data model.
+
+Every change makes a new *revision* of the whole store, also one that changes several keys; an empty store is at
+revision 1. A key knows the revisions at which it was created and last changed, its *version* (how often it was put
+since), and the *lease* it is attached to, with which it goes. A bounded history of the last revisions can be watched,
+and read from; what is older is *compacted*.
+
+``commands``, ``results``     what can be asked, what is answered, and the bounds of both
+``codec``       them as bytes
+``store``       the state machine
+``state``       what it remembers: ``sorted_map`` and ``history``
+``reading``, ``conditions``   how ranges are read, and when a transaction's conditions hold
+``snapshot``    the state as a stream
+``lessor``      the leader's clock of leases
+``watch``       watches
+
+Everything but the clock is deterministic, and nothing here does I/O or knows the time.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from trioraft.kv.codec import decode_command, decode_result, encode_command, encode_result
+    from trioraft.kv.commands import (
+        Command,
+        Compact,
+        Compare,
+        CompareOperator,
+        CompareTarget,
+        DeleteRange,
+        Event,
+        EventKind,
+        KeyValue,
+        Lease,
+        LeaseExpire,
+        LeaseGrant,
+        LeaseRevoke,
+        Operation,
+        Put,
+        Range,
+        Txn,
+        prefix_range,
+    )
+    from trioraft.kv.history import HistoryLimits
+    from trioraft.kv.lessor import Lessor
+    from trioraft.kv.results import (
+        CompactResult,
+        DeleteRangeResult,
+        Error,
+        ErrorCode,
+        LeaseGrantResult,
+        LeaseRevokeResult,
+        OperationResult,
+        PutResult,
+        RangeResult,
+        Result,
+        TxnResult,
+    )
+    from trioraft.kv.snapshot import SnapshotError, SnapshotReader
+    from trioraft.kv.store import Change, KeyValueStore
+    from trioraft.kv.watch import Watch, WatchBatch, WatchHub
+
+__all__ = [
+    "Change",
+    "Command",
+    "Compact",
+    "CompactResult",
+    "Compare",
+    "CompareOperator",
+    "CompareTarget",
+    "DeleteRange",
+    "DeleteRangeResult",
+    "Error",
+    "ErrorCode",
+    "Event",
+    "EventKind",
+    "HistoryLimits",
+    "KeyValue",
+    "KeyValueStore",
+    "Lease",
+    "LeaseExpire",
+    "LeaseGrant",
+    "LeaseGrantResult",
+    "LeaseRevoke",
+    "LeaseRevokeResult",
+    "Lessor",
+    "Operation",
+    "OperationResult",
+    "Put",
+    "PutResult",
+    "Range",
+    "RangeResult",
+    "Result",
+    "SnapshotError",
+    "SnapshotReader",
+    "Txn",
+    "TxnResult",
+    "Watch",
+    "WatchBatch",
+    "WatchHub",
+    "decode_command",
+    "decode_result",
+    "encode_command",
+    "encode_result",
+    "prefix_range",
+]
+
+# Loaded when they are asked for: a command that reads one key needs no store.
+_HOMES: Final = {
+    name: module
+    for module, names in {
+        "codec": (
+            "decode_command",
+            "decode_result",
+            "encode_command",
+            "encode_result",
+        ),
+        "commands": (
+            "Command",
+            "Compact",
+            "Compare",
+            "CompareOperator",
+            "CompareTarget",
+            "DeleteRange",
+            "Event",
+            "EventKind",
+            "KeyValue",
+            "Lease",
+            "LeaseExpire",
+            "LeaseGrant",
+            "LeaseRevoke",
+            "Operation",
+            "Put",
+            "Range",
+            "Txn",
+            "prefix_range",
+        ),
+        "history": ("HistoryLimits",),
+        "lessor": ("Lessor",),
+        "results": (
+            "CompactResult",
+            "DeleteRangeResult",
+            "Error",
+            "ErrorCode",
+            "LeaseGrantResult",
+            "LeaseRevokeResult",
+            "OperationResult",
+            "PutResult",
+            "RangeResult",
+            "Result",
+            "TxnResult",
+        ),
+        "snapshot": (
+            "SnapshotError",
+            "SnapshotReader",
+        ),
+        "store": (
+            "Change",
+            "KeyValueStore",
+        ),
+        "watch": (
+            "Watch",
+            "WatchBatch",
+            "WatchHub",
+        ),
+    }.items()
+    for name in names
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"trioraft.kv.{_HOMES[name]}"), name)

@@ -1,0 +1,493 @@
+"""The key-value store, as a client sees it: one method for each thing that it can do."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+from trioraft.kv.codec import decode_result, encode_command, pack, unpack
+from trioraft.kv.commands import (
+    Command,
+    Compact,
+    Compare,
+    CompareOperator,
+    CompareTarget,
+    DeleteRange,
+    Event,
+    KeyValue,
+    LeaseGrant,
+    LeaseRevoke,
+    Operation,
+    Put,
+    Range,
+    Txn,
+    prefix_range,
+)
+from trioraft.kv.questions import (
+    Answer,
+    AnyAnswer,
+    LeaseKeepAlive,
+    LeaseKeepAliveAnswer,
+    LeaseList,
+    LeaseListAnswer,
+    LeaseTimeToLive,
+    LeaseTimeToLiveAnswer,
+    Question,
+    Refused,
+    WatchAnswer,
+    WatchEvents,
+)
+from trioraft.kv.results import (
+    CompactResult,
+    DeleteRangeResult,
+    Error,
+    ErrorCode,
+    LeaseGrantResult,
+    LeaseRevokeResult,
+    PutResult,
+    RangeResult,
+    Result,
+    TxnResult,
+)
+
+if TYPE_CHECKING:
+    from trioraft.kv.lock import HeldLease, HeldLock
+
+_R = TypeVar("_R")
+
+# A watch that waits for its answer is asked again only this often, in seconds: a node that is gone is noticed then.
+_WATCH_PATIENCE: Final = 5.0
+
+
+class KeyValueError(Exception):
+    """The store has refused a command or question; nothing was changed.
+
+    Parameters
+    ----------
+    error : Error
+        What it said.
+
+    Attributes
+    ----------
+    code : ErrorCode
+        Why.
+    oldest_revision : int
+        With ``ErrorCode.COMPACTED``: the oldest revision that can still be read, or watched from.
+    """
+
+    def __init__(self, error: Error) -> None:
+        super().__init__(error.message)
+        self.code: ErrorCode = error.code
+        self.oldest_revision: int = error.oldest_revision
+
+
+class KeyValueMethods(ABC):
+    """What a client can do with the key-value store.
+
+    Keys and values are bytes; text is taken too, and stands for its UTF-8. All methods raise :class:`KeyValueError`
+    where the store refuses, and what ``propose``, ``query`` and ``ask`` raise. Every one that changes something does
+    it once, whatever gets lost. Deadlines are the caller's cancel scopes.
+    """
+
+    @abstractmethod
+    async def propose(self, data: bytes) -> bytes:
+        """Have a command applied once."""
+
+    @abstractmethod
+    async def query(self, data: bytes, *, stale: bool = False) -> bytes:
+        """Ask the state machine."""
+
+    @abstractmethod
+    async def ask(self, data: bytes, *, leader: bool = False, patience: float = 1.0) -> bytes:
+        """Ask the program around the state machine."""
+
+    # --- keys -----------------------------------------------------------------------------------------------
+
+    async def put(self, key: str | bytes, value: str | bytes, *, lease: int = 0, prev_kv: bool = False) -> PutResult:
+        """Give a key a value.
+
+        Parameters
+        ----------
+        key, value : str or bytes
+            At most 1,536 bytes, and 1 MiB.
+        lease : int
+            The lease that the key goes with; 0 for none.
+        prev_kv : bool
+            Whether the result shall have what was there before.
+
+        Returns
+        -------
+        PutResult
+            With the revision.
+        """
+        return _expect(PutResult, await self._execute(Put(_bytes(key), _bytes(value), lease, prev_kv)))
+
+    async def get(self, key: str | bytes, *, revision: int = 0, stale: bool = False) -> KeyValue | None:
+        """Read a key.
+
+        Parameters
+        ----------
+        key : str or bytes
+            The key.
+        revision : int
+            Read it as it was at that revision; 0 for now.
+        stale : bool
+            Whether an old answer will do; see :meth:`query`.
+
+        Returns
+        -------
+        KeyValue or None
+            The key with its value and revisions, None where there is none.
+        """
+        found = await self.range(Range(_bytes(key), revision=revision), stale=stale)
+        return found.kvs[0] if found.kvs else None
+
+    async def list(
+        self,
+        prefix: str | bytes = b"",
+        *,
+        limit: int = 0,
+        keys_only: bool = False,
+        revision: int = 0,
+        stale: bool = False,
+    ) -> tuple[KeyValue, ...]:
+        """Read the keys that start with a prefix, all at one revision.
+
+        Parameters
+        ----------
+        prefix : str or bytes
+            The prefix; empty for all keys.
+        limit : int
+            At most so many; 0 for no limit.
+        keys_only : bool
+            Leave the values empty.
+        revision : int
+            Read them as they were at that revision; 0 for now.
+        stale : bool
+            Whether an old answer will do; see :meth:`query`.
+
+        Returns
+        -------
+        tuple of KeyValue
+            The keys, in ascending order.
+        """
+        key, range_end = prefix_range(_bytes(prefix))
+        found: tuple[KeyValue, ...] = ()
+        while True:
+            room = limit - len(found) if limit else 0
+            part = await self.range(Range(key, range_end, room, revision, keys_only), stale=stale)
+            found += part.kvs
+            if not part.more or not part.kvs or (limit and len(found) >= limit):
+                return found
+            key, revision = part.kvs[-1].key + b"\0", revision or part.revision
+
+    async def range(self, request: Range, *, stale: bool = False) -> RangeResult:
+        """Read a range of keys.
+
+        Parameters
+        ----------
+        request : Range
+            What to read.
+        stale : bool
+            Whether an old answer will do; see :meth:`query`.
+
+        Returns
+        -------
+        RangeResult
+            What was found; with `more` where it did not fit into one answer.
+        """
+        return _expect(RangeResult, decode_result(await self.query(encode_command(request), stale=stale)))
+
+    async def delete(self, key: str | bytes, *, prefix: bool = False, prev_kv: bool = False) -> DeleteRangeResult:
+        """Delete a key, or all that start with a prefix.
+
+        Parameters
+        ----------
+        key : str or bytes
+            The key, or the prefix.
+        prefix : bool
+            Whether it is a prefix.
+        prev_kv : bool
+            Whether the result shall have what was deleted.
+
+        Returns
+        -------
+        DeleteRangeResult
+            How many keys there were.
+        """
+        start, end = prefix_range(_bytes(key)) if prefix else (_bytes(key), b"")
+        return _expect(DeleteRangeResult, await self._execute(DeleteRange(start, end, prev_kv)))
+
+    async def cas(self, key: str | bytes, expected: str | bytes | None, value: str | bytes) -> int:
+        """Give a key a value if it has the expected one (compare and swap).
+
+        Parameters
+        ----------
+        key : str or bytes
+            The key.
+        expected : str, bytes or None
+            Its value; None if there must be no such key.
+        value : str or bytes
+            The new one.
+
+        Returns
+        -------
+        int
+            The revision of the change; 0 where the key was not as expected.
+        """
+        if expected is None:
+            return await self.cas_revision(key, 0, value)
+        operand = _bytes(expected)
+        return await self._swap(Compare(_bytes(key), CompareTarget.VALUE, CompareOperator.EQUAL, operand), value)
+
+    async def cas_revision(self, key: str | bytes, revision: int, value: str | bytes) -> int:
+        """Give a key a value if it was last changed at a revision.
+
+        Parameters
+        ----------
+        key : str or bytes
+            The key.
+        revision : int
+            Its `mod_revision`; 0 if there must be no such key.
+        value : str or bytes
+            The new value.
+
+        Returns
+        -------
+        int
+            The revision of the change; 0 where the key was not as expected.
+        """
+        return await self._swap(Compare(_bytes(key), CompareTarget.MOD, CompareOperator.EQUAL, revision), value)
+
+    async def _swap(self, compare: Compare, value: str | bytes) -> int:
+        result = await self.txn((compare,), (Put(compare.key, _bytes(value)),))
+        return result.revision if result.succeeded else 0
+
+    async def txn(
+        self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
+    ) -> TxnResult:
+        """Do several things at one revision, depending on conditions.
+
+        Parameters
+        ----------
+        compare : sequence of Compare
+            The conditions.
+        success, failure : sequence of Put, Range and DeleteRange
+            What to do when all of them hold, and what otherwise.
+
+        Returns
+        -------
+        TxnResult
+            Whether they held, and the results.
+        """
+        return _expect(TxnResult, await self._execute(Txn(tuple(compare), tuple(success), tuple(failure))))
+
+    async def compact(self, revision: int) -> None:
+        """Forget what was before a revision.
+
+        Parameters
+        ----------
+        revision : int
+            The oldest revision that can be read afterwards.
+        """
+        _expect(CompactResult, await self._execute(Compact(revision)))
+
+    async def _execute(self, command: Command) -> Result:
+        return decode_result(await self.propose(encode_command(command)))
+
+    def watch(self, key: str | bytes, *, prefix: bool = False, revision: int = 0, prev_kv: bool = False) -> "Watcher":
+        """Watch a key, or all that start with a prefix.
+
+        Parameters
+        ----------
+        key : str or bytes
+            The key, or the prefix.
+        prefix : bool
+            Whether it is a prefix.
+        revision : int
+            The first revision of interest; 0 for what changes from now on.
+        prev_kv : bool
+            Whether the events shall have what was there before.
+
+        Returns
+        -------
+        Watcher
+            For ``async for event in …``.
+        """
+        start, end = prefix_range(_bytes(key)) if prefix else (_bytes(key), b"")
+        return Watcher(self, start, end, revision, prev_kv=prev_kv)
+
+    # --- leases ---------------------------------------------------------------------------------------------
+
+    async def lease_grant(self, ttl: int, lease: int = 0) -> LeaseGrantResult:
+        """Make a lease; it ends, with the keys attached to it, when it is not kept alive.
+
+        Parameters
+        ----------
+        ttl : int
+            For how many seconds it lives on after a keep-alive.
+        lease : int
+            Its id; the store chooses one where that is 0.
+
+        Returns
+        -------
+        LeaseGrantResult
+            With its id.
+        """
+        return _expect(LeaseGrantResult, await self._execute(LeaseGrant(ttl, lease)))
+
+    async def lease_revoke(self, lease: int) -> int:
+        """End a lease.
+
+        Parameters
+        ----------
+        lease : int
+            Its id.
+
+        Returns
+        -------
+        int
+            How many keys were deleted with it.
+        """
+        return _expect(LeaseRevokeResult, await self._execute(LeaseRevoke(lease))).deleted
+
+    async def lease_keep_alive(self, lease: int) -> int:
+        """Give a lease its full time to live again.
+
+        Parameters
+        ----------
+        lease : int
+            Its id.
+
+        Returns
+        -------
+        int
+            For how many seconds it lives, counted from *before* the call.
+        """
+        return _expect(LeaseKeepAliveAnswer, await self.ask_store(LeaseKeepAlive(lease), leader=True)).ttl
+
+    async def lease_time_to_live(self, lease: int, *, keys: bool = False) -> LeaseTimeToLiveAnswer:
+        """Ask for how long a lease still lives.
+
+        Parameters
+        ----------
+        lease : int
+            Its id.
+        keys : bool
+            Whether the answer shall have the keys that are attached to it.
+
+        Returns
+        -------
+        LeaseTimeToLiveAnswer
+            The answer.
+        """
+        return _expect(LeaseTimeToLiveAnswer, await self.ask_store(LeaseTimeToLive(lease, keys), leader=True))
+
+    def lease(self, ttl: int) -> AbstractAsyncContextManager["HeldLease"]:
+        """Hold a lease for as long as a block lasts; see :func:`~trioraft.kv.lock.hold_lease`.
+
+        Parameters
+        ----------
+        ttl : int
+            For how many seconds it lives on after a keep-alive.
+
+        Returns
+        -------
+        context manager of HeldLease
+            For ``async with client.lease(10) as lease:``.
+        """
+        from trioraft.kv.lock import hold_lease  # noqa: PLC0415 - few clients need it
+
+        return hold_lease(self, ttl)
+
+    def lock(self, name: str, ttl: int = 10) -> AbstractAsyncContextManager["HeldLock"]:
+        """Wait for a lock, and hold it for as long as a block lasts; see :func:`~trioraft.kv.lock.hold_lock`.
+
+        Parameters
+        ----------
+        name : str
+            The lock's name.
+        ttl : int
+            For how many seconds others wait for a holder that is lost.
+
+        Returns
+        -------
+        context manager of HeldLock
+            For ``async with client.lock("job") as lock:``.
+        """
+        from trioraft.kv.lock import hold_lock  # noqa: PLC0415 - few clients need it
+
+        return hold_lock(self, name, ttl)
+
+    async def leases(self) -> tuple[int, ...]:
+        """Give the ids of all leases."""
+        return _expect(LeaseListAnswer, await self.ask_store(LeaseList(), leader=True)).ids
+
+    async def ask_store(self, question: Question, *, leader: bool = False, patience: float = 1.0) -> Answer:
+        """Ask the program around the store; see :meth:`ask`."""
+        return unpack(await self.ask(pack(question), leader=leader, patience=patience), AnyAnswer)
+
+
+class Watcher:
+    """Gives the changes of keys, one by one, each once and in order; made by :meth:`KeyValueMethods.watch`.
+
+    It keeps nothing open between two calls, and goes on at another node when one is lost. A :class:`KeyValueError`
+    with ``ErrorCode.COMPACTED`` tells that it came too late: read the keys again, and watch from the revision after.
+
+    Attributes
+    ----------
+    next_revision : int
+        Everything before this revision was given; 0 before the first call.
+    """
+
+    def __init__(
+        self, client: KeyValueMethods, key: bytes, range_end: bytes, revision: int, *, prev_kv: bool
+    ) -> None:
+        self.next_revision = revision
+        self._client = client
+        self._key = key
+        self._range_end = range_end
+        self._prev_kv = prev_kv
+        self._events: list[Event] = []  # the next one is last
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            await self._fetch()
+        event = self._events.pop()
+        if self._events:
+            self.next_revision = max(self.next_revision, event.kv.mod_revision)
+        else:
+            self.next_revision = self._fetched + 1
+        return event
+
+    async def start(self) -> None:
+        """Fix the first revision of interest now, so that whatever changes after this call is given."""
+        if not self.next_revision:
+            now = await self._client.range(Range(self._key, count_only=True))
+            self.next_revision = now.revision + 1
+
+    async def _fetch(self) -> None:
+        await self.start()
+        question = WatchEvents(self._key, self._range_end, self.next_revision, self._prev_kv)
+        answer = _expect(WatchAnswer, await self._client.ask_store(question, patience=_WATCH_PATIENCE))
+        self._events = list(reversed(answer.events))
+        self._fetched = answer.revision
+        if not self._events:
+            self.next_revision = max(self.next_revision, answer.revision + 1)
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+def _expect(kind: type[_R], result: Result | Answer) -> _R:
+    if isinstance(result, Refused):
+        result = result.error
+    if isinstance(result, Error):
+        raise KeyValueError(result)
+    if not isinstance(result, kind):
+        raise TypeError(f"the cluster answers with {type(result).__name__} where {kind.__name__} belongs")
+    return result

@@ -1,0 +1,182 @@
+"""Commands and results as bytes: CBOR arrays, ``[tag, field, field, …]``."""
+
+import io
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+import cbor2
+import msgspec
+
+from trioraft.kv.commands import COMMAND_MAX, Command
+from trioraft.kv.results import Result
+
+_DEPTH_MAX: Final = 8  # the results of a transaction nest 5 deep
+
+T = TypeVar("T")
+
+
+class Box(msgspec.Struct, Generic[T], frozen=True, array_like=True):
+    """Something that may be one of several structs: msgspec remembers how to read a struct, but not a union."""
+
+    content: T
+
+
+class _AnyCommand(Box[Command], frozen=True, array_like=True):
+    pass
+
+
+class _AnyResult(Box[Result], frozen=True, array_like=True):
+    pass
+
+
+class _NoTags(dict[int, Callable[..., Any]]):
+    """Stands for a decoder of every CBOR tag there is, and refuses: some of them cost much, none is used."""
+
+    def __missing__(self, tag: int) -> Callable[..., Any]:
+        return _refuse_tag
+
+
+def _refuse_tag(*_: object) -> Any:
+    raise ValueError("CBOR tags are not used here")
+
+
+_NO_TAGS: Final = _NoTags()
+
+
+def pack(value: object) -> bytes:
+    """Encode structs.
+
+    Parameters
+    ----------
+    value : object
+        A struct, or a list that may hold some.
+
+    Returns
+    -------
+    bytes
+        Its CBOR; always the same for equal values.
+    """
+    return cbor2.dumps(msgspec.to_builtins(value, builtin_types=(bytes,)))
+
+
+def unpack(data: bytes, box: type[Box[T]]) -> T:
+    """Decode and validate what :func:`pack` made.
+
+    Parameters
+    ----------
+    data : bytes
+        CBOR, from anybody.
+    box : type
+        The box for what it has to be.
+
+    Returns
+    -------
+    object
+        The content of the box.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    stream = io.BytesIO(data)
+    try:
+        decoder = cbor2.CBORDecoder(
+            stream,
+            tag_hook=_refuse_tag,
+            semantic_decoders=_NO_TAGS,
+            max_depth=_DEPTH_MAX,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=True,
+        )
+        content = msgspec.convert([decoder.decode()], box, builtin_types=(bytes,)).content
+    except Exception as error:  # whatever the two libraries raise, it is the data that is wrong
+        raise ValueError(str(error)) from error
+    if stream.tell() != len(data):
+        raise ValueError("there is something behind the end")
+    return content
+
+
+def encode_command(command: Command) -> bytes:
+    """Encode a command for the log.
+
+    Parameters
+    ----------
+    command : Command
+        The command.
+
+    Returns
+    -------
+    bytes
+        What :meth:`KeyValueStore.apply` takes.
+
+    Raises
+    ------
+    ValueError
+        If a field is out of its bounds, or the whole is too large; says which.
+    """
+    plain = msgspec.to_builtins(command, builtin_types=(bytes,))
+    msgspec.convert(plain, type(command), builtin_types=(bytes,))
+    data = cbor2.dumps(plain)
+    if len(data) > COMMAND_MAX:
+        raise ValueError(f"the command has {len(data)} bytes; at most {COMMAND_MAX} are allowed")
+    return data
+
+
+def decode_command(data: bytes) -> Command:
+    """Decode and validate a command.
+
+    Parameters
+    ----------
+    data : bytes
+        The command, from anybody.
+
+    Returns
+    -------
+    Command
+        The command.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    return unpack(data, _AnyCommand)
+
+
+def encode_result(result: Result) -> bytes:
+    """Encode a result.
+
+    Parameters
+    ----------
+    result : Result
+        The result.
+
+    Returns
+    -------
+    bytes
+        What :func:`decode_result` takes.
+    """
+    return pack(result)
+
+
+def decode_result(data: bytes) -> Result:
+    """Decode and validate a result.
+
+    Parameters
+    ----------
+    data : bytes
+        What :meth:`KeyValueStore.apply` gave.
+
+    Returns
+    -------
+    Result
+        The result.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    return unpack(data, _AnyResult)

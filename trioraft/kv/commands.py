@@ -1,0 +1,301 @@
+"""What the store is made of, what it can be asked to do, and the bounds of both.
+
+Names and meanings are etcd's. Every struct is an array in CBOR; commands and results start with a tag. Revisions,
+versions and lease ids are whole numbers below 2**63; 0 stands for "none", and for "now" where a revision is asked.
+"""
+
+import enum
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import Meta, Struct
+
+KEY_MAX: Final = 1536
+VALUE_MAX: Final = 2**20
+# Of one encoded command, and of all keys and values in one result: room for one pair of the largest key and value.
+COMMAND_MAX: Final = 3 * 2**19
+RESULT_MAX: Final = 3 * 2**19
+OPERATIONS_MAX: Final = 128  # etcd's default for one transaction
+TTL_MAX: Final = 9_000_000_000  # etcd's
+LARGEST: Final = 2**63 - 1
+
+Key = Annotated[bytes, Meta(min_length=1, max_length=KEY_MAX)]
+# Where a range starts or ends; the successor of the largest key is one byte longer.
+Bound = Annotated[bytes, Meta(min_length=1, max_length=KEY_MAX + 1)]
+OptionalBound = Annotated[bytes, Meta(max_length=KEY_MAX + 1)]
+Value = Annotated[bytes, Meta(max_length=VALUE_MAX)]
+Number = Annotated[int, Meta(ge=0, le=LARGEST)]
+LeaseId = Annotated[int, Meta(ge=1, le=LARGEST)]
+TimeToLive = Annotated[int, Meta(ge=1, le=TTL_MAX)]
+
+
+def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
+    """Give the range of all keys that start with a prefix.
+
+    Parameters
+    ----------
+    prefix : bytes
+        The prefix; empty for every key.
+
+    Returns
+    -------
+    tuple of bytes
+        `key` and `range_end` as the commands take them.
+    """
+    stem = prefix.rstrip(b"\xff")
+    end = stem[:-1] + bytes([stem[-1] + 1]) if stem else b"\0"
+    return prefix or b"\0", end
+
+
+class KeyValue(Struct, frozen=True, array_like=True, gc=False):
+    """A key as it was at one revision.
+
+    Attributes
+    ----------
+    key, value : bytes
+        The key and its value; the value is empty where the key was deleted.
+    create_revision : int
+        When the key was last created; 0 where it was deleted.
+    mod_revision : int
+        When it was last changed or deleted.
+    version : int
+        How often it was put since it was created; 0 where it was deleted.
+    lease : int
+        The lease that it is attached to, or 0.
+    """
+
+    key: Key
+    value: Value
+    create_revision: Number
+    mod_revision: Number
+    version: Number
+    lease: Number = 0
+
+
+class EventKind(enum.IntEnum):
+    """What happened to a key."""
+
+    PUT = 0
+    DELETE = 1
+
+
+class Event(Struct, frozen=True, array_like=True, gc=False):
+    """A change of one key. A key changes at most once in a revision.
+
+    Attributes
+    ----------
+    kind : EventKind
+        Put or deleted.
+    kv : KeyValue
+        What it became.
+    prev_kv : KeyValue or None
+        What it was before, None where there was no such key.
+    """
+
+    kind: EventKind
+    kv: KeyValue
+    prev_kv: KeyValue | None = None
+
+
+class Lease(Struct, frozen=True, array_like=True, gc=False):
+    """A lease that is granted.
+
+    Attributes
+    ----------
+    id : int
+        Its id.
+    ttl : int
+        For how many seconds it lives on after a keep-alive.
+    grant : int
+        Counts all grants of the store: tells a lease from an earlier one of the same id.
+    """
+
+    id: LeaseId
+    ttl: TimeToLive
+    grant: Number
+
+
+class Put(Struct, frozen=True, array_like=True, tag=1):
+    """Give a key a value.
+
+    Attributes
+    ----------
+    key, value : bytes
+        1 to 1,536 bytes, and at most 1 MiB.
+    lease : int
+        The lease to attach the key to; with 0 it is attached to none, whatever it was before.
+    prev_kv : bool
+        Whether the result shall have what was there before.
+    """
+
+    key: Key
+    value: Value
+    lease: Number = 0
+    prev_kv: bool = False
+
+
+class Range(Struct, frozen=True, array_like=True, tag=2):
+    r"""Read keys, in ascending order.
+
+    A result has at most 1.5 MiB; where that is less than what was asked for, `more` is true in it, and the rest
+    follows from ``last_key + b"\0"`` at the revision of the first part.
+
+    Attributes
+    ----------
+    key, range_end : bytes
+        The single `key` where `range_end` is empty; else the keys from `key` on that are smaller than `range_end`,
+        or all of them where that is ``b"\0"``. See :func:`prefix_range`.
+    limit : int
+        Give at most so many keys; 0 for no limit.
+    revision : int
+        Read the store as it was at that revision; 0 for now.
+    keys_only : bool
+        Leave the values empty.
+    count_only : bool
+        Only count.
+    """
+
+    key: Bound
+    range_end: OptionalBound = b""
+    limit: Number = 0
+    revision: Number = 0
+    keys_only: bool = False
+    count_only: bool = False
+
+
+class DeleteRange(Struct, frozen=True, array_like=True, tag=3):
+    """Delete keys.
+
+    Attributes
+    ----------
+    key, range_end : bytes
+        As in :class:`Range`.
+    prev_kv : bool
+        Whether the result shall have what was deleted; refused when that is more than a result can hold.
+    """
+
+    key: Bound
+    range_end: OptionalBound = b""
+    prev_kv: bool = False
+
+
+class CompareTarget(enum.IntEnum):
+    """What of a key is compared; the numbers are etcd's."""
+
+    VERSION = 0
+    CREATE = 1
+    MOD = 2
+    VALUE = 3
+    LEASE = 4
+
+
+class CompareOperator(enum.IntEnum):
+    """How it is compared; the numbers are etcd's."""
+
+    EQUAL = 0
+    GREATER = 1
+    LESS = 2
+    NOT_EQUAL = 3
+
+
+class Compare(Struct, frozen=True, array_like=True):
+    """A condition on one key.
+
+    A key that is not there has the version, revisions and lease 0, and fulfils no condition on its value.
+
+    Attributes
+    ----------
+    key : bytes
+        The key.
+    target : CompareTarget
+        What of it is compared.
+    operator : CompareOperator
+        How.
+    operand : int or bytes
+        With what: bytes for the value, else a number.
+    """
+
+    key: Key
+    target: CompareTarget
+    operator: CompareOperator
+    operand: Number | Value
+
+    def __post_init__(self) -> None:
+        if isinstance(self.operand, bytes) != (self.target == CompareTarget.VALUE):
+            raise ValueError("a value is compared with bytes, everything else with a number")
+
+
+Operation: TypeAlias = Put | Range | DeleteRange
+Operations = Annotated[tuple[Operation, ...], Meta(max_length=OPERATIONS_MAX)]
+
+
+class Txn(Struct, frozen=True, array_like=True, tag=4):
+    """Do several things at one revision, depending on conditions.
+
+    Attributes
+    ----------
+    compare : tuple of Compare
+        The conditions.
+    success : tuple of Put, Range and DeleteRange
+        What to do, in this order, when all of them hold.
+    failure : tuple of Put, Range and DeleteRange
+        What to do otherwise. In neither a key may be put twice, or put and deleted.
+    """
+
+    compare: Annotated[tuple[Compare, ...], Meta(max_length=OPERATIONS_MAX)] = ()
+    success: Operations = ()
+    failure: Operations = ()
+
+
+class LeaseGrant(Struct, frozen=True, array_like=True, tag=5):
+    """Make a lease.
+
+    Attributes
+    ----------
+    ttl : int
+        For how many seconds it lives on after a keep-alive, at least 1.
+    id : int
+        Its id; with 0 the store chooses one that no lease has had.
+    """
+
+    ttl: TimeToLive
+    id: Number = 0
+
+
+class LeaseRevoke(Struct, frozen=True, array_like=True, tag=6):
+    """End a lease, and delete the keys that are attached to it.
+
+    Attributes
+    ----------
+    id : int
+        The lease.
+    """
+
+    id: LeaseId
+
+
+class LeaseExpire(Struct, frozen=True, array_like=True, tag=7):
+    """End a lease whose time is up; proposed by the leader.
+
+    Attributes
+    ----------
+    id, grant : int
+        The lease. Another lease that has got the same id since is left alone.
+    """
+
+    id: LeaseId
+    grant: Number
+
+
+class Compact(Struct, frozen=True, array_like=True, tag=8):
+    """Forget what was before a revision.
+
+    Attributes
+    ----------
+    revision : int
+        The oldest revision that can be read afterwards.
+    """
+
+    revision: Number
+
+
+Command: TypeAlias = Operation | Txn | LeaseGrant | LeaseRevoke | LeaseExpire | Compact

@@ -1,0 +1,119 @@
+"""The last revisions, for watching from one of them and for reading at one of them."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Final, NamedTuple
+
+from trioraft.kv.commands import Event, KeyValue
+
+_EVENT_OVERHEAD: Final = 100  # bytes that an event takes besides its keys and values, about
+
+
+class HistoryLimits(NamedTuple):
+    """How much is kept. Part of the state machine: it must be the same on every replica.
+
+    Attributes
+    ----------
+    events : int
+        At most so many events …
+    bytes : int
+        … and at most so many bytes of keys and values, earlier values included.
+    """
+
+    events: int = 50_000
+    bytes: int = 32 * 2**20
+
+
+class History:
+    """Events by revision. Every revision changes something, so the revisions in it have no gaps.
+
+    Parameters
+    ----------
+    limits : HistoryLimits
+        How much is kept.
+    oldest : int
+        The revision that the first append is of.
+
+    Attributes
+    ----------
+    oldest : int
+        The oldest revision whose events are kept.
+    """
+
+    def __init__(self, limits: HistoryLimits, oldest: int) -> None:
+        self.oldest = oldest
+        self._limits = limits
+        # A list, because a deque is slow to reach its middle; what is dropped leaves an empty place until half is.
+        self._revisions: list[tuple[Event, ...]] = []
+        self._dropped = 0
+        self._events = 0
+        self._bytes = 0
+
+    @property
+    def next(self) -> int:
+        """The revision that follows the last one."""
+        return self.oldest + len(self._revisions) - self._dropped
+
+    def append(self, events: tuple[Event, ...]) -> None:
+        """Add the events of the next revision; where it becomes too much, the oldest revisions are dropped."""
+        self._revisions.append(events)
+        self._events += len(events)
+        self._bytes += sum(map(_size, events))
+        while self._events > self._limits.events or self._bytes > self._limits.bytes:
+            self._drop_oldest()
+
+    def drop_before(self, revision: int) -> None:
+        """Drop what is older than a revision."""
+        while self.oldest < min(revision, self.next):
+            self._drop_oldest()
+
+    def since(self, revision: int) -> Iterator[tuple[Event, ...]]:
+        """Give the events of each revision from one on, which must not be older than `oldest`."""
+        for index in range(revision - self.oldest + self._dropped, len(self._revisions)):
+            yield self._revisions[index]
+
+    def undo(
+        self, revision: int, later: Iterable[Event], start: bytes, end: bytes | None
+    ) -> dict[bytes, KeyValue | None]:
+        """Tell what the keys of a range were at a revision.
+
+        Parameters
+        ----------
+        revision : int
+            The revision, at least ``oldest - 1``.
+        later : iterable of Event
+            Events that are newer than all that is kept here, in order.
+        start, end : bytes
+            The keys from the first up to the second (exclusive; None: all).
+
+        Returns
+        -------
+        dict of bytes to KeyValue or None
+            Every key that has changed since, with what it was then; None where it was not there.
+        """
+        before: dict[bytes, KeyValue | None] = {}
+        for event in chain(chain.from_iterable(self.since(revision + 1)), later):
+            key = event.kv.key
+            if key not in before and start <= key and (end is None or key < end):
+                before[key] = event.prev_kv
+        return before
+
+    def freeze(self) -> tuple[tuple[Event, ...], ...]:
+        """Give all events as they are now; copies one reference for each revision."""
+        return tuple(self._revisions[self._dropped :])
+
+    def _drop_oldest(self) -> None:
+        events = self._revisions[self._dropped]
+        self._revisions[self._dropped] = ()
+        self._dropped += 1
+        self.oldest += 1
+        self._events -= len(events)
+        self._bytes -= sum(map(_size, events))
+        if self._dropped > len(self._revisions) // 2:
+            del self._revisions[: self._dropped]
+            self._dropped = 0
+
+
+def _size(event: Event) -> int:
+    before = event.prev_kv
+    return _EVENT_OVERHEAD + len(event.kv.key) + len(event.kv.value) + (len(before.value) if before else 0)

@@ -1,0 +1,238 @@
+"""Leases that are kept alive, and locks held by them.
+
+Whoever holds a lease believes in it until its time to live has passed since it *sent* the last keep-alive that was
+answered. The leader starts to count when it answers, which is later, so the lease lives at least as long as its
+holder believes. A lock is a key that goes with its holder's lease; the holders queue by the revisions at which their
+keys were created, which are the fencing tokens: each holder's is larger than those of all before.
+"""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from trioraft.kv.client import KeyValueError, KeyValueMethods
+from trioraft.kv.commands import KeyValue, Put, Range, prefix_range
+from trioraft.kv.results import ErrorCode
+from trioraft.runtime import boottime
+
+LOCKS: Final = "trioraft/locks/"
+NAME_MAX: Final = 1000
+
+# Of the time to live: how often a keep-alive is sent, and what is taken away because clocks drift.
+_KEEP_SHARE: Final = 1 / 5
+_DRIFT_SHARE: Final = 1 / 100
+# A suspended machine is noticed this soon after it goes on, in seconds.
+_LOOK_INTERVAL: Final = 0.25
+_REVOKE_SECONDS: Final = 2.0
+
+
+class LeaseLostError(Exception):
+    """A lease ended, or may have ended, before its holder was done with it."""
+
+
+@dataclass(slots=True)
+class HeldLease:
+    """A lease that is kept alive.
+
+    Attributes
+    ----------
+    id : int
+        Its id.
+    ttl : int
+        Its time to live in seconds.
+    held_until : float
+        Until when it surely lives, in seconds of :func:`~trioraft.runtime.boottime`; grows with each keep-alive.
+    """
+
+    id: int
+    ttl: int
+    held_until: float
+
+
+@dataclass(slots=True)
+class HeldLock:
+    """A lock that is held.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    fencing_token : int
+        Larger than that of every holder before; a resource that remembers the largest one it has seen can refuse
+        whoever does not know yet that the lock is lost.
+    lease : HeldLease
+        The lease that it is held by.
+    """
+
+    name: str
+    fencing_token: int
+    lease: HeldLease
+
+
+@asynccontextmanager
+async def hold_lease(
+    client: KeyValueMethods, ttl: int, *, clock: Callable[[], float] = boottime
+) -> AsyncIterator[HeldLease]:
+    """Hold a lease for as long as the block lasts; it is revoked afterwards.
+
+    Parameters
+    ----------
+    client : Client
+        The client.
+    ttl : int
+        Its time to live in seconds; the keys attached to it outlive a holder that is lost by about that.
+    clock : callable
+        Tells the time in seconds, as the leader counts it.
+
+    Yields
+    ------
+    HeldLease
+        The lease.
+
+    Raises
+    ------
+    LeaseLostError
+        If no keep-alive was answered for so long that the lease may have ended; the block is cancelled then.
+    """
+    sent_at = clock()
+    granted = await client.lease_grant(ttl)
+    lease = HeldLease(granted.id, granted.ttl, held_until(sent_at, granted.ttl))
+    lost = ""
+    try:
+        async with trio.open_nursery() as nursery:
+
+            async def keep() -> None:
+                nonlocal lost
+                lost = await keep_lease_alive(client, lease, clock=clock)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(keep)
+            yield lease
+            nursery.cancel_scope.cancel()
+    finally:
+        if not lost:
+            with trio.move_on_after(_REVOKE_SECONDS, shield=True):
+                await _revoke(client, lease.id)
+    if lost:
+        raise LeaseLostError(lost)
+
+
+def held_until(sent_at: float, ttl: int) -> float:
+    """Tell until when a lease surely lives.
+
+    Parameters
+    ----------
+    sent_at : float
+        When the grant or keep-alive was sent that was answered, in seconds.
+    ttl : int
+        The time to live that the answer gave, in seconds.
+
+    Returns
+    -------
+    float
+        Seconds on the same clock.
+    """
+    return sent_at + ttl * (1 - _DRIFT_SHARE)
+
+
+async def keep_lease_alive(
+    client: KeyValueMethods, lease: HeldLease, *, clock: Callable[[], float] = boottime
+) -> str:
+    """Keep a lease alive for as long as that can be done.
+
+    Parameters
+    ----------
+    client : Client
+        The client.
+    lease : HeldLease
+        The lease; its `held_until` grows.
+    clock : callable
+        Tells the time in seconds, as the leader counts it.
+
+    Returns
+    -------
+    str
+        Why the lease is lost.
+    """
+    interval = lease.ttl * _KEEP_SHARE
+    next_at = clock() + interval
+    while (now := clock()) < lease.held_until:
+        if now < next_at:
+            await trio.sleep(min(next_at - now, lease.held_until - now, _LOOK_INTERVAL))
+            continue
+        try:
+            with trio.move_on_after(min(interval, lease.held_until - now)):
+                ttl = await client.lease_keep_alive(lease.id)
+                lease.held_until = max(lease.held_until, held_until(now, ttl))
+                next_at = now + interval
+        except KeyValueError as error:
+            return str(error)
+    return f"no keep-alive of the lease was answered within its {lease.ttl} s"
+
+
+async def _revoke(client: KeyValueMethods, lease: int) -> None:
+    try:
+        await client.lease_revoke(lease)
+    except KeyValueError as error:
+        if error.code != ErrorCode.LEASE_NOT_FOUND:
+            raise
+
+
+@asynccontextmanager
+async def hold_lock(
+    client: KeyValueMethods, name: str, ttl: int = 10, *, clock: Callable[[], float] = boottime
+) -> AsyncIterator[HeldLock]:
+    """Wait for a lock, and hold it for as long as the block lasts.
+
+    Parameters
+    ----------
+    client : Client
+        The client.
+    name : str
+        The lock's name.
+    ttl : int
+        The time to live of the lease that holds it, in seconds: so long others wait for a holder that is lost.
+    clock : callable
+        Tells the time in seconds.
+
+    Yields
+    ------
+    HeldLock
+        The lock, with its fencing token.
+
+    Raises
+    ------
+    LeaseLostError
+        If no keep-alive was answered for so long that the lock may be somebody else's; the block is cancelled
+        then.
+    """
+    if not 0 < len(name.encode()) <= NAME_MAX:
+        raise ValueError(f"a lock's name has 1 to {NAME_MAX} bytes; this one has {len(name.encode())}")
+    async with hold_lease(client, ttl, clock=clock) as lease:
+        prefix = f"{LOCKS}{name}/".encode()
+        own = prefix + f"{lease.id:016x}".encode()
+        result = await client.txn((), (Put(own, b"", lease.id),))
+        while (before := await _before(client, prefix, own)) is not None:
+            kv, revision = before
+            async for event in client.watch(kv.key, revision=revision + 1):
+                if not event.kv.version:
+                    break
+        yield HeldLock(name, result.revision, lease)
+
+
+async def _before(client: KeyValueMethods, prefix: bytes, own: bytes) -> tuple[KeyValue, int] | None:
+    """Find who comes directly before in the queue, and the revision at which that was so."""
+    key, range_end = prefix_range(prefix)
+    found = await client.range(Range(key, range_end, keys_only=True))
+    queue = sorted(
+        (kv for kv in found.kvs if re.fullmatch(rb"[0-9a-f]{16}", kv.key.removeprefix(prefix))),
+        key=lambda kv: kv.create_revision,
+    )
+    place = next((place for place, kv in enumerate(queue) if kv.key == own), None)
+    if place is None:
+        raise LeaseLostError("the lease ended while its holder waited for the lock")
+    return (queue[place - 1], found.revision) if place else None

@@ -1,0 +1,280 @@
+"""The store as a node's state machine, with what takes a running node: the clock of leases, and watches.
+
+::
+
+    async with open_node(settings, service) as node:
+        node.answer_questions(service.answer)
+        await service.run(node)
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import trio
+
+from trioraft.kv.codec import decode_command, encode_command, encode_result, pack, unpack
+from trioraft.kv.commands import Event, Range
+from trioraft.kv.lessor import Lessor
+from trioraft.kv.questions import (
+    Answer,
+    AnyQuestion,
+    LeaseKeepAlive,
+    LeaseKeepAliveAnswer,
+    LeaseList,
+    LeaseListAnswer,
+    LeaseTimeToLive,
+    LeaseTimeToLiveAnswer,
+    Refused,
+    WatchAnswer,
+    WatchEvents,
+)
+from trioraft.kv.results import Error, ErrorCode
+from trioraft.kv.store import Change, KeyValueStore
+from trioraft.kv.watch import Watch, WatchHub
+
+# A watch without events is answered after so many seconds, so that nobody waits for a client that is gone.
+WATCH_SECONDS: Final = 20.0
+WATCHES_MAX: Final = 10_000
+# Leases and waiting watches are looked at this often, in seconds.
+_LOOK_INTERVAL: Final = 0.25
+
+
+class Host(Protocol):
+    """What the service takes from a node."""
+
+    @property
+    def leads_in(self) -> int:
+        """The term in which the node leads, 0 when it does not."""
+
+    def now(self) -> float:
+        """Tell the time in seconds, on a clock that counts while the machine is suspended."""
+
+    async def read_barrier(self) -> None:
+        """Wait until everything is applied that was acknowledged before."""
+
+    def propose_in_term(self, term: int, command: bytes) -> None:
+        """Propose a command here, without waiting, if this node leads in that term."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """Somebody who waits for events."""
+
+    watch: Watch
+    answer: Callable[[bytes], None]
+    until: float
+    prev_kv: bool
+
+
+class KeyValueService:
+    """The key-value store of one node.
+
+    Parameters
+    ----------
+    store : KeyValueStore, optional
+        The store; an empty one by default.
+    """
+
+    def __init__(self, store: KeyValueStore | None = None) -> None:
+        self.store = store or KeyValueStore()
+        self.store.on_change = self._changed
+        self._hub = WatchHub(self.store)
+        self._lessor: Lessor | None = None
+        self._lessor_term = 0
+        self._host: Host | None = None
+        self._waiting: dict[_Waiting, None] = {}
+        self._ready: list[_Waiting] = []
+        self._has_ready = trio.Event()
+
+    # --- the state machine ----------------------------------------------------------------------------------
+
+    def apply(self, command: bytes) -> bytes:
+        """Carry out an encoded command; see :meth:`KeyValueStore.apply`."""
+        return self.store.apply(command)
+
+    def query(self, question: bytes) -> bytes:
+        """Read keys.
+
+        Parameters
+        ----------
+        question : bytes
+            An encoded :class:`~trioraft.kv.commands.Range`.
+
+        Returns
+        -------
+        bytes
+            An encoded :class:`~trioraft.kv.results.RangeResult` or :class:`~trioraft.kv.results.Error`.
+        """
+        try:
+            request = decode_command(question)
+        except ValueError:
+            request = None
+        if not isinstance(request, Range):
+            return encode_result(self._malformed("this is no question of the key-value store"))
+        return encode_result(self.store.query(request))
+
+    def snapshot(self) -> Iterator[bytes]:
+        """Write the state as it is now; see :meth:`KeyValueStore.snapshot`."""
+        return self.store.snapshot()
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Take over the state of a snapshot; see :meth:`KeyValueStore.restore`."""
+        self.store.restore(chunks)
+
+    def _changed(self, change: Change) -> None:
+        if change.restored and not trio.lowlevel.in_trio_run():
+            trio.from_thread.run_sync(self._publish, change)  # a node restores in a thread
+        else:
+            self._publish(change)
+
+    def _publish(self, change: Change) -> None:
+        self._hub.publish(change)
+        if self._lessor is None or self._host is None:
+            return
+        if change.restored:
+            self._lessor = None  # no leader is given a snapshot
+        else:
+            self._lessor.follow(change, self._host.now())
+
+    # --- questions ------------------------------------------------------------------------------------------
+
+    def answer(self, question: bytes, answered: Callable[[bytes], None]) -> None:
+        """Answer a question, now or later.
+
+        What is asked of the leader comes here only once the node has made sure that it leads, and has applied
+        everything that was acknowledged before.
+
+        Parameters
+        ----------
+        question : bytes
+            An encoded :data:`~trioraft.kv.questions.Question`.
+        answered : callable
+            Told the encoded :data:`~trioraft.kv.questions.Answer`.
+        """
+        try:
+            asked = unpack(question, AnyQuestion)
+        except ValueError:
+            answered(pack(Refused(self._malformed("this is no question of the key-value store"))))
+            return
+        match asked:
+            case WatchEvents():
+                self._watch(asked, answered)
+            case LeaseList():
+                answered(pack(LeaseListAnswer(tuple(lease.id for lease in self.store.leases()))))
+            case LeaseKeepAlive(id=lease) | LeaseTimeToLive(id=lease):
+                found = self._ask_lessor(asked)
+                answered(pack(found if found is not None else Refused(self._no_lease(lease))))
+
+    def _ask_lessor(self, asked: LeaseKeepAlive | LeaseTimeToLive) -> Answer | None:
+        host, lessor = self._host, self._current_lessor()
+        lease = self.store.lease(asked.id)
+        if host is None or lessor is None or lease is None:
+            return None
+        if isinstance(asked, LeaseKeepAlive):
+            ttl = lessor.keep_alive(asked.id, host.now())
+            return None if ttl is None else LeaseKeepAliveAnswer(asked.id, ttl)
+        remaining = lessor.remaining(asked.id, host.now())
+        keys = tuple(self.store.lease_keys(asked.id)) if asked.keys else ()
+        return None if remaining is None else LeaseTimeToLiveAnswer(asked.id, lease.ttl, remaining, keys)
+
+    def _malformed(self, text: str) -> Error:
+        return Error(self.store.revision, ErrorCode.MALFORMED, text)
+
+    def _no_lease(self, lease: int) -> Error:
+        text = f"there is no lease {lease:016x}; it may have expired"
+        return Error(self.store.revision, ErrorCode.LEASE_NOT_FOUND, text)
+
+    # --- watches --------------------------------------------------------------------------------------------
+
+    def _watch(self, asked: WatchEvents, answered: Callable[[bytes], None]) -> None:
+        def wake() -> None:
+            self._ready.append(waiting)
+            self._has_ready.set()
+
+        if self._host is None or len(self._waiting) >= WATCHES_MAX:
+            answered(pack(Refused(self._malformed(f"there are {WATCHES_MAX} watches already; try again later"))))
+            return
+        watch = self._hub.watch(asked.key, asked.range_end, revision=asked.revision, wake=wake)
+        waiting = _Waiting(watch, answered, self._host.now() + WATCH_SECONDS, asked.prev_kv)
+        self._waiting[waiting] = None
+        self._give(waiting)
+
+    def _give(self, waiting: _Waiting) -> None:
+        """Answer if there is something to tell."""
+        taken = waiting.watch.take()
+        if isinstance(taken, Error):
+            self._end(waiting, Refused(taken))
+        elif taken is not None:
+            events = taken.events if waiting.prev_kv else tuple(map(_without_previous, taken.events))
+            self._end(waiting, WatchAnswer(taken.revision, events))
+
+    def _end(self, waiting: _Waiting, answer: Answer) -> None:
+        waiting.watch.close()
+        del self._waiting[waiting]
+        waiting.answer(pack(answer))
+
+    async def _serve_watches(self) -> None:
+        while True:
+            await self._has_ready.wait()
+            self._has_ready = trio.Event()
+            ready, self._ready = self._ready, []
+            for waiting in ready:
+                if waiting in self._waiting:
+                    self._give(waiting)
+            await trio.lowlevel.checkpoint()
+
+    def _end_old_watches(self, now: float) -> None:
+        for waiting in list(self._waiting):
+            if waiting.until > now:
+                return  # the others came later
+            self._end(waiting, WatchAnswer(waiting.watch.next_revision - 1))
+
+    # --- time -----------------------------------------------------------------------------------------------
+
+    async def run(self, host: Host) -> None:
+        """Let leases end, and tell those who watch, until cancelled.
+
+        Parameters
+        ----------
+        host : Host
+            The node.
+        """
+        self._host = host
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._serve_watches)
+            nursery.start_soon(self._lead, host)
+            while True:
+                await trio.sleep(_LOOK_INTERVAL)
+                self._end_old_watches(host.now())
+
+    async def _lead(self, host: Host) -> None:
+        """Propose the end of leases whose time is up, while this node leads."""
+        while True:
+            term = host.leads_in
+            if not term:
+                await trio.sleep(_LOOK_INTERVAL)
+                continue
+            if self._lessor_term != term:
+                await host.read_barrier()
+            lessor = self._current_lessor() if host.leads_in == term else None
+            if lessor is None:
+                continue
+            now = host.now()
+            for command in lessor.due(now):
+                host.propose_in_term(term, encode_command(command))
+            deadline = lessor.next_deadline()
+            await trio.sleep(_LOOK_INTERVAL if deadline is None else min(max(deadline - now, 0), _LOOK_INTERVAL))
+
+    def _current_lessor(self) -> Lessor | None:
+        """Give the leader's clock of leases, a new one in each term; everything of earlier terms is applied."""
+        host = self._host
+        if host is None or not host.leads_in:
+            return None
+        if self._lessor is None or self._lessor_term != host.leads_in:
+            self._lessor, self._lessor_term = Lessor(self.store.leases(), host.now()), host.leads_in
+        return self._lessor
+
+
+def _without_previous(event: Event) -> Event:
+    return Event(event.kind, event.kv)

@@ -1,0 +1,131 @@
+"""All that the store remembers, and the changes that keep it in order."""
+
+from typing import Final, NamedTuple
+
+from trioraft.kv.commands import LARGEST, Event, EventKind, KeyValue, Lease
+from trioraft.kv.history import History, HistoryLimits
+from trioraft.kv.sorted_map import FrozenView, SortedMap
+
+FIRST_REVISION: Final = 1  # of an empty store, as in etcd
+
+# Scatters the ids that the store chooses, so that they hardly meet those that people choose; odd, so that they
+# do not meet each other.
+_SCATTER: Final = 0x9E3779B97F4A7C15
+
+
+class FrozenState(NamedTuple):
+    """The state as it was at one moment."""
+
+    revision: int
+    compacted: int
+    grants: int
+    oldest: int
+    leases: FrozenView[int, Lease]
+    items: FrozenView[bytes, KeyValue]
+    history: tuple[tuple[Event, ...], ...]
+
+
+class State:
+    """What is in the store.
+
+    Parameters
+    ----------
+    limits : HistoryLimits
+        How much history is kept.
+
+    Attributes
+    ----------
+    revision : int
+        The current revision.
+    compacted : int
+        The oldest revision that can be read; 0 for all.
+    grants : int
+        How many leases were granted so far.
+    items : SortedMap of bytes to KeyValue
+        The keys.
+    leases : SortedMap of int to Lease
+        The leases.
+    attached : dict of int to set of bytes
+        The keys of each lease that has some.
+    history : History
+        The last revisions.
+    """
+
+    def __init__(self, limits: HistoryLimits) -> None:
+        self.revision = FIRST_REVISION
+        self.compacted = 0
+        self.grants = 0
+        self.items: SortedMap[bytes, KeyValue] = SortedMap()
+        self.leases: SortedMap[int, Lease] = SortedMap()
+        self.attached: dict[int, set[bytes]] = {}
+        self.history = History(limits, FIRST_REVISION)
+        self.history.append(())
+
+    def put(self, key: bytes, value: bytes, lease: int, revision: int) -> Event:
+        """Give a key a value at a revision that is not committed yet."""
+        before = self.items.get(key)
+        if before is None:
+            after = KeyValue(key, value, revision, revision, 1, lease)
+        else:
+            after = KeyValue(key, value, before.create_revision, revision, before.version + 1, lease)
+            self._detach(before)
+        self.items.put(key, after)
+        self.attach(after)
+        return Event(EventKind.PUT, after, before)
+
+    def delete(self, start: bytes, end: bytes | None, revision: int) -> list[Event]:
+        """Delete the keys from one up to another (exclusive; None: all) at a revision that is not committed yet."""
+        events = []
+        for before in self.items.remove_range(start, end):
+            self._detach(before)
+            events.append(Event(EventKind.DELETE, KeyValue(before.key, b"", 0, revision, 0), before))
+        return events
+
+    def commit(self, events: tuple[Event, ...]) -> None:
+        """Make one revision of what was put and deleted."""
+        self.revision += 1
+        self.history.append(events)
+        self.compacted = max(self.compacted, self.history.oldest - 1)
+
+    def compact(self, revision: int) -> None:
+        """Forget what was before a revision."""
+        self.compacted = revision
+        self.history.drop_before(revision)
+
+    def grant(self, lease_id: int, ttl: int) -> Lease:
+        """Make a lease, with an id of our own where 0 is given."""
+        self.grants += 1
+        lease = Lease(lease_id or self._choose_lease_id(), ttl, self.grants)
+        self.leases.put(lease.id, lease)
+        return lease
+
+    def _choose_lease_id(self) -> int:
+        lease_id = self.grants * _SCATTER & LARGEST
+        while lease_id == 0 or self.leases.get(lease_id) is not None:
+            self.grants += 1
+            lease_id = self.grants * _SCATTER & LARGEST
+        return lease_id
+
+    def attach(self, item: KeyValue) -> None:
+        """Note the lease of a key that has come to be."""
+        if item.lease:
+            self.attached.setdefault(item.lease, set()).add(item.key)
+
+    def _detach(self, item: KeyValue) -> None:
+        if item.lease:
+            keys = self.attached[item.lease]
+            keys.remove(item.key)
+            if not keys:
+                del self.attached[item.lease]
+
+    def freeze(self) -> FrozenState:
+        """Take a view of all of it that later changes do not reach."""
+        return FrozenState(
+            self.revision,
+            self.compacted,
+            self.grants,
+            self.history.oldest,
+            self.leases.freeze(),
+            self.items.freeze(),
+            self.history.freeze(),
+        )

@@ -1,0 +1,405 @@
+"""The key-value store: a deterministic state machine with etcd's data model."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from trioraft.kv.codec import decode_command, encode_result
+from trioraft.kv.commands import (
+    COMMAND_MAX,
+    RESULT_MAX,
+    Command,
+    Compact,
+    DeleteRange,
+    Event,
+    Lease,
+    LeaseExpire,
+    LeaseGrant,
+    LeaseRevoke,
+    Operation,
+    Put,
+    Range,
+    Txn,
+)
+from trioraft.kv.conditions import has_overlaps, holds
+from trioraft.kv.history import HistoryLimits
+from trioraft.kv.reading import bounds, read, size
+from trioraft.kv.results import (
+    CompactResult,
+    DeleteRangeResult,
+    Error,
+    ErrorCode,
+    LeaseGrantResult,
+    LeaseRevokeResult,
+    OperationResult,
+    PutResult,
+    RangeResult,
+    Result,
+    TxnResult,
+)
+from trioraft.kv.snapshot import SnapshotReader, write_snapshot
+from trioraft.kv.state import State
+
+DEFAULT_HISTORY: Final = HistoryLimits()
+
+
+class Change(Struct, frozen=True):
+    """What a command has changed, for those who watch.
+
+    Attributes
+    ----------
+    revision : int
+        The store's revision after it.
+    events : tuple of Event
+        The keys.
+    granted : tuple of Lease
+        New leases.
+    ended : tuple of int
+        The ids of leases that were revoked or have expired.
+    restored : bool
+        Whether everything was replaced by a snapshot; the rest is empty then.
+    """
+
+    revision: int
+    events: tuple[Event, ...] = ()
+    granted: tuple[Lease, ...] = ()
+    ended: tuple[int, ...] = ()
+    restored: bool = False
+
+
+class _RefusedError(Exception):
+    def __init__(self, code: ErrorCode, message: str, oldest_revision: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.oldest_revision = oldest_revision
+
+
+class KeyValueStore:
+    """A :class:`~trioraft.machine.StateMachine`; the same commands give the same results and state everywhere.
+
+    Parameters
+    ----------
+    history : HistoryLimits
+        How many events are kept for watching and for reading at older revisions. Must be the same on every replica.
+    on_change : callable or None
+        Told of everything that changes, after it has; not for what is applied before it is set.
+
+    Attributes
+    ----------
+    on_change : callable or None
+        As above.
+    """
+
+    def __init__(
+        self, history: HistoryLimits = DEFAULT_HISTORY, on_change: Callable[[Change], None] | None = None
+    ) -> None:
+        self.on_change = on_change
+        self._limits = history
+        self._state = State(history)
+
+    # --- the state machine ----------------------------------------------------------------------------------
+
+    def apply(self, command: bytes) -> bytes:
+        """Carry out an encoded command.
+
+        Parameters
+        ----------
+        command : bytes
+            What :func:`~trioraft.kv.codec.encode_command` gives; anything else is answered with an error.
+
+        Returns
+        -------
+        bytes
+            For :func:`~trioraft.kv.codec.decode_result`.
+        """
+        if len(command) > COMMAND_MAX:
+            text = f"the command is too large: at most {COMMAND_MAX} bytes are allowed"
+            return encode_result(Error(self.revision, ErrorCode.TOO_LARGE, text))
+        try:
+            decoded = decode_command(command)
+        except ValueError:
+            # Not the libraries' words: another version of them on another replica might use others.
+            text = "this is no command of the key-value store, or a field of it is out of bounds"
+            return encode_result(Error(self.revision, ErrorCode.MALFORMED, text))
+        return encode_result(self.execute(decoded))
+
+    def execute(self, command: Command) -> Result:
+        """Carry out a command.
+
+        Parameters
+        ----------
+        command : Command
+            The command, its fields within their bounds.
+
+        Returns
+        -------
+        Result
+            Its result; with an :class:`~trioraft.kv.commands.Error` nothing has changed.
+        """
+        try:
+            match command:
+                case Put() | Range() | DeleteRange():
+                    return self._run((command,))[0]
+                case Txn():
+                    return self._transact(command)
+                case LeaseGrant():
+                    return self._grant(command)
+                case LeaseRevoke():
+                    return self._end_lease(command.id, None)
+                case LeaseExpire():
+                    return self._end_lease(command.id, command.grant)
+                case Compact():
+                    return self._compact(command)
+        except _RefusedError as refused:
+            return Error(self.revision, refused.code, str(refused), refused.oldest_revision)
+
+    def snapshot(self) -> Iterator[bytes]:
+        """Write the state as it is now, while later commands are applied.
+
+        Returns
+        -------
+        iterator of bytes
+            Chunks of at most 64 KiB. Go through it in the thread that applies commands, in as many steps as you like.
+        """
+        return write_snapshot(self._state.freeze())
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Take over the state of a snapshot; where that fails, the earlier state stays.
+
+        Parameters
+        ----------
+        chunks : iterable of bytes
+            What :meth:`snapshot` gave, cut in whatever way.
+
+        Raises
+        ------
+        SnapshotError
+            If it is damaged or not complete.
+        """
+        reader = self.begin_restore()
+        for chunk in chunks:
+            reader.feed(chunk)
+        self.finish_restore(reader)
+
+    def begin_restore(self) -> SnapshotReader:
+        """Do what :meth:`restore` does in steps: feed the reader with chunks, and call :meth:`finish_restore`.
+
+        Returns
+        -------
+        SnapshotReader
+            To be fed; the store does not change meanwhile.
+        """
+        return SnapshotReader(self._limits)
+
+    def finish_restore(self, reader: SnapshotReader) -> None:
+        """Take over the state that was fed to a reader.
+
+        Parameters
+        ----------
+        reader : SnapshotReader
+            From :meth:`begin_restore`.
+
+        Raises
+        ------
+        SnapshotError
+            If it is damaged or not complete.
+        """
+        self._state = reader.finish()
+        self._tell(Change(self.revision, restored=True))
+
+    def digest(self) -> str:
+        """Hash the whole state, history included; takes as long as a snapshot, of which it is the hash.
+
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+        """
+        digest = hashlib.sha256()
+        for chunk in self.snapshot():
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    @property
+    def revision(self) -> int:
+        """The current revision; 1 while nothing was ever changed."""
+        return self._state.revision
+
+    @property
+    def oldest_revision(self) -> int:
+        """The oldest revision that can be watched from."""
+        return self._state.history.oldest
+
+    def query(self, request: Range) -> RangeResult | Error:
+        """Read without the log; how fresh the answer has to be is up to the caller.
+
+        Parameters
+        ----------
+        request : Range
+            What to read.
+
+        Returns
+        -------
+        RangeResult or Error
+            What was found.
+        """
+        result = self.execute(request)
+        assert isinstance(result, RangeResult | Error)  # noqa: S101 - tells the type checker what `execute` does
+        return result
+
+    def events_since(self, revision: int) -> Iterator[tuple[Event, ...]] | Error:
+        """Give what happened from a revision on.
+
+        Parameters
+        ----------
+        revision : int
+            The first revision to give; one that is still to come gives nothing.
+
+        Returns
+        -------
+        iterator of tuple of Event, or Error
+            The events of each revision, to be taken before the next command is applied; or the code ``compacted``
+            and the oldest revision there is.
+        """
+        history = self._state.history
+        if revision < history.oldest:
+            return Error(
+                self.revision,
+                ErrorCode.COMPACTED,
+                f"revision {revision} is compacted; the oldest that can be watched from is {history.oldest}",
+                history.oldest,
+            )
+        return history.since(revision)
+
+    def leases(self) -> list[Lease]:
+        """Give all leases, in ascending order of their ids."""
+        return list(self._state.leases.values(0, None))
+
+    def lease(self, lease_id: int) -> Lease | None:
+        """Give a lease, or None."""
+        return self._state.leases.get(lease_id)
+
+    def lease_keys(self, lease_id: int) -> list[bytes]:
+        """Give the keys that are attached to a lease, in ascending order."""
+        return sorted(self._state.attached.get(lease_id, ()))
+
+    # --- the commands ---------------------------------------------------------------------------------------
+
+    def _transact(self, txn: Txn) -> TxnResult:
+        if has_overlaps(txn.success) or has_overlaps(txn.failure):
+            text = "a key is put twice, or put and deleted, in one transaction"
+            raise _RefusedError(ErrorCode.DUPLICATE_KEY, text)
+        succeeded = all(holds(compare, self._state.items.get(compare.key)) for compare in txn.compare)
+        responses = self._run(txn.success if succeeded else txn.failure)
+        return TxnResult(self.revision, succeeded, responses)
+
+    def _run(self, operations: Sequence[Operation]) -> tuple[OperationResult, ...]:
+        """Carry out operations as one revision, or refuse all of them."""
+        room = RESULT_MAX
+        changes = False
+        for operation in operations:
+            match operation:
+                case Put():
+                    room -= self._check_put(operation)
+                    changes = True
+                case DeleteRange():
+                    start, end = bounds(operation)
+                    changes = changes or self._state.items.count(start, end) > 0
+                    room -= self._check_delete(operation, room)
+                case Range():
+                    self._check_revision(operation.revision)
+            if room < 0:
+                text = f"the previous values are more than the {RESULT_MAX} bytes of a result; ask for fewer of them"
+                raise _RefusedError(ErrorCode.TOO_LARGE, text)
+        return self._carry_out(operations, self.revision + changes, room)
+
+    def _carry_out(self, operations: Sequence[Operation], revision: int, room: int) -> tuple[OperationResult, ...]:
+        events: list[Event] = []
+        results: list[OperationResult] = []
+        for operation in operations:
+            match operation:
+                case Put():
+                    event = self._state.put(operation.key, operation.value, operation.lease, revision)
+                    events.append(event)
+                    results.append(PutResult(revision, event.prev_kv if operation.prev_kv else None))
+                case DeleteRange():
+                    deleted = self._state.delete(*bounds(operation), revision)
+                    events += deleted
+                    before = tuple(event.prev_kv for event in deleted if event.prev_kv) if operation.prev_kv else ()
+                    results.append(DeleteRangeResult(revision, len(deleted), before))
+                case Range():
+                    found = read(self._state, operation, revision, events, room)
+                    room -= sum(map(size, found.kvs))
+                    results.append(found)
+        self._commit(events)
+        return tuple(results)
+
+    def _check_put(self, put: Put) -> int:
+        if put.lease and self._state.leases.get(put.lease) is None:
+            raise _no_lease(put.lease)
+        previous = self._state.items.get(put.key) if put.prev_kv else None
+        return size(previous) if previous else 0
+
+    def _check_delete(self, delete: DeleteRange, room: int) -> int:
+        total = 0
+        if delete.prev_kv:
+            for item in self._state.items.values(*bounds(delete)):
+                total += size(item)
+                if total > room:
+                    break
+        return total
+
+    def _check_revision(self, revision: int) -> None:
+        if revision > self.revision:
+            text = f"revision {revision} is still to come; the current one is {self.revision}"
+            raise _RefusedError(ErrorCode.FUTURE_REVISION, text)
+        if 0 < revision < self._state.compacted:
+            oldest = self._state.compacted
+            text = f"revision {revision} is compacted; the oldest that can be read is {oldest}"
+            raise _RefusedError(ErrorCode.COMPACTED, text, oldest)
+
+    def _grant(self, command: LeaseGrant) -> LeaseGrantResult:
+        if command.id and self._state.leases.get(command.id) is not None:
+            raise _RefusedError(ErrorCode.LEASE_EXISTS, f"there is a lease {command.id:016x} already")
+        lease = self._state.grant(command.id, command.ttl)
+        self._tell(Change(self.revision, granted=(lease,)))
+        return LeaseGrantResult(self.revision, lease.id, lease.ttl)
+
+    def _end_lease(self, lease_id: int, grant: int | None) -> LeaseRevokeResult:
+        lease = self._state.leases.get(lease_id)
+        if lease is None or grant not in {None, lease.grant}:
+            raise _no_lease(lease_id)
+        events: list[Event] = []
+        for key in self.lease_keys(lease_id):
+            events += self._state.delete(key, key + b"\0", self.revision + 1)
+        self._state.leases.remove(lease_id)
+        if events:
+            self._state.commit(tuple(events))
+        self._tell(Change(self.revision, tuple(events), ended=(lease_id,)))
+        return LeaseRevokeResult(self.revision, len(events))
+
+    def _compact(self, command: Compact) -> CompactResult:
+        self._check_revision(command.revision)
+        if command.revision in {0, self._state.compacted}:
+            oldest = self._state.compacted
+            text = f"everything before revision {oldest} is compacted already"
+            raise _RefusedError(ErrorCode.COMPACTED, text, oldest)
+        self._state.compact(command.revision)
+        return CompactResult(self.revision)
+
+    def _commit(self, events: Sequence[Event]) -> None:
+        if events:
+            self._state.commit(tuple(events))
+            self._tell(Change(self.revision, tuple(events)))
+
+    def _tell(self, change: Change) -> None:
+        if self.on_change is not None:
+            self.on_change(change)
+
+
+def _no_lease(lease_id: int) -> _RefusedError:
+    return _RefusedError(ErrorCode.LEASE_NOT_FOUND, f"there is no lease {lease_id:016x}; it may have expired")

@@ -1,0 +1,211 @@
+"""Leadership as structured concurrency: bodies that run while this node may do leader work.
+
+A body is cancelled, at its next checkpoint, when leader work must end. One that has not ended when leader work must
+be over, because it shields itself or blocks the event loop, would break the promise that leader work never
+overlaps; so a watchdog thread, which needs no event loop, then ends the whole process.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import structlog
+import trio
+
+_log: Final = structlog.get_logger("trioraft.leadership")
+
+OVERRUN_STATUS: Final = 70  # EX_SOFTWARE of sysexits.h
+
+OnOverrun = Literal["exit", "log"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """What a body knows of the leadership it runs under.
+
+    Attributes
+    ----------
+    fencing_token : int
+        A number that only grows within a cluster. Give it to whatever the body writes to, and let that refuse a
+        smaller one than it has seen.
+    """
+
+    fencing_token: int
+
+
+@dataclass(eq=False, slots=True)
+class _Body:
+    """A body that runs."""
+
+    name: str
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+
+class Bodies:
+    """The bodies that run on this node while it may do leader work.
+
+    Parameters
+    ----------
+    clock : callable or None
+        Tells the time in seconds, the one that deadlines are in, in any thread; None for no watchdog, under a mocked
+        clock.
+    grace : float
+        How long a body may take to end once it has been told to, in seconds.
+    on_ended : callable
+        Called when bodies that were told to end have all ended.
+    on_overrun : {'exit', 'log'}
+        What happens when a body has not ended when leader work must be over: end the process, or (unsafe!) only
+        log it.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] | None, grace: float, on_ended: Callable[[], None], on_overrun: OnOverrun
+    ) -> None:
+        self._clock = clock
+        self._grace = grace
+        self._on_ended = on_ended
+        self._on_overrun = on_overrun
+        self._token: int | None = None
+        self._started = trio.Event()
+        self._bodies: set[_Body] = set()
+        self._ending = False
+        self._over_at = 0.0  # when leader work must be over
+        self._watching = threading.Event()
+        self._closed = threading.Event()
+        self._watchdog: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether any body runs."""
+        return bool(self._bodies)
+
+    # --- what the node says ---------------------------------------------------------------------------------
+
+    def start_work(self, token: int, deadline: float) -> None:
+        """Let bodies run.
+
+        Parameters
+        ----------
+        token : int
+            The fencing token.
+        deadline : float
+            The end of the lease, in seconds on the clock.
+        """
+        self._token = token
+        self._ending = False
+        self._over_at = deadline + self._grace
+        self._started.set()
+
+    def extend_work(self, deadline: float) -> None:
+        """Let bodies run for longer.
+
+        Parameters
+        ----------
+        deadline : float
+            The new end of the lease.
+        """
+        self._over_at = max(self._over_at, deadline + self._grace)
+
+    def end_work(self) -> None:
+        """Cancel all bodies; ``on_ended`` follows, at once when there is none."""
+        self._token = None
+        self._started = trio.Event()
+        self._ending = True
+        for body in self._bodies:
+            body.scope.cancel()
+        self._note_end()
+
+    def _note_end(self) -> None:
+        if self._ending and not self._bodies:
+            self._ending = False
+            self._on_ended()
+
+    def close(self) -> None:
+        """End the watchdog."""
+        self._closed.set()
+        self._watching.set()
+        if self._watchdog is not None:
+            self._watchdog.join()
+
+    # --- what the user does ---------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def leadership(self, name: str) -> AsyncIterator[Leadership]:
+        """Wait until leader work may run, and run the block as such.
+
+        Parameters
+        ----------
+        name : str
+            What the body is called when it does not end in time.
+
+        Yields
+        ------
+        Leadership
+            The fencing token.
+        """
+        while self._token is None:
+            await self._started.wait()
+        body = _Body(name)
+        self._bodies.add(body)
+        self._watch()
+        try:
+            with body.scope:
+                yield Leadership(self._token)
+        finally:
+            self._bodies.discard(body)
+            self._note_end()
+
+    async def run_while_leader(self, name: str, function: Callable[[Leadership], Awaitable[object]]) -> None:
+        """Run a function at each promotion, for ever.
+
+        Parameters
+        ----------
+        name : str
+            What it is called when it does not end in time.
+        function : callable
+            An async function of the leadership.
+        """
+        while True:
+            async with self.leadership(name) as leadership:
+                await function(leadership)
+                await trio.sleep_forever()  # it is done in this term
+
+    # --- the watchdog ---------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        if self._clock is None:
+            return
+        if self._watchdog is None:
+            self._watchdog = threading.Thread(
+                target=self._watchdog_thread, args=(self._clock,), name="trioraft watchdog", daemon=True
+            )
+            self._watchdog.start()
+        self._watching.set()
+
+    def _watchdog_thread(self, clock: Callable[[], float]) -> None:
+        while not self._closed.is_set():
+            if not self._bodies:
+                self._watching.clear()
+                if not self._bodies:
+                    self._watching.wait()
+                continue
+            late = clock() - self._over_at
+            if late < 0:
+                self._closed.wait(min(-late, 0.2))  # short, because the clock goes on while the host is suspended
+                continue
+            self._overrun()
+            self._closed.wait(self._grace)
+
+    def _overrun(self) -> None:
+        names = ", ".join(body.name for body in list(self._bodies))
+        text = f"leader work must be over, and has not ended: {names}"
+        if self._on_overrun == "log":
+            _log.error(text, consequence="another node may start leader work now")
+            return
+        sys.stderr.write(f"trioraft: {text}; ending the process, before another node starts leader work\n")
+        sys.stderr.flush()
+        os._exit(OVERRUN_STATUS)

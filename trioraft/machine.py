@@ -1,0 +1,77 @@
+"""What is replicated: the user's state machine."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+
+class StateMachine(Protocol):
+    """A deterministic program: the same commands in the same order give the same state and the same results.
+
+    It sees no clock, no randomness and nothing else that differs between nodes; whatever it needs of these comes
+    in a command. It is called by one task only.
+    """
+
+    def apply(self, command: bytes) -> bytes:
+        """Carry out a committed command.
+
+        Parameters
+        ----------
+        command : bytes
+            What somebody proposed. It may be nonsense: an error is a result, not an exception, because an
+            exception would stop every node.
+
+        Returns
+        -------
+        bytes
+            The result, which goes to whoever proposed it.
+        """
+
+    def query(self, question: bytes) -> bytes:
+        """Answer a question without changing anything.
+
+        Parameters
+        ----------
+        question : bytes
+            What somebody asks. It may be nonsense.
+
+        Returns
+        -------
+        bytes
+            The answer.
+        """
+
+    def snapshot(self) -> Iterator[bytes]:
+        """Give the whole state as it is now.
+
+        Returns
+        -------
+        iterator of bytes
+            Chunks of at most 64 KiB. The iterator is drained bit by bit while further commands are applied, which
+            it must not see; making it must not take long.
+        """
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Take over a state in place of one's own.
+
+        Parameters
+        ----------
+        chunks : iterable of bytes
+            What :meth:`snapshot` gave.
+        """
+
+
+class NothingToReplicate:
+    """The state machine of a cluster that only elects."""
+
+    def apply(self, command: bytes) -> bytes:  # noqa: D102
+        return b""
+
+    def query(self, question: bytes) -> bytes:  # noqa: D102
+        return b""
+
+    def snapshot(self) -> Iterator[bytes]:  # noqa: D102
+        return iter(())
+
+    def restore(self, chunks: Iterable[bytes]) -> None:  # noqa: D102
+        for _ in chunks:
+            pass

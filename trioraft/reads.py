@@ -1,0 +1,168 @@
+"""Finds up to where the log must be applied for a linearizable read, on any node.
+
+The leader finds it by itself (:mod:`trioraft.consensus.reads`). A follower asks the leader, once for all reads that
+wait; reads that come while it asks wait for the next time, because the answer may be older than they are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import trio
+
+from trioraft.consensus import Core, Role
+from trioraft.messages import ReadIndexRequest, ReadIndexResponse
+
+# Told the read index, or None when no leader answered for it.
+Answered: TypeAlias = Callable[[int | None], None]
+
+# What is not answered is asked again after so many seconds.
+_ASK_AGAIN: Final = 0.1
+# Times of two clocks are added and taken away; what is due then is due.
+_ROUNDING: Final = 1e-6
+
+
+@dataclass(slots=True)
+class _Round:
+    """One question to the leader."""
+
+    number: int
+    leader: int
+    due: float
+    reads: list[Answered] = field(default_factory=list)
+
+
+class Reads:
+    """The linearizable reads of one node, and those that other nodes ask it about.
+
+    Parameters
+    ----------
+    core : Core
+        Finds the read index where this node leads.
+    clock : callable
+        Tells the time in seconds.
+    send : callable
+        Sends a message to a node.
+    flush : callable
+        Lets what was sent leave.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        clock: Callable[[], float],
+        send: Callable[[int, ReadIndexRequest | ReadIndexResponse], object],
+        flush: Callable[[], None],
+    ) -> None:
+        self._core = core
+        self._clock = clock
+        self._send = send
+        self._flush = flush
+        self._confirming: dict[int, Answered] = {}
+        self._last = 0
+        self._waiting: list[Answered] = []
+        self._round: _Round | None = None
+        self._asking = trio.Event()
+
+    def start(self, answered: Answered) -> None:
+        """Find the read index.
+
+        Parameters
+        ----------
+        answered : callable
+            Told the index, perhaps during the call; None when there is no leader, or it changed.
+        """
+        if self._core.role is Role.LEADER:
+            self._last += 1
+            self._confirming[self._last] = answered
+            self._core.start_read(self._last, self._clock())
+        elif not self._core.leader:
+            answered(None)
+        else:
+            self._waiting.append(answered)
+            if self._round is None:
+                self._ask()
+
+    def confirmed(self, read: int, index: int | None) -> None:
+        """Take the core's answer; None when this node leads no more.
+
+        Parameters
+        ----------
+        read : int
+            The number that the core was given.
+        index : int or None
+            The read index.
+        """
+        self._confirming.pop(read)(index)
+
+    def _ask(self) -> None:
+        """Ask the leader, for all reads that wait."""
+        self._last += 1
+        self._round = _Round(self._last, self._core.leader, self._clock() + _ASK_AGAIN, self._waiting)
+        self._waiting = []
+        self._send(self._round.leader, ReadIndexRequest(self._round.number))
+        self._asking.set()
+
+    def receive(self, sender: int, message: ReadIndexRequest | ReadIndexResponse) -> None:
+        """Take a message of another member.
+
+        Parameters
+        ----------
+        sender : int
+            The node.
+        message : ReadIndexRequest or ReadIndexResponse
+            Its question or answer.
+        """
+        if isinstance(message, ReadIndexRequest):
+            self._answer(sender, message.read)
+        elif self._round is not None and (message.read, sender) == (self._round.number, self._round.leader):
+            self._conclude(message.index if message.done else None)
+
+    def _answer(self, sender: int, read: int) -> None:
+        if self._core.role is not Role.LEADER:
+            self._send(sender, ReadIndexResponse(read, done=False))
+            return
+
+        def answered(index: int | None) -> None:
+            self._send(sender, ReadIndexResponse(read, done=index is not None, index=index or 0))
+
+        self.start(answered)
+
+    def _conclude(self, index: int | None) -> None:
+        round_, self._round = self._round, None
+        if round_ is not None:
+            for answered in round_.reads:
+                answered(index)
+        if self._waiting and self._round is None:
+            if self._core.leader and self._core.role is not Role.LEADER:
+                self._ask()
+            else:
+                waiting, self._waiting = self._waiting, []
+                for answered in waiting:
+                    answered(None)
+
+    async def run(self) -> None:
+        """Ask again where there was no answer, and give up where the leader has changed, until cancelled."""
+        while True:
+            await self._asking.wait()
+            self._asking = trio.Event()
+            while self._round is not None:
+                with trio.move_on_at(trio.current_time() + self._round.due - self._clock()):
+                    await self._asking.wait()
+                self._asking = trio.Event()
+                self._look()
+                self._flush()
+
+    def leader_changed(self) -> None:
+        """Look at once whether the leader that was asked still leads."""
+        self._asking.set()
+
+    def _look(self) -> None:
+        now = self._clock() + _ROUNDING
+        if self._round is None:
+            return
+        if self._core.leader != self._round.leader:
+            self._conclude(None)
+        elif self._round.due <= now:
+            self._round.due = now + _ASK_AGAIN
+            self._send(self._round.leader, ReadIndexRequest(self._round.number))

@@ -1,0 +1,210 @@
+"""Applies the log: commands once each, however often a client had to repeat them (thesis 6.3).
+
+A client opens a session, through the log, and numbers its commands. The replica keeps the result of each command
+until the client says that it has it, so a command that comes again, perhaps to another leader, gets its first
+result and is not applied again. Sessions end through the log too: commands of a session that has ended are
+refused, never applied, because nobody knows any more whether they were applied before.
+
+All of this is part of the replicated state, and of snapshots.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import cbor2
+import msgspec
+from msgspec import Struct
+
+from trioraft.machine import StateMachine
+from trioraft.messages import Counter, Entry, EntryKind, Refusal
+
+_CHUNK: Final = 64 * 1024
+# What is kept at most, of one session and in all. A client has no more commands under way than results are kept.
+RESULTS_MAX: Final = 1024
+RESULT_BYTES_MAX: Final = 4 * 1024 * 1024
+SESSIONS_MAX: Final = 10_000
+
+
+class SessionCommand(Struct, frozen=True, array_like=True):
+    """A client's command.
+
+    Attributes
+    ----------
+    session : int
+        The client's session.
+    number : int
+        Which of its commands this is; the first one is 1.
+    answered_below : int
+        The client has the results of all its commands before this number.
+    data : bytes
+        What the state machine is to do.
+    """
+
+    session: Counter
+    number: Counter
+    answered_below: Counter
+    data: bytes
+
+
+class Result(Struct, frozen=True):
+    """What became of an entry.
+
+    Attributes
+    ----------
+    data : bytes
+        What the state machine returned; for a new session empty.
+    session : int
+        The session that was opened.
+    refused : str
+        Why it was not carried out; empty when it was.
+    code : str
+        The same for programs, one of :class:`~trioraft.messages.Refusal`.
+    """
+
+    data: bytes = b""
+    session: int = 0
+    refused: str = ""
+    code: str = ""
+
+
+class _Session(Struct):
+    """What is remembered of a client."""
+
+    answered_below: int = 1
+    results: dict[int, bytes] = {}
+    size: int = 0
+
+    def forget(self, below: int) -> None:
+        """Drop the results that the client has."""
+        if below <= self.answered_below:
+            return
+        given = range(self.answered_below, below)
+        for number in given if len(given) < len(self.results) else [n for n in self.results if n < below]:
+            self.size -= len(self.results.pop(number, b""))
+        self.answered_below = below
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more results can be kept."""
+        return len(self.results) >= RESULTS_MAX or self.size >= RESULT_BYTES_MAX
+
+
+class Replica:
+    """A state machine with the sessions of its clients.
+
+    Parameters
+    ----------
+    machine : StateMachine
+        The user's state machine.
+    """
+
+    def __init__(self, machine: StateMachine) -> None:
+        self.machine = machine
+        self.applied_index = 0
+        self._sessions: dict[int, _Session] = {}
+
+    @property
+    def sessions(self) -> frozenset[int]:
+        """The open sessions."""
+        return frozenset(self._sessions)
+
+    def apply(self, index: int, entry: Entry) -> Result:
+        """Apply the next entry.
+
+        Parameters
+        ----------
+        index : int
+            Its index.
+        entry : Entry
+            The entry.
+
+        Returns
+        -------
+        Result
+            What became of it.
+        """
+        self.applied_index = index
+        match entry.kind:
+            case EntryKind.COMMAND:
+                return Result(data=self.machine.apply(entry.data))
+            case EntryKind.SESSION_COMMAND:
+                return self._apply_once(msgspec.convert(cbor2.loads(entry.data), SessionCommand))
+            case EntryKind.OPEN_SESSION:
+                return self._open_session(index)
+            case EntryKind.END_SESSION:
+                self._sessions.pop(int.from_bytes(entry.data, "big"), None)
+        return Result()
+
+    def _open_session(self, index: int) -> Result:
+        if len(self._sessions) >= SESSIONS_MAX:
+            text = f"busy: there are {SESSIONS_MAX} sessions already; try again when some have ended"
+            return Result(refused=text, code=Refusal.BUSY)
+        self._sessions[index] = _Session()
+        return Result(session=index)
+
+    def _apply_once(self, command: SessionCommand) -> Result:
+        session = self._sessions.get(command.session)
+        if session is None:
+            text = "the session has ended; it is not known whether the command was applied before"
+            return Result(refused=text, code=Refusal.SESSION_ENDED)
+        if command.number in session.results:
+            return Result(data=session.results[command.number])
+        if command.number < session.answered_below:
+            return Result(refused="the client has said that it has this command's result", code=Refusal.REFUSED)
+        session.forget(command.answered_below)
+        if session.is_full:
+            text = "busy: the client has too many results that it did not say it has"
+            return Result(refused=text, code=Refusal.BUSY)
+        result = session.results[command.number] = self.machine.apply(command.data)
+        session.size += len(result)
+        return Result(data=result)
+
+    def snapshot(self) -> Iterator[bytes]:
+        """Give the sessions and the state machine's state as they are now.
+
+        Returns
+        -------
+        iterator of bytes
+            Chunks of at most 64 KiB; later entries do not change them.
+        """
+        sessions = {
+            number: (session.answered_below, list(session.results.items()))
+            for number, session in self._sessions.items()
+        }
+        head = cbor2.dumps(sessions)
+        return self._chunks(len(head).to_bytes(8, "big") + head, self.machine.snapshot())
+
+    @staticmethod
+    def _chunks(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+        for start in range(0, len(head), _CHUNK):
+            yield head[start : start + _CHUNK]
+        yield from rest
+
+    def restore(self, index: int, chunks: Iterable[bytes]) -> None:
+        """Take over a snapshot.
+
+        Parameters
+        ----------
+        index : int
+            The last entry that it covers.
+        chunks : iterable of bytes
+            What :meth:`snapshot` gave.
+        """
+        stream = iter(chunks)
+        head = next(stream, b"")
+        size = int.from_bytes(head[:8], "big") + 8
+        while len(head) < size:
+            head += next(stream)
+        sessions = msgspec.convert(cbor2.loads(head[8:size]), dict[int, tuple[int, list[tuple[int, bytes]]]])
+        self._sessions = {
+            number: _Session(below, dict(results), sum(len(result) for _, result in results))
+            for number, (below, results) in sessions.items()
+        }
+        self.applied_index = index
+
+        def rest() -> Iterator[bytes]:
+            if len(head) > size:
+                yield head[size:]
+            yield from stream
+
+        self.machine.restore(rest())

@@ -1,0 +1,59 @@
+"""The leader's clock of client sessions: those that were silent for long are ended, through the log.
+
+Only the leader knows when a client was last heard, and a new leader gives every session its full time again. That
+an entry ends a session is what counts: commands before it in the log are carried out, those behind it refused.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+# A session ends when nothing was heard of its client for so many seconds.
+SESSION_SECONDS: Final = 300.0
+# It is proposed again after so many seconds, in case that came to nothing.
+_AGAIN_SECONDS: Final = 10.0
+
+
+class SessionClock:
+    """Knows which sessions are to be ended. Reads no clock: every call is told the time, in seconds."""
+
+    def __init__(self) -> None:
+        self._term = 0
+        self._ends_at: dict[int, float] = {}
+
+    def heard(self, session: int, now: float) -> None:
+        """Give a session its full time again.
+
+        Parameters
+        ----------
+        session : int
+            The session; one that does not exist is forgotten at the next look.
+        now : float
+            The time.
+        """
+        self._ends_at[session] = now + SESSION_SECONDS
+
+    def due(self, term: int, sessions: Collection[int], now: float) -> list[int]:
+        """Look which sessions are to be ended.
+
+        Parameters
+        ----------
+        term : int
+            The term in which this node leads.
+        sessions : collection of int
+            The open ones.
+        now : float
+            The time.
+
+        Returns
+        -------
+        list of int
+            Those to end now.
+        """
+        if term != self._term:
+            self._term = term
+            self._ends_at.clear()
+        self._ends_at = {session: self._ends_at.get(session, now + SESSION_SECONDS) for session in sessions}
+        due = [session for session, end in self._ends_at.items() if end <= now]
+        for session in due:
+            self._ends_at[session] = now + _AGAIN_SECONDS
+        return due

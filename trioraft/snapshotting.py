@@ -1,0 +1,210 @@
+"""Takes snapshots in the background, sends them, and takes over those that are received."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+import structlog
+import trio
+
+from trioraft.applier import Applier
+from trioraft.consensus import Core
+from trioraft.consensus.outbox import SnapshotInfo
+from trioraft.consensus.snapshots import PART_BYTES
+from trioraft.consensus.state import StorePart
+from trioraft.messages import InstallSnapshotRequest
+from trioraft.snapshots import (
+    DiskFullError,
+    SnapshotWriter,
+    frame,
+    path_of,
+    read_chunks,
+    remove_leftovers,
+    remove_older,
+)
+
+_log: Final = structlog.get_logger("trioraft.snapshots")
+
+# So many of the entries that a snapshot covers are kept, at most, for followers that are a little behind.
+_KEEP_MAX: Final = 5000
+# A snapshot's chunks are written to the disk in pieces of at least this size.
+_PIECE: Final = 1024 * 1024
+
+
+class Snapshotter:
+    """One node's snapshots.
+
+    Parameters
+    ----------
+    core : Core
+        Whose log they shorten.
+    applier : Applier
+        Has the state that they are of.
+    directory : Path
+        The node's directory.
+    clock : callable
+        Tells the time in seconds.
+    flush : callable
+        Acts on what the core has ready.
+    entries_max, bytes_max : int
+        A snapshot is taken when the log has grown by so many entries, or so many bytes.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        applier: Applier,
+        directory: Path,
+        clock: Callable[[], float],
+        flush: Callable[[], None],
+        *,
+        entries_max: int,
+        bytes_max: int,
+    ) -> None:
+        self._core = core
+        self._applier = applier
+        self._directory = directory
+        self._clock = clock
+        self._flush = flush
+        self._entries_max = entries_max
+        self._bytes_max = bytes_max
+        self._send_parts, self._parts = trio.open_memory_channel[StorePart](1024)
+        self._sending: tuple[SnapshotInfo, BinaryIO] | None = None
+
+    # --- at the start ---------------------------------------------------------------------------------------
+
+    async def restore(self) -> None:
+        """Take over the snapshot that is on disk, before anything is applied."""
+        snapshot = self._core.snapshot
+        remove_leftovers(self._directory, snapshot)
+        if snapshot is not None:
+            await self._take_over(snapshot)
+
+    async def _take_over(self, snapshot: SnapshotInfo) -> None:
+        """Let the state machine restore a snapshot, in a thread, while nothing is applied."""
+        async with self._applier.paused():
+            replica = self._applier.replica
+            if replica.applied_index >= snapshot.index:
+                return  # entries came faster
+            await trio.to_thread.run_sync(
+                lambda: replica.restore(snapshot.index, read_chunks(self._directory, snapshot))
+            )
+
+    # --- taking ---------------------------------------------------------------------------------------------
+
+    async def take(self) -> None:
+        """Take a snapshot whenever the log has grown enough."""
+        while True:
+            await self._applier.wait_grown(self._entries_max, self._bytes_max)
+            async with self._applier.paused():  # a received one may just be taken over
+                index = self._applier.replica.applied_index
+                term = self._core.term_at(index)
+                chunks = self._applier.replica.snapshot()
+                self._applier.note_snapshot()
+            try:
+                snapshot = await self._write(index, term, chunks)
+            except DiskFullError as error:
+                # The log needs little room, and the next snapshot may find some: go on without.
+                _log.error("no snapshot was taken, and the log is not shortened", reason=str(error))
+                continue
+            valid = self._core.snapshot
+            if valid is not None and valid.index >= index:
+                continue  # a received one has overtaken it; the file goes with the next clean-up
+            self._core.snapshot_taken(snapshot, min(_KEEP_MAX, self._entries_max // 2), self._clock())
+            self._flush()
+            _log.info("snapshot taken", index=index, bytes=snapshot.size)
+
+    async def _write(self, index: int, term: int, chunks: Iterator[bytes]) -> SnapshotInfo:
+        """Write a snapshot, in a thread, and give others their turn after each chunk."""
+        writer = await trio.to_thread.run_sync(SnapshotWriter, self._directory, index)
+        try:
+            piece = bytearray()
+            for chunk in chunks:
+                piece += frame(chunk)
+                if len(piece) >= _PIECE:
+                    await trio.to_thread.run_sync(writer.write, bytes(piece))
+                    piece.clear()
+                await trio.lowlevel.checkpoint()
+            await trio.to_thread.run_sync(writer.write, bytes(piece))
+            snapshot = SnapshotInfo(index, term, writer.size, writer.checksum)
+            await trio.to_thread.run_sync(writer.finish, snapshot)
+        except BaseException:
+            writer.discard()
+            raise
+        return snapshot
+
+    # --- sending --------------------------------------------------------------------------------------------
+
+    def fill(self, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
+        """Read the bytes of a part that leaves.
+
+        Parameters
+        ----------
+        part : InstallSnapshotRequest
+            The part, without its bytes.
+
+        Returns
+        -------
+        InstallSnapshotRequest or None
+            The part; None when the snapshot is not there any more, because a newer one has taken its place.
+        """
+        snapshot = SnapshotInfo(part.index, part.index_term, part.size, part.checksum)
+        if self._sending is None or self._sending[0] != snapshot:
+            if self._sending is not None:
+                self._sending[1].close()
+            try:
+                self._sending = snapshot, path_of(self._directory, snapshot).open("rb")
+            except OSError:
+                self._sending = None
+                return None
+        file = self._sending[1]
+        file.seek(part.offset)
+        return msgspec.structs.replace(part, data=file.read(PART_BYTES))
+
+    # --- receiving ------------------------------------------------------------------------------------------
+
+    def store(self, part: StorePart) -> None:
+        """Queue a part that was received; a full queue drops it, and the leader sends it again."""
+        try:
+            self._send_parts.send_nowait(part)
+        except trio.WouldBlock:
+            self._core.reception_failed(part.snapshot, self._clock())
+
+    async def receive(self) -> None:
+        """Store parts in order, and take over what is whole."""
+        writer: SnapshotWriter | None = None
+        async for part in self._parts:
+            if part.offset == 0:
+                if writer is not None:
+                    writer.discard()
+                writer = await trio.to_thread.run_sync(SnapshotWriter, self._directory, part.snapshot.index)
+            if writer is None or writer.size != part.offset:
+                self._core.reception_failed(part.snapshot, self._clock())
+            else:
+                await trio.to_thread.run_sync(writer.write, part.data)
+                if part.is_last:
+                    await self._complete(writer, part.snapshot)
+                    writer = None
+                else:
+                    self._core.part_stored(part.snapshot, writer.size, self._clock())
+            self._flush()
+
+    async def _complete(self, writer: SnapshotWriter, snapshot: SnapshotInfo) -> None:
+        if not await trio.to_thread.run_sync(writer.finish, snapshot):
+            _log.warning("a received snapshot is damaged; receiving it again", index=snapshot.index)
+            self._core.reception_failed(snapshot, self._clock())
+            return
+        await self._take_over(snapshot)
+        self._core.snapshot_installed(snapshot, self._clock())
+        _log.info("snapshot received", index=snapshot.index, bytes=snapshot.size)
+
+    async def clean_up(self, snapshot: SnapshotInfo) -> None:
+        """Remove the snapshots that were valid before.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            The one that is valid on disk.
+        """
+        await trio.to_thread.run_sync(remove_older, self._directory, snapshot)

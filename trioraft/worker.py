@@ -1,0 +1,81 @@
+"""One long-lived thread for one blocking thing, and an answer to each job in the order they came.
+
+``trio.to_thread.run_sync`` starts from scratch for each call, which costs more than a small write; this keeps the
+thread and its queue. The thread ends with the block it was opened in: no thread outlives its owner.
+"""
+
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import outcome
+import trio
+
+T = TypeVar("T")
+_Job = tuple[Callable[[], Any], trio.lowlevel.Task]
+
+
+class Worker:
+    """Runs functions one after the other in a thread of its own; see :func:`open_worker`."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._token = trio.lowlevel.current_trio_token()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            function, task = job
+            result = outcome.capture(function)
+            try:
+                self._token.run_sync_soon(trio.lowlevel.reschedule, task, result)
+            except trio.RunFinishedError:
+                return
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Run a function in the thread; cancellation waits for it, because it cannot be taken back.
+
+        Parameters
+        ----------
+        function : callable
+            What to run.
+
+        Returns
+        -------
+        object
+            What it returned.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._jobs.put((function, trio.lowlevel.current_task()))
+        result: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        return result
+
+    def stop(self) -> None:
+        """Let the thread end after the jobs it has."""
+        self._jobs.put(None)
+        self._thread.join()
+
+
+@asynccontextmanager
+async def open_worker(name: str) -> AsyncIterator[Worker]:
+    """Have a worker thread for as long as the block lasts.
+
+    Parameters
+    ----------
+    name : str
+        The thread's name, for whoever looks at the process.
+
+    Yields
+    ------
+    Worker
+        The worker.
+    """
+    worker = Worker(name)
+    try:
+        yield worker
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(worker.stop)
