@@ -40,6 +40,7 @@ from trioraft.messages import (
     Status,
     StatusRequest,
     format_id,
+    parse_id_untrusted,
 )
 from trioraft.observed import ClusterStatus, ObservedNode
 from trioraft.session import Session
@@ -499,8 +500,8 @@ class Client(KeyValueMethods):
             del self.nodes[other.status.id]  # another node has taken its address
         self.nodes[status.id] = ObservedNode(status, peer.address, now)
         self._list(filter(None, map(_parse_address, status.peers)), now)
-        if status.leader is not None:
-            self._calls.learn_leader(status.term, int(status.leader, 16))
+        if leader := parse_id_untrusted(status.leader):
+            self._calls.learn_leader(status.term, leader)
         self._tell()
 
     # --- whom to ask, and when -------------------------------------------------------------------------------

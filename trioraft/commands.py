@@ -6,7 +6,7 @@ import sys
 from trioraft.client import Client, open_client
 from trioraft.endpoint import Domain
 from trioraft.errors import WRONG, CommandError
-from trioraft.messages import AbandonFormation, Transfer
+from trioraft.messages import AbandonFormation, Transfer, parse_id_untrusted
 from trioraft.observed import ClusterStatus, ObservedNode, printable
 from trioraft.settings import ClientSettings
 
@@ -153,7 +153,7 @@ async def abandon_formation(settings: ClientSettings, *, yes: bool) -> int:
 
 async def _abandon(client: Client, node: ObservedNode, formation: str | None) -> str:
     """Have one node give its formation up, and tell why it did not."""
-    command = AbandonFormation(int(formation or "", 16))
+    command = AbandonFormation(parse_id_untrusted(formation))
     response = await client.command(node.status.id, command, _ABANDON_SECONDS)
     if not response.done:
         return f"{_named(node)} refused: {printable(response.detail)}"

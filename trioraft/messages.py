@@ -10,11 +10,13 @@ stands for "none".
 """
 
 import enum
+import re
 from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
 LARGEST_ID: Final = 2**63 - 1
+_ID: Final = re.compile("[0-9a-f]{16}")
 
 Id = Annotated[int, Meta(ge=1, le=LARGEST_ID)]
 OptionalId = Annotated[int, Meta(ge=0, le=LARGEST_ID)]
@@ -50,6 +52,22 @@ def format_id(identifier: int) -> str:
         16 hexadecimal digits.
     """
     return f"{identifier:016x}"
+
+
+def parse_id_untrusted(text: str | None) -> int:
+    """Read an id that another node wrote.
+
+    Parameters
+    ----------
+    text : str or None
+        What should be 16 hexadecimal digits.
+
+    Returns
+    -------
+    int
+        The id; 0 when it is none.
+    """
+    return int(text, 16) if text is not None and _ID.fullmatch(text) else 0
 
 
 class EntryKind(enum.IntEnum):
