@@ -9,6 +9,7 @@ there is, and its end says that the file is whole::
 import contextlib
 import os
 import random
+import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from msgspec import Struct
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.directories import lock_directory, sync_directory
+from trioraft.errors import WRONG, CommandError
 from trioraft.machine import StateMachine
 from trioraft.messages import LARGEST_ID, Counter, OptionalId
 from trioraft.replica import Replica
@@ -36,7 +38,7 @@ TERM_LEAP: Final = 2**32
 Progress: TypeAlias = Callable[[int, int], None]
 
 
-class BackupError(Exception):
+class BackupError(CommandError):
     """A backup that cannot be made, or restored; the text is one line."""
 
 
@@ -48,7 +50,7 @@ class Backup(Struct, frozen=True):
     cluster : int
         The cluster it is of; 0 when its nodes had not formed one.
     term : int
-        The highest term in the data.
+        The highest term in the data, or, of a running cluster, that there was when it was made.
     index, index_term : int
         The last entry that was applied.
     size : int
@@ -92,7 +94,7 @@ def back_up(path: Path, data_dir: Path, machine: StateMachine, tell: Progress) -
     BackupError, StorageError
         If a node runs, the data is damaged, or the file cannot be written.
     """
-    with _furthest(data_dir) as disk:
+    with _furthest(data_dir) as (disk, term):
         replica = Replica(machine)
         if disk.snapshot is not None:
             replica.restore(disk.snapshot.index, read_chunks(disk.directory, disk.snapshot))
@@ -101,14 +103,16 @@ def back_up(path: Path, data_dir: Path, machine: StateMachine, tell: Progress) -
         for done, entry in enumerate(entries):
             replica.apply(first + done, entry)
             tell(done + 1, len(entries))
-        term = max(disk.hard.term, log.last_term)
         about = Backup(disk.hard.formation.cluster, term, log.last_index, log.last_term, 0)
         return write_backup(path, about, replica.snapshot())
 
 
 @contextlib.contextmanager
-def _furthest(data_dir: Path) -> Iterator[SqliteDisk]:
-    """Open the disk of the node, of all that are there, whose log goes furthest; keep the others from starting."""
+def _furthest(data_dir: Path) -> Iterator[tuple[SqliteDisk, int]]:
+    """Open the disk of the node, of all that are there, whose log goes furthest; keep the others from starting.
+
+    Tells the highest term in all of them, too.
+    """
     directories = sorted(path.parent for path in data_dir.glob("*/trioraft.db") if path.parent.name.isdecimal())
     if not directories:
         raise BackupError(f"{data_dir}: no node has kept anything there; give the DATA_DIR of stopped nodes")
@@ -123,7 +127,8 @@ def _furthest(data_dir: Path) -> Iterator[SqliteDisk]:
             opened.callback(disks[-1].close)
         if len({disk.hard.formation.cluster for disk in disks}) > 1:
             raise BackupError(f"{data_dir}: nodes of several clusters; give a directory with the nodes of one")
-        yield max(disks, key=lambda disk: (disk.log.last_term, disk.log.last_index))
+        term = max(max(disk.hard.term, disk.log.last_term) for disk in disks)
+        yield max(disks, key=lambda disk: (disk.log.last_term, disk.log.last_index)), term
 
 
 def write_backup(path: Path, about: Backup, chunks: Iterable[bytes]) -> Backup:
@@ -148,31 +153,158 @@ def write_backup(path: Path, about: Backup, chunks: Iterable[bytes]) -> Backup:
     BackupError
         If it cannot be written.
     """
-    unfinished = path.with_name(path.name + ".new")
-    try:
-        if path.exists():
-            raise BackupError(f"{path}: exists already; give another name, or remove it")
-        with unfinished.open("wb") as file:
-            size = 0
-            checksum = zlib.crc32(_HEAD)
-            file.write(_HEAD)
+    with unfinished_file(path) as unfinished:
+        writer = BackupWriter(unfinished)
+        try:
             for chunk in chunks:
-                data = frame(chunk)
-                file.write(data)
-                size += len(data)
-                checksum = zlib.crc32(data, checksum)
-            about = msgspec.structs.replace(about, size=size)
-            foot = msgspec.json.encode(about)
-            foot += len(foot).to_bytes(4, "big")
-            file.write(foot + zlib.crc32(foot, checksum).to_bytes(4, "big") + _END)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(path)
-        sync_directory(path.parent)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise BackupError(f"{path}: {error.strerror}; choose another place") from error
+                writer.write(frame(chunk))
+            about = writer.finish(about)
+        finally:
+            writer.close()
+        publish(unfinished, path)
     return about
+
+
+@contextlib.contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Turn an error of the system into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise BackupError(f"{path}: {error.strerror}; choose another place") from error
+
+
+@contextlib.contextmanager
+def unfinished_file(path: Path) -> Iterator[Path]:
+    """Have an empty file beside a backup that is to be made; it is removed when the block ends.
+
+    Parameters
+    ----------
+    path : Path
+        The backup; there must be none.
+
+    Yields
+    ------
+    Path
+        The file, for :func:`publish`.
+
+    Raises
+    ------
+    BackupError
+        If there is something at `path`, or nothing can be written there.
+    """
+    if os.path.lexists(path):
+        raise _exists(path)
+    with _reported(path):
+        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".new", dir=path.parent)
+        os.close(descriptor)
+    try:
+        yield Path(name)
+    finally:
+        with _reported(path):
+            Path(name).unlink(missing_ok=True)
+
+
+def publish(unfinished: Path, path: Path) -> None:
+    """Give a whole backup its name, durably.
+
+    Parameters
+    ----------
+    unfinished : Path
+        The file, in the same directory.
+    path : Path
+        Its name from now on; what has got that name meanwhile stays.
+
+    Raises
+    ------
+    BackupError
+        If it cannot have that name.
+    """
+    with _reported(path):
+        descriptor = os.open(unfinished, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        try:
+            os.link(unfinished, path)
+        except FileExistsError:
+            raise _exists(path) from None
+        except OSError:  # a file system without links
+            if os.path.lexists(path):
+                raise _exists(path) from None
+            unfinished.rename(path)
+        sync_directory(path.parent)
+
+
+def _exists(path: Path) -> BackupError:
+    return BackupError(f"{path}: exists already; give another name, or remove it", WRONG)
+
+
+class BackupWriter:
+    """A backup that is being written; used by one thread at a time.
+
+    Parameters
+    ----------
+    path : Path
+        The file; what is in it is lost.
+
+    Attributes
+    ----------
+    written : int
+        How many bytes the file has by now.
+
+    Raises
+    ------
+    BackupError
+        If it cannot be written; so do the methods.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._checksum = 0
+        self.written = 0
+        with _reported(path):
+            self._file = path.open("wb")
+        self.write(_HEAD)
+
+    def write(self, data: bytes) -> None:
+        """Append chunks.
+
+        Parameters
+        ----------
+        data : bytes
+            Chunks of the snapshot, each in its :func:`~trioraft.snapshots.frame`.
+        """
+        with _reported(self._path):
+            self._file.write(data)
+        self._checksum = zlib.crc32(data, self._checksum)
+        self.written += len(data)
+
+    def finish(self, about: Backup) -> Backup:
+        """Say that all chunks are written.
+
+        Parameters
+        ----------
+        about : Backup
+            What is in it, but for the size.
+
+        Returns
+        -------
+        Backup
+            What is in it.
+        """
+        about = msgspec.structs.replace(about, size=self.written - len(_HEAD))
+        foot = msgspec.json.encode(about)
+        self.write(foot + len(foot).to_bytes(4, "big"))
+        self.write(self._checksum.to_bytes(4, "big") + _END)
+        self.close()
+        return about
+
+    def close(self) -> None:
+        """Write to it no more."""
+        with _reported(self._path):
+            self._file.close()
 
 
 # --- restoring one ----------------------------------------------------------------------------------------------

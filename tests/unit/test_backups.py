@@ -1,5 +1,6 @@
 """Backups of stopped nodes, and clusters made from them."""
 
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,9 +8,19 @@ from pathlib import Path
 import pytest
 
 from trioraft import cli
-from trioraft.backups import TERM_LEAP, BackupError, back_up, read_about, read_chunks_of, restore
+from trioraft.backups import (
+    TERM_LEAP,
+    Backup,
+    BackupError,
+    back_up,
+    read_about,
+    read_chunks_of,
+    restore,
+    write_backup,
+)
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
+from trioraft.errors import WRONG
 from trioraft.messages import Entry, EntryKind
 from trioraft.replica import Replica
 from trioraft.snapshots import SnapshotWriter, frame, read_chunks
@@ -78,11 +89,11 @@ def state_of(disk: SqliteDisk) -> list[bytes]:
 def test_a_backup_is_of_the_node_whose_log_goes_furthest(tmp_path: Path, data_dir: Path) -> None:
     seen: list[tuple[int, int]] = []
     about = back_up(tmp_path / "file", data_dir, Words(), lambda done, of: seen.append((done, of)))
-    assert (about.cluster, about.term, about.index, about.index_term) == (CLUSTER, 5, 2, 5)
+    assert (about.cluster, about.term, about.index, about.index_term) == (CLUSTER, 9, 2, 5)
     assert list(read_chunks_of(tmp_path / "file", about))[1:] == [b"a", b"b"]
     assert read_about(tmp_path / "file") == about
     assert seen == [(1, 2), (2, 2)]
-    assert not (tmp_path / "file.new").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file"]
 
 
 def test_a_backup_has_the_snapshot_and_what_came_after_it(tmp_path: Path) -> None:
@@ -147,9 +158,31 @@ def test_where_there_are_no_nodes_is_said(tmp_path: Path) -> None:
 
 def test_a_backup_replaces_nothing(tmp_path: Path, data_dir: Path) -> None:
     (tmp_path / "file").write_bytes(b"precious")
-    with pytest.raises(BackupError, match="file: exists already"):
+    with pytest.raises(BackupError, match="file: exists already") as caught:
         back_up(tmp_path / "file", data_dir, Words(), ignore)
+    assert caught.value.exit_status == WRONG
     assert (tmp_path / "file").read_bytes() == b"precious"
+
+
+def test_a_backup_replaces_nothing_that_came_while_it_was_written(tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"chunk"
+        (tmp_path / "file").write_bytes(b"precious")
+
+    with pytest.raises(BackupError, match="file: exists already"):
+        write_backup(tmp_path / "file", Backup(CLUSTER, 1, 1, 1, 0), chunks())
+    assert (tmp_path / "file").read_bytes() == b"precious"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_backup_that_cannot_be_finished_leaves_nothing(tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"chunk"
+        raise StorageError("damaged")
+
+    with pytest.raises(StorageError):
+        write_backup(tmp_path / "file", Backup(CLUSTER, 1, 1, 1, 0), chunks())
+    assert not os.listdir(tmp_path)
 
 
 def test_a_restore_replaces_nothing(tmp_path: Path, data_dir: Path) -> None:
