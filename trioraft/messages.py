@@ -648,7 +648,81 @@ class Ask(Struct, frozen=True, array_like=True, tag=8):
     leader: bool = False
 
 
-Command: TypeAlias = Transfer | AbandonFormation | OpenSession | EndSession | KeepSession | Propose | Query | Ask
+# How many bytes of a backup are sent at once, at most.
+BACKUP_PART_BYTES: Final = 32 * 1024
+
+
+class StartBackup(Struct, frozen=True, array_like=True, tag=12):
+    """Ask any member to make a backup of a state that shows everything that was acknowledged before.
+
+    It is answered with a :class:`BackupPart` once it is begun.
+    """
+
+
+class ReadBackup(Struct, frozen=True, array_like=True, tag=13):
+    """Ask for a part of a backup, or how far it is; answered with a :class:`BackupPart`.
+
+    Attributes
+    ----------
+    backup : int
+        The backup.
+    offset : int
+        Where the part begins, in bytes.
+    size : int
+        How many bytes it has at most; 0 to be told only how far the backup is.
+    """
+
+    backup: Id
+    offset: Counter = 0
+    size: Annotated[int, Meta(ge=0, le=BACKUP_PART_BYTES)] = 0
+
+
+class EndBackup(Struct, frozen=True, array_like=True, tag=14):
+    """Tell the node that it need not keep a backup any longer.
+
+    Attributes
+    ----------
+    backup : int
+        The backup.
+    """
+
+    backup: Id
+
+
+class BackupPart(Struct, frozen=True, array_like=True):
+    """What a node tells of a backup that it keeps; as CBOR it is the `data` of a :class:`ClientResponse`.
+
+    Attributes
+    ----------
+    backup : int
+        Names the backup on that node.
+    size : int
+        How many bytes it has by now.
+    whole : bool
+        Whether that is all; before, no part is given.
+    data : bytes
+        The part that was asked for.
+    """
+
+    backup: Id
+    size: Counter
+    whole: bool
+    data: Annotated[bytes, Meta(max_length=BACKUP_PART_BYTES)] = b""
+
+
+Command: TypeAlias = (
+    Transfer
+    | AbandonFormation
+    | OpenSession
+    | EndSession
+    | KeepSession
+    | Propose
+    | Query
+    | Ask
+    | StartBackup
+    | ReadBackup
+    | EndBackup
+)
 
 
 class ClientRequest(Struct, frozen=True, array_like=True, tag=14):
@@ -702,7 +776,7 @@ class ClientResponse(Struct, frozen=True, array_like=True, tag=15):
     code : str
         Why it was not carried out, one of :class:`Refusal`; empty when it was.
     data : bytes
-        What the state machine, or the program around it, answered.
+        What the state machine, or the program around it, answered; or a :class:`BackupPart`.
     session : int
         The session that was opened.
     term : int

@@ -25,6 +25,7 @@ import trio
 from trioraft import __version__
 from trioraft.address import Address
 from trioraft.applier import Applier
+from trioraft.backup_server import BackupServer
 from trioraft.batches import Batches
 from trioraft.calls import Calls
 from trioraft.consensus import Core, Role, Timing
@@ -179,10 +180,12 @@ class Node:
             bytes_max=settings.snapshot_bytes,
         )
         self._reads = Reads(self._core, world.clock, self._send_to_node, self._flush)
+        self._backups = BackupServer(self._core, self._applier, self._disk.directory, world, self._flush)
         self._requests = Requests(
             self._core,
             self._applier,
             self._reads,
+            self._backups,
             world.clock,
             send=self._answer,
             address_of=self._address_of,
@@ -258,6 +261,7 @@ class Node:
             self._session.keep,
             self._snapshots.take,
             self._snapshots.receive,
+            self._backups.run,
             self._discover,
             self._greet,
         )

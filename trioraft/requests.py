@@ -13,25 +13,31 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import cbor2
+import msgspec
 import structlog
 import trio
 
 from trioraft.applier import Applier, Outcome
+from trioraft.backup_server import BackupServer
 from trioraft.consensus import Core, Role
 from trioraft.endpoint import Peer
 from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError
 from trioraft.messages import (
     AbandonFormation,
     Ask,
+    BackupPart,
     ClientRequest,
     ClientResponse,
+    EndBackup,
     EndSession,
     EntryKind,
     KeepSession,
     OpenSession,
     Propose,
     Query,
+    ReadBackup,
     Refusal,
+    StartBackup,
     Transfer,
     format_id,
 )
@@ -88,7 +94,7 @@ class Requests:
 
     Parameters
     ----------
-    core, applier, reads : Core, Applier, Reads
+    core, applier, reads, backups : Core, Applier, Reads, BackupServer
         Carry them out.
     clock : callable
         Tells the time in seconds.
@@ -107,6 +113,7 @@ class Requests:
         core: Core,
         applier: Applier,
         reads: Reads,
+        backups: BackupServer,
         clock: Callable[[], float],
         *,
         send: Callable[[Peer, ClientResponse], None],
@@ -118,6 +125,7 @@ class Requests:
         self._core = core
         self._applier = applier
         self._reads = reads
+        self._backups = backups
         self._clock = clock
         self._send = send
         self._address_of = address_of
@@ -175,6 +183,8 @@ class Requests:
                 self._ask(asked, data, leader=leader)
             case Transfer(to=to):
                 self._transfer(asked, to)
+            case StartBackup() | ReadBackup() | EndBackup() as command:
+                self._back_up(asked, command)
             case AbandonFormation(formation=formation):
                 asked.keep = True
                 refusal = self._core.abandon_formation(formation, self._clock())
@@ -272,6 +282,26 @@ class Requests:
             self._transferring.append((asked, self._core.term))
         else:
             self._answer(asked, done=False, detail=refusal)
+
+    def _back_up(self, asked: _Asked, command: StartBackup | ReadBackup | EndBackup) -> None:
+        def answered(part: BackupPart | ProposalError) -> None:
+            if isinstance(part, ProposalError):
+                code = Refusal.BUSY if isinstance(part, BusyError) else Refusal.REFUSED
+                self._refuse(asked, code, str(part))
+            else:
+                self._answer(asked, data=cbor2.dumps(msgspec.to_builtins(part, builtin_types=(bytes,))))
+
+        match command:
+            case StartBackup() if not self._core.cluster:
+                self._refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
+            case StartBackup():
+                asked.keep = True
+                self._read(asked, lambda: answered(self._backups.start()))
+            case ReadBackup():
+                self._backups.read(command, answered)
+            case EndBackup(backup=backup):
+                self._backups.end(backup)
+                self._answer(asked)
 
     # --- answers --------------------------------------------------------------------------------------------
 

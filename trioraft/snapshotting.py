@@ -1,6 +1,6 @@
 """Takes snapshots in the background, sends them, and takes over those that are received."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -116,17 +116,10 @@ class Snapshotter:
             _log.info("snapshot taken", index=index, bytes=snapshot.size)
 
     async def _write(self, index: int, term: int, chunks: Iterator[bytes]) -> SnapshotInfo:
-        """Write a snapshot, in a thread, and give others their turn after each chunk."""
+        """Write a snapshot in the background."""
         writer = await trio.to_thread.run_sync(SnapshotWriter, self._directory, index)
         try:
-            piece = bytearray()
-            for chunk in chunks:
-                piece += frame(chunk)
-                if len(piece) >= _PIECE:
-                    await trio.to_thread.run_sync(writer.write, bytes(piece))
-                    piece.clear()
-                await trio.lowlevel.checkpoint()
-            await trio.to_thread.run_sync(writer.write, bytes(piece))
+            await write_chunks(writer.write, chunks)
             snapshot = SnapshotInfo(index, term, writer.size, writer.checksum)
             await trio.to_thread.run_sync(writer.finish, snapshot)
         except BaseException:
@@ -208,3 +201,23 @@ class Snapshotter:
             The one that is valid on disk.
         """
         await trio.to_thread.run_sync(remove_older, self._directory, snapshot)
+
+
+async def write_chunks(write: Callable[[bytes], None], chunks: Iterable[bytes]) -> None:
+    """Write a state machine's chunks, in a thread, and give others their turn after each.
+
+    Parameters
+    ----------
+    write : callable
+        Writes some bytes.
+    chunks : iterable of bytes
+        The chunks; what is written is their frames.
+    """
+    piece = bytearray()
+    for chunk in chunks:
+        piece += frame(chunk)
+        if len(piece) >= _PIECE:
+            await trio.to_thread.run_sync(write, bytes(piece))
+            piece.clear()
+        await trio.lowlevel.checkpoint()
+    await trio.to_thread.run_sync(write, bytes(piece))
