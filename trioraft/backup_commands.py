@@ -7,12 +7,17 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from trioraft import backups
+from trioraft.backup_client import fetch_backup
+from trioraft.cli_running import run_client
+from trioraft.client import open_client
+from trioraft.endpoint import Domain
 from trioraft.errors import CommandError
 from trioraft.kv.service import KeyValueService
 from trioraft.messages import format_id
+from trioraft.settings import ClientSettings
 from trioraft.storage import StorageError
 
 
@@ -24,7 +29,7 @@ def _progress(text: str) -> Iterator[Callable[[int, int], None]]:
         with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
             task = progress.add_task(text, total=None)
             yield lambda done, of: progress.update(task, completed=done, total=of)
-    except (backups.BackupError, StorageError) as error:
+    except StorageError as error:
         raise CommandError(str(error)) from None
 
 
@@ -40,7 +45,55 @@ def back_up(file: Path, data_dir: Path) -> None:
     """
     with _progress("applying the log") as tell:
         about = backups.back_up(file, data_dir, KeyValueService(), tell)
+    _tell(file, about)
+
+
+def _tell(file: Path, about: backups.Backup) -> None:
     typer.echo(f"{file}: cluster {format_id(about.cluster)} up to entry {about.index}, {about.size} bytes")
+
+
+class _Shown:
+    """Shows how a backup of a running cluster goes on: a bar on a terminal, elsewhere only what goes wrong."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("looking for a node", total=None)
+
+    def progress(self, what: str, done: int, of: int | None) -> None:
+        self._progress.update(self._task, description=what, completed=done, total=of)
+
+    def problem(self, text: str) -> None:
+        self._progress.console.print(f"trioraft: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def fetch(file: Path, settings: ClientSettings, seconds: float) -> int:
+    """Make a backup of a running cluster.
+
+    Parameters
+    ----------
+    file : Path
+        The backup.
+    settings : ClientSettings
+        Where the cluster is, and a key that is good for commands.
+    seconds : float
+        Give up when no node could begin one, or it did not go on, for so long.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    console = Console(file=sys.stderr)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+
+    async def main() -> int:
+        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+            async with open_client(settings, Domain.CLIENT) as client:
+                about = await fetch_backup(client, file, _Shown(progress), seconds)
+        _tell(file, about)
+        return 0
+
+    return run_client(main)
 
 
 def restore(file: Path, data_dir: Path, members: int) -> None:

@@ -166,8 +166,19 @@ def write_backup(path: Path, about: Backup, chunks: Iterable[bytes]) -> Backup:
 
 
 @contextlib.contextmanager
-def _reported(path: Path) -> Iterator[None]:
-    """Turn an error of the system into one line."""
+def reported(path: Path) -> Iterator[None]:
+    """Turn an error of the system into one line.
+
+    Parameters
+    ----------
+    path : Path
+        What is being written.
+
+    Raises
+    ------
+    BackupError
+        In its place.
+    """
     try:
         yield
     except OSError as error:
@@ -195,13 +206,13 @@ def unfinished_file(path: Path) -> Iterator[Path]:
     """
     if os.path.lexists(path):
         raise _exists(path)
-    with _reported(path):
+    with reported(path):
         descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".new", dir=path.parent)
         os.close(descriptor)
     try:
         yield Path(name)
     finally:
-        with _reported(path):
+        with reported(path):
             Path(name).unlink(missing_ok=True)
 
 
@@ -220,7 +231,7 @@ def publish(unfinished: Path, path: Path) -> None:
     BackupError
         If it cannot have that name.
     """
-    with _reported(path):
+    with reported(path):
         descriptor = os.open(unfinished, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -264,7 +275,7 @@ class BackupWriter:
         self._path = path
         self._checksum = 0
         self.written = 0
-        with _reported(path):
+        with reported(path):
             self._file = path.open("wb")
         self.write(_HEAD)
 
@@ -276,7 +287,7 @@ class BackupWriter:
         data : bytes
             Chunks of the snapshot, each in its :func:`~trioraft.snapshots.frame`.
         """
-        with _reported(self._path):
+        with reported(self._path):
             self._file.write(data)
         self._checksum = zlib.crc32(data, self._checksum)
         self.written += len(data)
@@ -303,7 +314,7 @@ class BackupWriter:
 
     def close(self) -> None:
         """Write to it no more."""
-        with _reported(self._path):
+        with reported(self._path):
             self._file.close()
 
 

@@ -189,17 +189,20 @@ class Calls:
         assert call.response is not None  # noqa: S101 - tells the type checker what the event means
         return call.response
 
-    def post(self, command: Command) -> None:
-        """Send a command to the leader once, and wait for nothing.
+    def post(self, command: Command, node: int = 0) -> None:
+        """Send a command once, and wait for nothing.
 
         Parameters
         ----------
         command : Command
             The command.
+        node : int
+            Who is to carry it out; 0 for the leader.
         """
         self._last_request += 1
-        if self._leader:
-            self._routes.send_request(self._leader, ClientRequest(self._last_request, command))
+        to = node or self._leader
+        if to:
+            self._routes.send_request(to, ClientRequest(self._last_request, command))
             self._flush()
 
     # --- what is learned ------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from trioraft.cli_running import (
     number,
     run_client,
     run_program,
+    timeout_seconds,
 )
 from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
 
@@ -254,19 +255,34 @@ def abandon_formation(
 @app.command()
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup; there must be none.")],
+    *,
+    peers: Peers = None,
     data_dir: Annotated[
-        Path, typer.Option(metavar="DIR", help="The DATA_DIR of stopped nodes, a majority of the cluster.")
-    ],
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The DATA_DIR of stopped nodes, a majority of the cluster; else it is a running cluster's.",
+            show_default=False,
+        ),
+    ] = None,
+    timeout: Annotated[
+        str, typer.Option(metavar="SECONDS", help="Give up when there is no progress for so long.")
+    ] = "10",
 ) -> int:
-    """Make a backup of a stopped cluster's state.
+    """Make a backup of a cluster's state.
 
-    It is taken from the node whose log goes furthest, which has everything that was acknowledged when a majority of
-    the cluster's nodes is there.
+    A running cluster makes it without a pause, on a follower if there is one; it has everything that was acknowledged
+    before. With --data-dir it is made of stopped nodes, as after the loss of a quorum, from the one whose log goes
+    furthest; it has everything that was acknowledged when a majority of the nodes is there.
     """
+    if data_dir is not None and peers is not None:
+        raise CommandError("--peers is for a running cluster, --data-dir for stopped nodes; give one of them", WRONG)
     from trioraft import backup_commands  # noqa: PLC0415
 
-    backup_commands.back_up(file, data_dir)
-    return DONE
+    if data_dir is not None:
+        backup_commands.back_up(file, data_dir)
+        return DONE
+    return backup_commands.fetch(file, client_settings(peers), timeout_seconds(timeout))
 
 
 @app.command()

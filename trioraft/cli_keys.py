@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trioraft.cli_running import DONE, Peers, choice, client_settings, number, run_client
+from trioraft.cli_running import DONE, Peers, choice, client_settings, number, run_client, timeout_seconds
 from trioraft.errors import WRONG, CommandError
 
 if TYPE_CHECKING:
@@ -227,17 +227,7 @@ def _asked(peers: str | None, form: str, timeout: str) -> "Asked":
     from trioraft import kv_commands  # noqa: PLC0415
 
     choice("--format", form, "text", "json")
-    return kv_commands.Asked(client_settings(peers), form == "json", _seconds(timeout))
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 1e6:
-        raise CommandError(f"--timeout={text[:100]!r}: allowed: seconds from 0 to 1000000", WRONG)
-    return seconds
+    return kv_commands.Asked(client_settings(peers), form == "json", timeout_seconds(timeout))
 
 
 def _lease_id(text: str) -> int:

@@ -38,6 +38,17 @@ def number(option: str, text: str, lowest: int, highest: int) -> int:
         raise CommandError(f"{option}={text[:100]!r}: {error}; allowed: {allowed}", WRONG) from None
 
 
+def timeout_seconds(text: str) -> float:
+    """Read what ``--timeout`` was given."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1e6:
+        raise CommandError(f"--timeout={text[:100]!r}: allowed: seconds from 0 to 1000000", WRONG)
+    return found
+
+
 def choice(option: str, text: str, *allowed: str) -> None:
     """Check that an option was given one of some words."""
     if text not in allowed:

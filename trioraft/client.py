@@ -254,6 +254,18 @@ class Client(KeyValueMethods):
             return await self._calls.call(lambda: command, node=number, stays=True)
         raise NoAnswerError(self._why_unanswered(node_id, timeout))
 
+    def post(self, node_id: str, command: Command) -> None:
+        """Send a command to a node once, and wait for nothing.
+
+        Parameters
+        ----------
+        node_id : str
+            The node.
+        command : Command
+            The command.
+        """
+        self._calls.post(command, int(node_id, 16))
+
     async def propose(self, data: bytes) -> bytes:
         """Have a command committed, and applied by the state machine, once; deadlines are the caller's.
 

@@ -1,11 +1,18 @@
 """What a cluster is made of again, or not: backups, and nodes whose log was not synced."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import trio
 
-from tests.cluster.harness import Cluster
+from tests.cluster.harness import Cluster, clean_environment
 from trioraft import cli
+from trioraft.backups import read_about
+from trioraft.messages import Transfer, format_id
+
+WRITERS = 4
 
 
 async def test_a_restored_cluster_has_everything_and_goes_on_above(tmp_path: Path) -> None:
@@ -54,3 +61,96 @@ async def test_a_node_whose_log_was_not_synced_comes_back_as_another_and_the_oth
         assert found is not None
         assert found.value == b"value"
         assert seen.nodes
+
+
+async def command(*arguments: str) -> "CompletedProcess[bytes]":
+    """Run the command in a process of its own."""
+    return await trio.run_process(
+        [sys.executable, "-m", "trioraft", *arguments],
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+        env={**clean_environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+
+async def count_up(cluster: Cluster, acknowledged: list[int], writer: int) -> None:
+    """Write a number that grows, for ever, and note what is acknowledged."""
+    while True:
+        await cluster.client.put(f"counter {writer}", str(acknowledged[writer] + 1))
+        acknowledged[writer] += 1
+
+
+async def fill(cluster: Cluster, values: Sequence[bytes]) -> None:
+    async with trio.open_nursery() as nursery:
+        for number, value in enumerate(values):
+            nursery.start_soon(cluster.client.put, f"big {number:02}", value)
+
+
+async def test_a_backup_of_a_running_cluster_has_all_that_was_acknowledged_and_makes_a_new_one(
+    tmp_path: Path,
+) -> None:
+    old, new, file = tmp_path / "old", tmp_path / "new", tmp_path / "file"
+    values = [bytes([number]) * 2**18 for number in range(80)]  # 20 MiB
+    async with Cluster(tmp_path, environment={"DATA_DIR": str(old), "SNAPSHOT_BYTES": "8000000"}) as cluster:
+        first = await cluster.wait_leader()
+        acknowledged = [0] * WRITERS
+        with trio.fail_after(60):
+            await cluster.client.command(None, Transfer())  # so that the term is not the first one
+            before = await cluster.wait_leader()
+            await fill(cluster, values)
+            async with trio.open_nursery() as nursery:
+                for writer in range(WRITERS):
+                    nursery.start_soon(count_up, cluster, acknowledged, writer)
+                await trio.sleep(0.5)
+                at_least = list(acknowledged)
+                done = await command("backup", str(file), "--peers", cluster.peers)
+                at_most = [number + 1 for number in acknowledged]
+                nursery.cancel_scope.cancel()
+        assert (done.returncode, done.stderr) == (0, b"")
+        about = read_about(file)
+        assert done.stdout.decode() == (
+            f"{file}: cluster {before.status.cluster_id} up to entry {about.index}, {about.size} bytes\n"
+        )
+        assert about.size > 20 * 2**20
+        assert before.status.term > first.status.term
+        assert (format_id(about.cluster), about.term) == (before.status.cluster_id, before.status.term)
+        made_by = {i: [line for line in cluster.logs(i) if line["event"] == "a backup is made"] for i in range(3)}
+        assert not made_by[cluster.index(before)]
+        assert sum(map(len, made_by.values())) == 1
+        with trio.fail_after(10):
+            while list(old.glob("*/backup-*")):
+                await trio.sleep(0.05)
+
+        again = await command("backup", str(file), "--peers", cluster.peers)
+        assert again.returncode == 2
+        assert again.stderr.decode() == f"trioraft: {file}: exists already; give another name, or remove it\n"
+        for i in range(3):
+            await cluster.stop(i)
+
+    assert cli.run(["restore", str(file), "--data-dir", str(new), "--members", "3"]) == 0
+    where = [{"DATA_DIR": str(new)}] * 3 + [{"DATA_DIR": str(old)}]  # the fourth is an old member
+    async with Cluster(tmp_path, size=4, each=where) as cluster:
+        after = await cluster.wait_leader(without=[3])
+        assert after.status.term > before.status.term + 2**32
+        assert after.status.cluster_id != before.status.cluster_id
+        with trio.fail_after(30):
+            found = await cluster.client.list("big ")
+            counters = [await cluster.client.get(f"counter {writer}") for writer in range(WRITERS)]
+            await cluster.client.put("counter", "1")
+        assert [kv.value for kv in found] == values
+        numbers = [int(kv.value) for kv in counters if kv is not None]
+        assert len(numbers) == WRITERS
+        for lower, number, upper in zip(at_least, numbers, at_most, strict=True):
+            assert lower <= number <= upper
+        seen = await cluster.wait_for(
+            lambda seen: all(
+                any(f"cluster, {before.status.cluster_id}, under the same" in alert for alert in node.status.alerts)
+                for node in seen.nodes
+                if cluster.index(node) != 3
+            ),
+            10,
+            "an alert about the old member at all nodes",
+        )
+        [member] = [node.status for node in seen.nodes if cluster.index(node) == 3]
+        assert (member.cluster_id, member.leader) == (before.status.cluster_id, None)
