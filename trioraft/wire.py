@@ -133,6 +133,25 @@ bytes, in three parts, of which the second is lost and then sent again::
 - Parts are as large as the path's datagrams, 16 KiB at most. A sender that notices smaller datagrams on the path,
   or that nothing arrives, cuts the message anew and sends it under another number.
 
+Backups
+=======
+A client has a member, best a follower, make a backup (the file of :mod:`trioraft.backups`), and fetches it in parts.
+What it sends are commands in a ``ClientRequest``; the data of the answers is a ``BackupPart``, in CBOR. Backup 77 of
+40,000 bytes, requests 1 to 5::
+
+    C → N   [14, 1, [12]]                               StartBackup
+    N → C   [77, 0, false, h'']                         begun; the state has all that was acknowledged before
+    C → N   [14, 2, [13, 77, 0, 0]]                     ReadBackup of no bytes: how far is it?
+    N → C   [77, 40000, true, h'']                      whole; until then, 0 to 40000 and false
+    C → N   [14, 3, [13, 77, 0, 32768]]                 ReadBackup, several at once if one likes
+    C → N   [14, 4, [13, 77, 32768, 32768]]
+    N → C   [77, 40000, true, h'…']                     32,768 bytes
+    N → C   [77, 40000, true, h'…']                     7,232 bytes
+    C → N   [14, 5, [14, 77]]                           EndBackup
+
+A backup is kept for 60 s after the last request for it, and belongs to the process that made it: after its end, or
+at another node, it is begun anew, for the bytes are others. A node that has two already refuses as ``busy``.
+
 Who may say what
 ================
 To a node, in the consensus domain: everything; in the client domain: ``Hello``, ``StatusRequest``,

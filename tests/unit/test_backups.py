@@ -20,7 +20,7 @@ from trioraft.backups import (
 )
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
-from trioraft.errors import WRONG
+from trioraft.errors import REFUSED, WRONG
 from trioraft.messages import Entry, EntryKind
 from trioraft.replica import Replica
 from trioraft.snapshots import SnapshotWriter, frame, read_chunks
@@ -232,3 +232,32 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         capsys.readouterr().err
         == f"trioraft: {new}: a node has kept something there already; give an empty directory\n"
     )
+
+
+def test_wrong_uses_of_the_command(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there, file = tmp_path / "there", str(tmp_path / "file")
+    there.touch()
+    wrong = {
+        (
+            "backup",
+            str(there),
+            "--data-dir",
+            str(data_dir),
+        ): f"{there}: exists already; give another name, or remove it",
+        ("backup", str(there), "--peers", "127.0.0.1:1"): f"{there}: exists already; give another name, or remove it",
+        ("backup", file, "--peers", "127.0.0.1:1", "--data-dir", str(data_dir)): "--peers is for a running cluster,",
+        ("backup", file, "--timeout", "soon"): "--timeout='soon': allowed: seconds from 0 to 1000000",
+    }
+    for arguments, text in wrong.items():
+        assert cli.run(list(arguments)) == WRONG
+        out, error = capsys.readouterr()
+        assert (out, error.count("\n")) == ("", 1)
+        assert error.startswith(f"trioraft: {text}")
+
+
+def test_a_cluster_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["backup", str(tmp_path / "file"), "--peers", "127.0.0.1:1", "--timeout", "0.5"]) == REFUSED
+    out, error = capsys.readouterr()
+    assert (out, error.count("\n")) == ("", 1)
+    assert "no node could begin within 0.5 s; the last problem: no node answers at 127.0.0.1:1 " in error
+    assert not os.listdir(tmp_path)

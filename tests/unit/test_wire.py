@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 
 from trioraft import wire
 from trioraft.messages import (
+    BACKUP_PART_BYTES,
     LARGEST_ID,
     AppendEntriesRequest,
+    BackupPart,
     ClientRequest,
+    Command,
+    EndBackup,
     Entry,
     EntryKind,
     FormationView,
@@ -23,6 +27,8 @@ from trioraft.messages import (
     HookStatus,
     Message,
     NodeStatus,
+    ReadBackup,
+    StartBackup,
     Status,
     StatusRequest,
     Transfer,
@@ -90,6 +96,25 @@ def test_the_documented_example_is_what_the_code_makes() -> None:
 def test_the_documented_sealed_example_is_what_the_code_makes() -> None:
     data = sealed(envelope(HEARTBEAT, 0x33 * RUN, 0x11 * RUN, 0x22 * RUN))
     assert diagnostic(documented("The same as datagram 258")) == cbor2.loads(data)
+
+
+def test_the_documented_requests_for_a_backup_are_what_the_code_makes() -> None:
+    lines = re.findall(r"(C → N|N → C) +(\[.*?\])(?:  |\n|$)", documented("requests 1 to 5"))
+    asked: list[Command] = [
+        StartBackup(),
+        ReadBackup(77),
+        ReadBackup(77, 0, BACKUP_PART_BYTES),
+        ReadBackup(77, 32768, BACKUP_PART_BYTES),
+        EndBackup(77),
+    ]
+    requests = [wire.encode_message(ClientRequest(number, command)) for number, command in enumerate(asked, 1)]
+    assert [diagnostic(text) for who, text in lines if who == "C → N"] == [cbor2.loads(data) for data in requests]
+    told = [text.replace("true", "True").replace("false", "False") for who, text in lines if who == "N → C"]
+    parts = [BackupPart(77, 0, whole=False), BackupPart(77, 40000, whole=True)]
+    assert [diagnostic(text) for text in told[:2]] == [
+        msgspec.to_builtins(part, builtin_types=(bytes,)) for part in parts
+    ]
+    assert len(told) == 4
 
 
 # --- what is made can be read -------------------------------------------------------------------------------
