@@ -9,8 +9,13 @@ import trio
 
 from tests.cluster.harness import Cluster, clean_environment
 from trioraft import cli
-from trioraft.backups import read_about
+from trioraft.backups import read_about, read_chunks_of
+from trioraft.kv.codec import decode_result, encode_command
+from trioraft.kv.commands import Range
+from trioraft.kv.results import RangeResult
+from trioraft.kv.service import KeyValueService
 from trioraft.messages import Transfer, format_id
+from trioraft.replica import Replica
 
 WRITERS = 4
 
@@ -79,6 +84,11 @@ async def count_up(cluster: Cluster, acknowledged: list[int], writer: int) -> No
     while True:
         await cluster.client.put(f"counter {writer}", str(acknowledged[writer] + 1))
         acknowledged[writer] += 1
+
+
+def being_made(directory: Path) -> list[Path]:
+    """Find the backups that nodes are making."""
+    return list(directory.glob("node-*/0/backup-*"))
 
 
 async def fill(cluster: Cluster, values: Sequence[bytes]) -> None:
@@ -154,3 +164,37 @@ async def test_a_backup_of_a_running_cluster_has_all_that_was_acknowledged_and_m
         )
         [member] = [node.status for node in seen.nodes if cluster.index(node) == 3]
         assert (member.cluster_id, member.leader) == (before.status.cluster_id, None)
+
+
+async def test_a_backup_is_begun_anew_elsewhere_when_the_node_that_makes_it_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    values = [bytes([number]) * 2**18 for number in range(40)]
+    async with Cluster(tmp_path) as cluster, trio.open_nursery() as nursery:
+        await cluster.wait_leader()
+        done: list[CompletedProcess[bytes]] = []
+
+        async def back_up() -> None:
+            done.append(await command("backup", str(file), "--peers", cluster.peers))
+
+        with trio.fail_after(60):
+            await fill(cluster, values)
+            nursery.start_soon(back_up)
+            while not (making := being_made(tmp_path)):
+                await trio.sleep(0.005)
+            killed = int(making[0].relative_to(tmp_path).parts[0].removeprefix("node-")) - 1
+            await cluster.kill(killed)
+            assert making[0].exists()
+            await cluster.start(killed)
+            while not done or making[0].exists():  # what the crash has left goes when the node is back
+                await trio.sleep(0.05)
+        assert done[0].returncode == 0, done[0].stderr
+        [problem] = done[0].stderr.decode().splitlines()
+        assert problem.startswith(f"trioraft: node-{killed + 1}: ")
+        assert problem.endswith("; starting again")
+        about = read_about(file)
+        service = KeyValueService()
+        Replica(service).restore(about.index, read_chunks_of(file, about))
+        for number, value in enumerate(values):
+            found = decode_result(service.query(encode_command(Range(b"big %02d" % number))))
+            assert isinstance(found, RangeResult)
+            assert [kv.value for kv in found.kvs] == [value]

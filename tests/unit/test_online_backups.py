@@ -242,7 +242,7 @@ async def test_a_node_keeps_only_a_few_at_a_time(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, file: Path
 ) -> None:
     async with running(tmp_path) as (cluster, client):
-        cluster.network.duplication = 0.5  # a request that comes twice begins nothing twice
+        cluster.network.duplication = 0.5
         backups = [await start(client, 0) for _ in range(BACKUPS_MAX)]
         response = await ask(client, 0, StartBackup())
         assert (response.done, response.code) == (False, Refusal.BUSY)
@@ -251,6 +251,25 @@ async def test_a_node_keeps_only_a_few_at_a_time(
         await start(client, 0)
         await cluster.kill(0)
         assert not left(cluster)
+
+
+async def test_a_request_that_comes_again_and_again_begins_one(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path, file: Path
+) -> None:
+    async with running(tmp_path) as (cluster, client), trio.open_nursery() as nursery:
+        one_way = (cluster.address(0).port, CLIENT_PORT)
+        cluster.network.carries = lambda source, to: (source.port, to.port) != one_way
+        backups: list[int] = []
+
+        async def begin() -> None:
+            backups.append(await start(client, 0))
+
+        nursery.start_soon(begin)
+        await trio.sleep(2)
+        assert not backups
+        cut(cluster)
+        await until(lambda: backups)
+        assert [path.name for path in left(cluster)] == [f"backup-{format_id(backups[0])}"]
 
 
 async def test_without_a_quorum_there_is_none_and_it_is_said_why(
