@@ -97,8 +97,8 @@ async def fetch_backup(
                 failures[node.status.id] += 1
                 problem = f"{fetching.name}: {error}"
                 if fetching.has_begun:
-                    observer.problem(f"{problem}; starting again")
                     begun += 1
+                    observer.problem(problem + ("; starting again" if begun < _BEGUN_MAX else ""))
                     give_up_at = trio.current_time() + timeout
                 await trio.sleep(_PAUSE)
             else:
@@ -153,7 +153,7 @@ class _Fetching:
         try:
             return await trio.to_thread.run_sync(read_about, self._file)
         except BackupError as error:
-            raise _FailedError(f"what it gave is no whole backup ({error})") from error
+            raise _FailedError("what it gave is no whole backup, or does not match its checksum") from error
 
     async def _ask(self, command: StartBackup | ReadBackup) -> BackupPart:
         silence_max = min(_SILENCE_MAX, self._patience)

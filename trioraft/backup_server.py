@@ -124,8 +124,8 @@ class BackupServer:
 
         The caller has made sure, after the client asked, that this node has applied up to a read index. So the
         backup has everything that was acknowledged before, and the node's term is the highest that anybody led in
-        until then: the leader that gave the index had a quorum with it, and had opened its term with an entry, which
-        this node has.
+        when the client asked: the leader that gave the index had made sure that nobody led after it, and had opened
+        its term with an entry, which this node has.
 
         Returns
         -------
