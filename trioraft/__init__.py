@@ -1,3 +1,123 @@
-"""Raft over UDP on trio: election, leases, exclusive leader work, hooks."""
+"""Raft for Python, on trio and over UDP: a replicated log, leader election, exclusive leader work, a key-value store.
+
+Everything that a program needs is here::
+
+    from trioraft import ClientSettings, open_client
+
+    async with open_client(ClientSettings.of(peers="127.0.0.1:7300")) as client:
+        await client.put("greeting", "hello")
+
+A node, and what it replicates
+    `open_node`, `Node`, `NodeSettings`, `StateMachine`, `Queryable`, `Leadership`
+A client
+    `open_client`, `Client`, `ClientSettings`; :class:`trioraft.sync.Client` for programs without trio
+The key-value store
+    `KeyValue`, `Event`, `EventKind`, and for transactions `Compare`, `Put`, `Range`, `DeleteRange`
+Locks and leases
+    `HeldLock`, `HeldLease`
+Errors
+    `SettingsError`; `NodeError`, `StorageError`; `ProposalError` with the kinds of it, `KeyValueError` with its
+    `ErrorCode`, `NoAnswerError`, `LeaseLostError`
+
+Whatever else the submodules have may change from one version to the next.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from trioraft.client import Client, NoAnswerError, open_client
+    from trioraft.directories import StorageError
+    from trioraft.errors import (
+        BusyError,
+        NotCommittedError,
+        NotLeaderError,
+        ProposalError,
+        RefusedError,
+        SessionEndedError,
+        UnknownError,
+    )
+    from trioraft.kv.client import KeyValueError
+    from trioraft.kv.commands import Compare, DeleteRange, Event, EventKind, KeyValue, Put, Range
+    from trioraft.kv.lock import HeldLease, HeldLock, LeaseLostError
+    from trioraft.kv.results import ErrorCode
+    from trioraft.leadership import Leadership
+    from trioraft.machine import Queryable, StateMachine
+    from trioraft.node import Node, NodeError, open_node
+    from trioraft.settings import ClientSettings, NodeSettings
+    from trioraft.variables import SettingsError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BusyError",
+    "Client",
+    "ClientSettings",
+    "Compare",
+    "DeleteRange",
+    "ErrorCode",
+    "Event",
+    "EventKind",
+    "HeldLease",
+    "HeldLock",
+    "KeyValue",
+    "KeyValueError",
+    "Leadership",
+    "LeaseLostError",
+    "NoAnswerError",
+    "Node",
+    "NodeError",
+    "NodeSettings",
+    "NotCommittedError",
+    "NotLeaderError",
+    "ProposalError",
+    "Put",
+    "Queryable",
+    "Range",
+    "RefusedError",
+    "SessionEndedError",
+    "SettingsError",
+    "StateMachine",
+    "StorageError",
+    "UnknownError",
+    "open_client",
+    "open_node",
+]
+
+# Loaded when they are asked for: a command that reads one key needs no node.
+_HOMES: Final = {
+    name: module
+    for module, names in {
+        "client": ("Client", "NoAnswerError", "open_client"),
+        "directories": ("StorageError",),
+        "errors": (
+            "BusyError",
+            "NotCommittedError",
+            "NotLeaderError",
+            "ProposalError",
+            "RefusedError",
+            "SessionEndedError",
+            "UnknownError",
+        ),
+        "kv.client": ("KeyValueError",),
+        "kv.commands": ("Compare", "DeleteRange", "Event", "EventKind", "KeyValue", "Put", "Range"),
+        "kv.lock": ("HeldLease", "HeldLock", "LeaseLostError"),
+        "kv.results": ("ErrorCode",),
+        "leadership": ("Leadership",),
+        "machine": ("Queryable", "StateMachine"),
+        "node": ("Node", "NodeError", "open_node"),
+        "settings": ("ClientSettings", "NodeSettings"),
+        "variables": ("SettingsError",),
+    }.items()
+    for name in names
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"trioraft.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

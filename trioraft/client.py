@@ -27,6 +27,7 @@ from trioraft.endpoint import (
     Received,
 )
 from trioraft.errors import RefusedError, SessionEndedError
+from trioraft.groups import bare_errors
 from trioraft.kv.client import KeyValueError, KeyValueMethods
 from trioraft.messages import (
     REQUESTS_TAG,
@@ -700,13 +701,14 @@ async def open_client(settings: ClientSettings, domain: Domain | None = None) ->
     socket = await open_udp("::", 0)
     try:
         client = Client(settings, domain, socket)
-        async with trio.open_nursery() as nursery:
-            for task in client.tasks():
-                nursery.start_soon(task)
-            try:
-                yield client
-            finally:
-                client.end_session()
-                nursery.cancel_scope.cancel()
+        with bare_errors():
+            async with trio.open_nursery() as nursery:
+                for task in client.tasks():
+                    nursery.start_soon(task)
+                try:
+                    yield client
+                finally:
+                    client.end_session()
+                    nursery.cancel_scope.cancel()
     finally:
         socket.close()

@@ -1,7 +1,7 @@
 """What is replicated: the user's state machine."""
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class StateMachine(Protocol):
@@ -26,20 +26,6 @@ class StateMachine(Protocol):
             The result, which goes to whoever proposed it.
         """
 
-    def query(self, question: bytes) -> bytes:
-        """Answer a question without changing anything.
-
-        Parameters
-        ----------
-        question : bytes
-            What somebody asks. It may be nonsense.
-
-        Returns
-        -------
-        bytes
-            The answer.
-        """
-
     def snapshot(self) -> Iterator[bytes]:
         """Give the whole state as it is now.
 
@@ -60,13 +46,29 @@ class StateMachine(Protocol):
         """
 
 
+@runtime_checkable
+class Queryable(StateMachine, Protocol):
+    """A state machine that clients may ask questions (:meth:`trioraft.Client.query`)."""
+
+    def query(self, question: bytes) -> bytes:
+        """Answer a question without changing anything.
+
+        Parameters
+        ----------
+        question : bytes
+            What somebody asks. It may be nonsense.
+
+        Returns
+        -------
+        bytes
+            The answer.
+        """
+
+
 class NothingToReplicate:
     """The state machine of a cluster that only elects."""
 
     def apply(self, command: bytes) -> bytes:  # noqa: D102
-        return b""
-
-    def query(self, question: bytes) -> bytes:  # noqa: D102
         return b""
 
     def snapshot(self) -> Iterator[bytes]:  # noqa: D102

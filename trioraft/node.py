@@ -63,6 +63,7 @@ from trioraft.endpoint import (
     Event as EndpointEvent,
 )
 from trioraft.errors import NotCommittedError, NotLeaderError, ProposalError
+from trioraft.groups import bare_errors
 from trioraft.hooks import HookContext, Hooks
 from trioraft.kv.service import KeyValueService
 from trioraft.leadership import Bodies, Leadership, OnOverrun
@@ -237,13 +238,14 @@ class Node:
             ) from error
         self._endpoint.use_path_bytes(self._socket.path_bytes)
         try:
-            async with trio.open_nursery() as nursery:
-                await self._snapshots.restore()
-                await nursery.start(self._hooks.run)
-                for task in self._tasks():
-                    nursery.start_soon(task)
-                self._start_up()
-                task_status.started(self._socket.address)
+            with bare_errors():
+                async with trio.open_nursery() as nursery:
+                    await self._snapshots.restore()
+                    await nursery.start(self._hooks.run)
+                    for task in self._tasks():
+                        nursery.start_soon(task)
+                    self._start_up()
+                    task_status.started(self._socket.address)
         finally:
             self._bodies.close()
             self._socket.close()
@@ -833,12 +835,18 @@ async def open_node(
     ------
     Node
         The node, once it takes part.
+
+    Raises
+    ------
+    NodeError, StorageError
+        If it cannot start or go on; the block is cancelled then. One line that says what to do.
     """
     node = Node(settings, world or World.real(), machine or NothingToReplicate(), on_overrun)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(node.run)
-        yield node
-        nursery.cancel_scope.cancel()
+    with bare_errors():
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            yield node
+            nursery.cancel_scope.cancel()
 
 
 async def run_node(settings: NodeSettings) -> None:

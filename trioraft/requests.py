@@ -22,6 +22,7 @@ from trioraft.backup_server import BackupServer
 from trioraft.consensus import Core, Role
 from trioraft.endpoint import Peer
 from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError
+from trioraft.machine import Queryable
 from trioraft.messages import (
     AbandonFormation,
     Ask,
@@ -124,6 +125,8 @@ class Requests:
         self.on_ask: AskHandler | None = None
         self._core = core
         self._applier = applier
+        machine = applier.replica.machine
+        self._queryable = machine if isinstance(machine, Queryable) else None
         self._reads = reads
         self._backups = backups
         self._clock = clock
@@ -223,8 +226,13 @@ class Requests:
         self._as_leader(asked, confirmed)
 
     def _query(self, asked: _Asked, data: bytes, *, linearizable: bool) -> None:
+        machine = self._queryable
+        if machine is None:
+            self._refuse(asked, Refusal.REFUSED, "this cluster's state machine answers no questions")
+            return
+
         def answer() -> None:
-            self._answer(asked, data=self._applier.replica.machine.query(data))
+            self._answer(asked, data=machine.query(data))
 
         if not self._core.cluster:
             self._refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")

@@ -3,6 +3,11 @@
 The table in :mod:`trioraft.variables` is the one place for names, meanings, defaults and allowed values; the
 structs take their defaults from it and :func:`load` reads by it. Durations are milliseconds in the environment
 and seconds here. An empty variable counts as unset, because Compose passes ``${NAME:-}``.
+
+A program makes settings of keyword arguments, called as the variables in lower case, or takes the environment's::
+
+    NodeSettings.of(peers="10.0.0.1:7300,10.0.0.2:7300", bootstrap_expect=2, data_dir="data")
+    ClientSettings.from_environ()
 """
 
 import difflib
@@ -12,11 +17,12 @@ import socket
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, TypeVar
+from typing import Any, ClassVar, Final, Literal, Self, TypeVar, Unpack
 
 from msgspec import Struct
 
 from trioraft.address import Address
+from trioraft.options import ClientOptions, NodeOptions, as_environ
 from trioraft.sealing import Domain, KeyRing
 from trioraft.values import PeerName
 from trioraft.variables import DEFAULT_PORT, FORMER_NAMES, VARIABLES, SettingsError, Variable, find_variable
@@ -54,9 +60,32 @@ class _Settings(Struct, frozen=True, kw_only=True):
     max_datagram_bytes: int = _default("MAX_DATAGRAM_BYTES")
     keys: KeyRing | None = None
 
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read the environment, and check it.
+
+        Parameters
+        ----------
+        environ : mapping, optional
+            Something else than ``os.environ``. An empty variable counts as unset.
+
+        Returns
+        -------
+        Self
+            The configuration.
+
+        Raises
+        ------
+        SettingsError
+            If a variable has a wrong value; the text is one line that says which, and what is allowed.
+        """
+        return load(cls, os.environ if environ is None else environ)
+
 
 class ClientSettings(_Settings, frozen=True, kw_only=True):
-    """What a command needs to find a cluster; loading gives 127.0.0.1:7300 when nothing else is set.
+    """What a client needs to find a cluster: made by :meth:`of` or :meth:`from_environ`.
+
+    One node's address is enough. When neither that nor a service name is given, it is 127.0.0.1:7300.
 
     Attributes
     ----------
@@ -70,8 +99,6 @@ class ClientSettings(_Settings, frozen=True, kw_only=True):
         ``DNS_SERVERS``; empty for the system's.
     discovery_interval : float
         ``DISCOVERY_INTERVAL_MILLIS``, in seconds.
-    durability : {'sync', 'memory'}
-        Whether the log is synced; when it is not, a restarted node takes a new id.
     keys : KeyRing or None
         From ``CLUSTER_KEY`` or ``CLUSTER_KEY_FILE``; None when datagrams are not sealed.
     """
@@ -80,9 +107,32 @@ class ClientSettings(_Settings, frozen=True, kw_only=True):
 
     app_name: str = ""
 
+    @classmethod
+    def of(cls, **options: Unpack[ClientOptions]) -> Self:
+        """Make settings of keyword arguments; the environment is not read.
+
+        Parameters
+        ----------
+        **options
+            Named as the environment variables, in lower case: ``peers="10.0.0.1:7300"``, or a list of such texts.
+
+        Returns
+        -------
+        ClientSettings
+            The configuration.
+
+        Raises
+        ------
+        SettingsError
+            If a value is wrong; the text is one line that says which, and what is allowed.
+        """
+        return load(cls, as_environ(cls.USER, options))
+
 
 class NodeSettings(_Settings, frozen=True, kw_only=True):
-    """What a node is configured with. Each field is the variable of its name; durations are seconds.
+    """What a node is configured with: made by :meth:`of` or :meth:`from_environ`.
+
+    Each field is the variable of its name; durations are seconds.
 
     Attributes
     ----------
@@ -96,6 +146,8 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
         None: never form a cluster, only join.
     script_leader_path, script_follower_path : str or None
         Absolute; were executable when they were loaded.
+    durability : {'sync', 'memory'}
+        Whether the log is synced; when it is not, a restarted node takes a new id.
     keys : KeyRing or None
         From ``CLUSTER_KEY`` or ``CLUSTER_KEY_FILE``; None when datagrams are not sealed.
     """
@@ -120,6 +172,28 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
     durability: Literal["sync", "memory"] = _default("DURABILITY")
     snapshot_entries: int = _default("SNAPSHOT_ENTRIES")
     snapshot_bytes: int = _default("SNAPSHOT_BYTES")
+
+    @classmethod
+    def of(cls, **options: Unpack[NodeOptions]) -> Self:
+        """Make settings of keyword arguments; the environment is not read.
+
+        Parameters
+        ----------
+        **options
+            Named as the environment variables, in lower case: ``bind_port=7301``, ``data_dir="data"``,
+            ``peers="10.0.0.1:7300,10.0.0.2:7300"`` or a list of such texts, ``heartbeat_repeat_millis=100``.
+
+        Returns
+        -------
+        NodeSettings
+            The configuration.
+
+        Raises
+        ------
+        SettingsError
+            If a value is wrong; the text is one line that says which, and what is allowed.
+        """
+        return load(cls, as_environ(cls.USER, options))
 
 
 class MonitorSettings(_Settings, frozen=True, kw_only=True):

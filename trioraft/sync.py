@@ -2,7 +2,7 @@
 
 ::
 
-    with Client(ClientSettings(peers=(PeerName("127.0.0.1", 7300),))) as client:
+    with Client(ClientSettings.of(peers="127.0.0.1:7300")) as client:
         client.put("greeting", "hello")
         print(client.get("greeting").value)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from trioraft.address import Address
+from trioraft.options import ClientOptions, NodeOptions, option_names
 from trioraft.sealing import Domain, derive_key, generate_key
 from trioraft.settings import (
     FORMER_NAMES,
@@ -82,6 +83,54 @@ def test_the_table_is_whole() -> None:
         if variable.default:
             assert variable.read(variable.default) == variable.read("")
     assert set(FORMER_NAMES.values()) <= {variable.name for variable in VARIABLES}
+
+
+# --- settings of a program ----------------------------------------------------------------------------------
+
+
+def test_settings_of_keyword_arguments_are_those_of_the_environment(tmp_path: Path) -> None:
+    assert NodeSettings.of(
+        peers=["10.0.0.1:7300", "[fd00::3]:7300"],
+        bind_port=7301,
+        data_dir=tmp_path / "data",
+        bootstrap_expect=None,
+        heartbeat_repeat_millis=100,
+        durability="memory",
+    ) == load(
+        NodeSettings,
+        {
+            "PEERS": "10.0.0.1:7300,[fd00::3]:7300",
+            "BIND_PORT": "7301",
+            "DATA_DIR": str(tmp_path / "data"),
+            "HEARTBEAT_REPEAT_MILLIS": "100",
+            "DURABILITY": "memory",
+        },
+    )
+    assert ClientSettings.of() == load(ClientSettings, {})
+    sealed = ClientSettings.of(peers="db-1:7300", cluster_key=KEY)
+    assert sealed.peers == (PeerName("db-1", 7300),)
+    assert str(sealed.keys) == str(load(ClientSettings, {"CLUSTER_KEY": KEY}).keys)
+
+
+def test_settings_of_keyword_arguments_do_not_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEERS", "db-1:7300")
+    assert ClientSettings.of().peers == (PeerName("127.0.0.1", 7300),)
+    assert ClientSettings.from_environ().peers == (PeerName("db-1", 7300),)
+    assert ClientSettings.from_environ({"PEERS": "db-2:7300"}).peers == (PeerName("db-2", 7300),)
+
+
+def test_wrong_keyword_arguments_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"^BIND_PORT='99999': .*; allowed: a port from 1 to 65535$"):
+        NodeSettings.of(bind_port=99999)
+    with pytest.raises(TypeError, match=r"^there is no setting 'bind_prot'; did you mean 'bind_port'\?$"):
+        NodeSettings.of(bind_prot=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="there is no setting 'data_dir'"):
+        ClientSettings.of(data_dir=".")  # type: ignore[call-arg]
+
+
+def test_every_variable_is_a_typed_keyword_argument() -> None:
+    assert set(NodeOptions.__annotations__) == set(option_names("node")), "trioraft/options.py lists them for editors"
+    assert set(ClientOptions.__annotations__) == set(option_names("commands"))
 
 
 # --- values that are taken ----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from trioraft.kv.commands import (
     Range,
     Txn,
     prefix_range,
+    to_bytes,
 )
 from trioraft.kv.questions import (
     Answer,
@@ -120,7 +121,7 @@ class KeyValueMethods(ABC):
         PutResult
             With the revision.
         """
-        return _expect(PutResult, await self._execute(Put(_bytes(key), _bytes(value), lease, prev_kv)))
+        return _expect(PutResult, await self._execute(Put(to_bytes(key), to_bytes(value), lease, prev_kv)))
 
     async def get(self, key: str | bytes, *, revision: int = 0, stale: bool = False) -> KeyValue | None:
         """Read a key.
@@ -139,7 +140,7 @@ class KeyValueMethods(ABC):
         KeyValue or None
             The key with its value and revisions, None where there is none.
         """
-        found = await self.range(Range(_bytes(key), revision=revision), stale=stale)
+        found = await self.range(Range(to_bytes(key), revision=revision), stale=stale)
         return found.kvs[0] if found.kvs else None
 
     async def list(
@@ -171,7 +172,7 @@ class KeyValueMethods(ABC):
         tuple of KeyValue
             The keys, in ascending order.
         """
-        key, range_end = prefix_range(_bytes(prefix))
+        key, range_end = prefix_range(to_bytes(prefix))
         found: tuple[KeyValue, ...] = ()
         while True:
             room = limit - len(found) if limit else 0
@@ -215,7 +216,7 @@ class KeyValueMethods(ABC):
         DeleteRangeResult
             How many keys there were.
         """
-        start, end = prefix_range(_bytes(key)) if prefix else (_bytes(key), b"")
+        start, end = prefix_range(to_bytes(key)) if prefix else (to_bytes(key), b"")
         return _expect(DeleteRangeResult, await self._execute(DeleteRange(start, end, prev_kv)))
 
     async def cas(self, key: str | bytes, expected: str | bytes | None, value: str | bytes) -> int:
@@ -237,8 +238,8 @@ class KeyValueMethods(ABC):
         """
         if expected is None:
             return await self.cas_revision(key, 0, value)
-        operand = _bytes(expected)
-        return await self._swap(Compare(_bytes(key), CompareTarget.VALUE, CompareOperator.EQUAL, operand), value)
+        operand = to_bytes(expected)
+        return await self._swap(Compare(to_bytes(key), CompareTarget.VALUE, CompareOperator.EQUAL, operand), value)
 
     async def cas_revision(self, key: str | bytes, revision: int, value: str | bytes) -> int:
         """Give a key a value if it was last changed at a revision.
@@ -257,10 +258,10 @@ class KeyValueMethods(ABC):
         int
             The revision of the change; 0 where the key was not as expected.
         """
-        return await self._swap(Compare(_bytes(key), CompareTarget.MOD, CompareOperator.EQUAL, revision), value)
+        return await self._swap(Compare(to_bytes(key), CompareTarget.MOD, CompareOperator.EQUAL, revision), value)
 
     async def _swap(self, compare: Compare, value: str | bytes) -> int:
-        result = await self.txn((compare,), (Put(compare.key, _bytes(value)),))
+        result = await self.txn((compare,), (Put(compare.key, to_bytes(value)),))
         return result.revision if result.succeeded else 0
 
     async def txn(
@@ -271,9 +272,9 @@ class KeyValueMethods(ABC):
         Parameters
         ----------
         compare : sequence of Compare
-            The conditions.
+            The conditions: ``Compare.value("a", "=", "0")``, ``Compare.missing("b")``.
         success, failure : sequence of Put, Range and DeleteRange
-            What to do when all of them hold, and what otherwise.
+            What to do when all of them hold, and what otherwise: ``Put.of("a", "1")``, ``DeleteRange.of("b")``.
 
         Returns
         -------
@@ -314,7 +315,7 @@ class KeyValueMethods(ABC):
         Watcher
             For ``async for event in …``.
         """
-        start, end = prefix_range(_bytes(key)) if prefix else (_bytes(key), b"")
+        start, end = prefix_range(to_bytes(key)) if prefix else (to_bytes(key), b"")
         return Watcher(self, start, end, revision, prev_kv=prev_kv)
 
     # --- leases ---------------------------------------------------------------------------------------------
@@ -477,10 +478,6 @@ class Watcher:
         self._fetched = answer.revision
         if not self._events:
             self.next_revision = max(self.next_revision, answer.revision + 1)
-
-
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text
 
 
 def _expect(kind: type[_R], result: Result | Answer) -> _R:

@@ -5,7 +5,7 @@ versions and lease ids are whole numbers below 2**63; 0 stands for "none", and f
 """
 
 import enum
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -44,6 +44,15 @@ def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
     stem = prefix.rstrip(b"\xff")
     end = stem[:-1] + bytes([stem[-1] + 1]) if stem else b"\0"
     return prefix or b"\0", end
+
+
+def to_bytes(text: str | bytes) -> bytes:
+    """Give bytes as they are, and text as its UTF-8."""
+    return text.encode() if isinstance(text, str) else text
+
+
+def _range(key: str | bytes, *, prefix: bool) -> tuple[bytes, bytes]:
+    return prefix_range(to_bytes(key)) if prefix else (to_bytes(key), b"")
 
 
 class KeyValue(Struct, frozen=True, array_like=True, gc=False):
@@ -132,6 +141,11 @@ class Put(Struct, frozen=True, array_like=True, tag=1):
     lease: Number = 0
     prev_kv: bool = False
 
+    @classmethod
+    def of(cls, key: str | bytes, value: str | bytes, *, lease: int = 0) -> Self:
+        """Make one of text or bytes; text stands for its UTF-8."""
+        return cls(to_bytes(key), to_bytes(value), lease)
+
 
 class Range(Struct, frozen=True, array_like=True, tag=2):
     r"""Read keys, in ascending order.
@@ -161,6 +175,11 @@ class Range(Struct, frozen=True, array_like=True, tag=2):
     keys_only: bool = False
     count_only: bool = False
 
+    @classmethod
+    def of(cls, key: str | bytes, *, prefix: bool = False, limit: int = 0) -> Self:
+        """Make one of a key, or of a prefix; text stands for its UTF-8."""
+        return cls(*_range(key, prefix=prefix), limit)
+
 
 class DeleteRange(Struct, frozen=True, array_like=True, tag=3):
     """Delete keys.
@@ -176,6 +195,11 @@ class DeleteRange(Struct, frozen=True, array_like=True, tag=3):
     key: Bound
     range_end: OptionalBound = b""
     prev_kv: bool = False
+
+    @classmethod
+    def of(cls, key: str | bytes, *, prefix: bool = False) -> Self:
+        """Make one of a key, or of a prefix; text stands for its UTF-8."""
+        return cls(*_range(key, prefix=prefix))
 
 
 class CompareTarget(enum.IntEnum):
@@ -195,6 +219,15 @@ class CompareOperator(enum.IntEnum):
     GREATER = 1
     LESS = 2
     NOT_EQUAL = 3
+
+
+Comparison: TypeAlias = Literal["=", "!=", ">", "<"]
+_OPERATORS: Final[dict[Comparison, CompareOperator]] = {
+    "=": CompareOperator.EQUAL,
+    "!=": CompareOperator.NOT_EQUAL,
+    ">": CompareOperator.GREATER,
+    "<": CompareOperator.LESS,
+}
 
 
 class Compare(Struct, frozen=True, array_like=True):
@@ -222,6 +255,41 @@ class Compare(Struct, frozen=True, array_like=True):
     def __post_init__(self) -> None:
         if isinstance(self.operand, bytes) != (self.target == CompareTarget.VALUE):
             raise ValueError("a value is compared with bytes, everything else with a number")
+
+    @classmethod
+    def value(cls, key: str | bytes, comparison: Comparison, value: str | bytes) -> Self:
+        """Compare a key's value, as in ``Compare.value("colour", "=", "red")``; text stands for its UTF-8."""
+        return cls(to_bytes(key), CompareTarget.VALUE, _OPERATORS[comparison], to_bytes(value))
+
+    @classmethod
+    def version(cls, key: str | bytes, comparison: Comparison, version: int) -> Self:
+        """Compare how often a key was put since it was created."""
+        return cls(to_bytes(key), CompareTarget.VERSION, _OPERATORS[comparison], version)
+
+    @classmethod
+    def mod_revision(cls, key: str | bytes, comparison: Comparison, revision: int) -> Self:
+        """Compare the revision at which a key was last changed."""
+        return cls(to_bytes(key), CompareTarget.MOD, _OPERATORS[comparison], revision)
+
+    @classmethod
+    def create_revision(cls, key: str | bytes, comparison: Comparison, revision: int) -> Self:
+        """Compare the revision at which a key was created."""
+        return cls(to_bytes(key), CompareTarget.CREATE, _OPERATORS[comparison], revision)
+
+    @classmethod
+    def lease(cls, key: str | bytes, comparison: Comparison, lease: int) -> Self:
+        """Compare the lease that a key goes with."""
+        return cls(to_bytes(key), CompareTarget.LEASE, _OPERATORS[comparison], lease)
+
+    @classmethod
+    def exists(cls, key: str | bytes) -> Self:
+        """Ask that there is such a key."""
+        return cls.version(key, ">", 0)
+
+    @classmethod
+    def missing(cls, key: str | bytes) -> Self:
+        """Ask that there is no such key."""
+        return cls.version(key, "=", 0)
 
 
 Operation: TypeAlias = Put | Range | DeleteRange

@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from trioraft.groups import bare_errors
 from trioraft.kv.client import KeyValueError, KeyValueMethods
 from trioraft.kv.commands import KeyValue, Put, Range, prefix_range
 from trioraft.kv.results import ErrorCode
@@ -103,16 +104,17 @@ async def hold_lease(
     lease = HeldLease(granted.id, granted.ttl, held_until(sent_at, granted.ttl))
     lost = ""
     try:
-        async with trio.open_nursery() as nursery:
+        with bare_errors():
+            async with trio.open_nursery() as nursery:
 
-            async def keep() -> None:
-                nonlocal lost
-                lost = await keep_lease_alive(client, lease, clock=clock)
+                async def keep() -> None:
+                    nonlocal lost
+                    lost = await keep_lease_alive(client, lease, clock=clock)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(keep)
+                yield lease
                 nursery.cancel_scope.cancel()
-
-            nursery.start_soon(keep)
-            yield lease
-            nursery.cancel_scope.cancel()
     finally:
         if not lost:
             with trio.move_on_after(_REVOKE_SECONDS, shield=True):

@@ -1,0 +1,102 @@
+"""Settings as a program writes them: keyword arguments that are called as the environment variables, in lower case.
+
+They are read by the same table as the environment, so there is one set of names, values and error lines.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, TypeAlias, TypedDict
+
+from trioraft.variables import VARIABLES
+
+StrPath: TypeAlias = str | os.PathLike[str]
+# Items of a list: one text as in the environment, or one text for each item.
+Items: TypeAlias = str | Iterable[str]
+
+# How the program that is built around a node or client logs is its own affair.
+_OF_THE_PROGRAM: Final = frozenset({"logging", "log_format"})
+
+
+class ClientOptions(TypedDict, total=False):
+    """What :meth:`trioraft.ClientSettings.of` takes; the README's table says what each means."""
+
+    app_name: str
+    peers: Items
+    dns_servers: Items
+    max_datagram_bytes: int
+    discovery_interval_millis: int
+    cluster_key: str
+    cluster_key_file: StrPath
+
+
+class NodeOptions(ClientOptions, total=False):
+    """What :meth:`trioraft.NodeSettings.of` takes; the README's table says what each means."""
+
+    bind_host: str
+    bind_port: int
+    data_dir: StrPath
+    bootstrap_expect: int | None
+    node_name: str
+    election_timeout_lower_millis: int
+    election_timeout_upper_millis: int
+    heartbeat_repeat_millis: int
+    script_leader_path: StrPath
+    script_follower_path: StrPath
+    hook_stop_grace_millis: int
+    hook_failure: Literal["ignore", "step-down"]
+    durability: Literal["sync", "memory"]
+    snapshot_entries: int
+    snapshot_bytes: int
+
+
+def option_names(user: str) -> list[str]:
+    """Give the names of the options of somebody.
+
+    Parameters
+    ----------
+    user : str
+        ``node`` or ``commands``.
+
+    Returns
+    -------
+    list of str
+        Those of the table's variables, in lower case.
+    """
+    names = (variable.name.lower() for variable in VARIABLES if user in variable.used_by)
+    return [name for name in names if name not in _OF_THE_PROGRAM]
+
+
+def as_environ(user: str, options: Mapping[str, object]) -> dict[str, str]:
+    """Write options as the environment would have them.
+
+    Parameters
+    ----------
+    user : str
+        Who reads them: ``node`` or ``commands``.
+    options : mapping
+        The options; None counts as not given.
+
+    Returns
+    -------
+    dict of str to str
+        The variables.
+
+    Raises
+    ------
+    TypeError
+        If there is no such option.
+    """
+    known = option_names(user)
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"there is no setting {name!r}{hint}")
+    return {name.upper(): _as_text(value) for name, value in options.items() if value is not None}
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ",".join(map(str, value))
+    return str(value)
