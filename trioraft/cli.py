@@ -29,7 +29,7 @@ from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
 
 app = typer.Typer(
     name="trioraft",
-    help="Leader election, leader-only work and hooks for replicated services: Raft over UDP.",
+    help="Raft for replicated services: a leader and its work, keys and values, locks.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -64,7 +64,8 @@ def run(arguments: list[str]) -> int:
         status = app(arguments or ["--help"], prog_name="trioraft", standalone_mode=False)
     except typer.TyperException as error:
         text = " ".join(error.format_message().split())
-        return _fail(f"{text} (see `trioraft --help`)", WRONG)
+        context = getattr(error, "ctx", None)
+        return _fail(f"{text} (see `{context.command_path if context else 'trioraft'} --help`)", WRONG)
     except typer.Abort:
         return INTERRUPTED
     except CommandError as error:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 _TTL_MAX = 9_000_000_000
 _LARGEST = 2**63 - 1
 
+_Key = Annotated[str, typer.Argument(metavar="KEY", help="1 to 1536 bytes.")]
+_KeyOrPrefix = Annotated[str, typer.Argument(metavar="KEY", help="The key; with --prefix what keys start with.")]
+_Value = Annotated[str, typer.Argument(metavar="VALUE", help="At most 1 MiB; - for standard input.")]
 _Form = Annotated[str, typer.Option("--format", metavar="text|json", help="How to print.")]
 _Timeout = Annotated[str, typer.Option(metavar="SECONDS", help="Give up after so long.")]
 _Stale = Annotated[bool, typer.Option("--stale", help="Take what any node has, which may be old.")]
@@ -37,24 +40,29 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def put(
-    key: str,
-    value: Annotated[str, typer.Argument(help="The value; - for standard input.")],
+    key: _Key,
+    value: _Value,
     *,
-    lease: Annotated[str, typer.Option(metavar="ID", help="The lease that the key goes with.")] = "0",
+    lease: Annotated[
+        str, typer.Option(metavar="ID", help="The lease that the key goes with.", show_default=False)
+    ] = "0",
     peers: Peers = None,
     form: _Form = "text",
     timeout: _Timeout = "10",
 ) -> int:
-    """Give a key a value."""
+    """Give a key a value.
+
+    A value that starts with '-' goes after '--': trioraft put temperature -- -5
+    """
     from trioraft import kv_commands  # noqa: PLC0415
 
-    asked = _asked(peers, form, timeout)
-    content = sys.stdin.buffer.read() if value == "-" else _bytes(value)
-    return run_client(lambda: kv_commands.put(asked, _bytes(key), content, _lease_id(lease)))
+    asked, name, number = _asked(peers, form, timeout), _key(key), _lease_id(lease)
+    content = _value(value)
+    return run_client(lambda: kv_commands.put(asked, name, content, number))
 
 
 def get(
-    key: str,
+    key: _Key,
     *,
     revision: _Revision = "0",
     stale: _Stale = False,
@@ -62,26 +70,31 @@ def get(
     form: _Form = "text",
     timeout: _Timeout = "10",
 ) -> int:
-    """Print a key's value; the exit status is 1 where there is none."""
+    """Print a key's value.
+
+    It is printed as it is, with a newline. The exit status is 1 where there is no such key.
+    """
     from trioraft import kv_commands  # noqa: PLC0415
 
-    asked = _asked(peers, form, timeout)
+    asked, name = _asked(peers, form, timeout), _key(key)
     at = number("--revision", revision, 0, _LARGEST)
-    return run_client(lambda: kv_commands.get(asked, _bytes(key), at, stale=stale))
+    return run_client(lambda: kv_commands.get(asked, name, at, stale=stale))
 
 
 def delete(
-    key: str, *, prefix: _Prefix = False, peers: Peers = None, form: _Form = "text", timeout: _Timeout = "10"
+    key: _KeyOrPrefix, *, prefix: _Prefix = False, peers: Peers = None, form: _Form = "text", timeout: _Timeout = "10"
 ) -> int:
-    """Delete a key."""
+    """Delete a key, or all that start with a prefix."""
     from trioraft import kv_commands  # noqa: PLC0415
 
-    asked = _asked(peers, form, timeout)
-    return run_client(lambda: kv_commands.delete(asked, _bytes(key), prefix=prefix))
+    asked, name = _asked(peers, form, timeout), _key(key, prefix=prefix)
+    return run_client(lambda: kv_commands.delete(asked, name, prefix=prefix))
 
 
 def list_keys(
-    prefix: Annotated[str, typer.Argument(help="What the keys start with.", show_default=False)] = "",
+    prefix: Annotated[
+        str, typer.Argument(metavar="[PREFIX]", help="What the keys start with.", show_default=False)
+    ] = "",
     *,
     limit: Annotated[str, typer.Option(metavar="N", help="At most so many; 0 for all.")] = "0",
     revision: _Revision = "0",
@@ -99,9 +112,9 @@ def list_keys(
 
 
 def cas(
-    key: str,
-    expected: Annotated[str, typer.Argument(help="Its value, or, with --revision, its mod_revision.")],
-    value: Annotated[str, typer.Argument(help="The new value.")],
+    key: _Key,
+    expected: Annotated[str, typer.Argument(metavar="EXPECTED", help="Its value; with --revision its mod_revision.")],
+    value: _Value,
     *,
     revision: Annotated[
         bool, typer.Option("--revision", help="EXPECTED is a mod_revision; 0 where there must be no such key.")
@@ -116,13 +129,14 @@ def cas(
     """
     from trioraft import kv_commands  # noqa: PLC0415
 
-    asked = _asked(peers, form, timeout)
+    asked, name = _asked(peers, form, timeout), _key(key)
     condition = number("EXPECTED", expected, 0, _LARGEST) if revision else _bytes(expected)
-    return run_client(lambda: kv_commands.cas(asked, _bytes(key), condition, _bytes(value)))
+    content = _value(value)
+    return run_client(lambda: kv_commands.cas(asked, name, condition, content))
 
 
 def watch(
-    key: str,
+    key: _KeyOrPrefix,
     *,
     prefix: _Prefix = False,
     revision: Annotated[str, typer.Option(metavar="N", help="From that revision on; 0 for from now on.")] = "0",
@@ -132,13 +146,13 @@ def watch(
     """Print what changes, line by line, until Ctrl-C."""
     from trioraft import kv_commands  # noqa: PLC0415
 
-    asked = _asked(peers, form, "0")
+    asked, name = _asked(peers, form, "0"), _key(key, prefix=prefix)
     at = number("--revision", revision, 0, _LARGEST)
-    return run_client(lambda: kv_commands.watch(asked, _bytes(key), at, prefix=prefix), interrupted=DONE)
+    return run_client(lambda: kv_commands.watch(asked, name, at, prefix=prefix), interrupted=DONE)
 
 
 def lock(
-    name: Annotated[str, typer.Argument(help="The lock's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The lock's name.")],
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run.")],
     *,
     ttl: Annotated[
@@ -151,8 +165,9 @@ def lock(
 ) -> int:
     """Run a command while holding a lock.
 
-    TRIORAFT_FENCING_TOKEN in its environment is larger than that of every holder before. The command is ended before
-    anybody else can hold the lock. The exit status is the command's.
+    TRIORAFT_FENCING_TOKEN in its environment is larger than that of every holder before. When the lock may be lost
+    the command gets SIGTERM, then SIGKILL, before anybody else can hold it, and the exit status is 1; otherwise it is
+    the command's.
     """
     from trioraft import lock  # noqa: PLC0415
 
@@ -228,6 +243,25 @@ def _asked(peers: str | None, form: str, timeout: str) -> "Asked":
 
     choice("--format", form, "text", "json")
     return kv_commands.Asked(client_settings(peers), form == "json", timeout_seconds(timeout))
+
+
+def _key(text: str, *, prefix: bool = False) -> bytes:
+    from trioraft.kv.commands import KEY_MAX  # noqa: PLC0415
+
+    key = _bytes(text)
+    if not (0 if prefix else 1) <= len(key) <= KEY_MAX:
+        raise CommandError(f"KEY={text[:100]!r}: {len(key)} bytes; allowed: 1 to {KEY_MAX} bytes", WRONG)
+    return key
+
+
+def _value(text: str) -> bytes:
+    """Give a value, or what standard input has."""
+    from trioraft.kv.commands import VALUE_MAX  # noqa: PLC0415
+
+    value = sys.stdin.buffer.read(VALUE_MAX + 1) if text == "-" else _bytes(text)
+    if len(value) > VALUE_MAX:
+        raise CommandError(f"VALUE: too large; allowed: at most {VALUE_MAX} bytes", WRONG)
+    return value
 
 
 def _lease_id(text: str) -> int:

@@ -20,6 +20,7 @@ from trioraft.launcher import (
     Crashed,
     End,
     Ended,
+    Ending,
     Event,
     Exited,
     Extend,
@@ -103,6 +104,7 @@ class _Run:
         self._arguments = arguments
         self._grace = min(_GRACE_MAX, held.lease.ttl * _GRACE_SHARE)
         self._status: int | None = None
+        self._is_lost = False
 
     async def run(self) -> int:
         """Run it to its end."""
@@ -116,7 +118,7 @@ class _Run:
         finally:
             with trio.CancelScope(shield=True):
                 await link.close()
-        if self._status is None:
+        if self._status is None or self._is_lost:
             raise LeaseLostError("the command was ended in time, because no keep-alive was answered")
         return self._status if self._status >= 0 else _SIGNALLED - self._status
 
@@ -138,6 +140,8 @@ class _Run:
         match event:
             case Ready():
                 link.send(Start(self._path, self._environment(), self._deadline, self._arguments))
+            case Ending(cause="deadline"):
+                self._is_lost = True
             case Exited(status=status):
                 self._status = status
                 link.send(End())  # what it has started does not outlive it: the lock is about to be released

@@ -488,7 +488,8 @@ class NodeStatus(Struct, frozen=True):
     disk_stuck : bool
         Whether a write has been waiting for the disk for longer than an election timeout.
     alerts : tuple of str
-        What somebody should look at: a foreign cluster, two processes with one id, an address without a node.
+        What somebody should look at: a disk that failed, a foreign cluster, two processes with one id, an address
+        without a node.
     forming : FormingStatus or None
         Why it has no cluster yet.
     peers : tuple of str

@@ -213,6 +213,7 @@ class Node:
         self._elections: deque[tuple[int, int, float]] = deque(maxlen=_ELECTIONS_KEPT)
         self._subscribers: dict[bytes, tuple[Peer, float]] = {}
         self._shown: tuple[object, ...] = ()
+        self._failure = ""  # why it stops
         self._disk_wanted = trio.Event()
         self._changed = trio.Event()
         self._timer = trio.CancelScope()
@@ -310,7 +311,11 @@ class Node:
             await self._disk_wanted.wait()
             self._disk_wanted = trio.Event()
             while (write := self._core.to_persist()) is not None:
-                await self._disk.save(write)
+                try:
+                    await self._disk.save(write)
+                except StorageError as error:
+                    self._say_farewell(str(error))
+                    raise
                 self._core.persisted(write.number, self._world.clock())
                 if write.snapshot is not None:
                     await self._snapshots.clean_up(write.snapshot)
@@ -527,14 +532,24 @@ class Node:
         self._changed = trio.Event()
         if before[:3] != shown[:3]:
             self._note_leader(now)
+        self._push_status(now)
+        self._requests.conclude()
+        self._reads.leader_changed()
+        self._calls.learn_leader(self._core.term, self._core.leader)
+
+    def _push_status(self, now: float) -> None:
         self._subscribers = {process: who for process, who in self._subscribers.items() if who[1] > now}
         if self._subscribers:
             status = encode_message(Status(node=self.status()))
             for peer, _ in self._subscribers.values():
                 self._endpoint.send(peer, status, now)
-        self._requests.conclude()
-        self._reads.leader_changed()
-        self._calls.learn_leader(self._core.term, self._core.leader)
+
+    def _say_farewell(self, failure: str) -> None:
+        """Tell whoever watches why this node is about to stop: nothing else tells them."""
+        self._failure = failure
+        self._push_status(self._world.clock())
+        for data, address in self._endpoint.datagrams_to_send():
+            self._socket.send(data, address)
 
     def _note_leader(self, now: float) -> None:
         leader, term = self._core.leader, self._core.term
@@ -591,7 +606,7 @@ class Node:
             version=__version__,
             sealed=self.settings.keys is not None,
             disk_stuck=now - core.disk_waiting_since > self.settings.election_timeout_lower,
-            alerts=self._alerts.current(now),
+            alerts=(*filter(None, (self._failure, self._snapshots.problem)), *self._alerts.current(now)),
             forming=self._forming(),
             peers=tuple(str(peer.address) for peer in self._nodes() if not self._is_foreign(peer)),
             elections=tuple(

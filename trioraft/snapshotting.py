@@ -49,6 +49,11 @@ class Snapshotter:
         Acts on what the core has ready.
     entries_max, bytes_max : int
         A snapshot is taken when the log has grown by so many entries, or so many bytes.
+
+    Attributes
+    ----------
+    problem : str
+        Why the last snapshot was not taken; empty once one is.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Snapshotter:
         entries_max: int,
         bytes_max: int,
     ) -> None:
+        self.problem = ""
         self._core = core
         self._applier = applier
         self._directory = directory
@@ -107,7 +113,9 @@ class Snapshotter:
             except DiskFullError as error:
                 # The log needs little room, and the next snapshot may find some: go on without.
                 _log.error("no snapshot was taken, and the log is not shortened", reason=str(error))
+                self.problem = f"no snapshot was taken, and the log is not shortened: {error}"
                 continue
+            self.problem = ""
             valid = self._core.snapshot
             if valid is not None and valid.index >= index:
                 continue  # a received one has overtaken it; the file goes with the next clean-up

@@ -75,6 +75,16 @@ async def logged(cluster: Cluster, i: int, event: str) -> None:
             await trio.sleep(0.05)
 
 
+async def shown(cluster: Cluster, i: int, text: str) -> None:
+    """Wait until whoever watches the cluster, as the page does, is told something of a node."""
+
+    def is_told(_: object) -> bool:
+        node = cluster.node(i)
+        return node is not None and any(text in alert for alert in node.status.alerts)
+
+    await cluster.wait_for(is_told, 10, text)
+
+
 async def put(cluster: Cluster, key: str, value: str, seconds: float = 20) -> None:
     with trio.fail_after(seconds):
         await cluster.client.put(key.encode(), value.encode())
@@ -100,6 +110,7 @@ async def test_a_leader_whose_disk_is_full_stops_and_the_others_go_on(tmp_path: 
             await put(cluster, "during", "2" * 50_000)
             assert await cluster.ended(leader, 15) == WRONG
             assert "trioraft.db: database or disk is full (SQLITE_FULL); the node stops" in last_line(cluster, leader)
+            await shown(cluster, leader, "trioraft.db: database or disk is full (SQLITE_FULL); the node stops")
             await put(cluster, "after", "3")
             ballast.unlink()
             await cluster.start(leader)
@@ -152,6 +163,7 @@ async def test_a_leader_whose_disk_gives_errors_stops_and_the_others_go_on(
             await put(cluster, "during", "2")
             assert await cluster.ended(leader, 15) == WRONG
         assert line in last_line(cluster, leader)
+        await shown(cluster, leader, line)
         assert "trioraft.db" in last_line(cluster, leader)
         await cluster.start(leader)
         await cluster.wait_leader()
@@ -168,6 +180,9 @@ async def test_a_leader_whose_disk_hangs_steps_down_until_it_works_again(tmp_pat
                 lambda seen: seen.leader is not None and cluster.index(seen.leader) != leader, 15, "another leader"
             )
             assert seen.leader is not None
+            await cluster.wait_for(
+                lambda _: (node := cluster.node(leader)) is not None and node.status.disk_stuck, 10, "a stuck disk"
+            )
         assert any(line["event"] == "stepped down" and "disk" in line["reason"] for line in cluster.logs(leader))
         await cluster.wait_leader(30)
         await check(cluster, {"before": "1", "during": "2"})
@@ -180,6 +195,7 @@ async def test_a_node_that_finds_no_room_for_a_snapshot_goes_on_without(tmp_path
             for number in range(30):
                 await put(cluster, f"key {number}", "1")
             await logged(cluster, 0, "no snapshot was taken")
+            await shown(cluster, 0, "no snapshot was taken")
         assert not list(cluster.data_dir(0).glob("0/snapshot-*"))
         for number in range(30):
             await put(cluster, f"key {number}", "2")

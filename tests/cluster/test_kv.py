@@ -168,6 +168,12 @@ async def test_the_commands(tmp_path: Path) -> None:
             },
         ]
         assert json.loads((await command(cluster, "get", "a", "--format", "json"))[1])["value"] == "hello"
+        for words in (("get", ""), ("put", "k" * 1537, "v"), ("watch", ""), ("put", "k", "v", "--lease", "x")):
+            status, out, err = await command(cluster, *words)
+            assert (status, out, err.count("\n")) == (2, "", 1), words
+        status, _, err = await command(cluster, "put", "k", "-", stdin=bytes(2**20 + 1))
+        assert (status, err) == (2, "trioraft: VALUE: too large; allowed: at most 1048576 bytes\n")
+        assert (await command(cluster, "put", "k"))[2].endswith("(see `trioraft put --help`)\n")
         assert (await command(cluster, "cas", "a", "hello", "world"))[0] == 0
         assert (await command(cluster, "cas", "a", "hello", "world"))[0] == 1
         assert (await command(cluster, "cas", "c", "0", "new", "--revision"))[0] == 0
@@ -178,7 +184,7 @@ async def test_the_commands(tmp_path: Path) -> None:
 async def test_the_commands_for_leases_and_watches(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=1) as cluster:
         await cluster.wait_leader()
-        status, out, _ = await command(cluster, "lease", "grant", "2", "--format", "json")
+        status, out, _ = await command(cluster, "lease", "grant", "5", "--format", "json")
         lease = json.loads(out)["id"]
         await command(cluster, "put", "a", "1", "--lease", lease)
         assert json.loads((await command(cluster, "lease", "show", lease, "--format", "json"))[1])["keys"] == [
@@ -301,6 +307,29 @@ async def test_a_lock_that_is_held_is_waited_for_only_so_long(tmp_path: Path) ->
             status, out, err = await command(cluster, "lock", "job", "--wait", "1", "--", "echo", "ran")
         assert (status, out) == (1, "")
         assert "held by somebody else" in err
+
+
+async def test_a_command_whose_lock_may_be_lost_is_told_to_end(tmp_path: Path) -> None:
+    script = "trap 'echo told; exit 9' TERM; echo runs; while true; do sleep 0.05; done"
+    async with Cluster(tmp_path, size=1) as cluster:
+        await cluster.wait_leader()
+        locked = await trio.lowlevel.open_process(
+            arguments("lock", "job", "--ttl", "2", "--", "sh", "-c", script),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(cluster),
+        )
+        assert locked.stdout is not None
+        assert locked.stderr is not None
+        with trio.fail_after(15):
+            assert await locked.stdout.receive_some() == b"runs\n"
+            cluster.pause(0)
+            assert await locked.stdout.receive_some() == b"told\n"
+            cluster.resume(0)
+            assert await locked.wait() == 1
+            said = await locked.stderr.receive_some()
+    line = b"trioraft: the lock job is not held: the command was ended in time, because no keep-alive was answered\n"
+    assert said.endswith(line)
 
 
 async def test_lead_runs_a_command_as_the_leader_script(tmp_path: Path) -> None:

@@ -440,7 +440,7 @@ def test_an_expiry_that_comes_late_spares_a_new_lease_of_the_same_id() -> None:
     ],
 )
 def test_a_field_out_of_bounds_is_refused_on_either_side(command: Command) -> None:
-    with pytest.raises(ValueError, match=r"Expected .* - at"):
+    with pytest.raises(ValueError, match=r"^[A-Z]\w+\.\w+: expected "):
         encode_command(command)
     store = store_with(b"a")
     before = store.digest()
@@ -448,6 +448,29 @@ def test_a_field_out_of_bounds_is_refused_on_either_side(command: Command) -> No
     assert isinstance(result, Error)
     assert result.code == ErrorCode.MALFORMED
     assert store.digest() == before
+
+
+def test_a_condition_out_of_bounds_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^Txn\.compare\.Compare\.key: expected bytes of length >= 1$"):
+        encode_command(Txn(compare=(Compare.missing(b"a"), Compare.value("", "=", "1"))))
+
+
+def test_conditions_and_operations_are_made_of_text() -> None:
+    assert Compare.value("ä", "=", "ö") == Compare(
+        "ä".encode(), CompareTarget.VALUE, CompareOperator.EQUAL, "ö".encode()
+    )
+    assert Compare.mod_revision(b"a", "<", 7) == Compare(b"a", CompareTarget.MOD, CompareOperator.LESS, 7)
+    assert Compare.create_revision("a", ">", 7) == Compare(b"a", CompareTarget.CREATE, CompareOperator.GREATER, 7)
+    assert Compare.lease("a", "!=", 7) == Compare(b"a", CompareTarget.LEASE, CompareOperator.NOT_EQUAL, 7)
+    assert Range.of("a", prefix=True, limit=3) == Range(b"a", b"b", 3)
+    assert DeleteRange.of("a") == DeleteRange(b"a")
+    store = store_with(b"a")
+    moved = store.execute(Txn((Compare.exists("a"), Compare.missing("b")), (Put.of("b", "1"), DeleteRange.of("a"))))
+    assert isinstance(moved, TxnResult)
+    assert moved.succeeded
+    again = store.execute(Txn((Compare.exists("a"),), (Put.of("b", "2"),)))
+    assert isinstance(again, TxnResult)
+    assert not again.succeeded
 
 
 def test_a_command_that_is_too_large_is_refused_on_either_side() -> None:

@@ -1,6 +1,7 @@
 """Commands and results as bytes: CBOR arrays, ``[tag, field, field, …]``."""
 
 import io
+import re
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
@@ -117,11 +118,31 @@ def encode_command(command: Command) -> bytes:
         If a field is out of its bounds, or the whole is too large; says which.
     """
     plain = msgspec.to_builtins(command, builtin_types=(bytes,))
-    msgspec.convert(plain, type(command), builtin_types=(bytes,))
+    try:
+        msgspec.convert(plain, type(command), builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise ValueError(_in_words(command, str(error))) from None
     data = cbor2.dumps(plain)
     if len(data) > COMMAND_MAX:
         raise ValueError(f"the command has {len(data)} bytes; at most {COMMAND_MAX} are allowed")
     return data
+
+
+def _in_words(command: Command, error: str) -> str:
+    """Say which field of a command is wrong: ``key: expected `bytes` of length >= 1`` instead of ``… at `$[1]```."""
+    reason, _, path = error.partition(" - at ")
+    reason = reason.replace("`", "")
+    value: object = command
+    names = [type(command).__name__]
+    for place in map(int, re.findall(r"\[(\d+)\]", path)):
+        if isinstance(value, msgspec.Struct):
+            field = value.__struct_fields__[place - (value.__struct_config__.tag is not None)]
+            names.append(field)
+            value = getattr(value, field)
+        elif isinstance(value, tuple):
+            value = value[place]
+            names.append(type(value).__name__)
+    return f"{'.'.join(names)}: {reason[:1].lower()}{reason[1:]}"
 
 
 def decode_command(data: bytes) -> Command:
