@@ -95,10 +95,10 @@ def node(*, end_with_stdin: _WithStdin = False) -> int:
     It is configured by environment variables only, and ends with SIGTERM or SIGINT.
     """
     from trioraft.node import NodeError, run_node  # noqa: PLC0415
-    from trioraft.settings import NodeSettings, load  # noqa: PLC0415
+    from trioraft.settings import NodeSettings  # noqa: PLC0415
     from trioraft.storage import StorageError  # noqa: PLC0415
 
-    settings = checked(lambda: load(NodeSettings, os.environ))
+    settings = checked(NodeSettings.from_environ)
     _start_log(settings.logging, settings.log_format)
     return _serve(lambda: run_node(settings), (NodeError, StorageError), end_with_stdin=end_with_stdin)
 
@@ -116,10 +116,10 @@ def lead(
     """
     from trioraft.lead import leader_script  # noqa: PLC0415
     from trioraft.node import NodeError, run_node  # noqa: PLC0415
-    from trioraft.settings import NodeSettings, load  # noqa: PLC0415
+    from trioraft.settings import NodeSettings  # noqa: PLC0415
     from trioraft.storage import StorageError  # noqa: PLC0415
 
-    settings = leader_script(checked(lambda: load(NodeSettings, os.environ)), command)
+    settings = leader_script(checked(NodeSettings.from_environ), command)
     _start_log(settings.logging, settings.log_format)
     return _serve(lambda: run_node(settings), (NodeError, StorageError), end_with_stdin=end_with_stdin)
 
@@ -130,9 +130,9 @@ def monitor(*, end_with_stdin: _WithStdin = False) -> int:
 
     It has a JSON API too, is configured by environment variables only, and ends with SIGTERM or SIGINT.
     """
-    from trioraft.settings import MonitorSettings, load  # noqa: PLC0415
+    from trioraft.settings import MonitorSettings  # noqa: PLC0415
 
-    settings = checked(lambda: load(MonitorSettings, os.environ))
+    settings = checked(MonitorSettings.from_environ)
     _start_log(settings.logging, settings.log_format)
     from monitor.server import run_monitor  # noqa: PLC0415
 

@@ -67,14 +67,14 @@ def checked(read: Callable[[], _T]) -> _T:
 
 def client_settings(peers: str | None) -> "ClientSettings":
     """Read where the cluster is from the environment, or from ``--peers``."""
-    from trioraft.settings import ClientSettings, load  # noqa: PLC0415
+    from trioraft.settings import ClientSettings  # noqa: PLC0415
 
     if peers is None:
-        return checked(lambda: load(ClientSettings, os.environ))
+        return checked(ClientSettings.from_environ)
     if not peers.strip():
         raise CommandError("--peers is empty; allowed: host:port, separated by commas", WRONG)
     try:
-        return checked(lambda: load(ClientSettings, {**os.environ, "PEERS": peers}))
+        return checked(lambda: ClientSettings.from_environ({**os.environ, "PEERS": peers}))
     except CommandError as error:
         raise CommandError(str(error).replace("PEERS=", "--peers=", 1), WRONG) from None
 

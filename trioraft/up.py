@@ -22,7 +22,7 @@ import trio
 from trioraft.client import open_client
 from trioraft.observed import ClusterStatus, ObservedNode, printable
 from trioraft.output import Output, say
-from trioraft.settings import ClientSettings, MonitorSettings, NodeSettings, load, settings_warnings
+from trioraft.settings import ClientSettings, MonitorSettings, NodeSettings, settings_warnings
 
 LOOPBACK: Final = "127.0.0.1"
 MONITOR: Final = "monitor"
@@ -150,8 +150,10 @@ def _monitor_environment(port: int, peers: str) -> dict[str, str]:
 
 def _check(environments: Mapping[str, Mapping[str, str]]) -> NodeSettings:
     """Find what is wrong with the environment before any process is started."""
-    checked = [load(NodeSettings, environment) for name, environment in environments.items() if name != MONITOR]
-    load(MonitorSettings, environments[MONITOR])
+    checked = [
+        NodeSettings.from_environ(environment) for name, environment in environments.items() if name != MONITOR
+    ]
+    MonitorSettings.from_environ(environments[MONITOR])
     return checked[0]
 
 
@@ -253,7 +255,7 @@ class _Cluster:
     async def _report_roles(self) -> None:
         """Tell each change of a node's role, and when a node does not answer."""
         shown: dict[str, tuple[str, bool]] = {}
-        async with open_client(load(ClientSettings, next(iter(self._environments.values())))) as client:
+        async with open_client(ClientSettings.from_environ(next(iter(self._environments.values())))) as client:
             await client.observe(_REFRESH)
             while True:
                 seen = client.version

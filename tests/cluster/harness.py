@@ -29,7 +29,7 @@ import trio
 from trioraft.client import Client, open_client
 from trioraft.endpoint import Domain
 from trioraft.observed import ClusterStatus, ObservedNode
-from trioraft.settings import ClientSettings, load
+from trioraft.settings import ClientSettings
 from trioraft.variables import VARIABLES
 
 LOOPBACK = "127.0.0.1"
@@ -97,7 +97,7 @@ class Cluster:
 
     async def __aenter__(self) -> Self:
         shared = {name: value for name, value in self._environment.items() if name in {"APP_NAME", "CLUSTER_KEY"}}
-        settings = load(ClientSettings, {**shared, "PEERS": self.peers})
+        settings = ClientSettings.from_environ({**shared, "PEERS": self.peers})
         try:
             for i in range(self.size):
                 await self.start(i)

@@ -30,16 +30,14 @@ from tests.linearizability import (
     assert_linearizable,
 )
 from tests.linearizability.models import KeyValueInput, KeyValueOutput
-from trioraft import sync
-from trioraft.client import Client, NoAnswerError, open_client
+from trioraft import Client, ClientSettings, NoAnswerError, open_client, sync
 from trioraft.endpoint import Domain
-from trioraft.settings import ClientSettings, load
 
 History_ = History[KeyValueInput, KeyValueOutput]
 
 
 def settings_of(cluster: Cluster) -> ClientSettings:
-    return load(ClientSettings, {"PEERS": cluster.peers})
+    return ClientSettings.of(peers=cluster.peers)
 
 
 def arguments(*words: str) -> list[str]:

@@ -14,7 +14,7 @@ import trio
 
 from tests.cluster.harness import FAST, LOOPBACK, ROOT, clean_environment
 from trioraft.client import open_client
-from trioraft.settings import ClientSettings, PeerName
+from trioraft.settings import ClientSettings
 
 SCRIPT = """#!/bin/sh
 echo "leads: $TRIORAFT_NODE_NAME"
@@ -51,7 +51,7 @@ class Up:
         return str(re.findall(r"(node-\d) +leader, term", self.printed)[-1])
 
     async def pids(self) -> dict[str, int]:
-        async with open_client(ClientSettings(peers=(PeerName(LOOPBACK, self.base_port),))) as client:
+        async with open_client(ClientSettings.of(peers=f"{LOOPBACK}:{self.base_port}")) as client:
             return {node.status.name: node.status.pid for node in (await client.statuses(2)).nodes}
 
 
@@ -162,7 +162,7 @@ async def test_nodes_keep_their_identities_in_a_data_directory(tmp_path: Path) -
     for _ in range(2):
         async with running(tmp_path, "--data-dir", str(tmp_path / "data")) as up:
             await up.until_led()
-            async with open_client(ClientSettings(peers=(PeerName(LOOPBACK, up.base_port),))) as client:
+            async with open_client(ClientSettings.of(peers=f"{LOOPBACK}:{up.base_port}")) as client:
                 cluster = await client.statuses(2)
             seen.append((cluster.cluster_id, {node.status.name: node.status.id for node in cluster.nodes}))
             up.process.terminate()

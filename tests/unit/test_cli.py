@@ -286,7 +286,8 @@ async def test_transfer_asks_the_leader(to: tuple[str, ...], wanted: int) -> Non
     async with commanded(FOLLOWER, LEADER) as (peers, (_, leader)):
         done = await command("transfer", "--peers", peers, *to)
     assert (done.returncode, done.stdout.strip()) == (0, "so be it")
-    assert [request.command for request in leader.requests] == [Transfer(wanted)]
+    asked = {request.request: request.command for request in leader.requests}  # repeated where the machine is busy
+    assert list(asked.values()) == [Transfer(wanted)]
 
 
 async def test_transfer_that_is_refused_or_has_no_leader_is_exit_status_1() -> None:

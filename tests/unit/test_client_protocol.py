@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from tests.unit.memory_client import CLIENT_PORT, KeyValueCluster, key_value_cluster, memory_client
+from tests.unit.test_node import cluster_of
 from trioraft.client import Client, KeyValueError, SessionEndedError
 from trioraft.errors import RefusedError
 from trioraft.kv.codec import decode_result, encode_command
@@ -211,6 +212,17 @@ async def test_nonsense_is_refused(autojump_clock: trio.testing.MockClock) -> No
             for answer in (await client.propose(nonsense), await client.query(nonsense)):
                 assert "malformed" in str(decode_result(answer))
             assert b"malformed" in await client.ask(nonsense)
+
+
+async def test_a_state_machine_that_answers_no_questions_says_so(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(3, 1, script_leader_path=None, script_follower_path=None) as cluster:
+        await cluster.start()
+        await cluster.leader()
+        async with memory_client(cluster.network, [cluster.address(0)]) as client:
+            for stale in (False, True):
+                with pytest.raises(RefusedError, match="this cluster's state machine answers no questions"):
+                    await client.query(b"?", stale=stale)
+            assert await client.propose(b"!") == b""
 
 
 async def test_a_full_store_of_sessions_is_busy(
