@@ -562,6 +562,25 @@ def test_a_snapshot_replaces_a_log_that_contradicts_it() -> None:
     assert (story.disks[3].entries, story.disks[3].base_index) == ([], 11)
 
 
+@pytest.mark.parametrize("length", [11, 12, 30])
+def test_who_differs_in_the_last_entry_that_the_leader_has_dropped_is_sent_the_snapshot(length: int) -> None:
+    """Where its own entry is of an earlier term, the search for where the logs agree must not end at the leader's."""
+    story = Story()
+    for node in (1, 2):
+        story.change_log(node, [1, *[3] * 10], term=3)
+    story.change_log(3, [1, *[2] * (length - 1)], term=3)
+    _elected(story, 2)
+    story.live(1, without={3})
+    story.take_snapshot(1, b"state", keep=1)
+    assert (story.state(1).log.base_index, story.state(1).log.base_term) == (11, 3)
+    story.restart(1)
+    story.wait(TIMING.upper)
+    _elected(story, 2)  # begins with what it has last, not with what node 3 has
+    _receive_snapshot(story)
+    story.live(1)
+    assert story.log(3) == [5]
+
+
 def test_a_leader_that_begins_with_a_snapshot_is_not_taken_for_the_one_before() -> None:
     """What matched the log of an earlier leader need not match the log of this one."""
     story = Story()

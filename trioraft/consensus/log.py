@@ -147,12 +147,13 @@ class Log:
         Returns
         -------
         int
-            The largest index up to `index` whose term is not after `term`; at least the base.
+            The largest index up to `index` whose term is not after `term`; less than the base when the logs agree
+            only in what was dropped.
         """
         index = min(index, self.last_index)
         while index > self.base_index and self._entries[index - self.base_index - 1].term > term:
             index -= 1
-        return index
+        return index - 1 if index == self.base_index and self.base_term > term else index
 
     def drop_until(self, index: int) -> None:
         """Drop entries from the beginning, because a snapshot covers them.
