@@ -288,20 +288,21 @@ class Core:
         if self._state is not None:
             election.count_own_vote(self._state, now)
 
-    def snapshot_taken(self, snapshot: SnapshotInfo, keep: int, now: float) -> None:
+    def snapshot_taken(self, snapshot: SnapshotInfo, keep: int, keep_bytes: int, now: float) -> None:
         """Learn that a snapshot of this node's own is on disk, and drop entries that it covers.
 
         Parameters
         ----------
         snapshot : SnapshotInfo
             The snapshot.
-        keep : int
-            So many of the entries it covers are kept, for followers that are a little behind.
+        keep, keep_bytes : int
+            So many of the entries it covers are kept, for followers that are a little behind, and so many bytes.
         now : float
             The time in seconds.
         """
         self._begin(now)
-        self._outbox.take_snapshot(snapshot, max(0, snapshot.index - keep), now)
+        if self._state is not None:
+            snapshots.drop_covered(self._state, snapshot, keep, keep_bytes, now)
 
     def snapshot_gone(self, follower: int, now: float) -> None:
         """Learn that the snapshot which a follower is being sent is not there any more; a newer one is sent.

@@ -168,6 +168,32 @@ class Log:
             del self._entries[: index - self.base_index]
             self.base_index, self.base_term = index, term
 
+    def first_of_last(self, last: int, most: int, bytes_max: int) -> int:
+        """Tell where a stretch of entries that ends at some entry begins, if it must be no longer than told.
+
+        Parameters
+        ----------
+        last : int
+            The index of its last entry.
+        most : int
+            How many entries it has at most.
+        bytes_max : int
+            How large they may be together.
+
+        Returns
+        -------
+        int
+            The index of its first entry; `last` + 1 when not even one may be in it.
+        """
+        first = last + 1
+        room = bytes_max
+        while first - 1 > max(self.base_index, last - most):
+            room -= entry_bytes(self._entries[first - self.base_index - 2])
+            if room < 0:
+                break
+            first -= 1
+        return first
+
     def restart_after(self, index: int, term: int) -> None:
         """Drop everything, because a snapshot that was received goes beyond the log or contradicts it.
 
