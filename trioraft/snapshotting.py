@@ -114,7 +114,7 @@ class Snapshotter:
             if self._is_overtaken(index):
                 continue  # the file goes with the next clean-up
             keep = min(_KEEP_MAX, self._entries_max // 2)
-            self._core.snapshot_taken(snapshot, keep, self._bytes_max // 2, self._clock())
+            self._core.snapshot_taken(snapshot, keep, self._clock(), keep_bytes=self._bytes_max // 2)
             self._flush()
             _log.info("snapshot taken", index=index, bytes=snapshot.size)
 

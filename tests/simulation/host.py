@@ -65,6 +65,8 @@ class Host:
         """End the process; a write under way may or may not be on disk afterwards."""
         if self.process is None:
             return
+        if self.supervisor.frozen:
+            self.supervisor.thaw()  # nothing crashes on a machine that stands still
         if self.writing is not None and self.world.random.random() < 0.5:
             self.put(self.writing)
         self.writing = None

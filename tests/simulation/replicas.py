@@ -148,7 +148,7 @@ class Keeper:
         self.taking = False
         core = self.process.core
         if core.snapshot is None or core.snapshot.index < snapshot.index:
-            core.snapshot_taken(snapshot, self.world.profile.keep, 10**9, self.process.clock())
+            core.snapshot_taken(snapshot, self.world.profile.keep, self.process.clock())
             self.world.count["snapshots taken"] += 1
 
     def fill(self, to: int, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:

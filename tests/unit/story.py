@@ -171,13 +171,13 @@ class Story:
         self.change_disk(node, term=max(terms, default=0) if term is None else term)
         self.restart(node)
 
-    def take_snapshot(self, node: int, data: bytes, *, keep: int = 0, keep_bytes: int = 10**9) -> SnapshotInfo:
+    def take_snapshot(self, node: int, data: bytes, *, keep: int = 0, keep_bytes: int | None = None) -> SnapshotInfo:
         """Let a node take a snapshot of what it has applied."""
         state = self.state(node)
         index = state.applied_index
         snapshot = SnapshotInfo(index, state.log.term_at(index) or 0, len(data), zlib.crc32(data))
         self.disks[node].files[snapshot] = data
-        self.cores[node].snapshot_taken(snapshot, keep, keep_bytes, self.now)
+        self.cores[node].snapshot_taken(snapshot, keep, self.now, keep_bytes)
         self.settle(node)
         return snapshot
 

@@ -288,17 +288,19 @@ class Core:
         if self._state is not None:
             election.count_own_vote(self._state, now)
 
-    def snapshot_taken(self, snapshot: SnapshotInfo, keep: int, keep_bytes: int, now: float) -> None:
+    def snapshot_taken(self, snapshot: SnapshotInfo, keep: int, now: float, keep_bytes: int | None = None) -> None:
         """Learn that a snapshot of this node's own is on disk, and drop entries that it covers.
 
         Parameters
         ----------
         snapshot : SnapshotInfo
             The snapshot.
-        keep, keep_bytes : int
-            So many of the entries it covers are kept, for followers that are a little behind, and so many bytes.
+        keep : int
+            So many of the entries it covers are kept, for followers that are a little behind.
         now : float
             The time in seconds.
+        keep_bytes : int, optional
+            Of those no more than fit into so many bytes.
         """
         self._begin(now)
         if self._state is not None:

@@ -108,6 +108,28 @@ class Log:
             end += 1
         return tuple(self._entries[start:end])
 
+    def before_last_bytes(self, last: int, bytes_max: int) -> int:
+        """Find where the entries up to one begin to fit into some bytes.
+
+        Parameters
+        ----------
+        last : int
+            The index of the last one.
+        bytes_max : int
+            How large they may be together.
+
+        Returns
+        -------
+        int
+            The index before the first one that fits with all that follow.
+        """
+        while last > self.base_index:
+            bytes_max -= entry_bytes(self._entries[last - self.base_index - 1])
+            if bytes_max < 0:
+                break
+            last -= 1
+        return last
+
     def append(self, entry: Entry) -> int:
         """Add an entry at the end.
 
@@ -167,32 +189,6 @@ class Log:
         if term is not None and index > self.base_index:
             del self._entries[: index - self.base_index]
             self.base_index, self.base_term = index, term
-
-    def first_of_last(self, last: int, most: int, bytes_max: int) -> int:
-        """Tell where a stretch of entries that ends at some entry begins, if it must be no longer than told.
-
-        Parameters
-        ----------
-        last : int
-            The index of its last entry.
-        most : int
-            How many entries it has at most.
-        bytes_max : int
-            How large they may be together.
-
-        Returns
-        -------
-        int
-            The index of its first entry; `last` + 1 when not even one may be in it.
-        """
-        first = last + 1
-        room = bytes_max
-        while first - 1 > max(self.base_index, last - most):
-            room -= entry_bytes(self._entries[first - self.base_index - 2])
-            if room < 0:
-                break
-            first -= 1
-        return first
 
     def restart_after(self, index: int, term: int) -> None:
         """Drop everything, because a snapshot that was received goes beyond the log or contradicts it.

@@ -46,17 +46,19 @@ def send_snapshot(s: State, node: int, follower: Follower, now: float) -> None:
             break
 
 
-def drop_covered(s: State, snapshot: SnapshotInfo, keep: int, keep_bytes: int, now: float) -> None:
+def drop_covered(s: State, snapshot: SnapshotInfo, keep: int, keep_bytes: int | None, now: float) -> None:
     """Note that a snapshot of this node's own is on disk, and drop entries that it covers and nobody needs."""
-    first = s.log.first_of_last(snapshot.index, keep, keep_bytes)
+    base = max(0, snapshot.index - keep)
+    if keep_bytes is not None:
+        base = max(base, s.log.before_last_bytes(snapshot.index, keep_bytes))
     receivers = [
         follower.sending.snapshot.index
         for follower in s.followers.values()
         if follower.sending is not None and now - follower.heard_at < s.timing.lower
     ]
     if receivers:
-        first = min(first, s.log.first_of_last(snapshot.index, snapshot.index - min(receivers), _KEPT_FOR_RECEIVERS))
-    s.outbox.take_snapshot(snapshot, first - 1, now)
+        base = min(base, max(min(receivers), s.log.before_last_bytes(snapshot.index, _KEPT_FOR_RECEIVERS)))
+    s.outbox.take_snapshot(snapshot, base, now)
 
 
 def send_part(s: State, node: int, sending: Sending, now: float) -> None:
