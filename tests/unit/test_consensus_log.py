@@ -262,6 +262,45 @@ def test_terms_that_alternate_cost_a_round_trip_each() -> None:
     assert rejections[3] <= 3
 
 
+def test_what_replaces_other_entries_is_acknowledged_when_it_is_on_disk_itself() -> None:
+    story = Story()
+    story.change_log(3, [1, 1, 1, 1], term=1)
+    story.stick_disk(3)
+    story.receive(3, 2, AppendEntriesRequest(2, 1, 6.0, 1, 1, 0, (Entry(2, EntryKind.COMMAND, b"new"),) * 3))
+    story.free_disk(3)
+    story.drop()
+    story.stick_disk(3)
+    story.receive(3, 1, AppendEntriesRequest(3, 1, 6.0, 2, 2, 0, (Entry(3, EntryKind.COMMAND, b"newer"),) * 2))
+    story.receive(3, 1, AppendEntriesRequest(3, 2, 6.0, 2, 2, 2))
+    assert (story.log(3), story.state(3).matched_index) == ([1, 2, 3, 3], 4)
+    assert story.state(3).outbox.durable_index == 2
+    assert not story.waiting(AppendEntriesResponse), "term 3 is not on disk either"
+    story.free_disk(3)
+    assert [answer.matched for answer in story.waiting(AppendEntriesResponse)] == [2, 4]
+    story.drop()
+
+    story.stick_disk(3)
+    story.receive(3, 1, AppendEntriesRequest(3, 3, 6.0, 4, 3, 2, (Entry(3, EntryKind.COMMAND, b"more"),)))
+    story.receive(3, 1, AppendEntriesRequest(3, 4, 6.0, 2, 2, 2))
+    assert [answer.matched for answer in story.waiting(AppendEntriesResponse)] == [4]
+    story.restart(3)
+    assert story.log(3) == [1, 2, 3, 3]
+
+
+def test_an_acknowledgement_of_what_was_replaced_meanwhile_is_of_the_old_term() -> None:
+    story = Story()
+    story.stick_disk(3)
+    story.receive(3, 2, AppendEntriesRequest(1, 1, 6.0, 0, 0, 0, (Entry(1, EntryKind.COMMAND, b"old"),) * 3))
+    story.receive(3, 1, AppendEntriesRequest(2, 1, 6.0, 0, 0, 0, (Entry(2, EntryKind.COMMAND, b"new"),)))
+    story.free_disk(3)
+    answers = [
+        (letter.to, letter.message.term, letter.message.matched) for letter in story.take(AppendEntriesResponse)
+    ]
+    assert answers == [(2, 1, 3), (1, 2, 1)]
+    assert story.disks[3].hard.term == 2, "so that the leader of term 1, if there still is one, cannot be deceived"
+    assert [entry.data for entry in story.disks[3].entries] == [b"new"]
+
+
 def test_what_is_committed_is_never_cut_off() -> None:
     story = _led()
     story.propose(1, "a")
