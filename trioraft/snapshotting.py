@@ -187,13 +187,15 @@ class Snapshotter:
     async def receive(self) -> None:
         """Store parts in order, and take over what is whole."""
         writer: SnapshotWriter | None = None
+        written: SnapshotInfo | None = None
         async for part in self._parts:
             if part.offset == 0:
                 if writer is not None:
-                    writer.discard()
+                    await trio.to_thread.run_sync(writer.discard)
+                written = part.snapshot
                 new_writer = partial(SnapshotWriter, self._directory, part.snapshot.index, received=True)
                 writer = await trio.to_thread.run_sync(new_writer)
-            if writer is None or writer.size != part.offset:
+            if writer is None or (written, writer.size) != (part.snapshot, part.offset):
                 self._core.reception_failed(part.snapshot, self._clock())
             else:
                 await trio.to_thread.run_sync(writer.write, part.data)

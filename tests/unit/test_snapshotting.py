@@ -86,11 +86,7 @@ class Follower:
 
     def offer(self, index: int) -> SnapshotInfo:
         """Have the leader send a snapshot in one part."""
-        source = Replica(Words())
-        for n in range(1, index + 1):
-            source.apply(n, Entry(term=1, kind=EntryKind.COMMAND, data=b"%d" % n))
-        data = b"".join(frame(chunk) for chunk in source.snapshot())
-        snapshot = SnapshotInfo(index, 1, len(data), zlib.crc32(data))
+        snapshot, data = snapshot_at(index)
         part = InstallSnapshotRequest(1, index, 1, snapshot.size, snapshot.checksum, 0, data)
         self.core.receive(LEADER, CLUSTER, part, trio.current_time())
         self.flush()
@@ -101,6 +97,15 @@ class Follower:
         with trio.fail_after(5):
             while self.applier.replica.applied_index < index:
                 await trio.sleep(0.001)
+
+
+def snapshot_at(index: int) -> tuple[SnapshotInfo, bytes]:
+    """Give a snapshot of so many entries, and its bytes."""
+    source = Replica(Words())
+    for n in range(1, index + 1):
+        source.apply(n, Entry(term=1, kind=EntryKind.COMMAND, data=b"%d" % n))
+    data = b"".join(frame(chunk) for chunk in source.snapshot())
+    return SnapshotInfo(index, 1, len(data), zlib.crc32(data)), data
 
 
 @asynccontextmanager
@@ -197,6 +202,21 @@ async def test_a_received_snapshot_of_the_very_entry_that_one_is_taken_of_does_n
     assert [chunk for chunk in read_chunks(tmp_path, own) if chunk][1:] == numbers(10)  # after the sessions
     again = Follower(tmp_path, entries_max=10)
     await again.snapshots.restore()
+
+
+async def test_parts_of_two_snapshots_are_not_put_together(tmp_path: Path) -> None:
+    follower = Follower(tmp_path, entries_max=1000)
+    one, data = snapshot_at(10)
+    other, other_data = snapshot_at(20)
+    async with running(follower):
+        follower.snapshots.store(StorePart(one, 0, data[:20], is_last=False))
+        # The first part of another one was lost on the way.
+        follower.snapshots.store(StorePart(other, 20, other_data[20:], is_last=True))
+        follower.snapshots.store(StorePart(one, 20, data[20:], is_last=True))
+        with trio.fail_after(5):
+            while follower.core.snapshot != one:
+                await trio.sleep(0.001)
+    assert follower.machine.words == numbers(10)
 
 
 async def test_none_is_taken_of_what_a_received_one_covers(tmp_path: Path) -> None:
