@@ -33,7 +33,8 @@ class StateMachine(Protocol):
         -------
         iterator of bytes
             Chunks of at most 64 KiB. The iterator is drained bit by bit while further commands are applied, which
-            it must not see; making it must not take long.
+            it must not see; making it, and its first chunk, must not take long. The first chunk is taken at once,
+            so a generator function only has to copy what it needs before its first ``yield``.
         """
 
     def restore(self, chunks: Iterable[bytes]) -> None:

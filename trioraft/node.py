@@ -317,9 +317,9 @@ class Node:
                     self._say_farewell(str(error))
                     raise
                 self._core.persisted(write.number, self._world.clock())
+                self._flush()
                 if write.snapshot is not None:
                     await self._snapshots.clean_up(write.snapshot)
-                self._flush()
 
     async def _discover(self) -> None:
         """Ask DNS again and again; what it says, or that it is silent, never disturbs a running cluster."""

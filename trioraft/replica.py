@@ -9,6 +9,7 @@ All of this is part of the replicated state, and of snapshots.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Final
 
 import cbor2
@@ -167,18 +168,13 @@ class Replica:
         iterator of bytes
             Chunks of at most 64 KiB; later entries do not change them.
         """
-        sessions = {
-            number: (session.answered_below, list(session.results.items()))
-            for number, session in self._sessions.items()
-        }
-        head = cbor2.dumps(sessions)
-        return self._chunks(len(head).to_bytes(8, "big") + head, self.machine.snapshot())
-
-    @staticmethod
-    def _chunks(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-        for start in range(0, len(head), _CHUNK):
-            yield head[start : start + _CHUNK]
-        yield from rest
+        sessions = [
+            (number, session.answered_below, session.results.copy()) for number, session in self._sessions.items()
+        ]
+        chunks = iter(self.machine.snapshot())
+        # A generator function does nothing until its first chunk is asked for: by then the state would be another.
+        first = list(islice(chunks, 1))
+        return chain(_write_sessions(sessions), first, chunks)
 
     def restore(self, index: int, chunks: Iterable[bytes]) -> None:
         """Take over a snapshot.
@@ -191,20 +187,41 @@ class Replica:
             What :meth:`snapshot` gave.
         """
         stream = iter(chunks)
-        head = next(stream, b"")
-        size = int.from_bytes(head[:8], "big") + 8
-        while len(head) < size:
-            head += next(stream)
-        sessions = msgspec.convert(cbor2.loads(head[8:size]), dict[int, tuple[int, list[tuple[int, bytes]]]])
-        self._sessions = {
-            number: _Session(below, dict(results), sum(len(result) for _, result in results))
-            for number, (below, results) in sessions.items()
-        }
+        self._sessions, left = _read_sessions(stream)
         self.applied_index = index
+        self.machine.restore(chain((left,), stream) if left else stream)
 
-        def rest() -> Iterator[bytes]:
-            if len(head) > size:
-                yield head[size:]
-            yield from stream
 
-        self.machine.restore(rest())
+# --- sessions in a snapshot: each after its length in 4 bytes (big-endian), and a length of 0 ----------------
+
+
+def _write_sessions(sessions: list[tuple[int, int, dict[int, bytes]]]) -> Iterator[bytes]:
+    """Write sessions one after the other: all at once would keep an event loop waiting."""
+    pending = bytearray()
+    for session in sessions:
+        data = cbor2.dumps(session)
+        pending += len(data).to_bytes(4, "big") + data
+        while len(pending) >= _CHUNK:
+            yield bytes(pending[:_CHUNK])
+            del pending[:_CHUNK]
+    pending += bytes(4)
+    for start in range(0, len(pending), _CHUNK):
+        yield bytes(pending[start : start + _CHUNK])
+
+
+def _read_sessions(stream: Iterator[bytes]) -> tuple[dict[int, _Session], bytes]:
+    """Read them back, and give what is left of the last chunk."""
+    sessions: dict[int, _Session] = {}
+    pending = bytearray()
+
+    def take(size: int) -> bytes:
+        while len(pending) < size:
+            pending.extend(next(stream))
+        taken = bytes(pending[:size])
+        del pending[:size]
+        return taken
+
+    while size := int.from_bytes(take(4), "big"):
+        number, below, results = msgspec.convert(cbor2.loads(take(size)), tuple[int, int, dict[int, bytes]])
+        sessions[number] = _Session(below, results, sum(map(len, results.values())))
+    return sessions, bytes(pending)

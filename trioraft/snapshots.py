@@ -59,6 +59,8 @@ class SnapshotWriter:
         The node's directory.
     index : int
         The last entry that it covers.
+    received : bool
+        Whether it comes from another node; this one may just be writing its own of the same entry.
 
     Raises
     ------
@@ -66,9 +68,9 @@ class SnapshotWriter:
         If it could not be written; so do the methods. :class:`DiskFullError` when there was no room.
     """
 
-    def __init__(self, directory: Path, index: int) -> None:
+    def __init__(self, directory: Path, index: int, *, received: bool = False) -> None:
         self._directory = directory
-        self._path = directory / f"snapshot-{index}.new"
+        self._path = directory / f"snapshot-{index}.{'received' if received else 'new'}"
         with _reported(self._path):
             self._file: BinaryIO = self._path.open("wb")
         self.size = 0
@@ -120,7 +122,7 @@ class SnapshotWriter:
 
 
 def path_of(directory: Path, snapshot: SnapshotInfo) -> Path:
-    """Tell where a snapshot is.
+    """Tell where a snapshot is: never where another one is, also of the same entry.
 
     Parameters
     ----------
@@ -134,7 +136,7 @@ def path_of(directory: Path, snapshot: SnapshotInfo) -> Path:
     Path
         Its file.
     """
-    return directory / f"snapshot-{snapshot.index}-{snapshot.term}"
+    return directory / f"snapshot-{snapshot.index}-{snapshot.term}-{snapshot.checksum:08x}"
 
 
 def read_chunks(directory: Path, snapshot: SnapshotInfo) -> Iterator[bytes]:

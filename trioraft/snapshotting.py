@@ -1,6 +1,7 @@
 """Takes snapshots in the background, sends them, and takes over those that are received."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -76,7 +77,7 @@ class Snapshotter:
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._send_parts, self._parts = trio.open_memory_channel[StorePart](1024)
-        self._sending: tuple[SnapshotInfo, BinaryIO] | None = None
+        self._sending: dict[SnapshotInfo, BinaryIO] = {}
 
     # --- at the start ---------------------------------------------------------------------------------------
 
@@ -106,8 +107,10 @@ class Snapshotter:
             async with self._applier.paused():  # a received one may just be taken over
                 index = self._applier.replica.applied_index
                 term = self._core.term_at(index)
-                chunks = self._applier.replica.snapshot()
                 self._applier.note_snapshot()
+                if self._is_overtaken(index):
+                    continue
+                chunks = self._applier.replica.snapshot()
             try:
                 snapshot = await self._write(index, term, chunks)
             except DiskFullError as error:
@@ -116,12 +119,16 @@ class Snapshotter:
                 self.problem = f"no snapshot was taken, and the log is not shortened: {error}"
                 continue
             self.problem = ""
-            valid = self._core.snapshot
-            if valid is not None and valid.index >= index:
-                continue  # a received one has overtaken it; the file goes with the next clean-up
-            self._core.snapshot_taken(snapshot, min(_KEEP_MAX, self._entries_max // 2), self._clock())
+            if self._is_overtaken(index):
+                continue  # the file goes with the next clean-up
+            keep = min(_KEEP_MAX, self._entries_max // 2)
+            self._core.snapshot_taken(snapshot, keep, self._clock(), keep_bytes=self._bytes_max // 2)
             self._flush()
             _log.info("snapshot taken", index=index, bytes=snapshot.size)
+
+    def _is_overtaken(self, index: int) -> bool:
+        """Tell whether a received snapshot covers an entry."""
+        return self._core.snapshot is not None and self._core.snapshot.index >= index
 
     async def _write(self, index: int, term: int, chunks: Iterator[bytes]) -> SnapshotInfo:
         """Write a snapshot in the background."""
@@ -151,17 +158,23 @@ class Snapshotter:
             The part; None when the snapshot is not there any more, because a newer one has taken its place.
         """
         snapshot = SnapshotInfo(part.index, part.index_term, part.size, part.checksum)
-        if self._sending is None or self._sending[0] != snapshot:
-            if self._sending is not None:
-                self._sending[1].close()
+        file = self._sending.get(snapshot)
+        if file is None:
+            self._close_sent()
             try:
-                self._sending = snapshot, path_of(self._directory, snapshot).open("rb")
+                file = self._sending[snapshot] = path_of(self._directory, snapshot).open("rb")
             except OSError:
-                self._sending = None
                 return None
-        file = self._sending[1]
         file.seek(part.offset)
         return msgspec.structs.replace(part, data=file.read(PART_BYTES))
+
+    def _close_sent(self) -> None:
+        """Close what is sent to nobody any more. What is open can be read, also when it has been removed."""
+        state = self._core.state
+        followers = state.followers.values() if state is not None else ()
+        wanted = {follower.sending.snapshot for follower in followers if follower.sending is not None}
+        for snapshot in self._sending.keys() - wanted:
+            self._sending.pop(snapshot).close()
 
     # --- receiving ------------------------------------------------------------------------------------------
 
@@ -175,12 +188,15 @@ class Snapshotter:
     async def receive(self) -> None:
         """Store parts in order, and take over what is whole."""
         writer: SnapshotWriter | None = None
+        written: SnapshotInfo | None = None
         async for part in self._parts:
             if part.offset == 0:
                 if writer is not None:
-                    writer.discard()
-                writer = await trio.to_thread.run_sync(SnapshotWriter, self._directory, part.snapshot.index)
-            if writer is None or writer.size != part.offset:
+                    await trio.to_thread.run_sync(writer.discard)
+                written = part.snapshot
+                new_writer = partial(SnapshotWriter, self._directory, part.snapshot.index, received=True)
+                writer = await trio.to_thread.run_sync(new_writer)
+            if writer is None or (written, writer.size) != (part.snapshot, part.offset):
                 self._core.reception_failed(part.snapshot, self._clock())
             else:
                 await trio.to_thread.run_sync(writer.write, part.data)
@@ -208,6 +224,7 @@ class Snapshotter:
         snapshot : SnapshotInfo
             The one that is valid on disk.
         """
+        self._close_sent()
         await trio.to_thread.run_sync(remove_older, self._directory, snapshot)
 
 

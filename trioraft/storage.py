@@ -42,6 +42,7 @@ _APPLICATION_ID: Final = 0x7472_6166  # "traf": the database is ours
 # A checkpoint is made when the WAL has grown by about so many bytes. A write of little costs it about two pages.
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 _WRITE_BYTES: Final = 2 * 4096
+_KINDS: Final = frozenset(EntryKind)
 
 # What each version of the schema has added, from the first on.
 _SCHEMA: Final = (
@@ -221,6 +222,11 @@ class SqliteDisk:
         for index, (found, term, kind, data, checksum) in enumerate(rows, base_index + 1):
             if found != index or checksum != _checksum(data, index, term, kind):
                 raise self._damaged(f"entry {index} of the log is missing or does not match its checksum")
+            if kind not in _KINDS:
+                raise StorageError(
+                    f"{self.path}: entry {index} of the log is of kind {kind}, which this version does not know;"
+                    " run the version that has written it"
+                )
             entries.append(Entry(term=term, kind=EntryKind(kind), data=data))
         log = Log(base_index, base_term, entries)
         if self.snapshot is not None and log.term_at(self.snapshot.index) != self.snapshot.term:

@@ -205,7 +205,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     _duration("HOOK_STOP_GRACE_MILLIS", "how long a script may take to end after SIGTERM", "5000", _NODE),
     _variable("HOOK_FAILURE", "what a leader does whose script fails", "ignore", "ignore or step-down", _NODE,
               values.one_of("ignore", "step-down")),
-    _variable("DURABILITY", "memory: the log is not synced, and a node that restarts comes back with a new id",
+    _variable("DURABILITY", "memory: the log is not synced, and at each start a node comes back with a new id",
               "sync", "sync or memory", _NODE, values.one_of("sync", "memory")),
     _variable("SNAPSHOT_ENTRIES", "a snapshot is taken when the log has grown by so many entries", "50000",
               "a whole number from 1 to 10000000", _NODE, values.whole_number(1, 10_000_000)),

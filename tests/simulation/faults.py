@@ -82,7 +82,7 @@ class Faults:
         calm = min(world.network.weather.delay, 0.02 * self.unit)
         world.network.weather = type(world.network.weather)(delay=calm)
         for host in world.hosts:
-            host.stalled_until = 0.0
+            host.free_disk()
             self._thaw(host)
             host.start()
 

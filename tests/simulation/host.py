@@ -65,6 +65,8 @@ class Host:
         """End the process; a write under way may or may not be on disk afterwards."""
         if self.process is None:
             return
+        if self.supervisor.frozen:
+            self.supervisor.thaw()  # nothing crashes on a machine that stands still
         if self.writing is not None and self.world.random.random() < 0.5:
             self.put(self.writing)
         self.writing = None
@@ -79,6 +81,12 @@ class Host:
         self.disk = Disk()
         self.world.replace_node(self)
         self.world.turn(f"the disk is lost; {name(self.node)} is next")
+
+    def free_disk(self) -> None:
+        """Let the disk work again, also on the write that it is stuck with."""
+        self.stalled_until = 0.0
+        if self.process is not None and self.writing is not None:
+            self.world.loop.at(self.world.loop.now, self.process.written, self.writing)
 
     def put(self, write: Write) -> None:
         """Let a write be on disk."""
@@ -178,7 +186,7 @@ class Process:
 
     def written(self, write: Write) -> None:
         """Let a write be done: on disk, and told to the core."""
-        if self.host.process is self:
+        if self.host.process is self and self.host.writing is write:
             self.host.writing = None
             self.host.put(write)
             self.call(self._tell_written, write.number)

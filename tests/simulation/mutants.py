@@ -398,6 +398,85 @@ def _snapshot_without_sessions() -> list[_Patch]:
     return [(replica.Replica, "restore", restore)]
 
 
+def _take_entries_without_looking() -> list[_Patch]:
+    original = replication.store_entries
+
+    def store_entries(s: State, request: Any, now: float) -> bool:
+        known = s.log.term_at(request.prev_log_index)
+        if known is not None:
+            request = msgspec.structs.replace(request, prev_log_term=known)
+        return original(s, request, now)
+
+    return [(module, "store_entries", store_entries) for module in (heartbeat, replication)]
+
+
+def _never_cut_off() -> list[_Patch]:
+    original = replication.store_entries
+
+    def store_entries(s: State, request: Any, now: float) -> bool:
+        kept = [
+            msgspec.structs.replace(entry, term=s.log.term_at(index) or entry.term)
+            for index, entry in enumerate(request.entries, request.prev_log_index + 1)
+        ]
+        return original(s, msgspec.structs.replace(request, entries=tuple(kept)), now)
+
+    return [(module, "store_entries", store_entries) for module in (heartbeat, replication)]
+
+
+def _heartbeats_before_disk() -> list[_Patch]:
+    original = heartbeat.answer
+
+    def answer(s: State, request: Any, seconds: float, now: float, *, rejected: bool = False) -> Any:
+        told = original(s, request, seconds, now, rejected=rejected)
+        return msgspec.structs.replace(told, matched=s.matched_index)
+
+    return [(heartbeat, "answer", answer)]
+
+
+def _on_disk_as_it_was() -> list[_Patch]:
+    original = Outbox.truncate
+
+    def truncate(self: Outbox, first: int, now: float) -> None:
+        durable, handed = self.durable_index, self._handed_to
+        original(self, first, now)
+        self.durable_index, self._handed_to = durable, handed
+
+    return [(Outbox, "truncate", truncate)]
+
+
+def _install(change: Callable[[Log, Any], None]) -> list[_Patch]:
+    original = Outbox.install_snapshot
+
+    def install_snapshot(self: Outbox, snapshot: Any, now: float) -> None:
+        change(self.log, snapshot)
+        original(self, snapshot, now)
+
+    return [(Outbox, "install_snapshot", install_snapshot)]
+
+
+def _drop_what_follows_a_snapshot(log: Log, snapshot: Any) -> None:
+    if log.term_at(snapshot.index) == snapshot.term:
+        log.truncate(snapshot.index + 1)
+
+
+def _keep_what_contradicts_a_snapshot(log: Log, snapshot: Any) -> None:
+    if log.base_index < snapshot.index < log.last_index:
+        log._entries[snapshot.index - log.base_index - 1] = messages.Entry(snapshot.term, messages.EntryKind.NO_OP)
+
+
+def _half_is_a_quorum() -> list[_Patch]:
+    def advance_commit_index(s: State) -> None:
+        voters = s.configuration.voters
+        if s.role is Role.LEADER and len(voters) > 1:
+            matches = {node: follower.match_index for node, follower in s.followers.items()}
+            matches[s.id] = s.outbox.durable_index
+            index = sorted(matches.values(), reverse=True)[len(voters) // 2 - 1]
+            if index > s.commit_index and s.log.term_at(index) == s.term:
+                s.commit_index = index
+
+    return [(module, "advance_commit_index", advance_commit_index) for module in (heartbeat, replication)]
+
+
 MUTANTS: Final = (
     Mutant("forget the vote at a restart", "restart", lambda: _restarted_with(voted_for=0)),
     Mutant("forget the length of the promise at a restart", "restart", lambda: _restarted_with(promise=0.0)),
@@ -439,4 +518,11 @@ MUTANTS: Final = (
     Mutant("read before the term's no-op is committed", "log", _read_before_no_op),
     Mutant("apply a repeated command again", "log", _apply_twice),
     Mutant("leave the sessions' results out of snapshots", "snapshot", _snapshot_without_sessions),
+    Mutant("take entries without looking at the one before", "divergence", _take_entries_without_looking),
+    Mutant("keep entries that contradict the leader's", "divergence", _never_cut_off),
+    Mutant("say in the answer to a heartbeat what is not on disk", "log", _heartbeats_before_disk),
+    Mutant("take what replaced other entries for on disk as those were", "divergence", _on_disk_as_it_was),
+    Mutant("drop what follows a snapshot that agrees", "snapshot", lambda: _install(_drop_what_follows_a_snapshot)),
+    Mutant("keep what contradicts a snapshot", "snapshot", lambda: _install(_keep_what_contradicts_a_snapshot)),
+    Mutant("commit what half of the voters have", "log", _half_is_a_quorum),
 )

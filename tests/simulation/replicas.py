@@ -184,7 +184,7 @@ class Keeper:
         core, now = self.process.core, self.process.clock()
         if part.offset == 0:
             self.received = (part.snapshot, bytearray())
-        if self.received is None or len(self.received[1]) != part.offset:
+        if self.received is None or (self.received[0], len(self.received[1])) != (part.snapshot, part.offset):
             core.reception_failed(part.snapshot, now)
         else:
             self.received[1].extend(part.data)

@@ -64,6 +64,7 @@ class Story:
         self.writes = dict.fromkeys(self.ids, 0)
         self.stuck: set[int] = set()
         self.applied: dict[int, list[bytes]] = {node: [] for node in self.ids}
+        self._opened: dict[int, dict[SnapshotInfo, bytes]] = {node: {} for node in self.ids}
         self._unwritten: dict[int, list[Write]] = {node: [] for node in self.ids}
         formation = FormationState(cluster=CLUSTER, members=self.ids) if formed else FormationState()
         self.disks = {node: Disk(HardState(formation=formation)) for node in self.ids}
@@ -96,6 +97,7 @@ class Story:
         """End a node: what was not on its disk is lost."""
         del self.cores[node]
         self._unwritten[node].clear()
+        self._opened[node].clear()
         self.applied[node].clear()
         self.stuck.discard(node)
 
@@ -169,19 +171,21 @@ class Story:
         self.change_disk(node, term=max(terms, default=0) if term is None else term)
         self.restart(node)
 
-    def take_snapshot(self, node: int, data: bytes, *, keep: int = 0) -> SnapshotInfo:
+    def take_snapshot(self, node: int, data: bytes, *, keep: int = 0, keep_bytes: int | None = None) -> SnapshotInfo:
         """Let a node take a snapshot of what it has applied."""
         state = self.state(node)
         index = state.applied_index
         snapshot = SnapshotInfo(index, state.log.term_at(index) or 0, len(data), zlib.crc32(data))
         self.disks[node].files[snapshot] = data
-        self.cores[node].snapshot_taken(snapshot, keep, self.now)
+        self.cores[node].snapshot_taken(snapshot, keep, self.now, keep_bytes)
         self.settle(node)
         return snapshot
 
     def _fill(self, node: int, part: InstallSnapshotRequest) -> InstallSnapshotRequest:
         snapshot = SnapshotInfo(part.index, part.index_term, part.size, part.checksum)
-        data = self.disks[node].files[snapshot]
+        data = self._opened[node].get(snapshot)  # what is open can be read, also when it has been removed
+        if data is None:
+            data = self._opened[node][snapshot] = self.disks[node].files[snapshot]
         return msgspec.structs.replace(part, data=data[part.offset : part.offset + PART_BYTES])
 
     def store_parts(self, node: int) -> None:

@@ -9,7 +9,7 @@ import trio.testing
 from tests.unit.memory_client import CLIENT_PORT, KeyValueCluster, key_value_cluster, memory_client
 from tests.unit.test_node import cluster_of
 from trioraft.client import Client, KeyValueError, SessionEndedError
-from trioraft.errors import RefusedError
+from trioraft.errors import BusyError, RefusedError
 from trioraft.kv.codec import decode_result, encode_command
 from trioraft.kv.commands import Compare, CompareOperator, CompareTarget, Event, Put
 from trioraft.kv.lock import LeaseLostError, hold_lease, hold_lock
@@ -237,6 +237,29 @@ async def test_a_full_store_of_sessions_is_busy(
             assert "there are 1 sessions already" in other.problem
             client.end_session()
             await other.put("a", "3")
+
+
+async def test_who_proposes_is_told_that_too_much_is_not_committed(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trioraft.consensus.replication.UNCOMMITTED_BYTES_MAX", 2000)
+    async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
+        leader = await cluster.leader()
+        node = cluster.nodes[leader]
+        await client.put("a", "1")
+        ports = {7300, 7301, 7302}
+        cluster.network.carries = lambda source, to: not {source.port, to.port} <= ports  # the client reaches all
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.propose, encode_command(Put(b"b", b"." * 1500)))
+            await trio.sleep(0.01)
+            with pytest.raises(BusyError, match=r"^busy: too much is not committed yet"):
+                await node.propose(encode_command(Put(b"b", b"." * 1500)))
+            with trio.move_on_after(0.2):
+                await client.put("b", "." * 1500)
+            assert client.problem.startswith("not proposed: busy: too much is not committed yet")
+            cut(cluster)
+        assert (await client.put("b", "2")).revision == 4
+        await cluster.same_state()
 
 
 # --- nodes --------------------------------------------------------------------------------------------------

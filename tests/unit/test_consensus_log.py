@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from tests.unit.story import TIMING, Letter, Story
+from trioraft.consensus.replication import UNCOMMITTED_BYTES_MAX
 from trioraft.consensus.state import StartWork, SteppedDown
 from trioraft.messages import (
     AppendEntriesRequest,
@@ -113,6 +114,29 @@ def test_a_leader_says_no_when_too_much_is_not_committed() -> None:
     story.settle(1)
     story.exchange()
     assert story.cores[1].propose(EntryKind.COMMAND, large, story.now) is not None
+
+
+def test_what_an_earlier_leader_could_not_commit_counts_too_until_it_is_committed() -> None:
+    story = _led()
+    story.propose(1, "." * (9 * 2**20))
+    story.drop()
+    story.restart(1)
+    story.wait(TIMING.upper)
+    _elected(story, 2)
+    large = b"." * (9 * 2**20)
+    assert story.cores[1].propose(EntryKind.COMMAND, large, story.now) is None
+    story.settle(1)
+    story.exchange()
+    assert story.state(1).uncommitted_bytes == 0
+    assert story.cores[1].propose(EntryKind.COMMAND, large, story.now) is not None
+
+
+def test_many_small_commands_are_too_much_as_well() -> None:
+    story = _led()
+    story.drop()
+    most = UNCOMMITTED_BYTES_MAX // 16
+    taken = [story.cores[1].propose(EntryKind.COMMAND, b"", story.now) is not None for _ in range(most + 1)]
+    assert taken == [True] * most + [False]
 
 
 def test_who_does_not_lead_proposes_nothing() -> None:
@@ -236,6 +260,45 @@ def test_terms_that_alternate_cost_a_round_trip_each() -> None:
     rejections = _rejections(story, 2.0)
     assert story.log(3) == [1, 2, 2, 4, 4, 6, 6, 7]
     assert rejections[3] <= 3
+
+
+def test_what_replaces_other_entries_is_acknowledged_when_it_is_on_disk_itself() -> None:
+    story = Story()
+    story.change_log(3, [1, 1, 1, 1], term=1)
+    story.stick_disk(3)
+    story.receive(3, 2, AppendEntriesRequest(2, 1, 6.0, 1, 1, 0, (Entry(2, EntryKind.COMMAND, b"new"),) * 3))
+    story.free_disk(3)
+    story.drop()
+    story.stick_disk(3)
+    story.receive(3, 1, AppendEntriesRequest(3, 1, 6.0, 2, 2, 0, (Entry(3, EntryKind.COMMAND, b"newer"),) * 2))
+    story.receive(3, 1, AppendEntriesRequest(3, 2, 6.0, 2, 2, 2))
+    assert (story.log(3), story.state(3).matched_index) == ([1, 2, 3, 3], 4)
+    assert story.state(3).outbox.durable_index == 2
+    assert not story.waiting(AppendEntriesResponse), "term 3 is not on disk either"
+    story.free_disk(3)
+    assert [answer.matched for answer in story.waiting(AppendEntriesResponse)] == [2, 4]
+    story.drop()
+
+    story.stick_disk(3)
+    story.receive(3, 1, AppendEntriesRequest(3, 3, 6.0, 4, 3, 2, (Entry(3, EntryKind.COMMAND, b"more"),)))
+    story.receive(3, 1, AppendEntriesRequest(3, 4, 6.0, 2, 2, 2))
+    assert [answer.matched for answer in story.waiting(AppendEntriesResponse)] == [4]
+    story.restart(3)
+    assert story.log(3) == [1, 2, 3, 3]
+
+
+def test_an_acknowledgement_of_what_was_replaced_meanwhile_is_of_the_old_term() -> None:
+    story = Story()
+    story.stick_disk(3)
+    story.receive(3, 2, AppendEntriesRequest(1, 1, 6.0, 0, 0, 0, (Entry(1, EntryKind.COMMAND, b"old"),) * 3))
+    story.receive(3, 1, AppendEntriesRequest(2, 1, 6.0, 0, 0, 0, (Entry(2, EntryKind.COMMAND, b"new"),)))
+    story.free_disk(3)
+    answers = [
+        (letter.to, letter.message.term, letter.message.matched) for letter in story.take(AppendEntriesResponse)
+    ]
+    assert answers == [(2, 1, 3), (1, 2, 1)]
+    assert story.disks[3].hard.term == 2, "so that the leader of term 1, if there still is one, cannot be deceived"
+    assert [entry.data for entry in story.disks[3].entries] == [b"new"]
 
 
 def test_what_is_committed_is_never_cut_off() -> None:
@@ -459,10 +522,10 @@ def _behind(size: int = 200_000) -> Story:
     return story
 
 
-def _receive_snapshot(story: Story) -> None:
+def _receive_snapshot(story: Story, index: int = 11) -> None:
     """Let node 3 be sent the snapshot, and store it."""
     for _ in range(100):
-        if story.state(3).commit_index >= 11:
+        if story.state(3).commit_index >= index:
             return
         story.fire(1)
         story.exchange()
@@ -491,6 +554,63 @@ def test_a_snapshot_leaves_entries_for_those_who_are_a_little_behind() -> None:
     assert story.disks[3].snapshot is None
     story.restart(1)
     assert story.state(1).commit_index == 11
+
+
+def test_a_snapshot_leaves_no_more_bytes_than_told() -> None:
+    story = _led()
+    story.propose(1, *("." * 1000 for _ in range(20)))
+    story.exchange()
+    story.take_snapshot(1, b"state", keep=10, keep_bytes=5100)
+    assert len(story.log(1)) == 5
+    story.propose(1, "." * 6000)
+    story.exchange()
+    story.take_snapshot(1, b"state", keep=10, keep_bytes=5100)
+    assert story.log(1) == []
+
+
+def _sending(story: Story) -> None:
+    """Let the first parts of the snapshot be under way to node 3."""
+    while not story.waiting(InstallSnapshotRequest):
+        story.fire(1)
+        story.deliver(AppendEntriesRequest)
+        story.deliver(AppendEntriesResponse)
+
+
+def test_entries_are_kept_for_who_is_being_sent_an_earlier_snapshot() -> None:
+    """Else the leader of a busy cluster would send it one snapshot after the other."""
+    story = _behind()
+    _sending(story)
+    story.propose(1, *(f"more {number}" for number in range(50)))
+    story.exchange(among={1, 2})
+    sent = story.cores[1].snapshot
+    assert story.take_snapshot(1, b"t" * 200_000) != sent
+    assert len(story.log(1)) == 50
+    _receive_snapshot(story)
+    story.live(1)
+    assert story.disks[3].snapshot == sent
+    assert len(story.applied[3]) == 50
+    story.take_snapshot(1, b"u" * 200_000)
+    assert story.log(1) == [], "and no longer than it takes"
+
+
+def test_no_entries_are_kept_for_who_is_silent() -> None:
+    story = _behind()
+    _sending(story)
+    story.live(TIMING.lower + 1, without={3})
+    story.propose(1, "more")
+    story.exchange(among={1, 2})
+    story.take_snapshot(1, b"t" * 200_000)
+    assert story.log(1) == []
+    _receive_snapshot(story)
+    _receive_snapshot(story, 12)
+    assert story.disks[3].snapshot == story.cores[1].snapshot, "it gets one after the other"
+
+
+def test_a_leader_that_is_sent_a_newer_leaders_snapshot_follows() -> None:
+    story = _led()
+    story.receive(1, 2, InstallSnapshotRequest(2, 5, 1, 10, 0, 0, b"s"))
+    assert story.roles()[0] == "follower"
+    assert (story.state(1).term, story.state(1).leader) == (2, 2)
 
 
 def test_parts_that_overtake_one_another_are_not_sent_again() -> None:
@@ -560,6 +680,25 @@ def test_a_snapshot_replaces_a_log_that_contradicts_it() -> None:
     _receive_snapshot(story)
     assert story.log(3) == []
     assert (story.disks[3].entries, story.disks[3].base_index) == ([], 11)
+
+
+@pytest.mark.parametrize("length", [11, 12, 30])
+def test_who_differs_in_the_last_entry_that_the_leader_has_dropped_is_sent_the_snapshot(length: int) -> None:
+    """Where its own entry is of an earlier term, the search for where the logs agree must not end at the leader's."""
+    story = Story()
+    for node in (1, 2):
+        story.change_log(node, [1, *[3] * 10], term=3)
+    story.change_log(3, [1, *[2] * (length - 1)], term=3)
+    _elected(story, 2)
+    story.live(1, without={3})
+    story.take_snapshot(1, b"state", keep=1)
+    assert (story.state(1).log.base_index, story.state(1).log.base_term) == (11, 3)
+    story.restart(1)
+    story.wait(TIMING.upper)
+    _elected(story, 2)  # begins with what it has last, not with what node 3 has
+    _receive_snapshot(story)
+    story.live(1)
+    assert story.log(3) == [5]
 
 
 def test_a_leader_that_begins_with_a_snapshot_is_not_taken_for_the_one_before() -> None:

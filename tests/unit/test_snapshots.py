@@ -1,6 +1,7 @@
 """The files of snapshots: what was written is read back, and what is damaged or left over is not."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -24,7 +25,8 @@ def written(directory: Path, index: int, term: int = 3) -> SnapshotInfo:
 
 
 def names(directory: Path) -> set[str]:
-    return set(os.listdir(directory))
+    """List the files, without the checksums in their names."""
+    return {re.sub(r"-[0-9a-f]{8}$", "", name) for name in os.listdir(directory)}
 
 
 def test_a_state_machine_gets_back_the_chunks_it_gave(tmp_path: Path) -> None:
@@ -55,7 +57,9 @@ def test_what_is_thrown_away_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_missing_snapshot_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"/snapshot-7-3: No such file or directory; restore the directory, or"):
+    with pytest.raises(
+        StorageError, match=r"/snapshot-7-3-[0-9a-f]{8}: No such file or directory; restore the directory, or"
+    ):
         next(read_chunks(tmp_path, snapshot_of(7, 3)))
 
 
@@ -67,7 +71,9 @@ def test_a_damaged_snapshot_is_found_before_its_first_chunk(tmp_path: Path, dama
     snapshot = written(tmp_path, 7)
     path = path_of(tmp_path, snapshot)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(StorageError, match=r"/snapshot-7-3: does not match its checksum; the disk is damaged"):
+    with pytest.raises(
+        StorageError, match=r"/snapshot-7-3-[0-9a-f]{8}: does not match its checksum; the disk is damaged"
+    ):
         next(read_chunks(tmp_path, snapshot))
 
 
@@ -95,6 +101,20 @@ def test_older_snapshots_go_and_those_under_way_stay(tmp_path: Path) -> None:
     remove_older(tmp_path, valid)
     assert names(tmp_path) == {"snapshot-10-3", "snapshot-100-3", "snapshot-5.new"}
     unfinished.discard()
+
+
+def test_snapshots_of_the_same_entry_do_not_take_each_others_place(tmp_path: Path) -> None:
+    """A node may receive one while it writes its own; equal states need not be equal bytes."""
+    own, received = SnapshotWriter(tmp_path, 7), SnapshotWriter(tmp_path, 7, received=True)
+    own.write(frame(b"a") + frame(b"b"))
+    received.write(frame(b"b") + frame(b"a"))
+    valid, other = (SnapshotInfo(7, 3, writer.size, writer.checksum) for writer in (own, received))
+    assert own.finish(valid)
+    assert received.finish(other)
+    assert list(read_chunks(tmp_path, valid)) == [b"a", b"b"]
+    assert list(read_chunks(tmp_path, other)) == [b"b", b"a"]
+    remove_leftovers(tmp_path, valid)
+    assert os.listdir(tmp_path) == [path_of(tmp_path, valid).name]
 
 
 def test_a_snapshot_that_finds_no_room_is_one_clear_line_and_leaves_nothing(tmp_path: Path) -> None:

@@ -297,6 +297,15 @@ async def test_a_database_of_the_first_schema_gets_what_it_lacks(tmp_path: Path)
     disk.close()
 
 
+async def test_an_entry_of_a_kind_to_come_is_no_damage(tmp_path: Path) -> None:
+    disk = SqliteDisk(tmp_path)
+    await disk.save(Write(1, HARD, 1, (entry(7, b"x"),)))
+    disk.close()
+    change(tmp_path, "UPDATE entry SET kind = 99, checksum = ?", zlib.crc32(b"x", zlib.crc32(b"1 7 99 ")))
+    with pytest.raises(StorageError, match="entry 1 of the log is of kind 99, which this version does not know; run"):
+        SqliteDisk(tmp_path)
+
+
 async def test_another_program_s_database_is_left_alone(tmp_path: Path) -> None:
     change(tmp_path, "CREATE TABLE theirs (x)")
     change(tmp_path, "INSERT INTO theirs VALUES (1)")

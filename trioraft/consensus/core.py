@@ -288,7 +288,7 @@ class Core:
         if self._state is not None:
             election.count_own_vote(self._state, now)
 
-    def snapshot_taken(self, snapshot: SnapshotInfo, keep: int, now: float) -> None:
+    def snapshot_taken(self, snapshot: SnapshotInfo, keep: int, now: float, keep_bytes: int | None = None) -> None:
         """Learn that a snapshot of this node's own is on disk, and drop entries that it covers.
 
         Parameters
@@ -299,9 +299,12 @@ class Core:
             So many of the entries it covers are kept, for followers that are a little behind.
         now : float
             The time in seconds.
+        keep_bytes : int, optional
+            Of those no more than fit into so many bytes.
         """
         self._begin(now)
-        self._outbox.take_snapshot(snapshot, max(0, snapshot.index - keep), now)
+        if self._state is not None:
+            snapshots.drop_covered(self._state, snapshot, keep, keep_bytes, now)
 
     def snapshot_gone(self, follower: int, now: float) -> None:
         """Learn that the snapshot which a follower is being sent is not there any more; a newer one is sent.

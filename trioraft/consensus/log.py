@@ -108,6 +108,28 @@ class Log:
             end += 1
         return tuple(self._entries[start:end])
 
+    def before_last_bytes(self, last: int, bytes_max: int) -> int:
+        """Find where the entries up to one begin to fit into some bytes.
+
+        Parameters
+        ----------
+        last : int
+            The index of the last one.
+        bytes_max : int
+            How large they may be together.
+
+        Returns
+        -------
+        int
+            The index before the first one that fits with all that follow.
+        """
+        while last > self.base_index:
+            bytes_max -= entry_bytes(self._entries[last - self.base_index - 1])
+            if bytes_max < 0:
+                break
+            last -= 1
+        return last
+
     def append(self, entry: Entry) -> int:
         """Add an entry at the end.
 
@@ -147,12 +169,13 @@ class Log:
         Returns
         -------
         int
-            The largest index up to `index` whose term is not after `term`; at least the base.
+            The largest index up to `index` whose term is not after `term`; less than the base when the logs agree
+            only in what was dropped.
         """
         index = min(index, self.last_index)
         while index > self.base_index and self._entries[index - self.base_index - 1].term > term:
             index -= 1
-        return index
+        return index - 1 if index == self.base_index and self.base_term > term else index
 
     def drop_until(self, index: int) -> None:
         """Drop entries from the beginning, because a snapshot covers them.

@@ -15,7 +15,7 @@ from typing import Final
 from trioraft.consensus.log import entry_bytes
 from trioraft.consensus.outbox import NEVER, After
 from trioraft.consensus.snapshots import send_snapshot
-from trioraft.consensus.state import Follower, Role, State
+from trioraft.consensus.state import Follower, Role, State, count_uncommitted
 from trioraft.consensus.work import work_claim
 from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse, Entry, EntryKind
 
@@ -41,7 +41,7 @@ def open_term(s: State, now: float) -> None:
     for follower in s.followers.values():
         follower.next_index = s.log.last_index + 1
     s.opened_at = s.outbox.append(Entry(term=s.term, kind=EntryKind.NO_OP), now)
-    s.uncommitted_bytes = 0
+    count_uncommitted(s)  # what earlier leaders could not commit takes room too
 
 
 def propose(s: State, kind: EntryKind, data: bytes, now: float) -> int | None:
@@ -49,9 +49,10 @@ def propose(s: State, kind: EntryKind, data: bytes, now: float) -> int | None:
     if s.handover is not None:
         return None
     entry = Entry(term=s.term, kind=kind, data=data)
-    if s.uncommitted_bytes and s.uncommitted_bytes + len(data) > UNCOMMITTED_BYTES_MAX:
+    size = entry_bytes(entry)
+    if s.commit_index < s.log.last_index and s.uncommitted_bytes + size > UNCOMMITTED_BYTES_MAX:
         return None
-    s.uncommitted_bytes += len(data)
+    s.uncommitted_bytes += size
     return s.outbox.append(entry, now)
 
 
@@ -165,8 +166,7 @@ def advance_commit_index(s: State) -> None:
     matches[s.id] = s.outbox.durable_index
     index = int(s.configuration.quorum_value(matches))
     if index > s.commit_index and s.log.term_at(index) == s.term:
-        s.uncommitted_bytes -= sum(len(entry.data) for entry in s.log.entries(s.commit_index + 1, index))
-        s.uncommitted_bytes = max(0, s.uncommitted_bytes)
+        s.uncommitted_bytes -= sum(map(entry_bytes, s.log.entries(s.commit_index + 1, index)))
         s.commit_index = index
 
 

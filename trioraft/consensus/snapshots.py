@@ -10,12 +10,23 @@ from typing import Final
 
 from trioraft.consensus.outbox import NEVER, After, SnapshotInfo
 from trioraft.consensus.roles import become_follower, follow, reset_election_timer
-from trioraft.consensus.state import Follower, Receiving, Role, Sending, State, StorePart
+from trioraft.consensus.state import (
+    Follower,
+    Receiving,
+    Role,
+    Sending,
+    State,
+    StorePart,
+    count_uncommitted,
+)
 from trioraft.messages import InstallSnapshotRequest, InstallSnapshotResponse
 
 # How large a part is, in bytes, and how many are under way.
 PART_BYTES: Final = 32 * 1024
 _PARTS_MAX: Final = 16
+# How many bytes of entries are kept, at most, for a follower that is being sent an earlier snapshot: once it has
+# that, it needs them, and would have to be sent one snapshot after the other.
+_KEPT_FOR_RECEIVERS: Final = 64 * 1024 * 1024
 
 
 def send_snapshot(s: State, node: int, follower: Follower, now: float) -> None:
@@ -33,6 +44,21 @@ def send_snapshot(s: State, node: int, follower: Follower, now: float) -> None:
         send_part(s, node, sending, now)
         if sending.snapshot.size == 0:
             break
+
+
+def drop_covered(s: State, snapshot: SnapshotInfo, keep: int, keep_bytes: int | None, now: float) -> None:
+    """Note that a snapshot of this node's own is on disk, and drop entries that it covers and nobody needs."""
+    base = max(0, snapshot.index - keep)
+    if keep_bytes is not None:
+        base = max(base, s.log.before_last_bytes(snapshot.index, keep_bytes))
+    receivers = [
+        follower.sending.snapshot.index
+        for follower in s.followers.values()
+        if follower.sending is not None and now - follower.heard_at < s.timing.lower
+    ]
+    if receivers:
+        base = min(base, max(min(receivers), s.log.before_last_bytes(snapshot.index, _KEPT_FOR_RECEIVERS)))
+    s.outbox.take_snapshot(snapshot, base, now)
 
 
 def send_part(s: State, node: int, sending: Sending, now: float) -> None:
@@ -91,7 +117,7 @@ def handle_install_snapshot_response(s: State, sender: int, response: InstallSna
 
 def handle_install_snapshot(s: State, sender: int, request: InstallSnapshotRequest, now: float) -> None:
     """Take the next part; tell the leader where this node is."""
-    if request.term < s.term or s.role is Role.LEADER:
+    if request.term < s.term or (s.role is Role.LEADER and request.term == s.term):
         answer_part(s, sender, request.index, 0)
         return
     if request.term > s.term or s.role is not Role.FOLLOWER:
@@ -146,6 +172,7 @@ def snapshot_installed(s: State, snapshot: SnapshotInfo, now: float) -> None:
         return
     s.outbox.install_snapshot(snapshot, now)
     s.commit_index = s.applied_index = snapshot.index
+    count_uncommitted(s)  # this node may have become the leader meanwhile
     s.matched_index = max(s.matched_index, snapshot.index)
     if s.leader and s.role is Role.FOLLOWER:
         answer_part(s, s.leader, snapshot.index, snapshot.size, installed=True)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.hard import HardState
-from trioraft.consensus.log import Log
+from trioraft.consensus.log import Log, entry_bytes
 from trioraft.consensus.outbox import NEVER, Outbox, SnapshotInfo
 from trioraft.consensus.timing import Timing
 from trioraft.messages import AppendEntriesRequest
@@ -387,3 +387,8 @@ class State:
         """
         known = self.round_trips.get(node)
         self.round_trips[node] = seconds if known is None else known + (seconds - known) / 8
+
+
+def count_uncommitted(s: State) -> None:
+    """Count the bytes of the entries that are not committed, as far as this node knows."""
+    s.uncommitted_bytes = sum(map(entry_bytes, s.log.entries(s.commit_index + 1, s.log.last_index)))
