@@ -61,6 +61,10 @@ class SortedMap(Generic[K, V]):
         """Give the values from one key up to another (exclusive; None: all). The map must not change meanwhile."""
         return map(self._values.__getitem__, self._keys.irange(start, end, (True, False)))
 
+    def unsorted_values(self) -> list[V]:
+        """Give all values at once, in whatever order."""
+        return list(self._values.values())
+
     def count(self, start: K, end: K | None) -> int:
         """Count the keys from one up to another (exclusive; None: all)."""
         first, last = self._positions(start, end)

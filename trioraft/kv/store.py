@@ -69,6 +69,10 @@ class Change(Struct, frozen=True):
     restored: bool = False
 
 
+# How many keys of a state that a snapshot replaces are freed in one step.
+_FREED_AT_ONCE: Final = 1000
+
+
 class _RefusedError(Exception):
     def __init__(self, code: ErrorCode, message: str, oldest_revision: int = 0) -> None:
         super().__init__(message)
@@ -181,7 +185,11 @@ class KeyValueStore:
         reader = self.begin_restore()
         for chunk in chunks:
             reader.feed(chunk)
+        replaced = self._state.items.unsorted_values()
         self.finish_restore(reader)
+        # To free a large state at once would keep all other threads waiting, an event loop among them.
+        while replaced:
+            del replaced[-_FREED_AT_ONCE:]
 
     def begin_restore(self) -> SnapshotReader:
         """Do what :meth:`restore` does in steps: feed the reader with chunks, and call :meth:`finish_restore`.
