@@ -30,6 +30,7 @@ from trioraft.errors import RefusedError, SessionEndedError
 from trioraft.groups import bare_errors
 from trioraft.kv.client import KeyValueError, KeyValueMethods
 from trioraft.messages import (
+    PAYLOAD_MAX,
     REQUESTS_TAG,
     Ask,
     ClientRequest,
@@ -290,6 +291,8 @@ class Client(KeyValueMethods):
             command was carried out.
         RefusedError
             If it was refused for another reason, and not carried out.
+        ProposalError
+            If it was carried out, but its result is too large to be told.
         SettingsError
             If the key is not good for commands.
         """
@@ -352,8 +355,10 @@ class Client(KeyValueMethods):
         return await self._question(lambda: Ask(data, leader), anybody=not leader, patience=patience)
 
     async def _question(
-        self, command: Callable[[], Command], *, anybody: bool, patience: float = _RETRY_LAST
+        self, command: Callable[[], Query | Ask], *, anybody: bool, patience: float = _RETRY_LAST
     ) -> bytes:
+        if len(command().data) > PAYLOAD_MAX:
+            raise RefusedError(f"the question has {len(command().data)} bytes; at most {PAYLOAD_MAX} are allowed")
         await self._watch_leader()
         try:
             response = await self._calls.call(command, anybody=anybody, patience=patience)

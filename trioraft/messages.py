@@ -37,6 +37,11 @@ Members = Annotated[tuple[Id, ...], Meta(max_length=MEMBERS_MAX)]
 # The largest message, which is more than any entry, snapshot chunk or value may make it.
 FRAGMENTED_MAX: Final = 2 * 1024 * 1024
 
+# Of a state machine's commands, questions and answers; a message that holds one of them still fits.
+PAYLOAD_MAX: Final = FRAGMENTED_MAX - 4096
+# Of an entry's data: a command, and whose it is.
+ENTRY_MAX: Final = PAYLOAD_MAX + 64
+
 
 def format_id(identifier: int) -> str:
     """Write an id as people see it.
@@ -749,6 +754,7 @@ class Refusal(enum.StrEnum):
     ``UNKNOWN``         it was, or will be, or not; within a session it is safe to repeat it
     ``SESSION_ENDED``   the session has ended: whether earlier tries were carried out is not known
     ``REFUSED``         it was not, and it will not be when it is repeated
+    ``NO_RESULT``       it was, but its result cannot be told
     """
 
     NOT_LEADER = "not-leader"
@@ -759,6 +765,7 @@ class Refusal(enum.StrEnum):
     UNKNOWN = "unknown"
     SESSION_ENDED = "session-ended"
     REFUSED = "refused"
+    NO_RESULT = "no-result"
 
 
 class ClientResponse(Struct, frozen=True, array_like=True, tag=15):

@@ -1,0 +1,187 @@
+"""What becomes of commands and questions when leaders change, and when they, or the state machine, are no good."""
+
+from collections.abc import Iterable, Iterator
+
+import cbor2
+import pytest
+import trio
+import trio.testing
+
+from tests.unit.memory_client import KeyValueCluster, key_value_cluster, memory_client
+from trioraft.errors import ProposalError, RefusedError
+from trioraft.kv.codec import encode_command
+from trioraft.kv.commands import Put
+from trioraft.messages import (
+    ENTRY_MAX,
+    FRAGMENTED_MAX,
+    PAYLOAD_MAX,
+    AppendEntriesRequest,
+    ClientRequest,
+    ClientResponse,
+    Entry,
+    EntryKind,
+    Propose,
+)
+from trioraft.wire import encode_message
+
+
+class Echo:
+    """Gives back what it is given, as often as its first byte says."""
+
+    def __init__(self) -> None:
+        self.applied: list[bytes] = []
+
+    def apply(self, command: bytes) -> bytes:
+        self.applied.append(command)
+        return command[1:] * command[0]
+
+    def query(self, question: bytes) -> bytes:
+        if question == b"nonsense":
+            raise ValueError("this is nonsense")
+        if question == b"bug":
+            raise KeyError("account")
+        return self.apply(question) if question else None  # type: ignore[return-value]
+
+    def snapshot(self) -> Iterator[bytes]:
+        return iter(())
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Do nothing."""
+
+
+def let_echo(cluster: KeyValueCluster) -> list[Echo]:
+    """Replace the state machines of a cluster in which nothing was proposed."""
+    machines = [Echo() for _ in cluster.nodes]
+    for node, machine in zip(cluster.nodes.values(), machines, strict=True):
+        node._applier.replica.machine = node._requests._queryable = machine
+    return machines
+
+
+async def test_what_a_replaced_leader_had_proposed_is_proposed_again_although_nobody_writes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with key_value_cluster(3, 1) as cluster:
+        old = await cluster.leader()
+        cluster.cut_off.add(old)
+
+        async def propose(number: int, patience: float) -> None:
+            with trio.move_on_after(patience):
+                await cluster.nodes[old].propose(encode_command(Put(b"%d" % number, b"x")))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(propose, 0, 0.05)  # else it would be proposed again, in the place of the next one
+            await trio.sleep(0.01)
+            for number in range(1, 4):
+                nursery.start_soon(propose, number, float("inf"))
+            await trio.sleep(0.1)
+            await cluster.leader()
+            cluster.cut_off.clear()
+            with trio.fail_after(60):
+                while nursery.child_tasks:
+                    await trio.sleep(0.1)
+        await cluster.same_state()
+        items = list(cluster.services[old].store._state.items.values(b"", None))
+        assert sorted((item.key, item.version) for item in items) == [(b"%d" % number, 1) for number in range(1, 4)]
+
+
+@pytest.mark.parametrize("size", [PAYLOAD_MAX + 1, 8 * 1024 * 1024])
+async def test_a_command_that_is_too_large_is_refused_and_stops_nothing(
+    autojump_clock: trio.testing.MockClock, size: int
+) -> None:
+    async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
+        let_echo(cluster)
+        leader = await cluster.leader()
+        text = rf"not proposed: the command has {size} bytes; at most {PAYLOAD_MAX} are allowed"
+        with trio.fail_after(60):
+            for proposer in (client, cluster.nodes[leader], cluster.nodes[(leader + 1) % 3]):
+                with pytest.raises(RefusedError, match=text):
+                    await proposer.propose(bytes(size))
+            with pytest.raises(RefusedError, match=rf"the question has {size} bytes"):
+                await client.query(bytes(size))
+            assert await client.propose(b"\1a") == b"a"
+
+
+def test_the_largest_command_fits_into_every_message_that_it_goes_through() -> None:
+    largest, data = 2**62, bytes(PAYLOAD_MAX)
+    command = Propose(largest, largest, largest, data)
+    entry = Entry(largest, EntryKind.SESSION_COMMAND, cbor2.dumps((largest, largest, largest, data)))
+    assert len(entry.data) <= ENTRY_MAX
+    for message in (
+        ClientRequest(largest, command),
+        AppendEntriesRequest(largest, largest, 1e8, largest, largest, largest, (entry,)),
+        ClientResponse(
+            largest, done=True, leader=2**63 - 1, data=data, session=largest, term=largest, leader_address="x" * 255
+        ),
+    ):
+        assert len(encode_message(message)) <= FRAGMENTED_MAX
+
+
+async def test_a_result_that_is_too_large_is_told_as_such_and_applied_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
+        machines = let_echo(cluster)
+        command = b"\3" + bytes(PAYLOAD_MAX // 2)
+        with trio.fail_after(60):
+            with pytest.raises(
+                ProposalError, match="it was carried out, but its result of 3139584 bytes is more"
+            ) as e:
+                await client.propose(command)
+            assert not isinstance(e.value, RefusedError)
+            assert await client.propose(b"\1a") == b"a"
+            while not all(machine.applied == [command, b"\1a"] for machine in machines):
+                await trio.sleep(0.1)
+            with pytest.raises(RefusedError, match="bytes is more than"):
+                await client.query(command)
+
+
+async def test_a_question_that_the_state_machine_cannot_answer_stops_no_node(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
+        let_echo(cluster)
+        for stale in (False, True):
+            with pytest.raises(RefusedError, match="does not take the question: this is nonsense"):
+                await client.query(b"nonsense", stale=stale)
+            with pytest.raises(RefusedError, match="failed at the question: KeyError: 'account'"):
+                await client.query(b"bug", stale=stale)
+            with pytest.raises(RefusedError, match="query must return bytes, and has returned NoneType"):
+                await client.query(b"", stale=stale)
+        assert len(cluster.nodes) == 3
+        assert await client.query(b"\1a") == b"a"
+
+
+async def test_what_is_known_is_said_once(autojump_clock: trio.testing.MockClock) -> None:
+    async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
+        await client.put("a", "1")
+        old = await cluster.leader()
+        cluster.network.carries = lambda source, to: (
+            min(source.port, to.port) - 7300 == old
+            or 7300 + old
+            not in {
+                source.port,
+                to.port,
+            }
+        )
+        for other in range(3):
+            if other != old:
+                await cluster.kill(other)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.put, "a", "2")
+            while "the leader changed" not in client._calls.problem:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        assert client.problem == "unknown: the leader changed; the session makes the retry safe"
+
+
+async def test_sessions_that_never_were_are_not_remembered(autojump_clock: trio.testing.MockClock) -> None:
+    async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
+        await client.put("a", "1")
+        for number in range(50):
+            assert client._session._open is not None
+            client._session._open.number = 10**6 + number
+            with pytest.raises(ProposalError, match="has ended"):
+                await client.put("a", "2")
+            await client.put("a", "3")
+        for node in cluster.nodes.values():
+            assert len(node._requests._sessions._ends_at) <= 51
