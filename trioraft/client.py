@@ -707,13 +707,41 @@ async def open_client(settings: ClientSettings, domain: Domain | None = None) ->
     try:
         client = Client(settings, domain, socket)
         with bare_errors():
-            async with trio.open_nursery() as nursery:
-                for task in client.tasks():
-                    nursery.start_soon(task)
-                try:
-                    yield client
-                finally:
-                    client.end_session()
-                    nursery.cancel_scope.cancel()
+            async with running(client):
+                yield client
     finally:
         socket.close()
+
+
+@contextlib.asynccontextmanager
+async def running(client: Client) -> AsyncIterator[None]:
+    """Run a client's tasks for as long as a block lasts.
+
+    They go on while a block that is cancelled still cleans up, for it may have a lock to release.
+
+    Parameters
+    ----------
+    client : Client
+        The client.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    scopes = []
+    async with trio.open_nursery() as nursery:
+        for task in client.tasks():
+            scopes.append(trio.CancelScope(shield=True))
+            nursery.start_soon(_run_within, scopes[-1], task)
+        try:
+            yield
+        finally:
+            client.end_session()
+            for scope in scopes:
+                scope.cancel()
+
+
+async def _run_within(scope: trio.CancelScope, task: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await task()

@@ -99,9 +99,7 @@ async def hold_lease(
     LeaseLostError
         If no keep-alive was answered for so long that the lease may have ended; the block is cancelled then.
     """
-    sent_at = clock()
-    granted = await client.lease_grant(ttl)
-    lease = HeldLease(granted.id, granted.ttl, held_until(sent_at, granted.ttl))
+    lease = await _grant(client, ttl, clock)
     lost = ""
     try:
         with bare_errors():
@@ -121,6 +119,20 @@ async def hold_lease(
                 await _revoke(client, lease.id)
     if lost:
         raise LeaseLostError(lost)
+
+
+async def _grant(client: KeyValueMethods, ttl: int, clock: Callable[[], float]) -> HeldLease:
+    """Make a lease, and make sure that it lives where that took long: its time runs from when it was asked for."""
+    sent_at = clock()
+    granted = await client.lease_grant(ttl)
+    lease = HeldLease(granted.id, granted.ttl, held_until(sent_at, granted.ttl))
+    while (now := clock()) > sent_at + granted.ttl * _KEEP_SHARE:
+        sent_at = now
+        try:
+            lease.held_until = held_until(now, await client.lease_keep_alive(lease.id))
+        except KeyValueError as error:
+            raise LeaseLostError(str(error)) from None
+    return lease
 
 
 def held_until(sent_at: float, ttl: int) -> float:
@@ -212,10 +224,11 @@ async def hold_lock(
         If no keep-alive was answered for so long that the lock may be somebody else's; the block is cancelled
         then.
     """
-    if not 0 < len(name.encode()) <= NAME_MAX:
-        raise ValueError(f"a lock's name has 1 to {NAME_MAX} bytes; this one has {len(name.encode())}")
+    encoded = name.encode("utf-8", "surrogateescape")  # a command's arguments may be any bytes
+    if not 0 < len(encoded) <= NAME_MAX:
+        raise ValueError(f"a lock's name has 1 to {NAME_MAX} bytes; this one has {len(encoded)}")
     async with hold_lease(client, ttl, clock=clock) as lease:
-        prefix = f"{LOCKS}{name}/".encode()
+        prefix = LOCKS.encode() + encoded + b"/"
         own = prefix + f"{lease.id:016x}".encode()
         result = await client.txn((), (Put(own, b"", lease.id),))
         while (before := await _before(client, prefix, own)) is not None:
