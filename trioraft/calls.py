@@ -212,6 +212,11 @@ class Calls:
         """Who is believed to lead; 0 for nobody."""
         return self._leader
 
+    @property
+    def term(self) -> int:
+        """The newest term that a leader was believed to lead in; 0 before the first."""
+        return self._term
+
     def learn_leader(self, term: int, leader: int) -> None:
         """Take notice of who leads; what waits for a leader goes there at once.
 

@@ -32,6 +32,7 @@ from trioraft.kv.client import KeyValueError, KeyValueMethods
 from trioraft.messages import (
     PAYLOAD_MAX,
     REQUESTS_TAG,
+    TERM_LEAP,
     Ask,
     ClientRequest,
     ClientResponse,
@@ -383,6 +384,11 @@ class Client(KeyValueMethods):
         return problem if self._target_by_node else self.why_silent()
 
     # --- how requests are carried out ------------------------------------------------------------------------
+
+    @property
+    def restores(self) -> int:
+        """How often, by its terms, this cluster was restored from a backup; known once it answers."""
+        return self._calls.term // TERM_LEAP
 
     def send_request(self, node: int, request: ClientRequest) -> bool:
         """Send a request to a node; False where there is no way to it now."""

@@ -5,7 +5,9 @@ import trio
 import trio.testing
 
 from tests.unit.memory_client import KeyValueCluster, key_value_cluster, memory_client
+from trioraft.consensus.hard import FormationState, HardState
 from trioraft.kv.lock import LOCKS, LeaseLostError, hold_lease, hold_lock
+from trioraft.messages import TERM_LEAP
 
 
 async def cut_off_majority(cluster: KeyValueCluster, seconds: float) -> None:
@@ -112,3 +114,28 @@ async def test_who_waits_for_a_lock_and_loses_its_lease_is_told_so(autojump_cloc
                 (other,) = set(await client.leases()) - {lock.lease.id}
                 await client.lease_revoke(other)
         assert await client.leases() == ()
+
+
+async def test_fencing_tokens_grow_although_a_restored_backup_has_fewer_revisions(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def take_lock(restored_term: int, puts: int) -> int:
+        async with trio.open_nursery() as nursery:
+            cluster = KeyValueCluster(nursery, 3, 1)
+            if restored_term:
+                formation = FormationState(cluster=99, members=(1, 2, 3))
+                for disk in cluster.disks:
+                    disk.hard = HardState(term=restored_term, formation=formation)
+            await cluster.start()
+            await cluster.leader()
+            async with memory_client(cluster.network, cluster.addresses) as client:
+                for number in range(puts):
+                    await client.put("a", str(number))
+                async with hold_lock(client, "job", 10, clock=trio.current_time) as lock:
+                    token = lock.fencing_token
+            nursery.cancel_scope.cancel()
+        return token
+
+    # Not restored; restored from a backup of before the puts; restored once more.
+    tokens = [await take_lock(0, 20), await take_lock(3 + TERM_LEAP, 0), await take_lock(9 + 2 * TERM_LEAP, 0)]
+    assert tokens == sorted(set(tokens))

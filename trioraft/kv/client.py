@@ -102,6 +102,11 @@ class KeyValueMethods(ABC):
     async def ask(self, data: bytes, *, leader: bool = False, patience: float = 1.0) -> bytes:
         """Ask the program around the state machine."""
 
+    @property
+    @abstractmethod
+    def restores(self) -> int:
+        """How often the cluster's data was restored from a backup."""
+
     # --- keys -----------------------------------------------------------------------------------------------
 
     async def put(self, key: str | bytes, value: str | bytes, *, lease: int = 0, prev_kv: bool = False) -> PutResult:
