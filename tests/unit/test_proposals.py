@@ -185,3 +185,27 @@ async def test_sessions_that_never_were_are_not_remembered(autojump_clock: trio.
             await client.put("a", "3")
         for node in cluster.nodes.values():
             assert len(node._requests._sessions._ends_at) <= 51
+
+
+async def test_what_may_still_arrive_late_is_not_said_to_be_not_proposed(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with key_value_cluster(1, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
+        await client.put("a", "1")
+        cluster.network.delay = (3.0, 3.0)  # the first try is on its way for long ...
+        async with trio.open_nursery() as nursery:
+
+            async def put() -> None:
+                with trio.move_on_after(2):
+                    await client.put("a", "2")
+
+            nursery.start_soon(put)
+            await trio.sleep(0.05)
+            cluster.network.delay = (0.001, 0.001)
+            monkeypatch.setattr("trioraft.requests._UNDER_WAY_MAX", 0)  # ... and overtaken by one that is refused
+        assert client.problem.startswith("unknown: busy")
+        monkeypatch.undo()
+        await trio.sleep(3)
+        kv = await client.get("a")
+        assert kv is not None
+        assert kv.value == b"2"
