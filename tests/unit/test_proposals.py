@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.unit.memory_client import KeyValueCluster, key_value_cluster, memory_client
+from tests.unit.memory_client import CLIENT_PORT, KeyValueCluster, key_value_cluster, memory_client
 from trioraft.errors import ProposalError, RefusedError
 from trioraft.kv.codec import encode_command
 from trioraft.kv.commands import Put
@@ -185,6 +185,61 @@ async def test_sessions_that_never_were_are_not_remembered(autojump_clock: trio.
             await client.put("a", "3")
         for node in cluster.nodes.values():
             assert len(node._requests._sessions._ends_at) <= 51
+
+
+async def test_a_stale_list_in_parts_does_not_fail_at_a_node_that_is_behind(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trioraft.kv.store.RESULT_MAX", 300)  # two keys
+    async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
+        behind = 7300 + (await cluster.leader() + 1) % 3
+        for number in range(7):
+            await client.put(f"key-{number}", "old")
+        await trio.sleep(2)  # until all have applied that
+        cluster.network.carries = lambda source, to: (
+            behind not in {source.port, to.port}
+            or CLIENT_PORT
+            in {
+                source.port,
+                to.port,
+            }
+        )
+        for number in range(7):
+            await client.put(f"key-{number}", "new")
+        await trio.sleep(2)
+        seen = set()
+        for _ in range(10):
+            with trio.fail_after(10):
+                found = await client.list("key-", stale=True)
+            assert [kv.key for kv in found] == [b"key-%d" % number for number in range(7)]
+            assert len({kv.value for kv in found}) == 1
+            seen.add(found[0].value)
+        assert seen == {b"old", b"new"}, "all nodes were asked"
+
+
+async def test_a_new_leader_answers_no_read_before_it_has_committed_in_its_term(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
+        await client.put("a", "1")
+        await cluster.kill(await cluster.leader())
+        while not (leaders := cluster.leaders()):
+            await trio.sleep(0.0005)
+        for disk in cluster.disks:
+            disk.stuck = True  # votes are on disk, the first entry of the term is not
+        node = cluster.nodes[leaders[0]]
+        assert node._core.state is not None
+        committed = node._core.state.commit_index
+        found: list[int | None] = []
+        node._reads.start(found.append)
+        node._flush()
+        await trio.sleep(1)
+        assert found == []
+        for disk in cluster.disks:
+            disk.stuck = False
+        await trio.sleep(1)
+        assert found[0] is not None
+        assert found[0] > committed
 
 
 async def test_what_may_still_arrive_late_is_not_said_to_be_not_proposed(
