@@ -1,6 +1,9 @@
 """What becomes of commands and questions when leaders change, and when they, or the state machine, are no good."""
 
+import random
+import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import cbor2
 import pytest
@@ -8,6 +11,8 @@ import trio
 import trio.testing
 
 from tests.unit.memory_client import CLIENT_PORT, KeyValueCluster, key_value_cluster, memory_client
+from tests.unit.memory_world import MemoryDisk, MemoryNetwork, memory_world
+from trioraft.discovery import Answer
 from trioraft.errors import ProposalError, RefusedError
 from trioraft.kv.codec import encode_command
 from trioraft.kv.commands import Put
@@ -22,6 +27,8 @@ from trioraft.messages import (
     EntryKind,
     Propose,
 )
+from trioraft.node import open_node
+from trioraft.settings import NodeSettings
 from trioraft.wire import encode_message
 
 
@@ -149,6 +156,34 @@ async def test_a_question_that_the_state_machine_cannot_answer_stops_no_node(
                 await client.query(b"", stale=stale)
         assert len(cluster.nodes) == 3
         assert await client.query(b"\1a") == b"a"
+
+
+async def test_what_apply_raises_comes_out_of_the_node_each_time_it_is_started(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    class Buggy(Echo):
+        def apply(self, command: bytes) -> bytes:
+            raise KeyError("account")
+
+    chance, disk = random.Random(1), MemoryDisk(1)
+    settings = NodeSettings(bind_port=7300, bootstrap_expect=1, data_dir=Path("/nowhere"), node_name="one")
+    notes = set()
+
+    async def run(network: MemoryNetwork, command: bytes) -> None:
+        world = memory_world(network, disk, lambda: Answer(frozenset(), True, ()), chance=chance)
+        async with open_node(settings, Buggy(), world=world) as node:
+            if command:
+                await node.propose(command)
+            await trio.sleep(60)
+
+    async with trio.open_nursery() as nursery:
+        network = MemoryNetwork(nursery, chance)
+        for command in (b"bug", b"", b""):
+            with pytest.raises(KeyError, match="account") as caught:
+                await run(network, command)
+            notes.update(caught.value.__notes__)
+    (note,) = notes
+    assert re.search(r"Buggy\.apply failed at entry \d of the log, b'bug'$", note)
 
 
 async def test_what_is_known_is_said_once(autojump_clock: trio.testing.MockClock) -> None:
