@@ -3,14 +3,20 @@
 import heapq
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import trio
 
 from trioraft.consensus import Core, Role
-from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError, UnknownError
-from trioraft.messages import EntryKind
+from trioraft.errors import (
+    BusyError,
+    NotCommittedError,
+    NotLeaderError,
+    ProposalError,
+    RefusedError,
+    UnknownError,
+)
+from trioraft.messages import ENTRY_MAX, PAYLOAD_MAX, EntryKind
 from trioraft.replica import Replica, Result
 
 # Entries are applied for this long, in seconds, before other tasks get their turn.
@@ -20,14 +26,6 @@ _BATCH: Final = 64
 
 # What became of a proposed entry.
 Outcome: TypeAlias = Result | ProposalError
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """Somebody who waits for an entry to be applied."""
-
-    term: int
-    done: Callable[[Outcome], None]
 
 
 class Applier:
@@ -50,7 +48,8 @@ class Applier:
         self.replica = replica
         self._clock = clock
         self._flush = flush
-        self._waiting: dict[int, _Waiting] = {}
+        self._waiting: dict[tuple[int, int], Callable[[Outcome], None]] = {}  # by term and index
+        self._applied_term = 0
         self._committed = trio.Event()
         self._applied = trio.Event()
         self._when_applied: list[tuple[int, int, Callable[[], None]]] = []
@@ -84,22 +83,38 @@ class Applier:
             result = self.replica.apply(index, entry)
             self._grown_entries += 1
             self._grown_bytes += len(entry.data)
-            waiting = self._waiting.pop(index, None)
-            if waiting is not None:
-                waiting.done(result if waiting.term == entry.term else _replaced())
+            done = self._waiting.pop((entry.term, index), None)
+            if done is not None:
+                done(result)
                 self._told = True
+            if entry.term > self._applied_term:
+                self._applied_term = entry.term
+                self._give_up_earlier(entry.term)
         self._applied.set()
         self._applied = trio.Event()
         return bool(entries)
+
+    def _give_up_earlier(self, term: int) -> None:
+        """Tell those who wait for entries of earlier terms that these never will be committed.
+
+        Terms only grow along the log, so none of them can follow the entry of this term that was just applied. Before
+        that is seen they may be: another node may still have them, and lead later.
+        """
+        for key in [key for key in self._waiting if key[0] < term]:
+            self._waiting.pop(key)(NotCommittedError("not committed: another leader has put other entries there"))
+            self._told = True
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
         """Apply nothing for as long as the block lasts."""
         async with self._turn:
+            before = self.replica.applied_index
             yield
-        for index in [index for index in self._waiting if index <= self.replica.applied_index]:
-            self._waiting.pop(index).done(UnknownError("unknown: the command may be in a snapshot of the new leader"))
-            self._told = True
+        if self.replica.applied_index != before:  # a snapshot was taken over; it does not tell what is in it
+            waiting, self._waiting = self._waiting, {}
+            for done in waiting.values():
+                done(UnknownError("unknown: the command may be in a snapshot of the new leader"))
+                self._told = True
         self._notify()
 
     def _notify(self) -> None:
@@ -142,7 +157,7 @@ class Applier:
         """Note that a snapshot of the state as it is now is being taken."""
         self._grown_entries = self._grown_bytes = 0
 
-    def submit(self, kind: EntryKind, data: bytes, done: Callable[[Outcome], None]) -> int:
+    def submit(self, kind: EntryKind, data: bytes, done: Callable[[Outcome], None]) -> tuple[int, int]:
         """Have an entry committed and applied.
 
         Parameters
@@ -156,25 +171,25 @@ class Applier:
 
         Returns
         -------
-        int
-            Where in the log it was placed.
+        tuple of int
+            The term and the index at which it was placed in the log.
 
         Raises
         ------
-        NotLeaderError, BusyError
+        NotLeaderError, BusyError, RefusedError
             If it was not proposed.
         """
+        if len(data) > (
+            ENTRY_MAX if kind is EntryKind.SESSION_COMMAND else PAYLOAD_MAX
+        ):  # it could not be sent to anybody, nor could what follows it in the log
+            raise RefusedError(f"not proposed: the command has {len(data)} bytes; at most {PAYLOAD_MAX} are allowed")
         placed = self._core.propose(kind, data, self._clock())
         if placed is None:
             if self._core.role is Role.LEADER:
                 raise BusyError("busy: too much is not committed yet, or leadership is being given away; try again")
             raise NotLeaderError("not committed: this node does not lead")
-        term, index = placed
-        waiting = self._waiting.get(index)
-        if waiting is not None:  # of an earlier term, in which this node led too
-            waiting.done(_replaced())
-        self._waiting[index] = _Waiting(term, done)
-        return index
+        self._waiting[placed] = done
+        return placed
 
     async def propose(self, kind: EntryKind, data: bytes) -> Result:
         """Have an entry committed and applied, and wait for that.
@@ -193,7 +208,7 @@ class Applier:
 
         Raises
         ------
-        NotLeaderError, BusyError, NotCommittedError
+        NotLeaderError, BusyError, RefusedError, NotCommittedError
             If it was not carried out. When the wait is cancelled, it is not known.
         UnknownError
             If it is not known.
@@ -205,14 +220,12 @@ class Applier:
             outcomes.append(outcome)
             ended.set()
 
-        index = self.submit(kind, data, done)
+        placed = self.submit(kind, data, done)
         self._flush()
         try:
             await ended.wait()
         finally:
-            waiting = self._waiting.get(index)
-            if waiting is not None and waiting.done is done:
-                del self._waiting[index]
+            self._waiting.pop(placed, None)
         if isinstance(outcomes[0], ProposalError):
             raise outcomes[0]
         return outcomes[0]
@@ -228,7 +241,3 @@ class Applier:
         applied = trio.Event()
         self.when_applied(index, applied.set)
         await applied.wait()
-
-
-def _replaced() -> NotCommittedError:
-    return NotCommittedError("not committed: another leader has put another entry in its place")

@@ -23,7 +23,7 @@ from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.directories import lock_directory, sync_directory
 from trioraft.errors import WRONG, CommandError
 from trioraft.machine import StateMachine
-from trioraft.messages import LARGEST_ID, Counter, OptionalId
+from trioraft.messages import LARGEST_ID, TERM_LEAP, Counter, OptionalId
 from trioraft.replica import Replica
 from trioraft.snapshots import SnapshotWriter, frame, read_chunks
 from trioraft.storage import SqliteDisk
@@ -32,8 +32,6 @@ _HEAD: Final = b"trioraft backup 1\n"
 _END: Final = b"end\n"
 _FOOT_MAX: Final = 64 * 1024
 _PIECE: Final = 1024 * 1024
-# Restored clusters go on so far above the highest term in the data: their fencing tokens are larger than all before.
-TERM_LEAP: Final = 2**32
 
 Progress: TypeAlias = Callable[[int, int], None]
 

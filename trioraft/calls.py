@@ -5,6 +5,7 @@ While the leader is silent, or nobody is known to lead, anybody is asked: whoeve
 Used by clients, and by nodes that have something to propose and do not lead.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -83,8 +84,8 @@ class _Call:
         How often it was sent since the last answer, and how often it was put off or sent on.
     sent_to : int
         Who was asked last; 0 for nobody, or when they have put it off.
-    accepted : set of int
-        The nodes that were asked and have not refused it.
+    unrefused : Counter of int
+        How often each node was sent it without refusing that; what is late may still be carried out.
     """
 
     number: int
@@ -99,7 +100,7 @@ class _Call:
     tries: int = 0
     pauses: int = 0
     sent_to: int = 0
-    accepted: set[int] = field(default_factory=set)
+    unrefused: Counter[int] = field(default_factory=Counter)
     answered: trio.Event = field(default_factory=trio.Event)
     response: ClientResponse | None = None
 
@@ -181,8 +182,8 @@ class Calls:
         try:
             await call.answered.wait()
         except trio.Cancelled:
-            self.problem = self.problem or ("no answer in time" if call.accepted else "no node can be reached")
-            self.may_be_done = bool(call.accepted)
+            self.may_be_done = call.unrefused.total() > 0
+            self.problem = self.problem or ("no answer in time" if self.may_be_done else "no node can be reached")
             raise
         finally:
             del self._calls[number]
@@ -211,6 +212,11 @@ class Calls:
     def leader(self) -> int:
         """Who is believed to lead; 0 for nobody."""
         return self._leader
+
+    @property
+    def term(self) -> int:
+        """The newest term that a leader was believed to lead in; 0 before the first."""
+        return self._term
 
     def learn_leader(self, term: int, leader: int) -> None:
         """Take notice of who leads; what waits for a leader goes there at once.
@@ -272,6 +278,8 @@ class Calls:
             call.answered.set()
             self.problem = ""
             return
+        if response.code != Refusal.UNKNOWN and call.unrefused[sender]:
+            call.unrefused[sender] -= 1
         if response.code != Refusal.NOT_LEADER:
             self.problem = response.detail
         if sender == call.sent_to:
@@ -284,8 +292,6 @@ class Calls:
 
     def _try_again(self, call: _Call, response: ClientResponse, now: float) -> None:
         refused_by, call.sent_to, call.tries, call.wait = call.sent_to, 0, 0, _RETRY_FIRST
-        if response.code != Refusal.UNKNOWN:
-            call.accepted.discard(refused_by)
         call.message = ClientRequest(call.number, call.command())
         call.pauses = min(call.pauses + 1, 10)
         if response.code == Refusal.NOT_LEADER and self._leader not in {0, refused_by} and call.pauses <= _AT_ONCE:
@@ -318,12 +324,12 @@ class Calls:
         call.tries += call.due <= now  # not when there is just news of the leader
         for node in self._choose(call):
             before, call.sent_to = call.sent_to, node
-            call.accepted.add(node)
+            call.unrefused[node] += 1
             if self._routes.send_request(node, call.message):
                 self._unsent.set()
                 break
             call.sent_to = before
-            call.accepted.discard(node)
+            call.unrefused[node] -= 1
         if call.response is not None:
             return
         self._put_off(call, now + min(call.wait, call.patience))

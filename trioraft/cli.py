@@ -62,6 +62,7 @@ def run(arguments: list[str]) -> int:
     """
     try:
         status = app(arguments or ["--help"], prog_name="trioraft", standalone_mode=False)
+        sys.stdout.flush()
     except typer.TyperException as error:
         text = " ".join(error.format_message().split())
         context = getattr(error, "ctx", None)

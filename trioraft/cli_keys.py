@@ -108,7 +108,8 @@ def list_keys(
 
     asked = _asked(peers, form, timeout)
     at, most = number("--revision", revision, 0, _LARGEST), number("--limit", limit, 0, _LARGEST)
-    return run_client(lambda: kv_commands.list_keys(asked, _bytes(prefix), most, at, stale=stale))
+    start = _key(prefix, prefix=True)
+    return run_client(lambda: kv_commands.list_keys(asked, start, most, at, stale=stale))
 
 
 def cas(

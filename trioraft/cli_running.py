@@ -102,6 +102,8 @@ def run_program(
         leaves = list(_leaves(error))
         if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
             return interrupted
+        if all(isinstance(leaf, BrokenPipeError) for leaf in leaves):
+            raise leaves[0] from None  # whoever read the output has seen enough
         if not all(isinstance(leaf, errors) for leaf in leaves):
             raise
         first = leaves[0]

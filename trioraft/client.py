@@ -30,7 +30,9 @@ from trioraft.errors import RefusedError, SessionEndedError
 from trioraft.groups import bare_errors
 from trioraft.kv.client import KeyValueError, KeyValueMethods
 from trioraft.messages import (
+    PAYLOAD_MAX,
     REQUESTS_TAG,
+    TERM_LEAP,
     Ask,
     ClientRequest,
     ClientResponse,
@@ -290,6 +292,8 @@ class Client(KeyValueMethods):
             command was carried out.
         RefusedError
             If it was refused for another reason, and not carried out.
+        ProposalError
+            If it was carried out, but its result is too large to be told.
         SettingsError
             If the key is not good for commands.
         """
@@ -352,8 +356,10 @@ class Client(KeyValueMethods):
         return await self._question(lambda: Ask(data, leader), anybody=not leader, patience=patience)
 
     async def _question(
-        self, command: Callable[[], Command], *, anybody: bool, patience: float = _RETRY_LAST
+        self, command: Callable[[], Query | Ask], *, anybody: bool, patience: float = _RETRY_LAST
     ) -> bytes:
+        if len(command().data) > PAYLOAD_MAX:
+            raise RefusedError(f"the question has {len(command().data)} bytes; at most {PAYLOAD_MAX} are allowed")
         await self._watch_leader()
         try:
             response = await self._calls.call(command, anybody=anybody, patience=patience)
@@ -378,6 +384,11 @@ class Client(KeyValueMethods):
         return problem if self._target_by_node else self.why_silent()
 
     # --- how requests are carried out ------------------------------------------------------------------------
+
+    @property
+    def restores(self) -> int:
+        """How often, by its terms, this cluster was restored from a backup; known once it answers."""
+        return self._calls.term // TERM_LEAP
 
     def send_request(self, node: int, request: ClientRequest) -> bool:
         """Send a request to a node; False where there is no way to it now."""
@@ -702,13 +713,41 @@ async def open_client(settings: ClientSettings, domain: Domain | None = None) ->
     try:
         client = Client(settings, domain, socket)
         with bare_errors():
-            async with trio.open_nursery() as nursery:
-                for task in client.tasks():
-                    nursery.start_soon(task)
-                try:
-                    yield client
-                finally:
-                    client.end_session()
-                    nursery.cancel_scope.cancel()
+            async with running(client):
+                yield client
     finally:
         socket.close()
+
+
+@contextlib.asynccontextmanager
+async def running(client: Client) -> AsyncIterator[None]:
+    """Run a client's tasks for as long as a block lasts.
+
+    They go on while a block that is cancelled still cleans up, for it may have a lock to release.
+
+    Parameters
+    ----------
+    client : Client
+        The client.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    scopes = []
+    async with trio.open_nursery() as nursery:
+        for task in client.tasks():
+            scopes.append(trio.CancelScope(shield=True))
+            nursery.start_soon(_run_within, scopes[-1], task)
+        try:
+            yield
+        finally:
+            client.end_session()
+            for scope in scopes:
+                scope.cancel()
+
+
+async def _run_within(scope: trio.CancelScope, task: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await task()

@@ -190,7 +190,7 @@ class Bodies:
         while not self._closed.is_set():
             if not self._bodies:
                 self._watching.clear()
-                if not self._bodies:
+                if not self._bodies and not self._closed.is_set():  # what was set before is seen here
                     self._watching.wait()
                 continue
             late = clock() - self._over_at

@@ -74,20 +74,35 @@ async def run_locked(
     path = find_program(command[0])
     if not 0 < len(name.encode("utf-8", "surrogateescape")) <= NAME_MAX:
         raise CommandError(f"NAME={name[:100]!r}: allowed: 1 to {NAME_MAX} bytes", WRONG)
+    status, stopped = None, list[int]()
     try:
         async with open_client(settings, Domain.CLIENT) as client:
-            with trio.CancelScope() as waiting:
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(_stop_waiting, waiting.cancel_scope, stopped)
                 if patience is not None:
-                    waiting.deadline = trio.current_time() + patience
+                    waiting.cancel_scope.deadline = trio.current_time() + patience
                 async with hold_lock(client, name, ttl) as held:
-                    waiting.deadline = float("inf")
-                    return await _Run(held, path, command[1:]).run()
+                    waiting.cancel_scope.deadline = float("inf")
+                    status = await _Run(held, path, command[1:]).run()
+                waiting.cancel_scope.cancel()
+            if status is not None:
+                return status
+            if stopped:
+                return _SIGNALLED + stopped[0]
             if client.problem and not client.nodes:
                 raise NoAnswerError(printable(client.problem))
             raise CommandError(f"the lock {printable(name)} is held by somebody else (waited {patience:g} s)")
     except* (LeaseLostError, KeyValueError, ProposalError) as group:
         text = printable(str(_first(group)))
     raise CommandError(f"the lock {printable(name)} is not held: {text}")
+
+
+async def _stop_waiting(scope: trio.CancelScope, stopped: list[int]) -> None:
+    """Give up the place in the queue when this process is to end, so that nobody waits for its lease to end."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+        async for number in signals:
+            stopped.append(number)
+            scope.cancel()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

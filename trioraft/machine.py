@@ -63,6 +63,11 @@ class Queryable(StateMachine, Protocol):
         -------
         bytes
             The answer.
+
+        Raises
+        ------
+        ValueError
+            If it is nonsense; whoever asked is told the text. Any other exception is logged as an error too.
         """
 
 

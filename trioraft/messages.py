@@ -28,6 +28,9 @@ Name = Annotated[str, Meta(max_length=255)]
 # A formation, and a view of who sees whom, must fit in one datagram.
 MEMBERS_MAX: Final = 100
 
+# A cluster that is made from a backup begins so far above the highest term in it; no cluster has so many elections.
+TERM_LEAP: Final = 2**32
+
 # Of messages that are put together from encoded ones.
 REQUESTS_TAG: Final = 20
 RESPONSES_TAG: Final = 21
@@ -36,6 +39,11 @@ Members = Annotated[tuple[Id, ...], Meta(max_length=MEMBERS_MAX)]
 
 # The largest message, which is more than any entry, snapshot chunk or value may make it.
 FRAGMENTED_MAX: Final = 2 * 1024 * 1024
+
+# Of a state machine's commands, questions and answers; a message that holds one of them still fits.
+PAYLOAD_MAX: Final = FRAGMENTED_MAX - 4096
+# Of an entry's data: a command, and whose it is.
+ENTRY_MAX: Final = PAYLOAD_MAX + 64
 
 
 def format_id(identifier: int) -> str:
@@ -749,6 +757,7 @@ class Refusal(enum.StrEnum):
     ``UNKNOWN``         it was, or will be, or not; within a session it is safe to repeat it
     ``SESSION_ENDED``   the session has ended: whether earlier tries were carried out is not known
     ``REFUSED``         it was not, and it will not be when it is repeated
+    ``NO_RESULT``       it was, but its result cannot be told
     """
 
     NOT_LEADER = "not-leader"
@@ -759,6 +768,7 @@ class Refusal(enum.StrEnum):
     UNKNOWN = "unknown"
     SESSION_ENDED = "session-ended"
     REFUSED = "refused"
+    NO_RESULT = "no-result"
 
 
 class ClientResponse(Struct, frozen=True, array_like=True, tag=15):

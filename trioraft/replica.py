@@ -20,7 +20,8 @@ from trioraft.machine import StateMachine
 from trioraft.messages import Counter, Entry, EntryKind, Refusal
 
 _CHUNK: Final = 64 * 1024
-# What is kept at most, of one session and in all. A client has no more commands under way than results are kept.
+# What is kept at most, of one session (and one result more) and in all. A client has no more commands under way than
+# results are kept.
 RESULTS_MAX: Final = 1024
 RESULT_BYTES_MAX: Final = 4 * 1024 * 1024
 SESSIONS_MAX: Final = 10_000
@@ -127,7 +128,7 @@ class Replica:
         self.applied_index = index
         match entry.kind:
             case EntryKind.COMMAND:
-                return Result(data=self.machine.apply(entry.data))
+                return Result(data=self._apply(entry.data))
             case EntryKind.SESSION_COMMAND:
                 return self._apply_once(msgspec.convert(cbor2.loads(entry.data), SessionCommand))
             case EntryKind.OPEN_SESSION:
@@ -135,6 +136,22 @@ class Replica:
             case EntryKind.END_SESSION:
                 self._sessions.pop(int.from_bytes(entry.data, "big"), None)
         return Result()
+
+    def has_session(self, session: int) -> bool:
+        """Tell whether a session is open."""
+        return session in self._sessions
+
+    def _apply(self, command: bytes) -> bytes:
+        """Let the state machine carry out a command; whatever it raises stops the node, and every other one too."""
+        try:
+            result = self.machine.apply(command)
+            if not isinstance(result, bytes):
+                raise TypeError(f"apply must return bytes, and has returned {type(result).__name__}")
+        except Exception as error:
+            name = type(self.machine).__qualname__
+            error.add_note(f"{name}.apply failed at entry {self.applied_index} of the log, {command[:100]!r}")
+            raise
+        return result
 
     def _open_session(self, index: int) -> Result:
         if len(self._sessions) >= SESSIONS_MAX:
@@ -150,13 +167,14 @@ class Replica:
             return Result(refused=text, code=Refusal.SESSION_ENDED)
         if command.number in session.results:
             return Result(data=session.results[command.number])
-        if command.number < session.answered_below:
+        if command.number < max(session.answered_below, command.answered_below):
             return Result(refused="the client has said that it has this command's result", code=Refusal.REFUSED)
         session.forget(command.answered_below)
-        if session.is_full:
+        # The first command that the client waits for is never put off: only its result lets the others be forgotten.
+        if session.is_full and command.number != session.answered_below:
             text = "busy: the client has too many results that it did not say it has"
             return Result(refused=text, code=Refusal.BUSY)
-        result = session.results[command.number] = self.machine.apply(command.data)
+        result = session.results[command.number] = self._apply(command.data)
         session.size += len(result)
         return Result(data=result)
 

@@ -21,9 +21,10 @@ from trioraft.applier import Applier, Outcome
 from trioraft.backup_server import BackupServer
 from trioraft.consensus import Core, Role
 from trioraft.endpoint import Peer
-from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError
+from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError, RefusedError
 from trioraft.machine import Queryable
 from trioraft.messages import (
+    PAYLOAD_MAX,
     AbandonFormation,
     Ask,
     BackupPart,
@@ -171,7 +172,7 @@ class Requests:
     def _carry_out(self, asked: _Asked, message: ClientRequest) -> None:
         match message.command:
             case Propose(session=session) as command:
-                self._sessions.heard(session, self._clock())
+                self._hear(session)
                 self._propose(asked, EntryKind.SESSION_COMMAND, cbor2.dumps(_fields(command)))
             case Query(data=data, linearizable=linearizable):
                 self._query(asked, data, linearizable=linearizable)
@@ -214,11 +215,18 @@ class Requests:
             self._refuse_elsewhere(asked)
         except BusyError as error:
             self._refuse(asked, Refusal.BUSY, str(error))
+        except RefusedError as error:
+            self._refuse(asked, Refusal.REFUSED, str(error))
+
+    def _hear(self, session: int) -> None:
+        """Note that a client lives; only of sessions that there are, so that nobody can make this grow."""
+        if self._applier.replica.has_session(session):
+            self._sessions.heard(session, self._clock())
 
     def _keep_session(self, asked: _Asked, session: int) -> None:
         def confirmed() -> None:
-            self._sessions.heard(session, self._clock())
-            if session in self._applier.replica.sessions:
+            self._hear(session)
+            if self._applier.replica.has_session(session):
                 self._answer(asked)
             else:
                 self._refuse(asked, Refusal.SESSION_ENDED, "the session has ended")
@@ -232,7 +240,18 @@ class Requests:
             return
 
         def answer() -> None:
-            self._answer(asked, data=machine.query(data))
+            try:
+                found = machine.query(data)
+                if not isinstance(found, bytes):
+                    raise TypeError(f"query must return bytes, and has returned {type(found).__name__}")
+            except ValueError as error:  # what it raises for nonsense
+                self._refuse(asked, Refusal.REFUSED, f"the state machine does not take the question: {error}")
+            except Exception as error:  # nothing has changed, and a question must not stop one node after another
+                _log.exception("the state machine failed at a question", question=data[:100])
+                text = f"the state machine failed at the question: {type(error).__name__}: {error}"
+                self._refuse(asked, Refusal.REFUSED, text)
+            else:
+                self._answer(asked, data=found)
 
         if not self._core.cluster:
             self._refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
@@ -326,6 +345,9 @@ class Requests:
         """Answer, unless that was done already."""
         if self._under_way.get(asked.key) is not asked:
             return
+        if len(data) > PAYLOAD_MAX:
+            detail = f"it was carried out, but its result of {len(data)} bytes is more than the {PAYLOAD_MAX} allowed"
+            done, code, data = False, Refusal.NO_RESULT, b""
         del self._under_way[asked.key]
         self._of_client[asked.peer.process] -= 1
         if not self._of_client[asked.peer.process]:

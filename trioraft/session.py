@@ -12,8 +12,8 @@ from typing import Final
 import trio
 
 from trioraft.calls import Calls
-from trioraft.errors import RefusedError, SessionEndedError
-from trioraft.messages import ClientResponse, EndSession, KeepSession, OpenSession, Propose, Refusal
+from trioraft.errors import ProposalError, RefusedError, SessionEndedError
+from trioraft.messages import PAYLOAD_MAX, ClientResponse, EndSession, KeepSession, OpenSession, Propose, Refusal
 from trioraft.replica import RESULTS_MAX
 from trioraft.session_clock import SESSION_SECONDS
 
@@ -87,7 +87,11 @@ class Session:
             If the session ended, so that it is not known whether the command was carried out.
         RefusedError
             If it was refused for another reason, and not carried out.
+        ProposalError
+            If it was carried out, but its result is too large to be told.
         """
+        if len(data) > PAYLOAD_MAX:
+            raise RefusedError(f"not proposed: the command has {len(data)} bytes; at most {PAYLOAD_MAX} are allowed")
         session = await self._session()
         number = session.begin()
         self._used_at = trio.current_time()
@@ -95,7 +99,7 @@ class Session:
             response = await self._calls.call(lambda: Propose(session.number, number, session.answered_below, data))
         except trio.Cancelled:
             known = "unknown" if self._calls.may_be_done else "not proposed"
-            self.problem = f"{known}: {self._calls.problem}"
+            self.problem = f"{known}: {self._calls.problem.removeprefix(f'{known}: ')}"
             raise
         finally:
             del session.waiting[number]
@@ -130,6 +134,8 @@ class Session:
         return _Open(response.session)
 
     def _fail(self, session: _Open, response: ClientResponse) -> None:
+        if response.code == Refusal.NO_RESULT:
+            raise ProposalError(response.detail)
         if response.code != Refusal.SESSION_ENDED:
             raise RefusedError(f"refused: {response.detail}")
         if self._open is session:

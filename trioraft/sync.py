@@ -18,6 +18,7 @@ asyncio, needs no callbacks between two schedulers, and a blocked asyncio progra
 keep-alives. It costs a thread switch for each call, some 0.2 ms.
 """
 
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -43,8 +44,9 @@ _DEFAULT_TIMEOUT: Final = 10.0
 class Client:
     """A client whose methods block; a context manager.
 
-    Every method raises :class:`~trioraft.client.NoAnswerError` when it has no answer within its timeout; the text
-    says what is known. Otherwise they raise what those of :class:`trioraft.client.Client` do.
+    Every method raises :class:`~trioraft.client.NoAnswerError` when it has no answer within its timeout, or when the
+    client is closed meanwhile; the text says what is known. Otherwise they raise what those of
+    :class:`trioraft.client.Client` do.
 
     Parameters
     ----------
@@ -68,10 +70,12 @@ class Client:
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
         self._client: AsyncClient | None = None
+        self._process = 0
 
     # --- the thread -----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
+        self._process = os.getpid()
         self._thread.start()
         self._opened.wait()
         if self._failure is not None:
@@ -82,10 +86,15 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._process != os.getpid():
+            return  # the thread is the other process's
         if self._token is not None:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._scope.cancel)
         self._thread.join()
+        self._client = None
+        if self._failure is not None and error is None:
+            raise self._failure
 
     def _run_thread(self) -> None:
         try:
@@ -121,6 +130,8 @@ class Client:
         client, token = self._client, self._token
         if client is None or token is None:
             raise RuntimeError("the client is not open; use it as a context manager")
+        if self._process != os.getpid():
+            raise RuntimeError("the client was opened before a fork, by another process; open one in this process")
         seconds = self._timeout if timeout is None else timeout
 
         async def run() -> _T:
@@ -128,7 +139,12 @@ class Client:
                 return await method(client)
             raise NoAnswerError(f"{client.problem} (waited {seconds:g} s)")
 
-        return trio.from_thread.run(run, trio_token=token)
+        try:
+            return trio.from_thread.run(run, trio_token=token)
+        except (trio.RunFinishedError, trio.Cancelled):
+            self._thread.join()  # it is ending, and tells why
+            reason = f"the client has failed: {self._failure}" if self._failure else "the client was closed"
+            raise NoAnswerError(f"unknown: {reason} before there was an answer") from self._failure
 
     # --- what it can do -------------------------------------------------------------------------------------
 

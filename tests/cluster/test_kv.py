@@ -298,6 +298,21 @@ async def test_a_locked_command_gives_its_exit_status_and_leaves_nothing_behind(
         assert (await command(cluster, "lock", "job", "--", "/nonexistent"))[0] == 2
 
 
+async def test_who_is_told_to_end_while_it_waits_for_a_lock_leaves_the_queue(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=1) as cluster:
+        await cluster.wait_leader()
+        async with cluster.client.lock("job"):
+            waiting = await trio.lowlevel.open_process(
+                arguments("lock", "job", "--ttl", "100", "--", "true"), env=environment(cluster)
+            )
+            with trio.fail_after(20):
+                while len(await cluster.client.list("trioraft/locks/", keys_only=True)) < 2:
+                    await trio.sleep(0.05)
+                waiting.terminate()
+                assert await waiting.wait() == 128 + signal.SIGTERM
+            assert len(await cluster.client.leases()) == 1
+
+
 async def test_a_lock_that_is_held_is_waited_for_only_so_long(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=1) as cluster:
         await cluster.wait_leader()

@@ -9,7 +9,7 @@ import trio
 from tests.unit.memory_world import MemoryNetwork, memory_world
 from tests.unit.test_node import MemoryCluster
 from trioraft.address import Address
-from trioraft.client import Client
+from trioraft.client import Client, running
 from trioraft.endpoint import Domain
 from trioraft.kv.service import KeyValueService
 from trioraft.node import open_node
@@ -85,10 +85,8 @@ async def memory_client(network: MemoryNetwork, known: list[Address], number: in
     )
     socket = await network.open_socket("127.0.0.1", CLIENT_PORT + number)
     client = Client(settings, Domain.CLIENT, socket)
-    async with trio.open_nursery() as nursery:
-        for task in client.tasks():
-            nursery.start_soon(task)
-        yield client
-        client.end_session()
-        nursery.cancel_scope.cancel()
-    socket.close()
+    try:
+        async with running(client):
+            yield client
+    finally:
+        socket.close()

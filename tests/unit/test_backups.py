@@ -9,7 +9,6 @@ import pytest
 
 from trioraft import cli
 from trioraft.backups import (
-    TERM_LEAP,
     Backup,
     BackupError,
     back_up,
@@ -21,7 +20,7 @@ from trioraft.backups import (
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.errors import REFUSED, WRONG
-from trioraft.messages import Entry, EntryKind
+from trioraft.messages import TERM_LEAP, Entry, EntryKind
 from trioraft.replica import Replica
 from trioraft.snapshots import SnapshotWriter, frame, read_chunks
 from trioraft.storage import SqliteDisk, StorageError, open_disk

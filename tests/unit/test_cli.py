@@ -17,6 +17,7 @@ from tests.cluster.harness import clean_environment
 from tests.unit.node_double import SERVICE, make_status, open_doubles
 from tests.unit.test_client import CommandDouble
 from trioraft import cli
+from trioraft.cli_running import run_client
 from trioraft.messages import (
     AbandonFormation,
     ClientRequest,
@@ -338,3 +339,39 @@ async def test_abandon_formation_is_refused(statuses: tuple[NodeStatus, ...], re
     assert done.returncode == 1
     assert reason in done.stderr
     assert [double.requests for double in doubles] == [[]] * len(doubles)
+
+
+# --- keys and values ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("get", ""), "KEY='': 0 bytes; allowed: 1 to 1536 bytes"),
+        (("delete", "k" * 1537), f"KEY={'k' * 100!r}: 1537 bytes; allowed: 1 to 1536 bytes"),
+        (("watch", ""), "KEY='': 0 bytes; allowed: 1 to 1536 bytes"),
+        (("list", "k" * 1537), f"KEY={'k' * 100!r}: 1537 bytes; allowed: 1 to 1536 bytes"),
+        (("cas", "", "a", "b"), "KEY='': 0 bytes; allowed: 1 to 1536 bytes"),
+        (("put", "a", "v" * (2**20 + 1)), "VALUE: too large; allowed: at most 1048576 bytes"),
+        (("put", "a", "b", "--lease", "x"), "lease 'x': allowed: 16 hexadecimal digits"),
+        (("lock", "n" * 1001, "--", "true"), f"NAME={'n' * 100!r}: allowed: 1 to 1000 bytes"),
+    ],
+)
+def test_keys_and_values_out_of_bounds_are_one_line(
+    arguments: tuple[str, ...], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(list(arguments)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"trioraft: {line}")
+    assert err.count("\n") == 1
+
+
+def test_who_reads_no_further_ends_a_command_quietly() -> None:
+    async def print_much() -> int:
+        async with trio.open_nursery():
+            await trio.lowlevel.checkpoint()
+            raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        run_client(print_much)

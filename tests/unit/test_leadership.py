@@ -2,13 +2,19 @@
 
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
+from tests.cluster.harness import free_ports
 from tests.unit.test_node import MemoryCluster, cluster_of
-from trioraft.leadership import OVERRUN_STATUS, Leadership
+from trioraft.leadership import OVERRUN_STATUS, Bodies, Leadership
 
 
 async def work_on_all(cluster: MemoryCluster, log: list[tuple[float, str, int, int]]) -> None:
@@ -70,32 +76,174 @@ async def test_a_leader_that_is_cut_off_cancels_its_body_before_another_body_sta
     assert ended < started
 
 
+# --- bodies of every kind -----------------------------------------------------------------------------------
+
+
+class Told:
+    """Counts how often all bodies have ended."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    def __call__(self) -> None:
+        self.ended += 1
+
+
+def bodies(told: Told, *, clock: Callable[[], float] | None = None) -> Bodies:
+    return Bodies(clock, 0.1, told, "exit")
+
+
+async def test_nested_and_concurrent_bodies_end_together(autojump_clock: trio.testing.MockClock) -> None:
+    told = Told()
+    work = bodies(told)
+    ended: list[str] = []
+
+    async def outer() -> None:
+        async with work.leadership("outer") as leadership:
+            async with work.leadership("inner") as inner:
+                assert leadership == inner
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    ended.append("inner")
+            ended.append("between")
+        ended.append("behind outer")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outer)
+        nursery.start_soon(outer)
+        await trio.sleep(1)
+        assert not work.running
+        work.start_work(7, trio.current_time() + 10)
+        await trio.sleep(1)
+        assert work.running
+        work.end_work()
+        assert told.ended == 0
+    assert sorted(ended) == ["behind outer"] * 2 + ["inner"] * 2
+    assert told.ended == 1
+
+
+async def test_what_a_body_raises_comes_out_and_the_next_body_may_run(autojump_clock: trio.testing.MockClock) -> None:
+    told = Told()
+    work = bodies(told)
+    work.start_work(7, trio.current_time() + 10)
+
+    async def fail(leadership: Leadership) -> None:
+        raise KeyError(leadership.fencing_token)
+
+    with pytest.raises(KeyError, match="7"):
+        await work.run_while_leader("fail", fail)
+    assert not work.running
+    async with work.leadership("next"):
+        work.end_work()
+        await trio.lowlevel.checkpoint()
+        raise AssertionError("it goes on after its end")
+    assert told.ended == 1
+
+
+async def test_a_body_that_cleans_up_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    told = Told()
+    work = bodies(told)
+    work.start_work(7, trio.current_time() + 10)
+
+    async def clean_up_slowly() -> None:
+        async with work.leadership("slow"):
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(5)
+                assert told.ended == 0
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clean_up_slowly)
+        await trio.sleep(1)
+        work.end_work()
+    assert told.ended == 1
+
+
+def test_closing_does_not_wait_for_a_watchdog_that_just_found_nothing_to_watch() -> None:
+    work = bodies(Told(), clock=time.monotonic)
+
+    class Late(threading.Event):
+        """Is cleared only after everything has been set."""
+
+        def clear(self) -> None:
+            work._closed.wait(5)
+            while not self.is_set():
+                time.sleep(0.001)
+            super().clear()
+
+    async def once() -> None:
+        async with work.leadership("short"):
+            pass
+
+    work._watching = Late()
+    work.start_work(7, time.monotonic() + 100)
+    trio.run(once)
+    closing = threading.Thread(target=work.close, daemon=True)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive()
+
+
+# --- the watchdog, in a process of its own ------------------------------------------------------------------
+
 PROGRAM = """
 import sys, time, trio
 from pathlib import Path
 from trioraft.node import open_node
 from trioraft.settings import NodeSettings
 
-async def main():
+async def blocks():
+    print("leading", flush=True)
+    time.sleep(30)  # no cancellation can reach it
+
+async def shields():
+    print("leading", flush=True)
+    with trio.CancelScope(shield=True):
+        await trio.sleep(4)
+
+async def main(work, on_overrun):
     settings = NodeSettings(
         bind_port=int(sys.argv[2]), bootstrap_expect=1, data_dir=Path(sys.argv[1]), node_name="one",
         election_timeout_lower=0.3, election_timeout_upper=0.5, heartbeat_repeat=0.05, hook_stop_grace=0.2,
     )
-    async with open_node(settings) as node:
+    async with open_node(settings, on_overrun=on_overrun) as node:
         async with node.leadership():
-            print("leading", flush=True)
-            time.sleep(30)  # blocks the event loop: no cancellation can reach it
+            if work is shields:
+                node._core.work_failed(node.now())
+                node._flush()
+            await work()
+        print("ended", flush=True)
 
-trio.run(main)
+trio.run(main, globals()[sys.argv[3]], sys.argv[4])
 """
 
 
-def test_a_body_that_blocks_the_loop_is_ended_with_the_process(tmp_path: Path) -> None:
-    port = "17411"
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path), port], capture_output=True, text=True, timeout=20, check=False
+def run_program(directory: Path, work: str, on_overrun: str) -> "subprocess.CompletedProcess[str]":
+    (port,) = free_ports(1)
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(directory), str(port), work, on_overrun],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
+
+
+@pytest.mark.parametrize("work", ["blocks", "shields"])
+def test_a_body_that_does_not_end_in_time_is_ended_with_the_process(tmp_path: Path, work: str) -> None:
+    done = run_program(tmp_path, work, "exit")
     assert done.returncode == OVERRUN_STATUS
     assert "leading" in done.stdout
-    line = done.stderr.strip().splitlines()[-1]
+    assert "ended" not in done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("trioraft: ")]
     assert "leader work must be over, and has not ended: main (<string>:" in line
+
+
+def test_the_process_lives_on_where_that_was_asked_for(tmp_path: Path) -> None:
+    done = run_program(tmp_path, "shields", "log")
+    assert done.returncode == 0
+    assert "ended" in done.stdout
+    assert "leader work must be over, and has not ended: main (<string>:" in done.stdout + done.stderr

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
+import trio
+
 from trioraft.kv.codec import decode_result, encode_command, pack, unpack
 from trioraft.kv.commands import (
     Command,
@@ -60,6 +62,10 @@ _R = TypeVar("_R")
 _WATCH_PATIENCE: Final = 5.0
 
 
+# How long to wait, in seconds, before another node is asked because the last one was behind.
+_BEHIND_PAUSE: Final = 0.02
+
+
 class KeyValueError(Exception):
     """The store has refused a command or question; nothing was changed.
 
@@ -101,6 +107,11 @@ class KeyValueMethods(ABC):
     @abstractmethod
     async def ask(self, data: bytes, *, leader: bool = False, patience: float = 1.0) -> bytes:
         """Ask the program around the state machine."""
+
+    @property
+    @abstractmethod
+    def restores(self) -> int:
+        """How often the cluster's data was restored from a backup."""
 
     # --- keys -----------------------------------------------------------------------------------------------
 
@@ -176,7 +187,13 @@ class KeyValueMethods(ABC):
         found: tuple[KeyValue, ...] = ()
         while True:
             room = limit - len(found) if limit else 0
-            part = await self.range(Range(key, range_end, room, revision, keys_only), stale=stale)
+            try:
+                part = await self.range(Range(key, range_end, room, revision, keys_only), stale=stale)
+            except KeyValueError as error:
+                if not found or error.code != ErrorCode.FUTURE_REVISION:
+                    raise
+                await trio.sleep(_BEHIND_PAUSE)  # this node is behind the one that gave the first part
+                continue
             found += part.kvs
             if not part.more or not part.kvs or (limit and len(found) >= limit):
                 return found

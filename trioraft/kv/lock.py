@@ -3,7 +3,8 @@
 Whoever holds a lease believes in it until its time to live has passed since it *sent* the last keep-alive that was
 answered. The leader starts to count when it answers, which is later, so the lease lives at least as long as its
 holder believes. A lock is a key that goes with its holder's lease; the holders queue by the revisions at which their
-keys were created, which are the fencing tokens: each holder's is larger than those of all before.
+keys were created, which are the fencing tokens: each holder's is larger than those of all before. A cluster that is
+restored from a backup goes back to an earlier revision, so the number of restores counts more than the revision.
 """
 
 import re
@@ -29,6 +30,8 @@ _DRIFT_SHARE: Final = 1 / 100
 # A suspended machine is noticed this soon after it goes on, in seconds.
 _LOOK_INTERVAL: Final = 0.25
 _REVOKE_SECONDS: Final = 2.0
+# No store has more revisions between two restores: a million a second would take nine years.
+_REVISION_BITS: Final = 48
 
 
 class LeaseLostError(Exception):
@@ -99,9 +102,7 @@ async def hold_lease(
     LeaseLostError
         If no keep-alive was answered for so long that the lease may have ended; the block is cancelled then.
     """
-    sent_at = clock()
-    granted = await client.lease_grant(ttl)
-    lease = HeldLease(granted.id, granted.ttl, held_until(sent_at, granted.ttl))
+    lease = await _grant(client, ttl, clock)
     lost = ""
     try:
         with bare_errors():
@@ -121,6 +122,20 @@ async def hold_lease(
                 await _revoke(client, lease.id)
     if lost:
         raise LeaseLostError(lost)
+
+
+async def _grant(client: KeyValueMethods, ttl: int, clock: Callable[[], float]) -> HeldLease:
+    """Make a lease, and make sure that it lives where that took long: its time runs from when it was asked for."""
+    sent_at = clock()
+    granted = await client.lease_grant(ttl)
+    lease = HeldLease(granted.id, granted.ttl, held_until(sent_at, granted.ttl))
+    while (now := clock()) > sent_at + granted.ttl * _KEEP_SHARE:
+        sent_at = now
+        try:
+            lease.held_until = held_until(now, await client.lease_keep_alive(lease.id))
+        except KeyValueError as error:
+            raise LeaseLostError(str(error)) from None
+    return lease
 
 
 def held_until(sent_at: float, ttl: int) -> float:
@@ -212,10 +227,11 @@ async def hold_lock(
         If no keep-alive was answered for so long that the lock may be somebody else's; the block is cancelled
         then.
     """
-    if not 0 < len(name.encode()) <= NAME_MAX:
-        raise ValueError(f"a lock's name has 1 to {NAME_MAX} bytes; this one has {len(name.encode())}")
+    encoded = name.encode("utf-8", "surrogateescape")  # a command's arguments may be any bytes
+    if not 0 < len(encoded) <= NAME_MAX:
+        raise ValueError(f"a lock's name has 1 to {NAME_MAX} bytes; this one has {len(encoded)}")
     async with hold_lease(client, ttl, clock=clock) as lease:
-        prefix = f"{LOCKS}{name}/".encode()
+        prefix = LOCKS.encode() + encoded + b"/"
         own = prefix + f"{lease.id:016x}".encode()
         result = await client.txn((), (Put(own, b"", lease.id),))
         while (before := await _before(client, prefix, own)) is not None:
@@ -223,7 +239,7 @@ async def hold_lock(
             async for event in client.watch(kv.key, revision=revision + 1):
                 if not event.kv.version:
                     break
-        yield HeldLock(name, result.revision, lease)
+        yield HeldLock(name, (client.restores << _REVISION_BITS) + result.revision, lease)
 
 
 async def _before(client: KeyValueMethods, prefix: bytes, own: bytes) -> tuple[KeyValue, int] | None:
