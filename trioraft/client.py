@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import cbor2
+import msgspec
 import trio
 
 from trioraft.address import Address
@@ -40,6 +42,8 @@ from trioraft.messages import (
     Command,
     NodeStatus,
     Query,
+    StateDigest,
+    StateDigested,
     Status,
     StatusRequest,
     format_id,
@@ -354,6 +358,35 @@ class Client(KeyValueMethods):
             If the key is not good for commands.
         """
         return await self._question(lambda: Ask(data, leader), anybody=not leader, patience=patience)
+
+    async def state_digest(self, node_id: str, timeout: float = 60.0) -> StateDigested:  # noqa: ASYNC109 - as above
+        """Ask a node for a hash of the replicated state it has, sessions of clients included.
+
+        Nodes that have applied the same entries must answer the same; else the state machine is not deterministic.
+
+        Parameters
+        ----------
+        node_id : str
+            The node.
+        timeout : float
+            For how many seconds to try. Hashing takes as long as writing a snapshot.
+
+        Returns
+        -------
+        StateDigested
+            The last entry that the node has applied, and the hash.
+
+        Raises
+        ------
+        NoAnswerError
+            If it did not answer in time.
+        RefusedError
+            If it was too busy.
+        """
+        response = await self.command(node_id, StateDigest(), timeout)
+        if not response.done:
+            raise RefusedError(f"refused: {response.detail}")
+        return msgspec.convert(cbor2.loads(response.data), StateDigested)
 
     async def _question(
         self, command: Callable[[], Query | Ask], *, anybody: bool, patience: float = _RETRY_LAST

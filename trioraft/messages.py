@@ -89,8 +89,10 @@ class EntryKind(enum.IntEnum):
     END_SESSION = 5
 
 
-class Entry(Struct, frozen=True, array_like=True):
+class Entry(Struct, frozen=True, array_like=True, gc=False):
     """One log entry (Raft, section 5.3).
+
+    The log has very many of them, and none can be part of a cycle: the garbage collector need not look at them.
 
     Attributes
     ----------
@@ -505,7 +507,8 @@ class NodeStatus(Struct, frozen=True):
     elections : tuple of Election
         The last elections it saw, newest first.
     counters : dict of str to int
-        Datagrams sent, received and dropped, by reason.
+        Datagrams sent, received and dropped, by reason; and ``loop_…``, how long the event loop was blocked
+        (:class:`~trioraft.stalls.LoopWatch`).
     """
 
     id: str
@@ -719,6 +722,25 @@ class BackupPart(Struct, frozen=True, array_like=True):
     data: Annotated[bytes, Meta(max_length=BACKUP_PART_BYTES)] = b""
 
 
+class StateDigest(Struct, frozen=True, array_like=True, tag=9):
+    """Ask a node for a hash of the replicated state it has; answered with a :class:`StateDigested`."""
+
+
+class StateDigested(Struct, frozen=True, array_like=True):
+    """Answer a :class:`StateDigest`, in :attr:`ClientResponse.data`.
+
+    Attributes
+    ----------
+    index : int
+        The last entry that was applied.
+    digest : str
+        64 hexadecimal digits: the same on all nodes that have applied the same entries.
+    """
+
+    index: Counter
+    digest: Name
+
+
 Command: TypeAlias = (
     Transfer
     | AbandonFormation
@@ -731,6 +753,7 @@ Command: TypeAlias = (
     | StartBackup
     | ReadBackup
     | EndBackup
+    | StateDigest
 )
 
 

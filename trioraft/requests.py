@@ -20,6 +20,7 @@ import trio
 from trioraft.applier import Applier, Outcome
 from trioraft.backup_server import BackupServer
 from trioraft.consensus import Core, Role
+from trioraft.digests import Digests
 from trioraft.endpoint import Peer
 from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError, RefusedError
 from trioraft.machine import Queryable
@@ -40,6 +41,7 @@ from trioraft.messages import (
     ReadBackup,
     Refusal,
     StartBackup,
+    StateDigest,
     Transfer,
     format_id,
 )
@@ -130,6 +132,7 @@ class Requests:
         self._queryable = machine if isinstance(machine, Queryable) else None
         self._reads = reads
         self._backups = backups
+        self._digests = Digests(applier)
         self._clock = clock
         self._send = send
         self._address_of = address_of
@@ -185,6 +188,8 @@ class Requests:
                 self._propose(asked, EntryKind.END_SESSION, session.to_bytes(8, "big"))
             case Ask(data=data, leader=leader):
                 self._ask(asked, data, leader=leader)
+            case StateDigest():
+                self._digest(asked)
             case Transfer(to=to):
                 self._transfer(asked, to)
             case StartBackup() | ReadBackup() | EndBackup() as command:
@@ -277,6 +282,13 @@ class Requests:
             self._as_leader(asked, ask)
         else:
             self._applier.when_applied(0, ask)
+
+    def _digest(self, asked: _Asked) -> None:
+        def digested(index: int, digest: str) -> None:
+            self._answer(asked, data=cbor2.dumps((index, digest)))
+            self._wake.set()
+
+        self._digests.start(digested)
 
     def _as_leader(self, asked: _Asked, then: Callable[[], None]) -> None:
         """Go on once this node has made sure that it leads, and has applied what it has to know as the leader."""
@@ -423,12 +435,14 @@ class Requests:
 
     async def run(self) -> None:
         """Do what is due, until cancelled."""
-        while True:
-            with trio.move_on_after(_LOOK_AT_SESSIONS):
-                await self._wake.wait()
-            self._wake = trio.Event()
-            self._end_silent_sessions()
-            self._flush()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._digests.run)
+            while True:
+                with trio.move_on_after(_LOOK_AT_SESSIONS):
+                    await self._wake.wait()
+                self._wake = trio.Event()
+                self._end_silent_sessions()
+                self._flush()
 
     def _end_silent_sessions(self) -> None:
         now = self._clock()

@@ -26,8 +26,9 @@ from typing import Any, Self
 
 import trio
 
-from trioraft.client import Client, open_client
+from trioraft.client import Client, NoAnswerError, open_client
 from trioraft.endpoint import Domain
+from trioraft.messages import StateDigested
 from trioraft.observed import ClusterStatus, ObservedNode
 from trioraft.settings import ClientSettings
 from trioraft.variables import VARIABLES
@@ -263,6 +264,34 @@ class Cluster:
         cluster = await self.wait_for(agreed, seconds, "one leader that all know")
         assert cluster.leader is not None
         return cluster.leader
+
+    async def same_state(self, seconds: float = 30) -> StateDigested:
+        """Wait until all running nodes have applied the same entries; their states must be equal then, and are given.
+
+        Two nodes that have applied the same entries and differ are an error at once.
+        """
+        found: dict[str, StateDigested] = {}
+
+        async def ask(node: ObservedNode) -> None:
+            with suppress(NoAnswerError):
+                found[node.status.name] = await self.client.state_digest(node.status.id, seconds)
+
+        running = {f"node-{i + 1}" for i, process in enumerate(self.processes) if process is not None}
+        with trio.move_on_after(seconds):
+            while True:
+                found.clear()
+                async with trio.open_nursery() as nursery:
+                    for node in (await self.statuses()).nodes:
+                        if node.status.name in running:
+                            nursery.start_soon(ask, node)
+                by_index: dict[int, set[str]] = {}
+                for digested in found.values():
+                    by_index.setdefault(digested.index, set()).add(digested.digest)
+                assert all(len(digests) == 1 for digests in by_index.values()), f"replicas differ: {found}"
+                if found.keys() == running and len(by_index) == 1:
+                    return next(iter(found.values()))
+                await trio.sleep(0.1)
+        raise AssertionError(f"not within {seconds} s: all nodes at the same entry; last seen: {found}")
 
     def logs(self, i: int) -> list[dict[str, Any]]:
         """Give the lines of a node's log."""

@@ -1,9 +1,8 @@
-"""The key-value store on real processes: the commands, the clients, and histories under kills."""
+"""The key-value store on real processes: the commands and the clients."""
 
 import asyncio
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -15,25 +14,8 @@ import pytest
 import trio
 
 from tests.cluster.harness import LOOPBACK, ROOT, Cluster, clean_environment, free_ports
-from tests.linearizability import (
-    Cas,
-    CasRevision,
-    Delete,
-    Deleted,
-    Found,
-    Get,
-    History,
-    KeyValueModel,
-    Put,
-    Swapped,
-    Written,
-    assert_linearizable,
-)
-from tests.linearizability.models import KeyValueInput, KeyValueOutput
-from trioraft import Client, ClientSettings, NoAnswerError, open_client, sync
+from trioraft import ClientSettings, NoAnswerError, open_client, sync
 from trioraft.endpoint import Domain
-
-History_ = History[KeyValueInput, KeyValueOutput]
 
 
 def settings_of(cluster: Cluster) -> ClientSettings:
@@ -58,87 +40,6 @@ async def command(cluster: Cluster, *words: str, stdin: bytes = b"") -> tuple[in
         env=environment(cluster),
     )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
-
-
-# --- linearizable -------------------------------------------------------------------------------------------
-
-
-async def execute(client: Client, asked: KeyValueInput, *, stale: bool = False) -> KeyValueOutput:
-    match asked:
-        case Get(key):
-            kv = await client.get(key, stale=stale)
-            return Found(kv.value.decode(), kv.mod_revision) if kv else Found(None)
-        case Put(key, value):
-            return Written((await client.put(key, value)).revision)
-        case Delete(key):
-            result = await client.delete(key)
-            return Deleted(True, result.revision) if result.deleted else Deleted(False)
-        case Cas(key, expected, value):
-            revision = await client.cas(key, expected, value)
-        case CasRevision(key, at, value):
-            revision = await client.cas_revision(key, at, value)
-    return Swapped(bool(revision), revision or None)
-
-
-def choose(source: random.Random, number: int, seen: Found) -> KeyValueInput:
-    key, value = f"key-{source.randrange(3)}", str(number)
-    match source.randrange(10):
-        case 0:
-            return Delete(key)
-        case 1:
-            return Cas(key, seen.value, value)
-        case 2:
-            return CasRevision(key, seen.revision or 0, value)
-        case 3 | 4 | 5:
-            return Put(key, value)
-    return Get(key)
-
-
-async def work(settings: ClientSettings, history: History_, name: str, seed: int, until: float) -> None:
-    """Call one operation after another; what is not answered at the end has an unknown outcome."""
-    source = random.Random(seed)
-    seen = Found(None)
-    async with open_client(settings) as client:
-        for number in range(seed * 1_000_000, (seed + 1) * 1_000_000):
-            if trio.current_time() > until:
-                return
-            asked = choose(source, number, seen)
-            token = history.invoke(name, asked)
-            with trio.move_on_at(until + 10):
-                answered = await execute(client, asked)
-                history.ok(token, answered)
-                if isinstance(answered, Found):
-                    seen = answered
-                await trio.sleep(source.uniform(0, 0.02))
-                continue
-            history.unknown(token)
-
-
-@pytest.mark.parametrize("seed", [1])
-async def test_what_clients_see_while_leaders_are_killed_is_linearizable(tmp_path: Path, seed: int) -> None:
-    history: History_ = History()
-    async with Cluster(tmp_path, size=3) as cluster:
-        await cluster.wait_leader()
-        until = trio.current_time() + 15
-        async with trio.open_nursery() as nursery:
-            for number in range(6):
-                nursery.start_soon(work, settings_of(cluster), history, f"client-{number}", seed * 10 + number, until)
-            for signal_number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGKILL):
-                await trio.sleep(2)
-                leader = cluster.index(await cluster.wait_leader())
-                if signal_number == signal.SIGSTOP:
-                    cluster.pause(leader)
-                    await cluster.wait_leader(without=[leader])
-                    cluster.resume(leader)
-                else:
-                    await cluster.kill(leader)
-                    await cluster.wait_leader(without=[leader])
-                    await cluster.start(leader)
-    operations = history.operations()
-    known = [operation for operation in operations if operation.returned is not None]
-    assert len(known) > 500
-    assert len(operations) - len(known) == 0, "every command is answered at last"
-    assert_linearizable(KeyValueModel(), history)
 
 
 # --- commands -----------------------------------------------------------------------------------------------

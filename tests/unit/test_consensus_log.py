@@ -641,6 +641,23 @@ def test_who_is_restarted_while_it_is_sent_a_snapshot_gets_it_from_the_beginning
     assert story.disks[3].snapshot == story.cores[1].snapshot
 
 
+def test_who_has_nothing_of_a_snapshot_is_sent_the_newest_one() -> None:
+    story = _behind()
+    first = story.cores[1].snapshot
+    follower = story.state(1).followers[3]
+    while follower.sending is None:
+        story.fire(1)
+        story.exchange()
+    story.live(TIMING.lower + 1, without={3})
+    story.restart(3)
+    story.propose(1, "more")
+    story.exchange(among={1, 2})
+    newest = story.take_snapshot(1, b"newer state")
+    assert newest != first
+    _receive_snapshot(story)
+    assert story.disks[3].snapshot == newest
+
+
 def test_what_a_snapshot_covers_is_acknowledged_when_it_is_on_disk() -> None:
     story = _behind(size=10)
     story.stick_disk(3)

@@ -84,6 +84,9 @@ def resend_parts(s: State, now: float) -> None:
         sending = follower.sending
         if sending is not None and sending.resend_at <= now:
             silent = now - max(follower.heard_at, s.leader_since) > s.timing.lower
+            newest = s.outbox.snapshot
+            if silent and not sending.acknowledged and newest is not None:
+                sending = follower.sending = Sending(newest)  # nothing is lost of an older one
             sending.next = sending.acknowledged
             sending.resend_at = now + (s.timing.heartbeat if silent else 2 * s.timing.resend(s.round_trip(node)))
             send_part(s, node, sending, now)
