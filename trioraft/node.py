@@ -153,7 +153,7 @@ class Node:
             snapshot=self._disk.snapshot,
             expect=settings.bootstrap_expect or 0,
             random_source=world.random,
-            now=self._started_at,
+            now=world.clock(),  # not from before the directory was taken: until then an earlier process may promise
         )
         self._endpoint = Endpoint(
             Identity(node_id=self.id, service=settings.app_name, name=self.name),
@@ -289,11 +289,16 @@ class Node:
         self._flush()
 
     async def _receive(self) -> None:
-        """Drain the socket on each wake-up, feed everything, then send what came out."""
+        """Drain the socket on each wake-up, feed everything, then send what came out.
+
+        The clock is read after the socket: what a node promises its leader, it promises from the receipt on. A time
+        from before a pause would let that end too early.
+        """
         while True:
             await self._socket.wait_readable()
+            datagrams = self._socket.receive()
             now = self._world.clock()
-            for data, source in self._socket.receive():
+            for data, source in datagrams:
                 event = self._endpoint.receive_datagram_untrusted(data, source, now)
                 if event is not None:
                     self._handle(event, now)
