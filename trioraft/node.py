@@ -534,9 +534,10 @@ class Node:
         self._flush()
 
     def _show_change(self, now: float) -> None:
-        """Push the status to whoever subscribed the moment that the role, the term or the leader changes."""
+        """Push the status to whoever subscribed the moment that a role, the term, the leader or a setting changes."""
         core = self._core
-        shown = (core.role, core.term, core.leader, self._hooks.status.state, core.has_offered)
+        settings = self._applier.replica.settings
+        shown = (core.role, core.term, core.leader, self._hooks.status.state, core.has_offered, settings)
         if shown == self._shown:
             return
         before, self._shown = self._shown, shown
@@ -626,6 +627,7 @@ class Node:
                 for term, leader, at in self._elections
             ),
             counters=dict(self._endpoint.counters + self._socket.counters + self._loop_watch.counters),
+            settings=self._applier.replica.settings.shown(),
         )
 
     def _forming(self) -> FormingStatus | None:
