@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.reads --nodes 3 --seconds 2 --rounds 5 --delay-millis 5
 
-Each round reads one key for some seconds in either way, first with one reader at a time (latency), then with many at
-once (throughput). With ``--delay-millis`` datagrams between nodes take so long one way, as between data centres; those
-of the client take none. Prints one JSON document; the ratios are medians over the rounds, so that others at work on
-the machine count little.
+Each round reads one key for some seconds in either way, first with one reader at a time (latency), then with many
+at once (throughput). With ``--delay-millis`` datagrams between nodes take so long one way, as between data centres;
+those of the client take none. Prints one JSON document; the ratios are medians over the rounds, so that others at
+work on the machine count little.
 """
 
 import argparse
