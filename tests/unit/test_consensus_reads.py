@@ -16,6 +16,7 @@ from trioraft.messages import (
     VoteRequest,
     VoteResponse,
 )
+from trioraft.reads import Reads
 
 
 def _led_by_lease(nodes: int = 3) -> Story:
@@ -88,6 +89,23 @@ def test_an_answer_that_leaves_late_showed_what_there_was_when_the_clock_was_rea
     story.live(1, without={1})
     assert story.state(new_leader).commit_index > shown
     assert isinstance(_read(story), ReadFailed), "what is asked after the pause is not answered so"
+
+
+def test_the_clock_is_read_after_the_read_has_come() -> None:
+    story = _led_by_lease()
+    core = story.cores[1]
+
+    def clock_after_a_pause() -> float:
+        return story.now + 10
+
+    reads = Reads(core, clock_after_a_pause, lambda node, message: None, lambda: None)
+    answers: list[int | None] = []
+    reads.start(answers.append)
+    for event in core.events():
+        if isinstance(event, ReadFailed):
+            reads.confirmed(event.read, None)
+        assert not isinstance(event, ReadReady)
+    assert answers == [None]
 
 
 def test_the_lease_is_counted_with_the_slowest_clock_there_may_be() -> None:
