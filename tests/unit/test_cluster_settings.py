@@ -106,13 +106,21 @@ def test_snapshots_have_the_settings() -> None:
     assert b"".join(restored.snapshot()) == b"".join(replica.snapshot())
 
 
-@pytest.mark.parametrize("sessions", [{}, {SESSION: (1, [(1, b"result")])}])
-def test_a_snapshot_from_before_there_were_settings_can_be_read(sessions: dict[int, object]) -> None:
-    head = cbor2.dumps(sessions)
+def test_a_snapshot_without_settings_is_as_it_was_before_there_were_any() -> None:
+    session = cbor2.dumps([SESSION, 1, {1: b"result"}])
+    before = len(session).to_bytes(4, "big") + session + bytes(4)
     replica = replica_with(encode_change(reads="lease"))
-    replica.restore(5, iter([len(head).to_bytes(8, "big") + head, b"state"]))
-    assert replica.sessions == frozenset(sessions)
+    replica.restore(5, iter([before, b"state"]))
+    assert replica.sessions == {SESSION}
     assert replica.settings == ClusterSettings()
+    assert b"".join(replica.snapshot()) == before
+
+
+def test_what_else_a_newer_versions_snapshot_has_does_not_matter() -> None:
+    further = cbor2.dumps({"settings": encode_change(reads="lease"), "new": [1]})
+    replica = replica_with()
+    replica.restore(5, iter([len(further).to_bytes(4, "big") + further + bytes(4)]))
+    assert replica.settings.shown() == LEASE
 
 
 def test_backups_have_the_settings(tmp_path: Path) -> None:
