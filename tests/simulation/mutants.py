@@ -561,7 +561,7 @@ MUTANTS: Final = (
     Mutant("take a formation for standing with most promises", "formation", _stands_with_most),
     Mutant("speak for a cluster before it is on disk", "formation", _membership_before_disk),
     Mutant("answer the views of members", "formation", _members_answer_views),
-    Mutant("commit an entry of an older term by counting", "divergence", lambda: _advance(own_term=False)),
+    Mutant("commit an entry of an older term by counting", "figure 8", lambda: _advance(own_term=False)),
     Mutant("count the own entry before it is on disk", "log", lambda: _advance(own_disk=False)),
     Mutant("acknowledge entries before they are on disk", "log", _acknowledge_before_disk),
     Mutant("cut off what follows the entries that came", "reorder", _cut_off_what_follows),
