@@ -10,7 +10,8 @@ Everything that a program needs is here::
 A node, and what it replicates
     `open_node`, `Node`, `NodeSettings`, `StateMachine`, `Queryable`, `Leadership`
 A client
-    `open_client`, `Client`, `ClientSettings`; :class:`trioraft.sync.Client` for programs without trio
+    `open_client`, `Client`, `ClientSettings`; :class:`trioraft.sync.Client` for programs without trio; and the
+    settings of the cluster, `ClusterSettings` with its `ReadMode`
 The key-value store
     `KeyValue`, `Event`, `EventKind`, and for transactions `Compare`, `Put`, `Range`, `DeleteRange`
 Locks and leases
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from trioraft.client import Client, NoAnswerError, open_client
+    from trioraft.cluster_settings import ClusterSettings, ReadMode
     from trioraft.directories import StorageError
     from trioraft.errors import (
         BusyError,
@@ -53,6 +55,7 @@ __all__ = [
     "BusyError",
     "Client",
     "ClientSettings",
+    "ClusterSettings",
     "Compare",
     "DeleteRange",
     "ErrorCode",
@@ -74,6 +77,7 @@ __all__ = [
     "Put",
     "Queryable",
     "Range",
+    "ReadMode",
     "RefusedError",
     "SessionEndedError",
     "SettingsError",
@@ -89,6 +93,7 @@ _HOMES: Final = {
     name: module
     for module, names in {
         "client": ("Client", "NoAnswerError", "open_client"),
+        "cluster_settings": ("ClusterSettings", "ReadMode"),
         "directories": ("StorageError",),
         "errors": (
             "BusyError",

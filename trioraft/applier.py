@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 import trio
 
+from trioraft.cluster_settings import ReadMode
 from trioraft.consensus import Core, Role
 from trioraft.errors import (
     BusyError,
@@ -81,6 +82,8 @@ class Applier:
         entries = self._core.to_apply(_BATCH)
         for index, entry in entries:
             result = self.replica.apply(index, entry)
+            if entry.kind is EntryKind.SETTINGS:
+                self._follow_settings()
             self._grown_entries += 1
             self._grown_bytes += len(entry.data)
             done = self._waiting.pop((entry.term, index), None)
@@ -110,12 +113,17 @@ class Applier:
         async with self._turn:
             before = self.replica.applied_index
             yield
+        self._follow_settings()
         if self.replica.applied_index != before:  # a snapshot was taken over; it does not tell what is in it
             waiting, self._waiting = self._waiting, {}
             for done in waiting.values():
                 done(UnknownError("unknown: the command may be in a snapshot of the new leader"))
                 self._told = True
         self._notify()
+
+    def _follow_settings(self) -> None:
+        """Let the core go by the cluster's settings, before anybody hears that they were changed."""
+        self._core.read_by_lease(self.replica.settings.reads is ReadMode.LEASE)
 
     def _notify(self) -> None:
         """Call those who waited for what is applied by now, and let their answers leave."""

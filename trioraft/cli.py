@@ -237,6 +237,36 @@ def transfer(
     return run_client(lambda: commands.transfer(settings, to))
 
 
+@app.command()
+def settings(
+    *,
+    reads: Annotated[
+        str | None,
+        typer.Option(
+            metavar="quorum|lease",
+            help="How a leader makes sure, for linearizable reads, that nobody else leads: by asking a quorum, which"
+            " needs no clock, or at once by its lease, which needs clocks whose rates differ by at most 1 %.",
+            show_default=False,
+        ),
+    ] = None,
+    peers: Peers = None,
+    form: Annotated[str, typer.Option("--format", metavar="text|json", help="How to print.")] = "text",
+    timeout: Annotated[str, typer.Option(metavar="SECONDS", help="Give up after so long.")] = "10",
+) -> int:
+    """Show the settings of the cluster, or change them.
+
+    They are in the log: all nodes have the same ones, and a backup has them too.
+    """
+    from trioraft import commands  # noqa: PLC0415
+
+    if reads is not None:
+        choice("--reads", reads, "quorum", "lease")
+    choice("--format", form, "text", "json")
+    seconds = number("--timeout", timeout, 0, 86400)
+    where = client_settings(peers)
+    return run_client(lambda: commands.settings(where, reads, form, seconds))
+
+
 @app.command("abandon-formation")
 def abandon_formation(
     *,

@@ -18,6 +18,7 @@ import trio
 from trioraft.address import Address
 from trioraft.batches import Batches
 from trioraft.calls import Calls
+from trioraft.cluster_settings import ClusterSettings, ReadMode, encode_change
 from trioraft.endpoint import (
     Domain,
     Endpoint,
@@ -36,12 +37,15 @@ from trioraft.messages import (
     REQUESTS_TAG,
     TERM_LEAP,
     Ask,
+    ChangeSettings,
     ClientRequest,
     ClientResponse,
     ClientResponses,
     Command,
     NodeStatus,
+    Propose,
     Query,
+    ReadSettings,
     StateDigest,
     StateDigested,
     Status,
@@ -301,9 +305,12 @@ class Client(KeyValueMethods):
         SettingsError
             If the key is not good for commands.
         """
+        return await self._propose(data, Propose)
+
+    async def _propose(self, data: bytes, kind: type[Propose] | type[ChangeSettings]) -> bytes:
         await self._watch_leader()
         try:
-            return await self._session.propose(data)
+            return await self._session.propose(data, kind)
         except trio.Cancelled:
             self.problem = self._with_silence(self._session.problem)
             raise
@@ -388,11 +395,53 @@ class Client(KeyValueMethods):
             raise RefusedError(f"refused: {response.detail}")
         return msgspec.convert(cbor2.loads(response.data), StateDigested)
 
+    async def cluster_settings(self) -> ClusterSettings:
+        """Ask for the settings of the cluster; deadlines are the caller's.
+
+        Returns
+        -------
+        ClusterSettings
+            The settings, with every change that was acknowledged before the call.
+
+        Raises
+        ------
+        RefusedError
+            If the question was refused.
+        SettingsError
+            If the key is not good for commands.
+        """
+        return ClusterSettings().changed(await self._question(ReadSettings, anybody=False))
+
+    async def change_cluster_settings(self, *, reads: ReadMode) -> ClusterSettings:
+        """Change settings of the cluster, once; deadlines are the caller's.
+
+        Parameters
+        ----------
+        reads : ReadMode
+            How linearizable reads are made sure of.
+
+        Returns
+        -------
+        ClusterSettings
+            The settings after the change.
+
+        Raises
+        ------
+        SessionEndedError
+            If it is not known whether they were changed, as in :meth:`propose`.
+        RefusedError
+            If it was refused, and nothing was changed.
+        SettingsError
+            If the key is not good for commands.
+        """
+        return ClusterSettings().changed(await self._propose(encode_change(reads=reads), ChangeSettings))
+
     async def _question(
-        self, command: Callable[[], Query | Ask], *, anybody: bool, patience: float = _RETRY_LAST
+        self, command: Callable[[], Query | Ask | ReadSettings], *, anybody: bool, patience: float = _RETRY_LAST
     ) -> bytes:
-        if len(command().data) > PAYLOAD_MAX:
-            raise RefusedError(f"the question has {len(command().data)} bytes; at most {PAYLOAD_MAX} are allowed")
+        asked = command()
+        if not isinstance(asked, ReadSettings) and len(asked.data) > PAYLOAD_MAX:
+            raise RefusedError(f"the question has {len(asked.data)} bytes; at most {PAYLOAD_MAX} are allowed")
         await self._watch_leader()
         try:
             response = await self._calls.call(command, anybody=anybody, patience=patience)

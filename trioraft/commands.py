@@ -3,9 +3,12 @@
 import json
 import sys
 
-from trioraft.client import Client, open_client
+import trio
+
+from trioraft.client import Client, NoAnswerError, open_client
+from trioraft.cluster_settings import ClusterSettings, ReadMode
 from trioraft.endpoint import Domain
-from trioraft.errors import WRONG, CommandError
+from trioraft.errors import WRONG, CommandError, ProposalError
 from trioraft.messages import AbandonFormation, Transfer, parse_id_untrusted
 from trioraft.observed import ClusterStatus, ObservedNode, printable
 from trioraft.settings import ClientSettings
@@ -106,6 +109,47 @@ async def transfer(settings: ClientSettings, to: str | None) -> int:
     if not response.done:
         raise CommandError(f"refused: {printable(response.detail)}")
     print(printable(response.detail))  # noqa: T201 - what the command is for
+    return 0
+
+
+async def settings(where: ClientSettings, reads: str | None, form: str, seconds: float) -> int:
+    """Print the settings of a cluster, after they were changed if that is asked for.
+
+    Parameters
+    ----------
+    where : ClientSettings
+        Where the cluster is, and a key that is good for commands.
+    reads : str or None
+        How linearizable reads shall be made sure of; None to change nothing.
+    form : {"text", "json"}
+        How to print them.
+    seconds : float
+        For how long to try; 0 for no limit.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    found: ClusterSettings | None = None
+    async with open_client(where, Domain.CLIENT) as client:
+        with trio.move_on_after(seconds or float("inf")):
+            try:
+                if reads is None:
+                    found = await client.cluster_settings()
+                else:
+                    found = await client.change_cluster_settings(reads=ReadMode(reads))
+            except ProposalError as error:
+                raise CommandError(printable(str(error))) from None
+        if found is None:
+            raise NoAnswerError(f"{printable(client.problem)} (waited {seconds:g} s)")
+    shown = {printable(name): printable(value) for name, value in found.shown().items()}
+    if form == "json":
+        json.dump(shown, sys.stdout)
+        sys.stdout.write("\n")
+    else:
+        for name, value in shown.items():
+            print(f"{name}: {value}")  # noqa: T201 - what the command is for
     return 0
 
 

@@ -87,6 +87,7 @@ class EntryKind(enum.IntEnum):
     SESSION_COMMAND = 3  # for the state machine, once
     OPEN_SESSION = 4
     END_SESSION = 5
+    SETTINGS = 6  # changes the cluster's settings, once
 
 
 class Entry(Struct, frozen=True, array_like=True, gc=False):
@@ -101,7 +102,7 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     kind : EntryKind
         What it is.
     data : bytes
-        The command or configuration.
+        The command, configuration or change.
     """
 
     term: Counter
@@ -509,6 +510,8 @@ class NodeStatus(Struct, frozen=True):
     counters : dict of str to int
         Datagrams sent, received and dropped, by reason; and ``loop_…``, how long the event loop was blocked
         (:class:`~trioraft.stalls.LoopWatch`).
+    settings : dict of str to str
+        The settings of the cluster, as far as the node has applied the log.
     """
 
     id: str
@@ -530,6 +533,7 @@ class NodeStatus(Struct, frozen=True):
     peers: tuple[str, ...] = ()
     elections: tuple[Election, ...] = ()
     counters: dict[str, int] = {}
+    settings: dict[str, str] = {}
 
 
 class StatusRequest(Struct, frozen=True, array_like=True, tag=12):
@@ -741,6 +745,27 @@ class StateDigested(Struct, frozen=True, array_like=True):
     digest: Name
 
 
+class ReadSettings(Struct, frozen=True, array_like=True, tag=16):
+    """Ask any node for the settings of the cluster, as they were changed by everything acknowledged before."""
+
+
+class ChangeSettings(Struct, frozen=True, array_like=True, tag=17):
+    """Ask the leader to have settings of the cluster changed, once, however often this comes.
+
+    Attributes
+    ----------
+    session, number, answered_below : int
+        As in :class:`Propose`.
+    data : bytes
+        The change (:mod:`trioraft.cluster_settings`).
+    """
+
+    session: Counter
+    number: Counter
+    answered_below: Counter
+    data: Annotated[bytes, Meta(max_length=10_000)]
+
+
 Command: TypeAlias = (
     Transfer
     | AbandonFormation
@@ -754,6 +779,8 @@ Command: TypeAlias = (
     | ReadBackup
     | EndBackup
     | StateDigest
+    | ReadSettings
+    | ChangeSettings
 )
 
 

@@ -153,7 +153,7 @@ class Node:
             snapshot=self._disk.snapshot,
             expect=settings.bootstrap_expect or 0,
             random_source=world.random,
-            now=self._started_at,
+            now=world.clock(),  # not from before the directory was taken: until then an earlier process may promise
         )
         self._endpoint = Endpoint(
             Identity(node_id=self.id, service=settings.app_name, name=self.name),
@@ -289,11 +289,16 @@ class Node:
         self._flush()
 
     async def _receive(self) -> None:
-        """Drain the socket on each wake-up, feed everything, then send what came out."""
+        """Drain the socket on each wake-up, feed everything, then send what came out.
+
+        The clock is read after the socket: what a node promises its leader, it promises from the receipt on. A time
+        from before a pause would let that end too early.
+        """
         while True:
             await self._socket.wait_readable()
+            datagrams = self._socket.receive()
             now = self._world.clock()
-            for data, source in self._socket.receive():
+            for data, source in datagrams:
                 event = self._endpoint.receive_datagram_untrusted(data, source, now)
                 if event is not None:
                     self._handle(event, now)
@@ -529,9 +534,10 @@ class Node:
         self._flush()
 
     def _show_change(self, now: float) -> None:
-        """Push the status to whoever subscribed the moment that the role, the term or the leader changes."""
+        """Push the status to whoever subscribed the moment that a role, the term, the leader or a setting changes."""
         core = self._core
-        shown = (core.role, core.term, core.leader, self._hooks.status.state, core.has_offered)
+        settings = self._applier.replica.settings
+        shown = (core.role, core.term, core.leader, self._hooks.status.state, core.has_offered, settings)
         if shown == self._shown:
             return
         before, self._shown = self._shown, shown
@@ -621,6 +627,7 @@ class Node:
                 for term, leader, at in self._elections
             ),
             counters=dict(self._endpoint.counters + self._socket.counters + self._loop_watch.counters),
+            settings=self._applier.replica.settings.shown(),
         )
 
     def _forming(self) -> FormingStatus | None:

@@ -3,12 +3,13 @@
 A client opens a session, through the log, and numbers its commands. The replica keeps the result of each command
 until the client says that it has it, so a command that comes again, perhaps to another leader, gets its first
 result and is not applied again. Sessions end through the log too: commands of a session that has ended are
-refused, never applied, because nobody knows any more whether they were applied before.
+refused, never applied, because nobody knows any more whether they were applied before. The cluster's settings are
+changed in sessions too.
 
 All of this is part of the replicated state, and of snapshots.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Final
 
@@ -16,6 +17,7 @@ import cbor2
 import msgspec
 from msgspec import Struct
 
+from trioraft.cluster_settings import ClusterSettings
 from trioraft.machine import StateMachine
 from trioraft.messages import Counter, Entry, EntryKind, Refusal
 
@@ -39,7 +41,7 @@ class SessionCommand(Struct, frozen=True, array_like=True):
     answered_below : int
         The client has the results of all its commands before this number.
     data : bytes
-        What the state machine is to do.
+        What the state machine is to do, or how the settings are to be changed.
     """
 
     session: Counter
@@ -54,7 +56,7 @@ class Result(Struct, frozen=True):
     Attributes
     ----------
     data : bytes
-        What the state machine returned; for a new session empty.
+        What the state machine returned, or the changed settings; for a new session empty.
     session : int
         The session that was opened.
     refused : str
@@ -91,6 +93,10 @@ class _Session(Struct):
         return len(self.results) >= RESULTS_MAX or self.size >= RESULT_BYTES_MAX
 
 
+def _session_command(entry: Entry) -> SessionCommand:
+    return msgspec.convert(cbor2.loads(entry.data), SessionCommand)
+
+
 class Replica:
     """A state machine with the sessions of its clients.
 
@@ -98,10 +104,16 @@ class Replica:
     ----------
     machine : StateMachine
         The user's state machine.
+
+    Attributes
+    ----------
+    settings : ClusterSettings
+        The cluster's settings.
     """
 
     def __init__(self, machine: StateMachine) -> None:
         self.machine = machine
+        self.settings = ClusterSettings()
         self.applied_index = 0
         self._sessions: dict[int, _Session] = {}
 
@@ -130,7 +142,9 @@ class Replica:
             case EntryKind.COMMAND:
                 return Result(data=self._apply(entry.data))
             case EntryKind.SESSION_COMMAND:
-                return self._apply_once(msgspec.convert(cbor2.loads(entry.data), SessionCommand))
+                return self._apply_once(_session_command(entry), self._apply)
+            case EntryKind.SETTINGS:
+                return self._apply_once(_session_command(entry), self._change_settings)
             case EntryKind.OPEN_SESSION:
                 return self._open_session(index)
             case EntryKind.END_SESSION:
@@ -160,7 +174,11 @@ class Replica:
         self._sessions[index] = _Session()
         return Result(session=index)
 
-    def _apply_once(self, command: SessionCommand) -> Result:
+    def _change_settings(self, change: bytes) -> bytes:
+        self.settings = self.settings.changed(change)
+        return self.settings.encoded()
+
+    def _apply_once(self, command: SessionCommand, apply: Callable[[bytes], bytes]) -> Result:
         session = self._sessions.get(command.session)
         if session is None:
             text = "the session has ended; it is not known whether the command was applied before"
@@ -174,12 +192,12 @@ class Replica:
         if session.is_full and command.number != session.answered_below:
             text = "busy: the client has too many results that it did not say it has"
             return Result(refused=text, code=Refusal.BUSY)
-        result = session.results[command.number] = self._apply(command.data)
+        result = session.results[command.number] = apply(command.data)
         session.size += len(result)
         return Result(data=result)
 
     def snapshot(self) -> Iterator[bytes]:
-        """Give the sessions and the state machine's state as they are now.
+        """Give the sessions, the settings and the state machine's state as they are now.
 
         Returns
         -------
@@ -192,7 +210,8 @@ class Replica:
         chunks = iter(self.machine.snapshot())
         # A generator function does nothing until its first chunk is asked for: by then the state would be another.
         first = list(islice(chunks, 1))
-        return chain(_write_sessions(sessions), first, chunks)
+        further = [{"settings": self.settings.encoded()}] if self.settings.values else []
+        return chain(_write_records([*sessions, *further]), first, chunks)
 
     def restore(self, index: int, chunks: Iterable[bytes]) -> None:
         """Take over a snapshot.
@@ -205,19 +224,20 @@ class Replica:
             What :meth:`snapshot` gave.
         """
         stream = iter(chunks)
-        self._sessions, left = _read_sessions(stream)
+        self._sessions, self.settings, left = _read_records(stream)
         self.applied_index = index
         self.machine.restore(chain((left,), stream) if left else stream)
 
 
-# --- sessions in a snapshot: each after its length in 4 bytes (big-endian), and a length of 0 ----------------
+# --- records in a snapshot: each after its length in 4 bytes (big-endian), and a length of 0 -----------------
+# A session is an array; a map names what else there is.
 
 
-def _write_sessions(sessions: list[tuple[int, int, dict[int, bytes]]]) -> Iterator[bytes]:
-    """Write sessions one after the other: all at once would keep an event loop waiting."""
+def _write_records(records: Iterable[object]) -> Iterator[bytes]:
+    """Write records one after the other: all at once would keep an event loop waiting."""
     pending = bytearray()
-    for session in sessions:
-        data = cbor2.dumps(session)
+    for record in records:
+        data = cbor2.dumps(record)
         pending += len(data).to_bytes(4, "big") + data
         while len(pending) >= _CHUNK:
             yield bytes(pending[:_CHUNK])
@@ -227,9 +247,10 @@ def _write_sessions(sessions: list[tuple[int, int, dict[int, bytes]]]) -> Iterat
         yield bytes(pending[start : start + _CHUNK])
 
 
-def _read_sessions(stream: Iterator[bytes]) -> tuple[dict[int, _Session], bytes]:
-    """Read them back, and give what is left of the last chunk."""
+def _read_records(stream: Iterator[bytes]) -> tuple[dict[int, _Session], ClusterSettings, bytes]:
+    """Read sessions and settings back, and give what is left of the last chunk."""
     sessions: dict[int, _Session] = {}
+    settings = ClusterSettings()
     pending = bytearray()
 
     def take(size: int) -> bytes:
@@ -240,6 +261,10 @@ def _read_sessions(stream: Iterator[bytes]) -> tuple[dict[int, _Session], bytes]
         return taken
 
     while size := int.from_bytes(take(4), "big"):
-        number, below, results = msgspec.convert(cbor2.loads(take(size)), tuple[int, int, dict[int, bytes]])
-        sessions[number] = _Session(below, results, sum(map(len, results.values())))
-    return sessions, bytes(pending)
+        record = cbor2.loads(take(size))
+        if isinstance(record, dict):
+            settings = settings.changed(record.get("settings", b""))
+        else:
+            number, below, results = msgspec.convert(record, tuple[int, int, dict[int, bytes]])
+            sessions[number] = _Session(below, results, sum(map(len, results.values())))
+    return sessions, settings, bytes(pending)

@@ -19,6 +19,7 @@ import trio
 
 from trioraft.applier import Applier, Outcome
 from trioraft.backup_server import BackupServer
+from trioraft.cluster_settings import why_unknown
 from trioraft.consensus import Core, Role
 from trioraft.digests import Digests
 from trioraft.endpoint import Peer
@@ -29,6 +30,7 @@ from trioraft.messages import (
     AbandonFormation,
     Ask,
     BackupPart,
+    ChangeSettings,
     ClientRequest,
     ClientResponse,
     EndBackup,
@@ -39,6 +41,7 @@ from trioraft.messages import (
     Propose,
     Query,
     ReadBackup,
+    ReadSettings,
     Refusal,
     StartBackup,
     StateDigest,
@@ -177,6 +180,8 @@ class Requests:
             case Propose(session=session) as command:
                 self._hear(session)
                 self._propose(asked, EntryKind.SESSION_COMMAND, cbor2.dumps(_fields(command)))
+            case ReadSettings() | ChangeSettings() as command:
+                self._settings(asked, command)
             case Query(data=data, linearizable=linearizable):
                 self._query(asked, data, linearizable=linearizable)
             case KeepSession(session=session):
@@ -227,6 +232,18 @@ class Requests:
         """Note that a client lives; only of sessions that there are, so that nobody can make this grow."""
         if self._applier.replica.has_session(session):
             self._sessions.heard(session, self._clock())
+
+    def _settings(self, asked: _Asked, command: ReadSettings | ChangeSettings) -> None:
+        """Give the cluster's settings, or propose a change of them that this version understands."""
+        if isinstance(command, ReadSettings):
+            self._read(asked, lambda: self._answer(asked, data=self._applier.replica.settings.encoded()))
+            return
+        self._hear(command.session)
+        problem = why_unknown(command.data)
+        if problem:
+            self._refuse(asked, Refusal.REFUSED, problem)
+        else:
+            self._propose(asked, EntryKind.SETTINGS, cbor2.dumps(_fields(command)))
 
     def _keep_session(self, asked: _Asked, session: int) -> None:
         def confirmed() -> None:
@@ -457,6 +474,6 @@ class Requests:
             _log.info("session ends: its client is silent", session=session)
 
 
-def _fields(command: Propose) -> tuple[int, int, int, bytes]:
+def _fields(command: Propose | ChangeSettings) -> tuple[int, int, int, bytes]:
     """Give what :class:`~trioraft.replica.SessionCommand` consists of."""
     return command.session, command.number, command.answered_below, command.data

@@ -13,7 +13,16 @@ import trio
 
 from trioraft.calls import Calls
 from trioraft.errors import ProposalError, RefusedError, SessionEndedError
-from trioraft.messages import PAYLOAD_MAX, ClientResponse, EndSession, KeepSession, OpenSession, Propose, Refusal
+from trioraft.messages import (
+    PAYLOAD_MAX,
+    ChangeSettings,
+    ClientResponse,
+    EndSession,
+    KeepSession,
+    OpenSession,
+    Propose,
+    Refusal,
+)
 from trioraft.replica import RESULTS_MAX
 from trioraft.session_clock import SESSION_SECONDS
 
@@ -68,18 +77,20 @@ class Session:
         self._room = trio.Event()
         self._used = trio.Event()
 
-    async def propose(self, data: bytes) -> bytes:
+    async def propose(self, data: bytes, kind: type[Propose] | type[ChangeSettings] = Propose) -> bytes:
         """Have a command committed and applied, once; go on until it is, or the wait is cancelled.
 
         Parameters
         ----------
         data : bytes
             The command.
+        kind : type
+            What it is: for the state machine, or a change of the cluster's settings.
 
         Returns
         -------
         bytes
-            What the state machine's ``apply`` returned.
+            What the state machine's ``apply`` returned, or the changed settings.
 
         Raises
         ------
@@ -96,7 +107,7 @@ class Session:
         number = session.begin()
         self._used_at = trio.current_time()
         try:
-            response = await self._calls.call(lambda: Propose(session.number, number, session.answered_below, data))
+            response = await self._calls.call(lambda: kind(session.number, number, session.answered_below, data))
         except trio.Cancelled:
             known = "unknown" if self._calls.may_be_done else "not proposed"
             self.problem = f"{known}: {self._calls.problem.removeprefix(f'{known}: ')}"

@@ -29,6 +29,7 @@ import trio
 
 from trioraft.client import Client as AsyncClient
 from trioraft.client import NoAnswerError, open_client
+from trioraft.cluster_settings import ClusterSettings, ReadMode
 from trioraft.kv.commands import Compare, Event, KeyValue, Operation
 from trioraft.kv.lock import HeldLock, hold_lock
 from trioraft.kv.results import DeleteRangeResult, PutResult, TxnResult
@@ -155,6 +156,14 @@ class Client:
     def query(self, data: bytes, *, stale: bool = False, timeout: float | None = None) -> bytes:
         """Ask the state machine; see :meth:`trioraft.client.Client.query`."""
         return self.call(lambda client: client.query(data, stale=stale), timeout)
+
+    def cluster_settings(self, *, timeout: float | None = None) -> ClusterSettings:
+        """Read the cluster's settings; see :meth:`trioraft.client.Client.cluster_settings`."""
+        return self.call(lambda client: client.cluster_settings(), timeout)
+
+    def change_cluster_settings(self, *, reads: ReadMode, timeout: float | None = None) -> ClusterSettings:
+        """Change the cluster's settings; see :meth:`trioraft.client.Client.change_cluster_settings`."""
+        return self.call(lambda client: client.change_cluster_settings(reads=reads), timeout)
 
     def put(self, key: str | bytes, value: str | bytes, *, lease: int = 0, timeout: float | None = None) -> PutResult:
         """Give a key a value; see :meth:`~trioraft.kv.client.KeyValueMethods.put`."""

@@ -74,6 +74,8 @@ def _heading(cluster: ClusterStatus) -> Text:
         return Text("no cluster yet")
     leader = cluster.leader
     text = f"led by {leader.status.name} in term {cluster.term}" if leader else f"no leader (term {cluster.term})"
+    if leader and leader.status.settings.get("reads") == "lease":
+        text += ", reads by lease"
     return Text(printable(f"cluster {cluster.cluster_id}, {text}"), style="" if leader else "bold red")
 
 

@@ -272,6 +272,16 @@ class Checks:
                     f"and {name(self.leaders[self.newest_term])} was elected in term {self.newest_term}"
                 )
 
+    def is_promised(self, process: "Process") -> bool:
+        """Tell whether at this moment, in true time, a quorum votes for nobody but a leader."""
+        term, now = process.core.term, self.world.loop.now
+        promising = [
+            member
+            for member in self.members
+            if member == process.host.node or self.promises.get(member, {}).get(term, 0.0) >= now - _EPSILON
+        ]
+        return 2 * len(promising) > len(self.members)
+
     # --- leader work ----------------------------------------------------------------------------------------
 
     def work_started(self, host: "Host", token: int) -> None:

@@ -137,6 +137,7 @@ class Process:
             random_source=world.random,
             now=self.clock(),
         )
+        self.keeper.begin()
 
     def clock(self) -> float:
         """Read the machine's clock."""

@@ -4,9 +4,10 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from tests.simulation.trace import name
+from trioraft.cluster_settings import ClusterSettings, ReadMode
 from trioraft.consensus.outbox import Write
-from trioraft.consensus.state import State
-from trioraft.messages import AppendEntriesResponse, Entry
+from trioraft.consensus.state import ReadReady, State
+from trioraft.messages import AppendEntriesResponse, Entry, EntryKind
 from trioraft.replica import Result
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class LogChecks:
         ] = {}  # (index, term): the term before, and the entry
         self.digests: dict[int, int] = {}  # index: the state after it
         self.carried: dict[bytes, tuple[int, bytes]] = {}  # command: where it was carried out, and its result
-        self.newest_acknowledged = 0
+        self.newest_shown = 0  # the newest entry that was acknowledged, or that a read has shown
+        self.by_quorum_from = 0  # the newest acknowledged change of the settings that lets reads ask a quorum
 
     # --- the five properties of figure 3 --------------------------------------------------------------------
 
@@ -128,11 +130,24 @@ class LogChecks:
         if self.committed[index - 1] != entry:
             self.fail(f"entry {index} is acknowledged and not committed")
         if not result.refused:
-            self.newest_acknowledged = max(self.newest_acknowledged, index)
+            self.newest_shown = max(self.newest_shown, index)
+            if entry.kind is EntryKind.SETTINGS and ClusterSettings().changed(result.data).reads is ReadMode.QUORUM:
+                self.by_quorum_from = max(self.by_quorum_from, index)
         self.checks.world.count["commands acknowledged"] += 1
 
-    def read(self, process: "Process", index: int, newest: int) -> None:
-        """Check that a read shows all that was acknowledged before it was asked for."""
+    def read(self, process: "Process", event: ReadReady, newest: int) -> None:
+        """Check that a read shows all that was acknowledged or read before it was asked for, as the settings say."""
+        where = name(process.host.node)
         self.checks.world.count["reads"] += 1
-        if index < newest:
-            self.fail(f"a read on {name(process.host.node)} shows {index}, and {newest} had been acknowledged before")
+        if event.index < newest:
+            self.fail(f"a read on {where} shows {event.index}, and {newest} had been acknowledged or read before")
+        self.newest_shown = max(self.newest_shown, event.index)
+        if event.by_lease:
+            self.checks.world.count["reads by lease"] += 1
+            replica = process.keeper.replica
+            if self.checks.newest_term > process.core.term:
+                self.fail(f"a read on {where} goes by a lease, and another leader has been elected")
+            if not self.checks.is_promised(process):
+                self.fail(f"a read on {where} goes by a lease, and it has ended: no quorum promises it now")
+            if replica.settings.reads is not ReadMode.LEASE or replica.applied_index < self.by_quorum_from:
+                self.fail(f"a read on {where} goes by the lease, and the settings say that a quorum is asked")

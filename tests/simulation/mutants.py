@@ -9,6 +9,7 @@ import msgspec
 
 from tests.simulation.simulation import Result, Simulation
 from trioraft import messages, replica
+from trioraft.cluster_settings import ClusterSettings
 from trioraft.consensus import (
     HardState,
     core,
@@ -25,17 +26,19 @@ from trioraft.consensus import (
 )
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import After, Outbox
-from trioraft.consensus.state import LONG_AGO, ReadReady, Role, State
+from trioraft.consensus.state import LONG_AGO, ReadFailed, ReadReady, Role, State
+from trioraft.consensus.timing import CLOCK_DRIFT
 
 _Patch = tuple[object, str, Any]
 
 
 class Mutant(NamedTuple):
-    """A bug, the profile that is best at finding it, and what is replaced by what."""
+    """A bug, the profile that is best at finding it, what is replaced by what, and words that its violation has."""
 
     name: str
     profile: str
     patches: Callable[[], list[_Patch]]
+    shows: str = ""
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
@@ -50,7 +53,7 @@ class Mutant(NamedTuple):
         with self.applied():
             for seed in range(seeds):
                 result = Simulation(seed, self.profile).run()
-                if result.violation:
+                if self.shows in result.violation and result.violation:
                     return result
         return None
 
@@ -381,8 +384,8 @@ def _snapshot_before_disk() -> list[_Patch]:
 
 
 def _apply_twice() -> list[_Patch]:
-    def apply_once(self: replica.Replica, command: replica.SessionCommand) -> replica.Result:
-        return replica.Result(data=self.machine.apply(command.data))
+    def apply_once(_: replica.Replica, command: replica.SessionCommand, apply: Any) -> replica.Result:
+        return replica.Result(data=apply(command.data))
 
     return [(replica.Replica, "_apply_once", apply_once)]
 
@@ -477,6 +480,60 @@ def _half_is_a_quorum() -> list[_Patch]:
     return [(module, "advance_commit_index", advance_commit_index) for module in (heartbeat, replication)]
 
 
+# --- reads by the lease -------------------------------------------------------------------------------------
+
+
+def _reads_until(end: Callable[[State], float]) -> list[_Patch]:
+    """Let reads go by the lease, and the leader lead, until another time."""
+    original = heartbeat.quorum_deadline
+
+    def quorum_deadline(s: State) -> float:
+        return max(original(s), end(s))
+
+    return [(reads, "lease_end", end), (heartbeat, "quorum_deadline", quorum_deadline)]
+
+
+def _reads_after_the_lease() -> list[_Patch]:
+    return _reads_until(lambda s: lease.lease_end(s) + s.timing.lower)
+
+
+def _reads_without_drift() -> list[_Patch]:
+    return _reads_until(lambda s: lease.lease_end(s) + s.timing.lower * CLOCK_DRIFT)
+
+
+def _reads_after_offer() -> list[_Patch]:
+    return [(reads, "lease_end", lease.contact_end)]
+
+
+def _reads_with_an_old_clock() -> list[_Patch]:
+    def start_read(self: core.Core, read: int, _now: float) -> None:
+        if self.state is None:
+            self._events.append(ReadFailed(read=read))
+        else:
+            reads.start_read(self.state, read, self._now)
+
+    return [(core.Core, "start_read", start_read)]
+
+
+def _reads_by_lease_always() -> list[_Patch]:
+    def goes_by_lease(s: State) -> bool:
+        return s.applied_index >= s.opened_at
+
+    return [(reads, "goes_by_lease", goes_by_lease)]
+
+
+def _snapshot_without_settings() -> list[_Patch]:
+    original = replica.Replica.restore
+
+    def restore(self: replica.Replica, index: int, chunks: Any) -> None:
+        original(self, index, chunks)
+        self.settings = ClusterSettings()
+
+    return [(replica.Replica, "restore", restore)]
+
+
+_BY_LEASE: Final = "goes by a lease, and"
+
 MUTANTS: Final = (
     Mutant("forget the vote at a restart", "restart", lambda: _restarted_with(voted_for=0)),
     Mutant("forget the length of the promise at a restart", "restart", lambda: _restarted_with(promise=0.0)),
@@ -504,7 +561,7 @@ MUTANTS: Final = (
     Mutant("take a formation for standing with most promises", "formation", _stands_with_most),
     Mutant("speak for a cluster before it is on disk", "formation", _membership_before_disk),
     Mutant("answer the views of members", "formation", _members_answer_views),
-    Mutant("commit an entry of an older term by counting", "divergence", lambda: _advance(own_term=False)),
+    Mutant("commit an entry of an older term by counting", "figure 8", lambda: _advance(own_term=False)),
     Mutant("count the own entry before it is on disk", "log", lambda: _advance(own_disk=False)),
     Mutant("acknowledge entries before they are on disk", "log", _acknowledge_before_disk),
     Mutant("cut off what follows the entries that came", "reorder", _cut_off_what_follows),
@@ -525,4 +582,10 @@ MUTANTS: Final = (
     Mutant("drop what follows a snapshot that agrees", "snapshot", lambda: _install(_drop_what_follows_a_snapshot)),
     Mutant("keep what contradicts a snapshot", "snapshot", lambda: _install(_keep_what_contradicts_a_snapshot)),
     Mutant("commit what half of the voters have", "log", _half_is_a_quorum),
+    Mutant("leave the settings out of snapshots", "snapshot", _snapshot_without_settings),
+    Mutant("read by the lease after it has ended", "reads", _reads_after_the_lease, _BY_LEASE),
+    Mutant("take all clocks for equal in reads by the lease", "reads", _reads_without_drift, _BY_LEASE),
+    Mutant("read by the lease after an offer", "reads", _reads_after_offer, _BY_LEASE),
+    Mutant("read by the lease at a time from before a pause", "reads", _reads_with_an_old_clock, _BY_LEASE),
+    Mutant("read by the lease whatever the settings say", "reads", _reads_by_lease_always, "a quorum is asked"),
 )

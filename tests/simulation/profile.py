@@ -34,6 +34,8 @@ class Profile(Struct, frozen=True):
     batch_bytes: int  # of entries in one message
     snapshot_entries: int  # a snapshot is taken when so many have been applied
     keep: int  # so many entries that a snapshot covers are kept
+    reads: float  # which part of the requests are reads
+    lease_reads: bool  # whether the settings may say that they go by the lease
 
     @property
     def unit(self) -> float:
@@ -72,6 +74,10 @@ class Theme(Struct, frozen=True):
         Draws how many requests of clients come in one lower election timeout.
     batch_bytes, snapshot_entries : tuple of int
         Draw how many bytes of entries are in one message, and after how many a snapshot is taken.
+    reads : float
+        Which part of the requests are reads.
+    lease_reads : float
+        How likely the settings let reads go by the lease.
     """
 
     always: tuple[str, ...] = ()
@@ -92,6 +98,8 @@ class Theme(Struct, frozen=True):
     commands: tuple[float, ...] = (0.0, 0.0, 2.0, 10.0)
     batch_bytes: tuple[int, ...] = (50, 1024, 1024)
     snapshot_entries: tuple[int, ...] = (10, 100, 1000)
+    reads: float = 0.24
+    lease_reads: float = 0.5
 
 
 _BASES: Final = (
@@ -225,6 +233,22 @@ THEMES: Final[dict[str, Theme]] = {
         snapshot_entries=(5, 20),
         events=(4000, 8000),
     ),
+    "reads": Theme(
+        always=("isolate", "one-way", "pause", "transfer"),
+        likely=0.05,
+        pace=2.0,
+        nodes=(2, 3, 3, 5),
+        loss=(0.0, 0.05),
+        slow=(0.0, 0.3),
+        delay=(0.0003, 0.001),
+        disk=(0.0001, 0.001),
+        late=(0.0, 0.01),
+        clock=("extreme",),
+        commands=(30.0, 100.0),
+        events=(4000, 8000),
+        reads=0.6,
+        lease_reads=1.0,
+    ),
     "calm": Theme(loss=(0.0,), slow=(0.0,), delay=(0.001,)),
 }
 
@@ -276,6 +300,8 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
         batch_bytes=choice(theme.batch_bytes),
         snapshot_entries=choice(theme.snapshot_entries),
         keep=choice((0, 0, 3, 50)),
+        reads=theme.reads,
+        lease_reads=chance() < theme.lease_reads,
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from trioraft.cluster_settings import ReadMode
 from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES
 from trioraft.consensus.state import ReadReady, StorePart
@@ -80,11 +81,18 @@ class Keeper:
         self.storing = False
         self.received: tuple[SnapshotInfo, bytearray] | None = None
         self.disk.clean_up()
+
+    def begin(self) -> None:
+        """Take over what is on the disk."""
         if self.disk.snapshot is not None:
             self._restore(self.disk.snapshot, self.disk.files[self.disk.snapshot])
 
+    def _follow_settings(self) -> None:
+        self.process.core.read_by_lease(self.replica.settings.reads is ReadMode.LEASE)
+
     def _restore(self, snapshot: SnapshotInfo, data: bytes) -> None:
         self.replica.restore(snapshot.index, [data[:100], data[100:]])
+        self._follow_settings()
         self.checks.state_is(self.process, snapshot.index, self.machine.digest)
 
     # --- applying -------------------------------------------------------------------------------------------
@@ -95,6 +103,8 @@ class Keeper:
             return
         for index, entry in self.process.core.to_apply(64):
             result = self.replica.apply(index, entry)
+            if entry.kind is EntryKind.SETTINGS:
+                self._follow_settings()
             self.checks.state_is(self.process, index, self.machine.digest)
             self.grown += 1
             waiting = self.waiting.pop(index, None)
@@ -118,15 +128,15 @@ class Keeper:
             self.process.settle()
 
     def read(self) -> None:
-        """Ask for a linearizable read, which must show all that was acknowledged until now."""
+        """Ask for a linearizable read, which must show all that was acknowledged, or read, until now."""
         self.last_read += 1
-        self.reads[self.last_read] = self.checks.newest_acknowledged
+        self.reads[self.last_read] = self.checks.newest_shown
         self.process.core.start_read(self.last_read, self.process.clock())
         self.process.settle()
 
     def read_ready(self, event: ReadReady) -> None:
         """Check that a read does not see the past."""
-        self.checks.read(self.process, event.index, self.reads.pop(event.read))
+        self.checks.read(self.process, event, self.reads.pop(event.read))
 
     # --- snapshots of its own -------------------------------------------------------------------------------
 

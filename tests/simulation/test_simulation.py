@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_no_rule_is_broken_in_two_hundred_lives() -> None:
-    faults = acknowledged = reads = snapshots = 0
+    faults = acknowledged = reads = by_lease = snapshots = 0
     for seed in range(200):
         result = Simulation(seed).run()
         shown = "\n".join(result.trace)
@@ -25,10 +25,12 @@ def test_no_rule_is_broken_in_two_hundred_lives() -> None:
         faults += sum(number for what, number in result.count.items() if what.startswith("fault"))
         acknowledged += result.count.get("commands acknowledged", 0)
         reads += result.count.get("reads", 0)
+        by_lease += result.count.get("reads by lease", 0)
         snapshots += result.count.get("snapshots installed", 0)
     assert faults > 10_000
     assert acknowledged > 10_000
     assert reads > 1_000
+    assert by_lease > 1_000
     assert snapshots > 20
 
 

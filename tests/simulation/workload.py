@@ -1,10 +1,11 @@
-"""What clients ask of the cluster: commands, some of them in sessions and again and again, and reads."""
+"""What clients ask: commands, some of them in sessions and again and again, reads, and changes of the settings."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import cbor2
 
+from trioraft.cluster_settings import ReadMode, encode_change
 from trioraft.consensus import Role
 from trioraft.messages import EntryKind, Refusal
 from trioraft.replica import Result
@@ -21,6 +22,7 @@ class Call:
     client: "Client"
     number: int
     command: bytes = b""
+    kind: EntryKind = EntryKind.SESSION_COMMAND
     done: bool = False
 
 
@@ -51,11 +53,14 @@ class Workload:
         self.commands = 0
         self.leader: Host | None = None
         self.clients = [Client(number, self.random.choice((1, 1, 4))) for number in range(world.profile.clients)]
+        self.operator = Client(-1, 1)
 
     def begin(self) -> None:
         """Begin to ask."""
         if self.world.profile.commands:
             self._arrange()
+            if self.world.profile.lease_reads:
+                self._change_settings()
 
     def end(self) -> None:
         """Ask for one more command of each client, and wait for all answers."""
@@ -66,7 +71,7 @@ class Workload:
     @property
     def trouble(self) -> str:
         """Whose command has not been carried out."""
-        waiting = [client.id for client in self.clients if client.waiting]
+        waiting = [client.id for client in (*self.clients, self.operator) if client.waiting]
         return f"the clients {waiting} wait for their commands" if waiting else ""
 
     def _arrange(self) -> None:
@@ -82,7 +87,9 @@ class Workload:
             self._session_command(client, at_once=client.at_once)
         elif dice < 0.36 and self.clients:
             self._expire(self.random.choice(self.clients))
-        elif dice < 0.6:
+        elif dice < 0.365 and self.world.profile.lease_reads:
+            self._change_settings()
+        elif dice < 0.36 + self.world.profile.reads:
             self._send(self._some_host(), self._read)
         else:
             self._send(self._some_host(), self._burst, self.random.choice((1, 1, 2, 5, 30)))
@@ -135,6 +142,17 @@ class Workload:
             client.last += 1
             self._begin_call(Call(client, client.last, self._new_command()))
 
+    def _change_settings(self) -> None:
+        """Let reads go by the lease, most often, or ask a quorum again."""
+        operator = self.operator
+        if not operator.session:
+            if 0 not in operator.waiting:
+                self._begin_call(Call(operator, 0))
+        elif not operator.waiting:
+            operator.last += 1
+            reads = ReadMode.QUORUM if operator.last > 1 and self.random.random() < 0.3 else ReadMode.LEASE
+            self._begin_call(Call(operator, operator.last, encode_change(reads=reads), EntryKind.SETTINGS))
+
     def _begin_call(self, call: Call) -> None:
         call.client.waiting[call.number] = call
         self._try(call)
@@ -157,7 +175,7 @@ class Workload:
         kind, data = EntryKind.OPEN_SESSION, b""
         if call.number:
             command = [client.session, call.number, client.answered_below, call.command]
-            kind, data = EntryKind.SESSION_COMMAND, cbor2.dumps(command)
+            kind, data = call.kind, cbor2.dumps(command)
         host.process.keeper.submit(kind, data, lambda result: self._send(host, self._answered, call, result))
 
     def _answered(self, _host: "Host", call: Call, result: Result | None) -> None:
@@ -171,7 +189,7 @@ class Workload:
             client.session = 0
         elif result.refused:
             self.world.checks.fail(f"command {call.number} of session {client.session} is refused: {result.refused}")
-        elif self.world.checks.log.carried[call.command][1] != result.data:
+        elif result.data != self._expected(call):
             self.world.checks.fail(
                 f"command {call.number} of session {client.session} has another result than before"
             )
@@ -179,10 +197,16 @@ class Workload:
             self.world.count["session commands answered"] += 1
         call.done = True
         client.waiting.pop(call.number, None)
+        if client is self.operator and not call.number:
+            self._change_settings()
         if not client.session:
             for other in client.waiting.values():
                 other.done = True
             client.waiting.clear()
+
+    def _expected(self, call: Call) -> bytes:
+        """Give the result that a command must have: what it had first, or the settings after it."""
+        return call.command if call.kind is EntryKind.SETTINGS else self.world.checks.log.carried[call.command][1]
 
     def _expire(self, client: Client) -> None:
         """Let the leader find that a session has been silent for too long."""

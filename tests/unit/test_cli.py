@@ -94,6 +94,9 @@ async def commanded(*statuses: NodeStatus) -> AsyncIterator[tuple[str, tuple[Com
         (["status"], {"CLUSTER_KEY_FILE": "/nonexistent"}, ["CLUSTER_KEY_FILE", "/nonexistent"]),
         (["status"], {"DNS_SERVERS": "name"}, ["DNS_SERVERS", "name"]),
         (["transfer", "--to"], {}, ["--to"]),
+        (["settings", "--reads", "fast"], {}, ["--reads", "fast", "quorum", "lease"]),
+        (["settings", "--format", "table"], {}, ["--format", "table", "text", "json"]),
+        (["settings", "--timeout", "soon"], {}, ["--timeout", "soon"]),
         (["healthcheck"], {"BIND_PORT": "0"}, ["BIND_PORT", "0", "65535"]),
         (["keygen", "--derive", "vote"], {}, ["--derive", "vote", "client", "status"]),
         (["keygen", "--derive", "client"], {"CLUSTER_KEY": "12"}, ["CLUSTER_KEY", "64"]),
@@ -168,7 +171,17 @@ def test_up_on_a_taken_port_is_one_line_and_exit_status_2(
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([]) == cli.run(["--help"]) == 0
     out = capsys.readouterr().out
-    for name in ("node", "monitor", "up", "status", "transfer", "healthcheck", "keygen", "abandon-formation"):
+    for name in (
+        "node",
+        "monitor",
+        "up",
+        "status",
+        "transfer",
+        "settings",
+        "healthcheck",
+        "keygen",
+        "abandon-formation",
+    ):
         assert f"\n  {name} " in out
 
 

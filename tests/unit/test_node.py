@@ -6,6 +6,7 @@ Only the world around the nodes is in memory (:mod:`tests.unit.memory_world`). A
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,10 +15,12 @@ import trio
 import trio.testing
 
 from tests.unit.memory_launcher import Behaviour, MemoryLauncher
-from tests.unit.memory_world import MemoryDisk, MemoryNetwork, memory_world
+from tests.unit.memory_world import MemoryDisk, MemoryNetwork, MemorySocket, memory_world
 from trioraft.address import Address
 from trioraft.consensus import Role
+from trioraft.consensus.hard import FormationState, HardState
 from trioraft.discovery import Answer
+from trioraft.machine import NothingToReplicate
 from trioraft.messages import format_id
 from trioraft.node import Node, NodeError, open_node
 from trioraft.settings import NodeSettings
@@ -205,6 +208,52 @@ async def test_all_nodes_restarted_keep_their_cluster_and_their_promise(
         assert trio.current_time() - began >= LOWER
         assert {node.status().cluster_id for node in cluster.nodes.values()} == before
         assert old in range(3)
+
+
+async def test_what_is_promised_after_a_pause_counts_from_after_the_pause(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster_of(3, 4) as cluster:
+        await cluster.start()
+        leader = await cluster.leader()
+        follower = cluster.nodes[(leader + 1) % 3]
+        paused = trio.Event()
+
+        class PausedSocket(MemorySocket):
+            """One whose node is paused for 2 s just before it receives."""
+
+            def receive(self) -> list[tuple[bytes, Address]]:
+                if not paused.is_set():
+                    autojump_clock.jump(2)
+                    paused.set()
+                return super().receive()
+
+        follower._socket.__class__ = PausedSocket
+        await paused.wait()
+        state = follower._core.state
+        assert state is not None
+        assert state.refuse_until >= trio.current_time() + LOWER - 0.1
+
+
+async def test_a_promise_is_counted_from_when_the_process_before_has_surely_ended(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        network = MemoryNetwork(nursery, random.Random(1))
+        disk = MemoryDisk(node_id=1)
+        disk.hard = HardState(promise=LOWER, formation=FormationState(cluster=7, members=(1, 2, 3)))
+
+        def open_late(_: NodeSettings) -> MemoryDisk:
+            autojump_clock.jump(2)  # the process before has its directory, and promises, until just now
+            return disk
+
+        world = memory_world(network, disk, lambda: Answer(frozenset(), True, ()), chance=random.Random(1))
+        node = Node(
+            NodeSettings(data_dir=Path("/nowhere")), replace(world, open_disk=open_late), NothingToReplicate()
+        )
+        state = node._core.state
+        assert state is not None
+        assert state.refuse_until == trio.current_time() + LOWER
 
 
 async def test_a_leader_whose_disk_is_stuck_steps_down(autojump_clock: trio.testing.MockClock) -> None:

@@ -20,7 +20,7 @@ of what this software adds to it, in one module for each chapter::
 ``heartbeat``    heartbeats and the answers to all of a leader's messages; the quorum that it must keep
 ``replication``  entries: from the leader's log to the others', and when they are committed
 ``snapshots``    for who is behind the leader's log
-``reads``        linearizable reads
+``reads``        linearizable reads, by a round or by the lease
 ``lease``        promises: why nobody can be elected while a lease runs
 ``work``         leader work: it has ended before any other node starts leader work
 ``transfer``     giving leadership to another node

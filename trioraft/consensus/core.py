@@ -214,6 +214,17 @@ class Core:
         else:
             reads.start_read(self._state, read, now)
 
+    def read_by_lease(self, by_lease: bool) -> None:
+        """Learn what the cluster's settings say of reads, once everything that was handed out is applied.
+
+        Parameters
+        ----------
+        by_lease : bool
+            Whether a leader answers them by its lease, without asking anybody.
+        """
+        if self._state is not None:
+            self._state.reads_by_lease = by_lease
+
     def hear_of_cluster(self, sender: int, cluster: int, now: float) -> None:
         """Learn, from a greeting, of which cluster another node of the same service is a member.
 

@@ -42,6 +42,7 @@ def open_term(s: State, now: float) -> None:
         follower.next_index = s.log.last_index + 1
     s.opened_at = s.outbox.append(Entry(term=s.term, kind=EntryKind.NO_OP), now)
     count_uncommitted(s)  # what earlier leaders could not commit takes room too
+    s.settings_at = 0
 
 
 def propose(s: State, kind: EntryKind, data: bytes, now: float) -> int | None:
@@ -53,7 +54,10 @@ def propose(s: State, kind: EntryKind, data: bytes, now: float) -> int | None:
     if s.commit_index < s.log.last_index and s.uncommitted_bytes + size > UNCOMMITTED_BYTES_MAX:
         return None
     s.uncommitted_bytes += size
-    return s.outbox.append(entry, now)
+    index = s.outbox.append(entry, now)
+    if kind is EntryKind.SETTINGS:
+        s.settings_at = index
+    return index
 
 
 def send_entries(s: State, now: float) -> None:

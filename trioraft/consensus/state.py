@@ -82,10 +82,14 @@ class EndWork(Struct, frozen=True):
 
 
 class ReadReady(Struct, frozen=True):
-    """A linearizable read may be answered once everything up to `index` has been applied."""
+    """A linearizable read may be answered once everything up to `index` has been applied.
+
+    `by_lease` tells whether that was made sure of by the lease, without asking anybody.
+    """
 
     read: int
     index: int
+    by_lease: bool = False
 
 
 class StorePart(Struct, frozen=True):
@@ -339,6 +343,9 @@ class State:
     # reads, when they were asked for, and the commit index then; and when the round that is under way began
     reads: list[tuple[int, float, int]] = field(default_factory=list)
     read_round_at: float = LONG_AGO
+    # whether the applied settings say that reads go by the lease, and the newest change of settings in this term
+    reads_by_lease: bool = False
+    settings_at: int = 0
 
     @property
     def log(self) -> Log:

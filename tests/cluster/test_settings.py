@@ -1,0 +1,74 @@
+"""The settings of the cluster on real processes: the command, and what clients see of reads by the lease."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from tests.cluster.harness import Cluster
+from tests.cluster.test_kv import History_, command, settings_of, work
+from tests.linearizability import History, KeyValueModel, assert_linearizable
+from trioraft.cluster_settings import ReadMode
+from trioraft.messages import Transfer
+from trioraft.observed import ClusterStatus
+
+SECONDS = float(os.environ.get("TRIORAFT_LEASE_READS_SECONDS", "6"))
+
+
+def all_say(cluster: Cluster, **expected: str) -> Callable[[ClusterStatus], bool]:
+    """Tell whether the processes that run now all have applied these settings."""
+    pids = {cluster.process(i).pid for i in range(cluster.size)}
+
+    def agreed(seen: ClusterStatus) -> bool:
+        return {node.status.pid for node in seen.nodes if node.status.settings == expected} == pids
+
+    return agreed
+
+
+async def test_the_command(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=3) as cluster:
+        await cluster.wait_leader()
+        assert await command(cluster, "settings") == (0, "reads: quorum\n", "")
+        assert await command(cluster, "settings", "--reads", "lease") == (0, "reads: lease\n", "")
+        assert (await command(cluster, "put", "a", "1"))[0] == 0
+        assert await command(cluster, "get", "a") == (0, "1\n", "")
+        for i in range(3):
+            await cluster.kill(i)
+        for i in range(3):
+            await cluster.start(i)
+        await cluster.wait_for(all_say(cluster, reads="lease"), 15)
+        _, out, err = await command(cluster, "status", "--format", "json")
+        assert err == ""
+        assert [node["settings"] for node in json.loads(out)["nodes"]] == [{"reads": "lease"}] * 3
+        assert "reads by lease" in (await command(cluster, "status"))[1]
+        status, out, _ = await command(cluster, "settings", "--format", "json", "--reads", "quorum")
+        assert (status, json.loads(out)) == (0, {"reads": "quorum"})
+
+        await cluster.stop(0)
+        await cluster.stop(1)
+        status, out, err = await command(cluster, "settings", "--reads", "lease", "--timeout", "2")
+        assert (status, out) == (1, "")
+        assert err.startswith(("trioraft: not proposed: no ", "trioraft: unknown: "))
+        assert err.endswith(" (waited 2 s)\n")
+
+
+async def test_reads_by_the_lease_are_linearizable_while_leaders_are_paused_and_replaced(tmp_path: Path) -> None:
+    history: History_ = History()
+    async with Cluster(tmp_path, size=3) as cluster:
+        await cluster.wait_leader()
+        await cluster.client.change_cluster_settings(reads=ReadMode.LEASE)
+        until = trio.current_time() + SECONDS
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(work, settings_of(cluster), history, f"client-{number}", 10 + number, until)
+            while trio.current_time() < until - 4:
+                leader = cluster.index(await cluster.wait_leader())
+                cluster.pause(leader)
+                await cluster.wait_leader(without=[leader])
+                cluster.resume(leader)
+                await cluster.wait_leader()
+                await cluster.client.command(None, Transfer())
+    assert len(history.operations()) > 100
+    assert_linearizable(KeyValueModel(), history)
