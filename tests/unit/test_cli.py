@@ -168,7 +168,17 @@ def test_up_on_a_taken_port_is_one_line_and_exit_status_2(
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([]) == cli.run(["--help"]) == 0
     out = capsys.readouterr().out
-    for name in ("node", "monitor", "up", "status", "transfer", "healthcheck", "keygen", "abandon-formation"):
+    for name in (
+        "node",
+        "monitor",
+        "up",
+        "status",
+        "transfer",
+        "healthcheck",
+        "keygen",
+        "abandon-formation",
+        "bench",
+    ):
         assert f"\n  {name} " in out
 
 
