@@ -55,6 +55,7 @@ class Applier:
         self._when_applied: list[tuple[int, int, Callable[[], None]]] = []
         self._last_waiter = 0
         self._told = False
+        self._proposed = False
         self._turn = trio.Lock()
         self._grown_entries = self._grown_bytes = 0
 
@@ -68,16 +69,28 @@ class Applier:
             await self._committed.wait()
             self._committed = trio.Event()
             until = trio.current_time() + _TURN
-            while True:
-                async with self._turn:
-                    if not self._apply_batch():
-                        break
+            while self._core.has_committed:
+                await self._begin_turn()
+                try:
+                    self._apply_batch()
+                finally:
+                    self._turn.release()
                 self._notify()
                 if trio.current_time() > until:
                     await trio.lowlevel.checkpoint()
                     until = trio.current_time() + _TURN
+            if self._proposed:
+                self._proposed = False
+                self._flush()
 
-    def _apply_batch(self) -> bool:
+    async def _begin_turn(self) -> None:
+        """Take the turn, without the checkpoint that `acquire` always is where nobody else has it."""
+        if self._turn.locked():
+            await self._turn.acquire()
+        else:
+            self._turn.acquire_nowait()
+
+    def _apply_batch(self) -> None:
         entries = self._core.to_apply(_BATCH)
         for index, entry in entries:
             result = self.replica.apply(index, entry)
@@ -92,7 +105,6 @@ class Applier:
                 self._give_up_earlier(entry.term)
         self._applied.set()
         self._applied = trio.Event()
-        return bool(entries)
 
     def _give_up_earlier(self, term: int) -> None:
         """Tell those who wait for entries of earlier terms that these never will be committed.
@@ -221,7 +233,11 @@ class Applier:
             ended.set()
 
         placed = self.submit(kind, data, done)
-        self._flush()
+        if len(self._waiting) == 1:
+            self._flush()
+        else:  # others propose at the same time: many entries go in few datagrams
+            self._proposed = True
+            self.wake()
         try:
             await ended.wait()
         finally:
