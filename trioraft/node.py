@@ -151,6 +151,7 @@ class Node:
                 stop_grace=settings.hook_stop_grace,
             ),
             snapshot=self._disk.snapshot,
+            log_waits=settings.durability == "sync",
             expect=settings.bootstrap_expect or 0,
             random_source=world.random,
             now=self._started_at,
@@ -427,6 +428,7 @@ class Node:
         if not peer.node_id or peer.domain is not Domain.CONSENSUS:
             return
         self._addresses.answered(peer.address, now)
+        self._core.path_takes(peer.node_id, self._endpoint.message_bytes(peer, now))
         self._core.hear_of_cluster(peer.node_id, peer.cluster_id, now)
         self._tell_core_of_peers(now)
         if previous is None or previous.process != peer.process or previous.address != peer.address:
