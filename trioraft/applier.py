@@ -50,7 +50,7 @@ class Applier:
         self._flush = flush
         self._waiting: dict[tuple[int, int], Callable[[Outcome], None]] = {}  # by term and index
         self._applied_term = 0
-        self._committed = trio.Event()
+        self._wake = trio.Event()
         self._applied = trio.Event()
         self._when_applied: list[tuple[int, int, Callable[[], None]]] = []
         self._last_waiter = 0
@@ -59,15 +59,27 @@ class Applier:
         self._turn = trio.Lock()
         self._grown_entries = self._grown_bytes = 0
 
-    def wake(self) -> None:
-        """Look for committed entries."""
-        self._committed.set()
+    def apply_some(self) -> None:
+        """Apply what is committed, if that is not much; the rest is applied by :meth:`run`, a moment later.
+
+        So a command need not wait for another task. What is told to those who wait leaves with the caller's flush.
+        """
+        if not self._turn.locked():
+            self._turn.acquire_nowait()
+            try:
+                self._apply_batch()
+            finally:
+                self._turn.release()
+            self._tell_waiting()
+            self._told = False
+        if self._core.has_committed:
+            self._wake.set()
 
     async def run(self) -> None:
         """Apply until cancelled."""
         while True:
-            await self._committed.wait()
-            self._committed = trio.Event()
+            await self._wake.wait()
+            self._wake = trio.Event()
             until = trio.current_time() + _TURN
             while self._core.has_committed:
                 await self._begin_turn()
@@ -131,12 +143,15 @@ class Applier:
 
     def _notify(self) -> None:
         """Call those who waited for what is applied by now, and let their answers leave."""
-        while self._when_applied and self._when_applied[0][0] <= self.replica.applied_index:
-            heapq.heappop(self._when_applied)[2]()
-            self._told = True
+        self._tell_waiting()
         if self._told:
             self._told = False
             self._flush()
+
+    def _tell_waiting(self) -> None:
+        while self._when_applied and self._when_applied[0][0] <= self.replica.applied_index:
+            heapq.heappop(self._when_applied)[2]()
+            self._told = True
 
     def when_applied(self, index: int, call: Callable[[], None]) -> None:
         """Call somebody as soon as an entry has been applied, and while nothing is being applied.
@@ -237,7 +252,7 @@ class Applier:
             self._flush()
         else:  # others propose at the same time: many entries go in few datagrams
             self._proposed = True
-            self.wake()
+            self._wake.set()
         try:
             await ended.wait()
         finally:

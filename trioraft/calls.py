@@ -87,7 +87,7 @@ class _Call:
     sent_to : int
         Who was asked last; 0 for nobody, or when they have put it off.
     sent_at : float
-        When it was first sent to them, or to somebody before without having been put off.
+        When it was first sent to them.
     unrefused : Counter of int
         How often each node was sent it without refusing that; what is late may still be carried out.
     """
@@ -345,11 +345,11 @@ class Calls:
 
     def _send(self, call: _Call, now: float, *, at_once: bool = False) -> None:
         call.tries += call.due <= now  # not when there is just news of the leader
-        if not call.sent_to:
-            call.sent_at = now
         for node in self._choose(call):
             before, call.sent_to = call.sent_to, node
             call.unrefused[node] += 1
+            if node != before:
+                call.sent_at = now
             if self._routes.send_request(node, call.message):
                 if at_once:
                     self._flush()

@@ -466,17 +466,24 @@ class Node:
                 if id(message) not in encoded:
                     encoded[id(message)] = encode_message(message)
                 self._endpoint.send(peer, encoded[id(message)], now)
+        self._send_datagrams()
+        if self._core.wants_disk:
+            self._disk_wanted.set()
+        if self._core.has_committed:
+            self._applier.apply_some()
         self._show_change(now)
         self._questions.flush(now)
         self._answers.flush(now)
+        self._send_datagrams()
+        wanted = min(self._core.next_deadline(), self._endpoint.next_deadline())
+        deadline = trio.current_time() + (wanted - now)
+        # To set it costs time. One that has moved away is noticed when the timer wakes for nothing.
+        if deadline < self._timer.deadline:  # noqa: PLR1730
+            self._timer.deadline = deadline
+
+    def _send_datagrams(self) -> None:
         for data, address in self._endpoint.datagrams_to_send():
             self._socket.send(data, address)
-        if self._core.has_committed:
-            self._applier.wake()
-        if self._core.wants_disk:
-            self._disk_wanted.set()
-        deadline = min(self._core.next_deadline(), self._endpoint.next_deadline())
-        self._timer.deadline = trio.current_time() + (deadline - now)
 
     def _act_on(self, event: Event, now: float) -> None:
         match event:
