@@ -540,7 +540,7 @@ class Node:
     def _show_change(self, now: float) -> None:
         """Push the status to whoever subscribed the moment that the role, the term or the leader changes."""
         core = self._core
-        shown = (core.role, core.term, core.leader, self._hooks.status.state, core.has_offered)
+        shown = (core.role, core.term, core.leader, self._hooks.state, core.has_offered)
         if shown == self._shown:
             return
         before, self._shown = self._shown, shown
