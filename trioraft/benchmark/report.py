@@ -99,9 +99,13 @@ class Report:
         return (
             f"{outcome.commits_per_second:,.0f} commits/s: {outcome.latencies.count:,} in {outcome.seconds:.1f} s,"
             f" {self.load.concurrency} at a time, values of {self.load.value_bytes} bytes;"
-            f" {len(self.cluster.nodes)} nodes{durability}"
+            f" {_counted(len(self.cluster.nodes), 'node')}{durability}"
         )
 
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 4)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
