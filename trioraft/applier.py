@@ -51,34 +51,59 @@ class Applier:
         self._flush = flush
         self._waiting: dict[tuple[int, int], Callable[[Outcome], None]] = {}  # by term and index
         self._applied_term = 0
-        self._committed = trio.Event()
+        self._wake = trio.Event()
         self._applied = trio.Event()
         self._when_applied: list[tuple[int, int, Callable[[], None]]] = []
         self._last_waiter = 0
         self._told = False
+        self._proposed = False
         self._turn = trio.Lock()
         self._grown_entries = self._grown_bytes = 0
 
-    def wake(self) -> None:
-        """Look for committed entries."""
-        self._committed.set()
+    def apply_some(self) -> None:
+        """Apply what is committed, if that is not much; the rest is applied by :meth:`run`, a moment later.
+
+        So a command need not wait for another task. What is told to those who wait leaves with the caller's flush.
+        """
+        if not self._turn.locked():
+            self._turn.acquire_nowait()
+            try:
+                self._apply_batch()
+            finally:
+                self._turn.release()
+            self._tell_waiting()
+            self._told = False
+        if self._core.has_committed:
+            self._wake.set()
 
     async def run(self) -> None:
         """Apply until cancelled."""
         while True:
-            await self._committed.wait()
-            self._committed = trio.Event()
+            await self._wake.wait()
+            self._wake = trio.Event()
             until = trio.current_time() + _TURN
-            while True:
-                async with self._turn:
-                    if not self._apply_batch():
-                        break
+            while self._core.has_committed:
+                await self._begin_turn()
+                try:
+                    self._apply_batch()
+                finally:
+                    self._turn.release()
                 self._notify()
                 if trio.current_time() > until:
                     await trio.lowlevel.checkpoint()
                     until = trio.current_time() + _TURN
+            if self._proposed:
+                self._proposed = False
+                self._flush()
 
-    def _apply_batch(self) -> bool:
+    async def _begin_turn(self) -> None:
+        """Take the turn, without the checkpoint that `acquire` always is where nobody else has it."""
+        if self._turn.locked():
+            await self._turn.acquire()
+        else:
+            self._turn.acquire_nowait()
+
+    def _apply_batch(self) -> None:
         entries = self._core.to_apply(_BATCH)
         for index, entry in entries:
             result = self.replica.apply(index, entry)
@@ -95,7 +120,6 @@ class Applier:
                 self._give_up_earlier(entry.term)
         self._applied.set()
         self._applied = trio.Event()
-        return bool(entries)
 
     def _give_up_earlier(self, term: int) -> None:
         """Tell those who wait for entries of earlier terms that these never will be committed.
@@ -127,12 +151,15 @@ class Applier:
 
     def _notify(self) -> None:
         """Call those who waited for what is applied by now, and let their answers leave."""
-        while self._when_applied and self._when_applied[0][0] <= self.replica.applied_index:
-            heapq.heappop(self._when_applied)[2]()
-            self._told = True
+        self._tell_waiting()
         if self._told:
             self._told = False
             self._flush()
+
+    def _tell_waiting(self) -> None:
+        while self._when_applied and self._when_applied[0][0] <= self.replica.applied_index:
+            heapq.heappop(self._when_applied)[2]()
+            self._told = True
 
     def when_applied(self, index: int, call: Callable[[], None]) -> None:
         """Call somebody as soon as an entry has been applied, and while nothing is being applied.
@@ -229,7 +256,11 @@ class Applier:
             ended.set()
 
         placed = self.submit(kind, data, done)
-        self._flush()
+        if len(self._waiting) == 1:
+            self._flush()
+        else:  # others propose at the same time: many entries go in few datagrams
+            self._proposed = True
+            self._wake.set()
         try:
             await ended.wait()
         finally:

@@ -12,11 +12,13 @@ from typing import Final, Protocol
 
 import trio
 
-from trioraft.messages import ClientRequest, ClientResponse, Command, Refusal
+from trioraft.messages import Ask, ClientRequest, ClientResponse, Command, Refusal
 
 # What is not answered is sent again, first soon (a datagram was lost), then ever more rarely. Seconds.
 _RETRY_FIRST: Final = 0.15
 _RETRY_LAST: Final = 1.0
+# Where answers take long, for many are waited for, a missing one is noticed later, but not later than this.
+_RETRY_SLOWEST: Final = 4.0
 # A node that says that there is no leader, or that it is busy, is not asked again at once.
 _PAUSE_FIRST: Final = 0.02
 _PAUSE_LAST: Final = 0.5
@@ -84,6 +86,8 @@ class _Call:
         How often it was sent since the last answer, and how often it was put off or sent on.
     sent_to : int
         Who was asked last; 0 for nobody, or when they have put it off.
+    sent_at : float
+        When it was first sent to them.
     unrefused : Counter of int
         How often each node was sent it without refusing that; what is late may still be carried out.
     """
@@ -96,10 +100,11 @@ class _Call:
     stays: bool
     due: float
     patience: float
-    wait: float = _RETRY_FIRST
+    wait: float
     tries: int = 0
     pauses: int = 0
     sent_to: int = 0
+    sent_at: float = 0.0
     unrefused: Counter[int] = field(default_factory=Counter)
     answered: trio.Event = field(default_factory=trio.Event)
     response: ClientResponse | None = None
@@ -140,6 +145,8 @@ class Calls:
         self._wake = trio.Event()
         self._wakes_at = float("inf")
         self._unsent = trio.Event()
+        self._answers_take = 0.0
+        self._answers_vary = 0.0
 
     # --- what callers use -----------------------------------------------------------------------------------
 
@@ -166,7 +173,7 @@ class Calls:
             Whether only a leader is asked, and another one only when that one is silent: for a command that two
             leaders, one after the other, must not both carry out.
         patience : float
-            Send it again after at most so many seconds without an answer.
+            Send it again after at most so many seconds without an answer, unless answers take longer than that.
 
         Returns
         -------
@@ -176,9 +183,11 @@ class Calls:
         self._last_request += 1
         number = self._last_request
         message = ClientRequest(number, command())
-        call = _Call(number, command, message, node, anybody, stays, self._clock(), patience)
+        now = self._clock()
+        call = _Call(number, command, message, node, anybody, stays, now, patience, self._usual_wait())
+        is_alone = not self._calls
         self._calls[number] = call
-        self._send(call, self._clock())
+        self._send(call, now, at_once=is_alone)
         try:
             await call.answered.wait()
         except trio.Cancelled:
@@ -274,6 +283,8 @@ class Calls:
         if call is None or call.response is not None:
             return
         if response.code not in _TRY_AGAIN or call.node is not None:
+            if not isinstance(call.message.command, Ask):  # the answer to that may take any time
+                self._measure(now - call.sent_at)
             call.response = response
             call.answered.set()
             self.problem = ""
@@ -291,7 +302,7 @@ class Calls:
         self.learn_leader(response.term, response.leader)
 
     def _try_again(self, call: _Call, response: ClientResponse, now: float) -> None:
-        refused_by, call.sent_to, call.tries, call.wait = call.sent_to, 0, 0, _RETRY_FIRST
+        refused_by, call.sent_to, call.tries, call.wait = call.sent_to, 0, 0, self._usual_wait()
         call.message = ClientRequest(call.number, call.command())
         call.pauses = min(call.pauses + 1, 10)
         if response.code == Refusal.NOT_LEADER and self._leader not in {0, refused_by} and call.pauses <= _AT_ONCE:
@@ -320,20 +331,38 @@ class Calls:
         call.tries = 0
         return [node for node in others if node != self._leader] or others
 
-    def _send(self, call: _Call, now: float) -> None:
+    def _measure(self, seconds: float) -> None:
+        """Take one answer into the estimate of how long answers take, as TCP does (RFC 6298, section 2)."""
+        if not self._answers_take:
+            self._answers_take, self._answers_vary = seconds, seconds / 2
+            return
+        self._answers_vary += (abs(seconds - self._answers_take) - self._answers_vary) / 4
+        self._answers_take += (seconds - self._answers_take) / 8
+
+    def _usual_wait(self) -> float:
+        """Tell after which time an answer is missing: to ask a busy node again only makes it busier."""
+        return min(max(_RETRY_FIRST, self._answers_take + 4 * self._answers_vary), _RETRY_SLOWEST)
+
+    def _send(self, call: _Call, now: float, *, at_once: bool = False) -> None:
         call.tries += call.due <= now  # not when there is just news of the leader
         for node in self._choose(call):
             before, call.sent_to = call.sent_to, node
             call.unrefused[node] += 1
+            if node != before:
+                call.sent_at = now
             if self._routes.send_request(node, call.message):
-                self._unsent.set()
+                if at_once:
+                    self._flush()
+                else:
+                    self._unsent.set()
                 break
             call.sent_to = before
             call.unrefused[node] -= 1
         if call.response is not None:
             return
-        self._put_off(call, now + min(call.wait, call.patience))
-        call.wait = min(call.wait * 2, call.patience)
+        longest = max(call.patience, self._usual_wait())
+        self._put_off(call, now + min(call.wait, longest))
+        call.wait = min(call.wait * 2, longest)
 
     def _put_off(self, call: _Call, due: float) -> None:
         call.due = due

@@ -239,6 +239,11 @@ class Hooks:
         self._advance()
 
     @property
+    def state(self) -> str:
+        """What the scripts are doing, in the one word that `status` has for it."""
+        return self._status.state
+
+    @property
     def status(self) -> HookStatus:
         """What the scripts are doing.
 

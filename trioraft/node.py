@@ -151,6 +151,7 @@ class Node:
                 stop_grace=settings.hook_stop_grace,
             ),
             snapshot=self._disk.snapshot,
+            log_waits=settings.durability == "sync",
             expect=settings.bootstrap_expect or 0,
             random_source=world.random,
             now=world.clock(),  # not from before the directory was taken: until then an earlier process may promise
@@ -432,6 +433,7 @@ class Node:
         if not peer.node_id or peer.domain is not Domain.CONSENSUS:
             return
         self._addresses.answered(peer.address, now)
+        self._core.path_takes(peer.node_id, self._endpoint.message_bytes(peer, now))
         self._core.hear_of_cluster(peer.node_id, peer.cluster_id, now)
         self._tell_core_of_peers(now)
         if previous is None or previous.process != peer.process or previous.address != peer.address:
@@ -469,17 +471,24 @@ class Node:
                 if id(message) not in encoded:
                     encoded[id(message)] = encode_message(message)
                 self._endpoint.send(peer, encoded[id(message)], now)
+        self._send_datagrams()
+        if self._core.wants_disk:
+            self._disk_wanted.set()
+        if self._core.has_committed:
+            self._applier.apply_some()
         self._show_change(now)
         self._questions.flush(now)
         self._answers.flush(now)
+        self._send_datagrams()
+        wanted = min(self._core.next_deadline(), self._endpoint.next_deadline())
+        deadline = trio.current_time() + (wanted - now)
+        # To set it costs time. One that has moved away is noticed when the timer wakes for nothing.
+        if deadline < self._timer.deadline:  # noqa: PLR1730
+            self._timer.deadline = deadline
+
+    def _send_datagrams(self) -> None:
         for data, address in self._endpoint.datagrams_to_send():
             self._socket.send(data, address)
-        if self._core.has_committed:
-            self._applier.wake()
-        if self._core.wants_disk:
-            self._disk_wanted.set()
-        deadline = min(self._core.next_deadline(), self._endpoint.next_deadline())
-        self._timer.deadline = trio.current_time() + (deadline - now)
 
     def _act_on(self, event: Event, now: float) -> None:
         match event:
@@ -537,7 +546,7 @@ class Node:
         """Push the status to whoever subscribed the moment that a role, the term, the leader or a setting changes."""
         core = self._core
         settings = self._applier.replica.settings
-        shown = (core.role, core.term, core.leader, self._hooks.status.state, core.has_offered, settings)
+        shown = (core.role, core.term, core.leader, self._hooks.state, core.has_offered, settings)
         if shown == self._shown:
             return
         before, self._shown = self._shown, shown

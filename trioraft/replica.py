@@ -122,6 +122,22 @@ class Replica:
         """The open sessions."""
         return frozenset(self._sessions)
 
+    def result_of(self, session: int, number: int) -> bytes | None:
+        """Give the result of a client's command that has been applied.
+
+        Parameters
+        ----------
+        session, number : int
+            The client's session, and which of its commands.
+
+        Returns
+        -------
+        bytes or None
+            The result; None where the command has not been applied here, or its result is not kept any more.
+        """
+        known = self._sessions.get(session)
+        return known.results.get(number) if known is not None else None
+
     def apply(self, index: int, entry: Entry) -> Result:
         """Apply the next entry.
 

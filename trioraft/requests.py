@@ -177,9 +177,13 @@ class Requests:
 
     def _carry_out(self, asked: _Asked, message: ClientRequest) -> None:
         match message.command:
-            case Propose(session=session) as command:
+            case Propose(session=session, number=number) as command:
                 self._hear(session)
-                self._propose(asked, EntryKind.SESSION_COMMAND, cbor2.dumps(_fields(command)))
+                result = self._applier.replica.result_of(session, number)
+                if result is None:
+                    self._propose(asked, EntryKind.SESSION_COMMAND, cbor2.dumps(_fields(command)))
+                else:  # only its answer was lost: the log need not carry it again
+                    self._answer(asked, data=result)
             case ReadSettings() | ChangeSettings() as command:
                 self._settings(asked, command)
             case Query(data=data, linearizable=linearizable):

@@ -17,7 +17,7 @@ import os
 import random
 import sqlite3
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
@@ -75,6 +75,8 @@ CREATE TABLE log_is_unsynced (    -- has a row when the log may lack what was ac
 """,
 )
 _SCHEMA_VERSION: Final = len(_SCHEMA)
+# Rows that one statement adds: SQLite may be built for no more than 999 values in one.
+_ROWS_MAX: Final = 128
 
 
 class Disk(Protocol):
@@ -135,6 +137,7 @@ class SqliteDisk:
         self._worker: Worker | None = None
         self._durability = durability
         self._has_failed = False
+        self._synced = True  # what `PRAGMA synchronous` was set to
         self._to_move = 0  # how many bytes the WAL has grown by, about, since the last checkpoint
         self.directory = directory
         self.path = directory / "trioraft.db"
@@ -149,6 +152,7 @@ class SqliteDisk:
                 self.node_id, self.hard = self._load()
                 self.snapshot, *base = self._load_snapshot()
                 self.log = self._load_log(*base)
+                self._last_index = self.log.last_index  # of the newest entry in the database
                 self.log_is_unsynced = bool(self._db.execute("SELECT 1 FROM log_is_unsynced").fetchone())
                 self._body = msgspec.json.encode(self.hard)
                 undo.pop_all()
@@ -287,7 +291,9 @@ class SqliteDisk:
 
     def _write(self, put: Callable[[], object], *, synced: bool = True) -> None:
         def transaction() -> None:
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+            if synced != self._synced:
+                self._db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+                self._synced = synced
             self._db.execute("BEGIN IMMEDIATE")
             put()
             self._db.execute("COMMIT")
@@ -317,14 +323,25 @@ class SqliteDisk:
             self._db.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?, ?, ?)", row)
             self._db.execute("DELETE FROM entry WHERE idx <= ? OR ?", (write.base_index, write.restarts))
         if write.first_index:
-            self._db.execute("DELETE FROM entry WHERE idx >= ?", (write.first_index,))
-            self._db.executemany(
-                "INSERT INTO entry VALUES (?, ?, ?, ?, ?)",
-                (
-                    (index, entry.term, entry.kind, entry.data, _checksum(entry.data, index, entry.term, entry.kind))
-                    for index, entry in enumerate(write.entries, write.first_index)
-                ),
-            )
+            if write.first_index <= self._last_index:
+                self._db.execute("DELETE FROM entry WHERE idx >= ?", (write.first_index,))
+            self._insert(write.first_index, write.entries)
+            self._last_index = write.first_index + len(write.entries) - 1
+
+    def _insert(self, first: int, entries: Sequence[Entry]) -> None:
+        """Add entries, many with each statement: after each one this thread has to wait for the interpreter's lock.
+
+        The numbers of rows are powers of two, so that there are few statements to be compiled.
+        """
+        done = 0
+        while done < len(entries):
+            rows = min(_ROWS_MAX, 1 << (len(entries) - done).bit_length() - 1)
+            values: list[int | bytes] = []
+            for index, entry in enumerate(entries[done : done + rows], first + done):
+                kind = int(entry.kind)
+                values += (index, entry.term, kind, entry.data, _checksum(entry.data, index, entry.term, kind))
+            self._db.execute("INSERT INTO entry VALUES (?,?,?,?,?)" + ",(?,?,?,?,?)" * (rows - 1), values)
+            done += rows
 
     def close(self) -> None:
         """Let go of the database."""

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import trio
 
@@ -55,6 +55,33 @@ async def until_stdin_closes(main: Callable[[], Awaitable[None]]) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def start_process(command: str, environment: Mapping[str, str], output: int | IO[bytes]) -> trio.Process:
+    """Start a node or monitor that ends when this process does.
+
+    Parameters
+    ----------
+    command : str
+        ``node`` or ``monitor``.
+    environment : mapping
+        Its environment.
+    output : int or file
+        Where it writes: ``subprocess.PIPE`` or a file.
+
+    Returns
+    -------
+    trio.Process
+        The process.
+    """
+    return await trio.lowlevel.open_process(
+        [sys.executable, "-P", "-m", "trioraft", command, "--end-with-stdin"],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+    )
+
+
 async def run_up(nodes: int, base_port: int, monitor_port: int, data_dir: Path | None) -> int:
     """Run a cluster until SIGINT or SIGTERM, or until all its nodes have ended.
 
@@ -92,7 +119,7 @@ async def run_up(nodes: int, base_port: int, monitor_port: int, data_dir: Path |
         else:
             directory = data_dir
         environments = {
-            f"node-{number}": _node_environment(number, port, peers, nodes, directory)
+            f"node-{number}": node_environment(number, port, peers, nodes, directory)
             for number, port in enumerate(ports, 1)
         }
         environments[MONITOR] = _monitor_environment(monitor_port, peers)
@@ -116,10 +143,30 @@ def _check_ports(ports: range, monitor_port: int) -> None:
                 raise UpError(f"{protocol} port {port} of {LOOPBACK}: {reason}; choose another {option}") from None
 
 
-def _node_environment(number: int, port: int, peers: str, nodes: int, directory: Path) -> dict[str, str]:
+def node_environment(number: int, port: int, peers: str, nodes: int, directory: Path) -> dict[str, str]:
+    """Give the environment of a node's process.
+
+    Parameters
+    ----------
+    number : int
+        Which node it is; the first is 1.
+    port : int
+        Its UDP port.
+    peers : str
+        ``PEERS``.
+    nodes : int
+        How many nodes form the cluster.
+    directory : Path
+        Where the nodes' data is kept.
+
+    Returns
+    -------
+    dict of str to str
+        This process's own environment, and what makes it that node's.
+    """
     name = f"node-{number}"
     return {
-        **_own_environment(),
+        **own_environment(),
         "BIND_HOST": LOOPBACK,
         "BIND_PORT": str(port),
         "PEERS": peers,
@@ -130,7 +177,7 @@ def _node_environment(number: int, port: int, peers: str, nodes: int, directory:
     }
 
 
-def _own_environment() -> dict[str, str]:
+def own_environment() -> dict[str, str]:
     """Give this process's environment, in which the others find the same package as this one."""
     root = str(Path(__file__).parents[1])
     if root == sysconfig.get_paths()["purelib"]:
@@ -140,7 +187,7 @@ def _own_environment() -> dict[str, str]:
 
 def _monitor_environment(port: int, peers: str) -> dict[str, str]:
     return {
-        **_own_environment(),
+        **own_environment(),
         "BIND_HOST": LOOPBACK,
         "BIND_PORT": str(port),
         "PEERS": peers,
@@ -204,14 +251,7 @@ class _Cluster:
         return [name for name in self._running if name != MONITOR]
 
     async def _start(self, name: str, environment: Mapping[str, str], followers: trio.Nursery) -> None:
-        process = await trio.lowlevel.open_process(
-            [sys.executable, "-P", "-m", "trioraft", "monitor" if name == MONITOR else "node", "--end-with-stdin"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
+        process = await start_process("monitor" if name == MONITOR else "node", environment, subprocess.PIPE)
         self._running[name] = process
         followers.start_soon(self._follow, name, process)
 

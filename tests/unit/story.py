@@ -51,9 +51,20 @@ class Story:
         ``BOOTSTRAP_EXPECT``; as many as there are unless told.
     seed : int
         For the randomness of all of them.
+    log_waits : bool
+        Whether what depends on entries waits for the disk.
     """
 
-    def __init__(self, nodes: int = 3, *, formed: bool = True, expect: int | None = None, seed: int = 1) -> None:
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        formed: bool = True,
+        expect: int | None = None,
+        seed: int = 1,
+        log_waits: bool = True,
+    ) -> None:
+        self.log_waits = log_waits
         self.now = 1000.0
         self.ids = tuple(range(1, nodes + 1))
         self.expect = dict.fromkeys(self.ids, nodes if expect is None else expect)
@@ -84,6 +95,7 @@ class Story:
             disk.log(),
             self.timing[node],
             snapshot=disk.snapshot,
+            log_waits=self.log_waits,
             expect=self.expect[node],
             random_source=self.random,
             now=self.now,

@@ -14,6 +14,7 @@ from trioraft.kv.codec import decode_result, encode_command
 from trioraft.kv.commands import Compare, CompareOperator, CompareTarget, Event, Put
 from trioraft.kv.lock import LeaseLostError, hold_lease, hold_lock
 from trioraft.kv.results import ErrorCode, PutResult
+from trioraft.messages import Propose
 from trioraft.session_clock import SESSION_SECONDS
 
 SEEDS = range(3)
@@ -65,6 +66,22 @@ async def test_commands_are_carried_out_once_whatever_is_lost_doubled_and_killed
         assert [kv.value for kv in await clients[0].list("counter-")] == [b"20"] * 3
         assert {kv.version for kv in await clients[0].list("counter-")} == {20}
         await cluster.same_state()
+
+
+async def test_what_comes_again_after_it_was_applied_gets_its_result_without_the_log(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with key_value_cluster(3, 5) as cluster, memory_client(cluster.network, cluster.addresses) as client:
+        written = await client.put("key", "1")
+        log = cluster.nodes[await cluster.leader()]._core.state.log  # type: ignore[union-attr]
+        before = log.last_index
+        session = client._session._open
+        assert session is not None
+        again = Propose(session.number, session.last_command, session.last_command, b"whatever it says this time")
+        response = await client.command(None, again)
+        assert response.done
+        assert decode_result(response.data) == written
+        assert log.last_index == before
 
 
 async def test_many_commands_at_once_have_their_own_results(autojump_clock: trio.testing.MockClock) -> None:

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from tests.unit.story import TIMING, Letter, Story
+from trioraft.consensus import Role
 from trioraft.consensus.replication import UNCOMMITTED_BYTES_MAX
 from trioraft.consensus.state import StartWork, SteppedDown
 from trioraft.messages import (
@@ -20,9 +21,9 @@ from trioraft.messages import (
 )
 
 
-def _led(nodes: int = 3) -> Story:
+def _led(nodes: int = 3, *, log_waits: bool = True) -> Story:
     """Let node 1 lead, and its no-op be committed everywhere."""
-    story = Story(nodes)
+    story = Story(nodes, log_waits=log_waits)
     story.elect(1)
     story.live(2)
     story.wait(0.01)
@@ -104,6 +105,35 @@ def test_an_acknowledgement_that_was_not_on_disk_at_a_crash_was_never_given() ->
     story.restart(2)
     assert story.log(2) == [1]
     assert not story.waiting(AppendEntriesResponse, sender=2)
+
+
+def test_where_the_log_is_in_memory_only_the_hard_state_waits_for_the_disk() -> None:
+    story = _led(log_waits=False)
+    for node in story.ids:
+        story.stick_disk(node)
+    story.propose(1, "a", "b")
+    story.exchange()
+    assert story.applied[1] == [b"a", b"b"]
+    assert [story.disks[node].last_index for node in story.ids] == [1, 1, 1]
+    story.free_disk(1)
+    story.free_disk(2)
+    story.live(3 * TIMING.upper, cut_off={1})
+    assert story.state(2).role is not Role.LEADER, "no vote leaves before it is on disk"
+    story.free_disk(3)
+    story.live(3 * TIMING.upper, cut_off={1})
+    assert story.state(2).role is Role.LEADER or story.state(3).role is Role.LEADER
+
+
+def test_where_the_log_is_in_memory_what_is_replaced_counts_no_more() -> None:
+    story = _led(log_waits=False)
+    story.propose(1, "a", "b")
+    story.drop()
+    story.live(TIMING.lower + 0.1, cut_off={1})
+    story.drop()
+    story.elect(2)
+    story.live(2)
+    assert story.log(1) == story.log(2) == [1, story.state(2).term]
+    assert story.state(1).outbox.durable_index == 2
 
 
 def test_a_leader_says_no_when_too_much_is_not_committed() -> None:

@@ -93,7 +93,7 @@ class Follower:
         return snapshot
 
     async def applied(self, index: int) -> None:
-        self.applier.wake()
+        self.applier.apply_some()
         with trio.fail_after(5):
             while self.applier.replica.applied_index < index:
                 await trio.sleep(0.001)

@@ -31,6 +31,9 @@ from trioraft.messages import (
     VoteResponse,
 )
 
+# What an AppendEntriesRequest has beside its entries, at most: the heads of two arrays, six numbers and the tag.
+MESSAGE_HEAD: Final = 64
+
 # Which rule a message calls. Every rule takes the state, the sender, the message and the time.
 _RULES: Final[dict[type, Callable[..., None]]] = {
     PreVoteRequest: election.handle_pre_vote_request,
@@ -60,6 +63,9 @@ class Core:
         The durations it runs by.
     snapshot : SnapshotInfo, optional
         The snapshot that was on disk.
+    log_waits : bool
+        Whether an entry counts as this node's, and is acknowledged, only when it is on disk. False for a node that
+        never comes back with the same log (``DURABILITY=memory``).
     expect : int
         ``BOOTSTRAP_EXPECT``; 0 for a node that only ever joins.
     random_source : random.Random
@@ -76,6 +82,7 @@ class Core:
         timing: Timing,
         *,
         snapshot: SnapshotInfo | None = None,
+        log_waits: bool = True,
         expect: int,
         random_source: random.Random,
         now: float,
@@ -84,8 +91,9 @@ class Core:
         self.timing = timing
         self._random = random_source
         self._now = now
-        self._outbox = Outbox(hard, log, snapshot)
+        self._outbox = Outbox(hard, log, snapshot, log_waits=log_waits)
         self._unsettled = False
+        self._batch_room: dict[int, int] = {}
         self._events: list[Event] = []
         self.formation = Formation(
             node,
@@ -115,6 +123,7 @@ class Core:
             random=self._random,
             outbox=self._outbox,
             events=self._events,
+            batch_room=self._batch_room,
         )
         covered = self._outbox.snapshot.index if self._outbox.snapshot is not None else 0
         s.commit_index = s.applied_index = s.matched_index = covered
@@ -252,6 +261,18 @@ class Core:
             Their ids, without this node's.
         """
         self.formation.peers = peers
+
+    def path_takes(self, node: int, message_bytes: int) -> None:
+        """Learn how large a message to a node may be that goes in one datagram.
+
+        Parameters
+        ----------
+        node : int
+            The node.
+        message_bytes : int
+            The size of the encoded message.
+        """
+        self._batch_room[node] = max(0, message_bytes - MESSAGE_HEAD)
 
     def handle_timer(self, now: float) -> None:
         """Do what is due.

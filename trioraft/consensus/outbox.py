@@ -86,9 +86,14 @@ class Outbox:
         The log, all of it on disk.
     snapshot : SnapshotInfo, optional
         The snapshot that is on disk.
+    log_waits : bool
+        Whether what depends on entries waits until they are on disk. It need not where the node, should it end in
+        whatever way, never comes back with this log (``DURABILITY=memory``).
     """
 
-    def __init__(self, hard: HardState, log: Log, snapshot: SnapshotInfo | None = None) -> None:
+    def __init__(
+        self, hard: HardState, log: Log, snapshot: SnapshotInfo | None = None, *, log_waits: bool = True
+    ) -> None:
         self.hard = hard
         self.log = log
         self.snapshot = snapshot
@@ -98,7 +103,8 @@ class Outbox:
         self.hard_written = 0  # number of the newest change of the hard state
         self.handed_out = 0  # number of the newest change that was given to the disk
         self.durable = 0  # number of the newest change that is on disk
-        self.durable_index = log.last_index  # up to here the log is on disk as it is in memory
+        self.durable_index = log.last_index  # up to here the log is on disk as it is in memory, or need not be
+        self._log_waits = log_waits
         self.waiting_since = NEVER  # when the oldest change that is not on disk was made
         self._changed_from = 0  # first index that the disk was not given yet
         self._changed_at: deque[tuple[int, float]] = deque()
@@ -145,6 +151,8 @@ class Outbox:
             Its index.
         """
         index = self.log.append(entry)
+        if not self._log_waits:
+            self.durable_index = index
         self._changed_from = min(self._changed_from or index, index)
         self._note_change(now)
         return index
@@ -218,7 +226,10 @@ class Outbox:
         after : After
             What it depends on.
         """
-        number = {After.NOTHING: 0, After.HARD_STATE: self.hard_written, After.LOG: self.written}[after]
+        if after is After.NOTHING:
+            number = 0
+        else:
+            number = self.written if after is After.LOG and self._log_waits else self.hard_written
         if number > self.durable:
             self._held[after].append((number, to, message))
         else:
@@ -260,7 +271,7 @@ class Outbox:
         """
         self.durable = max(self.durable, number)
         while self._handed_to and self._handed_to[0][0] <= self.durable:
-            self.durable_index = self._handed_to.popleft()[1]
+            self.durable_index = max(self.durable_index, self._handed_to.popleft()[1])
         while self._changed_at and self._changed_at[0][0] <= self.durable:
             self._changed_at.popleft()
         self.waiting_since = self._changed_at[0][1] if self._changed_at else NEVER

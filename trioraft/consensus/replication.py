@@ -81,7 +81,7 @@ def may_send(follower: Follower) -> bool:
 def send_batch(s: State, node: int, follower: Follower, now: float) -> None:
     """Send one message of entries. It does not wait for the leader's disk."""
     previous = follower.next_index - 1
-    entries = s.log.batch(follower.next_index, s.batch_bytes)
+    entries = s.log.batch(follower.next_index, s.batch_room.get(node, s.batch_bytes))
     s.sequence += 1
     request = AppendEntriesRequest(
         term=s.term,

@@ -339,6 +339,7 @@ class State:
     )  # what came too early, by the index before it
     receiving: Receiving | None = None
     batch_bytes: int = 1024  # of entries in one message, at most, unless one entry alone is larger
+    batch_room: dict[int, int] = field(default_factory=dict)  # the same by node, where its path is known
 
     # reads, when they were asked for, and the commit index then; and when the round that is under way began
     reads: list[tuple[int, float, int]] = field(default_factory=list)

@@ -1,0 +1,123 @@
+"""A temporary cluster of real node processes on loopback."""
+
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+import trio
+
+from trioraft.errors import CommandError
+from trioraft.observed import printable
+from trioraft.settings import ClientSettings, NodeSettings, load
+from trioraft.up import LOOPBACK, node_environment, start_process
+
+# A benchmark runs nobody's scripts.
+_NO_SCRIPTS: Final = {"SCRIPT_LEADER_PATH": "", "SCRIPT_FOLLOWER_PATH": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCluster:
+    """A cluster that lives as long as a benchmark.
+
+    Attributes
+    ----------
+    settings : ClientSettings
+        Where it is, and the keys.
+    directory : Path
+        Where its data is.
+    environment : mapping
+        The environment of one of its processes.
+    """
+
+    settings: ClientSettings
+    directory: Path
+    environment: Mapping[str, str]
+
+
+@asynccontextmanager
+async def open_local_cluster(
+    nodes: int, durability: Literal["sync", "memory"], data_dir: Path | None
+) -> AsyncIterator[LocalCluster]:
+    """Run a cluster for as long as the block lasts.
+
+    Parameters
+    ----------
+    nodes : int
+        How many nodes.
+    durability : {'sync', 'memory'}
+        Their ``DURABILITY``.
+    data_dir : Path or None
+        Where their data is made, in a directory that is removed in the end; None for the system's temporary
+        directory. What is not told here is taken from this process's environment.
+
+    Yields
+    ------
+    LocalCluster
+        The cluster; it may still be looking for a leader.
+
+    Raises
+    ------
+    CommandError
+        If a node ends by itself; with the last line of its log.
+    SettingsError
+        If a variable has a wrong value.
+    """
+    ports = _free_ports(nodes)
+    peers = ",".join(f"{LOOPBACK}:{port}" for port in ports)
+    with tempfile.TemporaryDirectory(prefix="trioraft-bench-", dir=data_dir, ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        environments = [
+            {**node_environment(number, port, peers, nodes, directory), **_NO_SCRIPTS, "DURABILITY": durability}
+            for number, port in enumerate(ports, 1)
+        ]
+        for environment in environments:
+            load(NodeSettings, environment)
+        async with trio.open_nursery() as nursery:
+            processes: list[trio.Process] = []
+            try:
+                for number, environment in enumerate(environments, 1):
+                    log = directory / f"node-{number}.log"
+                    with log.open("wb") as file:
+                        processes.append(await start_process("node", environment, file))
+                    nursery.start_soon(_expect_to_run, processes[-1], log)
+                yield LocalCluster(load(ClientSettings, environments[0]), directory, environments[0])
+            finally:
+                nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await _end(processes)
+
+
+def _free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(number)]
+        for each in sockets:
+            each.bind((LOOPBACK, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+async def _expect_to_run(process: trio.Process, log: Path) -> None:
+    status = await process.wait()
+    how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    raise CommandError(f"{log.stem} has ended ({how}): {_last_event(log)}")
+
+
+def _last_event(log: Path) -> str:
+    lines = log.read_text("utf-8", "replace").splitlines() or ["it wrote nothing"]
+    try:
+        return printable(str(msgspec.json.decode(lines[-1], type=dict[str, object])["event"]))
+    except (msgspec.DecodeError, KeyError):
+        return printable(lines[-1])
+
+
+async def _end(processes: list[trio.Process]) -> None:
+    """End all nodes at once; their data is not needed any more."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        await process.wait()
