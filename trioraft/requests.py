@@ -177,13 +177,8 @@ class Requests:
 
     def _carry_out(self, asked: _Asked, message: ClientRequest) -> None:
         match message.command:
-            case Propose(session=session, number=number) as command:
-                self._hear(session)
-                result = self._applier.replica.result_of(session, number)
-                if result is None:
-                    self._propose(asked, EntryKind.SESSION_COMMAND, cbor2.dumps(_fields(command)))
-                else:  # only its answer was lost: the log need not carry it again
-                    self._answer(asked, data=result)
+            case Propose() as command:
+                self._propose_once(asked, command)
             case ReadSettings() | ChangeSettings() as command:
                 self._settings(asked, command)
             case Query(data=data, linearizable=linearizable):
@@ -210,6 +205,14 @@ class Requests:
                 self._answer(asked, done=refusal is None, detail=detail)
 
     # --- commands -------------------------------------------------------------------------------------------
+
+    def _propose_once(self, asked: _Asked, command: Propose) -> None:
+        self._hear(command.session)
+        result = self._applier.replica.result_of(command.session, command.number)
+        if result is None:
+            self._propose(asked, EntryKind.SESSION_COMMAND, cbor2.dumps(_fields(command)))
+        else:  # only its answer was lost: the log need not carry it again
+            self._answer(asked, data=result)
 
     def _propose(self, asked: _Asked, kind: EntryKind, data: bytes) -> None:
         def done(outcome: Outcome) -> None:

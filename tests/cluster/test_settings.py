@@ -8,7 +8,8 @@ from pathlib import Path
 import trio
 
 from tests.cluster.harness import Cluster
-from tests.cluster.test_kv import History_, command, settings_of, work
+from tests.cluster.recorded_clients import History_, work
+from tests.cluster.test_kv import command, settings_of
 from tests.linearizability import History, KeyValueModel, assert_linearizable
 from trioraft.cluster_settings import ReadMode
 from trioraft.messages import Transfer
