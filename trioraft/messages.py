@@ -358,6 +358,8 @@ class InstallSnapshotRequest(Struct, frozen=True, array_like=True, tag=16):
         Where this part begins, in bytes.
     data : bytes
         The part.
+    configuration : bytes
+        The configuration after that entry, as entries have it; empty when it is the formation's.
     """
 
     term: Counter
@@ -367,6 +369,7 @@ class InstallSnapshotRequest(Struct, frozen=True, array_like=True, tag=16):
     checksum: Counter
     offset: Counter
     data: bytes = b""
+    configuration: bytes = b""
 
 
 class InstallSnapshotResponse(Struct, frozen=True, array_like=True, tag=17):

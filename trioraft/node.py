@@ -29,16 +29,20 @@ from trioraft.backup_server import BackupServer
 from trioraft.batches import Batches
 from trioraft.calls import Calls
 from trioraft.consensus import Core, Role, Timing
+from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.state import (
     BecameLeader,
+    ConfigurationChanged,
     EndWork,
     Event,
     ExtendWork,
     ForeignCluster,
     FormationEnded,
     Formed,
+    Joined,
     ReadFailed,
     ReadReady,
+    Removed,
     StartWork,
     SteppedDown,
     StorePart,
@@ -475,6 +479,14 @@ class Node:
                 self._endpoint.cluster_id = cluster
                 self._log.info("cluster formed", cluster=format_id(cluster), members=len(members))
                 self._hooks.become_follower()
+            case Joined(cluster=cluster):
+                self._endpoint.cluster_id = cluster
+                self._log.info("joined", cluster=format_id(cluster))
+                self._hooks.become_follower()
+            case ConfigurationChanged(configuration=configuration, committed=committed):
+                self._log.info("members", committed=committed, **_in_words(configuration))
+            case Removed():
+                self._log.warning("this node was removed from its cluster")
             case FormationEnded(formation=formation, reason=reason):
                 self._log.warning("formation ended", formation=format_id(formation), reason=reason)
             case ForeignCluster(node=node, cluster=cluster):
@@ -816,6 +828,16 @@ class Node:
         with trio.move_on_after(min(_TAKEOVER_PATIENCE, self.settings.election_timeout_lower)):
             while self._core.leader in {0, self.id}:
                 await self._changed.wait()
+
+
+def _in_words(configuration: Configuration) -> dict[str, str]:
+    """Write a configuration for the log."""
+    groups = {"voters": configuration.voters, "old": configuration.old_voters, "learners": configuration.learners}
+    return {
+        group: " ".join(configuration.name(node) or format_id(node) for node in nodes)
+        for group, nodes in groups.items()
+        if nodes
+    }
 
 
 def _caller() -> str:

@@ -13,7 +13,8 @@ class FormationState(Struct, frozen=True):
     promised : int
         The formation it has promised; 0 when there is none.
     members : tuple of int
-        The members of that cluster or formation.
+        The members of that formation, or the first members of the cluster it has become; none when the node has
+        joined a cluster that was there before.
     never : tuple of int
         Formations it will never promise.
     """
@@ -39,6 +40,8 @@ class HardState(Struct, frozen=True):
         The term of the leader that said so.
     formation : FormationState
         How the cluster came to be.
+    removed : bool
+        Whether the node has seen it committed that it is no member any more.
     """
 
     term: int = 0
@@ -47,3 +50,4 @@ class HardState(Struct, frozen=True):
     work: float = 0.0
     work_term: int = 0
     formation: FormationState = FormationState()
+    removed: bool = False

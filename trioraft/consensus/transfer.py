@@ -5,7 +5,7 @@ holds no lease and runs no leader work in this term, whether or not the transfer
 at any later time, and is valid for as long as its receiver is in the same term.
 """
 
-from trioraft.consensus.election import start_election
+from trioraft.consensus.election import may_campaign, start_election
 from trioraft.consensus.heartbeat import send_heartbeats
 from trioraft.consensus.outbox import After
 from trioraft.consensus.roles import become_follower
@@ -26,7 +26,7 @@ def start_transfer(s: State, target: int, now: float) -> str | None:
         return f"leadership is being given to node {format_id(s.handover.target)} already"
     if target == s.id:
         return "the node leads already"
-    if target and target not in s.followers:
+    if target and target not in s.configuration.voters:
         return f"{format_id(target)} is not a voter of this cluster"
     candidates = reachable(s, now)
     if target and target not in candidates:
@@ -41,8 +41,12 @@ def start_transfer(s: State, target: int, now: float) -> str | None:
 
 
 def reachable(s: State, now: float) -> list[int]:
-    """List the followers that have answered lately, the best successor first."""
-    lately = [node for node, follower in s.followers.items() if now - follower.heard_at < s.timing.lower]
+    """List the voters that have answered lately, the best successor first."""
+    lately = [
+        node
+        for node, follower in s.followers.items()
+        if now - follower.heard_at < s.timing.lower and node in s.configuration.voters
+    ]
 
     def rank(node: int) -> tuple[bool, int, int]:
         follower = s.followers[node]
@@ -91,7 +95,7 @@ def drive_transfer(s: State, now: float) -> None:
 
 def handle_timeout_now(s: State, sender: int, message: TimeoutNow, now: float) -> None:
     """Start an election at once, in the term directly after the sender's, and in no other."""
-    if message.term != s.term or sender != s.leader or s.role is not Role.FOLLOWER:
+    if message.term != s.term or sender != s.leader or s.role is not Role.FOLLOWER or not may_campaign(s):
         return
     s.transferred = (message.term, now + here(message.work))
     start_election(s, now)
