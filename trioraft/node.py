@@ -475,27 +475,8 @@ class Node:
 
     def _act_on(self, event: Event, now: float) -> None:
         match event:
-            case Formed(cluster=cluster, members=members):
-                self._endpoint.cluster_id = cluster
-                self._log.info("cluster formed", cluster=format_id(cluster), members=len(members))
-                self._hooks.become_follower()
-            case Joined(cluster=cluster):
-                self._endpoint.cluster_id = cluster
-                self._log.info("joined", cluster=format_id(cluster))
-                self._hooks.become_follower()
-            case ConfigurationChanged(configuration=configuration, committed=committed):
-                self._log.info("members", committed=committed, **_in_words(configuration))
-            case Removed():
-                self._log.warning("this node was removed from its cluster")
-            case FormationEnded(formation=formation, reason=reason):
-                self._log.warning("formation ended", formation=format_id(formation), reason=reason)
-            case ForeignCluster(node=node, cluster=cluster):
-                self._alerts.raise_alert(
-                    f"foreign {node}",
-                    f"node {format_id(node)} belongs to another cluster, {format_id(cluster)}, under the same"
-                    f" service name {self.settings.app_name!r}: refused; give it another APP_NAME or other data",
-                    now,
-                )
+            case Formed() | Joined() | ConfigurationChanged() | Removed() | FormationEnded() | ForeignCluster():
+                self._note_membership(event, now)
             case BecameLeader(term=term):
                 self._log.info("became leader", term=term)
             case SteppedDown(term=term, reason=reason):
@@ -517,6 +498,31 @@ class Node:
                 self._reads.confirmed(read, index)
             case ReadFailed(read=read):
                 self._reads.confirmed(read, None)
+
+    def _note_membership(self, event: Event, now: float) -> None:
+        """Act on what changes who is a member of which cluster."""
+        match event:
+            case Formed(cluster=cluster, members=members):
+                self._endpoint.cluster_id = cluster
+                self._log.info("cluster formed", cluster=format_id(cluster), members=len(members))
+                self._hooks.become_follower()
+            case Joined(cluster=cluster):
+                self._endpoint.cluster_id = cluster
+                self._log.info("joined", cluster=format_id(cluster))
+                self._hooks.become_follower()
+            case ConfigurationChanged(configuration=configuration, committed=committed):
+                self._log.info("members", committed=committed, **_in_words(configuration))
+            case Removed():
+                self._log.warning("this node was removed from its cluster")
+            case FormationEnded(formation=formation, reason=reason):
+                self._log.warning("formation ended", formation=format_id(formation), reason=reason)
+            case ForeignCluster(node=node, cluster=cluster):
+                self._alerts.raise_alert(
+                    f"foreign {node}",
+                    f"node {format_id(node)} belongs to another cluster, {format_id(cluster)}, under the same"
+                    f" service name {self.settings.app_name!r}: refused; give it another APP_NAME or other data",
+                    now,
+                )
 
     def _scripts_ended(self) -> None:
         self._scripts_run = False
