@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tests.simulation.trace import name
-from trioraft.consensus import Role
+from trioraft.consensus import HardState, Role
+from trioraft.consensus.hard import FormationState
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host, Process
@@ -311,6 +312,7 @@ class Faults:
     def _renew(self, host: "Host", node: int) -> None:
         if not self.over and host.node == node and host.disk.hard.removed and not host.supervisor.token:
             host.wipe()
+            host.disk.hard = HardState(formation=FormationState(heard=self.world.checks.cluster))
             self._after(self._while(), host.start)
 
     # --- disks ----------------------------------------------------------------------------------------------

@@ -53,9 +53,11 @@ class MemberChecks:
         first = max(before, log.base_index) + 1
         for index, entry in enumerate(log.entries(first, log.last_index), first):
             if entry.kind is EntryKind.CONFIGURATION and (index, entry.term) not in self.configurations:
-                was = self.in_force(state, below=index)
+                since, was = self._newest(state, below=index)
                 insort(self.appended, (index, entry.term))
                 self.configurations[index, entry.term] = self._read(entry)
+                if since > len(self.checks.log.committed):
+                    self.fail(f"{name(process.host.node)} appends a configuration before the last one is committed")
                 self._changed(process, was, self._read(entry))
         lengths = self.lengths.setdefault((state.id, state.term), deque(maxlen=1000))
         lengths.append((self.checks.world.loop.now, log.last_index))
@@ -79,16 +81,20 @@ class MemberChecks:
 
     # --- which is in force ----------------------------------------------------------------------------------
 
-    def in_force(self, state: State, below: int | None = None) -> Configuration:
+    def in_force(self, state: State) -> Configuration:
         """Find the newest configuration in a node's log."""
+        return self._newest(state, state.log.last_index + 1)[1]
+
+    def _newest(self, state: State, below: int) -> tuple[int, Configuration]:
+        """Find the newest configuration in a node's log before an index, and where it is."""
         committed = self.checks.log.committed
         for index, term in reversed(self.appended):
-            if below is not None and index >= below:
+            if index >= below:
                 continue
             covered = index < state.log.base_index and index <= len(committed) and committed[index - 1].term == term
             if covered or state.log.term_at(index) == term:
-                return self.configurations[index, term]
-        return Configuration(self.checks.members)
+                return index, self.configurations[index, term]
+        return 0, Configuration(self.checks.members)
 
     def newest_committed(self) -> Configuration:
         """Give the newest configuration that is committed."""

@@ -7,6 +7,7 @@ from unittest import mock
 
 import msgspec
 
+from tests.simulation.member_mutants import MEMBER_MUTANTS
 from tests.simulation.simulation import Result, Simulation
 from trioraft import messages, replica
 from trioraft.consensus import (
@@ -525,4 +526,5 @@ MUTANTS: Final = (
     Mutant("drop what follows a snapshot that agrees", "snapshot", lambda: _install(_drop_what_follows_a_snapshot)),
     Mutant("keep what contradicts a snapshot", "snapshot", lambda: _install(_keep_what_contradicts_a_snapshot)),
     Mutant("commit what half of the voters have", "log", _half_is_a_quorum),
+    *(Mutant(*mutant) for mutant in MEMBER_MUTANTS),
 )

@@ -24,9 +24,10 @@ before it was heard, whether it had promised. Then the rest stays forming and na
 way out; it is an operator's word that the missing member is lost, and that no other member has heard of its promise,
 because it makes those who abandon F refuse it although they had promised it.
 
-A node without a cluster that hears of one waits to be taken in: the leader adds it to the configuration, and then
-speaks to it. That makes it a member, unless it has promised a formation; then this one must end first, which it does
-when one of its members has become a member elsewhere.
+A node without a cluster that hears of one waits to be taken in. It forms none any more, also after a restart where
+it hears nobody; when that cluster is gone for good, its data directory must be removed. The leader adds it to the
+configuration, and then speaks to it. That makes it a member, unless it has promised a formation; then this one must
+end first, which it does when one of its members has become a member elsewhere.
 
 Promises are asked for only after a volatile round in which all members saw each other (`FormationView`), so
 that ten nodes that start at once, with loss, do not chase one another.
@@ -99,7 +100,6 @@ class Formation:
         self.random = random_source
         self.events = events
         self.peers: frozenset[int] = frozenset()
-        self.heard_cluster = 0  # the cluster of another node of this service: wait to be joined
         self.promises: set[int] = set()  # members of the promised formation known to have promised it
         self.views: dict[int, View] = {}
         self.beat_at = 0.0
@@ -111,6 +111,11 @@ class Formation:
     def state(self) -> FormationState:
         """What is promised, on disk or on its way there."""
         return self.outbox.hard.formation
+
+    @property
+    def heard_cluster(self) -> int:
+        """The cluster of another node of this service, which this one waits for; 0 for none."""
+        return self.state.heard
 
     @property
     def formed(self) -> bool:
@@ -216,7 +221,7 @@ class Formation:
         elif cluster != self.heard_cluster:
             if self.state.promised or self.heard_cluster:
                 self.events.append(ForeignCluster(node=sender, cluster=cluster))
-            self.heard_cluster = cluster
+            self._write(msgspec.structs.replace(self.state, heard=cluster), now)
 
     def join(self, cluster: int, now: float) -> None:
         """Become a member of the cluster whose leader has just spoken to this node, unless it is bound elsewhere.
@@ -287,7 +292,7 @@ class Formation:
         state = self.state
         # With no room for one more, the note of whoever refused first is enough; none is ever forgotten.
         noted = (*state.never, state.promised) if len(state.never) < _NEVER_MAX else state.never
-        self._write(FormationState(never=noted), now)
+        self._write(FormationState(never=noted, heard=state.heard), now)
         for member in state.members:
             if member != self.id:
                 self.outbox.send(member, FormationResponse(formation=state.promised, promised=False))

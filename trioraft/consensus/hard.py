@@ -17,12 +17,15 @@ class FormationState(Struct, frozen=True):
         joined a cluster that was there before.
     never : tuple of int
         Formations it will never promise.
+    heard : int
+        While it has none: the cluster of another node of this service, which it waits for; then it forms none.
     """
 
     cluster: int = 0
     promised: int = 0
     members: tuple[int, ...] = ()
     never: tuple[int, ...] = ()
+    heard: int = 0
 
 
 class HardState(Struct, frozen=True):
