@@ -11,7 +11,7 @@ stands for "none".
 
 import enum
 import re
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -461,6 +461,22 @@ class FormingStatus(Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
+class MemberStatus(Struct, frozen=True):
+    """A member of a node's cluster, as that node knows it.
+
+    Attributes
+    ----------
+    id, name : str
+        The member's id and name; the name is empty while nobody has told it.
+    kind : str
+        ``voter`` or ``learner``; and while a change is under way ``new voter`` or ``old voter``.
+    """
+
+    id: str
+    name: str
+    kind: str
+
+
 class NodeStatus(Struct, frozen=True):
     """A node's own account of itself; a map on the wire, and as it is in JSON.
 
@@ -469,7 +485,7 @@ class NodeStatus(Struct, frozen=True):
     id, name, address : str
         The node's id (16 hex digits), its name as people know it, its numeric ``ip:port`` ("" until known).
     role : str
-        ``forming``, ``follower``, ``pre-candidate``, ``candidate`` or ``leader``.
+        ``forming``, ``learner``, ``follower``, ``pre-candidate``, ``candidate``, ``leader`` or ``removed``.
     term : int
         Its current term.
     leader : str or None
@@ -501,6 +517,12 @@ class NodeStatus(Struct, frozen=True):
         The last elections it saw, newest first.
     counters : dict of str to int
         Datagrams sent, received and dropped, by reason.
+    voter : bool
+        Whether it votes, by the configuration that it goes by.
+    commit_index, applied_index, last_index : int
+        Up to where its log is committed as far as it knows, applied, and there.
+    members : tuple of MemberStatus
+        The members of its cluster by that configuration.
     """
 
     id: str
@@ -522,6 +544,11 @@ class NodeStatus(Struct, frozen=True):
     peers: tuple[str, ...] = ()
     elections: tuple[Election, ...] = ()
     counters: dict[str, int] = {}
+    voter: bool = False
+    commit_index: int = 0
+    applied_index: int = 0
+    last_index: int = 0
+    members: tuple[MemberStatus, ...] = ()
 
 
 class StatusRequest(Struct, frozen=True, array_like=True, tag=12):
@@ -714,6 +741,25 @@ class BackupPart(Struct, frozen=True, array_like=True):
     data: Annotated[bytes, Meta(max_length=BACKUP_PART_BYTES)] = b""
 
 
+class ChangeMember(Struct, frozen=True, array_like=True, tag=9):
+    """Ask the leader to change what one node is to the cluster; answered when that is committed.
+
+    Attributes
+    ----------
+    action : str
+        ``add`` (make it a learner), ``promote`` (a learner to a voter), ``demote`` (the reverse) or ``remove``.
+    node : int
+        The node.
+    """
+
+    action: Literal["add", "remove", "promote", "demote"]
+    node: Id
+
+
+class StepDown(Struct, frozen=True, array_like=True, tag=10):
+    """Ask the leader to lead no more for a while: it gives its leadership away, or ends it when nobody can lead."""
+
+
 Command: TypeAlias = (
     Transfer
     | AbandonFormation
@@ -726,6 +772,8 @@ Command: TypeAlias = (
     | StartBackup
     | ReadBackup
     | EndBackup
+    | ChangeMember
+    | StepDown
 )
 
 

@@ -72,6 +72,7 @@ from trioraft.hooks import HookContext, Hooks
 from trioraft.kv.service import KeyValueService
 from trioraft.leadership import Bodies, Leadership, OnOverrun
 from trioraft.machine import NothingToReplicate, StateMachine
+from trioraft.members import member_statuses
 from trioraft.messages import (
     REQUESTS_TAG,
     RESPONSES_TAG,
@@ -197,6 +198,7 @@ class Node:
             reachable=self._reachable,
             flush=self._flush,
         )
+        self._requests.names = self._names
         self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)
         self._answers = Batches(lambda: self._endpoint, RESPONSES_TAG)
         self._calls = Calls(self, world.clock, self._flush)
@@ -512,8 +514,10 @@ class Node:
                 self._hooks.become_follower()
             case ConfigurationChanged(configuration=configuration, committed=committed):
                 self._log.info("members", committed=committed, **_in_words(configuration))
+                if committed:
+                    self._requests.members_changed(configuration)
             case Removed():
-                self._log.warning("this node was removed from its cluster")
+                self._log.warning("this node was removed; when it is started again, it joins as another one")
             case FormationEnded(formation=formation, reason=reason):
                 self._log.warning("formation ended", formation=format_id(formation), reason=reason)
             case ForeignCluster(node=node, cluster=cluster):
@@ -599,6 +603,9 @@ class Node:
             leader_id=format_id(self._core.leader) if self._core.leader else "",
         )
 
+    def _names(self) -> dict[int, str]:
+        return {self.id: self.name} | {peer.node_id: peer.name for peer in self._nodes()}
+
     def status(self) -> NodeStatus:
         """Give the node's account of itself.
 
@@ -632,6 +639,11 @@ class Node:
                 for term, leader, at in self._elections
             ),
             counters=dict(self._endpoint.counters + self._socket.counters),
+            voter=self.id in core.configuration.electors,
+            commit_index=core.state.commit_index if core.state is not None else 0,
+            applied_index=self._applier.replica.applied_index,
+            last_index=core.state.log.last_index if core.state is not None else 0,
+            members=member_statuses(core.configuration),
         )
 
     def _forming(self) -> FormingStatus | None:

@@ -439,6 +439,25 @@ class Core:
         if self._state is not None:
             transfer.hand_over_after_failure(self._state, now)
 
+    def step_down(self, now: float) -> str | None:
+        """Lead no more for a while: give leadership to another node, or end it when no other node can lead.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        str or None
+            Why it cannot be; None when it has begun.
+        """
+        self._begin(now)
+        if self._state is None or self._state.role is not Role.LEADER:
+            return "this node is not the leader"
+        transfer.step_down(self._state, now)
+        return None
+
     def transfer(self, target: int, now: float) -> str | None:
         """Begin to give leadership to another node.
 

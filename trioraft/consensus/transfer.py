@@ -103,6 +103,15 @@ def handle_timeout_now(s: State, sender: int, message: TimeoutNow, now: float) -
 
 def hand_over_after_failure(s: State, now: float) -> None:
     """Let another node lead, because the leader script failed here; be the last choice for a while."""
+    _lead_no_more(s, now, "the leader script failed, and no other node can lead")
+
+
+def step_down(s: State, now: float) -> None:
+    """Let another node lead, because somebody wants it; be the last choice for a while."""
+    _lead_no_more(s, now, "it was told to, and no other node can lead")
+
+
+def _lead_no_more(s: State, now: float, alone: str) -> None:
     s.last_choice_until = now + LAST_CHOICE
     if s.role is Role.LEADER and s.handover is None and start_transfer(s, 0, now) is not None:
-        become_follower(s, s.term, now, "the leader script failed, and no other node can lead")
+        become_follower(s, s.term, now, alone)
