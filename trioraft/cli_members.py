@@ -41,9 +41,9 @@ def _step_down(*, peers: Peers = None) -> int:
 
 
 @members.callback(invoke_without_command=True)
-def _default(context: typer.Context) -> int | None:
-    """Show or change the members of a cluster."""
-    return _list() if context.invoked_subcommand is None else None
+def _default(context: typer.Context, *, peers: Peers = None, form: _Format = "table") -> int | None:
+    """Show or change the members of a cluster; without a command it shows them."""
+    return _list(peers=peers, form=form) if context.invoked_subcommand is None else None
 
 
 @members.command("list")

@@ -523,6 +523,8 @@ class NodeStatus(Struct, frozen=True):
         Up to where its log is committed as far as it knows, applied, and there.
     members : tuple of MemberStatus
         The members of its cluster by that configuration.
+    autopilot : tuple of str
+        What the autopilot of a leader has done lately and what it declines, each with its reason.
     """
 
     id: str
@@ -549,6 +551,7 @@ class NodeStatus(Struct, frozen=True):
     applied_index: int = 0
     last_index: int = 0
     members: tuple[MemberStatus, ...] = ()
+    autopilot: tuple[str, ...] = ()
 
 
 class StatusRequest(Struct, frozen=True, array_like=True, tag=12):

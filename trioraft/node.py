@@ -100,6 +100,7 @@ from trioraft.requests import AskHandler, Requests
 from trioraft.session import Session
 from trioraft.settings import NodeSettings
 from trioraft.snapshotting import Snapshotter
+from trioraft.steering import Steering
 from trioraft.storage import StorageError
 from trioraft.world import World
 
@@ -199,6 +200,7 @@ class Node:
             flush=self._flush,
         )
         self._requests.names = self._names
+        self._steering = Steering(self._core, settings, self._nodes, self._names)
         self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)
         self._answers = Batches(lambda: self._endpoint, RESPONSES_TAG)
         self._calls = Calls(self, world.clock, self._flush)
@@ -335,6 +337,7 @@ class Node:
         reached = frozenset(address for address in answer.addresses if self._reaches(address))
         self._addresses.discovered(Answer(reached, answer.complete, answer.problems), self._world.clock())
         self._addresses.greet(self._world.clock(), pause=self._greeting_pause)
+        self._steering.discovered(answer, self.address, self._world.clock())
         self._flush()
 
     def _reaches(self, address: Address) -> bool:
@@ -353,6 +356,7 @@ class Node:
             now = self._world.clock()
             self._addresses.greet(now, pause=self._greeting_pause)
             self._tell_core_of_peers(now)
+            self._steering.steer(now)
             self._flush()
             own = self.address
             if own is not None and own != named and not self.settings.node_name:
@@ -516,6 +520,7 @@ class Node:
                 self._log.info("members", committed=committed, **_in_words(configuration))
                 if committed:
                     self._requests.members_changed(configuration)
+                    self._steering.members_changed(configuration)
             case Removed():
                 self._log.warning("this node was removed; when it is started again, it joins as another one")
             case FormationEnded(formation=formation, reason=reason):
@@ -644,6 +649,7 @@ class Node:
             applied_index=self._applier.replica.applied_index,
             last_index=core.state.log.last_index if core.state is not None else 0,
             members=member_statuses(core.configuration),
+            autopilot=self._steering.notes,
         )
 
     def _forming(self) -> FormingStatus | None:

@@ -133,6 +133,8 @@ def _remarks(cluster: ClusterStatus) -> list[str]:
         if node.status.disk_stuck:
             lines.append(f"{node.status.name}: its disk is stuck")
         lines.extend(f"{node.status.name}: {alert}" for alert in node.status.alerts)
+    if cluster.leader is not None:
+        lines.extend(f"autopilot: {note}" for note in cluster.leader.status.autopilot)
     if cluster.silent:
         lines.append(f"no answer from {', '.join(map(str, cluster.silent))}")
     return lines

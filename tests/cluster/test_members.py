@@ -12,7 +12,7 @@ from trioraft.observed import ClusterStatus
 
 SIZE = 4
 # The fourth node only ever joins, and nothing happens by itself.
-EACH = [{"BOOTSTRAP_EXPECT": "3"}] * 3 + [{"BOOTSTRAP_EXPECT": ""}]
+EACH = [{"BOOTSTRAP_EXPECT": "3", "AUTOPILOT": "off"}] * 3 + [{"BOOTSTRAP_EXPECT": "", "AUTOPILOT": "off"}]
 
 
 async def command(cluster: Cluster, *arguments: str) -> str:
@@ -92,3 +92,14 @@ def role(cluster: Cluster, i: int) -> str:
     """Tell what a node says it is."""
     node = cluster.node(i)
     return node.status.role if node is not None else ""
+
+
+async def test_nodes_that_are_started_later_join_and_vote_by_themselves(tmp_path: Path) -> None:
+    each = [{"BOOTSTRAP_EXPECT": "1"}] + [{"BOOTSTRAP_EXPECT": ""}] * 3
+    async with Cluster(tmp_path, SIZE, each=each) as cluster:
+        await cluster.wait_for(lambda c: sorted(kinds(c).values()) == ["learner"] + ["voter"] * 3, 30, "three voters")
+        assert "survives 1 failure" in await command(cluster, "members")
+        assert "autopilot: " in await command(cluster, "status")
+        await command(cluster, "put", "key", "value")
+        roles = ["follower", "follower", "leader", "learner"]
+        await cluster.wait_for(lambda c: sorted(node.status.role for node in c.nodes) == roles, 10, "all are in")

@@ -651,6 +651,11 @@ class Core:
         """The newest configuration in the log, committed or not, which is in force; empty without a cluster."""
         return Configuration() if self._state is None else self._state.configuration
 
+    @property
+    def can_change_members(self) -> bool:
+        """Whether this node leads and no change of the members is under way."""
+        return self._state is not None and membership.why_not_now(self._state) is None
+
     def progress(self, now: float) -> dict[int, Progress]:
         """Tell how far this leader knows the other nodes to be.
 
