@@ -8,6 +8,8 @@ from msgspec import Meta, Struct
 
 from trioraft.messages import MEMBERS_MAX, Id, Name
 
+_NONE: Final = float("-inf")
+
 _Ids = Annotated[tuple[Id, ...], Meta(max_length=MEMBERS_MAX)]
 _Names = Annotated[tuple[tuple[Id, Name], ...], Meta(max_length=2 * MEMBERS_MAX)]
 
@@ -102,8 +104,8 @@ def _has_majority(voters: tuple[int, ...], nodes: Collection[int]) -> bool:
 
 
 def _majority_value(voters: tuple[int, ...], values: Mapping[int, float]) -> float:
-    ranked = sorted((values.get(voter, float("-inf")) for voter in voters), reverse=True)
-    return ranked[len(voters) // 2]
+    ranked = sorted([values.get(voter, _NONE) for voter in voters])
+    return ranked[(len(voters) - 1) // 2]
 
 
 # --- in entries, snapshots and messages ---------------------------------------------------------------------

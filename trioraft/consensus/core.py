@@ -57,6 +57,7 @@ _RULES: Final[dict[type, Callable[..., None]]] = {
     InstallSnapshotResponse: snapshots.handle_install_snapshot_response,
     TimeoutNow: transfer.handle_timeout_now,
 }
+_CONFIGURATION: Final = EntryKind.CONFIGURATION  # each look into an enum costs something, and there are many entries
 # These are taken from every node of the cluster: this one may not know yet that the sender is a member (thesis 4.1).
 _FROM_ANYBODY: Final = frozenset(
     {PreVoteRequest, VoteRequest, AppendEntriesRequest, InstallSnapshotRequest, TimeoutNow}
@@ -752,12 +753,10 @@ class Core:
 
 def _is_malformed(message: ConsensusMessage) -> bool:
     """Tell whether a message has a configuration in it that is none."""
-    match message:
-        case AppendEntriesRequest(entries=entries):
-            return any(
-                entry.kind is EntryKind.CONFIGURATION and decode_configuration(entry.data) is None
-                for entry in entries
-            )
-        case InstallSnapshotRequest(configuration=data):
-            return bool(data) and decode_configuration(data) is None
+    if type(message) is AppendEntriesRequest:
+        for entry in message.entries:
+            if entry.kind is _CONFIGURATION and decode_configuration(entry.data) is None:
+                return True
+    elif type(message) is InstallSnapshotRequest:
+        return bool(message.configuration) and decode_configuration(message.configuration) is None
     return False

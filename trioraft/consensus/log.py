@@ -1,9 +1,12 @@
 """The log: the entries that have not been dropped (Raft, sections 5.3 and 7)."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from trioraft.consensus.configuration import Configuration, decode_configuration
 from trioraft.messages import Entry, EntryKind
+
+_CONFIGURATION: Final = EntryKind.CONFIGURATION  # each look into an enum costs something, and there are many entries
 
 # What an entry costs on the wire beside its data: term, kind, and the heads of array and string.
 _OVERHEAD = 16
@@ -52,7 +55,7 @@ class Log:
         # in order, each with the index from which on it is in force; the first one is the base's
         self._configurations: list[tuple[int, Configuration]] = [(base_index, Configuration())]
         for index, entry in enumerate(self._entries, base_index + 1):
-            if entry.kind is EntryKind.CONFIGURATION:
+            if entry.kind is _CONFIGURATION:
                 self._configurations.append((index, _configuration_in(entry)))
         self._note_configuration()
 
@@ -194,7 +197,7 @@ class Log:
             Its index.
         """
         self._entries.append(entry)
-        if entry.kind is EntryKind.CONFIGURATION:
+        if entry.kind is _CONFIGURATION:
             self._configurations.append((self.last_index, _configuration_in(entry)))
             self._note_configuration()
         return self.last_index
