@@ -125,6 +125,9 @@ def content_of(document: ClusterDocument) -> object:
             hook=msgspec.structs.replace(node.hook, since_seconds=0.0),
             elections=(),
             counters={},
+            commit_index=0,
+            applied_index=0,
+            last_index=0,
         )
         for node in document.nodes
     ]

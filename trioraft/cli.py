@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trioraft import cli_bench, cli_keys
+from trioraft import cli_bench, cli_keys, cli_members
 from trioraft.cli_running import (
     DONE,
     Errors,
@@ -38,6 +38,7 @@ app = typer.Typer(
 
 cli_keys.add_commands(app)
 app.command()(cli_bench.bench)
+cli_members.add_commands(app)
 
 # A process started by `trioraft up` ends when that one does, however that came.
 _WithStdin = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]

@@ -35,7 +35,7 @@ async def show_status(settings: ClientSettings, form: str) -> int:
         The exit status.
     """
     async with open_client(settings) as client:
-        cluster = await _heard(client)
+        cluster = await heard(client)
     if form == "json":
         _print_json(cluster, indent=2)
     else:
@@ -61,7 +61,7 @@ async def watch_status(settings: ClientSettings, form: str) -> int:
         Never.
     """
     async with open_client(settings) as client:
-        await _heard(client)
+        await heard(client)
         await client.observe(_REFRESH)
         if form == "json":
             await _watch_json(client)
@@ -101,8 +101,8 @@ async def transfer(settings: ClientSettings, to: str | None) -> int:
         The exit status.
     """
     async with open_client(settings, Domain.CLIENT) as client:
-        cluster = await _heard(client)
-        target = 0 if to is None else int(_find(cluster, to).status.id, 16)
+        cluster = await heard(client)
+        target = 0 if to is None else int(find(cluster, to, "--to").status.id, 16)
         if cluster.leader is None:
             raise CommandError("there is no leader that could hand over; see `trioraft status`")
         response = await client.command(None, Transfer(target), _TRANSFER_SECONDS)
@@ -169,7 +169,7 @@ async def abandon_formation(settings: ClientSettings, *, yes: bool) -> int:
         The exit status.
     """
     async with open_client(settings, Domain.CLIENT) as client:
-        cluster = await _heard(client)
+        cluster = await heard(client)
         for node in cluster.nodes:
             if node.status.cluster_id is not None:
                 raise CommandError(
@@ -205,21 +205,58 @@ async def _abandon(client: Client, node: ObservedNode, formation: str | None) ->
     return ""
 
 
-async def _heard(client: Client) -> ClusterStatus:
+async def heard(client: Client) -> ClusterStatus:
+    """Ask all nodes for their status.
+
+    Parameters
+    ----------
+    client : Client
+        Asks them.
+
+    Returns
+    -------
+    ClusterStatus
+        What they said.
+
+    Raises
+    ------
+    CommandError
+        If nobody answers.
+    """
     cluster = await client.statuses()
     if not cluster.nodes:
         raise CommandError(client.why_silent())
     return cluster
 
 
-def _find(cluster: ClusterStatus, wanted: str) -> ObservedNode:
-    """Find the node that somebody means by an id or a name."""
+def find(cluster: ClusterStatus, wanted: str, argument: str) -> ObservedNode:
+    """Find the node that somebody means by an id or a name.
+
+    Parameters
+    ----------
+    cluster : ClusterStatus
+        The cluster.
+    wanted : str
+        The id or name.
+    argument : str
+        Where it was given.
+
+    Returns
+    -------
+    ObservedNode
+        The node.
+
+    Raises
+    ------
+    CommandError
+        If there is none, or several.
+    """
     nodes = [node for node in cluster.nodes if wanted in {node.status.id, node.status.name}]
     if len(nodes) == 1:
         return nodes[0]
     known = ", ".join(f"{node.status.id} ({printable(node.status.name)})" for node in cluster.nodes)
     what = "the name of several nodes" if nodes else "no node that answers"
-    raise CommandError(f"--to={printable(wanted[:100])}: {what}; allowed: {known}", WRONG)
+    raise CommandError(f"{argument}={printable(wanted[:100])}: {what}; allowed: {known}", WRONG)
 
 
 def _named(node: ObservedNode) -> str:

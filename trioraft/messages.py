@@ -11,7 +11,7 @@ stands for "none".
 
 import enum
 import re
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -369,6 +369,8 @@ class InstallSnapshotRequest(Struct, frozen=True, array_like=True, tag=16):
         Where this part begins, in bytes.
     data : bytes
         The part.
+    configuration : bytes
+        The configuration after that entry, as entries have it; empty when it is the formation's.
     """
 
     term: Counter
@@ -378,6 +380,7 @@ class InstallSnapshotRequest(Struct, frozen=True, array_like=True, tag=16):
     checksum: Counter
     offset: Counter
     data: bytes = b""
+    configuration: bytes = b""
 
 
 class InstallSnapshotResponse(Struct, frozen=True, array_like=True, tag=17):
@@ -469,6 +472,22 @@ class FormingStatus(Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
+class MemberStatus(Struct, frozen=True):
+    """A member of a node's cluster, as that node knows it.
+
+    Attributes
+    ----------
+    id, name : str
+        The member's id and name; the name is empty while nobody has told it.
+    kind : str
+        ``voter`` or ``learner``; and while a change is under way ``new voter`` or ``old voter``.
+    """
+
+    id: str
+    name: str
+    kind: str
+
+
 class NodeStatus(Struct, frozen=True):
     """A node's own account of itself; a map on the wire, and as it is in JSON.
 
@@ -477,7 +496,7 @@ class NodeStatus(Struct, frozen=True):
     id, name, address : str
         The node's id (16 hex digits), its name as people know it, its numeric ``ip:port`` ("" until known).
     role : str
-        ``forming``, ``follower``, ``pre-candidate``, ``candidate`` or ``leader``.
+        ``forming``, ``learner``, ``follower``, ``pre-candidate``, ``candidate``, ``leader`` or ``removed``.
     term : int
         Its current term.
     leader : str or None
@@ -512,6 +531,14 @@ class NodeStatus(Struct, frozen=True):
         (:class:`~trioraft.stalls.LoopWatch`).
     settings : dict of str to str
         The settings of the cluster, as far as the node has applied the log.
+    voter : bool
+        Whether it votes, by the configuration that it goes by.
+    commit_index, applied_index, last_index : int
+        Up to where its log is committed as far as it knows, applied, and there.
+    members : tuple of MemberStatus
+        The members of its cluster by that configuration.
+    autopilot : tuple of str
+        What the autopilot of a leader has done lately and what it declines, each with its reason.
     """
 
     id: str
@@ -534,6 +561,12 @@ class NodeStatus(Struct, frozen=True):
     elections: tuple[Election, ...] = ()
     counters: dict[str, int] = {}
     settings: dict[str, str] = {}
+    voter: bool = False
+    commit_index: int = 0
+    applied_index: int = 0
+    last_index: int = 0
+    members: tuple[MemberStatus, ...] = ()
+    autopilot: tuple[str, ...] = ()
 
 
 class StatusRequest(Struct, frozen=True, array_like=True, tag=12):
@@ -766,6 +799,25 @@ class ChangeSettings(Struct, frozen=True, array_like=True, tag=17):
     data: Annotated[bytes, Meta(max_length=10_000)]
 
 
+class ChangeMember(Struct, frozen=True, array_like=True, tag=18):
+    """Ask the leader to change what one node is to the cluster; answered when that is committed.
+
+    Attributes
+    ----------
+    action : str
+        ``add`` (make it a learner), ``promote`` (a learner to a voter), ``demote`` (the reverse) or ``remove``.
+    node : int
+        The node.
+    """
+
+    action: Literal["add", "remove", "promote", "demote"]
+    node: Id
+
+
+class StepDown(Struct, frozen=True, array_like=True, tag=19):
+    """Ask the leader to lead no more for a while: it gives its leadership away, or ends it when nobody can lead."""
+
+
 Command: TypeAlias = (
     Transfer
     | AbandonFormation
@@ -781,6 +833,8 @@ Command: TypeAlias = (
     | StateDigest
     | ReadSettings
     | ChangeSettings
+    | ChangeMember
+    | StepDown
 )
 
 

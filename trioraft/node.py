@@ -30,16 +30,20 @@ from trioraft.backup_server import BackupServer
 from trioraft.batches import Batches
 from trioraft.calls import Calls
 from trioraft.consensus import Core, Role, Timing
+from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.state import (
     BecameLeader,
+    ConfigurationChanged,
     EndWork,
     Event,
     ExtendWork,
     ForeignCluster,
     FormationEnded,
     Formed,
+    Joined,
     ReadFailed,
     ReadReady,
+    Removed,
     StartWork,
     SteppedDown,
     StorePart,
@@ -69,6 +73,7 @@ from trioraft.hooks import HookContext, Hooks
 from trioraft.kv.service import KeyValueService
 from trioraft.leadership import Bodies, Leadership, OnOverrun
 from trioraft.machine import NothingToReplicate, StateMachine
+from trioraft.members import member_statuses
 from trioraft.messages import (
     REQUESTS_TAG,
     RESPONSES_TAG,
@@ -97,6 +102,7 @@ from trioraft.session import Session
 from trioraft.settings import NodeSettings
 from trioraft.snapshotting import Snapshotter
 from trioraft.stalls import LoopWatch
+from trioraft.steering import Steering
 from trioraft.storage import StorageError
 from trioraft.world import World
 
@@ -196,6 +202,8 @@ class Node:
             reachable=self._reachable,
             flush=self._flush,
         )
+        self._requests.names = self._names
+        self._steering = Steering(self._core, settings, self._nodes, self._names)
         self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)
         self._answers = Batches(lambda: self._endpoint, RESPONSES_TAG)
         self._calls = Calls(self, world.clock, self._flush)
@@ -342,6 +350,7 @@ class Node:
         reached = frozenset(address for address in answer.addresses if self._reaches(address))
         self._addresses.discovered(Answer(reached, answer.complete, answer.problems), self._world.clock())
         self._addresses.greet(self._world.clock(), pause=self._greeting_pause)
+        self._steering.discovered(answer, self.address, self._world.clock())
         self._flush()
 
     def _reaches(self, address: Address) -> bool:
@@ -360,6 +369,7 @@ class Node:
             now = self._world.clock()
             self._addresses.greet(now, pause=self._greeting_pause)
             self._tell_core_of_peers(now)
+            self._steering.steer(now)
             self._flush()
             own = self.address
             if own is not None and own != named and not self.settings.node_name:
@@ -492,19 +502,8 @@ class Node:
 
     def _act_on(self, event: Event, now: float) -> None:
         match event:
-            case Formed(cluster=cluster, members=members):
-                self._endpoint.cluster_id = cluster
-                self._log.info("cluster formed", cluster=format_id(cluster), members=len(members))
-                self._hooks.become_follower()
-            case FormationEnded(formation=formation, reason=reason):
-                self._log.warning("formation ended", formation=format_id(formation), reason=reason)
-            case ForeignCluster(node=node, cluster=cluster):
-                self._alerts.raise_alert(
-                    f"foreign {node}",
-                    f"node {format_id(node)} belongs to another cluster, {format_id(cluster)}, under the same"
-                    f" service name {self.settings.app_name!r}: refused; give it another APP_NAME or other data",
-                    now,
-                )
+            case Formed() | Joined() | ConfigurationChanged() | Removed() | FormationEnded() | ForeignCluster():
+                self._note_membership(event, now)
             case BecameLeader(term=term):
                 self._log.info("became leader", term=term)
             case SteppedDown(term=term, reason=reason):
@@ -526,6 +525,34 @@ class Node:
                 self._reads.confirmed(read, index)
             case ReadFailed(read=read):
                 self._reads.confirmed(read, None)
+
+    def _note_membership(self, event: Event, now: float) -> None:
+        """Act on what changes who is a member of which cluster."""
+        match event:
+            case Formed(cluster=cluster, members=members):
+                self._endpoint.cluster_id = cluster
+                self._log.info("cluster formed", cluster=format_id(cluster), members=len(members))
+                self._hooks.become_follower()
+            case Joined(cluster=cluster):
+                self._endpoint.cluster_id = cluster
+                self._log.info("joined", cluster=format_id(cluster))
+                self._hooks.become_follower()
+            case ConfigurationChanged(configuration=configuration, committed=committed):
+                self._log.info("members", committed=committed, **_in_words(configuration))
+                if committed:
+                    self._requests.members_changed(configuration)
+                    self._steering.members_changed(configuration)
+            case Removed():
+                self._log.warning("this node was removed; when it is started again, it joins as another one")
+            case FormationEnded(formation=formation, reason=reason):
+                self._log.warning("formation ended", formation=format_id(formation), reason=reason)
+            case ForeignCluster(node=node, cluster=cluster):
+                self._alerts.raise_alert(
+                    f"foreign {node}",
+                    f"node {format_id(node)} belongs to another cluster, {format_id(cluster)}, under the same"
+                    f" service name {self.settings.app_name!r}: refused; give it another APP_NAME or other data",
+                    now,
+                )
 
     def _scripts_ended(self) -> None:
         self._scripts_run = False
@@ -603,6 +630,9 @@ class Node:
             leader_id=format_id(self._core.leader) if self._core.leader else "",
         )
 
+    def _names(self) -> dict[int, str]:
+        return {self.id: self.name} | {peer.node_id: peer.name for peer in self._nodes()}
+
     def status(self) -> NodeStatus:
         """Give the node's account of itself.
 
@@ -637,6 +667,12 @@ class Node:
             ),
             counters=dict(self._endpoint.counters + self._socket.counters + self._loop_watch.counters),
             settings=self._applier.replica.settings.shown(),
+            voter=self.id in core.configuration.electors,
+            commit_index=core.state.commit_index if core.state is not None else 0,
+            applied_index=self._applier.replica.applied_index,
+            last_index=core.state.log.last_index if core.state is not None else 0,
+            members=member_statuses(core.configuration),
+            autopilot=self._steering.notes,
         )
 
     def _forming(self) -> FormingStatus | None:
@@ -839,6 +875,16 @@ class Node:
         with trio.move_on_after(min(_TAKEOVER_PATIENCE, self.settings.election_timeout_lower)):
             while self._core.leader in {0, self.id}:
                 await self._changed.wait()
+
+
+def _in_words(configuration: Configuration) -> dict[str, str]:
+    """Write a configuration for the log."""
+    groups = {"voters": configuration.voters, "old": configuration.old_voters, "learners": configuration.learners}
+    return {
+        group: " ".join(configuration.name(node) or format_id(node) for node in nodes)
+        for group, nodes in groups.items()
+        if nodes
+    }
 
 
 def _caller() -> str:

@@ -83,6 +83,13 @@ class ClusterStatus:
         heard = [node for node in members if node.reachable] or members
         return max((node.status.term for node in heard), default=0)
 
+    @property
+    def voters(self) -> int | None:
+        """How many voters the leader counts; None without a leader."""
+        leader = self.leader
+        kinds = {"voter", "new voter"}
+        return None if leader is None else sum(member.kind in kinds for member in leader.status.members)
+
     def to_json(self) -> dict[str, Any]:
         """Give the cluster as ``trioraft status --format json`` and the monitor show it.
 

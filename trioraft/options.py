@@ -48,6 +48,10 @@ class NodeOptions(ClientOptions, total=False):
     durability: Literal["sync", "memory"]
     snapshot_entries: int
     snapshot_bytes: int
+    autopilot: Literal["on", "off"]
+    min_voters: int
+    max_voters: int
+    dead_server_millis: int
 
 
 def option_names(user: str) -> list[str]:

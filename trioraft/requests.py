@@ -8,7 +8,7 @@ Nothing here waits: whoever finds an answer calls back.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -21,15 +21,18 @@ from trioraft.applier import Applier, Outcome
 from trioraft.backup_server import BackupServer
 from trioraft.cluster_settings import why_unknown
 from trioraft.consensus import Core, Role
+from trioraft.consensus.configuration import Configuration
 from trioraft.digests import Digests
 from trioraft.endpoint import Peer
 from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError, RefusedError
 from trioraft.machine import Queryable
+from trioraft.members import other_members
 from trioraft.messages import (
     PAYLOAD_MAX,
     AbandonFormation,
     Ask,
     BackupPart,
+    ChangeMember,
     ChangeSettings,
     ClientRequest,
     ClientResponse,
@@ -45,6 +48,7 @@ from trioraft.messages import (
     Refusal,
     StartBackup,
     StateDigest,
+    StepDown,
     Transfer,
     format_id,
 )
@@ -113,6 +117,11 @@ class Requests:
         Tells how many voters were heard lately, this node included.
     flush : callable
         Lets what was sent leave.
+
+    Attributes
+    ----------
+    names : callable
+        Gives what people call the nodes.
     """
 
     def __init__(
@@ -129,6 +138,7 @@ class Requests:
         flush: Callable[[], None],
     ) -> None:
         self.on_ask: AskHandler | None = None
+        self.names: Callable[[], Mapping[int, str]] = dict
         self._core = core
         self._applier = applier
         machine = applier.replica.machine
@@ -144,7 +154,9 @@ class Requests:
         self._under_way: dict[tuple[bytes, int], _Asked] = {}
         self._of_client: Counter[bytes] = Counter()
         self._answers: OrderedDict[tuple[bytes, int], ClientResponse] = OrderedDict()
-        self._transferring: list[tuple[_Asked, int]] = []  # and the term in which it was asked for
+        # and the term in which it was asked for, and whether it is enough that this node leads no more
+        self._transferring: list[tuple[_Asked, int, bool]] = []
+        self._changing: list[tuple[_Asked, str]] = []  # and what has been done then
         self._sessions = SessionClock()
         self._sessions_at = 0.0
         self._wake = trio.Event()
@@ -194,8 +206,8 @@ class Requests:
                 self._ask(asked, data, leader=leader)
             case StateDigest():
                 self._digest(asked)
-            case Transfer(to=to):
-                self._transfer(asked, to)
+            case Transfer() | StepDown() | ChangeMember() as command:
+                self._lead_otherwise(asked, command)
             case StartBackup() | ReadBackup() | EndBackup() as command:
                 self._back_up(asked, command)
             case AbandonFormation(formation=formation):
@@ -203,6 +215,15 @@ class Requests:
                 refusal = self._core.abandon_formation(formation, self._clock())
                 detail = refusal or f"formation {format_id(formation)} is abandoned here"
                 self._answer(asked, done=refusal is None, detail=detail)
+
+    def _lead_otherwise(self, asked: _Asked, command: Transfer | StepDown | ChangeMember) -> None:
+        match command:
+            case Transfer(to=to):
+                self._transfer(asked, lambda: self._core.transfer(to, self._clock()))
+            case StepDown():
+                self._transfer(asked, lambda: self._core.step_down(self._clock()), to_nobody=True)
+            case ChangeMember():
+                self._change_member(asked, command)
 
     # --- commands -------------------------------------------------------------------------------------------
 
@@ -335,14 +356,50 @@ class Requests:
 
         self._reads.start(confirmed)
 
-    def _transfer(self, asked: _Asked, to: int) -> None:
+    def _change_member(self, asked: _Asked, change: ChangeMember) -> None:
         if self._core.role is not Role.LEADER:
             self._refuse_elsewhere(asked)
             return
         asked.keep = True
-        refusal = self._core.transfer(to, self._clock())
+        refusal = self._begin_change(change)
         if refusal is None:
-            self._transferring.append((asked, self._core.term))
+            asked.term = self._core.term
+            self._changing.append((asked, f"node {format_id(change.node)}: {change.action} is done"))
+        else:
+            self._answer(asked, done=False, detail=refusal)
+
+    def _begin_change(self, change: ChangeMember) -> str | None:
+        configuration = self._core.configuration
+        target = other_members(configuration, change.action, change.node)
+        if isinstance(target, str):
+            return target
+        if change.action == "add" and not self._address_of(change.node):
+            return f"node {format_id(change.node)} is not in touch with the leader; start it first"
+        names = self.names()
+        known = {node: names[node] for node in {*configuration.members, change.node} if node in names}
+        return self._core.change_members(*target, self._clock(), known)
+
+    def members_changed(self, configuration: Configuration) -> None:
+        """Answer who waits for a change of the members, when it is committed and complete.
+
+        Parameters
+        ----------
+        configuration : Configuration
+            The configuration that is committed.
+        """
+        if not configuration.is_joint:
+            changing, self._changing = self._changing, []
+            for asked, detail in changing:
+                self._answer(asked, detail=detail)
+
+    def _transfer(self, asked: _Asked, begin: Callable[[], str | None], *, to_nobody: bool = False) -> None:
+        if self._core.role is not Role.LEADER:
+            self._refuse_elsewhere(asked)
+            return
+        asked.keep = True
+        refusal = begin()
+        if refusal is None:
+            self._transferring.append((asked, self._core.term, to_nobody))
         else:
             self._answer(asked, done=False, detail=refusal)
 
@@ -444,12 +501,12 @@ class Requests:
 
     def _conclude_transfers(self) -> None:
         open_still = []
-        for asked, term in self._transferring:
+        for asked, term, to_nobody in self._transferring:
             if self._core.term == term:
                 detail = "nobody took over the leadership in time; this node has stepped down"
-                self._answer(asked, done=False, detail=detail)
+                self._answer(asked, done=to_nobody, detail=detail)
             elif not self._core.leader:
-                open_still.append((asked, term))
+                open_still.append((asked, term, to_nobody))
             else:
                 detail = f"node {format_id(self._core.leader)} leads in term {self._core.term}"
                 self._answer(asked, detail=detail)

@@ -172,6 +172,10 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
     durability: Literal["sync", "memory"] = _default("DURABILITY")
     snapshot_entries: int = _default("SNAPSHOT_ENTRIES")
     snapshot_bytes: int = _default("SNAPSHOT_BYTES")
+    autopilot: Literal["on", "off"] = _default("AUTOPILOT")
+    min_voters: int = _default("MIN_VOTERS")
+    max_voters: int = _default("MAX_VOTERS")
+    dead_server: float = _default("DEAD_SERVER_MILLIS")
 
     @classmethod
     def of(cls, **options: Unpack[NodeOptions]) -> Self:

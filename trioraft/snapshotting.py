@@ -12,7 +12,7 @@ import trio
 from trioraft.applier import Applier
 from trioraft.consensus import Core
 from trioraft.consensus.outbox import SnapshotInfo
-from trioraft.consensus.snapshots import PART_BYTES
+from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.consensus.state import StorePart
 from trioraft.messages import InstallSnapshotRequest
 from trioraft.snapshots import (
@@ -106,13 +106,13 @@ class Snapshotter:
             await self._applier.wait_grown(self._entries_max, self._bytes_max)
             async with self._applier.paused():  # a received one may just be taken over
                 index = self._applier.replica.applied_index
-                term = self._core.term_at(index)
+                described = self._core.describe_snapshot(index)
                 self._applier.note_snapshot()
                 if self._is_overtaken(index):
                     continue
                 chunks = self._applier.replica.snapshot()
             try:
-                snapshot = await self._write(index, term, chunks)
+                snapshot = await self._write(described, chunks)
             except DiskFullError as error:
                 # The log needs little room, and the next snapshot may find some: go on without.
                 _log.error("no snapshot was taken, and the log is not shortened", reason=str(error))
@@ -130,12 +130,12 @@ class Snapshotter:
         """Tell whether a received snapshot covers an entry."""
         return self._core.snapshot is not None and self._core.snapshot.index >= index
 
-    async def _write(self, index: int, term: int, chunks: Iterator[bytes]) -> SnapshotInfo:
+    async def _write(self, described: SnapshotInfo, chunks: Iterator[bytes]) -> SnapshotInfo:
         """Write a snapshot in the background."""
-        writer = await trio.to_thread.run_sync(SnapshotWriter, self._directory, index)
+        writer = await trio.to_thread.run_sync(SnapshotWriter, self._directory, described.index)
         try:
             await write_chunks(writer.write, chunks)
-            snapshot = SnapshotInfo(index, term, writer.size, writer.checksum)
+            snapshot = msgspec.structs.replace(described, size=writer.size, checksum=writer.checksum)
             await trio.to_thread.run_sync(writer.finish, snapshot)
         except BaseException:
             writer.discard()
@@ -157,7 +157,7 @@ class Snapshotter:
         InstallSnapshotRequest or None
             The part; None when the snapshot is not there any more, because a newer one has taken its place.
         """
-        snapshot = SnapshotInfo(part.index, part.index_term, part.size, part.checksum)
+        snapshot = snapshot_of(part)
         file = self._sending.get(snapshot)
         if file is None:
             self._close_sent()

@@ -25,7 +25,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 import msgspec
 import structlog
 
-from trioraft.consensus.hard import HardState
+from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.directories import StorageError, set_aside, sync_directory, take_directory
@@ -38,6 +38,7 @@ _log: Final = structlog.get_logger("trioraft.storage")
 
 Durability: TypeAlias = Literal["sync", "memory"]
 
+_NOTHING: Final = HardState()
 _APPLICATION_ID: Final = 0x7472_6166  # "traf": the database is ours
 # A checkpoint is made when the WAL has grown by about so many bytes. A write of little costs it about two pages.
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
@@ -112,6 +113,8 @@ class SqliteDisk:
         Whether a write of the log returns when it is on disk, or when it is in the kernel's memory.
     new_id : callable, optional
         Draws the id of a node that has none yet.
+    hard : HardState, optional
+        What such a node remembers.
 
     Attributes
     ----------
@@ -132,6 +135,7 @@ class SqliteDisk:
         *,
         durability: Durability = "sync",
         new_id: Callable[[], int] | None = None,
+        hard: HardState = _NOTHING,
     ) -> None:
         self.lock: int | None = None
         self._worker: Worker | None = None
@@ -146,7 +150,7 @@ class SqliteDisk:
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             with contextlib.ExitStack() as undo:
                 undo.callback(self._db.close)
-                self._prepare(new_id or (lambda: random.SystemRandom().randint(1, LARGEST_ID)))
+                self._prepare(new_id or (lambda: random.SystemRandom().randint(1, LARGEST_ID)), hard)
                 sync_directory(directory)
                 self._verify()
                 self.node_id, self.hard = self._load()
@@ -159,7 +163,7 @@ class SqliteDisk:
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise StorageError(f"{self.path}: {_words(error)}; check the disk, or restore the directory") from error
 
-    def _prepare(self, new_id: Callable[[], int]) -> None:
+    def _prepare(self, new_id: Callable[[], int], hard: HardState) -> None:
         """Make the database, or see that it is one of ours; add what it does not have yet."""
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -181,7 +185,7 @@ class SqliteDisk:
             + "".join(_SCHEMA[version:])
         )
         if empty:
-            body = msgspec.json.encode(HardState())
+            body = msgspec.json.encode(hard)
             node_id = new_id()
             self._db.execute(
                 "INSERT INTO hard_state VALUES (1, ?, ?, ?)", (node_id, body, _hard_checksum(node_id, body))
@@ -372,7 +376,8 @@ def _words(error: Exception) -> str:
 def open_disk(data_dir: Path, durability: Durability = "sync") -> SqliteDisk:
     """Take a node directory, and open what is in it.
 
-    A log that was not synced may lack what the node acknowledged, so a node that has one comes back as another.
+    A log that was not synced may lack what the node acknowledged, so a node that has one comes back as another; and
+    so does one that was removed from its cluster.
 
     Parameters
     ----------
@@ -395,20 +400,29 @@ def open_disk(data_dir: Path, durability: Durability = "sync") -> SqliteDisk:
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, lock)
         disk = SqliteDisk(directory, durability=durability)
-        if disk.log_is_unsynced:
-            disk.close()
-            kept = set_aside(disk.path, disk.node_id, is_empty=not disk.log.last_index)
-            before, disk = disk, SqliteDisk(directory, durability=durability)
-            _log.warning(
-                "the log was not synced (DURABILITY=memory) and may lack what this node acknowledged:"
-                " it comes back with a new id",
-                node=format_id(disk.node_id),
-                before=format_id(before.node_id),
-                kept=str(kept or ""),
-            )
+        if disk.hard.removed:
+            waits = HardState(formation=FormationState(heard=disk.hard.formation.cluster))
+            disk = _begin_anew(disk, durability, "this node was removed from its cluster", waits)
+        elif disk.log_is_unsynced:
+            text = "the log was not synced (DURABILITY=memory) and may lack what this node acknowledged"
+            disk = _begin_anew(disk, durability, text, HardState())  # all of them may have been restarted
         undo.callback(disk.close)
         if durability == "memory":
             disk.mark_unsynced()
         undo.pop_all()
     disk.lock = lock
+    return disk
+
+
+def _begin_anew(before: SqliteDisk, durability: Durability, why: str, hard: HardState) -> SqliteDisk:
+    """Move what a node has out of the way, and let it be another one."""
+    before.close()
+    kept = set_aside(before.path, before.node_id, is_empty=not before.log.last_index)
+    disk = SqliteDisk(before.directory, durability=durability, hard=hard)
+    _log.warning(
+        f"{why}: it comes back with a new id",
+        node=format_id(disk.node_id),
+        before=format_id(before.node_id),
+        kept=str(kept or ""),
+    )
     return disk

@@ -9,10 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from trioraft.client import Client
-from trioraft.messages import HookStatus
+from trioraft.members import survives
+from trioraft.messages import HookStatus, MemberStatus
 from trioraft.observed import ClusterStatus, ObservedNode, printable
 
-_STYLES = {"leader": "bold green", "follower": ""}  # of rows, by role; all others are on their way
+_STYLES = {"leader": "bold green", "follower": "", "learner": "cyan"}  # of rows, by role; all others are on their way
 
 
 def print_cluster(cluster: ClusterStatus) -> None:
@@ -27,6 +28,33 @@ def print_cluster(cluster: ClusterStatus) -> None:
     if not console.is_terminal:
         console.width = max(console.width, 160)  # whoever reads a pipe wants whole ids and addresses
     console.print(render(cluster))
+
+
+def print_members(members: tuple[MemberStatus, ...], cluster: ClusterStatus) -> None:
+    """Print a table of a cluster's members, and what it can survive.
+
+    Parameters
+    ----------
+    members : tuple of MemberStatus
+        The members.
+    cluster : ClusterStatus
+        What is known of the nodes.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    found = {node.status.id: node for node in cluster.nodes}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("NAME", "ID", "KIND", "ROLE", "ADDRESS", "LAST INDEX"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "LAST INDEX" else "left")
+    for member in members:
+        node = found.get(member.id)
+        seen = (
+            (node.status.role, str(node.address), str(node.status.last_index)) if node else ("unreachable", "-", "-")
+        )
+        table.add_row(*(Text(printable(cell)) for cell in (member.name or "-", member.id, member.kind, *seen)))
+    console.print(table)
+    console.print(Text(survives(cluster.voters) if cluster.voters else "no leader"))
 
 
 async def watch_cluster(client: Client) -> None:
@@ -76,7 +104,8 @@ def _heading(cluster: ClusterStatus) -> Text:
     text = f"led by {leader.status.name} in term {cluster.term}" if leader else f"no leader (term {cluster.term})"
     if leader and leader.status.settings.get("reads") == "lease":
         text += ", reads by lease"
-    return Text(printable(f"cluster {cluster.cluster_id}, {text}"), style="" if leader else "bold red")
+    can = f"; {survives(cluster.voters)}" if cluster.voters else ""
+    return Text(printable(f"cluster {cluster.cluster_id}, {text}{can}"), style="" if leader else "bold red")
 
 
 def _row(node: ObservedNode, names: dict[str, str]) -> tuple[str, ...]:
@@ -106,6 +135,8 @@ def _remarks(cluster: ClusterStatus) -> list[str]:
         if node.status.disk_stuck:
             lines.append(f"{node.status.name}: its disk is stuck")
         lines.extend(f"{node.status.name}: {alert}" for alert in node.status.alerts)
+    if cluster.leader is not None:
+        lines.extend(f"autopilot: {note}" for note in cluster.leader.status.autopilot)
     if cluster.silent:
         lines.append(f"no answer from {', '.join(map(str, cluster.silent))}")
     return lines

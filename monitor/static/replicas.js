@@ -14,6 +14,8 @@ const ROLES = new Map([
   ["candidate", { icon: "candidate", style: "unsettled" }],
   ["pre-candidate", { icon: "candidate", style: "unsettled" }],
   ["forming", { icon: "forming", style: "unsettled" }],
+  ["learner", { icon: "follower", style: "unsettled" }],
+  ["removed", { icon: "forming", style: "unsettled" }],
 ]);
 
 /** One replica: a row, and a second one with what is rarely asked for. */

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tests.simulation.log_checks import LogChecks
+from tests.simulation.member_checks import MemberChecks
 from tests.simulation.trace import name
 from trioraft.consensus import HardState, lease
 from trioraft.consensus.state import State
@@ -41,6 +42,7 @@ class Checks:
     def __init__(self, world: "Simulation") -> None:
         self.world = world
         self.log = LogChecks(self)
+        self.changes = MemberChecks(self)
         self.told_term: dict[int, int] = {}  # the newest term that each node has spoken of
         self.votes: dict[tuple[int, int], int] = {}  # (node, term): whom it voted for
         self.leaders: dict[int, int] = {}  # term: who won it
@@ -211,11 +213,20 @@ class Checks:
         if not self.cluster:
             self.world.count["formations"] += 1
         self.cluster, self.members = cluster, members
+        self.changes.formed(members)
         for member in members:
             if cluster not in self._promised_on_disk(member):
                 self.fail(
                     f"{name(process.host.node)} takes the formation for standing; {name(member)} did not promise"
                 )
+
+    def joined(self, process: "Process", cluster: int) -> None:
+        """Check that a node joins the one cluster, and is free to."""
+        if cluster != self.cluster:
+            self.fail(f"{name(process.host.node)} joins another cluster than the one there is")
+        if process.host.disk.hard.formation.promised:
+            self.fail(f"{name(process.host.node)} joins a cluster although it has promised a formation")
+        self.world.count["nodes joined"] += 1
 
     def _promised_on_disk(self, node: int) -> tuple[int, int]:
         host = self.world.host_of(node)
@@ -235,6 +246,10 @@ class Checks:
         if hard.term == old.term and old.voted_for not in {0, hard.voted_for}:
             self.fail(f"{name(host.node)} changes its vote in term {hard.term} on disk")
         was, now = old.formation, hard.formation
+        if now.cluster and not was.cluster and was.promised not in {0, now.cluster}:
+            self.fail(f"{name(host.node)} joins a cluster although it has promised a formation")
+        if old.removed > hard.removed:
+            self.fail(f"{name(host.node)} forgets that it was removed")
         if was.cluster and was != now:
             self.fail(f"{name(host.node)} leaves its cluster")
         if was.promised and was.promised not in {now.promised, now.cluster, *now.never}:
@@ -251,11 +266,13 @@ class Checks:
         if self.leaders.setdefault(term, node) != node:
             self.fail(f"{name(node)} wins term {term}, which {name(self.leaders[term])} won")
         disk = process.host.disk.hard
-        votes = [voter for voter in self.members if self.votes.get((voter, term)) == node or voter == node]
-        if 2 * len(votes) <= len(self.members) or (disk.term, disk.voted_for) != (term, node):
+        state = process.core.state
+        assert state is not None
+        votes = [voter for (voter, voted_in), who in self.votes.items() if voted_in == term and who == node] + [node]
+        enough = self.changes.is_quorum(self.changes.in_force(state), votes)
+        if not enough or (disk.term, disk.voted_for) != (term, node):
             self.fail(f"{name(node)} wins term {term} with the votes of {votes} only")
-        if process.core.state is not None:
-            self.log.elected(process, process.core.state)
+        self.log.elected(process, state)
         self.newest_term = max(self.newest_term, term)
         for host in self.world.hosts:
             other = host.process

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tests.simulation.trace import name
-from trioraft.consensus import Role
+from trioraft.consensus import HardState, Role
+from trioraft.consensus.hard import FormationState
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host, Process
@@ -35,6 +36,7 @@ class Faults:
             "reconfigure": self._reconfigure,
             "restart all": self._restart_all,
             "transfer": self._transfer,
+            "change": self._change,
             "stop": self._stop,
             "work failure": self._work_failure,
             "disk stall": self._disk_stall,
@@ -238,7 +240,7 @@ class Faults:
         leader = self._leader()
         if leader is None:
             return False
-        target = self.world.random.choice((0, *self.world.checks.members))
+        target = self.world.random.choice((0, *leader.core.configuration.members))
         refusal = leader.core.transfer(target, leader.clock())
         self.world.turn(f"{name(leader.host.node)} shall give the leadership to {name(target)}: {refusal or 'yes'}")
         leader.settle()
@@ -266,6 +268,52 @@ class Faults:
         leader.core.work_failed(leader.clock())
         leader.settle()
         return True
+
+    # --- members --------------------------------------------------------------------------------------------
+
+    def _change(self, _: "Host") -> bool:
+        """Have a leader change the members to others, drawn by chance."""
+        leader = self._leader()
+        if leader is None:
+            return False
+        voters, learners = self._other_members(leader)
+        refusal = leader.core.change_members(voters, learners, leader.clock())
+        self.world.turn(f"{name(leader.host.node)} shall have {voters} and learners {learners}: {refusal or 'yes'}")
+        leader.settle()
+        if refusal is None:
+            self.tempt(leader.host)
+        return refusal is None
+
+    def _other_members(self, leader: "Process") -> tuple[list[int], list[int]]:
+        """Draw new members: somebody comes, or is promoted, or goes, or anything at once."""
+        random = self.world.random
+        configuration = leader.core.configuration
+        voters, learners = list(configuration.voters), list(configuration.learners)
+        known = {*configuration.members, *self.world.checks.changes.ever}
+        newcomers = [host.node for host in self.world.hosts if host.node not in known]
+        dice = random.random()
+        if newcomers and dice < 0.3:
+            learners += random.sample(newcomers, random.randint(1, len(newcomers)))
+        elif learners and dice < 0.6:
+            voters += random.sample(learners, random.randint(1, len(learners)))
+        elif dice < 0.8 and len(voters) > 1:
+            voters.remove(random.choice(voters))
+        else:
+            everybody = voters + learners
+            voters = random.sample(everybody, random.randint(1, len(everybody)))
+            learners = [node for node in everybody + newcomers if random.random() < 0.5]
+        return voters, [node for node in learners if node not in voters]
+
+    def removed(self, process: "Process") -> None:
+        """Let a node that was removed move its data aside some time, and come back as another."""
+        if not self.over:
+            self._after(self._while(), self._renew, process.host, process.host.node)
+
+    def _renew(self, host: "Host", node: int) -> None:
+        if not self.over and host.node == node and host.disk.hard.removed and not host.supervisor.token:
+            host.wipe()
+            host.disk.hard = HardState(formation=FormationState(heard=self.world.checks.cluster))
+            self._after(self._while(), host.start)
 
     # --- disks ----------------------------------------------------------------------------------------------
 

@@ -15,8 +15,10 @@ from trioraft.consensus.state import (
     EndWork,
     ExtendWork,
     Formed,
+    Joined,
     ReadFailed,
     ReadReady,
+    Removed,
     StartWork,
     SteppedDown,
     StorePart,
@@ -133,7 +135,7 @@ class Process:
             host.disk.log(),
             host.timing,
             snapshot=host.disk.snapshot,
-            expect=world.profile.expect,
+            expect=world.profile.expect if host.index < world.profile.nodes - world.profile.spares else 0,
             random_source=world.random,
             now=self.clock(),
         )
@@ -146,7 +148,11 @@ class Process:
     def begin(self) -> None:
         """Greet the others, and set the timer."""
         if self.core.cluster:  # perhaps known since a write that was under way at the crash
-            self.world.checks.formed(self, self.core.cluster, self.host.disk.hard.formation.members)
+            members = self.host.disk.hard.formation.members
+            if members:
+                self.world.checks.formed(self, self.core.cluster, members)
+        if self.host.disk.hard.removed:
+            self.world.faults.removed(self)
         self.greet()
         self.settle()
 
@@ -353,3 +359,8 @@ class Process:
             world.count["stepped down"] += 1
         elif isinstance(event, Formed):
             world.checks.formed(self, event.cluster, event.members)
+        elif isinstance(event, Joined):
+            world.checks.joined(self, event.cluster)
+        elif isinstance(event, Removed):
+            world.count["nodes removed"] += 1
+            world.faults.removed(self)

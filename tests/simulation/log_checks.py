@@ -61,6 +61,8 @@ class LogChecks:
         log = state.log
         if term == state.term and (log.last_index < index or log.term_at(index) not in {last, None}):
             self.fail(f"{name(process.host.node)} leads term {term} and changes its own log")
+        if term != state.term or log.last_index > index:
+            self.checks.changes.grown(process, state, index if term == state.term else 0)
         process.led = (state.term, log.last_index, log.last_term)
 
     def elected(self, process: "Process", state: State) -> None:
@@ -90,13 +92,14 @@ class LogChecks:
             self.fail(f"{name(process.host.node)} commits entry {index} before the one before it")
         self.committed.append(entry)
         self.committed_in.append(max(process.core.term, self.committed_in[-1] if self.committed_in else 0))
-        world, members = self.checks.world, self.checks.members
+        world, changes = self.checks.world, self.checks.changes
+        changes.committed(entry)
         if entry.term < process.core.term:
             world.faults.tempt(process.host)
-        hosts = [host for host in map(world.host_of, members) if host is not None]
-        holding = sum(host.disk.holds(index, entry.term) for host in hosts)
-        if 2 * holding <= len(members):
-            self.fail(f"{name(process.host.node)} commits entry {index}, which is on {holding} disks only")
+        assert process.core.state is not None
+        holding = [host.node for host in world.hosts if host.disk.holds(index, entry.term)]
+        if not changes.is_quorum(changes.in_force(process.core.state), holding):
+            self.fail(f"{name(process.host.node)} commits entry {index}, which is on the disks of {holding} only")
 
     def state_is(self, process: "Process", index: int, digest: int) -> None:
         """Check that all replicas have the same state after an entry."""

@@ -7,6 +7,7 @@ from unittest import mock
 
 import msgspec
 
+from tests.simulation.member_mutants import MEMBER_MUTANTS
 from tests.simulation.simulation import Result, Simulation
 from trioraft import messages, replica
 from trioraft.cluster_settings import ClusterSettings
@@ -588,4 +589,5 @@ MUTANTS: Final = (
     Mutant("read by the lease after an offer", "reads", _reads_after_offer, _BY_LEASE),
     Mutant("read by the lease at a time from before a pause", "reads", _reads_with_an_old_clock, _BY_LEASE),
     Mutant("read by the lease whatever the settings say", "reads", _reads_by_lease_always, "a quorum is asked"),
+    *(Mutant(*mutant) for mutant in MEMBER_MUTANTS),
 )

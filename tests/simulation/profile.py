@@ -18,6 +18,7 @@ class Profile(Struct, frozen=True):
     name: str
     nodes: int
     expect: int
+    spares: int  # how many of the nodes only ever join
     wipes: int  # how many disks may be lost before there is a cluster
     timings: tuple[Timing, ...]  # the first is what all start with
     weather: Weather
@@ -78,6 +79,8 @@ class Theme(Struct, frozen=True):
         Which part of the requests are reads.
     lease_reads : float
         How likely the settings let reads go by the lease.
+    spares : tuple of int
+        Draws how many nodes more there are, that only ever join, where the members change.
     """
 
     always: tuple[str, ...] = ()
@@ -100,6 +103,7 @@ class Theme(Struct, frozen=True):
     snapshot_entries: tuple[int, ...] = (10, 100, 1000)
     reads: float = 0.24
     lease_reads: float = 0.5
+    spares: tuple[int, ...] = (0, 0, 1, 2)
 
 
 _BASES: Final = (
@@ -125,6 +129,7 @@ _RATES: Final[dict[str, float]] = {
     "reconfigure": 0.1,
     "restart all": 0.04,
     "transfer": 0.15,
+    "change": 0.3,
     "stop": 0.08,
     "work failure": 0.03,
     "disk stall": 0.15,
@@ -249,6 +254,28 @@ THEMES: Final[dict[str, Theme]] = {
         reads=0.6,
         lease_reads=1.0,
     ),
+    "members": Theme(
+        always=("change", "isolate", "one-way", "crash", "restart", "transfer", "ambush"),
+        likely=0.1,
+        nodes=(1, 2, 3, 3, 4, 5),
+        spares=(0, 1, 2, 3),
+        ambush=0.3,
+        commands=(0.0, 2.0, 10.0),
+        snapshot_entries=(5, 20, 1000),
+        events=(4000, 8000),
+    ),
+    "churn": Theme(
+        always=("change", "ambush"),
+        pace=6.0,
+        nodes=(1, 2, 3, 3, 4, 5),
+        spares=(1, 2, 3),
+        ambush=0.4,
+        loss=(0.0, 0.05),
+        slow=(0.0, 0.1),
+        commands=(2.0, 10.0),
+        snapshot_entries=(5, 1000),
+        events=(4000, 8000),
+    ),
     "calm": Theme(loss=(0.0,), slow=(0.0,), delay=(0.001,)),
 }
 
@@ -273,10 +300,12 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
     unit = base.lower
     number = nodes or choice(theme.nodes)
     expect = random_source.randint(number // 2 + 1, number) if chance() < theme.most else number
+    spares = choice(theme.spares) if "change" in rates and not nodes else 0
     return Profile(
         name=name,
-        nodes=number,
+        nodes=number + spares,
         expect=expect,
+        spares=spares,
         # a lost disk comes back as one more node, and those that are expected must be most of all there ever were
         wipes=max(0, min(2, 2 * expect - number - 1, (number - 1) // 2)),
         timings=tuple(_neighbours(base, random_source)),

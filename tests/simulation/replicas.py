@@ -8,7 +8,7 @@ import msgspec
 
 from trioraft.cluster_settings import ReadMode
 from trioraft.consensus.outbox import SnapshotInfo
-from trioraft.consensus.snapshots import PART_BYTES
+from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.consensus.state import ReadReady, StorePart
 from trioraft.messages import EntryKind, InstallSnapshotRequest
 from trioraft.replica import Replica, Result
@@ -145,7 +145,8 @@ class Keeper:
         self.grown = 0
         index = self.replica.applied_index
         data = b"".join(self.replica.snapshot())
-        snapshot = SnapshotInfo(index, self.process.core.term_at(index), len(data), zlib.crc32(data))
+        described = self.process.core.describe_snapshot(index)
+        snapshot = msgspec.structs.replace(described, size=len(data), checksum=zlib.crc32(data))
         world = self.world
         world.loop.at(world.loop.now + 3 * world.disk_seconds(), self._snapshot_is_on_disk, snapshot, data)
 
@@ -163,7 +164,7 @@ class Keeper:
 
     def fill(self, to: int, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
         """Read the bytes of a part that leaves."""
-        snapshot = SnapshotInfo(part.index, part.index_term, part.size, part.checksum)
+        snapshot = snapshot_of(part)
         data = self.disk.files.get(snapshot)
         if data is None:
             self.process.core.snapshot_gone(to, self.process.clock())

@@ -165,20 +165,27 @@ class Simulation:
     def _trouble(self) -> str:
         """Tell what is not as it must be in the end; nothing when all is well."""
         cores = {host.node: host.process.core for host in self.hosts if host.process is not None}
-        members = self.checks.members
+        changes = self.checks.changes
+        configuration = changes.newest_committed()
+        members = configuration.members
         there = [cores[member] for member in members if member in cores]
         if not members:
             return "no cluster was formed"
-        if 2 * len(there) <= len(members):
+        if not changes.is_quorum(configuration, [core.id for core in there]):
             return _NO_QUORUM
         forming = [name(core.id) for core in there if core.role is Role.FORMING]
         if forming:
             return f"{forming} do not know that they are members"
-        waiting = [core for node, core in cores.items() if node not in members]
+        if configuration.is_joint or any(core.configuration != there[0].configuration for core in there):
+            return "a change of the members is not completed, or some do not know of it"
+        waiting = [core for node, core in cores.items() if node not in members and not core.hard.formation.cluster]
         if any(
             core.formation.heard_cluster != self.checks.cluster or core.hard.formation.promised for core in waiting
         ):
             return "a node that is no member does not know of the cluster"
+        departed = [node for node in changes.ever - {*members} if node in cores and not cores[node].hard.removed]
+        if any(self._can_be_told(cores[node], there) for node in departed):
+            return f"{departed} do not know that they were removed"
         leaders = {core.leader for core in there}
         terms = {core.term for core in there}
         if len(leaders) != 1 or len(terms) != 1 or 0 in leaders:
@@ -189,6 +196,12 @@ class Simulation:
         if working != list(leaders):
             return f"work runs on {working}, and {sorted(leaders)} leads"
         return self.workload.trouble or self._difference(there)
+
+    @staticmethod
+    def _can_be_told(core: Core, there: list[Core]) -> bool:
+        """Tell whether a removed node must get to know it: it knew itself a member, and has no newer term."""
+        was_member = core.state is not None and core.state.was_member
+        return was_member and core.term <= max(member.term for member in there)
 
     def _difference(self, cores: list[Core]) -> str:
         """Tell how the replicas differ, when they do."""

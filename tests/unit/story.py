@@ -15,7 +15,7 @@ from tests.simulation.disk import Disk
 from trioraft.consensus import Core, HardState, Role, Timing
 from trioraft.consensus.hard import FormationState
 from trioraft.consensus.outbox import SnapshotInfo, Write
-from trioraft.consensus.snapshots import PART_BYTES
+from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.consensus.state import Event, State, StorePart
 from trioraft.consensus.timing import CLOCK_DRIFT
 from trioraft.messages import Entry, EntryKind, InstallSnapshotRequest
@@ -51,6 +51,8 @@ class Story:
         ``BOOTSTRAP_EXPECT``; as many as there are unless told.
     seed : int
         For the randomness of all of them.
+    spare : int
+        How many more nodes there are, with empty disks, that only ever join.
     log_waits : bool
         Whether what depends on entries waits for the disk.
     """
@@ -62,12 +64,14 @@ class Story:
         formed: bool = True,
         expect: int | None = None,
         seed: int = 1,
+        spare: int = 0,
         log_waits: bool = True,
     ) -> None:
         self.log_waits = log_waits
         self.now = 1000.0
-        self.ids = tuple(range(1, nodes + 1))
-        self.expect = dict.fromkeys(self.ids, nodes if expect is None else expect)
+        first = tuple(range(1, nodes + 1))
+        self.ids = tuple(range(1, nodes + spare + 1))
+        self.expect = {node: 0 if node not in first else nodes if expect is None else expect for node in self.ids}
         self.random = random.Random(seed)
         self.timing = dict.fromkeys(self.ids, TIMING)
         self.post: list[Letter] = []
@@ -77,8 +81,10 @@ class Story:
         self.applied: dict[int, list[bytes]] = {node: [] for node in self.ids}
         self._opened: dict[int, dict[SnapshotInfo, bytes]] = {node: {} for node in self.ids}
         self._unwritten: dict[int, list[Write]] = {node: [] for node in self.ids}
-        formation = FormationState(cluster=CLUSTER, members=self.ids) if formed else FormationState()
-        self.disks = {node: Disk(HardState(formation=formation)) for node in self.ids}
+        formation = FormationState(cluster=CLUSTER, members=first) if formed else FormationState()
+        self.disks = {
+            node: Disk(HardState(formation=formation) if node in first else HardState()) for node in self.ids
+        }
         self.cores: dict[int, Core] = {}
         for node in self.ids:
             self.start(node)
@@ -154,6 +160,21 @@ class Story:
         self.stuck.discard(node)
         self.settle(node)
 
+    # --- members --------------------------------------------------------------------------------------------
+
+    def change(self, node: int, voters: Collection[int], learners: Collection[int] = ()) -> str | None:
+        """Have a node begin to change the members; give why it does not."""
+        refusal = self.cores[node].change_members(voters, learners, self.now)
+        self.settle(node)
+        return refusal
+
+    def members(self, node: int) -> str:
+        """Tell the configuration that a node goes by: its voters, the old ones in brackets, its learners."""
+        configuration = self.cores[node].configuration
+        old = f" [{' '.join(map(str, configuration.old_voters))}]" if configuration.is_joint else ""
+        learners = f" + {' '.join(map(str, configuration.learners))}" if configuration.learners else ""
+        return " ".join(map(str, configuration.voters)) + old + learners
+
     # --- the log --------------------------------------------------------------------------------------------
 
     @property
@@ -187,14 +208,15 @@ class Story:
         """Let a node take a snapshot of what it has applied."""
         state = self.state(node)
         index = state.applied_index
-        snapshot = SnapshotInfo(index, state.log.term_at(index) or 0, len(data), zlib.crc32(data))
+        described = self.cores[node].describe_snapshot(index)
+        snapshot = msgspec.structs.replace(described, size=len(data), checksum=zlib.crc32(data))
         self.disks[node].files[snapshot] = data
         self.cores[node].snapshot_taken(snapshot, keep, self.now, keep_bytes)
         self.settle(node)
         return snapshot
 
     def _fill(self, node: int, part: InstallSnapshotRequest) -> InstallSnapshotRequest:
-        snapshot = SnapshotInfo(part.index, part.index_term, part.size, part.checksum)
+        snapshot = snapshot_of(part)
         data = self._opened[node].get(snapshot)  # what is open can be read, also when it has been removed
         if data is None:
             data = self._opened[node][snapshot] = self.disks[node].files[snapshot]

@@ -348,9 +348,11 @@ def test_a_round_ends_at_once_when_a_quorum_has_refused() -> None:
     assert story.cores[1].next_deadline() <= asked_at + TIMING.heartbeat
 
 
-def test_what_a_stranger_or_another_cluster_says_changes_nothing() -> None:
+def test_what_another_cluster_says_and_what_a_stranger_answers_changes_nothing() -> None:
+    """A stranger's requests are taken: it may be a member, and this node does not know yet (thesis 4.1)."""
     story = Story()
-    story.receive(1, 99, VoteRequest(5, 1, 1, transfer=False))
+    story.receive(1, 99, VoteResponse(5, granted=True, work=0.0, work_term=0))
+    story.receive(1, 99, PreVoteResponse(term=5, round=1, granted=True))
     story.cores[1].receive(2, CLUSTER + 1, VoteRequest(5, 1, 1, transfer=False), story.now)
     story.settle(1)
     assert story.post == []

@@ -300,7 +300,7 @@ async def test_two_of_three_expected_nodes_wait_and_the_third_completes_them(
 
 
 async def test_a_late_node_without_state_waits_to_be_joined(autojump_clock: trio.testing.MockClock) -> None:
-    async with cluster_of(4, 9, bootstrap_expect=3) as cluster:
+    async with cluster_of(4, 9, bootstrap_expect=3, autopilot="off") as cluster:
         await cluster.start(0, 1, 2)
         await cluster.leader()
         await cluster.start(3)

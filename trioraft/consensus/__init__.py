@@ -24,6 +24,8 @@ of what this software adds to it, in one module for each chapter::
 ``lease``        promises: why nobody can be elected while a lease runs
 ``work``         leader work: it has ended before any other node starts leader work
 ``transfer``     giving leadership to another node
+``membership``   learners, changes of the voters by joint consensus, who joins and who is removed
+``progress``     how far each follower is: who keeps up, and who knows that it is removed
 ``roles``        becoming a follower, from whatever one was
 ``core``         the table from messages to rules, and the way in and out
 

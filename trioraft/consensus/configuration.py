@@ -1,40 +1,71 @@
-"""Who votes, and what a quorum is."""
+"""Who is a member, who votes, and what a quorum is (Raft, section 6; thesis, chapter 4)."""
 
 from collections.abc import Collection, Mapping
+from typing import Annotated, Final
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
+
+from trioraft.messages import MEMBERS_MAX, Id, Name
+
+_NONE: Final = float("-inf")
+
+_Ids = Annotated[tuple[Id, ...], Meta(max_length=MEMBERS_MAX)]
+_Names = Annotated[tuple[tuple[Id, Name], ...], Meta(max_length=2 * MEMBERS_MAX)]
 
 
-class Configuration(Struct, frozen=True):
-    """The voters of a cluster.
+class Configuration(Struct, frozen=True, omit_defaults=True):
+    """The members of a cluster.
+
+    While it is *joint*, a change from the old voters to the new ones is under way: every decision needs a majority
+    of both, so that at no time two separate majorities can decide.
 
     Attributes
     ----------
     voters : tuple of int
-        Their node ids, in ascending order.
+        The node ids of those who vote, in ascending order.
+    old_voters : tuple of int
+        Those who voted before the change that is under way; none when there is none.
+    learners : tuple of int
+        Those who get the log and do not vote. During a change an old voter that becomes a learner is both.
+    names : tuple of tuple of int and str
+        What people call the members, as far as that is known.
     """
 
-    voters: tuple[int, ...]
+    voters: _Ids = ()
+    old_voters: _Ids = ()
+    learners: _Ids = ()
+    names: _Names = ()
 
     @property
-    def quorum(self) -> int:
-        """How many voters are more than half."""
-        return len(self.voters) // 2 + 1
+    def is_joint(self) -> bool:
+        """Whether a change of the voters is under way."""
+        return bool(self.old_voters)
 
-    def others(self, node: int) -> tuple[int, ...]:
-        """List the voters other than one.
+    @property
+    def electors(self) -> tuple[int, ...]:
+        """All who vote, in ascending order: during a change the old voters and the new ones."""
+        return tuple(sorted({*self.voters, *self.old_voters})) if self.old_voters else self.voters
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """All members, in ascending order."""
+        return tuple(sorted({*self.voters, *self.old_voters, *self.learners}))
+
+    def name(self, node: int) -> str:
+        """Give what people call a member.
 
         Parameters
         ----------
         node : int
-            The id that is left out.
+            Its id.
 
         Returns
         -------
-        tuple of int
-            The other voters.
+        str
+            Its name; empty when it is not known.
         """
-        return tuple(voter for voter in self.voters if voter != node)
+        return dict(self.names).get(node, "")
 
     def has_quorum(self, nodes: Collection[int]) -> bool:
         """Tell whether some nodes are a quorum.
@@ -47,9 +78,9 @@ class Configuration(Struct, frozen=True):
         Returns
         -------
         bool
-            Whether more than half of the voters are among them.
+            Whether more than half of the voters are among them, and of the old voters too during a change.
         """
-        return sum(voter in nodes for voter in self.voters) >= self.quorum
+        return _has_majority(self.voters, nodes) and (not self.old_voters or _has_majority(self.old_voters, nodes))
 
     def quorum_value(self, values: Mapping[int, float]) -> float:
         """Give the largest value that a quorum has reached.
@@ -62,7 +93,58 @@ class Configuration(Struct, frozen=True):
         Returns
         -------
         float
-            The largest v such that a quorum of the voters has v or more.
+            The largest v such that a quorum has v or more.
         """
-        ranked = sorted((values.get(voter, float("-inf")) for voter in self.voters), reverse=True)
-        return ranked[self.quorum - 1]
+        value = _majority_value(self.voters, values)
+        return min(value, _majority_value(self.old_voters, values)) if self.old_voters else value
+
+
+def _has_majority(voters: tuple[int, ...], nodes: Collection[int]) -> bool:
+    return 2 * sum(voter in nodes for voter in voters) > len(voters)
+
+
+def _majority_value(voters: tuple[int, ...], values: Mapping[int, float]) -> float:
+    ranked = sorted([values.get(voter, _NONE) for voter in voters])
+    return ranked[(len(voters) - 1) // 2]
+
+
+# --- in entries, snapshots and messages ---------------------------------------------------------------------
+
+
+_DECODER: Final = msgspec.json.Decoder(Configuration)
+
+
+def encode_configuration(configuration: Configuration) -> bytes:
+    """Write a configuration as entries have it.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        The configuration.
+
+    Returns
+    -------
+    bytes
+        JSON.
+    """
+    return msgspec.json.encode(configuration)
+
+
+def decode_configuration(data: bytes) -> Configuration | None:
+    """Read a configuration, which may come from anybody.
+
+    Parameters
+    ----------
+    data : bytes
+        What :func:`encode_configuration` gave.
+
+    Returns
+    -------
+    Configuration or None
+        The configuration; None when that is none, or nobody votes in it.
+    """
+    try:
+        configuration = _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return configuration if configuration.voters else None

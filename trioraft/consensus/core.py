@@ -1,16 +1,30 @@
 """One member, whole: what goes in, what comes out, and which rule a message or the timer calls."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from trioraft.consensus import election, heartbeat, lease, reads, replication, roles, snapshots, transfer, work
-from trioraft.consensus.configuration import Configuration
+from msgspec import Struct
+
+from trioraft.consensus import (
+    election,
+    heartbeat,
+    lease,
+    membership,
+    progress,
+    reads,
+    replication,
+    roles,
+    snapshots,
+    transfer,
+    work,
+)
+from trioraft.consensus.configuration import Configuration, decode_configuration, encode_configuration
 from trioraft.consensus.formation import Formation
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import NEVER, Outbox, SnapshotInfo, Write
-from trioraft.consensus.state import Event, ForeignCluster, Formed, ReadFailed, Role, State
+from trioraft.consensus.state import Event, ForeignCluster, Formed, Joined, ReadFailed, Role, State
 from trioraft.consensus.timing import Timing
 from trioraft.messages import (
     AppendEntriesRequest,
@@ -46,6 +60,29 @@ _RULES: Final[dict[type, Callable[..., None]]] = {
     InstallSnapshotResponse: snapshots.handle_install_snapshot_response,
     TimeoutNow: transfer.handle_timeout_now,
 }
+_CONFIGURATION: Final = EntryKind.CONFIGURATION  # each look into an enum costs something, and there are many entries
+# These are taken from every node of the cluster: this one may not know yet that the sender is a member (thesis 4.1).
+_FROM_ANYBODY: Final = frozenset(
+    {PreVoteRequest, VoteRequest, AppendEntriesRequest, InstallSnapshotRequest, TimeoutNow}
+)
+
+
+class Progress(Struct, frozen=True):
+    """How far a leader knows another node to be.
+
+    Attributes
+    ----------
+    match_index : int
+        Up to here its log is the leader's, and on its disk.
+    heard_at : float
+        When it last answered; long ago when it never did.
+    is_current : bool
+        Whether it keeps up: it has all that the leader had a lower election timeout ago.
+    """
+
+    match_index: int
+    heard_at: float
+    is_current: bool
 
 
 class Core:
@@ -111,21 +148,26 @@ class Core:
         """Take part once it is on disk that this node is a member; before, nobody must hear of it."""
         if self._state is None and self.formation.formed and self._outbox.durable == self._outbox.written:
             formed = self.formation.state
-            self._events.append(Formed(cluster=formed.cluster, members=formed.members))
-            self._join(now, first=True)
+            if formed.members:
+                self._events.append(Formed(cluster=formed.cluster, members=formed.members))
+            else:
+                self._events.append(Joined(cluster=formed.cluster))
+            self._join(now, first=bool(formed.members))
 
     def _join(self, now: float, *, first: bool) -> None:
         """Begin to take part in the cluster's elections."""
+        snapshot = self._outbox.snapshot
+        formed = Configuration(tuple(sorted(self.formation.state.members)))
+        self._outbox.log.begin_with((snapshot and snapshot.members()) or formed)
         s = State(
             id=self.id,
-            configuration=Configuration(self.formation.state.members),
             timing=self.timing,
             random=self._random,
             outbox=self._outbox,
             events=self._events,
             batch_room=self._batch_room,
         )
-        covered = self._outbox.snapshot.index if self._outbox.snapshot is not None else 0
+        covered = snapshot.index if snapshot is not None else 0
         s.commit_index = s.applied_index = s.matched_index = covered
         lease.resume_promise(s, now)
         s.work_until = now + s.hard.work
@@ -157,13 +199,19 @@ class Core:
             self.formation.receive(sender, cluster, message, now)
         elif not self.formation.formed:
             self.formation.receive(sender, cluster, None, now)
+            if isinstance(message, AppendEntriesRequest | InstallSnapshotRequest):
+                self.formation.join(cluster, now)
         if self._state is not None and cluster == self.cluster:
             self._apply(self._state, sender, message, now)
 
     def _apply(self, s: State, sender: int, message: ConsensusMessage, now: float) -> None:
         rule = _RULES.get(type(message))
-        if rule is not None and sender in s.configuration.voters:
+        if rule is None or s.hard.removed or _is_malformed(message):
+            return
+        if type(message) in _FROM_ANYBODY or sender in s.followers or sender in s.configuration.electors:
             rule(s, sender, message, now)
+        if type(message) is PreVoteRequest:
+            membership.tell_departed(s, sender, now)
 
     def _begin(self, now: float) -> None:
         self._now = now
@@ -178,6 +226,8 @@ class Core:
             return
         self._unsettled = False
         replication.advance_commit_index(s)
+        membership.drive_change(s, now)
+        membership.note_configuration(s, now)
         reads.conclude_reads(s, now)
         replication.send_entries(s, now)
         transfer.offer_when_work_has_ended(s, now)
@@ -251,6 +301,8 @@ class Core:
             self.formation.receive(sender, cluster, None, now)
         elif cluster not in {0, self.formation.state.cluster}:
             self._events.append(ForeignCluster(node=sender, cluster=cluster))
+        elif cluster and self._state is not None:
+            membership.tell_departed(self._state, sender, now)
 
     def peers_changed(self, peers: frozenset[int]) -> None:
         """Learn which nodes of the same service can be reached.
@@ -420,6 +472,25 @@ class Core:
         if self._state is not None:
             transfer.hand_over_after_failure(self._state, now)
 
+    def step_down(self, now: float) -> str | None:
+        """Lead no more for a while: give leadership to another node, or end it when no other node can lead.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        str or None
+            Why it cannot be; None when it has begun.
+        """
+        self._begin(now)
+        if self._state is None or self._state.role is not Role.LEADER:
+            return "this node is not the leader"
+        transfer.step_down(self._state, now)
+        return None
+
     def transfer(self, target: int, now: float) -> str | None:
         """Begin to give leadership to another node.
 
@@ -439,6 +510,39 @@ class Core:
         if self._state is None:
             return "this node has no cluster yet"
         return transfer.start_transfer(self._state, target, now)
+
+    def change_members(
+        self,
+        voters: Collection[int],
+        learners: Collection[int],
+        now: float,
+        names: Mapping[int, str] | None = None,
+    ) -> str | None:
+        """Begin to change the members of the cluster.
+
+        Parameters
+        ----------
+        voters, learners : collection of int
+            Who they shall be, all of them. A node becomes a learner first, and a voter when it keeps up; one that has
+            no cluster joins when it is made a learner. Who was removed never comes back under the same id.
+        now : float
+            The time in seconds.
+        names : mapping of int to str, optional
+            What people call them; a name that is known already stays unless another one is given.
+
+        Returns
+        -------
+        str or None
+            Why it cannot be, and nothing has changed; None when it has begun, and ``ConfigurationChanged`` follows:
+            it is done when that says ``committed`` and is not joint. Should this node lose its leadership before,
+            another leader completes the change or has never heard of it.
+        """
+        self._begin(now)
+        self._settle()
+        if self._state is None:
+            return "this node has no cluster yet"
+        self._unsettled = True
+        return membership.change_members(self._state, voters, learners, names or {}, now)
 
     def abandon_formation(self, formation: int, now: float) -> str | None:
         """Give up the formation that this node has promised, on an operator's word.
@@ -575,6 +679,54 @@ class Core:
         """The newest snapshot."""
         return self._outbox.snapshot
 
+    @property
+    def configuration(self) -> Configuration:
+        """The newest configuration in the log, committed or not, which is in force; empty without a cluster."""
+        return Configuration() if self._state is None else self._state.configuration
+
+    @property
+    def can_change_members(self) -> bool:
+        """Whether this node leads and no change of the members is under way."""
+        return self._state is not None and membership.why_not_now(self._state) is None
+
+    def progress(self, now: float) -> dict[int, Progress]:
+        """Tell how far this leader knows the other nodes to be.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        dict of int to Progress
+            For each node that it sends to, the members and those that are just leaving; empty when it does not lead.
+        """
+        s = self._state
+        if s is None or s.role is not Role.LEADER:
+            return {}
+        return {
+            node: Progress(follower.match_index, follower.heard_at, progress.is_current(s, node, now))
+            for node, follower in s.followers.items()
+        }
+
+    def describe_snapshot(self, index: int) -> SnapshotInfo:
+        """Describe a snapshot of the state after an entry that has been applied and not dropped, but for its bytes.
+
+        Parameters
+        ----------
+        index : int
+            The entry's index.
+
+        Returns
+        -------
+        SnapshotInfo
+            Its index, term and configuration; size and checksum are 0.
+        """
+        _, configuration = self._outbox.log.configurations_since(index)[0]
+        members = encode_configuration(configuration) if configuration.voters else b""
+        return SnapshotInfo(index, self.term_at(index), 0, 0, members)
+
     def term_at(self, index: int) -> int:
         """Tell the term of an entry that has been applied and not dropped.
 
@@ -598,7 +750,12 @@ class Core:
     @property
     def role(self) -> Role:
         """What the node is to its cluster."""
-        return Role.FORMING if self._state is None else self._state.role
+        s = self._state
+        if s is None:
+            return Role.FORMING
+        if s.hard.removed:
+            return Role.REMOVED
+        return s.role if s.role is not Role.FOLLOWER or election.may_campaign(s) else Role.LEARNER
 
     @property
     def term(self) -> int:
@@ -624,3 +781,14 @@ class Core:
     def disk_waiting_since(self) -> float:
         """Since when the oldest change that is not on disk waits; infinity when there is none."""
         return self._outbox.waiting_since
+
+
+def _is_malformed(message: ConsensusMessage) -> bool:
+    """Tell whether a message has a configuration in it that is none."""
+    if type(message) is AppendEntriesRequest:
+        for entry in message.entries:
+            if entry.kind is _CONFIGURATION and decode_configuration(entry.data) is None:
+                return True
+    elif type(message) is InstallSnapshotRequest:
+        return bool(message.configuration) and decode_configuration(message.configuration) is None
+    return False

@@ -20,10 +20,11 @@ _DOUBLINGS_MAX = 8
 
 
 def start_round(s: State, now: float) -> Round:
-    """Begin to ask all other voters for something."""
-    slowest = max((s.timing.resend(s.round_trip(node)) for node in s.others), default=0.0)
+    """Begin to ask all others who vote for something."""
+    others = s.other_electors
+    slowest = max((s.timing.resend(s.round_trip(node)) for node in others), default=0.0)
     length = max(s.timing.heartbeat, 4 * slowest) * 2 ** min(s.inconclusive, _DOUBLINGS_MAX)
-    asking = Round(deadline=now + min(length, s.timing.lower), resend_at=dict.fromkeys(s.others, now))
+    asking = Round(deadline=now + min(length, s.timing.lower), resend_at=dict.fromkeys(others, now))
     s.round = asking
     return asking
 
@@ -42,7 +43,7 @@ def note_answer(s: State, asking: Round, sender: int, granted: bool, now: float)
     if asking.resend_at.pop(sender, None) is not None:
         s.measure_round_trip(sender, now - asking.asked_at[sender])
     (asking.granted if granted else asking.refused).add(sender)
-    open_or_granted = [node for node in s.configuration.voters if node not in asking.refused]
+    open_or_granted = [node for node in s.configuration.electors if node not in asking.refused]
     if not s.configuration.has_quorum(open_or_granted):
         give_up_round(s, now)
 
@@ -71,8 +72,23 @@ def ask_again(s: State, now: float) -> None:
 # --- pre-vote -----------------------------------------------------------------------------------------------
 
 
+def may_campaign(s: State) -> bool:
+    """Tell whether this node votes, as far as it knows, or did in the newest configuration that is surely committed.
+
+    Who is left out by a configuration that is not committed yet may be the only one that can get it committed: then
+    it leads without counting itself (thesis 4.2.2).
+    """
+    return s.id in s.configuration.electors or any(
+        s.id in configuration.electors for _, configuration in s.log.configurations_since(s.commit_index)
+    )
+
+
 def start_pre_vote(s: State, now: float) -> None:
     """Ask, without raising the term, whether an election could be won."""
+    if not may_campaign(s):
+        reset_election_timer(s, now)
+        s.leader = 0
+        return
     s.role = Role.PRE_CANDIDATE
     s.leader = 0
     s.transferred = None
@@ -218,7 +234,8 @@ def become_leader(s: State, won: Round, now: float) -> None:
     s.sequence = 0
     s.followers = {node: Follower() for node in s.others}
     for node in won.work:
-        s.followers[node].heard_at = now  # its vote came just now, or not long ago
+        if node in s.followers:
+            s.followers[node].heard_at = now  # its vote came just now, or not long ago
     s.events.append(BecameLeader(term=s.term))
     record_own_claim(s, now)
     open_term(s, now)

@@ -18,11 +18,16 @@ Two formations without a common member can both stand only where neither side se
 ``BOOTSTRAP_EXPECT`` must be more than half of the nodes that are started.
 
 Every member that has promised F asks all others for their promise, so nothing hangs on the one that proposed
-it; to ask is to have promised. A member that hears another member speak with F as its cluster id knows that F
-stands. What cannot be known: when a member is lost for good before it was heard, whether it had promised. Then
-the rest stays forming and names it. ``abandon-formation`` is the way out; it is an operator's word that the
-missing member is lost, and that no other member has heard of its promise, because it makes those who abandon F
-refuse it although they had promised it.
+it; to ask is to have promised. A member that hears another node speak with F as its cluster id knows that F
+stands: it is another member, or was taken in by one that led. What cannot be known: when a member is lost for good
+before it was heard, whether it had promised. Then the rest stays forming and names it. ``abandon-formation`` is the
+way out; it is an operator's word that the missing member is lost, and that no other member has heard of its promise,
+because it makes those who abandon F refuse it although they had promised it.
+
+A node without a cluster that hears of one waits to be taken in. It forms none any more, also after a restart where
+it hears nobody; when that cluster is gone for good, its data directory must be removed. The leader adds it to the
+configuration, and then speaks to it. That makes it a member, unless it has promised a formation; then this one must
+end first, which it does when one of its members has become a member elsewhere.
 
 Promises are asked for only after a volatile round in which all members saw each other (`FormationView`), so
 that ten nodes that start at once, with loss, do not chase one another.
@@ -95,7 +100,6 @@ class Formation:
         self.random = random_source
         self.events = events
         self.peers: frozenset[int] = frozenset()
-        self.heard_cluster = 0  # the cluster of another node of this service: wait to be joined
         self.promises: set[int] = set()  # members of the promised formation known to have promised it
         self.views: dict[int, View] = {}
         self.beat_at = 0.0
@@ -107,6 +111,11 @@ class Formation:
     def state(self) -> FormationState:
         """What is promised, on disk or on its way there."""
         return self.outbox.hard.formation
+
+    @property
+    def heard_cluster(self) -> int:
+        """The cluster of another node of this service, which this one waits for; 0 for none."""
+        return self.state.heard
 
     @property
     def formed(self) -> bool:
@@ -207,12 +216,22 @@ class Formation:
 
     def hear_of_cluster(self, sender: int, cluster: int, now: float) -> None:
         """Learn that the promised formation stands, or that there is a cluster to wait for."""
-        if cluster == self.state.promised and sender in self.state.members:
+        if cluster == self.state.promised:
             self.stand(now)
         elif cluster != self.heard_cluster:
-            self.heard_cluster = cluster
-            if self.state.promised:
+            if self.state.promised or self.heard_cluster:
                 self.events.append(ForeignCluster(node=sender, cluster=cluster))
+            self._write(msgspec.structs.replace(self.state, heard=cluster), now)
+
+    def join(self, cluster: int, now: float) -> None:
+        """Become a member of the cluster whose leader has just spoken to this node, unless it is bound elsewhere.
+
+        A leader speaks to the members of its configuration only. From now on this node refuses every formation and
+        every other cluster; that is on disk before it answers.
+        """
+        if self.formed or self.state.promised or not cluster or cluster in self.state.never:
+            return
+        self._write(FormationState(cluster=cluster), now)
 
     def handle_request(self, sender: int, request: FormationRequest, now: float) -> None:
         """Promise what is asked for, or refuse it for ever."""
@@ -273,7 +292,7 @@ class Formation:
         state = self.state
         # With no room for one more, the note of whoever refused first is enough; none is ever forgotten.
         noted = (*state.never, state.promised) if len(state.never) < _NEVER_MAX else state.never
-        self._write(FormationState(never=noted), now)
+        self._write(FormationState(never=noted, heard=state.heard), now)
         for member in state.members:
             if member != self.id:
                 self.outbox.send(member, FormationResponse(formation=state.promised, promised=False))

@@ -13,15 +13,19 @@ class FormationState(Struct, frozen=True):
     promised : int
         The formation it has promised; 0 when there is none.
     members : tuple of int
-        The members of that cluster or formation.
+        The members of that formation, or the first members of the cluster it has become; none when the node has
+        joined a cluster that was there before.
     never : tuple of int
         Formations it will never promise.
+    heard : int
+        While it has none: the cluster of another node of this service, which it waits for; then it forms none.
     """
 
     cluster: int = 0
     promised: int = 0
     members: tuple[int, ...] = ()
     never: tuple[int, ...] = ()
+    heard: int = 0
 
 
 class HardState(Struct, frozen=True):
@@ -39,6 +43,8 @@ class HardState(Struct, frozen=True):
         The term of the leader that said so.
     formation : FormationState
         How the cluster came to be.
+    removed : bool
+        Whether the node has seen it committed that it is no member any more.
     """
 
     term: int = 0
@@ -47,3 +53,4 @@ class HardState(Struct, frozen=True):
     work: float = 0.0
     work_term: int = 0
     formation: FormationState = FormationState()
+    removed: bool = False

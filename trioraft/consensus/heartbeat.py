@@ -8,6 +8,7 @@ gets only the regular heartbeats.
 
 from trioraft.consensus.lease import contact_end, promise, promised_until
 from trioraft.consensus.outbox import NEVER, After
+from trioraft.consensus.progress import note_departed, note_progress
 from trioraft.consensus.replication import (
     advance_commit_index,
     follow_commit_index,
@@ -38,6 +39,7 @@ def heartbeat(s: State, now: float) -> AppendEntriesRequest:
 
 def send_heartbeats(s: State, now: float) -> None:
     """Send the regular heartbeat to all followers, the same to each."""
+    note_progress(s, now)
     request = heartbeat(s, now)
     for node, follower in s.followers.items():
         send_to_follower(s, node, follower, request, now)
@@ -107,10 +109,10 @@ def answer(
 
 def handle_append_entries_response(s: State, sender: int, response: AppendEntriesResponse, now: float) -> None:
     """Count a follower's promise from when the message it answers was sent, and learn what it has."""
-    if response.term > s.term:
+    follower = s.followers.get(sender)
+    if response.term > s.term and (follower is None or follower.leaves_at == NEVER):
         become_follower(s, response.term, now, f"a follower knows term {response.term}")
         return
-    follower = s.followers.get(sender)
     if s.role is not Role.LEADER or response.term != s.term or follower is None:
         return
     sent_at = follower.sent.pop(response.sequence, None)
@@ -126,6 +128,7 @@ def handle_append_entries_response(s: State, sender: int, response: AppendEntrie
         follower.resend_at = NEVER
     note_match(s, sender, follower, response, now)
     advance_commit_index(s)
+    note_departed(s, sender, response.matched, sent_at, now)
 
 
 def quorum_deadline(s: State) -> float:

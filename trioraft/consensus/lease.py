@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.state import LONG_AGO, Role, State
 from trioraft.consensus.timing import there
 
@@ -50,11 +51,11 @@ def promised_until(s: State, sent_at: float, seconds: float) -> float:
     return sent_at + there(min(seconds, s.timing.lower))
 
 
-def contact_end(s: State) -> float:
-    """Tell until when what a quorum promised holds."""
+def contact_end(s: State, configuration: Configuration | None = None) -> float:
+    """Tell until when what a quorum promised holds; of this configuration, or of another one."""
     values = {node: follower.promised_until for node, follower in s.followers.items()}
     values[s.id] = promised_until(s, s.heartbeat_at - s.timing.heartbeat, s.timing.lower)
-    return s.configuration.quorum_value(values)
+    return (configuration or s.configuration).quorum_value(values)
 
 
 def lease_end(s: State) -> float:

@@ -1,8 +1,12 @@
 """The log: the entries that have not been dropped (Raft, sections 5.3 and 7)."""
 
 from collections.abc import Iterable
+from typing import Final
 
-from trioraft.messages import Entry
+from trioraft.consensus.configuration import Configuration, decode_configuration
+from trioraft.messages import Entry, EntryKind
+
+_CONFIGURATION: Final = EntryKind.CONFIGURATION  # each look into an enum costs something, and there are many entries
 
 # What an entry costs on the wire beside its data: term, kind, and the heads of array and string.
 _OVERHEAD = 16
@@ -27,18 +31,67 @@ def entry_bytes(entry: Entry) -> int:
 class Log:
     """The entries that a member has, in memory; indexes begin with 1.
 
+    It also knows which configuration is in force: the newest one in it, committed or not (thesis 4.1).
+
     Parameters
     ----------
     base_index, base_term : int
         The last entry that was dropped because a snapshot covers it; 0 when there is none.
     entries : iterable of Entry
         The entries after it.
+
+    Attributes
+    ----------
+    configuration : Configuration
+        The one that is in force.
+    configuration_index : int
+        The index of its entry; the base when a snapshot or the formation has it from there or earlier.
     """
 
     def __init__(self, base_index: int = 0, base_term: int = 0, entries: Iterable[Entry] = ()) -> None:
         self.base_index = base_index
         self.base_term = base_term
         self._entries = list(entries)
+        # in order, each with the index from which on it is in force; the first one is the base's
+        self._configurations: list[tuple[int, Configuration]] = [(base_index, Configuration())]
+        for index, entry in enumerate(self._entries, base_index + 1):
+            if entry.kind is _CONFIGURATION:
+                self._configurations.append((index, _configuration_in(entry)))
+        self._note_configuration()
+
+    # --- configurations -------------------------------------------------------------------------------------
+
+    def _note_configuration(self) -> None:
+        self.configuration_index, self.configuration = self._configurations[-1]
+
+    def begin_with(self, configuration: Configuration) -> None:
+        """Note which configuration is in force until the first entry that changes it.
+
+        Parameters
+        ----------
+        configuration : Configuration
+            The snapshot's or the formation's.
+        """
+        self._configurations[0] = (self._configurations[0][0], configuration)
+        self._note_configuration()
+
+    def configurations_since(self, index: int) -> list[tuple[int, Configuration]]:
+        """List the configurations that are in force at an index or after it.
+
+        Parameters
+        ----------
+        index : int
+            An index that is not before the snapshot's.
+
+        Returns
+        -------
+        list of tuple of int and Configuration
+            From which index on, and the configuration; the first one is that at `index`.
+        """
+        first = sum(since <= index for since, _ in self._configurations) - 1
+        return self._configurations[max(0, first) :]
+
+    # --- entries --------------------------------------------------------------------------------------------
 
     @property
     def last_index(self) -> int:
@@ -144,6 +197,9 @@ class Log:
             Its index.
         """
         self._entries.append(entry)
+        if entry.kind is _CONFIGURATION:
+            self._configurations.append((self.last_index, _configuration_in(entry)))
+            self._note_configuration()
         return self.last_index
 
     def truncate(self, first: int) -> None:
@@ -155,6 +211,9 @@ class Log:
             The first index that is dropped.
         """
         del self._entries[first - self.base_index - 1 :]
+        if self.configuration_index >= first:
+            self._configurations[1:] = [known for known in self._configurations[1:] if known[0] < first]
+            self._note_configuration()
 
     def last_not_after(self, index: int, term: int) -> int:
         """Find where two logs may still agree, skipping whole terms.
@@ -189,14 +248,26 @@ class Log:
         if term is not None and index > self.base_index:
             del self._entries[: index - self.base_index]
             self.base_index, self.base_term = index, term
+            self._configurations = self.configurations_since(index)
 
-    def restart_after(self, index: int, term: int) -> None:
+    def restart_after(self, index: int, term: int, configuration: Configuration | None = None) -> None:
         """Drop everything, because a snapshot that was received goes beyond the log or contradicts it.
 
         Parameters
         ----------
         index, term : int
             The last entry that the snapshot covers.
+        configuration : Configuration, optional
+            The snapshot's; the one that the log began with when it has none.
         """
         self._entries.clear()
         self.base_index, self.base_term = index, term
+        self._configurations = [(index, configuration or self._configurations[0][1])]
+        self._note_configuration()
+
+
+def _configuration_in(entry: Entry) -> Configuration:
+    configuration = decode_configuration(entry.data)
+    if configuration is None:
+        raise ValueError(f"no configuration: {entry.data!r}")  # those that come from others are checked before
+    return configuration

@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from trioraft.consensus.configuration import Configuration, decode_configuration
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.log import Log
 from trioraft.messages import Entry, Message
@@ -32,12 +33,19 @@ class SnapshotInfo(Struct, frozen=True):
         Its size in bytes.
     checksum : int
         Its CRC-32.
+    configuration : bytes
+        The configuration that is in force after that entry, as entries have it; empty when it is the formation's.
     """
 
     index: int
     term: int
     size: int
     checksum: int
+    configuration: bytes = b""
+
+    def members(self) -> Configuration | None:
+        """Give the configuration; None when it is the formation's."""
+        return decode_configuration(self.configuration)
 
 
 class Write(Struct, frozen=True):
@@ -201,7 +209,7 @@ class Outbox:
         if self.log.term_at(snapshot.index) == snapshot.term:
             self.log.drop_until(snapshot.index)
         else:
-            self.log.restart_after(snapshot.index, snapshot.term)
+            self.log.restart_after(snapshot.index, snapshot.term, snapshot.members())
             self.durable_index = 0
             self._handed_to = deque((number, 0) for number, _ in self._handed_to)
             self._changed_from = 0

@@ -29,6 +29,11 @@ _PARTS_MAX: Final = 16
 _KEPT_FOR_RECEIVERS: Final = 64 * 1024 * 1024
 
 
+def snapshot_of(part: InstallSnapshotRequest) -> SnapshotInfo:
+    """Tell of which snapshot a part is."""
+    return SnapshotInfo(part.index, part.index_term, part.size, part.checksum, part.configuration)
+
+
 def send_snapshot(s: State, node: int, follower: Follower, now: float) -> None:
     """Send the next parts of the newest snapshot, as far as the window is open."""
     if s.outbox.snapshot is None:
@@ -71,6 +76,7 @@ def send_part(s: State, node: int, sending: Sending, now: float) -> None:
         size=snapshot.size,
         checksum=snapshot.checksum,
         offset=sending.next,
+        configuration=snapshot.configuration,
     )
     sending.next = min(snapshot.size, sending.next + PART_BYTES)
     if sending.resend_at == NEVER:
@@ -94,12 +100,14 @@ def resend_parts(s: State, now: float) -> None:
 
 def handle_install_snapshot_response(s: State, sender: int, response: InstallSnapshotResponse, now: float) -> None:
     """Go on from where the follower is, or with entries when it has installed the snapshot."""
-    if response.term > s.term:
+    follower = s.followers.get(sender)
+    if response.term > s.term and (follower is None or follower.leaves_at == NEVER):
         become_follower(s, response.term, now, f"a follower knows term {response.term}")
         return
-    follower = s.followers.get(sender)
     if s.role is not Role.LEADER or response.term != s.term or follower is None or follower.sending is None:
         return
+    if follower.leaves_at != NEVER:
+        follower.leaves_at = now + s.timing.upper
     sending = follower.sending
     if response.index != sending.snapshot.index:
         return
@@ -130,7 +138,11 @@ def handle_install_snapshot(s: State, sender: int, request: InstallSnapshotReque
     if request.index <= s.commit_index:
         answer_part(s, sender, request.index, request.size, installed=True)
         return
-    snapshot = SnapshotInfo(request.index, request.index_term, request.size, request.checksum)
+    snapshot = snapshot_of(request)
+    configuration = snapshot.members()
+    if configuration is not None and s.was_member and s.id not in configuration.members:
+        s.departed = True  # what a snapshot covers is committed: this node does not need it any more
+        return
     if s.receiving is None or s.receiving.snapshot != snapshot:
         s.receiving = Receiving(snapshot)
     receiving = s.receiving

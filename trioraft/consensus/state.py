@@ -18,9 +18,14 @@ LONG_AGO: Final = float("-inf")
 
 
 class Role(enum.StrEnum):
-    """What a node is to its cluster."""
+    """What a node is to its cluster.
+
+    The rules know the four of the paper; what a learner or a removed node does by them, it does as a follower.
+    """
 
     FORMING = "forming"
+    LEARNER = "learner"
+    REMOVED = "removed"
     FOLLOWER = "follower"
     PRE_CANDIDATE = "pre-candidate"
     CANDIDATE = "candidate"
@@ -42,6 +47,23 @@ class FormationEnded(Struct, frozen=True):
 
     formation: int
     reason: str
+
+
+class Joined(Struct, frozen=True):
+    """The leader of a cluster has taken this node in."""
+
+    cluster: int
+
+
+class ConfigurationChanged(Struct, frozen=True):
+    """Another configuration is in force; or the one that is has been committed, and stays."""
+
+    configuration: Configuration
+    committed: bool
+
+
+class Removed(Struct, frozen=True):
+    """The node is no member any more, for ever, and its leader work has ended."""
 
 
 class ForeignCluster(Struct, frozen=True):
@@ -112,6 +134,9 @@ Event: TypeAlias = (
     | StorePart
     | ReadFailed
     | Formed
+    | Joined
+    | ConfigurationChanged
+    | Removed
     | FormationEnded
     | ForeignCluster
     | BecameLeader
@@ -215,6 +240,12 @@ class Follower:
         How often that was done since the follower last acknowledged any.
     sending : Sending or None
         The snapshot that it is being sent.
+    mark : tuple of float and int
+        A time, and how far the leader's log went then.
+    current_at : float
+        It has all that the leader had at this time.
+    leaves_at : float
+        When the leader stops sending to it, because it is no member, unless it answers before.
     """
 
     sent: dict[int, float] = field(default_factory=dict)
@@ -233,6 +264,9 @@ class Follower:
     entries_resend_at: float = NEVER
     resent: int = 0
     sending: Sending | None = None
+    mark: tuple[float, int] = (LONG_AGO, 0)
+    current_at: float = LONG_AGO
+    leaves_at: float = NEVER
 
 
 @dataclass(slots=True)
@@ -292,7 +326,6 @@ class State:
     """A member's state: what the paper's figure 2 lists, and what leases and leader work add."""
 
     id: int
-    configuration: Configuration
     timing: Timing
     random: random.Random
     outbox: Outbox
@@ -348,6 +381,19 @@ class State:
     reads_by_lease: bool = False
     settings_at: int = 0
 
+    # configurations: what was told of the newest and since when it is committed; up to where the committed ones were
+    # looked at, and whether this node was a member in one of them, and is none in the last
+    told: tuple[int, Configuration, bool] | None = None
+    settled_at: float = NEVER
+    seen_committed: int = 0
+    was_member: bool = False
+    departed: bool = False
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration that is in force: the newest one in the log, committed or not."""
+        return self.outbox.log.configuration
+
     @property
     def log(self) -> Log:
         """The log."""
@@ -365,8 +411,13 @@ class State:
 
     @property
     def others(self) -> tuple[int, ...]:
-        """The other voters."""
-        return self.configuration.others(self.id)
+        """The other members."""
+        return tuple(node for node in self.configuration.members if node != self.id)
+
+    @property
+    def other_electors(self) -> tuple[int, ...]:
+        """The others who vote."""
+        return tuple(node for node in self.configuration.electors if node != self.id)
 
     def round_trip(self, node: int) -> float:
         """Give the estimated round-trip time to a node, in seconds; a guess before the first measurement.

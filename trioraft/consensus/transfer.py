@@ -5,7 +5,7 @@ holds no lease and runs no leader work in this term, whether or not the transfer
 at any later time, and is valid for as long as its receiver is in the same term.
 """
 
-from trioraft.consensus.election import start_election
+from trioraft.consensus.election import may_campaign, start_election
 from trioraft.consensus.heartbeat import send_heartbeats
 from trioraft.consensus.outbox import After
 from trioraft.consensus.roles import become_follower
@@ -26,7 +26,7 @@ def start_transfer(s: State, target: int, now: float) -> str | None:
         return f"leadership is being given to node {format_id(s.handover.target)} already"
     if target == s.id:
         return "the node leads already"
-    if target and target not in s.followers:
+    if target and target not in s.configuration.voters:
         return f"{format_id(target)} is not a voter of this cluster"
     candidates = reachable(s, now)
     if target and target not in candidates:
@@ -41,8 +41,12 @@ def start_transfer(s: State, target: int, now: float) -> str | None:
 
 
 def reachable(s: State, now: float) -> list[int]:
-    """List the followers that have answered lately, the best successor first."""
-    lately = [node for node, follower in s.followers.items() if now - follower.heard_at < s.timing.lower]
+    """List the voters that have answered lately, the best successor first."""
+    lately = [
+        node
+        for node, follower in s.followers.items()
+        if now - follower.heard_at < s.timing.lower and node in s.configuration.voters
+    ]
 
     def rank(node: int) -> tuple[bool, int, int]:
         follower = s.followers[node]
@@ -91,7 +95,7 @@ def drive_transfer(s: State, now: float) -> None:
 
 def handle_timeout_now(s: State, sender: int, message: TimeoutNow, now: float) -> None:
     """Start an election at once, in the term directly after the sender's, and in no other."""
-    if message.term != s.term or sender != s.leader or s.role is not Role.FOLLOWER:
+    if message.term != s.term or sender != s.leader or s.role is not Role.FOLLOWER or not may_campaign(s):
         return
     s.transferred = (message.term, now + here(message.work))
     start_election(s, now)
@@ -99,6 +103,15 @@ def handle_timeout_now(s: State, sender: int, message: TimeoutNow, now: float) -
 
 def hand_over_after_failure(s: State, now: float) -> None:
     """Let another node lead, because the leader script failed here; be the last choice for a while."""
+    _lead_no_more(s, now, "the leader script failed, and no other node can lead")
+
+
+def step_down(s: State, now: float) -> None:
+    """Let another node lead, because somebody wants it; be the last choice for a while."""
+    _lead_no_more(s, now, "it was told to, and no other node can lead")
+
+
+def _lead_no_more(s: State, now: float, alone: str) -> None:
     s.last_choice_until = now + LAST_CHOICE
     if s.role is Role.LEADER and s.handover is None and start_transfer(s, 0, now) is not None:
-        become_follower(s, s.term, now, "the leader script failed, and no other node can lead")
+        become_follower(s, s.term, now, alone)

@@ -1,0 +1,222 @@
+"""What the autopilot does and declines, and whom it takes for absent."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trioraft.address import Address
+from trioraft.autopilot import Change, Decision, Observation, Presence, Rules, Seen, decide, leave
+
+RULES = Rules(dead_after=60.0, stable_after=1.0, min_voters=3, max_voters=7)
+WELL = Seen()
+KEEPS_UP = Seen(kept_up=5.0)
+SILENT = Seen(silent=10.0, has_answered=False)
+GONE = Seen(silent=61.0, absent=61.0, has_answered=False)
+
+
+def observation(
+    voters: tuple[int, ...], learners: tuple[int, ...] = (), waiting: tuple[int, ...] = (), **seen: Seen
+) -> Observation:
+    """Make what leader 1 sees: all are well, but for ``n3=...``."""
+    known = {node: WELL for node in (*voters, *learners, *waiting) if node != 1}
+    known |= {int(name[1:]): what for name, what in seen.items()}
+    return Observation(1, voters, learners, known, waiting)
+
+
+def change_of(decision: Decision) -> Change:
+    assert decision.change is not None, decision.declined
+    return decision.change
+
+
+def members(change: Change) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return change.voters, change.learners
+
+
+# --- joining and being promoted -----------------------------------------------------------------------------
+
+
+def test_a_node_of_the_service_joins_as_a_learner() -> None:
+    change = change_of(decide(observation((1, 2, 3), waiting=(4, 5)), RULES))
+    assert members(change) == ((1, 2, 3), (4, 5))
+    assert "joined the service" in change.reason
+
+
+def test_a_learner_that_does_not_keep_up_or_has_only_begun_to_does_not_vote() -> None:
+    for seen in (Seen(kept_up=-1.0), Seen(kept_up=0.5)):
+        assert decide(observation((1,), (2, 3), n2=KEEPS_UP, n3=seen), RULES).change is None
+
+
+def test_two_learners_are_promoted_together_so_that_the_number_stays_odd() -> None:
+    change = change_of(decide(observation((1,), (2, 3), n2=KEEPS_UP, n3=KEEPS_UP), RULES))
+    assert members(change) == ((1, 2, 3), ())
+
+
+def test_one_learner_beside_three_voters_waits_and_the_reason_is_told() -> None:
+    decision = decide(observation((1, 2, 3), (4,), n4=KEEPS_UP), RULES)
+    assert decision.change is None
+    assert "4 voters survive no more failures than 3" in decision.declined[0]
+
+
+def test_there_are_no_more_voters_than_the_most() -> None:
+    decision = decide(observation((1, 2, 3, 4, 5, 6, 7), (8, 9), n8=KEEPS_UP, n9=KEEPS_UP), RULES)
+    assert decision.change is None
+    assert all("MAX_VOTERS=7" in reason for reason in decision.declined)
+
+
+def test_an_even_number_of_voters_is_made_odd_but_not_below_the_fewest() -> None:
+    assert members(change_of(decide(observation((1, 2, 3, 4), n2=SILENT), RULES))) == ((1, 3, 4), (2,))
+    assert decide(observation((1, 2)), RULES).change is None
+    assert decide(observation((1, 2, 3, 4)), Rules(min_voters=4)).change is None
+
+
+# --- who is gone --------------------------------------------------------------------------------------------
+
+
+def test_silence_alone_or_absence_alone_removes_nobody() -> None:
+    for seen in (Seen(silent=1e6, absent=59.0, has_answered=False), Seen(silent=59.0, absent=1e6)):
+        assert decide(observation((1, 2, 3, 4, 5), n5=seen), RULES).change is None
+
+
+def test_a_silent_member_that_stays_is_named_with_the_reason() -> None:
+    static = Seen(silent=100.0, absent=100.0, is_static=True, has_answered=False)
+    (reason,) = decide(observation((1, 2, 3), n3=static), RULES).declined
+    assert "named in PEERS" in reason
+    (reason,) = decide(observation((1, 2, 3), n3=Seen(silent=100.0, absent=7.0, has_answered=False)), RULES).declined
+    assert "absent from good DNS answers for 7 of 60 s" in reason
+
+
+def test_a_gone_voter_is_replaced_in_one_change() -> None:
+    change = change_of(decide(observation((1, 2, 3), (4,), n3=GONE, n4=KEEPS_UP), RULES))
+    assert members(change) == ((1, 2, 4), ())
+
+
+def test_a_gone_voter_stays_where_fewer_than_the_fewest_would_be_left() -> None:
+    decision = decide(observation((1, 2, 3), n3=GONE), RULES)
+    assert decision.change is None
+    assert "fewer than 3 voters" in decision.declined[0]
+
+
+def test_two_of_five_that_are_gone_leave_three_voters_one_step_after_the_other() -> None:
+    first = change_of(decide(observation((1, 2, 3, 4, 5), n4=GONE, n5=GONE), RULES))
+    assert members(first) == ((1, 2, 3), (5,))
+    second = change_of(decide(observation(first.voters, first.learners, n5=GONE), RULES))
+    assert members(second) == ((1, 2, 3), ())
+
+
+def test_a_removal_needs_a_quorum_of_the_voters_that_are_left() -> None:
+    decision = decide(observation((1, 2, 3, 4, 5, 6), n4=SILENT, n5=SILENT, n6=GONE, n3=SILENT), RULES)
+    assert decision.change is None
+    assert any("no quorum of the 5 voters" in reason for reason in decision.declined)
+
+
+def test_a_member_that_leaves_is_replaced_by_a_learner_and_never_leaves_too_few() -> None:
+    left = leave(observation((1, 2, 3), (4,), n4=KEEPS_UP), 3, RULES)
+    assert isinstance(left, Change)
+    assert members(left) == ((1, 2, 4), ())
+    refused = leave(observation((1, 2, 3)), 3, RULES)
+    assert refused == "2 voters would be left, fewer than 3"
+
+
+seen_anyhow = st.builds(
+    Seen,
+    silent=st.sampled_from([0.0, 10.0, 100.0]),
+    absent=st.sampled_from([0.0, 10.0, 100.0]),
+    is_static=st.booleans(),
+    kept_up=st.sampled_from([-1.0, 0.5, 5.0]),
+    has_answered=st.booleans(),
+)
+
+
+@given(st.integers(1, 8), st.integers(0, 5), st.integers(0, 3), st.data())
+def test_whatever_is_seen_every_change_is_safe_and_changes_come_to_an_end(
+    voters: int, learners: int, waiting: int, data: st.DataObject
+) -> None:
+    nodes = range(1, voters + learners + waiting + 1)
+    seen = {node: data.draw(seen_anyhow) for node in nodes if node != 1}
+    now = Observation(
+        1,
+        tuple(nodes[:voters]),
+        tuple(nodes[voters : voters + learners]),
+        seen,
+        tuple(nodes[voters + learners :]),
+    )
+    for _ in range(30):
+        change = decide(now, RULES).change
+        if change is None:
+            return
+        assert 1 in change.voters
+        assert not {*change.voters} & {*change.learners}
+        assert len(change.voters) >= min(RULES.min_voters, len(now.voters))
+        assert (change.voters, change.learners) != (now.voters, now.learners)
+        removed = {*now.voters, *now.learners} - {*change.voters, *change.learners}
+        assert len(removed) <= 1
+        for node in removed:
+            assert not seen[node].is_static
+            assert seen[node].silent >= 60.0
+            assert seen[node].absent >= 60.0
+        if change.voters != now.voters:
+            answered = sum(node == 1 or seen[node].has_answered for node in change.voters)
+            assert 2 * answered > len(change.voters)
+        for node in {*change.voters} - {*now.voters}:
+            assert seen[node].kept_up >= 1.0
+        joined = {*change.voters, *change.learners}
+        now = Observation(
+            1, change.voters, change.learners, seen, tuple(node for node in now.waiting if node not in joined)
+        )
+    raise AssertionError("the changes do not come to an end")
+
+
+# --- DNS ----------------------------------------------------------------------------------------------------
+
+PLACES = {node: Address(f"10.0.0.{node}", 7300) for node in range(1, 7)}
+HEARD = {node: (PLACES[node], 0.0) for node in (1, 2, 3)}
+THREE = (1, 2, 3)
+
+
+def at(*nodes: int) -> frozenset[Address]:
+    return frozenset(PLACES[node] for node in nodes)
+
+
+def test_absence_is_counted_between_good_answers() -> None:
+    presence = Presence()
+    for now in (0.0, 2.0, 4.0):
+        presence.answered(at(1, 2), HEARD, THREE, THREE, now)
+    assert presence.absence(3) == 4.0
+    assert presence.absence(2) == 0.0
+    presence.answered(at(1, 2, 3), HEARD, THREE, THREE, 6.0)
+    assert presence.absence(3) == 0.0
+
+
+def test_failed_lookups_add_nothing_and_take_nothing_away() -> None:
+    presence = Presence()
+    presence.answered(at(1, 2), HEARD, THREE, THREE, 0.0)
+    presence.answered(at(1, 2), HEARD, THREE, THREE, 2.0)
+    for _ in range(1800):
+        presence.unknown()
+    presence.answered(at(1, 2), HEARD, THREE, THREE, 3600.0)
+    assert presence.absence(3) == 2.0
+    presence.answered(at(1, 2), HEARD, THREE, THREE, 3602.0)
+    assert presence.absence(3) == 4.0
+
+
+def test_an_answer_without_a_quorum_of_the_voters_does_not_know_the_service() -> None:
+    presence = Presence()
+    strangers = frozenset(Address(f"192.168.0.{n}", 7300) for n in range(5))
+    for now in range(0, 7200, 2):
+        presence.answered(strangers | at(1), HEARD, THREE, THREE, float(now))
+    assert presence.absence(2) == presence.absence(3) == 0.0
+
+
+def test_an_address_that_another_member_has_taken_over_is_no_presence_of_the_first() -> None:
+    presence = Presence()
+    moved = {**HEARD, 4: (PLACES[3], 1.0)}
+    for now in (0.0, 10.0):
+        presence.answered(at(1, 2, 3), moved, THREE, (*THREE, 4), now)
+    assert presence.absence(3) == 10.0
+
+
+def test_a_member_that_was_never_heard_may_be_behind_an_address_where_nobody_was() -> None:
+    presence = Presence()
+    known = {node: HEARD[node] for node in (1, 2)}
+    for now in (0.0, 10.0):
+        presence.answered(at(1, 2, 5), known, THREE, THREE, now)
+    assert presence.absence(3) == 0.0

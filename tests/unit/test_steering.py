@@ -1,0 +1,132 @@
+"""Membership that follows the service: real nodes under trio's mocked clock, DNS and network in memory."""
+
+import pytest
+import trio
+import trio.testing
+
+from tests.unit.memory_world import MemoryDisk
+from tests.unit.test_node import MemoryCluster, cluster_of
+from trioraft.address import Address
+from trioraft.discovery import Answer
+from trioraft.messages import NodeStatus
+
+DNS = {"dns_name": "service"}
+
+
+def leader(cluster: MemoryCluster) -> NodeStatus:
+    """Give the status of the node that leads in the highest term."""
+    statuses = [node.status() for node in cluster.nodes.values()]
+    return max((one for one in statuses if one.role == "leader"), key=lambda one: one.term)
+
+
+def members(cluster: MemoryCluster) -> dict[int, str]:
+    """Tell what the leader takes the members for."""
+    return {int(member.id, 16): member.kind for member in leader(cluster).members}
+
+
+async def settled(cluster: MemoryCluster, wanted: dict[int, str], within: float) -> None:
+    """Wait until the members are as wanted."""
+    with trio.move_on_after(within):
+        while not cluster.leaders() or members(cluster) != wanted:
+            await trio.sleep(0.1)
+        return
+    raise AssertionError(f"{members(cluster)}, not {wanted}; {leader(cluster).autopilot}")
+
+
+def voters(*nodes: int) -> dict[int, str]:
+    return dict.fromkeys(nodes, "voter")
+
+
+async def grown(cluster: MemoryCluster, *, first: int) -> None:
+    """Start the first nodes, then the others, which join."""
+    for index in range(first):
+        await cluster.start(index)
+    await cluster.leader()
+    for index in range(first, len(cluster.disks)):
+        await cluster.start(index, bootstrap_expect=None)
+
+
+async def test_the_cluster_grows_from_one_to_three_to_five(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(5, 1, **{**DNS, "bootstrap_expect": 1}) as cluster:
+        cluster.answer = lambda: Answer(frozenset(map(cluster.address, cluster.nodes)), complete=True)
+        await cluster.start(0)
+        await cluster.leader()
+        for index in (1, 2):
+            await cluster.start(index, bootstrap_expect=None)
+        await settled(cluster, voters(1, 2, 3), 10)
+        await cluster.start(3, bootstrap_expect=None)
+        await settled(cluster, {**voters(1, 2, 3), 4: "learner"}, 10)
+        await cluster.start(4, bootstrap_expect=None)
+        await settled(cluster, voters(1, 2, 3, 4, 5), 10)
+        assert {node.status().role for node in cluster.nodes.values()} == {"leader", "follower"}
+
+
+async def test_a_voter_that_is_gone_is_replaced_by_a_node_that_comes(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(4, 2, **{**DNS, "bootstrap_expect": 3}) as cluster:
+        cluster.answer = lambda: Answer(frozenset(map(cluster.address, cluster.nodes)), complete=True)
+        for index in range(3):
+            await cluster.start(index)
+        await cluster.leader()
+        dead = next(index for index in range(3) if index not in cluster.leaders())
+        await cluster.kill(dead)
+        await trio.sleep(100)
+        assert members(cluster) == voters(1, 2, 3), "there would be fewer than three"
+        assert any("stays a voter" in note for note in leader(cluster).autopilot)
+        await cluster.start(3, bootstrap_expect=None)
+        await settled(cluster, voters(*({1, 2, 3} - {dead + 1} | {4})), 15)
+
+
+async def test_five_voters_become_three_when_two_are_gone(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(5, 3, **DNS) as cluster:
+        cluster.answer = lambda: Answer(frozenset(map(cluster.address, cluster.nodes)), complete=True)
+        await cluster.start()
+        leading = await cluster.leader()
+        gone = [index for index in range(5) if index != leading][:2]
+        for index in gone:
+            await cluster.kill(index)
+        await trio.sleep(50)
+        assert len(members(cluster)) == 5
+        await settled(cluster, voters(*(index + 1 for index in range(5) if index not in gone)), 30)
+
+
+@pytest.mark.parametrize("says", ["nothing", "the dead too", "only the leader", "strangers"])
+async def test_nobody_is_removed_by_what_dns_does_not_surely_say(
+    autojump_clock: trio.testing.MockClock, says: str
+) -> None:
+    async with cluster_of(5, 4, **DNS) as cluster:
+        await cluster.start()
+        leading = await cluster.leader()
+        dead = next(index for index in range(5) if index != leading)
+        strangers = frozenset(Address("127.0.0.9", port) for port in range(1, 6))
+        answers = {
+            "nothing": Answer(frozenset(), complete=False, problems=("no answer",)),
+            "the dead too": cluster.everybody(),
+            "only the leader": Answer(frozenset({cluster.address(leading)}), complete=True),
+            "strangers": Answer(strangers, complete=True),
+        }
+        cluster.answer = lambda: answers[says]
+        await cluster.kill(dead)
+        await trio.sleep(150)
+        assert members(cluster) == voters(1, 2, 3, 4, 5)
+
+
+async def test_a_node_that_lost_its_data_comes_back_as_another_and_takes_the_place_of_the_old_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster_of(3, 5, **DNS) as cluster:
+        await cluster.start()
+        leading = await cluster.leader()
+        lost = (leading + 1) % 3
+        await cluster.kill(lost)
+        cluster.disks[lost] = MemoryDisk(node_id=9)
+        await cluster.start(lost)
+        # Its address is in DNS all the time, but another node answers there.
+        await settled(cluster, voters(*({1, 2, 3} - {lost + 1} | {9})), 90)
+
+
+async def test_switched_off_it_leaves_everything_to_commands(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(4, 6, **{**DNS, "bootstrap_expect": 3, "autopilot": "off"}) as cluster:
+        await grown(cluster, first=3)
+        await trio.sleep(100)
+        assert members(cluster) == voters(1, 2, 3)
+        assert cluster.nodes[3].status().role == "forming"

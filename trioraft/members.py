@@ -1,0 +1,94 @@
+"""Changes of the members as people ask for them: one node at a time."""
+
+from typing import Final, Literal, TypeAlias
+
+from trioraft.consensus.configuration import Configuration
+from trioraft.messages import MemberStatus, format_id
+
+Action: TypeAlias = Literal["add", "remove", "promote", "demote"]
+_Members: TypeAlias = tuple[frozenset[int], frozenset[int]]
+
+_WHO_MAY: Final[dict[str, str]] = {
+    "add": "is a member already",
+    "remove": "is no member",
+    "promote": "is no learner",
+    "demote": "is no voter",
+}
+
+
+def other_members(configuration: Configuration, action: Action, node: int) -> _Members | str:
+    """Tell what a change of one node makes of the members.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        The members as they are.
+    action : {'add', 'remove', 'promote', 'demote'}
+        Make it a learner that was no member; no member that was one; a voter of a learner; a learner of a voter.
+    node : int
+        The node.
+
+    Returns
+    -------
+    tuple of frozenset of int and frozenset of int, or str
+        The voters and the learners; or why that cannot be.
+    """
+    voters, learners = frozenset(configuration.voters), frozenset(configuration.learners)
+    one = frozenset({node})
+    fits = {
+        "add": node not in voters | learners,
+        "remove": node in voters | learners,
+        "promote": node in learners,
+        "demote": node in voters,
+    }
+    if not fits[action]:
+        return f"node {format_id(node)} {_WHO_MAY[action]}"
+    new_voters = voters | one if action == "promote" else voters - one
+    new_learners = learners | one if action in {"add", "demote"} else learners - one
+    return new_voters, new_learners
+
+
+def member_statuses(configuration: Configuration) -> tuple[MemberStatus, ...]:
+    """Describe the members for ``trioraft status`` and the page.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        The members.
+
+    Returns
+    -------
+    tuple of MemberStatus
+        One for each, by id.
+    """
+    return tuple(
+        MemberStatus(format_id(node), configuration.name(node), _kind(configuration, node))
+        for node in configuration.members
+    )
+
+
+def _kind(configuration: Configuration, node: int) -> str:
+    is_old = node in (configuration.old_voters or configuration.voters)
+    if node in configuration.voters:
+        return "voter" if is_old else "new voter"
+    return "old voter" if is_old else "learner"
+
+
+def survives(voters: int) -> str:
+    """Tell what a cluster can survive.
+
+    Parameters
+    ----------
+    voters : int
+        How many voters it has.
+
+    Returns
+    -------
+    str
+        Such as "3 voters: survives 1 failure".
+    """
+    failures = (voters - 1) // 2
+    return (
+        f"{voters} {'voter' if voters == 1 else 'voters'}: survives"
+        f" {failures or 'no'} {'failure' if failures <= 1 else 'failures'}"
+    )
