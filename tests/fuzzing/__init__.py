@@ -1,0 +1,12 @@
+"""Coverage-guided fuzzing of what strangers can reach: ``python -m tests.fuzzing --help``."""
+
+from pathlib import Path
+from typing import Final
+
+FOLDER: Final = Path(__file__).parent
+TARGETS: Final = ("decoder", "window", "endpoint")
+
+
+def corpus(target: str) -> Path:
+    """Tell where the inputs are kept that a target begins with."""
+    return FOLDER / "corpus" / target
