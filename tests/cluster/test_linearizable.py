@@ -51,7 +51,7 @@ LIVES = int(os.environ.get("TRIORAFT_LIVES", "1"))
 SECONDS = float(os.environ.get("TRIORAFT_LIFE_SECONDS", "18"))
 SEED = int(os.environ.get("TRIORAFT_LIFE_SEED", random.randrange(10**6)))
 SIZE = 3
-CLIENTS = 6
+CLIENTS = 8
 KEYS = 3
 # Other keys are used after so many seconds, for what is to be searched grows fast with the operations of one key.
 KEYS_LAST = 5.0
@@ -152,13 +152,16 @@ class Life:
     # --- what happens to them -------------------------------------------------------------------------------
 
     async def weather(self) -> None:
-        """Let the network be now bad, now good."""
+        """Let the network be now bad, now good, each as often: some ten times as much is done in good weather."""
+        kinds: list[float] = []
         while True:
-            bad = self.source.choice((0.0, 0.3, 1.0))
+            if not kinds:
+                kinds = self.source.sample((0.0, 0.3, 1.0), 3)
+            bad = kinds.pop()
             for faults in (self.relay.faults, self.client_faults):
                 faults.loss, faults.duplication, faults.late = 0.2 * bad, 0.2 * bad, 0.2 * bad
                 faults.delay, faults.jitter, faults.late_by = 0.01 * bad, 0.01 * bad, 0.3 * bad
-            await trio.sleep(self.source.uniform(1, 3))
+            await trio.sleep(self.source.uniform(0.7, 2))
 
     async def suffer(self) -> None:
         """Have one fault after another, each kind as often as the others."""
