@@ -1,7 +1,8 @@
 """What clients see is linearizable, whatever happens to the network and the nodes.
 
 Writers and readers, at the leader and at the other nodes, on a bad network, while nodes are cut off, paused, killed
-and made leader; then the history is checked. The full version is several lives of two minutes::
+and made leader, and reads go by the lease or ask a quorum in turns; then the history is checked. The full version is
+several lives of two minutes::
 
     TRIORAFT_LIVES=5 TRIORAFT_LIFE_SECONDS=120 python -m pytest -s tests/cluster/test_linearizable.py
 
@@ -41,6 +42,7 @@ from tests.linearizability import (
 )
 from tests.linearizability.models import KeyValueInput, KeyValueOutput
 from trioraft.client import Client, NoAnswerError
+from trioraft.cluster_settings import ReadMode
 from trioraft.kv.codec import decode_result, encode_command
 from trioraft.kv.commands import Range
 from trioraft.kv.results import RangeResult
@@ -76,6 +78,7 @@ class Life:
         self.done: Counter[str] = Counter()
         self.lost_by_clients = 0
         self.until = trio.current_time() + SECONDS
+        self.reads = ReadMode.QUORUM
 
     async def use(self, number: int) -> None:
         """Call one operation after another; what is not answered at the end has an unknown outcome."""
@@ -169,6 +172,7 @@ class Life:
         while trio.current_time() < self.until:
             if not kinds:
                 kinds = [self.cut_off, self.cut_one_way, self.cut_link, self.pause, self.kill, self.transfer]
+                kinds.append(self.read_otherwise)
                 self.source.shuffle(kinds)
             kind = kinds.pop()
             await kind()
@@ -222,6 +226,13 @@ class Life:
         except NoAnswerError:
             self.done["transfers without an answer"] += 1
 
+    async def read_otherwise(self) -> None:
+        """Let reads go by the lease if they asked a quorum, or the other way round."""
+        self.reads = ReadMode.QUORUM if self.reads is ReadMode.LEASE else ReadMode.LEASE
+        with trio.move_on_after(5) as scope:
+            await self.cluster.client.change_cluster_settings(reads=self.reads)
+        self.done["changes of settings without an answer"] += scope.cancelled_caught
+
 
 async def live(directory: Path, seed: int) -> tuple[Life, int]:
     """Run a life, and give it with the term in which it ended."""
@@ -232,6 +243,7 @@ async def live(directory: Path, seed: int) -> tuple[Life, int]:
         async with Cluster(directory, SIZE, {"SNAPSHOT_ENTRIES": "500"}, each=each, ports=ports) as cluster:
             await cluster.wait_leader()
             life = Life(cluster, relay, seed)
+            await life.read_otherwise()
             async with trio.open_nursery() as using:
                 for number in range(CLIENTS):
                     using.start_soon(life.use, number)
