@@ -88,7 +88,7 @@ def test_no_sessions_are_sessions_too() -> None:
 
 @pytest.fixture
 def small_heap() -> Iterator[None]:
-    """Keep the garbage collector away from what other tests have left, as a node keeps it from what is there for good."""
+    """Keep the garbage collector from what other tests have left, as a node keeps it from what stays."""
     gc.collect()
     gc.freeze()
     yield
