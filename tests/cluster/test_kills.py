@@ -53,7 +53,8 @@ class Load:
     async def write(self, client: Client, writer: int) -> None:
         """Have one command after another carried out."""
         while True:
-            await self._open.wait()
+            while not self._open.is_set():  # once it is, nothing may come between that and counting this command
+                await self._open.wait()
             self._sent[writer] += 1
             key = f"entry/{writer}/{self._sent[writer]:06}"
             self._under_way += 1
@@ -84,7 +85,9 @@ class Load:
             while self._under_way:
                 await self._ended.wait()
         entries = await cluster.client.list("entry/")
-        assert {kv.key.decode(): kv.mod_revision for kv in entries} == self.acknowledged
+        found = {kv.key.decode(): kv.mod_revision for kv in entries}
+        differing = sorted(found.items() ^ self.acknowledged.items())
+        assert found == self.acknowledged, f"not both acknowledged and there: {differing}"
         assert {kv.version for kv in entries} <= {1}
         assert [kv.version for kv in await cluster.client.list("count/")] == self._sent
         last = max(self.acknowledged.values())
