@@ -203,9 +203,9 @@ def test_what_is_not_an_envelope_is_refused(data: bytes) -> None:
 def test_a_repeated_map_key_is_refused() -> None:
     fields = msgspec.to_builtins(NODE)
     items = b"".join(cbor2.dumps(key) + cbor2.dumps(value) for key, value in fields.items())
-    once = HEAD + b"\x82\x0d" + bytes([0xA0 + len(fields)]) + items
+    once = HEAD + b"\x82\x0d" + bytes([0xB8, len(fields)]) + items
     assert wire.decode_envelope_untrusted(once).message == Status(NODE)
-    twice = HEAD + b"\x82\x0d" + bytes([0xA1 + len(fields)]) + items + cbor2.dumps("id") + cbor2.dumps("other")
+    twice = HEAD + b"\x82\x0d" + bytes([0xB8, len(fields) + 1]) + items + cbor2.dumps("id") + cbor2.dumps("other")
     with pytest.raises(wire.MalformedError):
         wire.decode_envelope_untrusted(twice)
 
