@@ -291,13 +291,10 @@ class Checks:
 
     def is_promised(self, process: "Process") -> bool:
         """Tell whether at this moment, in true time, a quorum votes for nobody but a leader."""
-        term, now = process.core.term, self.world.loop.now
-        promising = [
-            member
-            for member in self.members
-            if member == process.host.node or self.promises.get(member, {}).get(term, 0.0) >= now - _EPSILON
-        ]
-        return 2 * len(promising) > len(self.members)
+        term, now, state = process.core.term, self.world.loop.now, process.core.state
+        assert state is not None  # it leads
+        promising = {node for node, until in self.promises.items() if until.get(term, 0.0) >= now - _EPSILON}
+        return self.changes.is_quorum(self.changes.in_force(state), {process.host.node, *promising})
 
     # --- leader work ----------------------------------------------------------------------------------------
 
