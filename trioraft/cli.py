@@ -97,7 +97,8 @@ def node(*, end_with_stdin: _WithStdin = False) -> int:
 
     It is configured by environment variables only, and ends with SIGTERM or SIGINT.
     """
-    from trioraft.node import NodeError, run_node  # noqa: PLC0415
+    from trioraft.daemon import run_node  # noqa: PLC0415
+    from trioraft.node import NodeError  # noqa: PLC0415
     from trioraft.settings import NodeSettings  # noqa: PLC0415
     from trioraft.storage import StorageError  # noqa: PLC0415
 
@@ -117,8 +118,9 @@ def lead(
     COMMAND runs while this node leads, with TRIORAFT_FENCING_TOKEN in its environment, and has ended before it runs
     anywhere else. Everything else is as in `trioraft node`.
     """
+    from trioraft.daemon import run_node  # noqa: PLC0415
     from trioraft.lead import leader_script  # noqa: PLC0415
-    from trioraft.node import NodeError, run_node  # noqa: PLC0415
+    from trioraft.node import NodeError  # noqa: PLC0415
     from trioraft.settings import NodeSettings  # noqa: PLC0415
     from trioraft.storage import StorageError  # noqa: PLC0415
 

@@ -11,9 +11,7 @@ go and without a checkpoint for each datagram, whatever came out. All deadlines 
 (``CLOCK_BOOTTIME``).
 """
 
-import gc
 import os
-import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -70,7 +68,6 @@ from trioraft.endpoint import (
 from trioraft.errors import NotCommittedError, NotLeaderError, ProposalError
 from trioraft.groups import bare_errors
 from trioraft.hooks import HookContext, Hooks
-from trioraft.kv.service import KeyValueService
 from trioraft.leadership import Bodies, Leadership, OnOverrun
 from trioraft.machine import NothingToReplicate, StateMachine
 from trioraft.members import member_statuses
@@ -226,6 +223,8 @@ class Node:
         self._subscribers: dict[bytes, tuple[Peer, float]] = {}
         self._shown: tuple[object, ...] = ()
         self._failure = ""  # why it stops
+        self._was_removed_while_away = False
+        self.must_begin_anew = trio.Event()
         self._disk_wanted = trio.Event()
         self._changed = trio.Event()
         self._timer = trio.CancelScope()
@@ -339,6 +338,8 @@ class Node:
                     raise
                 self._core.persisted(write.number, self._world.clock())
                 self._flush()
+                if write.hard.removed and self._was_removed_while_away:
+                    self.must_begin_anew.set()
                 if write.snapshot is not None:
                     await self._snapshots.clean_up(write.snapshot)
 
@@ -542,7 +543,8 @@ class Node:
                 if committed:
                     self._requests.members_changed(configuration)
                     self._steering.members_changed(configuration)
-            case Removed():
+            case Removed(while_away=while_away):
+                self._was_removed_while_away = while_away
                 self._log.warning("this node was removed; when it is started again, it joins as another one")
             case FormationEnded(formation=formation, reason=reason):
                 self._log.warning("formation ended", formation=format_id(formation), reason=reason)
@@ -931,46 +933,3 @@ async def open_node(
             await nursery.start(node.run)
             yield node
             nursery.cancel_scope.cancel()
-
-
-async def run_node(settings: NodeSettings) -> None:
-    """Run a node with the key-value store until SIGTERM or SIGINT; a leader gives its leadership away first.
-
-    Parameters
-    ----------
-    settings : NodeSettings
-        Its configuration.
-
-    Raises
-    ------
-    NodeError
-        If it cannot start or go on; one line that says what to do.
-    """
-    failure: NodeError | None = None
-    gc.collect()
-    gc.freeze()  # what is imported stays; looking through it again and again would take 15 ms each time
-    try:
-        service = KeyValueService()
-        async with open_node(settings, service) as node, trio.open_nursery() as nursery:
-            node.answer_questions(service.answer)
-            nursery.start_soon(service.run, node)
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                async for number in signals:
-                    nursery.start_soon(_stop, node, nursery.cancel_scope, signal.Signals(number).name)
-    except* (NodeError, StorageError) as group:
-        failure = NodeError(str(_first(group)))
-    if failure is not None:
-        raise failure
-
-
-async def _stop(node: Node, running: trio.CancelScope, reason: str) -> None:
-    """Step aside and stop; a second signal stops at once."""
-    if node.stopping:
-        running.cancel()
-    await node.step_aside(reason)
-    running.cancel()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -94,6 +94,25 @@ def role(cluster: Cluster, i: int) -> str:
     return node.status.role if node is not None else ""
 
 
+async def test_a_node_that_was_removed_while_it_was_away_begins_anew_by_itself(tmp_path: Path) -> None:
+    each = [{"BOOTSTRAP_EXPECT": "4", "AUTOPILOT": "off"}] * SIZE
+    async with Cluster(tmp_path, SIZE, each=each) as cluster:
+        await cluster.wait_for(lambda c: c.leader is not None and len(kinds(c)) == SIZE, 15, "all are members")
+        leader = cluster.index(await cluster.wait_leader())
+        away = next(i for i in range(SIZE) if i != leader)
+        before = cluster.node(away)
+        assert before is not None
+        await cluster.stop(away)
+        await command(cluster, "members", "remove", before.status.id)
+        await cluster.start(away)
+        await cluster.wait_for(
+            lambda _: any(n.status.role == "forming" for n in cluster.client.nodes.values()), 20, "another node waits"
+        )
+        after = (await cluster.statuses()).leader
+        assert after is not None
+        assert before.status.id not in {member.id for member in after.status.members}
+
+
 async def test_nodes_that_are_started_later_join_and_vote_by_themselves(tmp_path: Path) -> None:
     each = [{"BOOTSTRAP_EXPECT": "1"}] + [{"BOOTSTRAP_EXPECT": ""}] * 3
     async with Cluster(tmp_path, SIZE, each=each) as cluster:

@@ -513,7 +513,7 @@ def test_then_it_ends_its_work_gives_its_leadership_away_and_knows_that_it_is_re
     story.settle(1)
     story.live(0.5)
     assert _roles(story)[1] == "removed"
-    assert story.events(1, Removed) == [Removed()]
+    assert story.events(1, Removed) == [Removed(while_away=False)]
     assert story.disk[1].removed
     leader = next(node for node in (2, 3) if story.cores[node].role is Role.LEADER)
     assert story.events(leader, BecameLeader)[-1].term == 2
@@ -529,7 +529,7 @@ def test_a_removed_leader_whose_work_does_not_end_steps_down_and_is_removed_only
     assert not story.events(1, Removed)
     story.cores[1].work_ended(story.now)
     story.settle(1)
-    assert story.events(1, Removed) == [Removed()]
+    assert story.events(1, Removed) == [Removed(while_away=False)]
 
 
 def test_a_leader_that_becomes_a_learner_steps_down_and_stays_one() -> None:
@@ -578,6 +578,26 @@ def test_a_removed_node_is_told_before_the_leader_forgets_it() -> None:
     story.live(60)
     assert _roles(story) == {1: "leader", 2: "follower", 3: "removed"}
     assert story.cores[1].term == 1
+
+
+def test_a_node_that_comes_back_knows_that_it_was_removed_while_it_was_away() -> None:
+    story = _led(5, 0)
+    story.live(1)
+    story.change(1, (1, 2, 3, 4))
+    story.live(20, without=(5,))
+    story.restart(5)
+    story.fire(5)
+    story.exchange()
+    story.live(3)
+    assert story.events(5, Removed) == [Removed(while_away=True)]
+
+
+def test_a_node_that_is_removed_while_it_takes_part_was_not_away() -> None:
+    story = _led(5, 0)
+    story.live(1)
+    story.change(1, (1, 2, 3, 4))
+    story.live(1)
+    assert story.events(5, Removed) == [Removed(while_away=False)]
 
 
 def test_the_leader_forgets_a_removed_node_that_is_silent() -> None:

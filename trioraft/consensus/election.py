@@ -227,6 +227,7 @@ def become_leader(s: State, won: Round, now: float) -> None:
     """Lead: tell everybody at once, and start leader work when all earlier work has ended."""
     wait_for_earlier_work(s, won)
     s.role = Role.LEADER
+    s.caught_up = True
     s.leader = s.id
     s.round = None
     s.inconclusive = 0

@@ -152,7 +152,7 @@ def note_configuration(s: State, now: float) -> None:
         s.events.append(ConfigurationChanged(log.configuration, committed))
     if s.departed and not s.hard.removed and s.role is not Role.LEADER and s.own_work is Work.NONE:
         s.outbox.persist(msgspec.structs.replace(s.hard, removed=True), now)
-        s.events.append(Removed())
+        s.events.append(Removed(while_away=not s.caught_up))
 
 
 def note_committed(s: State) -> None:

@@ -212,3 +212,5 @@ def keep_for_later(s: State, request: AppendEntriesRequest) -> None:
 def follow_commit_index(s: State, request: AppendEntriesRequest) -> None:
     """Commit what the leader has committed, as far as the logs are known to agree (figure 2, 5)."""
     s.commit_index = max(s.commit_index, min(request.commit_index, s.matched_index))
+    if request.commit_index <= s.commit_index and s.id in s.configuration.members:
+        s.caught_up = True

@@ -63,7 +63,12 @@ class ConfigurationChanged(Struct, frozen=True):
 
 
 class Removed(Struct, frozen=True):
-    """The node is no member any more, for ever, and its leader work has ended."""
+    """The node is no member any more, for ever, and its leader work has ended.
+
+    `while_away` when that was decided before this process took part in the cluster, for all that it knows.
+    """
+
+    while_away: bool
 
 
 class ForeignCluster(Struct, frozen=True):
@@ -388,6 +393,7 @@ class State:
     seen_committed: int = 0
     was_member: bool = False
     departed: bool = False
+    caught_up: bool = False  # whether it has once had, as a member, all that a leader had committed
 
     @property
     def configuration(self) -> Configuration:
