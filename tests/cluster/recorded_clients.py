@@ -11,10 +11,10 @@ from trioraft import Client, ClientSettings, open_client
 History_ = History[KeyValueInput, KeyValueOutput]
 
 
-async def execute(client: Client, asked: KeyValueInput, *, stale: bool = False) -> KeyValueOutput:
+async def execute(client: Client, asked: KeyValueInput) -> KeyValueOutput:
     match asked:
         case Get(key):
-            kv = await client.get(key, stale=stale)
+            kv = await client.get(key)
             return Found(kv.value.decode(), kv.mod_revision) if kv else Found(None)
         case Put(key, value):
             return Written((await client.put(key, value)).revision)
@@ -28,8 +28,8 @@ async def execute(client: Client, asked: KeyValueInput, *, stale: bool = False) 
     return Swapped(bool(revision), revision or None)
 
 
-def choose(source: random.Random, number: int, seen: Found) -> KeyValueInput:
-    key, value = f"key-{source.randrange(3)}", str(number)
+def choose(source: random.Random, key: str, value: str, seen: Found) -> KeyValueInput:
+    """Choose what to do with a key; `seen` is what was read last, of any."""
     match source.randrange(10):
         case 0:
             return Delete(key)
@@ -37,7 +37,7 @@ def choose(source: random.Random, number: int, seen: Found) -> KeyValueInput:
             return Cas(key, seen.value, value)
         case 2:
             return CasRevision(key, seen.revision or 0, value)
-        case 3 | 4 | 5:
+        case 3 | 4:
             return Put(key, value)
     return Get(key)
 
@@ -50,7 +50,7 @@ async def work(settings: ClientSettings, history: History_, name: str, seed: int
         for number in range(seed * 1_000_000, (seed + 1) * 1_000_000):
             if trio.current_time() > until:
                 return
-            asked = choose(source, number, seen)
+            asked = choose(source, f"key-{source.randrange(3)}", str(number), seen)
             token = history.invoke(name, asked)
             with trio.move_on_at(until + 10):
                 answered = await execute(client, asked)

@@ -22,11 +22,9 @@ import trio
 
 from tests.cluster.bad_socket import open_bad_client
 from tests.cluster.harness import Cluster, free_ports
+from tests.cluster.recorded_clients import choose, execute
 from tests.cluster.relay import Faults, Relay, open_relay
 from tests.linearizability import (
-    Cas,
-    CasRevision,
-    Delete,
     Deleted,
     Found,
     Get,
@@ -36,7 +34,6 @@ from tests.linearizability import (
     Put,
     Swapped,
     Verdict,
-    Written,
     assert_linearizable,
     check,
 )
@@ -89,7 +86,8 @@ class Life:
             for count in range(10**6):
                 if trio.current_time() > self.until:
                     break
-                asked = self.choose(source, f"{number}/{count}", seen)
+                key = f"key-{trio.current_time() // KEYS_LAST:.0f}-{source.randrange(KEYS)}"
+                asked = choose(source, key, f"{number}/{count}", seen)
                 token = self.history.invoke(number, asked)
                 with trio.move_on_at(self.until + 15):
                     answered = await self.execute(client, source, asked)
@@ -103,33 +101,8 @@ class Life:
                 self.history.unknown(token)
             self.lost_by_clients += socket.lost
 
-    def choose(self, source: random.Random, value: str, seen: Found) -> KeyValueInput:
-        key = f"key-{trio.current_time() // KEYS_LAST:.0f}-{source.randrange(KEYS)}"
-        match source.randrange(10):
-            case 0:
-                return Delete(key)
-            case 1:
-                return Cas(key, seen.value, value)
-            case 2:
-                return CasRevision(key, seen.revision or 0, value)
-            case 3 | 4:
-                return Put(key, value)
-        return Get(key)
-
     async def execute(self, client: Client, source: random.Random, asked: KeyValueInput) -> KeyValueOutput | None:
-        match asked:
-            case Get(key):
-                return await self.read(client, source, key)
-            case Put(key, value):
-                return Written((await client.put(key, value)).revision)
-            case Delete(key):
-                result = await client.delete(key)
-                return Deleted(True, result.revision) if result.deleted else Deleted(False)
-            case Cas(key, expected, value):
-                revision = await client.cas(key, expected, value)
-            case CasRevision(key, at, value):
-                revision = await client.cas_revision(key, at, value)
-        return Swapped(bool(revision), revision or None)
+        return await self.read(client, source, asked.key) if isinstance(asked, Get) else await execute(client, asked)
 
     async def read(self, client: Client, source: random.Random, key: str) -> Found | None:
         """Read at whoever the client believes to lead, or at any node; None where there was no answer."""
