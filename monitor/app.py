@@ -17,7 +17,7 @@ from monitor.feed import Feed
 from monitor.observation import Observation
 from monitor.openapi import EVENT_STREAM, MonitorOpenAPI, info_of, servers_of
 from monitor.security import add_security_headers
-from trioraft.client import Client
+from trioraft.client.client import Client
 from trioraft.settings import MonitorSettings
 
 _HERE: Final = Path(__file__).parent

@@ -10,9 +10,9 @@ import trio
 import trioraft
 from monitor.documents import ClusterDocument, ElectionRecord, MonitorFacts, Node, utc
 from monitor.history import ElectionHistory
-from trioraft.client import Client
+from trioraft.client.client import Client
+from trioraft.client.observed import ObservedNode
 from trioraft.messages import NodeStatus
-from trioraft.observed import ObservedNode
 from trioraft.settings import MonitorSettings
 
 _STATUS_FIELDS: Final = NodeStatus.__struct_fields__

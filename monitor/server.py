@@ -13,7 +13,7 @@ from hypercorn.config import Config
 from hypercorn.trio import serve
 
 from monitor.app import create_app
-from trioraft.client import open_client
+from trioraft.client.client import open_client
 from trioraft.settings import MonitorSettings
 
 _BACKLOG: Final = 128

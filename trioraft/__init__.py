@@ -27,9 +27,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from trioraft.client import Client, NoAnswerError, open_client
+    from trioraft.client.client import Client, NoAnswerError, open_client
     from trioraft.cluster_settings import ClusterSettings, ReadMode
-    from trioraft.directories import StorageError
     from trioraft.errors import (
         BusyError,
         NotCommittedError,
@@ -43,10 +42,11 @@ if TYPE_CHECKING:
     from trioraft.kv.commands import Compare, DeleteRange, Event, EventKind, KeyValue, Put, Range
     from trioraft.kv.lock import HeldLease, HeldLock, LeaseLostError
     from trioraft.kv.results import ErrorCode
-    from trioraft.leadership import Leadership
     from trioraft.machine import Queryable, StateMachine
-    from trioraft.node import Node, NodeError, open_node
+    from trioraft.node.leadership import Leadership
+    from trioraft.node.node import Node, NodeError, open_node
     from trioraft.settings import ClientSettings, NodeSettings
+    from trioraft.storage.directories import StorageError
     from trioraft.variables import SettingsError
 
 __version__ = "0.1.0"
@@ -92,9 +92,9 @@ __all__ = [
 _HOMES: Final = {
     name: module
     for module, names in {
-        "client": ("Client", "NoAnswerError", "open_client"),
+        "client.client": ("Client", "NoAnswerError", "open_client"),
         "cluster_settings": ("ClusterSettings", "ReadMode"),
-        "directories": ("StorageError",),
+        "storage.directories": ("StorageError",),
         "errors": (
             "BusyError",
             "NotCommittedError",
@@ -108,9 +108,9 @@ _HOMES: Final = {
         "kv.commands": ("Compare", "DeleteRange", "Event", "EventKind", "KeyValue", "Put", "Range"),
         "kv.lock": ("HeldLease", "HeldLock", "LeaseLostError"),
         "kv.results": ("ErrorCode",),
-        "leadership": ("Leadership",),
+        "node.leadership": ("Leadership",),
         "machine": ("Queryable", "StateMachine"),
-        "node": ("Node", "NodeError", "open_node"),
+        "node.node": ("Node", "NodeError", "open_node"),
         "settings": ("ClientSettings", "NodeSettings"),
         "variables": ("SettingsError",),
     }.items()

@@ -1,5 +1,5 @@
 """``python -m trioraft``."""
 
-from trioraft.cli import main
+from trioraft.cli.main import main
 
 main()

@@ -6,9 +6,9 @@ import signal
 import trio
 
 from trioraft.kv.service import KeyValueService
-from trioraft.node import Node, NodeError, open_node
+from trioraft.node.node import Node, NodeError, open_node
 from trioraft.settings import NodeSettings
-from trioraft.storage import StorageError
+from trioraft.storage.database import StorageError
 
 
 async def run_node(settings: NodeSettings) -> None:

@@ -1,8 +1,8 @@
 """Every message that nodes, clients and monitors exchange.
 
 Each is a frozen :class:`msgspec.Struct` that is an *array* on the wire, ``[tag, field, field, …]``; how a
-message becomes a datagram is told in :mod:`trioraft.wire`. A field that a later version appends is ignored by
-an older one.
+message becomes a datagram is told in :mod:`trioraft.datagrams.wire`. A field that a later version appends is ignored
+by an older one.
 
 Units: every duration is in seconds, counted on the sender's clock. Ids (of nodes, clusters, formations) are
 random integers from 1 to 2**63 - 1 and are written as 16 hexadecimal digits everywhere but on the wire; 0
@@ -528,7 +528,7 @@ class NodeStatus(Struct, frozen=True):
         The last elections it saw, newest first.
     counters : dict of str to int
         Datagrams sent, received and dropped, by reason; and ``loop_…``, how long the event loop was blocked
-        (:class:`~trioraft.stalls.LoopWatch`).
+        (:class:`~trioraft.node.stalls.LoopWatch`).
     settings : dict of str to str
         The settings of the cluster, as far as the node has applied the log.
     voter : bool

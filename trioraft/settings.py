@@ -22,8 +22,8 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeVar, Unpack
 from msgspec import Struct
 
 from trioraft.address import Address
+from trioraft.datagrams.sealing import Domain, KeyRing
 from trioraft.options import ClientOptions, NodeOptions, as_environ
-from trioraft.sealing import Domain, KeyRing
 from trioraft.values import PeerName
 from trioraft.variables import DEFAULT_PORT, FORMER_NAMES, VARIABLES, SettingsError, Variable, find_variable
 

@@ -27,8 +27,8 @@ from typing import Final, Self, TypeVar
 
 import trio
 
-from trioraft.client import Client as AsyncClient
-from trioraft.client import NoAnswerError, open_client
+from trioraft.client.client import Client as AsyncClient
+from trioraft.client.client import NoAnswerError, open_client
 from trioraft.cluster_settings import ClusterSettings, ReadMode
 from trioraft.kv.commands import Compare, Event, KeyValue, Operation
 from trioraft.kv.lock import HeldLock, hold_lock
@@ -45,9 +45,9 @@ _DEFAULT_TIMEOUT: Final = 10.0
 class Client:
     """A client whose methods block; a context manager.
 
-    Every method raises :class:`~trioraft.client.NoAnswerError` when it has no answer within its timeout, or when the
-    client is closed meanwhile; the text says what is known. Otherwise they raise what those of
-    :class:`trioraft.client.Client` do.
+    Every method raises :class:`~trioraft.client.client.NoAnswerError` when it has no answer within its timeout, or
+    when the client is closed meanwhile; the text says what is known. Otherwise they raise what those of
+    :class:`trioraft.client.client.Client` do.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class Client:
         Parameters
         ----------
         method : callable
-            Takes the :class:`trioraft.client.Client`.
+            Takes the :class:`trioraft.client.client.Client`.
         timeout : float, optional
             For how many seconds to try; the client's timeout by default.
 
@@ -150,19 +150,19 @@ class Client:
     # --- what it can do -------------------------------------------------------------------------------------
 
     def propose(self, data: bytes, *, timeout: float | None = None) -> bytes:
-        """Have a command applied once; see :meth:`trioraft.client.Client.propose`."""
+        """Have a command applied once; see :meth:`trioraft.client.client.Client.propose`."""
         return self.call(lambda client: client.propose(data), timeout)
 
     def query(self, data: bytes, *, stale: bool = False, timeout: float | None = None) -> bytes:
-        """Ask the state machine; see :meth:`trioraft.client.Client.query`."""
+        """Ask the state machine; see :meth:`trioraft.client.client.Client.query`."""
         return self.call(lambda client: client.query(data, stale=stale), timeout)
 
     def cluster_settings(self, *, timeout: float | None = None) -> ClusterSettings:
-        """Read the cluster's settings; see :meth:`trioraft.client.Client.cluster_settings`."""
+        """Read the cluster's settings; see :meth:`trioraft.client.client.Client.cluster_settings`."""
         return self.call(lambda client: client.cluster_settings(), timeout)
 
     def change_cluster_settings(self, *, reads: ReadMode, timeout: float | None = None) -> ClusterSettings:
-        """Change the cluster's settings; see :meth:`trioraft.client.Client.change_cluster_settings`."""
+        """Change the cluster's settings; see :meth:`trioraft.client.client.Client.change_cluster_settings`."""
         return self.call(lambda client: client.change_cluster_settings(reads=reads), timeout)
 
     def put(self, key: str | bytes, value: str | bytes, *, lease: int = 0, timeout: float | None = None) -> PutResult:

@@ -19,7 +19,7 @@ import trio
 
 from tests.cluster.harness import Cluster, free_ports
 from tests.cluster.relay import Faults, open_relay
-from trioraft.client import Client
+from trioraft.client.client import Client
 from trioraft.cluster_settings import ReadMode
 
 

@@ -9,14 +9,14 @@ import trio
 
 from tests.cluster.relay import Faults
 from trioraft.address import Address
-from trioraft.client import Client
-from trioraft.endpoint import Domain
+from trioraft.client.client import Client
+from trioraft.datagrams.endpoint import Domain
+from trioraft.datagrams.transport import UdpSocket, open_udp
 from trioraft.settings import ClientSettings
-from trioraft.transport import UdpSocket, open_udp
 
 
 class BadSocket:
-    """A :class:`~trioraft.transport.DatagramSocket` over a good one."""
+    """A :class:`~trioraft.datagrams.transport.DatagramSocket` over a good one."""
 
     def __init__(self, good: UdpSocket, faults: Faults, source: random.Random, nursery: trio.Nursery) -> None:
         self.address = good.address

@@ -26,10 +26,10 @@ from typing import Any, Self
 
 import trio
 
-from trioraft.client import Client, NoAnswerError, open_client
-from trioraft.endpoint import Domain
+from trioraft.client.client import Client, NoAnswerError, open_client
+from trioraft.client.observed import ClusterStatus, ObservedNode
+from trioraft.datagrams.endpoint import Domain
 from trioraft.messages import StateDigested
-from trioraft.observed import ClusterStatus, ObservedNode
 from trioraft.settings import ClientSettings
 from trioraft.variables import VARIABLES
 

@@ -4,10 +4,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trioraft import wire
-from trioraft.endpoint import Domain
+from trioraft.datagrams import wire
+from trioraft.datagrams.endpoint import Domain
+from trioraft.datagrams.sealing import DomainKey, KeyRing, derive_key
 from trioraft.messages import AppendEntriesRequest, VoteRequest
-from trioraft.sealing import DomainKey, KeyRing, derive_key
 
 # Envelopes that are no envelopes, and may cost a careless decoder much.
 _BOMBS = (

@@ -8,14 +8,14 @@ from subprocess import CompletedProcess
 import trio
 
 from tests.cluster.harness import Cluster, clean_environment
-from trioraft import cli
-from trioraft.backups import read_about, read_chunks_of
+from trioraft.cli import main as cli
 from trioraft.kv.codec import decode_result, encode_command
 from trioraft.kv.commands import Range
 from trioraft.kv.results import RangeResult
 from trioraft.kv.service import KeyValueService
 from trioraft.messages import Transfer, format_id
-from trioraft.replica import Replica
+from trioraft.node.replica import Replica
+from trioraft.storage.backups import read_about, read_chunks_of
 
 WRITERS = 4
 

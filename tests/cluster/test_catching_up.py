@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from tests.cluster.harness import Cluster
-from trioraft.client import Client, NoAnswerError, open_client
+from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.kv.codec import decode_result, encode_command
 from trioraft.kv.commands import Put, Range
 from trioraft.kv.results import RangeResult

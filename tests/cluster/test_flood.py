@@ -20,12 +20,12 @@ import trio
 from tests.cluster.harness import LOOPBACK, Cluster, free_ports
 from tests.cluster.hostile import Hostile, Kind
 from tests.cluster.relay import Relay, open_relay
-from trioraft.endpoint import Domain, Endpoint, Identity, PeerConfirmed
+from trioraft.client.observed import ObservedNode
+from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed
+from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
+from trioraft.datagrams.transport import open_udp
 from trioraft.messages import VoteRequest
-from trioraft.observed import ObservedNode
 from trioraft.runtime import boottime
-from trioraft.sealing import KeyRing, derive_key, generate_key
-from trioraft.transport import open_udp
 
 DATAGRAMS = int(os.environ.get("TRIORAFT_FLOOD", "20000"))
 SIZE = 3

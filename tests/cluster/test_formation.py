@@ -6,11 +6,11 @@ from pathlib import Path
 import trio
 
 from tests.cluster.harness import ROOT, Cluster, clean_environment
+from trioraft.client.observed import ClusterStatus
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import Write
 from trioraft.messages import format_id
-from trioraft.observed import ClusterStatus
-from trioraft.storage import SqliteDisk
+from trioraft.storage.database import SqliteDisk
 
 FORMATION = 0xF0F0
 LOST = 0x1057

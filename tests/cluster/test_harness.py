@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from tests.cluster.harness import Cluster
+from trioraft.datagrams.sealing import generate_key
 from trioraft.messages import Transfer
-from trioraft.sealing import generate_key
 
 
 async def test_client_sees_what_happens_to_the_nodes(tmp_path: Path) -> None:

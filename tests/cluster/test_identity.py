@@ -8,9 +8,9 @@ from pathlib import Path
 import trio
 
 from tests.cluster.harness import LOOPBACK, Cluster, free_ports
+from trioraft.client.observed import ClusterStatus
+from trioraft.datagrams.sealing import generate_key
 from trioraft.messages import NodeStatus
-from trioraft.observed import ClusterStatus
-from trioraft.sealing import generate_key
 
 SIZE = 3
 

@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from tests.cluster.harness import Cluster
-from trioraft.client import Client, open_client
+from trioraft.client.client import Client, open_client
 from trioraft.kv.commands import Put
 from trioraft.settings import ClientSettings
 

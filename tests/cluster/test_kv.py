@@ -15,7 +15,7 @@ import trio
 
 from tests.cluster.harness import LOOPBACK, ROOT, Cluster, clean_environment, free_ports
 from trioraft import ClientSettings, NoAnswerError, open_client, sync
-from trioraft.endpoint import Domain
+from trioraft.datagrams.endpoint import Domain
 
 
 def settings_of(cluster: Cluster) -> ClientSettings:

@@ -38,7 +38,7 @@ from tests.linearizability import (
     check,
 )
 from tests.linearizability.models import KeyValueInput, KeyValueOutput
-from trioraft.client import Client, NoAnswerError
+from trioraft.client.client import Client, NoAnswerError
 from trioraft.cluster_settings import ReadMode
 from trioraft.kv.codec import decode_result, encode_command
 from trioraft.kv.commands import Range

@@ -11,9 +11,9 @@ from tests.cluster.harness import Cluster
 from tests.cluster.recorded_clients import History_, work
 from tests.cluster.test_kv import command, settings_of
 from tests.linearizability import History, KeyValueModel, assert_linearizable
+from trioraft.client.observed import ClusterStatus
 from trioraft.cluster_settings import ReadMode
 from trioraft.messages import Transfer
-from trioraft.observed import ClusterStatus
 
 SECONDS = float(os.environ.get("TRIORAFT_LEASE_READS_SECONDS", "6"))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from tests.cluster.harness import FAST, LOOPBACK, ROOT, clean_environment
-from trioraft.client import open_client
+from trioraft.client.client import open_client
 from trioraft.settings import ClientSettings
 
 SCRIPT = """#!/bin/sh

@@ -3,11 +3,11 @@
 import itertools
 from collections.abc import Iterator
 
-from trioraft import wire
 from trioraft.address import Address
-from trioraft.endpoint import Endpoint, Identity
+from trioraft.datagrams import wire
+from trioraft.datagrams.endpoint import Endpoint, Identity
+from trioraft.datagrams.sealing import ReplayWindow
 from trioraft.messages import FRAGMENTED_MAX, LARGEST_ID
-from trioraft.sealing import ReplayWindow
 
 VICTIM, STRANGER = Address("192.0.2.1", 7300), Address("203.0.113.9", 7300)
 

@@ -7,9 +7,9 @@ import pytest
 
 from tests.fuzzing import TARGETS, corpus, targets
 from tests.fuzzing.__main__ import fuzz
-from trioraft import wire
-from trioraft.endpoint import Endpoint
-from trioraft.sealing import ReplayWindow
+from trioraft.datagrams import wire
+from trioraft.datagrams.endpoint import Endpoint
+from trioraft.datagrams.sealing import ReplayWindow
 
 RUNS = 20_000
 

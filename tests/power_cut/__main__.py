@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from tests.power_cut.checking import Cutter, record_workload
-from trioraft.storage import Durability
+from trioraft.storage.database import Durability
 
 _BOTH: tuple[Durability, ...] = ("sync", "memory")
 

@@ -11,8 +11,8 @@ import msgspec
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.messages import Entry, EntryKind
-from trioraft.snapshots import frame
-from trioraft.storage import SqliteDisk
+from trioraft.storage.database import SqliteDisk
+from trioraft.storage.snapshots import frame
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.power_cut.checking import Cutter, record_workload
-from trioraft.storage import Durability
+from trioraft.storage.database import Durability
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 

@@ -12,10 +12,10 @@ import trio
 
 from tests.power_cut.model import chunks_of, workload
 from tests.power_cut.recording import MARK
-from trioraft import storage
 from trioraft.consensus.outbox import SnapshotInfo
-from trioraft.snapshots import SnapshotWriter, frame, remove_older
-from trioraft.storage import Durability, SqliteDisk
+from trioraft.storage import database as storage
+from trioraft.storage.database import Durability, SqliteDisk
+from trioraft.storage.snapshots import SnapshotWriter, frame, remove_older
 
 # The database is closed and opened again after so many writes.
 _REOPEN = 40

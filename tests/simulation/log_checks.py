@@ -8,7 +8,7 @@ from trioraft.cluster_settings import ClusterSettings, ReadMode
 from trioraft.consensus.outbox import Write
 from trioraft.consensus.state import ReadReady, State
 from trioraft.messages import AppendEntriesResponse, Entry, EntryKind
-from trioraft.replica import Result
+from trioraft.node.replica import Result
 
 if TYPE_CHECKING:
     from tests.simulation.checks import Checks

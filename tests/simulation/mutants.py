@@ -9,7 +9,7 @@ import msgspec
 
 from tests.simulation.member_mutants import MEMBER_MUTANTS
 from tests.simulation.simulation import Result, Simulation
-from trioraft import messages, replica
+from trioraft import messages
 from trioraft.cluster_settings import ClusterSettings
 from trioraft.consensus import (
     HardState,
@@ -29,6 +29,7 @@ from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import After, Outbox
 from trioraft.consensus.state import LONG_AGO, ReadFailed, ReadReady, Role, State
 from trioraft.consensus.timing import CLOCK_DRIFT
+from trioraft.node import replica
 
 _Patch = tuple[object, str, Any]
 

@@ -11,7 +11,7 @@ from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.consensus.state import ReadReady, StorePart
 from trioraft.messages import EntryKind, InstallSnapshotRequest
-from trioraft.replica import Replica, Result
+from trioraft.node.replica import Replica, Result
 
 if TYPE_CHECKING:
     from tests.simulation.host import Process

@@ -8,7 +8,7 @@ import cbor2
 from trioraft.cluster_settings import ReadMode, encode_change
 from trioraft.consensus import Role
 from trioraft.messages import EntryKind, Refusal
-from trioraft.replica import Result
+from trioraft.node.replica import Result
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from trioraft.address import Address
-from trioraft.endpoint import Domain, Endpoint, Event, Identity, Peer, PeerConfirmed
+from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, Peer, PeerConfirmed
+from trioraft.datagrams.sealing import KeyRing
 from trioraft.messages import AppendEntriesRequest
-from trioraft.sealing import KeyRing
 
 KEY = "4b" * 32
 CLUSTER = 0x3333333333333333

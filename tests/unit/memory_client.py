@@ -9,10 +9,10 @@ import trio
 from tests.unit.memory_world import MemoryNetwork, memory_world
 from tests.unit.test_node import MemoryCluster
 from trioraft.address import Address
-from trioraft.client import Client, running
-from trioraft.endpoint import Domain
+from trioraft.client.client import Client, running
+from trioraft.datagrams.endpoint import Domain
 from trioraft.kv.service import KeyValueService
-from trioraft.node import open_node
+from trioraft.node.node import open_node
 from trioraft.settings import ClientSettings, NodeSettings
 from trioraft.values import PeerName
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import trio
 
-from trioraft.launcher import (
+from trioraft.hooks.launcher import (
     Command,
     End,
     Ended,

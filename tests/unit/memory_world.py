@@ -14,9 +14,9 @@ from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.discovery import Answer
 from trioraft.messages import Entry
+from trioraft.node.world import World
 from trioraft.settings import NodeSettings
-from trioraft.storage import StorageError
-from trioraft.world import World
+from trioraft.storage.database import StorageError
 
 
 class MemorySocket:

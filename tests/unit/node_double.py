@@ -8,9 +8,9 @@ import msgspec
 import trio
 
 from trioraft.address import Address
-from trioraft.endpoint import Endpoint, Identity, Peer, Received
+from trioraft.datagrams.endpoint import Endpoint, Identity, Peer, Received
+from trioraft.datagrams.transport import UdpSocket, open_udp
 from trioraft.messages import HookStatus, NodeStatus, Status, StatusRequest, format_id
-from trioraft.transport import UdpSocket, open_udp
 
 SERVICE = "monitored"
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.unit.endpoint_network import Flight, Network
-from trioraft.endpoint import Endpoint, Event
+from trioraft.datagrams.endpoint import Endpoint, Event
 
 NEVER = float("inf")
 

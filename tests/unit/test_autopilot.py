@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioraft.address import Address
-from trioraft.autopilot import Change, Decision, Observation, Presence, Rules, Seen, decide, leave
+from trioraft.node.autopilot import Change, Decision, Observation, Presence, Rules, Seen, decide, leave
 
 RULES = Rules(dead_after=60.0, stable_after=1.0, min_voters=3, max_voters=7)
 WELL = Seen()

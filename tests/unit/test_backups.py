@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from trioraft import cli
-from trioraft.backups import (
+from trioraft.cli import main as cli
+from trioraft.consensus.hard import FormationState, HardState
+from trioraft.consensus.outbox import SnapshotInfo, Write
+from trioraft.errors import REFUSED, WRONG
+from trioraft.messages import TERM_LEAP, Entry, EntryKind
+from trioraft.node.replica import Replica
+from trioraft.storage.backups import (
     Backup,
     BackupError,
     back_up,
@@ -17,13 +22,8 @@ from trioraft.backups import (
     restore,
     write_backup,
 )
-from trioraft.consensus.hard import FormationState, HardState
-from trioraft.consensus.outbox import SnapshotInfo, Write
-from trioraft.errors import REFUSED, WRONG
-from trioraft.messages import TERM_LEAP, Entry, EntryKind
-from trioraft.replica import Replica
-from trioraft.snapshots import SnapshotWriter, frame, read_chunks
-from trioraft.storage import SqliteDisk, StorageError, open_disk
+from trioraft.storage.database import SqliteDisk, StorageError, open_disk
+from trioraft.storage.snapshots import SnapshotWriter, frame, read_chunks
 
 CLUSTER = 77
 

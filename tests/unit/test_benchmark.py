@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import pytest
 
 from tests.unit.node_double import make_status
-from trioraft import cli
 from trioraft.address import Address
 from trioraft.benchmark.baseline import Baseline
 from trioraft.benchmark.latencies import Latencies
 from trioraft.benchmark.load import Load, Outcome
 from trioraft.benchmark.report import Report
-from trioraft.observed import ClusterStatus, ObservedNode
+from trioraft.cli import main as cli
+from trioraft.client.observed import ClusterStatus, ObservedNode
 
 
 def latencies_of(values: Sequence[float]) -> Latencies:

@@ -16,8 +16,10 @@ import trio
 from tests.cluster.harness import clean_environment
 from tests.unit.node_double import SERVICE, make_status, open_doubles
 from tests.unit.test_client import CommandDouble
-from trioraft import cli
-from trioraft.cli_running import run_client
+from trioraft.cli import main as cli
+from trioraft.cli.running import run_client
+from trioraft.datagrams.sealing import KeyRing, derive_key
+from trioraft.datagrams.transport import open_udp
 from trioraft.messages import (
     AbandonFormation,
     ClientRequest,
@@ -27,8 +29,6 @@ from trioraft.messages import (
     Transfer,
     format_id,
 )
-from trioraft.sealing import KeyRing, derive_key
-from trioraft.transport import open_udp
 
 ROOT = Path(__file__).parents[2]
 LEADER = make_status(2, role="leader", leader=format_id(2))

@@ -9,10 +9,13 @@ import pytest
 import trio
 
 from tests.unit.node_double import SERVICE, NodeDouble, make_status, open_doubles
-from trioraft import client as client_module
 from trioraft.address import Address
-from trioraft.client import Client, NoAnswerError, open_client
-from trioraft.endpoint import Domain, Endpoint, Identity, Received
+from trioraft.client import client as client_module
+from trioraft.client.client import Client, NoAnswerError, open_client
+from trioraft.client.observed import ClusterStatus, ObservedNode, printable
+from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, Received
+from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
+from trioraft.datagrams.transport import UdpSocket, open_udp
 from trioraft.messages import (
     ClientRequest,
     ClientResponse,
@@ -23,10 +26,7 @@ from trioraft.messages import (
     Transfer,
     format_id,
 )
-from trioraft.observed import ClusterStatus, ObservedNode, printable
-from trioraft.sealing import KeyRing, derive_key, generate_key
 from trioraft.settings import ClientSettings, PeerName, SettingsError
-from trioraft.transport import UdpSocket, open_udp
 
 LEADER = make_status(2, role="leader", leader=format_id(2))
 FOLLOWER = make_status(1, leader=format_id(2))

@@ -12,17 +12,17 @@ import trio.testing
 from tests.unit.memory_client import CLIENT_PORT, key_value_cluster, memory_client
 from tests.unit.test_backups import Words, ignore, node
 from tests.unit.test_node import cluster_of
-from trioraft.backups import back_up, restore
 from trioraft.cluster_settings import ClusterSettings, ReadMode, encode_change, why_unknown
 from trioraft.errors import RefusedError
 from trioraft.kv.commands import Range
 from trioraft.kv.results import RangeResult
 from trioraft.machine import NothingToReplicate
 from trioraft.messages import ChangeSettings, Entry, EntryKind
-from trioraft.node import Node
-from trioraft.replica import Replica, Result
-from trioraft.snapshots import read_chunks
-from trioraft.storage import open_disk
+from trioraft.node.node import Node
+from trioraft.node.replica import Replica, Result
+from trioraft.storage.backups import back_up, restore
+from trioraft.storage.database import open_disk
+from trioraft.storage.snapshots import read_chunks
 
 SESSION = 1
 LEASE = {"reads": "lease"}

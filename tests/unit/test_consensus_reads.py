@@ -16,7 +16,7 @@ from trioraft.messages import (
     VoteRequest,
     VoteResponse,
 )
-from trioraft.reads import Reads
+from trioraft.node.reads import Reads
 
 
 def _led_by_lease(nodes: int = 3) -> Story:

@@ -4,7 +4,7 @@ import trio
 import trio.testing
 
 from tests.unit.memory_client import key_value_cluster, memory_client
-from trioraft.client import Client
+from trioraft.client.client import Client
 from trioraft.messages import StateDigested
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, KEY, ONE, TWO, A, B, C, Flight, Network
 from trioraft.address import Address
-from trioraft.endpoint import (
+from trioraft.datagrams.endpoint import (
     Domain,
     DuplicateIdentity,
     EncodedMessage,
@@ -17,6 +17,8 @@ from trioraft.endpoint import (
     Received,
     encode_message,
 )
+from trioraft.datagrams.sealing import KeyRing, derive_key
+from trioraft.datagrams.sessions import SESSIONS_MAX
 from trioraft.messages import (
     FRAGMENTED_MAX,
     AppendEntriesResponse,
@@ -25,8 +27,6 @@ from trioraft.messages import (
     Transfer,
     VoteRequest,
 )
-from trioraft.sealing import KeyRing, derive_key
-from trioraft.sessions import SESSIONS_MAX
 
 OTHER_KEY = "5c" * 32
 ANSWER = AppendEntriesResponse(7, 42, 3.0, 12, False)

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, KEY, ONE, TWO, A, B, C, Flight, Network
-from trioraft import wire
 from trioraft.address import Address
-from trioraft.endpoint import Domain, Endpoint, PeerConfirmed, Received
+from trioraft.datagrams import wire
+from trioraft.datagrams.endpoint import Domain, Endpoint, PeerConfirmed, Received
+from trioraft.datagrams.outbox import ADDRESSES_MAX, GREETED_MAX
+from trioraft.datagrams.sealing import ReplayWindow
 from trioraft.messages import AppendEntriesRequest, Hello, Message, StatusRequest
-from trioraft.outbox import ADDRESSES_MAX, GREETED_MAX
-from trioraft.sealing import ReplayWindow
 
 both_modes = pytest.mark.parametrize("keys", [None, KEY], ids=["unsealed", "sealed"])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from trioraft.launcher import (
+from trioraft.hooks.launcher import (
     End,
     Ended,
     Event,

@@ -7,10 +7,11 @@ import pytest
 
 from tests.unit.endpoint_network import HEARTBEAT, KEY, ONE, TWO, A, B, Flight
 from tests.unit.slow_network import SlowNetwork
-from trioraft import fragments, wire
 from trioraft.address import Address
-from trioraft.endpoint import Domain, Endpoint, Peer, Received, encode_message
-from trioraft.fragments import SESSION_BYTES_MAX
+from trioraft.datagrams import fragments, wire
+from trioraft.datagrams.endpoint import Domain, Endpoint, Peer, Received, encode_message
+from trioraft.datagrams.fragments import SESSION_BYTES_MAX
+from trioraft.datagrams.retransmission import GIVE_UP_SECONDS, WINDOW_MAX
 from trioraft.messages import (
     AppendEntriesRequest,
     ClientRequest,
@@ -22,7 +23,6 @@ from trioraft.messages import (
     Propose,
     Status,
 )
-from trioraft.retransmission import GIVE_UP_SECONDS, WINDOW_MAX
 
 CLIENT = Address("198.51.100.1", 4000)
 MIB = 1024 * 1024

@@ -16,8 +16,8 @@ import trio
 
 from tests.unit.processes import FAMILY_SIZE, family, gone, is_alive, pids_in, write_script
 from tests.unit.test_hooks import Node, Settings
-from trioraft.hooks import HookContext, Hooks
-from trioraft.launcher import SupervisorLauncher
+from trioraft.hooks.hooks import HookContext, Hooks
+from trioraft.hooks.launcher import SupervisorLauncher
 from trioraft.runtime import boottime
 
 GRACE = 0.4

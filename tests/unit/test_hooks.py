@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from tests.unit.memory_launcher import Behaviour, MemoryLauncher, MemoryRun
-from trioraft.hooks import HookContext, Hooks, Launcher
+from trioraft.hooks.hooks import HookContext, Hooks, Launcher
 
 GRACE = 5.0
 LEASE = 3.0

@@ -10,10 +10,10 @@ from trioraft.address import Address
 from trioraft.consensus import Core, HardState, Role, Timing
 from trioraft.consensus.hard import FormationState
 from trioraft.consensus.log import Log
-from trioraft.endpoint import Domain, Endpoint, Event, Identity, PeerConfirmed, Received
+from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, PeerConfirmed, Received
+from trioraft.datagrams.sealing import KeyRing
+from trioraft.datagrams.transport import UdpSocket, open_udp
 from trioraft.messages import AppendEntriesRequest, ConsensusMessage, Entry, EntryKind
-from trioraft.sealing import KeyRing
-from trioraft.transport import UdpSocket, open_udp
 
 MIB = 1024 * 1024
 KEY = "4b" * 32

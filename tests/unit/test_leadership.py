@@ -14,7 +14,7 @@ import trio.testing
 
 from tests.cluster.harness import free_ports
 from tests.unit.test_node import MemoryCluster, cluster_of
-from trioraft.leadership import OVERRUN_STATUS, Bodies, Leadership
+from trioraft.node.leadership import OVERRUN_STATUS, Bodies, Leadership
 
 
 async def work_on_all(cluster: MemoryCluster, log: list[tuple[float, str, int, int]]) -> None:
@@ -192,7 +192,7 @@ def test_closing_does_not_wait_for_a_watchdog_that_just_found_nothing_to_watch()
 PROGRAM = """
 import sys, time, trio
 from pathlib import Path
-from trioraft.node import open_node
+from trioraft.node.node import open_node
 from trioraft.settings import NodeSettings
 
 async def blocks():

@@ -29,10 +29,10 @@ from monitor.history import ElectionHistory
 from monitor.observation import Observation
 from tests.unit.node_double import SERVICE, NodeDouble, make_status, open_doubles
 from trioraft.address import Address
-from trioraft.client import Client, open_client
-from trioraft.endpoint import Domain
+from trioraft.client.client import Client, open_client
+from trioraft.client.observed import ObservedNode
+from trioraft.datagrams.endpoint import Domain
 from trioraft.messages import Election, HookStatus, NodeStatus
-from trioraft.observed import ObservedNode
 from trioraft.settings import MonitorSettings, PeerName
 
 REFRESH = 0.4

@@ -22,7 +22,7 @@ from trioraft.consensus.hard import FormationState, HardState
 from trioraft.discovery import Answer
 from trioraft.machine import NothingToReplicate
 from trioraft.messages import format_id
-from trioraft.node import Node, NodeError, open_node
+from trioraft.node.node import Node, NodeError, open_node
 from trioraft.settings import NodeSettings
 
 LOWER, UPPER, HEARTBEAT, GRACE = 3.0, 5.0, 0.5, 5.0

@@ -14,10 +14,8 @@ import trio
 import trio.testing
 
 from tests.unit.memory_client import CLIENT_PORT, KeyValueCluster, memory_client
-from trioraft.backup_client import fetch_backup
-from trioraft.backup_server import BACKUPS_MAX, IDLE_SECONDS
-from trioraft.backups import Backup, BackupError, read_about, read_chunks_of
-from trioraft.client import Client
+from trioraft.client.backup import fetch_backup
+from trioraft.client.client import Client
 from trioraft.errors import WRONG
 from trioraft.kv.codec import Box, unpack
 from trioraft.kv.service import KeyValueService
@@ -31,7 +29,9 @@ from trioraft.messages import (
     Transfer,
     format_id,
 )
-from trioraft.replica import Replica
+from trioraft.node.backup_server import BACKUPS_MAX, IDLE_SECONDS
+from trioraft.node.replica import Replica
+from trioraft.storage.backups import Backup, BackupError, read_about, read_chunks_of
 
 SEEDS = range(3)
 VALUES = {f"key {number:02}".encode(): bytes([number]) * 100_000 for number in range(12)}

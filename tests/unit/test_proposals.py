@@ -12,6 +12,7 @@ import trio.testing
 
 from tests.unit.memory_client import CLIENT_PORT, KeyValueCluster, key_value_cluster, memory_client
 from tests.unit.memory_world import MemoryDisk, MemoryNetwork, memory_world
+from trioraft.datagrams.wire import encode_message
 from trioraft.discovery import Answer
 from trioraft.errors import ProposalError, RefusedError
 from trioraft.kv.codec import encode_command
@@ -27,9 +28,8 @@ from trioraft.messages import (
     EntryKind,
     Propose,
 )
-from trioraft.node import open_node
+from trioraft.node.node import open_node
 from trioraft.settings import NodeSettings
-from trioraft.wire import encode_message
 
 
 class Echo:
@@ -292,7 +292,9 @@ async def test_what_may_still_arrive_late_is_not_said_to_be_not_proposed(
             nursery.start_soon(put)
             await trio.sleep(0.05)
             cluster.network.delay = (0.001, 0.001)
-            monkeypatch.setattr("trioraft.requests._UNDER_WAY_MAX", 0)  # ... and overtaken by one that is refused
+            monkeypatch.setattr(
+                "trioraft.node.requests._UNDER_WAY_MAX", 0
+            )  # ... and overtaken by one that is refused
         assert client.problem.startswith("unknown: busy")
         monkeypatch.undo()
         await trio.sleep(3)

@@ -26,7 +26,7 @@ import sys, trioraft
 assert set(trioraft.__all__) <= set(dir(trioraft))
 assert "trio" not in sys.modules and "msgspec" not in sys.modules
 from trioraft import ClientSettings
-assert "trioraft.node" not in sys.modules
+assert "trioraft.node.node" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
 
@@ -45,8 +45,8 @@ def test_a_type_checker_sees_the_public_names(tmp_path: Path) -> None:
         check=False,
         cwd=Path(__file__).parents[2],
     )
-    assert "[trioraft.client.Client" in checked.stdout, checked.stdout + checked.stderr
-    assert "[trioraft.node.Node" in checked.stdout
+    assert "[trioraft.client.client.Client" in checked.stdout, checked.stdout + checked.stderr
+    assert "[trioraft.node.node.Node" in checked.stdout
     assert "PutResult" in checked.stdout
     assert 'Argument "bind_port" to "of" of "NodeSettings" has incompatible type "str"' in checked.stdout
 

@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.endpoint_network import ONE, TWO, A
-from trioraft.messages import FRAGMENTED_MAX, Fragment, FragmentsReceived
-from trioraft.reassembly import (
+from trioraft.datagrams.reassembly import (
     INCOMPLETE_SECONDS,
     PART_MIN,
     SESSION_BYTES_MAX,
     SESSION_MESSAGES_MAX,
     Reassembly,
 )
-from trioraft.sealing import Domain, ReplayWindow
-from trioraft.sessions import Peer, Session
-from trioraft.wire import MalformedError
+from trioraft.datagrams.sealing import Domain, ReplayWindow
+from trioraft.datagrams.sessions import Peer, Session
+from trioraft.datagrams.wire import MalformedError
+from trioraft.messages import FRAGMENTED_MAX, Fragment, FragmentsReceived
 
 MIB = 1024 * 1024
 MUCH = 1 << 40

@@ -12,7 +12,7 @@ from trioraft.kv.commands import Compare, CompareOperator, CompareTarget, Delete
 from trioraft.kv.questions import LeaseKeepAlive, LeaseList, LeaseTimeToLive, WatchEvents
 from trioraft.kv.service import KeyValueService
 from trioraft.messages import Entry, EntryKind, Refusal
-from trioraft.replica import RESULT_BYTES_MAX, Replica, Result
+from trioraft.node.replica import RESULT_BYTES_MAX, Replica, Result
 
 
 class Recorder:

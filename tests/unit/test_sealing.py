@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioraft.sealing import Domain, KeyRing, ReplayWindow, derive_key, generate_key
+from trioraft.datagrams.sealing import Domain, KeyRing, ReplayWindow, derive_key, generate_key
 
 KEY = "4b" * 32
 OTHER = "5c" * 32

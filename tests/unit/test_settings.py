@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from trioraft.address import Address
+from trioraft.datagrams.sealing import Domain, derive_key, generate_key
 from trioraft.options import ClientOptions, NodeOptions, option_names
-from trioraft.sealing import Domain, derive_key, generate_key
 from trioraft.settings import (
     FORMER_NAMES,
     VARIABLES,

@@ -11,8 +11,8 @@ import pytest
 
 from tests.power_cut.model import chunks_of, snapshot_of
 from trioraft.consensus.outbox import SnapshotInfo
-from trioraft.snapshots import SnapshotWriter, frame, path_of, read_chunks, remove_leftovers, remove_older
-from trioraft.storage import StorageError
+from trioraft.storage.database import StorageError
+from trioraft.storage.snapshots import SnapshotWriter, frame, path_of, read_chunks, remove_leftovers, remove_older
 
 
 def written(directory: Path, index: int, term: int = 3) -> SnapshotInfo:
@@ -121,7 +121,7 @@ def test_a_snapshot_that_finds_no_room_is_one_clear_line_and_leaves_nothing(tmp_
     """A limit of the system on the size of files stands for a full disk; EFBIG is what it says."""
     program = (
         "import sys, signal, pathlib; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from trioraft.snapshots import SnapshotWriter, StorageError\n"
+        "from trioraft.storage.snapshots import SnapshotWriter, StorageError\n"
         "writer = SnapshotWriter(pathlib.Path(sys.argv[1]), 7)\n"
         "try:\n    [writer.write(bytes(5000)) for _ in range(100)]\n"
         "except StorageError as error:\n    print(error)\n"

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import trio
 
-from trioraft.applier import Applier
 from trioraft.consensus import Core, Timing
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.consensus.state import StorePart
 from trioraft.messages import AppendEntriesRequest, Entry, EntryKind, InstallSnapshotRequest
-from trioraft.replica import Replica
-from trioraft.snapshots import frame, path_of, read_chunks
-from trioraft.snapshotting import Snapshotter
+from trioraft.node.applier import Applier
+from trioraft.node.replica import Replica
+from trioraft.node.snapshotting import Snapshotter
+from trioraft.storage.snapshots import frame, path_of, read_chunks
 
 LEADER = 2
 CLUSTER = 0xC1

@@ -7,7 +7,7 @@ import structlog.testing
 import trio
 import trio.lowlevel
 
-from trioraft.stalls import LoopWatch
+from trioraft.node.stalls import LoopWatch
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
-from trioraft.directories import take_directory
 from trioraft.messages import Entry, EntryKind, format_id
-from trioraft.storage import SqliteDisk, StorageError, open_disk
+from trioraft.storage.database import SqliteDisk, StorageError, open_disk
+from trioraft.storage.directories import take_directory
 
 HARD = HardState(7, 3, 3.25, 6.5, 6, FormationState(cluster=9, members=(1, 2, 3), never=(4, 5)))
 
@@ -335,7 +335,7 @@ async def test_a_failed_write_is_an_error_that_names_the_file_and_nothing_is_wri
 
 def test_each_process_gets_a_directory_of_its_own_and_gets_it_back(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from trioraft.directories import take_directory;"
+        "import sys, pathlib; from trioraft.storage.directories import take_directory;"
         "print(take_directory(pathlib.Path(sys.argv[1]))[0].name, flush=True); sys.stdin.read()"
     )
 

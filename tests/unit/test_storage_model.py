@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.power_cut.model import DiskState, next_write
-from trioraft.storage import SqliteDisk, StorageError
+from trioraft.storage.database import SqliteDisk, StorageError
 
 
 class DiskAgainstModel(RuleBasedStateMachine):

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.unit.processes import FAMILY_SIZE, family, gone, is_alive, pids_in, write_script
-from trioraft.launcher import (
+from trioraft.hooks.launcher import (
     WORK_FILE,
     Dropped,
     End,

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from trioraft import sync
-from trioraft.client import NoAnswerError
+from trioraft.client.client import NoAnswerError
 from trioraft.settings import ClientSettings
 from trioraft.values import PeerName
 
@@ -52,7 +52,7 @@ def test_a_failure_inside_is_told_to_who_waits_and_at_the_end(monkeypatch: pytes
 
     def use_it() -> None:
         with sync.Client(NOBODY) as client:
-            monkeypatch.setattr("trioraft.client.Client._flush", fail)
+            monkeypatch.setattr("trioraft.client.client.Client._flush", fail)
             with pytest.raises(NoAnswerError, match="the client has failed"):
                 client.put("a", "1", timeout=20)
 

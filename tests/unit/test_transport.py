@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from trioraft.address import Address
-from trioraft.transport import BATCH_MAX, DatagramSocket, UdpSocket, open_udp
+from trioraft.datagrams.transport import BATCH_MAX, DatagramSocket, UdpSocket, open_udp
 
 IP_RECVERR = 11  # Linux; Python has no name for it
 
@@ -72,7 +72,7 @@ async def test_all_interfaces_are_bound_where_there_is_no_ipv6(monkeypatch: pyte
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return real(family, *rest)
 
-    monkeypatch.setattr("trioraft.transport.socket.socket", without_ipv6)
+    monkeypatch.setattr("trioraft.datagrams.transport.socket.socket", without_ipv6)
     sock = await open_udp("::", 0)
     assert sock.address.host == "0.0.0.0"  # noqa: S104
     sock.close()

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trioraft import wire
+from trioraft.datagrams import wire
+from trioraft.datagrams.sealing import Domain, KeyRing
 from trioraft.messages import (
     BACKUP_PART_BYTES,
     LARGEST_ID,
@@ -33,7 +34,6 @@ from trioraft.messages import (
     StatusRequest,
     Transfer,
 )
-from trioraft.sealing import Domain, KeyRing
 
 PROCESS = bytes(range(16))
 TOKEN = bytes(range(0xA0, 0xA8))

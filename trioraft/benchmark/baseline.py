@@ -106,7 +106,7 @@ async def _send_back() -> None:
 
 
 async def _main() -> None:
-    from trioraft.up import until_stdin_closes  # noqa: PLC0415 - only the other process needs it
+    from trioraft.cli.up import until_stdin_closes  # noqa: PLC0415 - only the other process needs it
 
     await until_stdin_closes(_send_back)
 

@@ -10,11 +10,11 @@ from typing import Final
 import trio
 
 from trioraft.benchmark.latencies import Latencies
-from trioraft.client import Client, NoAnswerError, open_client
-from trioraft.endpoint import Domain
+from trioraft.client.client import Client, NoAnswerError, open_client
+from trioraft.client.observed import printable
+from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import CommandError, ProposalError
 from trioraft.kv.client import KeyValueError
-from trioraft.observed import printable
 from trioraft.settings import ClientSettings
 
 # A client has at most 1,024 commands under way, counted from the oldest that is not answered.

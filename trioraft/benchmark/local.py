@@ -12,10 +12,10 @@ from typing import Final, Literal
 import msgspec
 import trio
 
+from trioraft.cli.up import LOOPBACK, node_environment, start_process
+from trioraft.client.observed import printable
 from trioraft.errors import CommandError
-from trioraft.observed import printable
 from trioraft.settings import ClientSettings, NodeSettings, load
-from trioraft.up import LOOPBACK, node_environment, start_process
 
 # A benchmark runs nobody's scripts.
 _NO_SCRIPTS: Final = {"SCRIPT_LEADER_PATH": "", "SCRIPT_FOLLOWER_PATH": ""}

@@ -1,0 +1,116 @@
+"""``trioraft backup`` and ``trioraft restore``."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from trioraft.cli.running import run_client
+from trioraft.client.backup import fetch_backup
+from trioraft.client.client import open_client
+from trioraft.datagrams.endpoint import Domain
+from trioraft.errors import CommandError
+from trioraft.kv.service import KeyValueService
+from trioraft.messages import format_id
+from trioraft.settings import ClientSettings
+from trioraft.storage import backups
+from trioraft.storage.database import StorageError
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far something is, on a terminal, and turn what goes wrong into the command's one line."""
+    console = Console(file=sys.stderr)
+    try:
+        with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+            task = progress.add_task(text, total=None)
+            yield lambda done, of: progress.update(task, completed=done, total=of)
+    except StorageError as error:
+        raise CommandError(str(error)) from None
+
+
+def back_up(file: Path, data_dir: Path) -> None:
+    """Make a backup of stopped nodes.
+
+    Parameters
+    ----------
+    file : Path
+        The backup.
+    data_dir : Path
+        The nodes' data.
+    """
+    with _progress("applying the log") as tell:
+        about = backups.back_up(file, data_dir, KeyValueService(), tell)
+    _tell(file, about)
+
+
+def _tell(file: Path, about: backups.Backup) -> None:
+    typer.echo(f"{file}: cluster {format_id(about.cluster)} up to entry {about.index}, {about.size} bytes")
+
+
+class _Shown:
+    """Shows how a backup of a running cluster goes on: a bar on a terminal, elsewhere only what goes wrong."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("looking for a node", total=None)
+
+    def progress(self, what: str, done: int, of: int | None) -> None:
+        self._progress.update(self._task, description=what, completed=done, total=of)
+
+    def problem(self, text: str) -> None:
+        self._progress.console.print(f"trioraft: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def fetch(file: Path, settings: ClientSettings, seconds: float) -> int:
+    """Make a backup of a running cluster.
+
+    Parameters
+    ----------
+    file : Path
+        The backup.
+    settings : ClientSettings
+        Where the cluster is, and a key that is good for commands.
+    seconds : float
+        Give up when no node could begin one, or it did not go on, for so long.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    console = Console(file=sys.stderr)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+
+    async def main() -> int:
+        with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+            async with open_client(settings, Domain.CLIENT) as client:
+                about = await fetch_backup(client, file, _Shown(progress), seconds)
+        _tell(file, about)
+        return 0
+
+    return run_client(main)
+
+
+def restore(file: Path, data_dir: Path, members: int) -> None:
+    """Make the data of a new cluster from a backup.
+
+    Parameters
+    ----------
+    file : Path
+        The backup.
+    data_dir : Path
+        Where the nodes' data is made.
+    members : int
+        How many nodes the new cluster has.
+    """
+    with _progress("writing") as tell:
+        about, cluster = backups.restore(file, data_dir, members, tell)
+    old, new = format_id(about.cluster), format_id(cluster)
+    typer.echo(
+        f"{data_dir}: cluster {new}, made from entry {about.index} of cluster {old}; start {members} node(s) on it"
+    )

@@ -1,0 +1,269 @@
+"""The commands that talk to a cluster, once their arguments are read."""
+
+import json
+import sys
+
+import trio
+
+from trioraft.client.client import Client, NoAnswerError, open_client
+from trioraft.client.observed import ClusterStatus, ObservedNode, printable
+from trioraft.cluster_settings import ClusterSettings, ReadMode
+from trioraft.datagrams.endpoint import Domain
+from trioraft.errors import WRONG, CommandError, ProposalError
+from trioraft.messages import AbandonFormation, Transfer, parse_id_untrusted
+from trioraft.settings import ClientSettings
+
+# A leader ends its work first, which may take as long as scripts are given to end.
+_TRANSFER_SECONDS = 60.0
+_ABANDON_SECONDS = 5.0
+_REFRESH = 1.0
+
+
+async def show_status(settings: ClientSettings, form: str) -> int:
+    """Print the status of a cluster.
+
+    Parameters
+    ----------
+    settings : ClientSettings
+        Where the cluster is.
+    form : {"table", "json"}
+        How to print it.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    async with open_client(settings) as client:
+        cluster = await heard(client)
+    if form == "json":
+        _print_json(cluster, indent=2)
+    else:
+        from trioraft.cli.tables import print_cluster  # noqa: PLC0415
+
+        print_cluster(cluster)
+    return 0
+
+
+async def watch_status(settings: ClientSettings, form: str) -> int:
+    """Print the status of a cluster again at every change, until interrupted.
+
+    Parameters
+    ----------
+    settings : ClientSettings
+        Where the cluster is.
+    form : {"table", "json"}
+        A table that is drawn anew, or one line of JSON for each change.
+
+    Returns
+    -------
+    int
+        Never.
+    """
+    async with open_client(settings) as client:
+        await heard(client)
+        await client.observe(_REFRESH)
+        if form == "json":
+            await _watch_json(client)
+        from trioraft.cli.tables import watch_cluster  # noqa: PLC0415
+
+        await watch_cluster(client)
+    return 0
+
+
+async def _watch_json(client: Client) -> None:
+    shown: object = None
+    while True:
+        seen, cluster = client.version, client.cluster()
+        changing = [
+            (n.status.id, n.status.role, n.status.term, n.status.leader, n.reachable, n.status.hook.state)
+            for n in cluster.nodes
+        ]
+        if changing != shown:
+            shown = changing
+            _print_json(cluster, indent=None)
+        await client.changed(seen)
+
+
+async def transfer(settings: ClientSettings, to: str | None) -> int:
+    """Have the leader hand its leadership over, and say who leads then.
+
+    Parameters
+    ----------
+    settings : ClientSettings
+        Where the cluster is, and a key that is good for commands.
+    to : str or None
+        The id or name of the node that shall lead; None for the best one.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    async with open_client(settings, Domain.CLIENT) as client:
+        cluster = await heard(client)
+        target = 0 if to is None else int(find(cluster, to, "--to").status.id, 16)
+        if cluster.leader is None:
+            raise CommandError("there is no leader that could hand over; see `trioraft status`")
+        response = await client.command(None, Transfer(target), _TRANSFER_SECONDS)
+    if not response.done:
+        raise CommandError(f"refused: {printable(response.detail)}")
+    print(printable(response.detail))  # noqa: T201 - what the command is for
+    return 0
+
+
+async def settings(where: ClientSettings, reads: str | None, form: str, seconds: float) -> int:
+    """Print the settings of a cluster, after they were changed if that is asked for.
+
+    Parameters
+    ----------
+    where : ClientSettings
+        Where the cluster is, and a key that is good for commands.
+    reads : str or None
+        How linearizable reads shall be made sure of; None to change nothing.
+    form : {"text", "json"}
+        How to print them.
+    seconds : float
+        For how long to try; 0 for no limit.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    found: ClusterSettings | None = None
+    async with open_client(where, Domain.CLIENT) as client:
+        with trio.move_on_after(seconds or float("inf")):
+            try:
+                if reads is None:
+                    found = await client.cluster_settings()
+                else:
+                    found = await client.change_cluster_settings(reads=ReadMode(reads))
+            except ProposalError as error:
+                raise CommandError(printable(str(error))) from None
+        if found is None:
+            raise NoAnswerError(f"{printable(client.problem)} (waited {seconds:g} s)")
+    shown = {printable(name): printable(value) for name, value in found.shown().items()}
+    if form == "json":
+        json.dump(shown, sys.stdout)
+        sys.stdout.write("\n")
+    else:
+        for name, value in shown.items():
+            print(f"{name}: {value}")  # noqa: T201 - what the command is for
+    return 0
+
+
+async def abandon_formation(settings: ClientSettings, *, yes: bool) -> int:
+    """Have the nodes that wait in a formation give it up.
+
+    Parameters
+    ----------
+    settings : ClientSettings
+        Where the nodes are, and a key that is good for commands.
+    yes : bool
+        Whether to do it; else it is only told what would be done.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    async with open_client(settings, Domain.CLIENT) as client:
+        cluster = await heard(client)
+        for node in cluster.nodes:
+            if node.status.cluster_id is not None:
+                raise CommandError(
+                    f"refused: {_named(node)} is a member of cluster {node.status.cluster_id};"
+                    " the formation may stand, and the waiting nodes will learn of it"
+                )
+        waiting = [(node, node.status.forming) for node in cluster.nodes]
+        promised = [(node, forming) for node, forming in waiting if forming and forming.formation]
+        if not promised:
+            raise CommandError("no node that answers has promised a formation; there is nothing to abandon")
+        for node, forming in promised:
+            missing = ", ".join(forming.missing) or "none"
+            print(f"{_named(node)} waits in formation {forming.formation}; missing members: {missing}")  # noqa: T201
+        if not yes:
+            raise CommandError(
+                "nothing was done; make sure that the missing members are lost for good, or remove their data"
+                " directories before they start again, then say --yes",
+                WRONG,
+            )
+        refused = [line for node, forming in promised if (line := await _abandon(client, node, forming.formation))]
+    if refused:
+        raise CommandError("; ".join(refused))
+    return 0
+
+
+async def _abandon(client: Client, node: ObservedNode, formation: str | None) -> str:
+    """Have one node give its formation up, and tell why it did not."""
+    command = AbandonFormation(parse_id_untrusted(formation))
+    response = await client.command(node.status.id, command, _ABANDON_SECONDS)
+    if not response.done:
+        return f"{_named(node)} refused: {printable(response.detail)}"
+    print(f"{_named(node)}: {printable(response.detail)}")  # noqa: T201 - what the command is for
+    return ""
+
+
+async def heard(client: Client) -> ClusterStatus:
+    """Ask all nodes for their status.
+
+    Parameters
+    ----------
+    client : Client
+        Asks them.
+
+    Returns
+    -------
+    ClusterStatus
+        What they said.
+
+    Raises
+    ------
+    CommandError
+        If nobody answers.
+    """
+    cluster = await client.statuses()
+    if not cluster.nodes:
+        raise CommandError(client.why_silent())
+    return cluster
+
+
+def find(cluster: ClusterStatus, wanted: str, argument: str) -> ObservedNode:
+    """Find the node that somebody means by an id or a name.
+
+    Parameters
+    ----------
+    cluster : ClusterStatus
+        The cluster.
+    wanted : str
+        The id or name.
+    argument : str
+        Where it was given.
+
+    Returns
+    -------
+    ObservedNode
+        The node.
+
+    Raises
+    ------
+    CommandError
+        If there is none, or several.
+    """
+    nodes = [node for node in cluster.nodes if wanted in {node.status.id, node.status.name}]
+    if len(nodes) == 1:
+        return nodes[0]
+    known = ", ".join(f"{node.status.id} ({printable(node.status.name)})" for node in cluster.nodes)
+    what = "the name of several nodes" if nodes else "no node that answers"
+    raise CommandError(f"{argument}={printable(wanted[:100])}: {what}; allowed: {known}", WRONG)
+
+
+def _named(node: ObservedNode) -> str:
+    return f"{printable(node.status.name)} ({node.status.id})"
+
+
+def _print_json(cluster: ClusterStatus, indent: int | None) -> None:
+    json.dump(cluster.to_json(), sys.stdout, indent=indent)
+    sys.stdout.write("\n")
+    sys.stdout.flush()

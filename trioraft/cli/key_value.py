@@ -1,0 +1,230 @@
+"""The commands for keys and leases, once their arguments are read."""
+
+import base64
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from trioraft.client.client import Client, NoAnswerError, open_client
+from trioraft.client.observed import printable
+from trioraft.datagrams.endpoint import Domain
+from trioraft.errors import CommandError, ProposalError
+from trioraft.kv.client import KeyValueError
+from trioraft.kv.commands import Event, EventKind, KeyValue
+from trioraft.kv.lock import HeldLease, held_until, keep_lease_alive
+from trioraft.runtime import boottime
+from trioraft.settings import ClientSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the options of a command say.
+
+    Attributes
+    ----------
+    settings : ClientSettings
+        Where the cluster is, and the keys.
+    as_json : bool
+        How to print.
+    timeout : float
+        For how many seconds to try; 0 for no limit.
+    """
+
+    settings: ClientSettings
+    as_json: bool
+    timeout: float
+
+
+@asynccontextmanager
+async def _client(asked: Asked) -> AsyncIterator[Client]:
+    """Open a client for one command, which has to end in time."""
+    async with open_client(asked.settings, Domain.CLIENT) as client:
+        try:
+            with trio.move_on_after(asked.timeout or float("inf")) as scope:
+                yield client
+        except (KeyValueError, ProposalError) as error:
+            raise CommandError(printable(str(error))) from None
+        if scope.cancelled_caught:
+            raise NoAnswerError(f"{printable(client.problem)} (waited {asked.timeout:g} s)")
+
+
+async def put(asked: Asked, key: bytes, value: bytes, lease: int) -> int:
+    """Give a key a value."""
+    async with _client(asked) as client:
+        result = await client.put(key, value, lease=lease)
+        _say(asked, f"revision {result.revision}", {"revision": result.revision})
+    return 0
+
+
+async def get(asked: Asked, key: bytes, revision: int, *, stale: bool) -> int:
+    """Print a key's value."""
+    async with _client(asked) as client:
+        kv = await client.get(key, revision=revision, stale=stale)
+        if kv is None:
+            raise CommandError(f"there is no key {_text(key)}")
+        if asked.as_json:
+            _print_json(_document(kv))
+        else:
+            sys.stdout.buffer.write(kv.value + b"\n")
+            sys.stdout.buffer.flush()
+    return 0
+
+
+async def delete(asked: Asked, key: bytes, *, prefix: bool) -> int:
+    """Delete a key, or all with a prefix."""
+    async with _client(asked) as client:
+        result = await client.delete(key, prefix=prefix)
+        document = {"deleted": result.deleted, "revision": result.revision}
+        _say(asked, f"deleted {result.deleted}", document)
+    return 0
+
+
+async def list_keys(asked: Asked, prefix: bytes, limit: int, revision: int, *, stale: bool) -> int:
+    """Print keys and values."""
+    async with _client(asked) as client:
+        found = await client.list(prefix, limit=limit, revision=revision, stale=stale)
+        if asked.as_json:
+            _print_json([_document(kv) for kv in found])
+        else:
+            for kv in found:
+                print(f"{_text(kv.key)} {_text(kv.value)}")  # noqa: T201 - what the command is for
+    return 0
+
+
+async def cas(asked: Asked, key: bytes, expected: int | bytes, value: bytes) -> int:
+    """Give a key a value if it is as expected."""
+    async with _client(asked) as client:
+        if isinstance(expected, bytes):
+            revision = await client.cas(key, expected, value)
+        else:
+            revision = await client.cas_revision(key, expected, value)
+        if asked.as_json:
+            _print_json({"succeeded": bool(revision), "revision": revision or None})
+        elif revision:
+            print(f"revision {revision}")  # noqa: T201 - what the command is for
+        else:
+            raise CommandError(f"nothing was changed: the key {_text(key)} is not as expected")
+    return 0 if revision else 1
+
+
+async def watch(asked: Asked, key: bytes, revision: int, *, prefix: bool) -> int:
+    """Print what changes."""
+    async with _client(asked) as client:
+        async for event in client.watch(key, prefix=prefix, revision=revision):
+            kv = event.kv
+            if asked.as_json:
+                _print_json(_event_document(event))
+            elif event.kind == EventKind.PUT:
+                print(f"put {_text(kv.key)} {_text(kv.value)}", flush=True)  # noqa: T201 - what it is for
+            else:
+                print(f"delete {_text(kv.key)}", flush=True)  # noqa: T201 - what it is for
+    return 0
+
+
+async def lease_grant(asked: Asked, ttl: int) -> int:
+    """Make a lease."""
+    async with _client(asked) as client:
+        granted = await client.lease_grant(ttl)
+        _say(asked, f"{granted.id:016x}", {"id": f"{granted.id:016x}", "ttl": granted.ttl})
+    return 0
+
+
+async def lease_revoke(asked: Asked, lease: int) -> int:
+    """End a lease."""
+    async with _client(asked) as client:
+        deleted = await client.lease_revoke(lease)
+        _say(asked, f"deleted {deleted}", {"deleted": deleted})
+    return 0
+
+
+async def lease_keep_alive(asked: Asked, lease: int, *, once: bool) -> int:
+    """Give a lease its full time again, once or until interrupted."""
+    async with _client(asked) as client:
+        sent_at = boottime()
+        ttl = await client.lease_keep_alive(lease)
+        _say(asked, f"lives for {ttl} s", {"id": f"{lease:016x}", "ttl": ttl})
+    if not once:
+        async with _client(Asked(asked.settings, asked.as_json, 0)) as client:
+            lost = await keep_lease_alive(client, HeldLease(lease, ttl, held_until(sent_at, ttl)))
+            raise CommandError(printable(lost))
+    return 0
+
+
+async def lease_show(asked: Asked, lease: int) -> int:
+    """Print how long a lease still lives, and its keys."""
+    async with _client(asked) as client:
+        found = await client.lease_time_to_live(lease, keys=True)
+        document = {
+            "id": f"{lease:016x}",
+            "ttl": found.granted_ttl,
+            "remaining": round(found.remaining, 3),
+            "keys": [_encoded("key", key) for key in found.keys],
+        }
+        lines = [f"lives for {found.remaining:.1f} s of {found.granted_ttl} s", *map(_text, found.keys)]
+        _say(asked, "\n".join(lines), document)
+    return 0
+
+
+async def lease_list(asked: Asked) -> int:
+    """Print the ids of all leases."""
+    async with _client(asked) as client:
+        ids = [f"{lease:016x}" for lease in await client.leases()]
+        if asked.as_json:
+            _print_json(ids)
+        else:
+            for lease in ids:
+                print(lease)  # noqa: T201 - what the command is for
+    return 0
+
+
+# --- how things are shown -----------------------------------------------------------------------------------
+
+
+def _say(asked: Asked, text: str, document: Mapping[str, Any]) -> None:
+    if asked.as_json:
+        _print_json(document)
+    else:
+        print(text, flush=True)  # noqa: T201 - what the command is for
+
+
+def _print_json(document: object) -> None:
+    json.dump(document, sys.stdout)
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
+def _encoded(field: str, data: bytes) -> dict[str, str]:
+    """Give bytes as text, or, where they are not UTF-8, as base64 that is marked as such."""
+    try:
+        return {field: data.decode()}
+    except UnicodeDecodeError:
+        return {field: base64.b64encode(data).decode(), f"{field}_encoding": "base64"}
+
+
+def _document(kv: KeyValue) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        **_encoded("key", kv.key),
+        **_encoded("value", kv.value),
+        "create_revision": kv.create_revision,
+        "mod_revision": kv.mod_revision,
+        "version": kv.version,
+    }
+    if kv.lease:
+        document["lease"] = f"{kv.lease:016x}"
+    return document
+
+
+def _event_document(event: Event) -> dict[str, Any]:
+    if event.kind == EventKind.PUT:
+        return {"type": "put", **_document(event.kv)}
+    return {"type": "delete", **_encoded("key", event.kv.key), "mod_revision": event.kv.mod_revision}
+
+
+def _text(data: bytes) -> str:
+    """Give bytes as one printable line."""
+    return printable(data.decode("utf-8", "backslashreplace"))

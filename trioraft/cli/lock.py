@@ -1,0 +1,187 @@
+"""``trioraft lock NAME -- COMMAND…``: runs a command while holding a lock.
+
+The command is run by a process of its own, the supervisor (:mod:`trioraft.hooks.supervisor`), which is told until
+when the lease surely lives, again at each keep-alive that was answered. It ends the command, and whatever that
+started, before that time by itself: also when this process is stopped, killed, or has lost the cluster.
+"""
+
+import os
+import signal
+from typing import Final
+
+import trio
+
+from trioraft.cli.lead import find_program
+from trioraft.client.client import NoAnswerError, open_client
+from trioraft.client.observed import printable
+from trioraft.datagrams.endpoint import Domain
+from trioraft.errors import WRONG, CommandError, ProposalError
+from trioraft.hooks.launcher import (
+    Crashed,
+    End,
+    Ended,
+    Ending,
+    Event,
+    Exited,
+    Extend,
+    Link,
+    Ready,
+    Start,
+    Unstartable,
+    launch_command_supervisor,
+)
+from trioraft.kv.client import KeyValueError
+from trioraft.kv.lock import NAME_MAX, HeldLock, LeaseLostError, hold_lock
+from trioraft.settings import ClientSettings
+
+# Of the lease's time to live, and at most: how long a command that is ended because of it has between SIGTERM and
+# SIGKILL; and before the lease's end the processes must be gone by so many seconds.
+_GRACE_SHARE: Final = 1 / 4
+_GRACE_MAX: Final = 5.0
+_KILL_TAKES: Final = 0.1
+_LOOK_INTERVAL: Final = 0.1
+_SIGNALLED: Final = 128
+
+
+async def run_locked(
+    settings: ClientSettings, name: str, command: list[str], *, ttl: int, patience: float | None
+) -> int:
+    """Run a command while holding a lock.
+
+    Parameters
+    ----------
+    settings : ClientSettings
+        Where the cluster is, and the keys.
+    name : str
+        The lock's name.
+    command : list of str
+        The command and its arguments.
+    ttl : int
+        The time to live of the lease that holds the lock, in seconds.
+    patience : float or None
+        For how many seconds to wait for the lock; None for as long as it takes.
+
+    Returns
+    -------
+    int
+        The command's exit status; 128 and the signal's number where a signal ended it.
+
+    Raises
+    ------
+    CommandError
+        If it could not be run, or was ended because the lock was lost.
+    """
+    path = find_program(command[0])
+    if not 0 < len(name.encode("utf-8", "surrogateescape")) <= NAME_MAX:
+        raise CommandError(f"NAME={name[:100]!r}: allowed: 1 to {NAME_MAX} bytes", WRONG)
+    status, stopped = None, list[int]()
+    try:
+        async with open_client(settings, Domain.CLIENT) as client:
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(_stop_waiting, waiting.cancel_scope, stopped)
+                if patience is not None:
+                    waiting.cancel_scope.deadline = trio.current_time() + patience
+                async with hold_lock(client, name, ttl) as held:
+                    waiting.cancel_scope.deadline = float("inf")
+                    status = await _Run(held, path, command[1:]).run()
+                waiting.cancel_scope.cancel()
+            if status is not None:
+                return status
+            if stopped:
+                return _SIGNALLED + stopped[0]
+            if client.problem and not client.nodes:
+                raise NoAnswerError(printable(client.problem))
+            raise CommandError(f"the lock {printable(name)} is held by somebody else (waited {patience:g} s)")
+    except* (LeaseLostError, KeyValueError, ProposalError) as group:
+        text = printable(str(_first(group)))
+    raise CommandError(f"the lock {printable(name)} is not held: {text}")
+
+
+async def _stop_waiting(scope: trio.CancelScope, stopped: list[int]) -> None:
+    """Give up the place in the queue when this process is to end, so that nobody waits for its lease to end."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+        async for number in signals:
+            stopped.append(number)
+            scope.cancel()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+class _Run:
+    """One run of the command."""
+
+    def __init__(self, held: HeldLock, path: str, arguments: list[str]) -> None:
+        self._held = held
+        self._path = path
+        self._arguments = arguments
+        self._grace = min(_GRACE_MAX, held.lease.ttl * _GRACE_SHARE)
+        self._status: int | None = None
+        self._is_lost = False
+
+    async def run(self) -> int:
+        """Run it to its end."""
+        link = await launch_command_supervisor(self._grace)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._extend, link)
+                nursery.start_soon(self._obey_signals, link)
+                await self._follow(link)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await link.close()
+        if self._status is None or self._is_lost:
+            raise LeaseLostError("the command was ended in time, because no keep-alive was answered")
+        return self._status if self._status >= 0 else _SIGNALLED - self._status
+
+    @property
+    def _deadline(self) -> float:
+        """When the command has to be told to end, unless a keep-alive is answered until then."""
+        return self._held.lease.held_until - self._grace - _KILL_TAKES
+
+    async def _follow(self, link: Link) -> None:
+        while events := await link.receive():
+            for event in events:
+                if self._act_on(event, link):
+                    return
+        await link.destroy()
+        raise CommandError("the process that supervises the command was lost; the command was ended")
+
+    def _act_on(self, event: Event, link: Link) -> bool:
+        """Act on an event; true when all has ended."""
+        match event:
+            case Ready():
+                link.send(Start(self._path, self._environment(), self._deadline, self._arguments))
+            case Ending(cause="deadline"):
+                self._is_lost = True
+            case Exited(status=status):
+                self._status = status
+                link.send(End())  # what it has started does not outlive it: the lock is about to be released
+            case Unstartable(error=error):
+                raise CommandError(f"{self._path}: {error}")
+            case Crashed(error=error):
+                raise CommandError(f"the process that supervises the command failed: {error}")
+            case Ended():
+                return True
+        return False
+
+    def _environment(self) -> dict[str, str]:
+        return {"TRIORAFT_FENCING_TOKEN": str(self._held.fencing_token), "TRIORAFT_LOCK": self._held.name}
+
+    async def _extend(self, link: Link) -> None:
+        told = self._deadline
+        while True:
+            await trio.sleep(_LOOK_INTERVAL)
+            if self._deadline > told:
+                told = self._deadline
+                link.send(Extend(told))
+
+    async def _obey_signals(self, link: Link) -> None:
+        """End the command when this process is to end; Ctrl-C reaches the command by itself."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP, signal.SIGINT) as signals:
+            async for number in signals:
+                if number != signal.SIGINT or not os.isatty(0):
+                    link.send(End())

@@ -1,0 +1,406 @@
+"""The ``trioraft`` command.
+
+Exit status: 0 done; 1 the cluster says no (no answer, no leader, refused); 2 wrong use or configuration, with
+one line on standard error. What a command needs is imported where it is used, so that each starts quickly.
+"""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trioraft.cli import bench as cli_bench
+from trioraft.cli import keys as cli_keys
+from trioraft.cli import members as cli_members
+from trioraft.cli.running import (
+    DONE,
+    Errors,
+    Peers,
+    checked,
+    choice,
+    client_settings,
+    number,
+    run_client,
+    run_program,
+    timeout_seconds,
+)
+from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
+
+app = typer.Typer(
+    name="trioraft",
+    help="Raft for replicated services: a leader and its work, keys and values, locks.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+cli_keys.add_commands(app)
+app.command()(cli_bench.bench)
+cli_members.add_commands(app)
+
+# A process started by `trioraft up` ends when that one does, however that came.
+_WithStdin = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
+
+
+def main() -> None:
+    """Run the command with the process's arguments, and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Its arguments.
+
+    Returns
+    -------
+    int
+        Its exit status.
+    """
+    try:
+        status = app(arguments or ["--help"], prog_name="trioraft", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        text = " ".join(error.format_message().split())
+        context = getattr(error, "ctx", None)
+        return _fail(f"{text} (see `{context.command_path if context else 'trioraft'} --help`)", WRONG)
+    except typer.Abort:
+        return INTERRUPTED
+    except CommandError as error:
+        return _fail(str(error), error.exit_status)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return REFUSED
+    return status if isinstance(status, int) else DONE
+
+
+def _fail(text: str, exit_status: int) -> int:
+    print(f"trioraft: {text}", file=sys.stderr)  # noqa: T201 - the one line that people see
+    return exit_status
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
+
+
+# --- processes that stay ------------------------------------------------------------------------------------
+
+
+@app.command()
+def node(*, end_with_stdin: _WithStdin = False) -> int:
+    """Run a node.
+
+    It is configured by environment variables only, and ends with SIGTERM or SIGINT.
+    """
+    from trioraft.daemon import run_node  # noqa: PLC0415
+    from trioraft.node.node import NodeError  # noqa: PLC0415
+    from trioraft.settings import NodeSettings  # noqa: PLC0415
+    from trioraft.storage.database import StorageError  # noqa: PLC0415
+
+    settings = checked(NodeSettings.from_environ)
+    _start_log(settings.logging, settings.log_format)
+    return _serve(lambda: run_node(settings), (NodeError, StorageError), end_with_stdin=end_with_stdin)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def lead(
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run as the leader.")],
+    *,
+    end_with_stdin: _WithStdin = False,
+) -> int:
+    """Run a node with a command as its leader script.
+
+    COMMAND runs while this node leads, with TRIORAFT_FENCING_TOKEN in its environment, and has ended before it runs
+    anywhere else. Everything else is as in `trioraft node`.
+    """
+    from trioraft.cli.lead import leader_script  # noqa: PLC0415
+    from trioraft.daemon import run_node  # noqa: PLC0415
+    from trioraft.node.node import NodeError  # noqa: PLC0415
+    from trioraft.settings import NodeSettings  # noqa: PLC0415
+    from trioraft.storage.database import StorageError  # noqa: PLC0415
+
+    settings = leader_script(checked(NodeSettings.from_environ), command)
+    _start_log(settings.logging, settings.log_format)
+    return _serve(lambda: run_node(settings), (NodeError, StorageError), end_with_stdin=end_with_stdin)
+
+
+@app.command()
+def monitor(*, end_with_stdin: _WithStdin = False) -> int:
+    """Run the page that shows a cluster.
+
+    It has a JSON API too, is configured by environment variables only, and ends with SIGTERM or SIGINT.
+    """
+    from trioraft.settings import MonitorSettings  # noqa: PLC0415
+
+    settings = checked(MonitorSettings.from_environ)
+    _start_log(settings.logging, settings.log_format)
+    from monitor.server import run_monitor  # noqa: PLC0415
+
+    return _serve(lambda: run_monitor(settings), (OSError,), end_with_stdin=end_with_stdin)
+
+
+@app.command()
+def up(
+    nodes: Annotated[str, typer.Option(metavar="N", help="How many nodes.")] = "3",
+    base_port: Annotated[str, typer.Option(metavar="PORT", help="UDP port of the first node.")] = "7300",
+    monitor_port: Annotated[str, typer.Option(metavar="PORT", help="TCP port of the monitor.")] = "8000",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Keep the nodes' data here; else it is temporary.", show_default=False)
+    ] = None,
+) -> int:
+    """Run a cluster and its monitor on loopback.
+
+    It ends with Ctrl-C. The nodes are called node-1, node-2, ... and listen at base-port, base-port + 1, ..., so
+    that the other commands find them without being told where. Everything else (timeouts, scripts, keys) is taken
+    from the environment.
+    """
+    count = number("--nodes", nodes, 1, 100)
+    base = number("--base-port", base_port, 1, 65536 - count)
+    page = number("--monitor-port", monitor_port, 1, 65535)
+    from trioraft.cli.up import UpError, run_up  # noqa: PLC0415
+    from trioraft.settings import SettingsError  # noqa: PLC0415
+
+    return run_program(lambda: run_up(count, base, page, data_dir), (UpError, SettingsError), WRONG)
+
+
+# --- looking ------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def status(
+    *,
+    peers: Peers = None,
+    form: Annotated[str, typer.Option("--format", metavar="table|json", help="How to print.")] = "table",
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
+) -> int:
+    """Show the nodes of a cluster.
+
+    The exit status is 1 when no node answers.
+    """
+    from trioraft.cli import cluster as commands  # noqa: PLC0415
+
+    choice("--format", form, "table", "json")
+    settings = client_settings(peers)
+    show = commands.watch_status if watch else commands.show_status
+    return run_client(lambda: show(settings, form), interrupted=DONE if watch else INTERRUPTED)
+
+
+@app.command()
+def healthcheck(
+    *, ready: Annotated[bool, typer.Option("--ready", help="Ask for membership and a leader too.")] = False
+) -> int:
+    """Tell whether the node of this machine is well.
+
+    That is: whether it answers at BIND_HOST and BIND_PORT of the environment, and its disk is not stuck.
+    """
+    from trioraft.address import Address  # noqa: PLC0415
+    from trioraft.cli.probe import ask_status  # noqa: PLC0415
+    from trioraft.variables import find_variable  # noqa: PLC0415
+
+    def read(name: str) -> Any:
+        return checked(lambda: find_variable(name, "node").read(os.environ.get(name, "")))
+
+    settings = client_settings(None)
+    host, port, service = read("BIND_HOST"), read("BIND_PORT"), read("APP_NAME")
+    # A socket for all addresses takes IPv4 as well, and a container may have no IPv6 loopback.
+    address = Address.of("127.0.0.1" if host in {"0.0.0.0", "::"} else host, port)  # noqa: S104
+    found = ask_status(address, service, settings.keys, seconds=2.0)
+    if found is None:
+        raise CommandError(f"no node of service {service!r} answers at {address}")
+    if found.disk_stuck:
+        raise CommandError(f"node {found.id}: its disk is stuck")
+    if ready and found.cluster_id is None:
+        waiting = found.forming.waiting_for if found.forming else "a cluster"
+        raise CommandError(f"node {found.id} is no member of a cluster yet; it waits for {waiting}")
+    if ready and found.leader is None:
+        raise CommandError(f"node {found.id} knows no leader")
+    return DONE
+
+
+# --- acting -------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def transfer(
+    *,
+    peers: Peers = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="ID|NAME", help="The node that shall lead; else the best one.", show_default=False),
+    ] = None,
+) -> int:
+    """Have the leader hand its leadership over."""
+    from trioraft.cli import cluster as commands  # noqa: PLC0415
+
+    settings = client_settings(peers)
+    return run_client(lambda: commands.transfer(settings, to))
+
+
+@app.command()
+def settings(
+    *,
+    reads: Annotated[
+        str | None,
+        typer.Option(
+            metavar="quorum|lease",
+            help="How a leader makes sure, for linearizable reads, that nobody else leads: by asking a quorum, which"
+            " needs no clock, or at once by its lease, which needs clocks whose rates differ by at most 1 %.",
+            show_default=False,
+        ),
+    ] = None,
+    peers: Peers = None,
+    form: Annotated[str, typer.Option("--format", metavar="text|json", help="How to print.")] = "text",
+    timeout: Annotated[str, typer.Option(metavar="SECONDS", help="Give up after so long.")] = "10",
+) -> int:
+    """Show the settings of the cluster, or change them.
+
+    They are in the log: all nodes have the same ones, and a backup has them too.
+    """
+    from trioraft.cli import cluster as commands  # noqa: PLC0415
+
+    if reads is not None:
+        choice("--reads", reads, "quorum", "lease")
+    choice("--format", form, "text", "json")
+    seconds = number("--timeout", timeout, 0, 86400)
+    where = client_settings(peers)
+    return run_client(lambda: commands.settings(where, reads, form, seconds))
+
+
+@app.command("abandon-formation")
+def abandon_formation(
+    *,
+    peers: Peers = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+) -> int:
+    """Give up a formation that cannot be completed.
+
+    For when nodes stay `forming` because a member was lost for good. Refused when any node that answers is a
+    member of a cluster.
+    """
+    from trioraft.cli import cluster as commands  # noqa: PLC0415
+
+    settings = client_settings(peers)
+    return run_client(lambda: commands.abandon_formation(settings, yes=yes))
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup; there must be none.")],
+    *,
+    peers: Peers = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The DATA_DIR of stopped nodes, a majority of the cluster; else it is a running cluster's.",
+            show_default=False,
+        ),
+    ] = None,
+    timeout: Annotated[
+        str, typer.Option(metavar="SECONDS", help="Give up when there is no progress for so long.")
+    ] = "10",
+) -> int:
+    """Make a backup of a cluster's state.
+
+    A running cluster makes it without a pause, on a follower if there is one; it has everything that was acknowledged
+    before. With --data-dir it is made of stopped nodes, as after the loss of a quorum, from the one whose log goes
+    furthest; it has everything that was acknowledged when a majority of the nodes is there.
+    """
+    if data_dir is not None and peers is not None:
+        raise CommandError("--peers is for a running cluster, --data-dir for stopped nodes; give one of them", WRONG)
+    from trioraft.cli import backup as backup_commands  # noqa: PLC0415
+
+    if data_dir is not None:
+        backup_commands.back_up(file, data_dir)
+        return DONE
+    return backup_commands.fetch(file, client_settings(peers), timeout_seconds(timeout))
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")],
+    data_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the data is made; it must be empty.")],
+    members: Annotated[str, typer.Option(metavar="N", help="How many nodes the new cluster has.")] = "1",
+) -> int:
+    """Make the data of a new cluster from a backup.
+
+    The new cluster has a new id, its nodes have new ids, and its terms are above all before, so fencing tokens keep
+    growing. Nodes on one host share DIR; for others, move one numbered directory of it into the DATA_DIR of each.
+    """
+    count = number("--members", members, 1, 100)
+    from trioraft.cli import backup as backup_commands  # noqa: PLC0415
+
+    backup_commands.restore(file, data_dir, count)
+    return DONE
+
+
+@app.command()
+def keygen(
+    derive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="client|status",
+            help="Print what a client ('client') or the monitor ('status') needs, made from the cluster key in"
+            " CLUSTER_KEY, CLUSTER_KEY_FILE or standard input.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Print a new cluster key, or a derived one."""
+    from trioraft.datagrams.sealing import derive_key, generate_key  # noqa: PLC0415
+
+    if derive is None:
+        _say(generate_key())
+        return DONE
+    choice("--derive", derive, "client", "status")
+    name, text = _key_text()
+    try:
+        _say(derive_key(text, "client" if derive == "client" else "status"))
+    except ValueError as error:
+        raise CommandError(f"{name}: {error}", WRONG) from None
+    return DONE
+
+
+def _key_text() -> tuple[str, str]:
+    """Give where the key is written, and what is written there."""
+    if text := os.environ.get("CLUSTER_KEY"):
+        return "CLUSTER_KEY", text
+    if path := os.environ.get("CLUSTER_KEY_FILE"):
+        try:
+            return f"CLUSTER_KEY_FILE={path}", Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not a text file"
+            raise CommandError(f"CLUSTER_KEY_FILE={path}: {reason.lower()}", WRONG) from None
+    if sys.stdin.isatty():
+        raise CommandError("--derive needs a cluster key in CLUSTER_KEY, CLUSTER_KEY_FILE or standard input", WRONG)
+    return "standard input", sys.stdin.read()
+
+
+# --- how commands run ---------------------------------------------------------------------------------------
+
+
+def _start_log(level: str, log_format: str) -> None:
+    import structlog  # noqa: PLC0415
+
+    from trioraft.logs import configure_logging  # noqa: PLC0415
+    from trioraft.settings import settings_warnings  # noqa: PLC0415
+
+    configure_logging(level, log_format)
+    log = structlog.get_logger("trioraft")
+    for warning in settings_warnings(os.environ):
+        log.warning(warning)
+
+
+def _serve(main: Callable[[], Awaitable[None]], errors: Errors, *, end_with_stdin: bool) -> int:
+    if not end_with_stdin:
+        return run_program(main, errors, WRONG)
+    from trioraft.cli.up import until_stdin_closes  # noqa: PLC0415
+
+    return run_program(lambda: until_stdin_closes(main), errors, WRONG)

@@ -1,0 +1,117 @@
+"""The commands that change who is a member of a cluster, once their arguments are read."""
+
+import json
+import sys
+
+from trioraft.cli.cluster import find, heard
+from trioraft.client.client import Client, open_client
+from trioraft.client.observed import ClusterStatus, printable
+from trioraft.datagrams.endpoint import Domain
+from trioraft.errors import CommandError
+from trioraft.messages import ChangeMember, Command, MemberStatus, StepDown
+from trioraft.node.members import Action
+from trioraft.settings import ClientSettings
+
+# A new voter must first have caught up, and a leader that removes itself ends its work; both may take some time.
+_SECONDS = 60.0
+
+
+async def list_members(settings: ClientSettings, form: str) -> int:
+    """Print the members of a cluster.
+
+    Parameters
+    ----------
+    settings : ClientSettings
+        Where the cluster is.
+    form : {"table", "json"}
+        How to print it.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    async with open_client(settings) as client:
+        cluster = await heard(client)
+    members = _members(cluster)
+    if form == "json":
+        found = {node.status.id: node for node in cluster.nodes}
+        documents = [
+            {
+                "id": member.id,
+                "name": member.name,
+                "kind": member.kind,
+                "address": str(found[member.id].address) if member.id in found else None,
+                "role": found[member.id].status.role if member.id in found else None,
+                "last_index": found[member.id].status.last_index if member.id in found else None,
+            }
+            for member in members
+        ]
+        json.dump(documents, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        from trioraft.cli.tables import print_members  # noqa: PLC0415
+
+        print_members(members, cluster)
+    return 0
+
+
+def _members(cluster: ClusterStatus) -> tuple[MemberStatus, ...]:
+    """Give the members as the leader knows them; without one as whoever goes by the newest log."""
+    statuses = [node.status for node in cluster.nodes if node.status.members]
+    if not statuses:
+        raise CommandError("no node that answers is a member of a cluster; see `trioraft status`")
+    leader = cluster.leader
+    newest = max(statuses, key=lambda status: (status.term, status.last_index))
+    return leader.status.members if leader is not None else newest.members
+
+
+async def change_member(settings: ClientSettings, action: Action, who: str) -> int:
+    """Have the leader change what a node is to the cluster.
+
+    Parameters
+    ----------
+    settings : ClientSettings
+        Where the cluster is, and a key that is good for commands.
+    action : {'add', 'remove', 'promote', 'demote'}
+        The change.
+    who : str
+        The node's id or name; a member need not answer.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    async with open_client(settings, Domain.CLIENT) as client:
+        cluster = await heard(client)
+        members = [member for member in _members(cluster) if who in {member.id, member.name}]
+        node = members[0].id if len(members) == 1 else find(cluster, who, "NODE").status.id
+        return await _have_done(client, cluster, ChangeMember(action, int(node, 16)))
+
+
+async def step_down(settings: ClientSettings) -> int:
+    """Have the leader lead no more for a while.
+
+    Parameters
+    ----------
+    settings : ClientSettings
+        Where the cluster is, and a key that is good for commands.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    async with open_client(settings, Domain.CLIENT) as client:
+        return await _have_done(client, await heard(client), StepDown())
+
+
+async def _have_done(client: Client, cluster: ClusterStatus, command: Command) -> int:
+    if cluster.leader is None:
+        raise CommandError("there is no leader that could do that; see `trioraft status`")
+    response = await client.command(None, command, _SECONDS)
+    if not response.done:
+        raise CommandError(f"refused: {printable(response.detail)}")
+    print(printable(response.detail))  # noqa: T201 - what the command is for
+    return 0

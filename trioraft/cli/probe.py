@@ -1,0 +1,80 @@
+"""Asks one node for its status without an event loop.
+
+Container engines run a health check every few seconds for as long as a container lives; to start trio, and to
+look for other nodes, would cost more than all that the node itself does meanwhile.
+"""
+
+import socket
+import time
+from typing import Final
+
+from trioraft.address import Address
+from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed, Received
+from trioraft.datagrams.sealing import KeyRing
+from trioraft.messages import NodeStatus, Status, StatusRequest
+
+_DATAGRAM_MAX: Final = 65535
+_AGAIN: Final = 0.3  # seconds after which the question is asked again
+
+
+def ask_status(address: Address, service: str, keys: KeyRing | None, seconds: float) -> NodeStatus | None:
+    """Ask a node for its status.
+
+    Parameters
+    ----------
+    address : Address
+        Where it listens.
+    service : str
+        Its service name.
+    keys : KeyRing or None
+        The cluster's keys.
+    seconds : float
+        How long to wait for the answer.
+
+    Returns
+    -------
+    NodeStatus or None
+        Its status; None when it does not answer.
+
+    Raises
+    ------
+    OSError
+        If there can be no socket.
+    """
+    endpoint = Endpoint(Identity(node_id=0, service=service, name=""), keys)
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    give_up = time.monotonic() + seconds
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        while (now := time.monotonic()) < give_up:
+            endpoint.greet(address, Domain.STATUS, now)
+            status = _exchange(sock, endpoint, address, min(give_up, now + _AGAIN))
+            if status is not None:
+                return status
+    return None
+
+
+def _exchange(sock: socket.socket, endpoint: Endpoint, address: Address, until: float) -> NodeStatus | None:
+    """Send what is to be sent and take what comes, until there is a status or the time is up."""
+    while True:
+        for data, to in endpoint.datagrams_to_send():
+            try:
+                sock.sendto(data, tuple(to))
+            except OSError:
+                continue  # it is sent again
+        remaining = until - time.monotonic()
+        if remaining <= 0:
+            return None
+        sock.settimeout(remaining)
+        try:
+            data, source = sock.recvfrom(_DATAGRAM_MAX)
+        except TimeoutError:
+            return None
+        except OSError:
+            continue
+        now = time.monotonic()
+        event = endpoint.receive_datagram_untrusted(data, Address.of(source[0], source[1]), now)
+        match event:
+            case PeerConfirmed(peer=peer) if peer.address == address:
+                endpoint.send(peer, StatusRequest(), now)
+            case Received(message=Status(node=status)):
+                return status

@@ -1,0 +1,118 @@
+"""How commands read their arguments, run, and end."""
+
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, TypeVar
+
+import typer
+
+from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
+
+if TYPE_CHECKING:
+    from trioraft.settings import ClientSettings
+
+_T = TypeVar("_T")
+Errors: TypeAlias = tuple[type[Exception], ...]
+
+DONE: Final = 0
+
+Peers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT,...",
+        help="Where nodes are; one is enough. Else PEERS, else APP_NAME in DNS, else 127.0.0.1:7300.",
+        show_default=False,
+    ),
+]
+
+
+# Typer's own checks do not always tell the value, and what is allowed.
+def number(option: str, text: str, lowest: int, highest: int) -> int:
+    """Read a whole number that an option or argument was given."""
+    from trioraft.values import whole_number  # noqa: PLC0415
+
+    try:
+        return whole_number(lowest, highest)(text)
+    except ValueError as error:
+        allowed = f"a whole number from {lowest} to {highest}"
+        raise CommandError(f"{option}={text[:100]!r}: {error}; allowed: {allowed}", WRONG) from None
+
+
+def timeout_seconds(text: str) -> float:
+    """Read what ``--timeout`` was given."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1e6:
+        raise CommandError(f"--timeout={text[:100]!r}: allowed: seconds from 0 to 1000000", WRONG)
+    return found
+
+
+def choice(option: str, text: str, *allowed: str) -> None:
+    """Check that an option was given one of some words."""
+    if text not in allowed:
+        raise CommandError(f"{option}={text[:100]!r}: unknown; allowed: {' or '.join(allowed)}", WRONG)
+
+
+def checked(read: Callable[[], _T]) -> _T:
+    """Read something of the configuration; what is wrong with it ends the command."""
+    from trioraft.settings import SettingsError  # noqa: PLC0415
+
+    try:
+        return read()
+    except SettingsError as error:
+        raise CommandError(str(error), WRONG) from None
+
+
+def client_settings(peers: str | None) -> "ClientSettings":
+    """Read where the cluster is from the environment, or from ``--peers``."""
+    from trioraft.settings import ClientSettings  # noqa: PLC0415
+
+    if peers is None:
+        return checked(ClientSettings.from_environ)
+    if not peers.strip():
+        raise CommandError("--peers is empty; allowed: host:port, separated by commas", WRONG)
+    try:
+        return checked(lambda: ClientSettings.from_environ({**os.environ, "PEERS": peers}))
+    except CommandError as error:
+        raise CommandError(str(error).replace("PEERS=", "--peers=", 1), WRONG) from None
+
+
+def run_client(main: Callable[[], Awaitable[int]], interrupted: int = INTERRUPTED) -> int:
+    """Run a program that talks to a cluster."""
+    from trioraft.client.client import NoAnswerError  # noqa: PLC0415
+    from trioraft.settings import SettingsError  # noqa: PLC0415
+
+    try:
+        return run_program(main, (NoAnswerError, CommandError), REFUSED, interrupted)
+    except SettingsError as error:
+        raise CommandError(str(error), WRONG) from None
+
+
+def run_program(
+    main: Callable[[], Awaitable[int | None]], errors: Errors, exit_status: int, interrupted: int = INTERRUPTED
+) -> int:
+    """Run a program to its end; errors that it is known to raise become one line."""
+    import trio  # noqa: PLC0415
+
+    try:
+        return trio.run(main) or DONE
+    except BaseException as error:
+        leaves = list(_leaves(error))
+        if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+            return interrupted
+        if all(isinstance(leaf, BrokenPipeError) for leaf in leaves):
+            raise leaves[0] from None  # whoever read the output has seen enough
+        if not all(isinstance(leaf, errors) for leaf in leaves):
+            raise
+        first = leaves[0]
+        raise CommandError(str(first), getattr(first, "exit_status", exit_status)) from None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

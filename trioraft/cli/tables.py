@@ -1,0 +1,142 @@
+"""The cluster as a table for people."""
+
+from datetime import timedelta
+
+import trio
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from trioraft.client.client import Client
+from trioraft.client.observed import ClusterStatus, ObservedNode, printable
+from trioraft.messages import HookStatus, MemberStatus
+from trioraft.node.members import survives
+
+_STYLES = {"leader": "bold green", "follower": "", "learner": "cyan"}  # of rows, by role; all others are on their way
+
+
+def print_cluster(cluster: ClusterStatus) -> None:
+    """Print a table of a cluster's nodes, and whatever somebody should look at.
+
+    Parameters
+    ----------
+    cluster : ClusterStatus
+        The cluster.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)  # whoever reads a pipe wants whole ids and addresses
+    console.print(render(cluster))
+
+
+def print_members(members: tuple[MemberStatus, ...], cluster: ClusterStatus) -> None:
+    """Print a table of a cluster's members, and what it can survive.
+
+    Parameters
+    ----------
+    members : tuple of MemberStatus
+        The members.
+    cluster : ClusterStatus
+        What is known of the nodes.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    found = {node.status.id: node for node in cluster.nodes}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("NAME", "ID", "KIND", "ROLE", "ADDRESS", "LAST INDEX"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "LAST INDEX" else "left")
+    for member in members:
+        node = found.get(member.id)
+        seen = (
+            (node.status.role, str(node.address), str(node.status.last_index)) if node else ("unreachable", "-", "-")
+        )
+        table.add_row(*(Text(printable(cell)) for cell in (member.name or "-", member.id, member.kind, *seen)))
+    console.print(table)
+    console.print(Text(survives(cluster.voters) if cluster.voters else "no leader"))
+
+
+async def watch_cluster(client: Client) -> None:
+    """Draw the table again at every change, until cancelled.
+
+    Parameters
+    ----------
+    client : Client
+        A client that observes the cluster.
+    """
+    with Live(render(client.cluster()), console=Console(highlight=False), auto_refresh=False) as live:
+        while True:
+            seen = client.version
+            live.update(render(client.cluster()), refresh=True)
+            await client.changed(seen)
+            await trio.sleep(0.05)  # what changes at the same time is drawn at once
+
+
+def render(cluster: ClusterStatus) -> RenderableType:
+    """Lay the cluster out.
+
+    Parameters
+    ----------
+    cluster : ClusterStatus
+        The cluster.
+
+    Returns
+    -------
+    rich.console.RenderableType
+        A heading, the table, and lines below it.
+    """
+    names = {node.status.id: node.status.name for node in cluster.nodes}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("NAME", "ID", "ADDRESS", "ROLE", "TERM", "LEADER", "HOOK", "UP"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "TERM" else "left")
+    for node in cluster.nodes:
+        # As Text, because a plain string would be read as markup.
+        table.add_row(*(Text(printable(cell)) for cell in _row(node, names)), style=_style(node))
+    remarks = (Text(printable(line), style="yellow") for line in _remarks(cluster))
+    return Group(_heading(cluster), table, *remarks)
+
+
+def _heading(cluster: ClusterStatus) -> Text:
+    if cluster.cluster_id is None:
+        return Text("no cluster yet")
+    leader = cluster.leader
+    text = f"led by {leader.status.name} in term {cluster.term}" if leader else f"no leader (term {cluster.term})"
+    if leader and leader.status.settings.get("reads") == "lease":
+        text += ", reads by lease"
+    can = f"; {survives(cluster.voters)}" if cluster.voters else ""
+    return Text(printable(f"cluster {cluster.cluster_id}, {text}{can}"), style="" if leader else "bold red")
+
+
+def _row(node: ObservedNode, names: dict[str, str]) -> tuple[str, ...]:
+    status = node.status
+    role = status.role if node.reachable else "unreachable"
+    leader = names.get(status.leader, status.leader) if status.leader else "-"
+    up = str(timedelta(seconds=int(status.uptime_seconds)))
+    return status.name, status.id, str(node.address), role, str(status.term), leader, _hook(status.hook), up
+
+
+def _style(node: ObservedNode) -> str:
+    return _STYLES.get(node.status.role, "yellow") if node.reachable else "dim"
+
+
+def _hook(hook: HookStatus) -> str:
+    if hook.state == "none":
+        return "-"
+    ended = f" ({hook.exit_status})" if hook.state in {"exited", "failed"} and hook.exit_status is not None else ""
+    return f"{hook.script} {hook.state}{ended}".strip()
+
+
+def _remarks(cluster: ClusterStatus) -> list[str]:
+    lines = []
+    for node in cluster.nodes:
+        if node.status.forming is not None:
+            lines.append(f"{node.status.name} waits for {node.status.forming.waiting_for}")
+        if node.status.disk_stuck:
+            lines.append(f"{node.status.name}: its disk is stuck")
+        lines.extend(f"{node.status.name}: {alert}" for alert in node.status.alerts)
+    if cluster.leader is not None:
+        lines.extend(f"autopilot: {note}" for note in cluster.leader.status.autopilot)
+    if cluster.silent:
+        lines.append(f"no answer from {', '.join(map(str, cluster.silent))}")
+    return lines

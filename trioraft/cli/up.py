@@ -1,0 +1,344 @@
+"""A cluster and its monitor on this machine's loopback: one process for each node.
+
+Every process is started in a session of its own, so that Ctrl-C reaches only this one, which then ends the
+others in order. Each holds the reading end of a pipe as its standard input; when this process is gone, however
+that came, the pipe closes and they end by themselves (:func:`until_stdin_closes`).
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Final
+
+import trio
+
+from trioraft.cli.output import Output, say
+from trioraft.client.client import open_client
+from trioraft.client.observed import ClusterStatus, ObservedNode, printable
+from trioraft.settings import ClientSettings, MonitorSettings, NodeSettings, settings_warnings
+
+LOOPBACK: Final = "127.0.0.1"
+MONITOR: Final = "monitor"
+_REFRESH: Final = 0.5
+_LINE_MAX: Final = 64 * 1024
+# How much longer than a script may take to end the nodes are given, in seconds.
+_END_MARGIN: Final = 5.0
+
+
+class UpError(Exception):
+    """The cluster cannot be started; one line that says why."""
+
+
+async def until_stdin_closes(main: Callable[[], Awaitable[None]]) -> None:
+    """Run a program that ends on SIGTERM, and send that to this process when its standard input closes.
+
+    Parameters
+    ----------
+    main : callable
+        The program.
+    """
+
+    async def watch() -> None:
+        await trio.lowlevel.wait_readable(sys.stdin.fileno())  # nothing is ever written to it: it is closed
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        await main()
+        nursery.cancel_scope.cancel()
+
+
+async def start_process(command: str, environment: Mapping[str, str], output: int | IO[bytes]) -> trio.Process:
+    """Start a node or monitor that ends when this process does.
+
+    Parameters
+    ----------
+    command : str
+        ``node`` or ``monitor``.
+    environment : mapping
+        Its environment.
+    output : int or file
+        Where it writes: ``subprocess.PIPE`` or a file.
+
+    Returns
+    -------
+    trio.Process
+        The process.
+    """
+    return await trio.lowlevel.open_process(
+        [sys.executable, "-P", "-m", "trioraft", command, "--end-with-stdin"],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+async def run_up(nodes: int, base_port: int, monitor_port: int, data_dir: Path | None) -> int:
+    """Run a cluster until SIGINT or SIGTERM, or until all its nodes have ended.
+
+    Parameters
+    ----------
+    nodes : int
+        How many nodes.
+    base_port : int
+        The UDP port of the first node; the others follow.
+    monitor_port : int
+        The TCP port of the monitor.
+    data_dir : Path or None
+        Where the nodes' data is kept; None for a directory that is removed in the end.
+
+    Returns
+    -------
+    int
+        The exit status: 0 when it was told to end, 1 when all nodes ended by themselves.
+
+    Raises
+    ------
+    UpError
+        If a port is taken or a process cannot be started.
+    SettingsError
+        If a variable has a wrong value.
+    """
+    ports = range(base_port, base_port + nodes)
+    peers = ",".join(f"{LOOPBACK}:{port}" for port in ports)
+    _check_ports(ports, monitor_port)
+    with ExitStack() as stack:
+        if data_dir is None:
+            directory = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="trioraft-", ignore_cleanup_errors=True))
+            )
+        else:
+            directory = data_dir
+        environments = {
+            f"node-{number}": node_environment(number, port, peers, nodes, directory)
+            for number, port in enumerate(ports, 1)
+        }
+        environments[MONITOR] = _monitor_environment(monitor_port, peers)
+        settings = _check(environments)
+        say(f"{nodes} nodes at {peers}; page at http://{LOOPBACK}:{monitor_port}; data in {directory}")
+        for warning in settings_warnings(os.environ):
+            say(warning)
+        return await _Cluster(environments, settings.hook_stop_grace).run()
+
+
+def _check_ports(ports: range, monitor_port: int) -> None:
+    kinds = [(port, socket.SOCK_DGRAM, "UDP", "--base-port") for port in ports]
+    for port, kind, protocol, option in [*kinds, (monitor_port, socket.SOCK_STREAM, "TCP", "--monitor-port")]:
+        with socket.socket(socket.AF_INET, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise UpError(f"{protocol} port {port} of {LOOPBACK}: {reason}; choose another {option}") from None
+
+
+def node_environment(number: int, port: int, peers: str, nodes: int, directory: Path) -> dict[str, str]:
+    """Give the environment of a node's process.
+
+    Parameters
+    ----------
+    number : int
+        Which node it is; the first is 1.
+    port : int
+        Its UDP port.
+    peers : str
+        ``PEERS``.
+    nodes : int
+        How many nodes form the cluster.
+    directory : Path
+        Where the nodes' data is kept.
+
+    Returns
+    -------
+    dict of str to str
+        This process's own environment, and what makes it that node's.
+    """
+    name = f"node-{number}"
+    return {
+        **own_environment(),
+        "BIND_HOST": LOOPBACK,
+        "BIND_PORT": str(port),
+        "PEERS": peers,
+        "BOOTSTRAP_EXPECT": str(nodes),
+        "NODE_NAME": name,
+        "DATA_DIR": str(directory.absolute() / name),
+        "LOG_FORMAT": "json",
+    }
+
+
+def own_environment() -> dict[str, str]:
+    """Give this process's environment, in which the others find the same package as this one."""
+    root = str(Path(__file__).parents[1])
+    if root == sysconfig.get_paths()["purelib"]:
+        return dict(os.environ)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
+
+
+def _monitor_environment(port: int, peers: str) -> dict[str, str]:
+    return {
+        **own_environment(),
+        "BIND_HOST": LOOPBACK,
+        "BIND_PORT": str(port),
+        "PEERS": peers,
+        "LOG_FORMAT": "json",
+    }
+
+
+def _check(environments: Mapping[str, Mapping[str, str]]) -> NodeSettings:
+    """Find what is wrong with the environment before any process is started."""
+    checked = [
+        NodeSettings.from_environ(environment) for name, environment in environments.items() if name != MONITOR
+    ]
+    MonitorSettings.from_environ(environments[MONITOR])
+    return checked[0]
+
+
+class _Cluster:
+    """The processes, from their start to their end.
+
+    Parameters
+    ----------
+    environments : mapping
+        The environment of each process, by its name.
+    stop_grace : float
+        How many seconds a script may take to end.
+    """
+
+    def __init__(self, environments: Mapping[str, Mapping[str, str]], stop_grace: float) -> None:
+        self._environments = environments
+        self._end_within = stop_grace + _END_MARGIN
+        self._running: dict[str, trio.Process] = {}
+        self._one_ended = trio.Event()
+        self._ending = False
+        self._output = Output(os.environ.get("LOGGING", "").upper() == "DEBUG")
+
+    async def run(self) -> int:
+        """Start all, tell what happens, and end all.
+
+        Returns
+        -------
+        int
+            0 when it was told to end, 1 when all nodes ended by themselves.
+        """
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as followers:
+                try:
+                    for name, environment in self._environments.items():
+                        await self._start(name, environment, followers)
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._report_roles)
+                        nursery.start_soon(self._until_signal, signals, nursery.cancel_scope)
+                        await self._until_nodes_have_ended()
+                        nursery.cancel_scope.cancel()
+                finally:
+                    was_told, self._ending = bool(self._nodes()), True
+                    with trio.CancelScope(shield=True):
+                        await self._end_all(signals)
+        return 0 if was_told else 1
+
+    def _nodes(self) -> list[str]:
+        return [name for name in self._running if name != MONITOR]
+
+    async def _start(self, name: str, environment: Mapping[str, str], followers: trio.Nursery) -> None:
+        process = await start_process("monitor" if name == MONITOR else "node", environment, subprocess.PIPE)
+        self._running[name] = process
+        followers.start_soon(self._follow, name, process)
+
+    async def _follow(self, name: str, process: trio.Process) -> None:
+        """Show what a process writes, and that it ends."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, name, process)
+            status = await process.wait()
+            # A descendant may hold the pipe open, so its end is not waited for.
+            nursery.cancel_scope.deadline = trio.current_time() + 0.5
+        del self._running[name]
+        self._one_ended.set()
+        how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        if not self._ending or status:
+            say(f"has ended ({how}); it is not started again" if not self._ending else f"ended ({how})", name)
+
+    async def _read(self, name: str, process: trio.Process) -> None:
+        assert process.stdout is not None  # noqa: S101 - it was asked for
+        rest = b""
+        async for chunk in process.stdout:
+            *lines, rest = (rest + chunk).split(b"\n")
+            rest = rest[-_LINE_MAX:]
+            for line in lines:
+                self._output.show(name, line.decode("utf-8", "replace"), quietly=self._ending)
+        if rest:
+            self._output.show(name, rest.decode("utf-8", "replace"), quietly=self._ending)
+
+    # --- while it runs ---------------------------------------------------------------------------------------
+
+    async def _until_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        async for _ in signals:
+            say("ending; Ctrl-C again kills all at once")
+            scope.cancel()
+
+    async def _until_nodes_have_ended(self) -> None:
+        while self._nodes():
+            self._one_ended = trio.Event()
+            await self._one_ended.wait()
+        say("all nodes have ended")
+
+    async def _report_roles(self) -> None:
+        """Tell each change of a node's role, and when a node does not answer."""
+        shown: dict[str, tuple[str, bool]] = {}
+        async with open_client(ClientSettings.from_environ(next(iter(self._environments.values())))) as client:
+            await client.observe(_REFRESH)
+            while True:
+                seen = client.version
+                cluster = client.cluster()
+                for node in cluster.nodes:
+                    status = node.status
+                    now = (status.role, node.reachable)
+                    if shown.get(status.id) != now:
+                        was_reachable = shown.get(status.id, ("", True))[1]
+                        shown[status.id] = now
+                        say(_describe(node, cluster, was_reachable=was_reachable), printable(status.name))
+                await client.changed(seen)
+
+    # --- the end ---------------------------------------------------------------------------------------------
+
+    async def _end_all(self, signals: AsyncIterator[int]) -> None:
+        for process in self._running.values():
+            process.send_signal(signal.SIGTERM)
+        async with trio.open_nursery() as nursery:
+
+            async def kill_when_told() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(kill_when_told)
+            with trio.move_on_after(self._end_within):
+                while self._running:
+                    self._one_ended = trio.Event()
+                    await self._one_ended.wait()
+            nursery.cancel_scope.cancel()
+        for name, process in self._running.items():
+            say("did not end in time and is killed", name)
+            process.kill()
+
+
+def _describe(node: ObservedNode, cluster: ClusterStatus, *, was_reachable: bool) -> str:
+    status = node.status
+    if not node.reachable:
+        return "does not answer"
+    text = f"{status.role}, term {status.term}"
+    leader = next((n.status.name for n in cluster.nodes if n.status.id == status.leader), status.leader)
+    if leader and status.role != "leader":
+        text += f", follows {printable(leader)}"
+    elif status.forming is not None:
+        text = f"{status.role}, waits for {printable(status.forming.waiting_for)}"
+    return text if was_reachable else f"answers again: {text}"

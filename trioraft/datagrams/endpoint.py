@@ -1,0 +1,620 @@
+"""Sans-IO: keeps handshakes and sessions with everybody this process talks to.
+
+Datagrams and the time go in; datagrams to send and events come out. The rules are told in
+:mod:`trioraft.datagrams.wire`.
+"""
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Final, NamedTuple, get_args
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from trioraft.address import Address
+from trioraft.datagrams import wire
+from trioraft.datagrams.cookies import COOKIE_BYTES, Cookies
+from trioraft.datagrams.events import (
+    DuplicateIdentity,
+    Event,
+    ForeignService,
+    NotOpened,
+    OwnReflection,
+    PeerConfirmed,
+    Received,
+)
+from trioraft.datagrams.fragments import DATAGRAM_BYTES, Fragments
+from trioraft.datagrams.outbox import NAME_MAX, Identity, Origin, Outbox
+from trioraft.datagrams.sealing import PROCESS_BYTES, Domain, DomainKey, KeyRing, ReplayWindow
+from trioraft.datagrams.sessions import Outcome, Path, Peer, Registry, Session, Standing, snapshot
+from trioraft.datagrams.wire import EncodedMessage, Envelope, MalformedError, Plain, Sealed, encode_message
+from trioraft.messages import (
+    ClientMessage,
+    ClientRequest,
+    ClientRequests,
+    ClientResponse,
+    ClientResponses,
+    ConsensusMessage,
+    Fragment,
+    FragmentsReceived,
+    Hello,
+    Message,
+    ReadMessage,
+    Status,
+    StatusRequest,
+)
+
+__all__ = [
+    "Domain",
+    "DuplicateIdentity",
+    "EncodedMessage",
+    "Endpoint",
+    "Event",
+    "ForeignService",
+    "Identity",
+    "NotOpened",
+    "OwnReflection",
+    "Peer",
+    "PeerConfirmed",
+    "Received",
+    "encode_message",
+]
+
+# By domain: what a node takes, and what a client takes.
+_PARTS: Final = frozenset({Fragment, FragmentsReceived})
+_NODE_TAKES: Final = (
+    frozenset(
+        {
+            *get_args(ConsensusMessage),
+            *get_args(ReadMessage),
+            *get_args(ClientMessage),
+            StatusRequest,
+            Status,
+        }
+    )
+    | _PARTS,
+    frozenset({StatusRequest, ClientRequest, ClientRequests}) | _PARTS,
+    frozenset({StatusRequest, FragmentsReceived}),
+)
+_CLIENT_TAKES: Final = (
+    frozenset[type](),
+    frozenset({Status, ClientResponse, ClientResponses}) | _PARTS,
+    frozenset({Status}) | _PARTS,
+)
+
+# Asking a peer again, or telling again that somebody has other keys, comes at most this often.
+_ASK_SECONDS: Final = 0.1
+_NOT_OPENED_SECONDS: Final = 10.0
+
+
+class _Opener(NamedTuple):
+    """What opens the datagrams of one channel; `session` is None where none was made yet."""
+
+    session: Session | None
+    cipher: ChaCha20Poly1305
+    key: DomainKey
+
+
+class Endpoint:
+    """Keeps handshakes and sessions; does no I/O.
+
+    Parameters
+    ----------
+    identity : Identity
+        Who this process is.
+    keys : KeyRing or None
+        Its keys; None leaves everything unsealed.
+    entropy : callable
+        Gives as many random bytes as it is asked for.
+    process_id : bytes or None
+        16 bytes that no other process ever had; None draws them.
+    cluster_id : int
+        The cluster of this process, 0 for none.
+    datagram_bytes : int
+        The size of datagrams where the path's is not known; larger messages go in fragments.
+
+    Attributes
+    ----------
+    identity : Identity
+        Who this process is.
+    process : bytes
+        The random id of this process.
+    counters : Counter
+        Datagrams ``received`` and ``sent``, and why others were not: ``dropped_…``.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        keys: KeyRing | None,
+        *,
+        entropy: Callable[[int], bytes] = os.urandom,
+        process_id: bytes | None = None,
+        cluster_id: int = 0,
+        datagram_bytes: int = DATAGRAM_BYTES,
+    ) -> None:
+        if not 0 < len(identity.service) <= NAME_MAX:
+            raise ValueError(f"the service name {identity.service!r} must have 1 to {NAME_MAX} characters")
+        self.identity = identity
+        self.process = process_id or entropy(PROCESS_BYTES)
+        self.counters: Counter[str] = Counter()
+        self._keys = keys
+        self._entropy = entropy
+        self._cookies = Cookies(entropy(32))
+        self._outbox = Outbox(identity, self.process, cluster_id, self._cookies, self.counters)
+        self._fragments = Fragments(self._outbox, self.counters, datagram_bytes)
+        self._registry = Registry()
+        self._openers: dict[bytes, _Opener] = {}
+        self._takes = _NODE_TAKES if identity.node_id else _CLIENT_TAKES
+        self._not_opened_at = float("-inf")
+        self._further: deque[Received] = deque()
+
+    # --- what the caller asks for ---------------------------------------------------------------------------
+
+    @property
+    def cluster_id(self) -> int:
+        """The cluster of this process, 0 for none; goes into every datagram."""
+        return self._outbox.cluster_id
+
+    @cluster_id.setter
+    def cluster_id(self, cluster_id: int) -> None:
+        self._outbox.cluster_id = cluster_id
+
+    @property
+    def name(self) -> str:
+        """The name of this process as people know it; goes into every ``Hello``."""
+        return self._outbox.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._outbox.name = name
+
+    @property
+    def peers(self) -> list[Peer]:
+        """Everybody with a session: the nodes, each in the process that speaks for it, and the clients."""
+        return [session.peer for session in self._registry.current()]
+
+    def peer(self, node_id: int, domain: Domain = Domain.CONSENSUS) -> Peer | None:
+        """Find a node.
+
+        Parameters
+        ----------
+        node_id : int
+            Its id.
+        domain : Domain
+            The domain of the session.
+
+        Returns
+        -------
+        Peer or None
+            The process that speaks for it, None when none was ever confirmed.
+        """
+        session = self._registry.holder(node_id, domain)
+        return session.peer if session else None
+
+    def forget(self, peer: Peer) -> None:
+        """Drop a session; who talks to us again has to shake hands again.
+
+        Parameters
+        ----------
+        peer : Peer
+            The peer.
+        """
+        if peer.session is not None:
+            self._registry.forget(peer.session)
+            self._drop_forgotten()
+
+    def greet(self, address: Address, domain: Domain, now: float) -> None:
+        """Start, or renew, a handshake with whoever is at an address.
+
+        Parameters
+        ----------
+        address : Address
+            The address; nobody needs to be there.
+        domain : Domain
+            What the session is for.
+        now : float
+            The time, in seconds.
+
+        Raises
+        ------
+        ValueError
+            If there are keys, but none for that domain.
+        """
+        key = self._keys.first(domain) if self._keys else None
+        self._outbox.greet(Origin(address, domain, key), now)
+
+    def send(self, peer: Peer, message: EncodedMessage | Message, now: float) -> None:
+        """Send a message to a peer; dropped and counted where there is no session any more.
+
+        One of up to 2 MiB that is larger than a datagram goes in fragments, which are sent again until they
+        arrive; it is lost only when the peer is silent for 5 s, or too much is on its way to it already. One that is
+        still on its way is not sent again.
+
+        Nothing is sent to a client that has not confirmed its address within the last 60 s.
+
+        Parameters
+        ----------
+        peer : Peer
+            The receiver.
+        message : EncodedMessage or Message
+            The message, encoded already when it goes to several peers.
+        now : float
+            The time, in seconds.
+        """
+        session = peer.session
+        if session is None or session.standing is not Standing.CURRENT:
+            self.counters["dropped_no_session"] += 1
+            return
+        if not peer.node_id and not session.peer.is_confirmed(now):
+            self.counters["dropped_unconfirmed_receiver"] += 1
+            return
+        encoded = message if isinstance(message, bytes) else encode_message(message)
+        if len(encoded) <= self._fragments.fits_bytes:
+            self._outbox.send(session, encoded)
+        else:
+            self._fragments.send(session, encoded, now)
+
+    def message_bytes(self, peer: Peer, now: float) -> int:
+        """Tell how large a message to a peer may be that goes in one datagram.
+
+        Parameters
+        ----------
+        peer : Peer
+            The receiver.
+        now : float
+            The time, in seconds.
+
+        Returns
+        -------
+        int
+            The size of the encoded message.
+        """
+        return self._fragments.message_bytes(peer.session, now) if peer.session else self._fragments.fits_bytes
+
+    def datagrams_to_send(self) -> list[tuple[bytes, Address]]:
+        """Drain what is to be sent.
+
+        Returns
+        -------
+        list of (bytes, Address)
+            Datagrams and where they go, in order.
+        """
+        self._fragments.acknowledge()
+        return self._outbox.drain()
+
+    def use_path_bytes(self, path_bytes: Callable[[Address], int | None]) -> None:
+        """Let datagrams be as large as their path allows.
+
+        Parameters
+        ----------
+        path_bytes : callable
+            Gives, for an address, the size of the datagrams that its path takes, or None where that is not known;
+            such as :meth:`trioraft.datagrams.transport.UdpSocket.path_bytes`.
+        """
+        self._fragments.path_bytes = path_bytes
+
+    def next_deadline(self) -> float:
+        """Tell when :meth:`handle_timer` wants to be called.
+
+        Returns
+        -------
+        float
+            The time in seconds; infinity when there is nothing to wait for.
+        """
+        return self._fragments.next_deadline()
+
+    def handle_timer(self, now: float) -> None:
+        """Send fragments again that were not acknowledged in time.
+
+        Parameters
+        ----------
+        now : float
+            The time, in seconds.
+        """
+        self._fragments.handle_timer(now)
+
+    # --- what comes in --------------------------------------------------------------------------------------
+
+    def receive_datagram_untrusted(self, data: bytes, source: Address, now: float) -> Event | None:
+        """Take a datagram from anybody. Never raises.
+
+        Parameters
+        ----------
+        data : bytes
+            The datagram.
+        source : Address
+            Where it seems to come from.
+        now : float
+            The time, in seconds.
+
+        Returns
+        -------
+        Event or None
+            What it means, None when nothing follows from it. There may be datagrams to send either way, and
+            events in :meth:`further_events`.
+        """
+        self.counters["received"] += 1
+        try:
+            parsed = wire.parse_datagram_untrusted(data)
+            if isinstance(parsed, Sealed):
+                if parsed.is_hello:
+                    return self._sealed_hello_untrusted(parsed, source, len(data), now)
+                return self._sealed_message_untrusted(parsed, source, len(data), now)
+            return self._plain_untrusted(parsed, source, len(data), now)
+        except wire.UnknownVersionError:
+            self.counters["dropped_version"] += 1
+        except MalformedError:
+            self.counters["dropped_malformed"] += 1
+        return None
+
+    def further_events(self) -> list[Received]:
+        """Drain events of which :meth:`receive_datagram_untrusted` had several to give; call it after some of that.
+
+        Returns
+        -------
+        list of Received
+            The events, in order.
+        """
+        further = list(self._further)
+        self._further.clear()
+        return further
+
+    def _plain_untrusted(self, parsed: Plain, source: Address, size: int, now: float) -> Event | None:
+        if self._keys is not None:
+            return self._not_opened("unsealed", source, "it is not sealed, and this process has a key", now)
+        envelope = wire.decode_envelope_untrusted(parsed.envelope)
+        origin = Origin(source, parsed.domain, None, parsed.process, 0, size)
+        if parsed.token is None:
+            return self._receive_hello(origin, envelope, now)
+        if parsed.process == self.process:
+            self.counters["dropped_misaddressed"] += 1
+            return None
+        session = self._registry.find(parsed.domain, parsed.process)
+        if (
+            session is None
+            or not session.is_confirmed_at(source, now)
+            or session.paths[source].token_here != parsed.token
+        ):
+            self._refuse_unconfirmed(origin, session, now)
+            return None
+        return self._receive_message(session, origin, envelope, now)
+
+    def _sealed_hello_untrusted(self, parsed: Sealed, source: Address, size: int, now: float) -> Event | None:
+        key = self._keys.find(parsed.fingerprint) if self._keys else None
+        if key is None:
+            return self._key_unknown(source, now)
+        try:
+            cipher = key.hello_cipher(parsed.process)
+            plaintext = cipher.decrypt(parsed.nonce, parsed.ciphertext, parsed.header)
+        except InvalidTag:
+            self.counters["dropped_unopened"] += 1
+            return None
+        origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size)
+        return self._receive_hello(origin, wire.decode_envelope_untrusted(plaintext), now)
+
+    def _sealed_message_untrusted(self, parsed: Sealed, source: Address, size: int, now: float) -> Event | None:
+        opener = self._openers.get(parsed.channel) or self._make_opener(parsed)
+        if opener is None:
+            return self._key_unknown(source, now)
+        try:
+            plaintext = opener.cipher.decrypt(parsed.nonce, parsed.ciphertext, parsed.header)
+        except InvalidTag:
+            self.counters["dropped_unopened"] += 1
+            return None
+        session, key = opener.session, opener.key
+        if session is not None and not session.window.accept(parsed.counter):
+            self.counters["dropped_replayed"] += 1
+            return None
+        envelope = wire.decode_envelope_untrusted(plaintext)
+        origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size)
+        if session is None or not session.is_confirmed_at(source, now):
+            self._refuse_unconfirmed(origin, session, now)
+            return None
+        return self._receive_message(session, origin, envelope, now)
+
+    def _make_opener(self, parsed: Sealed) -> _Opener | None:
+        key = self._keys.find(parsed.fingerprint) if self._keys else None
+        if key is None:
+            return None
+        session = self._registry.find(key.domain, parsed.process)
+        opener = _Opener(session, key.session_cipher(parsed.process, self.process), key)
+        if session is not None:
+            session.channels.append(parsed.channel)
+            self._openers[parsed.channel] = opener
+        return opener
+
+    def _key_unknown(self, source: Address, now: float) -> NotOpened | None:
+        reason = "it is sealed under a key that this process does not have"
+        return self._not_opened("unknown_key", source, reason, now)
+
+    def _not_opened(self, counter: str, source: Address, reason: str, now: float) -> NotOpened | None:
+        self.counters[f"dropped_{counter}"] += 1
+        if now - self._not_opened_at < _NOT_OPENED_SECONDS:
+            return None
+        self._not_opened_at = now
+        return NotOpened(source, reason)
+
+    def _receive_message(self, session: Session, origin: Origin, envelope: Envelope, now: float) -> Event | None:
+        peer = session.peer
+        if envelope.sender != peer.node_id or envelope.receiver != self.identity.node_id:
+            self.counters["dropped_misaddressed"] += 1
+            return None
+        if type(envelope.message) not in self._takes[peer.domain]:
+            self.counters["dropped_not_allowed"] += 1
+            return None
+        if session.standing is not Standing.CURRENT:
+            self.counters["dropped_duplicate_identity"] += 1
+            if session.standing is Standing.SUPERSEDED:
+                self._probe(session, now)
+            return None
+        session.heard_from(origin.address, now)
+        peer.cluster_id = envelope.cluster_id
+        message = envelope.message
+        if isinstance(message, (Fragment, FragmentsReceived)):
+            return self._receive_part(session, envelope.cluster_id, message, now)
+        return Received(peer, envelope.cluster_id, message)
+
+    def _receive_part(
+        self, session: Session, cluster_id: int, part: Fragment | FragmentsReceived, now: float
+    ) -> Received | None:
+        for message in self._fragments.receive_untrusted(session, part, now):
+            if type(message) in self._takes[session.peer.domain]:
+                self._further.append(Received(session.peer, cluster_id, message))
+            else:
+                self.counters["dropped_not_allowed"] += 1
+        return self._further.popleft() if self._further else None
+
+    # --- handshake ------------------------------------------------------------------------------------------
+
+    def _receive_hello(self, origin: Origin, envelope: Envelope, now: float) -> Event | None:
+        hello = envelope.message
+        if not isinstance(hello, Hello):
+            raise MalformedError("another message stands where a Hello belongs")
+        if origin.key is None and len(hello.token) != COOKIE_BYTES:
+            raise MalformedError("an unsealed Hello has no token")
+        if origin.process == self.process:
+            return self._receive_reflection(hello, now)
+        if envelope.receiver not in {0, self.identity.node_id} or not self._may_talk(origin, envelope.sender):
+            self.counters["dropped_misaddressed"] += 1
+            return None
+        session = self._registry.find(origin.domain, origin.process)
+        if session is not None and session.peer.node_id != envelope.sender:
+            self.counters["dropped_misaddressed"] += 1
+            return None
+        is_alive = session is not None and session.answers_probe(hello.echo, origin.address)
+        if is_alive or self._cookies.is_fresh(hello.echo, origin.address, origin.domain, now):
+            return self._receive_echo(session, origin, envelope, hello, is_alive=is_alive, now=now)
+        if hello.challenge:
+            self._outbox.answer(origin, envelope.sender, hello.challenge, now)
+        else:
+            self.counters["dropped_stale_hello"] += 1
+        return None
+
+    def _receive_echo(
+        self,
+        session: Session | None,
+        origin: Origin,
+        envelope: Envelope,
+        hello: Hello,
+        *,
+        is_alive: bool,
+        now: float,
+    ) -> Event | None:
+        """Go on with a ``Hello`` whose sender has proved to be at its address, and in its process, now."""
+        if session is not None and origin.key is not None and not session.window.accept(origin.counter):
+            self.counters["dropped_replayed"] += 1
+            return None
+        self._outbox.confirm(origin.address, now)
+        if hello.challenge:
+            self._outbox.echo(origin, envelope.sender, hello.challenge)
+        if not hello.service:  # there was no room for more; there is now, as the address is confirmed
+            self._outbox.greet(origin, now)
+            if session is None:
+                return None
+        if hello.service not in {"", self.identity.service}:
+            return ForeignService(origin.address, hello.service)
+        if envelope.sender and envelope.sender == self.identity.node_id:
+            return DuplicateIdentity(envelope.sender, (origin.address,))
+        return self._confirm(session, origin, envelope, hello, is_alive=is_alive, now=now)
+
+    def _receive_reflection(self, hello: Hello, now: float) -> OwnReflection | None:
+        address = self._outbox.greeted(hello.challenge)
+        if address is None or self._outbox.is_confirmed(address, now):
+            self.counters["dropped_stale_hello"] += 1
+            return None
+        return OwnReflection(address)
+
+    def _may_talk(self, origin: Origin, sender: int) -> bool:
+        if origin.domain is Domain.CONSENSUS:
+            return self.identity.node_id != 0 and sender != 0
+        return (self.identity.node_id == 0) != (sender == 0)
+
+    def _confirm(
+        self,
+        session: Session | None,
+        origin: Origin,
+        envelope: Envelope,
+        hello: Hello,
+        *,
+        is_alive: bool,
+        now: float,
+    ) -> Event | None:
+        """Make or renew a session."""
+        is_new = session is None
+        previous = None if session is None else snapshot(session.peer)
+        if session is None:
+            session = self._make_session(origin, envelope, hello, now)
+        peer = session.peer
+        if hello.service:
+            peer.service, peer.name = hello.service, hello.name
+        peer.cluster_id = envelope.cluster_id
+        token = self._cookies.token(origin.address, origin.domain)
+        session.confirm_path(origin.address, Path(now, hello.token, token))
+        self._registry.remember(session)
+        self._drop_forgotten()
+        if not peer.node_id:
+            return PeerConfirmed(peer, previous)
+        outcome, other = self._registry.settle(session, is_new=is_new, is_alive=is_alive, now=now)
+        if outcome is Outcome.DUPLICATE:
+            earlier, later = (session, other) if session.standing is Standing.CURRENT else (other, session)
+            return DuplicateIdentity(peer.node_id, (earlier.peer.address, later.peer.address))
+        if outcome is Outcome.UNPROVEN:
+            self._probe(session, now)
+            return None
+        if other is not session:
+            previous = snapshot(other.peer)
+            if other.peer.address != peer.address and other.peer.is_confirmed(now):
+                self._probe(other, now)
+        return PeerConfirmed(peer, previous)
+
+    def _make_session(self, origin: Origin, envelope: Envelope, hello: Hello, now: float) -> Session:
+        key = origin.key
+        if key is not None and self._keys is not None and origin.domain is Domain.CONSENSUS:
+            key = self._keys.first(origin.domain)
+        peer = Peer(
+            node_id=envelope.sender,
+            process=origin.process,
+            domain=origin.domain,
+            service=hello.service,
+            name=hello.name,
+            address=origin.address,
+            cluster_id=envelope.cluster_id,
+            confirmed_at=now,
+            heard_at=now,
+        )
+        session = Session(
+            peer,
+            ReplayWindow(origin.counter),
+            key,
+            key.session_cipher(self.process, origin.process) if key else None,
+            wire.sealed_start(key.fingerprint, self.process, is_hello=False) if key else b"",
+        )
+        peer.session = session
+        return session
+
+    def _refuse_unconfirmed(self, origin: Origin, session: Session | None, now: float) -> None:
+        """Drop a message, but give its sender the chance to confirm itself."""
+        self.counters["dropped_unconfirmed"] += 1
+        if session is not None:
+            if now - session.asked_at < _ASK_SECONDS:
+                return
+            session.asked_at = now
+        self._outbox.challenge(origin, now)
+
+    def _probe(self, session: Session, now: float) -> None:
+        """Ask a process whose place was taken whether it is alive."""
+        if now - session.asked_at < _ASK_SECONDS:
+            return
+        session.asked_at = now
+        session.probe = session.probe or self._entropy(COOKIE_BYTES)
+        peer = session.peer
+        self._outbox.probe(Origin(peer.address, peer.domain, session.key), session.probe)
+
+    def _drop_forgotten(self) -> None:
+        for session in self._registry.forgotten:
+            for channel in session.channels:
+                self._openers.pop(channel, None)
+            self._fragments.forget(session)
+        self._registry.forgotten.clear()

@@ -1,0 +1,236 @@
+"""What an endpoint writes: every ``Hello`` and no answer that is too large, messages, seals, counts."""
+
+from collections import Counter, OrderedDict
+from typing import Final, NamedTuple
+
+import msgspec
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from trioraft.address import Address
+from trioraft.datagrams import wire
+from trioraft.datagrams.cookies import Cookies
+from trioraft.datagrams.sealing import Domain, DomainKey
+from trioraft.datagrams.sessions import CONFIRMATION_SECONDS, Session
+from trioraft.datagrams.wire import EncodedMessage, encode_message
+from trioraft.messages import Hello
+
+NAME_MAX: Final = 255  # characters, as a Hello allows
+ADDRESSES_MAX: Final = 2048
+GREETED_MAX: Final = 256
+# With the service name this is more than an answer can have whose sender's name has 255 bytes.
+_HELLO_BYTES: Final = 448
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who this process is.
+
+    Attributes
+    ----------
+    node_id : int
+        Its node id, 0 for a client or monitor.
+    service : str
+        The service name that all nodes of one cluster share; not empty.
+    name : str
+        Its name as people know it; :attr:`Endpoint.name` may change it later.
+    """
+
+    node_id: int
+    service: str
+    name: str
+
+
+class Origin(NamedTuple):
+    """Where a datagram came from, and so how an answer goes back.
+
+    Attributes
+    ----------
+    address : Address
+        The address.
+    domain : Domain
+        The domain.
+    key : DomainKey or None
+        What it was sealed under.
+    process : bytes
+        The sender's process id; empty where it is not known.
+    counter : int
+        The sender's count, 0 in an unsealed datagram.
+    size : int
+        How many bytes it had.
+    """
+
+    address: Address
+    domain: Domain
+    key: DomainKey | None
+    process: bytes = b""
+    counter: int = 0
+    size: int = 0
+
+
+class Outbox:
+    """Makes datagrams and keeps them until they are drained.
+
+    Parameters
+    ----------
+    identity : Identity
+        Who this process is.
+    process : bytes
+        The random id of this process.
+    cluster_id : int
+        The cluster of this process, 0 for none.
+    cookies : Cookies
+        Makes challenges and tokens.
+    counters : Counter
+        Counts what is sent, and what is not.
+    """
+
+    def __init__(
+        self, identity: Identity, process: bytes, cluster_id: int, cookies: Cookies, counters: Counter[str]
+    ) -> None:
+        self.name = identity.name
+        self.cluster_id = cluster_id
+        self._identity = identity
+        self._process = process
+        self._cookies = cookies
+        self._counters = counters
+        self._hello_ciphers: dict[bytes, ChaCha20Poly1305] = {}
+        self._confirmed: OrderedDict[Address, float] = OrderedDict()
+        self._greeted: OrderedDict[bytes, Address] = OrderedDict()
+        self._count = 0
+        self._queue: list[tuple[bytes, Address]] = []
+
+    def drain(self) -> list[tuple[bytes, Address]]:
+        """Take all datagrams that are to be sent."""
+        queue, self._queue = self._queue, []
+        return queue
+
+    # --- addresses ------------------------------------------------------------------------------------------
+
+    def confirm(self, address: Address, now: float) -> None:
+        """Note that whoever is at an address has echoed a challenge."""
+        self._confirmed[address] = now
+        self._confirmed.move_to_end(address)
+        if len(self._confirmed) > ADDRESSES_MAX:
+            self._confirmed.popitem(last=False)
+
+    def is_confirmed(self, address: Address, now: float) -> bool:
+        """Tell whether somebody at an address has echoed a challenge within the last 60 s."""
+        return now - self._confirmed.get(address, float("-inf")) <= CONFIRMATION_SECONDS
+
+    def greeted(self, challenge: bytes) -> Address | None:
+        """Find the address that a challenge of ours was sent to in a greeting."""
+        return self._greeted.get(challenge)
+
+    # --- messages -------------------------------------------------------------------------------------------
+
+    def send(self, session: Session, encoded: EncodedMessage) -> None:
+        """Put an encoded message into an envelope for a peer, seal it, and queue it."""
+        peer = session.peer
+        if session.envelope_cluster != self.cluster_id:
+            session.envelope_cluster = self.cluster_id
+            session.envelope = wire.envelope_start(self.cluster_id, self._identity.node_id, peer.node_id)
+        envelope = session.envelope + encoded
+        if len(envelope) > wire.ENVELOPE_MAX:
+            self._counters["dropped_oversized"] += 1
+        elif session.cipher is None:
+            token = session.paths[peer.address].token_there
+            self._put(wire.plain_message_start(peer.domain, self._process, token) + envelope, peer.address)
+        else:
+            self._put(self._seal(session.start, session.cipher, envelope), peer.address)
+
+    # --- Hello ----------------------------------------------------------------------------------------------
+
+    def greet(self, to: Origin, now: float) -> None:
+        """Send the first ``Hello`` of a handshake."""
+        challenge = self._cookies.challenge(to.address, to.domain, now)
+        self._greeted[challenge] = to.address
+        self._greeted.move_to_end(challenge)
+        if len(self._greeted) > GREETED_MAX:
+            self._greeted.popitem(last=False)
+        size = _HELLO_BYTES + len(self._identity.service.encode())
+        self._queue_hello(to, self._hello(to, challenge=challenge), size=size)
+
+    def probe(self, to: Origin, challenge: bytes) -> None:
+        """Ask one process whether it is alive; as small as can be."""
+        self._queue_hello(to, self._bare_hello(to, challenge=challenge))
+
+    def challenge(self, to: Origin, now: float) -> None:
+        """Answer a message of somebody who is not confirmed with a challenge."""
+        challenge = self._cookies.challenge(to.address, to.domain, now)
+        self._answer_with(to, now, self._hello(to, challenge=challenge), self._bare_hello(to, challenge=challenge))
+
+    def answer(self, to: Origin, receiver: int, echo: bytes, now: float) -> None:
+        """Answer a challenge with as much as there is room for."""
+        challenge = self._cookies.challenge(to.address, to.domain, now)
+        self._answer_with(
+            to,
+            now,
+            self._hello(to, challenge=challenge, echo=echo),
+            self._bare_hello(to, challenge=challenge, echo=echo),
+            self._bare_hello(to, echo=echo),
+            receiver=receiver,
+        )
+
+    def echo(self, to: Origin, receiver: int, echo: bytes) -> None:
+        """Send the last ``Hello`` of a handshake, to an address that was just confirmed."""
+        self._queue_hello(to, self._hello(to, echo=echo), receiver=receiver)
+
+    def _answer_with(self, to: Origin, now: float, *hellos: Hello, receiver: int = 0) -> None:
+        """Send the first of some ``Hello`` that is not larger than what it answers."""
+        limit = None if self.is_confirmed(to.address, now) else to.size
+        for hello in hellos:
+            # A bare one fills what room there is, so that there is room for an answer to it.
+            to_whom, size = (receiver, 0) if hello.service else (0, to.size)
+            if self._queue_hello(to, hello, receiver=to_whom, size=min(size, _HELLO_BYTES), limit=limit):
+                return
+        self._counters["dropped_no_room"] += 1
+
+    def _hello(self, to: Origin, challenge: bytes = b"", echo: bytes = b"") -> Hello:
+        return Hello(self._identity.service, self.name[:NAME_MAX], challenge, echo, self._token(to))
+
+    def _bare_hello(self, to: Origin, challenge: bytes = b"", echo: bytes = b"") -> Hello:
+        return Hello("", "", challenge, echo, self._token(to))
+
+    def _token(self, to: Origin) -> bytes:
+        return b"" if to.key else self._cookies.token(to.address, to.domain)
+
+    def _queue_hello(
+        self, to: Origin, hello: Hello, *, receiver: int = 0, size: int = 0, limit: int | None = None
+    ) -> bool:
+        """Pad a ``Hello`` to a size and queue it, unless it is larger than the limit."""
+        start = wire.envelope_start(self.cluster_id, self._identity.node_id, receiver)
+        envelope = start + encode_message(hello)
+        missing = size - len(envelope) - (wire.SEALED_OVERHEAD if to.key else wire.PLAIN_HELLO_OVERHEAD)
+        if missing > 0:
+            padding = bytes(_string_length(missing))
+            envelope = start + encode_message(msgspec.structs.replace(hello, padding=padding))
+        elif limit is not None and missing < size - limit:
+            return False
+        if to.key is None:
+            datagram = wire.plain_hello_start(to.domain, self._process) + envelope
+        else:
+            sealed_start = wire.sealed_start(to.key.fingerprint, self._process, is_hello=True)
+            datagram = self._seal(sealed_start, self._hello_cipher(to.key), envelope)
+        self._put(datagram, to.address)
+        return True
+
+    def _hello_cipher(self, key: DomainKey) -> ChaCha20Poly1305:
+        if key.fingerprint not in self._hello_ciphers:
+            self._hello_ciphers[key.fingerprint] = key.hello_cipher(self._process)
+        return self._hello_ciphers[key.fingerprint]
+
+    def _seal(self, start: bytes, cipher: ChaCha20Poly1305, envelope: bytes) -> bytes:
+        self._count += 1
+        count = self._count.to_bytes(8)
+        header = wire.sealed_header(start, count, len(envelope))
+        return header + cipher.encrypt(wire.NONCE_START + count, envelope, header)
+
+    def _put(self, datagram: bytes, address: Address) -> None:
+        self._counters["sent"] += 1
+        self._queue.append((datagram, address))
+
+
+def _string_length(missing: int) -> int:
+    """Give the length of a CBOR byte string that adds so many bytes to an empty one, or just fewer."""
+    if missing <= 24:
+        return min(missing, 23)
+    return min(missing - 1, 255) if missing <= 257 else missing - 2

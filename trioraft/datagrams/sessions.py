@@ -1,0 +1,284 @@
+"""Whom this process has sessions with, and which of several processes holds a node id."""
+
+import copy
+import enum
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from trioraft.address import Address
+from trioraft.datagrams.sealing import Domain, DomainKey, ReplayWindow
+
+CONFIRMATION_SECONDS: Final = 60.0
+# An address that a peer was heard from takes over only when its usual one has been silent for so long.
+SILENCE_SECONDS: Final = 1.0
+SESSIONS_MAX: Final = 1024
+PATHS_MAX: Final = 8
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """Somebody who has proved to be at an address. It changes as more is heard; keep it for as long as you like.
+
+    Attributes
+    ----------
+    node_id : int
+        Its node id, 0 for a client or monitor.
+    process : bytes
+        The random id of its process.
+    domain : Domain
+        What the session is for.
+    service, name : str
+        What its last ``Hello`` said.
+    address : Address
+        Where it is reached.
+    cluster_id : int
+        The cluster id in its last message, 0 for none.
+    confirmed_at : float
+        When `address` was last confirmed, in seconds.
+    heard_at : float
+        When it last sent a message or confirmed its address, in seconds.
+    """
+
+    node_id: int
+    process: bytes
+    domain: Domain
+    service: str
+    name: str
+    address: Address
+    cluster_id: int
+    confirmed_at: float
+    heard_at: float
+    session: "Session | None" = field(default=None, repr=False)
+
+    def is_confirmed(self, now: float) -> bool:
+        """Tell whether its address was confirmed lately.
+
+        Parameters
+        ----------
+        now : float
+            The time, in seconds.
+
+        Returns
+        -------
+        bool
+            Whether that was within the last 60 s.
+        """
+        return now - self.confirmed_at <= CONFIRMATION_SECONDS
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """All addresses at which it was ever confirmed, up to 8; the oldest first."""
+        return tuple(self.session.paths) if self.session else (self.address,)
+
+
+class Standing(enum.Enum):
+    """What a session is good for.
+
+    ``CURRENT`` it speaks for its node id; ``SUPERSEDED`` another process has taken its place; ``REFUSED`` an
+    earlier process with its node id is alive; ``FORGOTTEN`` it is in no table any more.
+    """
+
+    CURRENT = enum.auto()
+    SUPERSEDED = enum.auto()
+    REFUSED = enum.auto()
+    FORGOTTEN = enum.auto()
+
+
+@dataclass(slots=True)
+class Path:
+    """One address of a peer.
+
+    Attributes
+    ----------
+    confirmed_at : float
+        When it was last confirmed, in seconds.
+    token_there : bytes
+        The token that the peer wants to see in unsealed datagrams.
+    token_here : bytes
+        The token that we gave it.
+    """
+
+    confirmed_at: float
+    token_there: bytes = b""
+    token_here: bytes = b""
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """What is known of, and shared with, one process in one domain.
+
+    Attributes
+    ----------
+    peer : Peer
+        Its public part.
+    window : ReplayWindow
+        The counters seen from it.
+    key : DomainKey or None
+        What we seal under, None in an unsealed session.
+    cipher : ChaCha20Poly1305 or None
+        What seals for it.
+    start : bytes
+        The beginning of every datagram to it.
+    paths : dict
+        Its addresses; the one confirmed last is last.
+    standing : Standing
+        What it is good for.
+    probe : bytes
+        The challenge that would prove that this process is alive although another took its place.
+    asked_at : float
+        When it was last sent a challenge outside a handshake of ours, in seconds.
+    channels : list of bytes
+        Under which channels its datagrams are looked up.
+    """
+
+    peer: Peer
+    window: ReplayWindow
+    key: DomainKey | None
+    cipher: ChaCha20Poly1305 | None
+    start: bytes = b""
+    paths: dict[Address, Path] = field(default_factory=dict)
+    standing: Standing = Standing.CURRENT
+    probe: bytes = b""
+    asked_at: float = float("-inf")
+    channels: list[bytes] = field(default_factory=list)
+    envelope: bytes = b""
+    envelope_cluster: int = -1
+
+    def is_confirmed_at(self, address: Address, now: float) -> bool:
+        """Tell whether the process has proved within the last 60 s to be at an address."""
+        path = self.paths.get(address)
+        return path is not None and now - path.confirmed_at <= CONFIRMATION_SECONDS
+
+    def answers_probe(self, echo: bytes, address: Address) -> bool:
+        """Tell whether an echo is that of the last probe."""
+        return self.probe != b"" and echo == self.probe and address == self.peer.address
+
+    def confirm_path(self, address: Address, path: Path) -> None:
+        """Note that the process is at an address, and reach it there from now on."""
+        self.paths.pop(address, None)
+        self.paths[address] = path
+        if len(self.paths) > PATHS_MAX:
+            del self.paths[next(iter(self.paths))]
+        self.peer.heard_at = path.confirmed_at
+        self._move(address)
+
+    def heard_from(self, address: Address, now: float) -> None:
+        """Note a message from a confirmed address; reach the peer there when its usual one has gone silent."""
+        if address != self.peer.address and now - self.peer.heard_at > SILENCE_SECONDS:
+            self._move(address)
+        if address == self.peer.address:
+            self.peer.heard_at = now
+
+    def _move(self, address: Address) -> None:
+        self.peer.address = address
+        self.peer.confirmed_at = self.paths[address].confirmed_at
+
+
+class Outcome(enum.Enum):
+    """What the confirmation of a process means: it speaks for its node id, is to be probed, or is a second one."""
+
+    CONFIRMED = enum.auto()
+    UNPROVEN = enum.auto()
+    DUPLICATE = enum.auto()
+
+
+class Registry:
+    """All sessions, bounded: of the nodes, and of the clients, the ones confirmed last are kept."""
+
+    def __init__(self) -> None:
+        self._nodes: OrderedDict[tuple[int, bytes], Session] = OrderedDict()
+        self._clients: OrderedDict[tuple[int, bytes], Session] = OrderedDict()
+        self._holders: tuple[dict[int, Session], ...] = tuple({} for _ in Domain)
+        self.forgotten: list[Session] = []
+
+    def find(self, domain: Domain, process: bytes) -> Session | None:
+        """Find the session with a process."""
+        key = (int(domain), process)
+        return self._nodes.get(key) or self._clients.get(key)
+
+    def holder(self, node_id: int, domain: Domain) -> Session | None:
+        """Give the session that speaks for a node id."""
+        return self._holders[domain].get(node_id)
+
+    def current(self) -> Iterator[Session]:
+        """Give every session that speaks for a node, and those of the clients."""
+        for holders in self._holders:
+            yield from holders.values()
+        yield from self._clients.values()
+
+    def remember(self, session: Session) -> None:
+        """Keep a session that was just confirmed, and forget the one that was not for the longest time."""
+        peer = session.peer
+        table = self._nodes if peer.node_id else self._clients
+        key = (int(peer.domain), peer.process)
+        table[key] = session
+        table.move_to_end(key)
+        if len(table) > SESSIONS_MAX:
+            self.forget(next(iter(table.values())))
+
+    def forget(self, session: Session) -> None:
+        """Drop a session."""
+        peer = session.peer
+        key = (int(peer.domain), peer.process)
+        self._nodes.pop(key, None)
+        self._clients.pop(key, None)
+        if self._holders[peer.domain].get(peer.node_id) is session:
+            del self._holders[peer.domain][peer.node_id]
+        session.standing = Standing.FORGOTTEN
+        self.forgotten.append(session)
+
+    def settle(self, session: Session, *, is_new: bool, is_alive: bool, now: float) -> tuple[Outcome, Session]:
+        """Decide who speaks for a node id, now that one of its processes was confirmed.
+
+        A process that is seen for the first time takes the place of the one before, which is right after a
+        restart. The one before gets it back when it answers a challenge made after that: then both live, and the
+        later one is refused until the earlier one has been silent for 60 s.
+
+        Parameters
+        ----------
+        session : Session
+            The confirmed one; not of a client.
+        is_new : bool
+            Whether it is seen for the first time.
+        is_alive : bool
+            Whether it answered its own probe.
+        now : float
+            The time, in seconds.
+
+        Returns
+        -------
+        Outcome
+            What follows.
+        Session
+            The other session: the earlier holder with ``CONFIRMED``, the other live process with ``DUPLICATE``;
+            `session` itself where there is no other.
+        """
+        peer = session.peer
+        holders = self._holders[peer.domain]
+        holder = holders.get(peer.node_id, session)
+        if holder is not session and not is_new:
+            lapsed = not holder.peer.is_confirmed(now)
+            if session.standing is Standing.SUPERSEDED and not is_alive:
+                return Outcome.UNPROVEN, holder
+            if session.standing is Standing.REFUSED and not lapsed:
+                return Outcome.DUPLICATE, holder
+            if session.standing is Standing.SUPERSEDED and not lapsed:
+                self._take_place(session, holder, Standing.REFUSED)
+                return Outcome.DUPLICATE, holder
+        self._take_place(session, holder, Standing.SUPERSEDED)
+        return Outcome.CONFIRMED, holder
+
+    def _take_place(self, session: Session, holder: Session, standing: Standing) -> None:
+        holder.standing = standing
+        session.standing = Standing.CURRENT
+        session.probe = b""
+        self._holders[session.peer.domain][session.peer.node_id] = session
+
+
+def snapshot(peer: Peer) -> Peer:
+    """Copy what is known of a peer now."""
+    return copy.copy(peer)

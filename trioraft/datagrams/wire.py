@@ -1,0 +1,571 @@
+"""Datagrams: their format in full, and the only code that reads bytes from the network.
+
+This text and :mod:`trioraft.messages` are meant to be enough for a second implementation; which keys there are
+is told in :mod:`trioraft.datagrams.sealing`. Examples are in CBOR diagnostic notation (RFC 8949, section 8).
+
+Datagram
+========
+One UDP datagram carries one message, and is one CBOR array of definite length. Its first item is the version
+of the format, 1; a receiver drops what has another version. Its second item is its kind, and tells the rest::
+
+    [1, 0, domain, process, envelope]                           Hello, unsealed
+    [1, 1, domain, process, token, envelope]                    any other message, unsealed
+    [1, 2, fingerprint, process, counter, sealed envelope]      Hello, sealed
+    [1, 3, fingerprint, process, counter, sealed envelope]      any other message, sealed
+
+domain
+    0 consensus (between nodes), 1 client, 2 status: what the sender may ask for, see `Who may say what`_.
+process
+    16 random bytes that the sender made when it started.
+token
+    The token of 8 bytes that the receiver last told the sender, see `Handshake`_.
+fingerprint
+    4 bytes that name the domain key, and so the domain.
+counter
+    The number of this datagram among all that the sender's process has sealed; the first is 1.
+
+Everything before the envelope is written in one way only, so that it can be read and made without a CBOR
+library: byte strings of 16, 8 and 4 bytes start with ``50``, ``48`` and ``44``; the counter is always 9 bytes
+(``1b`` and 8 bytes); the sealed envelope is a byte string that always starts with ``59`` and 2 bytes of length.
+
+The *sealed envelope* is the envelope under ChaCha20-Poly1305 with its tag of 16 bytes behind it. The nonce is 4
+zero bytes and the 8 bytes of the counter; the associated data are the 37 bytes before the ciphertext; the key is
+the sender's hello key (kind 2), or the session key of sender and receiver (kind 3).
+
+Envelope
+========
+::
+
+    [cluster, sender, receiver, message]
+
+cluster
+    The id of the sender's cluster; 0 while it has none.
+sender
+    The sender's node id; 0 for a client or monitor.
+receiver
+    The receiver's node id; 0 for a client or monitor, and in a ``Hello`` to whoever is there.
+message
+    ``[tag, field, field, …]`` as :mod:`trioraft.messages` lists them. Fields that a receiver does not know, at
+    the end, are ignored.
+
+Lengths are definite; tags, ``undefined``, repeated map keys and map keys that are no strings are refused, and so
+are bytes behind the envelope. A whole number may stand where a float is expected, but not the other way round.
+
+A heartbeat of node ``0x1111111111111111`` to ``0x2222222222222222`` in cluster ``0x3333333333333333``, unsealed::
+
+    [1, 1, 0, h'000102030405060708090a0b0c0d0e0f', h'a0a1a2a3a4a5a6a7',
+      [3689348814741910323, 1229782938247303441, 2459565876494606882, [10, 7, 42, 3.25, 12, 6, 12, []]]]
+
+and the bytes of that datagram::
+
+    86 01 01 00 50 000102030405060708090a0b0c0d0e0f 48 a0a1a2a3a4a5a6a7
+      84 1b3333333333333333 1b1111111111111111 1b2222222222222222
+        88 0a 07 182a fb400a000000000000 0c 06 0c 80
+
+The same as datagram 258 that its sender seals, from process ``000102…0f`` to process ``101112…1f``, in a cluster
+whose key is 32 bytes ``4b``::
+
+    [1, 3, h'fa079e03', h'000102030405060708090a0b0c0d0e0f', 258,
+      h'e36092d7ee89cb7c736040eaf501b7bc901e4ea4784f3a589ed020eee083c4c12e85584db3b7a46791b81c261baec784
+        1328a7107a710b10c2909b98cc07']
+
+with a counter of 9 bytes, ``1b0000000000000102``, as said above.
+
+Handshake
+=========
+A message other than ``Hello`` is acted upon only when it comes from a process, and from an address, that was
+*confirmed* within the last 60 s: a challenge that was sent to that address came back from it. Three ``Hello``
+confirm both sides::
+
+    A → B   Hello(challenge=a, token=…)             padded
+    B → A   Hello(challenge=b, echo=a, token=…)     B remembers nothing yet; A has confirmed B
+    A → B   Hello(echo=b, token=…)                  B has confirmed A
+
+- A challenge is 8 to 32 bytes. It must not be guessable, and is accepted for 20 s at most. It should be a keyed
+  hash of address, domain and time, so that nothing is remembered for those who never answer.
+- Whoever gets a challenge answers at once. An answer to an address that is not confirmed is never larger than
+  what it answers; so the first ``Hello`` is padded (to 448 bytes and the service name here). Where nothing else
+  fits, the answer has an empty service and name, and no challenge; who gets such an echo starts a handshake.
+- Who gets any other message from a process or address that is not confirmed answers with a ``Hello`` that has a
+  challenge (and that is not larger), and drops the message.
+- A ``Hello`` whose echo is not fresh confirms nothing. When sealed, its counter must be one that the window of
+  that process has not seen; for a process that is not known yet, that counter becomes the floor of the window.
+- Both sides do it again every 20 s or so, and when they start.
+- A ``Hello`` of another service name is answered, but makes no session.
+- The token stands for the address where the session is unsealed: a sender shows with every datagram that it has
+  received something at the address it gives. It is the one of the last ``Hello`` with a fresh echo.
+- When another process with a known node id is confirmed, it takes the place of the earlier one. When that one was
+  at another address, it is sent a new random challenge; if it answers, both live, and the later one is refused.
+
+Sealed datagrams of kind 3 are accepted once, up to 4,096 counters behind the newest, and never across a restart:
+either side's new process id changes the key.
+
+Fragments
+=========
+A message (not a ``Hello``) of up to 2 MiB that does not fit into a datagram of the path goes in parts::
+
+    [30, number, sending, first, size, count, part, data]              Fragment
+    [31, number, sending, before, further, dropped]             FragmentsReceived
+
+The bytes of ``[tag, field, field, …]`` are cut into `count` parts, each of ``ceil(size / count)`` bytes but the last,
+which has the rest; a part has 128 bytes at least, unless it is the last. Each goes in an envelope and a datagram
+of its own, sealed and accepted as any other is, so only within a confirmed session. The receiver tells, once for
+all that it finds at one time, what it has; what is not told to have arrived is sent again. Message 5, of 2,500
+bytes, in three parts, of which the second is lost and then sent again::
+
+    A → B   [30, 5, 11, 5, 2500, 3, 0, h'0a07182a…']               834 bytes
+    A → B   [30, 5, 12, 5, 2500, 3, 1, h'…']                       834 bytes, lost
+    A → B   [30, 5, 13, 5, 2500, 3, 2, h'…']                       832 bytes
+    B → A   [31, 5, 13, 1, h'02', false]                        all before part 1, and part 2, which is 1 + 1
+    A → B   [30, 5, 14, 5, 2500, 3, 1, h'…']
+    B → A   [31, 5, 14, 3, h'', false]                          all
+
+- `number` and `sending` start anywhere and grow, for each session by itself. An answer names the largest `sending`
+  of that message that has arrived, so that the sender can measure the round trip to a repeated fragment too.
+- A receiver keeps incomplete messages within bounds: 4 MiB (the whole `size` of each counts) and 32 messages of one
+  session. When there are more, the one that was silent for the longest time is dropped, and answered with
+  `dropped`. It answers fragments of one that it has completed or dropped lately, without keeping anything.
+- A sender has a bounded number of bytes under way (128 KiB here), and gives up when no answer comes (for 5 s here).
+  A message that is given up is lost, as a datagram may be.
+- A receiver lets a message that is whole wait for those with a smaller number of which it has a part, down to
+  `first`, the smallest number that the sender is still sending. So large messages come in order, but for one of
+  which nothing has arrived; small ones overtake them.
+- Parts are as large as the path's datagrams, 16 KiB at most. A sender that notices smaller datagrams on the path,
+  or that nothing arrives, cuts the message anew and sends it under another number.
+
+Backups
+=======
+A client has a member, best a follower, make a backup (the file of :mod:`trioraft.storage.backups`), and fetches it in
+parts. What it sends are commands in a ``ClientRequest``; the data of the answers is a ``BackupPart``, in CBOR.
+Backup 77 of 40,000 bytes, requests 1 to 5::
+
+    C → N   [14, 1, [12]]                               StartBackup
+    N → C   [77, 0, false, h'']                         begun; the state has all that was acknowledged before
+    C → N   [14, 2, [13, 77, 0, 0]]                     ReadBackup of no bytes: how far is it?
+    N → C   [77, 40000, true, h'']                      whole; until then, 0 to 40000 and false
+    C → N   [14, 3, [13, 77, 0, 32768]]                 ReadBackup, several at once if one likes
+    C → N   [14, 4, [13, 77, 32768, 32768]]
+    N → C   [77, 40000, true, h'…']                     32,768 bytes
+    N → C   [77, 40000, true, h'…']                     7,232 bytes
+    C → N   [14, 5, [14, 77]]                           EndBackup
+
+A backup is kept for 60 s after the last request for it, and belongs to the process that made it: after its end, or
+at another node, it is begun anew, for the bytes are others. A node that has two already refuses as ``busy``.
+
+Who may say what
+================
+To a node, in the consensus domain: everything; in the client domain: ``Hello``, ``StatusRequest``,
+``ClientRequest``, ``Fragment``, ``FragmentsReceived``; in the status domain: ``Hello``, ``StatusRequest``,
+``FragmentsReceived``. To a client or monitor: ``Hello``, ``Status``, ``Fragment``, ``FragmentsReceived``, and in the
+client domain ``ClientResponse``. In the consensus domain both sides are nodes, in the others exactly one is. Answers
+come in the domain, and under the key, of their request. What comes in fragments must be allowed as if it came whole.
+"""
+
+import io
+import struct
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, NewType, TypeAlias
+
+import cbor2
+import msgspec
+
+from trioraft.datagrams.sealing import Domain
+from trioraft.messages import Fragment, FragmentsReceived, Message, OptionalId
+
+VERSION: Final = 1
+
+EncodedMessage = NewType("EncodedMessage", bytes)
+# What an envelope holds.
+Carried: TypeAlias = Message | Fragment | FragmentsReceived
+
+
+class MalformedError(ValueError):
+    """A datagram is not what this module describes."""
+
+
+class UnknownVersionError(MalformedError):
+    """A datagram has another version of the format."""
+
+
+class Envelope(msgspec.Struct, frozen=True, array_like=True):
+    """A message with its sender and receiver.
+
+    Attributes
+    ----------
+    cluster_id : int
+        The sender's cluster, or 0.
+    sender, receiver : int
+        Node ids, or 0.
+    message : Message, Fragment or FragmentsReceived
+        The message.
+    """
+
+    cluster_id: OptionalId
+    sender: OptionalId
+    receiver: OptionalId
+    message: Carried
+
+
+class Plain(NamedTuple):
+    """An unsealed datagram, as far as it is understood without looking into its envelope.
+
+    Attributes
+    ----------
+    domain : Domain
+        The session's domain.
+    process : bytes
+        The sender's process id.
+    token : bytes or None
+        The token, None with a ``Hello``.
+    envelope : bytes
+        The envelope, not decoded yet.
+    """
+
+    domain: Domain
+    process: bytes
+    token: bytes | None
+    envelope: bytes
+
+
+class Sealed(NamedTuple):
+    """A sealed datagram.
+
+    Attributes
+    ----------
+    is_hello : bool
+        Whether it is sealed under the sender's hello key.
+    fingerprint : bytes
+        Names the key.
+    process : bytes
+        The sender's process id.
+    counter : int
+        The sender's count.
+    channel : bytes
+        Fingerprint and process as they stand in the datagram.
+    nonce : bytes
+        The nonce.
+    header : bytes
+        The associated data.
+    ciphertext : bytes
+        What the key opens.
+    """
+
+    is_hello: bool
+    fingerprint: bytes
+    process: bytes
+    counter: int
+    channel: bytes
+    nonce: bytes
+    header: bytes
+    ciphertext: bytes
+
+
+# What comes before the envelope; each single letter is a first byte of a CBOR item.
+_SEALED: Final = struct.Struct(">3s B4s B16s BQ BH")
+_PLAIN_HELLO: Final = struct.Struct(">3s B B16s")
+_PLAIN_MESSAGE: Final = struct.Struct(">3s B B16s B8s")
+_KINDS: Final = {b"\x85\x01\x00": 0, b"\x86\x01\x01": 1, b"\x86\x01\x02": 2, b"\x86\x01\x03": 3}
+_START: Final = {kind: start for start, kind in _KINDS.items()}
+_BYTES_4, _BYTES_8, _BYTES_16, _UINT_64, _BYTES_LONG = 0x44, 0x48, 0x50, 0x1B, 0x59
+_DOMAINS: Final = tuple(Domain)
+
+TAG_BYTES: Final = 16
+NONCE_START: Final = bytes(4)
+PLAIN_HELLO_OVERHEAD: Final = _PLAIN_HELLO.size
+SEALED_OVERHEAD: Final = _SEALED.size + TAG_BYTES
+# UDP over IPv4 carries 65,507 bytes.
+ENVELOPE_MAX: Final = 65507 - SEALED_OVERHEAD
+
+# What a datagram has beside its message, at most: header, tag, and the envelope's start with three ids.
+MESSAGE_OVERHEAD: Final = SEALED_OVERHEAD + 1 + 3 * 9
+
+_DEPTH_MAX: Final = 8  # a status nests its elections 5 deep
+
+
+def parse_datagram_untrusted(data: bytes) -> Plain | Sealed:
+    """Read what stands before the envelope.
+
+    Parameters
+    ----------
+    data : bytes
+        A datagram from anybody.
+
+    Returns
+    -------
+    Plain or Sealed
+        Its parts. None of them is authenticated.
+
+    Raises
+    ------
+    UnknownVersionError
+        If it is a datagram of another version.
+    MalformedError
+        If it is none at all.
+    """
+    kind = _KINDS.get(data[:3])
+    if kind is None:
+        if len(data) >= 3 and data[0] >> 5 == 4 and data[1] <= 0x18 and data[1] != VERSION:
+            raise UnknownVersionError("a datagram of another version")
+        raise MalformedError("the datagram is none of ours")
+    if kind >= 2:
+        return _parse_sealed_untrusted(data, is_hello=kind == 2)
+    return _parse_plain_untrusted(data, is_hello=kind == 0)
+
+
+def _parse_sealed_untrusted(data: bytes, *, is_hello: bool) -> Sealed:
+    if len(data) < SEALED_OVERHEAD:
+        raise MalformedError("a sealed datagram is cut short")
+    _, four, fingerprint, sixteen, process, uint, counter, long, length = _SEALED.unpack_from(data)
+    if (
+        four != _BYTES_4
+        or sixteen != _BYTES_16
+        or uint != _UINT_64
+        or long != _BYTES_LONG
+        or length != len(data) - 37
+    ):
+        raise MalformedError("a sealed datagram has another header")
+    return Sealed(
+        is_hello,
+        fingerprint,
+        process,
+        counter,
+        data[4:25],
+        NONCE_START + data[26:34],
+        data[:37],
+        data[37:],
+    )
+
+
+def _parse_plain_untrusted(data: bytes, *, is_hello: bool) -> Plain:
+    if is_hello:
+        if len(data) <= _PLAIN_HELLO.size:
+            raise MalformedError("an unsealed Hello is cut short")
+        _, domain, sixteen, process = _PLAIN_HELLO.unpack_from(data)
+        token, envelope = None, data[_PLAIN_HELLO.size :]
+    else:
+        if len(data) <= _PLAIN_MESSAGE.size:
+            raise MalformedError("an unsealed datagram is cut short")
+        _, domain, sixteen, process, eight, token = _PLAIN_MESSAGE.unpack_from(data)
+        envelope = data[_PLAIN_MESSAGE.size :]
+        if eight != _BYTES_8:
+            raise MalformedError("an unsealed datagram has another header")
+    if sixteen != _BYTES_16 or domain >= len(_DOMAINS):
+        raise MalformedError("an unsealed datagram has another header")
+    return Plain(_DOMAINS[domain], process, token, envelope)
+
+
+class _NoTags(dict[int, Callable[..., Any]]):
+    """Stands for a decoder of every CBOR tag there is, and refuses: some of them cost much, none is used."""
+
+    def __missing__(self, tag: int) -> Callable[..., Any]:
+        return _refuse_tag
+
+
+def _refuse_tag(*_: object) -> Any:
+    raise ValueError("CBOR tags are not used here")
+
+
+_NO_TAGS: Final = _NoTags()
+
+
+def decode_envelope_untrusted(data: bytes) -> Envelope:
+    """Decode and validate an envelope.
+
+    Parameters
+    ----------
+    data : bytes
+        The envelope's CBOR, from anybody.
+
+    Returns
+    -------
+    Envelope
+        Its content; every value is of the type, and within the bounds, that :mod:`trioraft.messages` states.
+
+    Raises
+    ------
+    MalformedError
+        If it is anything else.
+    """
+    envelope: Envelope = _decode_untrusted(data, Envelope)
+    return envelope
+
+
+def decode_message_untrusted(data: bytes) -> Message:
+    """Decode and validate a message that came in fragments.
+
+    Parameters
+    ----------
+    data : bytes
+        The message's CBOR, from somebody with a confirmed session.
+
+    Returns
+    -------
+    Message
+        The message, as :func:`decode_envelope_untrusted` would give it.
+
+    Raises
+    ------
+    MalformedError
+        If it is anything else, a fragment for one.
+    """
+    message: Message = _decode_untrusted(data, Message)
+    return message
+
+
+def _decode_untrusted(data: bytes, kind: Any) -> Any:
+    stream = io.BytesIO(data)
+    try:
+        decoder = cbor2.CBORDecoder(
+            stream,
+            tag_hook=_refuse_tag,
+            semantic_decoders=_NO_TAGS,
+            max_depth=_DEPTH_MAX,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=True,
+        )
+        decoded = msgspec.convert(decoder.decode(), kind, builtin_types=(bytes,))
+    except Exception as error:  # whatever the two libraries raise, it is the datagram that is wrong
+        raise MalformedError(str(error)) from error
+    if stream.tell() != len(data):
+        raise MalformedError("there is something behind the message")
+    return decoded
+
+
+def encode_message(message: Carried) -> EncodedMessage:
+    """Encode a message; do it once for all receivers.
+
+    Parameters
+    ----------
+    message : Message, Fragment or FragmentsReceived
+        The message.
+
+    Returns
+    -------
+    EncodedMessage
+        Its CBOR.
+    """
+    return EncodedMessage(cbor2.dumps(msgspec.to_builtins(message, builtin_types=(bytes,))))
+
+
+def encode_together(tag: int, messages: list[EncodedMessage]) -> EncodedMessage:
+    """Put encoded messages into the one that holds several of them.
+
+    Parameters
+    ----------
+    tag : int
+        Its tag, at most 23.
+    messages : list of EncodedMessage
+        The messages, at most 256.
+
+    Returns
+    -------
+    EncodedMessage
+        ``[tag, [message, …]]``.
+    """
+    head = bytes((0x82, tag)) + cbor2.dumps([None] * len(messages))[: -len(messages)]
+    return EncodedMessage(head + b"".join(messages))
+
+
+def envelope_start(cluster_id: int, sender: int, receiver: int) -> bytes:
+    """Give an envelope up to its message, which only needs to be put behind it.
+
+    Parameters
+    ----------
+    cluster_id, sender, receiver : int
+        Ids, 0 for none.
+
+    Returns
+    -------
+    bytes
+        The beginning of a CBOR array.
+    """
+    return b"\x84" + cbor2.dumps(cluster_id) + cbor2.dumps(sender) + cbor2.dumps(receiver)
+
+
+def plain_hello_start(domain: Domain, process: bytes) -> bytes:
+    """Give an unsealed ``Hello`` up to its envelope.
+
+    Parameters
+    ----------
+    domain : Domain
+        The domain.
+    process : bytes
+        The sender's process id.
+
+    Returns
+    -------
+    bytes
+        The beginning of the datagram.
+    """
+    return _PLAIN_HELLO.pack(_START[0], domain, _BYTES_16, process)
+
+
+def plain_message_start(domain: Domain, process: bytes, token: bytes) -> bytes:
+    """Give any other unsealed datagram up to its envelope.
+
+    Parameters
+    ----------
+    domain : Domain
+        The domain.
+    process : bytes
+        The sender's process id.
+    token : bytes
+        The receiver's token, 8 bytes.
+
+    Returns
+    -------
+    bytes
+        The beginning of the datagram.
+    """
+    return _PLAIN_MESSAGE.pack(_START[1], domain, _BYTES_16, process, _BYTES_8, token)
+
+
+def sealed_start(fingerprint: bytes, process: bytes, *, is_hello: bool) -> bytes:
+    """Give a sealed datagram up to its counter.
+
+    Parameters
+    ----------
+    fingerprint : bytes
+        Names the domain key.
+    process : bytes
+        The sender's process id.
+    is_hello : bool
+        Whether it is a ``Hello``.
+
+    Returns
+    -------
+    bytes
+        The beginning of the datagram.
+    """
+    return _SEALED.pack(
+        _START[2 if is_hello else 3],
+        _BYTES_4,
+        fingerprint,
+        _BYTES_16,
+        process,
+        _UINT_64,
+        0,
+        _BYTES_LONG,
+        0,
+    )[:26]
+
+
+def sealed_header(start: bytes, count: bytes, envelope_length: int) -> bytes:
+    """Complete what stands before the ciphertext.
+
+    Parameters
+    ----------
+    start : bytes
+        What :func:`sealed_start` gave.
+    count : bytes
+        The counter, 8 bytes.
+    envelope_length : int
+        The length of the envelope, in bytes, at most :data:`ENVELOPE_MAX`.
+
+    Returns
+    -------
+    bytes
+        The associated data, with which the datagram begins.
+    """
+    return start + count + b"\x59" + (envelope_length + TAG_BYTES).to_bytes(2)

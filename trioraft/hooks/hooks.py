@@ -1,0 +1,524 @@
+"""Scripts on promotion and demotion: when each of them runs, and what is told about it.
+
+The rules:
+
+- The leader script is started by :meth:`Hooks.start_work`, and ended (with everything that it started) by
+  :meth:`Hooks.end_work`, at its deadline, or with the node.
+- The follower script runs once on becoming a member, and once after each end of leader work. It is ended before
+  the leader script starts.
+- Scripts of one node never overlap: the next one starts when nothing of the one before is left.
+- No script runs before the supervisor holds the lock of the data directory, because a supervisor of an earlier
+  process of this node may still be ending its work.
+
+Nothing of leader work runs when ``on_work_ended`` is called, and none starts before the next `start_work`. It
+is called once for each `end_work`, and also when the work has ended by itself, as a short script does, or was
+ended at its deadline. The callbacks are only called from the task of :meth:`Hooks.run`, never from within the
+methods.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import msgspec
+import structlog
+import trio
+
+from trioraft.hooks.launcher import (
+    Crashed,
+    Dropped,
+    End,
+    Ended,
+    Ending,
+    Event,
+    Exited,
+    Extend,
+    Killing,
+    Launcher,
+    Link,
+    Output,
+    Ready,
+    Start,
+    Started,
+    SupervisorLauncher,
+    Unstartable,
+    Waiting,
+)
+from trioraft.messages import HookStatus
+
+__all__ = ["HookContext", "HookSettings", "Hooks", "Launcher", "SupervisorLauncher"]
+
+_log: Final = structlog.get_logger("trioraft.hooks")
+
+# For how long a supervisor that does not answer is waited for, in seconds.
+_LAUNCH_PATIENCE: Final = 10.0
+_START_PATIENCE: Final = 5.0
+_END_PATIENCE: Final = (0.5, 1.0)
+_KILL_PATIENCE: Final = 5.0
+# How long killing a supervisor may take when the node ends, in seconds.
+_DESTROY_PATIENCE: Final = 1.0
+# Between attempts to start one, in seconds.
+_RETRY: Final = (0.5, 10.0)
+
+_Kind = Literal["leader", "follower"]
+
+
+class HookSettings(Protocol):
+    """What of a node's settings concerns its scripts."""
+
+    @property
+    def script_leader_path(self) -> str | None:
+        """The leader script."""
+
+    @property
+    def script_follower_path(self) -> str | None:
+        """The follower script."""
+
+    @property
+    def hook_stop_grace(self) -> float:
+        """Seconds between SIGTERM and SIGKILL."""
+
+    @property
+    def hook_failure(self) -> str:
+        """``ignore`` or ``step-down``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookContext:
+    """What a script is told about its node at its start.
+
+    Attributes
+    ----------
+    node_id, node_name, cluster_id : str
+        The node and its cluster, ids as 16 hexadecimal digits.
+    term : int
+        The current term.
+    leader_id : str
+        The leader that the node knows, or empty.
+    """
+
+    node_id: str
+    node_name: str
+    cluster_id: str
+    term: int
+    leader_id: str
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """Leader work that the node has asked for, and has not told to end."""
+
+    token: int
+    deadline: float
+    begun: bool = False
+    overdue: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """The script that the supervisor runs; it has ended when nothing of it is left."""
+
+    kind: _Kind
+    path: str
+    work: _Work | None
+    told_to_end: bool = False
+    ending: bool = False
+    killed: bool = False
+    failed: bool = False
+
+
+class Hooks:
+    """Runs a node's scripts through a supervisor.
+
+    Parameters
+    ----------
+    settings : HookSettings
+        Which scripts to run, and how.
+    directory : pathlib.Path
+        The node's data directory.
+    context : callable
+        Gives what a script is told, when it is started.
+    on_work_ended : callable
+        Called when leader work has ended, all of it.
+    on_work_failed : callable
+        Called with the reason when this node should not go on as leader.
+    launcher : Launcher, optional
+        Launches supervisors.
+    """
+
+    def __init__(
+        self,
+        settings: HookSettings,
+        directory: Path,
+        context: Callable[[], HookContext],
+        *,
+        on_work_ended: Callable[[], None],
+        on_work_failed: Callable[[str], None],
+        launcher: Launcher | None = None,
+    ) -> None:
+        paths: dict[_Kind, str | None] = {
+            "leader": settings.script_leader_path,
+            "follower": settings.script_follower_path,
+        }
+        self._paths: dict[_Kind, str] = {kind: path for kind, path in paths.items() if path}
+        self._grace = settings.hook_stop_grace
+        self._steps_down = settings.hook_failure == "step-down"
+        self._directory = directory
+        self._context = context
+        self._on_work_ended = on_work_ended
+        self._on_work_failed = on_work_failed
+        self._launcher = launcher or SupervisorLauncher()
+        # What the node wants.
+        self._work: _Work | None = None
+        self._follower_wanted = False
+        self._follower_done = False
+        self._closing = False
+        # What the supervisor does.
+        self._link: Link | None = None
+        self._ready = False
+        self._run: _Run | None = None
+        self._patience = trio.CancelScope()
+        # What the node is to be told.
+        self._end_owed = False
+        self._failure = ""
+        self._news = trio.Event()
+        self._status = HookStatus(state="idle" if self._paths else "none")
+        self._since: float | None = None
+
+    # --- what the node says ---------------------------------------------------------------------------------
+
+    def start_work(self, token: int, deadline: float) -> None:
+        """Start leader work as soon as nothing of an earlier script is left.
+
+        Parameters
+        ----------
+        token : int
+            The fencing token.
+        deadline : float
+            The end of the lease in seconds of CLOCK_BOOTTIME. Then it gets SIGTERM, and SIGKILL a grace later.
+        """
+        self._work = _Work(token, deadline)
+        self._follower_wanted = self._follower_done = False
+        self._end_owed = False
+        self._failure = ""
+        self._advance()
+
+    def extend_work(self, deadline: float) -> None:
+        """Let leader work run for longer.
+
+        Parameters
+        ----------
+        deadline : float
+            The new end of the lease.
+        """
+        work = self._work
+        if work is None:
+            return
+        work.deadline = max(work.deadline, deadline)
+        run = self._run
+        if run is not None and run.work is work and not run.ending:
+            self._send(Extend(deadline=work.deadline))
+        elif work.overdue:
+            work.overdue = False
+            self._fail("the leader script was ended at its deadline, before the lease was renewed")
+
+    def end_work(self) -> None:
+        """End leader work now; ``on_work_ended`` follows."""
+        self._work = None
+        self._end_owed = True
+        self._advance()
+
+    def become_follower(self) -> None:
+        """Run the follower script once nothing of leader work is left.
+
+        It runs once until the next start of leader work, however often this is called.
+        """
+        self._follower_wanted = not self._follower_done
+        self._advance()
+
+    @property
+    def state(self) -> str:
+        """What the scripts are doing, in the one word that `status` has for it."""
+        return self._status.state
+
+    @property
+    def status(self) -> HookStatus:
+        """What the scripts are doing.
+
+        Returns
+        -------
+        HookStatus
+            For status messages.
+        """
+        since = 0.0 if self._since is None else trio.current_time() - self._since
+        return _changed(self._status, since_seconds=since)
+
+    # --- the rules ------------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Do the next thing that the rules allow."""
+        run, work = self._run, self._work
+        if run is not None:
+            if not run.told_to_end and (work is not None if run.kind == "follower" else run.work is not work):
+                self._end_run(run)
+        elif work is not None and not work.begun:
+            if "leader" not in self._paths:
+                work.begun = self._end_owed = True
+            elif self._may_start():
+                work.begun = True
+                self._start_run(_Run("leader", self._paths["leader"], work))
+        elif work is None and self._follower_wanted and "follower" in self._paths and self._may_start():
+            self._follower_wanted = False
+            self._follower_done = True
+            self._start_run(_Run("follower", self._paths["follower"], None))
+        if self._failure or self._nothing_of_work_left():
+            self._news.set()
+
+    def _may_start(self) -> bool:
+        return self._ready and self._run is None and not self._closing
+
+    def _nothing_of_work_left(self) -> bool:
+        """Whether the node can be told that leader work has ended, and wants to know."""
+        running = self._run is not None and self._run.kind == "leader"
+        return self._end_owed and not running and (self._ready or not self._paths)
+
+    def _start_run(self, run: _Run) -> None:
+        context = self._context()
+        environment = {
+            "TRIORAFT_ROLE": run.kind,
+            "TRIORAFT_NODE_ID": context.node_id,
+            "TRIORAFT_NODE_NAME": context.node_name,
+            "TRIORAFT_CLUSTER_ID": context.cluster_id,
+            "TRIORAFT_TERM": str(context.term),
+            "TRIORAFT_LEADER_ID": context.leader_id,
+            # A follower holds no token; 0 is older than any.
+            "TRIORAFT_FENCING_TOKEN": str(run.work.token if run.work is not None else 0),
+        }
+        self._run = run
+        self._show("running", script=run.kind, path=run.path, pid=None, exit_status=None)
+        deadline = run.work.deadline if run.work is not None else None
+        self._send(Start(path=run.path, environment=environment, deadline=deadline))
+        self._expect_answer(_START_PATIENCE)
+
+    def _end_run(self, run: _Run) -> None:
+        run.told_to_end = True
+        self._show("ending")
+        if not run.ending:
+            self._send(End())
+            shortest, longest = _END_PATIENCE
+            self._expect_answer(max(shortest, min(longest, self._grace)))
+
+    def _run_failed(self, run: _Run, what: str, **details: object) -> None:
+        run.failed = True
+        _log.warning("script failed", script=run.kind, path=run.path, reason=what, **details)
+        if run.kind == "leader" and self._steps_down and run.work is self._work:
+            self._fail(f"the leader script {run.path} failed: {what}")
+
+    def _fail(self, reason: str) -> None:
+        self._failure = reason
+        self._news.set()
+
+    def _run_over(self, run: _Run) -> None:
+        """Note that nothing of a script is left."""
+        self._run = None
+        if run.kind == "leader":
+            self._end_owed = True
+        self._show("failed" if run.failed else "idle" if run.ending else "exited", pid=None)
+
+    # --- what the supervisor says ---------------------------------------------------------------------------
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Waiting():
+                self._expect_answer(math.inf)
+                self._show("waiting")
+                _log.warning("waiting for earlier work in this data directory to end", directory=str(self._directory))
+            case Ready():
+                self._expect_answer(math.inf)
+                self._ready = True
+                if self._status.state == "waiting":
+                    self._show("idle")
+            case Crashed(error=error, traceback=traceback):
+                _log.error("the supervisor of scripts has crashed", error=error, traceback=traceback)
+            case _ if self._run is not None:
+                self._handle_run(self._run, event)
+
+    def _handle_run(self, run: _Run, event: Event) -> None:
+        match event:
+            case Started(pid=pid):
+                self._expect_answer(math.inf)
+                self._show(self._status.state, pid=pid)
+                token = run.work.token if run.work is not None else None
+                _log.info("script started", script=run.kind, path=run.path, pid=pid, token=token)
+            case Unstartable(error=error):
+                self._expect_answer(math.inf)
+                self._run_failed(run, f"cannot be run: {error}")
+                self._run_over(run)
+            case Exited(status=status):
+                self._handle_exit(run, status)
+            case Ending(cause=cause):
+                self._expect_answer(self._grace + _KILL_PATIENCE)
+                run.ending = True
+                self._show("ending")
+                if cause == "deadline" and run.work is not None:
+                    run.work.overdue = True
+                    _log.warning("leader work has come to its deadline", path=run.path)
+            case Killing(left=left, denied=denied):
+                self._expect_answer(_KILL_PATIENCE)
+                self._handle_killing(run, left, denied)
+            case Ended():
+                self._expect_answer(math.inf)
+                self._run_over(run)
+            case Output(lines=lines):
+                for line in lines:
+                    _log.info("script output", script=run.kind, line=line)
+            case Dropped(lines=lines_dropped):
+                _log.warning("script writes too much", script=run.kind, path=run.path, lines_dropped=lines_dropped)
+
+    def _handle_exit(self, run: _Run, status: int) -> None:
+        self._show(self._status.state, pid=None, exit_status=status)
+        if run.ending or status == 0:
+            _log.info("script ended", script=run.kind, path=run.path, exit_status=status)
+        else:
+            how = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+            self._run_failed(run, how, exit_status=status)
+
+    def _handle_killing(self, run: _Run, left: int, denied: tuple[int, ...]) -> None:
+        if not run.killed:
+            run.killed = True
+            _log.warning(
+                "script did not end within its grace, and is killed",
+                script=run.kind,
+                path=run.path,
+                grace=self._grace,
+                processes=left,
+            )
+        if denied:
+            _log.error(
+                "script has processes of another user, which only that user can end",
+                script=run.kind,
+                path=run.path,
+                pids=list(denied),
+            )
+
+    # --- the task -------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run scripts until cancelled, and then end whatever runs.
+
+        Parameters
+        ----------
+        task_status : trio.TaskStatus
+            Told when the methods may be called.
+        """
+        self._since = trio.current_time()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._report)
+                if self._paths:
+                    nursery.start_soon(self._keep_supervisor)
+                task_status.started()
+        finally:
+            self._report_now()
+
+    async def _report(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            self._report_now()
+
+    def _report_now(self) -> None:
+        """Tell the node what has happened, as far as it is still so."""
+        if self._failure:
+            reason, self._failure = self._failure, ""
+            self._on_work_failed(reason)
+        if self._nothing_of_work_left():
+            self._end_owed = False
+            self._on_work_ended()
+
+    async def _keep_supervisor(self) -> None:
+        """Have a supervisor at all times."""
+        shortest, longest = _RETRY
+        pause = shortest
+        while True:
+            launched_at = trio.current_time()
+            try:
+                link = await self._launcher.launch(self._directory, self._grace)
+            except OSError as error:
+                self._show("failed")
+                _log.error("the supervisor of scripts cannot be started", error=str(error), retry_seconds=pause)
+            else:
+                await self._live_with(link)
+                if trio.current_time() - launched_at > longest:
+                    pause = shortest
+                    continue
+            await trio.sleep(pause)
+            pause = min(2 * pause, longest)
+
+    async def _live_with(self, link: Link) -> None:
+        """Follow a supervisor until it is lost, and then kill what it left."""
+        self._link = link
+        try:
+            self._patience = trio.CancelScope()
+            self._expect_answer(_LAUNCH_PATIENCE)
+            with self._patience:
+                while await self._take_events(link):
+                    pass
+            self._lost("it does not answer" if self._patience.cancelled_caught else "it has ended")
+            await link.destroy()
+        except BaseException:
+            await self._shut_down(link)
+            raise
+        if self._run is not None:
+            self._run.failed = True
+            self._run_over(self._run)
+
+    async def _take_events(self, link: Link) -> bool:
+        events = await link.receive()
+        for event in events:
+            self._handle(event)
+        self._advance()
+        return bool(events)
+
+    def _lost(self, why: str) -> None:
+        self._link = None
+        self._ready = False
+        _log.error("lost the supervisor of scripts; killing what is left of them", reason=why)
+        if self._work is not None and self._work.begun:
+            self._fail(f"the supervisor of its scripts was lost: {why}")
+
+    async def _shut_down(self, link: Link) -> None:
+        """End everything, within a bound, although this task is cancelled."""
+        self._closing = True
+        with trio.move_on_after(self._grace + 1, shield=True):
+            if self._run is not None and self._link is not None and not self._run.told_to_end:
+                self._end_run(self._run)
+            while self._run is not None and self._link is not None and await self._take_events(link):
+                pass
+            if self._run is None and self._link is not None:
+                await link.close()
+                return
+        with trio.move_on_after(_DESTROY_PATIENCE, shield=True):
+            await link.destroy()
+            if self._run is not None:
+                self._run_over(self._run)
+            return
+        _log.error("some processes of scripts could not be killed in time", directory=str(self._directory))
+
+    def _send(self, command: Start | Extend | End) -> None:
+        if self._link is not None:
+            self._link.send(command)
+
+    def _expect_answer(self, within: float) -> None:
+        self._patience.deadline = math.inf if math.isinf(within) else trio.current_time() + within
+
+    def _show(self, state: str, **changes: object) -> None:
+        if state != self._status.state and self._since is not None:
+            self._since = trio.current_time()
+        self._status = _changed(self._status, state=state, **changes)
+
+
+def _changed(status: HookStatus, **changes: object) -> HookStatus:
+    return msgspec.structs.replace(status, **changes)

@@ -1,0 +1,339 @@
+"""Starts a node's supervisor and talks with it: the one seam between a node and its processes.
+
+What the supervisor does is told in :mod:`trioraft.hooks.supervisor`, which shares no code with this side but the
+marker and how to kill what carries it.
+"""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final, Protocol, TypeAlias
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from trioraft.hooks import supervisor
+
+WORK_FILE: Final = "work.lock"
+
+# What no script may see.
+_SECRETS: Final = ("CLUSTER_KEY", "CLUSTER_KEY_FILE")
+_SWEEP_INTERVAL: Final = 0.02
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+class Start(Struct, frozen=True, tag_field="do", tag="start"):
+    """Run a script; only while none runs, and after :class:`Ready`.
+
+    Attributes
+    ----------
+    path : str
+        The executable.
+    environment : dict of str to str
+        Variables for it, beside the node's own.
+    deadline : float or None
+        When the supervisor ends it by itself, in seconds of CLOCK_BOOTTIME; None for when the node ends.
+    arguments : list of str or None
+        Given, it is a command with these arguments that has the terminal.
+    """
+
+    path: str
+    environment: dict[str, str]
+    deadline: float | None
+    arguments: list[str] | None = None
+
+
+class Extend(Struct, frozen=True, tag_field="do", tag="extend"):
+    """Move the deadline.
+
+    Attributes
+    ----------
+    deadline : float
+        The new one; an earlier one changes nothing.
+    """
+
+    deadline: float
+
+
+class End(Struct, frozen=True, tag_field="do", tag="end"):
+    """End the script now; without one, nothing happens."""
+
+
+Command: TypeAlias = Start | Extend | End
+
+# --- events -------------------------------------------------------------------------------------------------
+
+
+class Waiting(Struct, frozen=True, tag_field="event", tag="waiting"):
+    """Earlier work in the same directory has not ended yet."""
+
+
+class Ready(Struct, frozen=True, tag_field="event", tag="ready"):
+    """The supervisor has the lock, and nothing of earlier work is left."""
+
+
+class Started(Struct, frozen=True, tag_field="event", tag="started"):
+    """The script runs.
+
+    Attributes
+    ----------
+    pid : int
+        Its process.
+    """
+
+    pid: int
+
+
+class Unstartable(Struct, frozen=True, tag_field="event", tag="unstartable"):
+    """The script could not be run.
+
+    Attributes
+    ----------
+    error : str
+        Why not, in the system's words.
+    """
+
+    error: str
+
+
+class Exited(Struct, frozen=True, tag_field="event", tag="exited"):
+    """The script's own process has ended; others that it started may still run.
+
+    Attributes
+    ----------
+    status : int
+        Its exit code, or minus the signal that ended it.
+    """
+
+    status: int
+
+
+class Ending(Struct, frozen=True, tag_field="event", tag="ending"):
+    """SIGTERM has been sent to everything that the script started.
+
+    Attributes
+    ----------
+    cause : str
+        ``command``, ``deadline``, or ``node`` (which has ended).
+    """
+
+    cause: str
+
+
+class Killing(Struct, frozen=True, tag_field="event", tag="killing"):
+    """The grace is over, and SIGKILL is being sent. Repeated every second until nothing is left.
+
+    Attributes
+    ----------
+    left : int
+        How many processes there were.
+    denied : tuple of int
+        Those that the supervisor may not kill, because they run as another user.
+    """
+
+    left: int
+    denied: tuple[int, ...]
+
+
+class Ended(Struct, frozen=True, tag_field="event", tag="ended"):
+    """The script and everything that it started has ended."""
+
+
+class Output(Struct, frozen=True, tag_field="event", tag="output"):
+    """The script wrote something.
+
+    Attributes
+    ----------
+    lines : tuple of str
+        What it wrote.
+    """
+
+    lines: tuple[str, ...]
+
+
+class Dropped(Struct, frozen=True, tag_field="event", tag="dropped"):
+    """The script wrote more than could be passed on.
+
+    Attributes
+    ----------
+    lines : int
+        How many lines were dropped since this was last said.
+    """
+
+    lines: int
+
+
+class Crashed(Struct, frozen=True, tag_field="event", tag="crashed"):
+    """The supervisor has met an error of its own, and ends with everything that it runs.
+
+    Attributes
+    ----------
+    error, traceback : str
+        The error.
+    """
+
+    error: str
+    traceback: str
+
+
+Event: TypeAlias = (
+    Waiting | Ready | Started | Unstartable | Exited | Ending | Killing | Ended | Output | Dropped | Crashed
+)
+
+# --- the seam -----------------------------------------------------------------------------------------------
+
+
+class Link(Protocol):
+    """A supervisor that was launched."""
+
+    def send(self, command: Command) -> None:
+        """Tell it to do something; never waits. Nothing happens when it has ended."""
+
+    async def receive(self) -> list[Event]:
+        """Wait until something has happened; nothing in the list means that the supervisor is lost."""
+
+    async def close(self) -> None:
+        """Let it end its work and itself, and wait for that."""
+
+    async def destroy(self) -> None:
+        """Kill it, should it still live, and all that is left of its work, and wait for that."""
+
+
+class Launcher(Protocol):
+    """Launches supervisors."""
+
+    async def launch(self, directory: Path, grace: float) -> Link:
+        """Start a supervisor for the work of a data directory.
+
+        Parameters
+        ----------
+        directory : pathlib.Path
+            The node's data directory.
+        grace : float
+            Seconds between SIGTERM and SIGKILL.
+
+        Returns
+        -------
+        Link
+            The supervisor. Its first event is :class:`Ready` or :class:`Waiting`.
+
+        Raises
+        ------
+        OSError
+            If no process can be started.
+        """
+
+
+class SupervisorLauncher:
+    """Launches supervisors as processes of this machine."""
+
+    async def launch(self, directory: Path, grace: float) -> Link:
+        """Start a supervisor process; see :meth:`Launcher.launch`."""
+        marker = secrets.token_hex(16)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
+        try:
+            process = await trio.lowlevel.open_process(
+                [sys.executable, "-I", "-S", supervisor.__file__, str(directory / WORK_FILE), repr(grace)],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                env=environment | {supervisor.MARKER: marker},
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return _ProcessLink(ours, process, marker)
+
+
+async def launch_command_supervisor(grace: float) -> Link:
+    """Start a supervisor that runs a command with this process's terminal, environment and working directory.
+
+    Parameters
+    ----------
+    grace : float
+        Seconds between SIGTERM and SIGKILL.
+
+    Returns
+    -------
+    Link
+        The supervisor; its first event is :class:`Ready`.
+
+    Raises
+    ------
+    OSError
+        If no process can be started.
+    """
+    marker = secrets.token_hex(16)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.set_inheritable(True)
+    try:
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-I", "-S", supervisor.__file__, "", repr(grace), str(theirs.fileno())],
+            close_fds=False,  # the command gets what this process was given
+            env=os.environ | {supervisor.MARKER: marker},
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return _ProcessLink(ours, process, marker)
+
+
+class _ProcessLink:
+    def __init__(self, channel: socket.socket, process: trio.Process, marker: str) -> None:
+        self._channel = channel
+        self._process = process
+        self._marker = marker
+        self._incoming = b""
+        self._decoder = msgspec.json.Decoder(Event)
+
+    def send(self, command: Command) -> None:
+        # The standard library's encoder can write paths that are not UTF-8.
+        line = json.dumps(msgspec.to_builtins(command)).encode() + b"\n"
+        try:
+            taken = self._channel.send(line)
+        except (BrokenPipeError, ConnectionResetError):
+            return  # receive() tells
+        except BlockingIOError:
+            taken = 0
+        if taken < len(line):
+            # It has not read for minutes; a supervisor that is stopped protects nobody.
+            self._channel.shutdown(socket.SHUT_RDWR)
+
+    async def receive(self) -> list[Event]:
+        while True:
+            await trio.lowlevel.wait_readable(self._channel)
+            try:
+                data = self._channel.recv(65536)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                return []
+            *lines, self._incoming = (self._incoming + data).split(b"\n")
+            if lines:
+                return [self._decoder.decode(line) for line in lines]
+
+    async def close(self) -> None:
+        self._channel.close()
+        await self._process.wait()
+
+    async def destroy(self) -> None:
+        self._channel.close()
+        # The supervisor carries the marker too, so that whoever descends from it is found while it lives.
+        while await trio.to_thread.run_sync(supervisor.kill_marked, self._marker):  # noqa: ASYNC110 (nothing tells)
+            await trio.sleep(_SWEEP_INTERVAL)
+        await self._process.wait()

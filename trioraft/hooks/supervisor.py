@@ -1,0 +1,514 @@
+"""The supervisor: a small process that runs a node's scripts and ends them without the node's help.
+
+A node may be killed or stopped at any moment, and its leader work must end all the same, before another node
+starts its own. So a process of its own runs the scripts. It is told a deadline, again at each renewal of the
+lease, and ends the work at that time by itself; also on command, and when its node's end of the channel closes,
+which is how it notices the end of the node. Ending means SIGTERM (and SIGCONT, so that a stopped process gets
+to see it) to all descendants, once more to what is left when the script itself has ended, and from the end of
+the grace on SIGKILL, until none is left. Processes that change their session or whose parents have ended are
+still found: as a child subreaper, this process becomes the parent of every orphan among its descendants, and has
+no child left exactly when no descendant is left.
+
+It holds a lock (flock) on the work file from before a script runs, and so does every script, by inheritance:
+while that lock is taken, work may be running. A second lock (POSIX, which no child inherits) tells whether the
+supervisor itself lives. One that can take the second has no living predecessor, and ends what a dead one left
+behind: the processes that carry the marker that the file holds, and their descendants.
+
+It is started as ``python -I -S supervisor.py WORK_FILE GRACE_SECONDS`` with the marker in `TRIORAFT_WORK` and a
+stream socket as standard input. That starts fast, and for the same reason nothing of trioraft is imported here.
+``trioraft lock`` starts it with an empty work file, because a command that is run under a lock has no predecessor,
+and with the number of the socket as a third argument, because the command gets the terminal.
+Both sides write JSON objects, one on a line; :mod:`trioraft.hooks.launcher` has them as types. Every time is in
+seconds of CLOCK_BOOTTIME.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+MARKER = "TRIORAFT_WORK"
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_PR_SET_CHILD_SUBREAPER = 36
+
+# The system waits on CLOCK_MONOTONIC, which stands still while the host is suspended. So a deadline is never
+# waited for in one go, but looked at this often.
+_TICK = 0.1
+_SWEEP_INTERVAL = 0.02
+_LOCK_INTERVAL = 0.05
+
+_CHUNK = 65536
+_LINE_BYTES = 4096
+_BUFFER_BYTES = 262144
+# A script that floods its output must not keep the node from its heartbeats.
+_LINES_PER_SECOND = 200.0
+_LINES_AT_ONCE = 1000.0
+
+
+def _boottime() -> float:
+    """Read the clock that deadlines are given in."""
+    return time.clock_gettime(_CLOCK)
+
+
+# --- processes ----------------------------------------------------------------------------------------------
+
+
+def _parents() -> dict[int, int]:
+    """Look at all processes that this one can see."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                stat = file.read()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        # The second field is the name in parentheses, and may hold anything, parentheses included.
+        state, parent = stat[stat.rindex(b")") + 2 :].split(None, 2)[:2]
+        if state not in {b"Z", b"X"}:
+            found[int(name)] = int(parent)
+    return found
+
+
+def _with_descendants(roots: set[int], parent_of: dict[int, int]) -> set[int]:
+    """Add to some processes everything that descends from them."""
+    children: dict[int, list[int]] = {}
+    for pid, parent in parent_of.items():
+        children.setdefault(parent, []).append(pid)
+    found = set(roots)
+    queue = list(roots)
+    while queue:
+        for child in children.get(queue.pop(), ()):
+            if child not in found:
+                found.add(child)
+                queue.append(child)
+    return found
+
+
+def _send_signals(pids: set[int], *signals: signal.Signals) -> set[int]:
+    """Send signals to processes, some of which may have ended."""
+    denied = set()
+    for pid in pids:
+        for number in signals:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                break
+            except PermissionError:
+                denied.add(pid)
+    return denied
+
+
+def kill_marked(marker: str) -> int:
+    """Send SIGKILL to every process that carries a marker, and to its descendants.
+
+    A process that was just forked may have been missed, so call again until nothing is found.
+
+    Parameters
+    ----------
+    marker : str
+        The value of `TRIORAFT_WORK` in the environment that they were started with.
+
+    Returns
+    -------
+    int
+        How many there were.
+    """
+    entry = f"{MARKER}={marker}".encode()
+    parent_of = _parents()
+    carriers = set()
+    for pid in parent_of:
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if entry in file.read().split(b"\0"):
+                    carriers.add(pid)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    found = _with_descendants(carriers, parent_of)
+    return len(found - _send_signals(found, signal.SIGKILL))
+
+
+# --- the channel to the node --------------------------------------------------------------------------------
+
+
+class _Channel:
+    """JSON lines to and from the node; never waits for it."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        os.set_inheritable(fd, False)
+        self.fd = fd
+        self.closed = False
+        self.outgoing = bytearray()
+        self._incoming = b""
+
+    def send(self, event: str, **fields: object) -> None:
+        """Queue an event, and send what can be sent now."""
+        self.outgoing += json.dumps({"event": event, **fields}).encode() + b"\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Send as much of the queue as the socket takes."""
+        try:
+            while self.outgoing and not self.closed:
+                del self.outgoing[: os.write(self.fd, self.outgoing)]
+        except BlockingIOError:
+            return
+        except (BrokenPipeError, ConnectionResetError):
+            self.closed = True
+        if self.closed:
+            self.outgoing.clear()
+
+    def receive(self) -> list[bytes]:
+        """Read what has arrived."""
+        try:
+            data = os.read(self.fd, _CHUNK)
+        except BlockingIOError:
+            return []
+        except ConnectionResetError:
+            data = b""
+        self.closed = self.closed or not data
+        *lines, self._incoming = (self._incoming + data).split(b"\n")
+        return lines
+
+
+# --- the output of a script ---------------------------------------------------------------------------------
+
+
+class _Output:
+    """Passes a script's output on, line by line and within bounds; the rest is dropped and counted."""
+
+    def __init__(self, fd: int, channel: _Channel) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self.open = True
+        self._channel = channel
+        self._begun = b""
+        self._dropped = 0
+        self._allowance = _LINES_AT_ONCE
+        self._counted_at = _boottime()
+        self._report_at = 0.0
+
+    def read(self) -> bool:
+        """Read a chunk; false when nothing was there."""
+        try:
+            data = os.read(self.fd, _CHUNK)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.open = False
+            return False
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        while len(self._begun) > _LINE_BYTES:
+            lines.append(self._begun[:_LINE_BYTES])
+            self._begun = self._begun[_LINE_BYTES:]
+        self._pass_on(lines)
+        return True
+
+    def finish(self) -> None:
+        """Read what is left, when everything that could write has ended, and close."""
+        # Bounded, because somebody outside may have been given the pipe.
+        for _ in range(64):
+            if not self.read():
+                break
+        if self._begun:
+            self._pass_on([self._begun])
+        self._report_dropped()
+        os.close(self.fd)
+
+    def _pass_on(self, lines: list[bytes]) -> None:
+        now = _boottime()
+        self._allowance = min(_LINES_AT_ONCE, self._allowance + (now - self._counted_at) * _LINES_PER_SECOND)
+        self._counted_at = now
+        room = int(self._allowance) if len(self._channel.outgoing) < _BUFFER_BYTES else 0
+        taken = lines[:room]
+        if taken:
+            if now >= self._report_at:
+                self._report_at = now + 1
+                self._report_dropped()
+            self._allowance -= len(taken)
+            self._channel.send(
+                "output", lines=[line[:_LINE_BYTES].decode(errors="replace").rstrip() for line in taken]
+            )
+        self._dropped += len(lines) - len(taken)
+
+    def _report_dropped(self) -> None:
+        if self._dropped:
+            self._channel.send("dropped", lines=self._dropped)
+            self._dropped = 0
+
+
+# --- the supervisor -----------------------------------------------------------------------------------------
+
+
+class _Script:
+    """A script that runs."""
+
+    def __init__(self, pid: int, output: _Output | None, deadline: float | None) -> None:
+        self.pid = pid
+        self.output = output
+        self.deadline = deadline
+        self.kill_at: float | None = None
+        self.report_at = 0.0
+
+
+class _Supervisor:
+    """Runs one script at a time."""
+
+    def __init__(self, channel: _Channel, work_file: str, grace: float) -> None:
+        self.channel = channel
+        self.grace = grace
+        self.script: _Script | None = None
+        self.locked = False
+        self.waiting = False
+        self.lock = -1
+        if work_file:
+            self.lock = os.open(work_file, os.O_RDWR | os.O_CREAT, 0o600)
+            os.set_inheritable(self.lock, True)
+        else:
+            self.locked = True
+            channel.send("ready")
+        self.woken, waker = os.pipe()
+        os.set_blocking(self.woken, False)
+        os.set_blocking(waker, False)
+        signal.set_wakeup_fd(waker)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+
+    def run(self) -> None:
+        """Work until the node's end of the channel is closed and everything has ended."""
+        while True:
+            if not self.locked:
+                self.take_locks()
+            self.reap()
+            self.keep_time()
+            if self.channel.closed and self.script is None:
+                if self.lock >= 0 and self.locked:
+                    os.ftruncate(self.lock, 0)
+                return
+            self.wait()
+
+    def take_locks(self) -> None:
+        """Take both locks, or end what a dead predecessor left behind."""
+        alone = _attempt(fcntl.lockf, self.lock)
+        stale = os.pread(self.lock, 100, 0).decode() if alone else ""
+        left = kill_marked(stale) if stale else 0
+        if alone and not left and _attempt(fcntl.flock, self.lock):
+            os.ftruncate(self.lock, 0)
+            os.pwrite(self.lock, os.environ[MARKER].encode(), 0)
+            self.locked = True
+            self.channel.send("ready")
+        elif not self.waiting:
+            self.waiting = True
+            self.channel.send("waiting")
+
+    def reap(self) -> None:
+        """Collect the processes that have ended, and notice when none is left."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if self.script is not None and pid == self.script.pid:
+                    if self.script.output is not None:
+                        self.script.output.read()  # what it wrote comes before the news of its end
+                    self.channel.send("exited", status=os.waitstatus_to_exitcode(status))
+                    if self.script.kill_at is not None:
+                        # A child that was just being started may have missed the signal in its shell's handler.
+                        self.ask_to_end()
+        except ChildProcessError:
+            if self.script is not None:
+                if self.script.output is not None:
+                    self.script.output.finish()
+                self.script = None
+                self.channel.send("ended")
+
+    def keep_time(self) -> None:
+        """End the script when that is due, and kill what is left of it when that is due."""
+        script, now = self.script, _boottime()
+        if script is None:
+            return
+        if self.channel.closed:
+            self.end("node")
+        if script.deadline is not None and now >= script.deadline:
+            self.end("deadline")
+        if script.kill_at is not None and now >= script.kill_at:
+            pids = self.descendants()
+            denied = _send_signals(pids, signal.SIGKILL)
+            if pids and now >= script.report_at:
+                script.report_at = now + 1
+                self.channel.send("killing", left=len(pids), denied=sorted(denied))
+
+    @staticmethod
+    def descendants() -> set[int]:
+        """Find what has to end."""
+        return _with_descendants({os.getpid()}, _parents()) - {os.getpid()}
+
+    def end(self, cause: str) -> None:
+        """Begin to end the script; nothing happens when that has begun before."""
+        script, now = self.script, _boottime()
+        if script is None or script.kill_at is not None:
+            return
+        begin = now if script.deadline is None else min(now, script.deadline)
+        script.kill_at = begin + self.grace
+        self.ask_to_end()
+        self.channel.send("ending", cause=cause)
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM to all descendants, and let those that are stopped see it."""
+        _send_signals(self.descendants(), signal.SIGTERM, signal.SIGCONT)
+
+    def obey(self, line: bytes) -> None:
+        """Carry out a command of the node."""
+        command = json.loads(line)
+        match command["do"]:
+            case "start":
+                self.start(command["path"], command.get("arguments"), command["environment"], command["deadline"])
+            case "extend":
+                if self.script is not None and self.script.deadline is not None:
+                    self.script.deadline = max(self.script.deadline, float(command["deadline"]))
+            case "end":
+                self.end("command")
+            case unknown:
+                raise ValueError(f"unknown command {unknown!r}")
+
+    def start(
+        self, path: str, arguments: list[str] | None, environment: dict[str, str], deadline: float | None
+    ) -> None:
+        """Run a script; or, with arguments, a command that has the terminal."""
+        if self.script is not None or not self.locked:
+            raise RuntimeError("told to start a script while another one runs, or without the lock")
+        if deadline is not None and _boottime() >= deadline:
+            self.channel.send("ending", cause="deadline")
+            self.channel.send("ended")
+            return
+        try:
+            if arguments is None:
+                pid, output = self.spawn_script(path, environment)
+            else:
+                pid, output = self.spawn(path, [path, *arguments], environment), None
+        except (OSError, ValueError) as error:
+            self.channel.send("unstartable", error=getattr(error, "strerror", None) or str(error))
+            return
+        self.script = _Script(pid, output, deadline)
+        self.channel.send("started", pid=pid)
+
+    def spawn_script(self, path: str, environment: dict[str, str]) -> tuple[int, _Output]:
+        """Start a script whose output is passed on."""
+        reader, writer = os.pipe()
+        try:
+            pid = self.spawn(
+                path,
+                [path],
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, writer, 1),
+                    (os.POSIX_SPAWN_DUP2, writer, 2),
+                ],
+                # A script that signals its process group (`kill 0`) must not hit the supervisor.
+                setpgroup=0,
+            )
+        except (OSError, ValueError):
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        return pid, _Output(reader, self.channel)
+
+    @staticmethod
+    def spawn(path: str, argv: list[str], environment: dict[str, str], **options: object) -> int:
+        """Start a process."""
+        return os.posix_spawn(
+            path,
+            argv,
+            os.environ | environment,
+            setsigmask=[],
+            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+            **options,  # type: ignore[arg-type]
+        )
+
+    def wait(self) -> None:
+        """Wait for something to do, and read what has come."""
+        poll = select.poll()
+        poll.register(self.woken, select.POLLIN)
+        if not self.channel.closed:
+            poll.register(self.channel.fd, select.POLLIN | (select.POLLOUT if self.channel.outgoing else 0))
+        output = self.script.output if self.script is not None else None
+        if output is not None and output.open:
+            poll.register(output.fd, select.POLLIN)
+        ready = dict(poll.poll(self.patience()))
+        if self.woken in ready:
+            os.read(self.woken, _CHUNK)
+        if output is not None and output.fd in ready:
+            output.read()
+        events = ready.get(self.channel.fd, 0)
+        if events & select.POLLOUT:
+            self.channel.flush()
+        if events & ~select.POLLOUT:
+            for line in self.channel.receive():
+                self.obey(line)
+
+    def patience(self) -> float | None:
+        """Say how long to wait at most."""
+        seconds = [] if self.locked else [_LOCK_INTERVAL]
+        if self.script is not None:
+            due = self.script.deadline if self.script.kill_at is None else self.script.kill_at
+            if due is not None:
+                left = due - _boottime()
+                seconds.append(min(left, _TICK) if left > 0 else _SWEEP_INTERVAL)
+        return min(seconds) * 1000 if seconds else None
+
+
+def _attempt(lock: Callable[[int, int], None], fd: int) -> bool:
+    try:
+        lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _become_subreaper() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "this system has no child subreapers")
+
+
+def main() -> int:
+    """Supervise until the node's end of the channel is closed.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
+    channel = _Channel(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    try:
+        # They reach a whole session or control group; this process ends by itself, after its scripts.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+            signal.signal(number, signal.SIG_IGN)
+        _become_subreaper()
+        work_file, grace = sys.argv[1], float(sys.argv[2])
+        supervisor = _Supervisor(channel, work_file, grace)
+        if channel.fd == 0:
+            # From here on the node reports what goes wrong; its own log may be a pipe that somebody reads to the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        supervisor.run()
+    except Exception as error:
+        import traceback  # noqa: PLC0415 (costs time at every start, and is hardly ever needed)
+
+        channel.send("crashed", error=repr(error), traceback=traceback.format_exc())
+        while (left := _Supervisor.descendants()) - _send_signals(left, signal.SIGKILL):
+            time.sleep(_SWEEP_INTERVAL)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,274 @@
+"""Backups that a running node makes for clients, and gives them in parts.
+
+A backup is written to a file in the node's directory in the background, while the log goes on, and read from there as
+the client asks. It is removed when the client has it, or was silent for a while, or when the node stops; what a crash
+has left is removed at the start. There are a few at a time at most.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import structlog
+import trio
+
+from trioraft.consensus import Core
+from trioraft.errors import BusyError, ProposalError, RefusedError
+from trioraft.messages import LARGEST_ID, BackupPart, ReadBackup, format_id
+from trioraft.node.applier import Applier
+from trioraft.node.snapshotting import write_chunks
+from trioraft.node.world import World
+from trioraft.storage.backups import Backup, BackupError, BackupWriter
+
+_log: Final = structlog.get_logger("trioraft.backups")
+
+BACKUPS_MAX: Final = 2
+# A backup is removed when its client was silent for so many seconds.
+IDLE_SECONDS: Final = 60.0
+# So many parts wait to be read from the disk, at most.
+_WANTED_MAX: Final = 64
+
+# Told the part, or why there is none.
+Answered: TypeAlias = Callable[[BackupPart | ProposalError], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """A backup.
+
+    Attributes
+    ----------
+    number : int
+        Names it.
+    path : Path
+        Its file.
+    about : Backup
+        What is in it.
+    chunks : iterator of bytes
+        The snapshot.
+    heard_at : float
+        When its client last asked for something.
+    size : int
+        How many bytes are written.
+    file : int or None
+        Descriptor of the file, once that is whole.
+    problem : str
+        Why it will never be whole.
+    ended : bool
+        Whether nobody wants it any more.
+    is_writing : bool
+        Whether it is being written, or will be.
+    writing : CancelScope
+        Ends that.
+    """
+
+    number: int
+    path: Path
+    about: Backup
+    chunks: Iterator[bytes]
+    heard_at: float
+    size: int = 0
+    file: int | None = None
+    problem: str = ""
+    ended: bool = False
+    is_writing: bool = True
+    writing: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def remove(self) -> None:
+        """Remove the file."""
+        if self.file is not None:
+            os.close(self.file)
+            self.file = None
+        with contextlib.suppress(OSError):  # the next start of the node tries again
+            self.path.unlink(missing_ok=True)
+
+
+class BackupServer:
+    """The backups that one node keeps for clients.
+
+    Parameters
+    ----------
+    core : Core
+        Knows the cluster, and the term.
+    applier : Applier
+        Has the state.
+    directory : Path
+        The node's directory.
+    world : World
+        The clock, and chance.
+    flush : callable
+        Lets answers leave.
+    """
+
+    def __init__(
+        self, core: Core, applier: Applier, directory: Path, world: World, flush: Callable[[], None]
+    ) -> None:
+        self._core = core
+        self._applier = applier
+        self._directory = directory
+        self._clock = world.clock
+        self._entropy = world.entropy
+        self._flush = flush
+        self._kept: dict[int, _Kept] = {}
+        self._wanted: list[tuple[_Kept, ReadBackup, Answered]] = []
+        self._begun: list[_Kept] = []
+        self._wake = trio.Event()
+
+    # --- what clients ask -----------------------------------------------------------------------------------
+
+    def start(self) -> BackupPart | ProposalError:
+        """Begin a backup of the state as it is now, while nothing is being applied.
+
+        The caller has made sure, after the client asked, that this node has applied up to a read index. So the
+        backup has everything that was acknowledged before, and the node's term is the highest that anybody led in
+        when the client asked: the leader that gave the index had made sure that nobody led after it, and had opened
+        its term with an entry, which this node has.
+
+        Returns
+        -------
+        BackupPart or ProposalError
+            Names the backup; or why there is none.
+        """
+        if len(self._kept) >= BACKUPS_MAX:
+            return BusyError(f"busy: {BACKUPS_MAX} backups are under way at this node; try again")
+        index = self._applier.replica.applied_index
+        index_term = self._core.term_at(index)
+        about = Backup(self._core.cluster, max(self._core.term, index_term), index, index_term, 0)
+        number = int.from_bytes(self._entropy(8), "big") % LARGEST_ID + 1
+        path = self._directory / f"backup-{format_id(number)}"
+        kept = _Kept(number, path, about, self._applier.replica.snapshot(), self._clock())
+        self._kept[number] = kept
+        self._begun.append(kept)
+        self._wake.set()
+        return BackupPart(number, 0, whole=False)
+
+    def read(self, asked: ReadBackup, answered: Answered) -> None:
+        """Give a part of a backup, now or later.
+
+        Parameters
+        ----------
+        asked : ReadBackup
+            Which part.
+        answered : callable
+            Told the part.
+        """
+        kept = self._kept.get(asked.backup)
+        if kept is None or kept.ended:
+            answered(RefusedError(f"this node has no backup {format_id(asked.backup)} (any more)"))
+            return
+        kept.heard_at = self._clock()
+        if kept.problem:
+            answered(RefusedError(kept.problem))
+        elif kept.file is None or not asked.size:
+            answered(BackupPart(kept.number, kept.size, whole=kept.file is not None))
+        elif len(self._wanted) >= _WANTED_MAX:
+            answered(BusyError("busy: too many parts of backups are asked for; try again"))
+        else:
+            self._wanted.append((kept, asked, answered))
+            self._wake.set()
+
+    def end(self, backup: int) -> None:
+        """Remove a backup that nobody wants any more.
+
+        Parameters
+        ----------
+        backup : int
+            Its number.
+        """
+        kept = self._kept.get(backup)
+        if kept is not None:
+            kept.ended = True
+            kept.writing.cancel()
+            self._wake.set()
+
+    # --- what is done ---------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Write, read and remove, until cancelled."""
+        for left in self._directory.glob("backup-*"):
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
+        try:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    with trio.move_on_at(trio.current_time() + self._idle_at() - self._clock()):
+                        await self._wake.wait()
+                    self._wake = trio.Event()
+                    self._end_idle()
+                    begun, self._begun = self._begun, []
+                    for kept in begun:
+                        nursery.start_soon(self._write, kept)
+                    await self._read_wanted()
+                    self._flush()
+                    await self._remove()
+        finally:
+            for kept in self._kept.values():
+                kept.remove()
+
+    def _idle_at(self) -> float:
+        heard_at = (kept.heard_at for kept in self._kept.values() if not kept.ended)
+        return min(heard_at, default=float("inf")) + IDLE_SECONDS
+
+    def _end_idle(self) -> None:
+        for kept in self._kept.values():
+            if self._clock() >= kept.heard_at + IDLE_SECONDS and not kept.ended:
+                _log.warning("a backup is dropped: its client is silent", backup=format_id(kept.number))
+                self.end(kept.number)
+
+    async def _write(self, kept: _Kept) -> None:
+        """Write a backup; a disk that does not take it is no reason for the node to stop."""
+        try:
+            with kept.writing:
+                writer = await trio.to_thread.run_sync(BackupWriter, kept.path)
+                try:
+                    await write_chunks(lambda data: self._append(kept, writer, data), kept.chunks)
+                    about = await trio.to_thread.run_sync(writer.finish, kept.about)
+                finally:
+                    with contextlib.suppress(BackupError):
+                        writer.close()
+                kept.size = writer.written
+                kept.file = os.open(kept.path, os.O_RDONLY | os.O_CLOEXEC)
+                _log.info("a backup is made", backup=format_id(kept.number), index=about.index, bytes=kept.size)
+        except (BackupError, OSError) as error:
+            kept.problem = str(error)
+            _log.error("a backup cannot be made", backup=format_id(kept.number), reason=kept.problem)
+        finally:
+            kept.chunks = iter(())  # it may hold an old state in memory
+            kept.is_writing = False
+            self._wake.set()
+
+    @staticmethod
+    def _append(kept: _Kept, writer: BackupWriter, data: bytes) -> None:
+        writer.write(data)
+        kept.size = writer.written
+
+    async def _read_wanted(self) -> None:
+        """Read what is wanted, all of it in one go of a thread."""
+        wanted, self._wanted = self._wanted, []
+        if not wanted:
+            return
+        parts = await trio.to_thread.run_sync(lambda: [_read(kept, asked) for kept, asked, _ in wanted])
+        for (_, _, answered), part in zip(wanted, parts, strict=True):
+            answered(part)
+
+    async def _remove(self) -> None:
+        """Remove the files that are of no use any more, unless they are being written."""
+        for kept in [kept for kept in self._kept.values() if not kept.is_writing]:
+            if kept.ended or kept.problem:
+                await trio.to_thread.run_sync(kept.remove)
+            if kept.ended:
+                del self._kept[kept.number]
+
+
+def _read(kept: _Kept, asked: ReadBackup) -> BackupPart | ProposalError:
+    """Read a part, in a thread; nobody removes a file meanwhile."""
+    if kept.file is None:
+        return RefusedError("the backup is no more")
+    try:
+        data = os.pread(kept.file, asked.size, asked.offset)
+    except OSError as error:
+        return RefusedError(f"{kept.path}: {error.strerror}")
+    return BackupPart(kept.number, kept.size, whole=True, data=data)

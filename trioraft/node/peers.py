@@ -1,0 +1,224 @@
+"""Which addresses there are, who is behind them, and what somebody should look at.
+
+Addresses are not identities. They come from DNS and static peers, and from whoever greets this node; who is
+behind one is learned by a handshake (:mod:`trioraft.datagrams.endpoint`), which is repeated so that a changed
+address, a restarted process or a second process with the same id is noticed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from trioraft.address import Address
+from trioraft.datagrams.endpoint import Domain, Endpoint
+from trioraft.discovery import Answer
+
+# A confirmed address is greeted again after this long, in seconds; the endpoint trusts it for 60.
+_RENEW_AFTER: Final = 20.0
+# An address at which nothing has answered for this long is reported.
+_SILENT_AFTER: Final = 10.0
+# An address that neither discovery names nor anybody is heard from is forgotten after this long.
+_FORGET_AFTER: Final = 60.0
+# An alert is shown for this long after its cause was last seen.
+_ALERT_LASTS: Final = 60.0
+_ALERTS_MAX: Final = 8
+# How many causes are remembered; whoever floods an unsealed node can make up any number of them.
+_CAUSES_MAX: Final = 512
+_ADDRESSES_MAX: Final = 256
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of one address."""
+
+    discovered: bool
+    since: float
+    greeted_at: float = float("-inf")
+    answered_at: float = float("-inf")
+    service: str | None = None  # of a node of another service
+
+
+class _Alert(NamedTuple):
+    minor: bool
+    at: float
+    text: str
+
+
+class Alerts:
+    """What somebody should look at; each cause once, for as long as it lasts and a minute more.
+
+    Parameters
+    ----------
+    report : callable
+        Called with the text, and whether it is minor, when a cause is new.
+    """
+
+    def __init__(self, report: Callable[[str, bool], None]) -> None:
+        self._report = report
+        self._seen: dict[str, _Alert] = {}
+
+    def raise_alert(self, cause: str, text: str, now: float, *, minor: bool = False) -> None:
+        """Note that a cause is there.
+
+        Parameters
+        ----------
+        cause : str
+            What makes two alerts the same.
+        text : str
+            What is shown: what is wrong, where, and what to do.
+        now : float
+            The time in seconds.
+        minor : bool
+            Whether it may be nothing, or one of many, and must not hide others.
+        """
+        known = self._seen.pop(cause, None)
+        if known is None or now - known.at > _ALERT_LASTS:
+            self._report(text, minor)
+        self._seen[cause] = _Alert(minor, now, text)
+        if len(self._seen) > _CAUSES_MAX:
+            del self._seen[next(iter(self._seen))]
+
+    def clear(self, cause: str) -> None:
+        """Note that a cause is gone.
+
+        Parameters
+        ----------
+        cause : str
+            The cause.
+        """
+        self._seen.pop(cause, None)
+
+    def current(self, now: float) -> tuple[str, ...]:
+        """List what is to be shown.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        tuple of str
+            The newest alerts first, minor ones behind the others.
+        """
+        self._seen = {cause: alert for cause, alert in self._seen.items() if now - alert.at <= _ALERT_LASTS}
+        shown = sorted(self._seen.values(), key=lambda alert: (alert.minor, -alert.at, alert.text))
+        return tuple(alert.text for alert in shown[:_ALERTS_MAX])
+
+
+class AddressBook:
+    """The addresses that this node greets.
+
+    Parameters
+    ----------
+    endpoint : Endpoint
+        Makes the greetings.
+    alerts : Alerts
+        Where an address is reported behind which there is no node of this service.
+    """
+
+    def __init__(self, endpoint: Endpoint, alerts: Alerts) -> None:
+        self._endpoint = endpoint
+        self._alerts = alerts
+        self._known: dict[Address, _Known] = {}
+        self.own: Address | None = None
+
+    def discovered(self, answer: Answer, now: float) -> None:
+        """Take in what a look-up found; an incomplete one takes nothing away.
+
+        Parameters
+        ----------
+        answer : Answer
+            The addresses, and what went wrong.
+        now : float
+            The time in seconds.
+        """
+        for problem in answer.problems:
+            self._alerts.raise_alert(f"discovery {problem}", problem, now, minor=True)
+        if answer.complete:
+            for address, known in self._known.items():
+                if address not in answer.addresses and known.discovered:
+                    known.discovered = False
+                    known.since = now
+        for address in answer.addresses:
+            self._add(address, now, discovered=True)
+
+    def answered(self, address: Address, now: float) -> None:
+        """Note that a node of this service answered.
+
+        Parameters
+        ----------
+        address : Address
+            Where.
+        now : float
+            The time in seconds.
+        """
+        self._add(address, now, discovered=False)
+        if address in self._known:
+            self._known[address].answered_at = now
+            self._known[address].service = None
+        self._alerts.clear(f"silent {address}")
+
+    def of_another_service(self, address: Address, service: str, now: float) -> None:
+        """Note that a node of another service answered.
+
+        Parameters
+        ----------
+        address : Address
+            Where.
+        service : str
+            Its service name.
+        now : float
+            The time in seconds.
+        """
+        if address in self._known:
+            self._known[address].service = service
+        self._alerts.clear(f"silent {address}")
+        self._alerts.raise_alert(
+            f"service {address}", f"{address} is a node of service {service!r}, not of this one: ignored", now
+        )
+
+    def is_own(self, address: Address) -> None:
+        """Note that an address is this node's own.
+
+        Parameters
+        ----------
+        address : Address
+            The address.
+        """
+        self.own = address
+        self._known.pop(address, None)
+        self._alerts.clear(f"silent {address}")
+
+    def _add(self, address: Address, now: float, *, discovered: bool) -> None:
+        if address == self.own:
+            return
+        known = self._known.get(address)
+        if known is not None:
+            known.discovered |= discovered
+        elif len(self._known) < _ADDRESSES_MAX:
+            self._known[address] = _Known(discovered=discovered, since=now)
+
+    def greet(self, now: float, *, pause: float) -> None:
+        """Greet whoever is due, report the silent, forget the forgotten.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        pause : float
+            How long to wait between greetings of an address that has not answered, in seconds.
+        """
+        for address in list(self._known):
+            known = self._known[address]
+            heard = max(known.answered_at, known.since)
+            if not known.discovered and now - heard > _FORGET_AFTER:
+                del self._known[address]
+                continue
+            renew = now - known.answered_at >= _RENEW_AFTER and known.service is None
+            due = known.greeted_at + (pause if known.service is None else _RENEW_AFTER)
+            if renew and due <= now:
+                known.greeted_at = now
+                self._endpoint.greet(address, Domain.CONSENSUS, now)
+            if known.service is None and now - heard > max(_SILENT_AFTER, _RENEW_AFTER + 3 * pause):
+                self._alerts.raise_alert(f"silent {address}", f"nothing answers at {address}", now, minor=True)

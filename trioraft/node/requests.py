@@ -1,0 +1,543 @@
+"""What clients, and other nodes for their own programs, ask a node to do.
+
+A request comes again until it is answered, so what is under way is not begun twice. What has been answered is begun
+again, where that does no harm: a command within a session is applied once, whatever this node remembers
+(:mod:`trioraft.node.replica`), and a question may be asked twice. Of the rest the answers are kept for a while.
+
+Nothing here waits: whoever finds an answer calls back.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import cbor2
+import msgspec
+import structlog
+import trio
+
+from trioraft.cluster_settings import why_unknown
+from trioraft.consensus import Core, Role
+from trioraft.consensus.configuration import Configuration
+from trioraft.datagrams.endpoint import Peer
+from trioraft.digests import Digests
+from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError, RefusedError
+from trioraft.machine import Queryable
+from trioraft.messages import (
+    PAYLOAD_MAX,
+    AbandonFormation,
+    Ask,
+    BackupPart,
+    ChangeMember,
+    ChangeSettings,
+    ClientRequest,
+    ClientResponse,
+    EndBackup,
+    EndSession,
+    EntryKind,
+    KeepSession,
+    OpenSession,
+    Propose,
+    Query,
+    ReadBackup,
+    ReadSettings,
+    Refusal,
+    StartBackup,
+    StateDigest,
+    StepDown,
+    Transfer,
+    format_id,
+)
+from trioraft.node.applier import Applier, Outcome
+from trioraft.node.backup_server import BackupServer
+from trioraft.node.members import other_members
+from trioraft.node.reads import Reads
+from trioraft.node.session_clock import SessionClock
+
+_log: Final = structlog.get_logger("trioraft.requests")
+
+# Requests whose answer is kept, for when it is asked for again.
+_KEPT: Final = 256
+# Requests under way, of one client and in all.
+_OF_ONE_CLIENT_MAX: Final = 2048
+_UNDER_WAY_MAX: Final = 20_000
+_LOOK_AT_SESSIONS: Final = 5.0
+# A text of the program around the state machine may have any length.
+_DETAIL_MAX: Final = 1000
+
+UNKNOWN_TEXT: Final = "unknown: the leader changed; the session makes the retry safe"
+
+# Whom the program around the state machine tells its answer, or why there is none.
+AskAnswer: TypeAlias = Callable[[bytes], None]
+AskHandler: TypeAlias = Callable[[bytes, AskAnswer], None]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request.
+
+    Attributes
+    ----------
+    peer : Peer
+        Who asked last.
+    request : int
+        The asker's number for it.
+    term : int
+        The term in which this node must go on leading for it; 0 when that does not matter.
+    keep : bool
+        Whether its answer is kept.
+    """
+
+    peer: Peer
+    request: int
+    term: int = 0
+    keep: bool = False
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """What makes two datagrams the same request."""
+        return self.peer.process, self.request
+
+
+class Requests:
+    """The requests of clients.
+
+    Parameters
+    ----------
+    core, applier, reads, backups : Core, Applier, Reads, BackupServer
+        Carry them out.
+    clock : callable
+        Tells the time in seconds.
+    send : callable
+        Sends an answer.
+    address_of : callable
+        Gives the ``ip:port`` of a node, or nothing.
+    reachable : callable
+        Tells how many voters were heard lately, this node included.
+    flush : callable
+        Lets what was sent leave.
+
+    Attributes
+    ----------
+    names : callable
+        Gives what people call the nodes.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        applier: Applier,
+        reads: Reads,
+        backups: BackupServer,
+        clock: Callable[[], float],
+        *,
+        send: Callable[[Peer, ClientResponse], None],
+        address_of: Callable[[int], str],
+        reachable: Callable[[], int],
+        flush: Callable[[], None],
+    ) -> None:
+        self.on_ask: AskHandler | None = None
+        self.names: Callable[[], Mapping[int, str]] = dict
+        self._core = core
+        self._applier = applier
+        machine = applier.replica.machine
+        self._queryable = machine if isinstance(machine, Queryable) else None
+        self._reads = reads
+        self._backups = backups
+        self._digests = Digests(applier)
+        self._clock = clock
+        self._send = send
+        self._address_of = address_of
+        self._reachable = reachable
+        self._flush = flush
+        self._under_way: dict[tuple[bytes, int], _Asked] = {}
+        self._of_client: Counter[bytes] = Counter()
+        self._answers: OrderedDict[tuple[bytes, int], ClientResponse] = OrderedDict()
+        # and the term in which it was asked for, and whether it is enough that this node leads no more
+        self._transferring: list[tuple[_Asked, int, bool]] = []
+        self._changing: list[tuple[_Asked, str]] = []  # and what has been done then
+        self._sessions = SessionClock()
+        self._sessions_at = 0.0
+        self._wake = trio.Event()
+
+    # --- what comes in --------------------------------------------------------------------------------------
+
+    def receive(self, peer: Peer, message: ClientRequest) -> None:
+        """Carry out a request, unless that is under way or was done.
+
+        Parameters
+        ----------
+        peer : Peer
+            Who asks.
+        message : ClientRequest
+            What for.
+        """
+        asked = _Asked(peer, message.request)
+        known = self._under_way.get(asked.key)
+        if known is not None:
+            known.peer = peer
+        elif asked.key in self._answers:
+            self._send(peer, self._answers[asked.key])
+        else:
+            self._under_way[asked.key] = asked
+            self._of_client[peer.process] += 1
+            if self._of_client[peer.process] > _OF_ONE_CLIENT_MAX or len(self._under_way) > _UNDER_WAY_MAX:
+                self._refuse(asked, Refusal.BUSY, "busy: too many requests are under way; try again")
+            else:
+                self._carry_out(asked, message)
+
+    def _carry_out(self, asked: _Asked, message: ClientRequest) -> None:
+        match message.command:
+            case Propose() as command:
+                self._propose_once(asked, command)
+            case ReadSettings() | ChangeSettings() as command:
+                self._settings(asked, command)
+            case Query(data=data, linearizable=linearizable):
+                self._query(asked, data, linearizable=linearizable)
+            case KeepSession(session=session):
+                self._keep_session(asked, session)
+            case OpenSession():
+                asked.keep = True
+                self._propose(asked, EntryKind.OPEN_SESSION, b"")
+            case EndSession(session=session):
+                self._propose(asked, EntryKind.END_SESSION, session.to_bytes(8, "big"))
+            case Ask(data=data, leader=leader):
+                self._ask(asked, data, leader=leader)
+            case StateDigest():
+                self._digest(asked)
+            case Transfer() | StepDown() | ChangeMember() as command:
+                self._lead_otherwise(asked, command)
+            case StartBackup() | ReadBackup() | EndBackup() as command:
+                self._back_up(asked, command)
+            case AbandonFormation(formation=formation):
+                asked.keep = True
+                refusal = self._core.abandon_formation(formation, self._clock())
+                detail = refusal or f"formation {format_id(formation)} is abandoned here"
+                self._answer(asked, done=refusal is None, detail=detail)
+
+    def _lead_otherwise(self, asked: _Asked, command: Transfer | StepDown | ChangeMember) -> None:
+        match command:
+            case Transfer(to=to):
+                self._transfer(asked, lambda: self._core.transfer(to, self._clock()))
+            case StepDown():
+                self._transfer(asked, lambda: self._core.step_down(self._clock()), to_nobody=True)
+            case ChangeMember():
+                self._change_member(asked, command)
+
+    # --- commands -------------------------------------------------------------------------------------------
+
+    def _propose_once(self, asked: _Asked, command: Propose) -> None:
+        self._hear(command.session)
+        result = self._applier.replica.result_of(command.session, command.number)
+        if result is None:
+            self._propose(asked, EntryKind.SESSION_COMMAND, cbor2.dumps(_fields(command)))
+        else:  # only its answer was lost: the log need not carry it again
+            self._answer(asked, data=result)
+
+    def _propose(self, asked: _Asked, kind: EntryKind, data: bytes) -> None:
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, NotCommittedError):
+                self._refuse(asked, Refusal.NOT_COMMITTED, str(outcome))
+            elif isinstance(outcome, ProposalError):
+                self._refuse(asked, Refusal.UNKNOWN, UNKNOWN_TEXT)
+            elif outcome.refused:
+                self._refuse(asked, Refusal(outcome.code), outcome.refused)
+            else:
+                self._answer(asked, data=outcome.data, session=outcome.session)
+
+        asked.term = self._core.term
+        try:
+            self._applier.submit(kind, data, done)
+        except NotLeaderError:
+            self._refuse_elsewhere(asked)
+        except BusyError as error:
+            self._refuse(asked, Refusal.BUSY, str(error))
+        except RefusedError as error:
+            self._refuse(asked, Refusal.REFUSED, str(error))
+
+    def _hear(self, session: int) -> None:
+        """Note that a client lives; only of sessions that there are, so that nobody can make this grow."""
+        if self._applier.replica.has_session(session):
+            self._sessions.heard(session, self._clock())
+
+    def _settings(self, asked: _Asked, command: ReadSettings | ChangeSettings) -> None:
+        """Give the cluster's settings, or propose a change of them that this version understands."""
+        if isinstance(command, ReadSettings):
+            self._read(asked, lambda: self._answer(asked, data=self._applier.replica.settings.encoded()))
+            return
+        self._hear(command.session)
+        problem = why_unknown(command.data)
+        if problem:
+            self._refuse(asked, Refusal.REFUSED, problem)
+        else:
+            self._propose(asked, EntryKind.SETTINGS, cbor2.dumps(_fields(command)))
+
+    def _keep_session(self, asked: _Asked, session: int) -> None:
+        def confirmed() -> None:
+            self._hear(session)
+            if self._applier.replica.has_session(session):
+                self._answer(asked)
+            else:
+                self._refuse(asked, Refusal.SESSION_ENDED, "the session has ended")
+
+        self._as_leader(asked, confirmed)
+
+    def _query(self, asked: _Asked, data: bytes, *, linearizable: bool) -> None:
+        machine = self._queryable
+        if machine is None:
+            self._refuse(asked, Refusal.REFUSED, "this cluster's state machine answers no questions")
+            return
+
+        def answer() -> None:
+            try:
+                found = machine.query(data)
+                if not isinstance(found, bytes):
+                    raise TypeError(f"query must return bytes, and has returned {type(found).__name__}")
+            except ValueError as error:  # what it raises for nonsense
+                self._refuse(asked, Refusal.REFUSED, f"the state machine does not take the question: {error}")
+            except Exception as error:  # nothing has changed, and a question must not stop one node after another
+                _log.exception("the state machine failed at a question", question=data[:100])
+                text = f"the state machine failed at the question: {type(error).__name__}: {error}"
+                self._refuse(asked, Refusal.REFUSED, text)
+            else:
+                self._answer(asked, data=found)
+
+        if not self._core.cluster:
+            self._refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
+        elif linearizable:
+            self._read(asked, answer)
+        else:
+            self._applier.when_applied(0, answer)
+
+    def _ask(self, asked: _Asked, data: bytes, *, leader: bool) -> None:
+        def ask() -> None:
+            if self.on_ask is None:
+                self._refuse(asked, Refusal.REFUSED, "this node's program answers no such questions")
+            else:
+                self.on_ask(data, answered)
+
+        def answered(answer: bytes) -> None:
+            self._answer(asked, data=answer)
+            self._wake.set()  # it may come at any time, and has to leave
+
+        if not self._core.cluster:
+            self._refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
+        elif leader:
+            self._as_leader(asked, ask)
+        else:
+            self._applier.when_applied(0, ask)
+
+    def _digest(self, asked: _Asked) -> None:
+        def digested(index: int, digest: str) -> None:
+            self._answer(asked, data=cbor2.dumps((index, digest)))
+            self._wake.set()
+
+        self._digests.start(digested)
+
+    def _as_leader(self, asked: _Asked, then: Callable[[], None]) -> None:
+        """Go on once this node has made sure that it leads, and has applied what it has to know as the leader."""
+        if self._core.role is not Role.LEADER:
+            self._refuse_elsewhere(asked)
+            return
+        asked.term = self._core.term
+        self._read(asked, then)
+
+    def _read(self, asked: _Asked, then: Callable[[], None]) -> None:
+        def go_on() -> None:
+            if self._under_way.get(asked.key) is asked:
+                then()
+
+        def confirmed(index: int | None) -> None:
+            if index is None:
+                self._refuse_elsewhere(asked)
+            else:
+                self._applier.when_applied(index, go_on)
+
+        self._reads.start(confirmed)
+
+    def _change_member(self, asked: _Asked, change: ChangeMember) -> None:
+        if self._core.role is not Role.LEADER:
+            self._refuse_elsewhere(asked)
+            return
+        asked.keep = True
+        refusal = self._begin_change(change)
+        if refusal is None:
+            asked.term = self._core.term
+            self._changing.append((asked, f"node {format_id(change.node)}: {change.action} is done"))
+        else:
+            self._answer(asked, done=False, detail=refusal)
+
+    def _begin_change(self, change: ChangeMember) -> str | None:
+        configuration = self._core.configuration
+        target = other_members(configuration, change.action, change.node)
+        if isinstance(target, str):
+            return target
+        if change.action == "add" and not self._address_of(change.node):
+            return f"node {format_id(change.node)} is not in touch with the leader; start it first"
+        names = self.names()
+        known = {node: names[node] for node in {*configuration.members, change.node} if node in names}
+        return self._core.change_members(*target, self._clock(), known)
+
+    def members_changed(self, configuration: Configuration) -> None:
+        """Answer who waits for a change of the members, when it is committed and complete.
+
+        Parameters
+        ----------
+        configuration : Configuration
+            The configuration that is committed.
+        """
+        if not configuration.is_joint:
+            changing, self._changing = self._changing, []
+            for asked, detail in changing:
+                self._answer(asked, detail=detail)
+
+    def _transfer(self, asked: _Asked, begin: Callable[[], str | None], *, to_nobody: bool = False) -> None:
+        if self._core.role is not Role.LEADER:
+            self._refuse_elsewhere(asked)
+            return
+        asked.keep = True
+        refusal = begin()
+        if refusal is None:
+            self._transferring.append((asked, self._core.term, to_nobody))
+        else:
+            self._answer(asked, done=False, detail=refusal)
+
+    def _back_up(self, asked: _Asked, command: StartBackup | ReadBackup | EndBackup) -> None:
+        def answered(part: BackupPart | ProposalError) -> None:
+            if isinstance(part, ProposalError):
+                code = Refusal.BUSY if isinstance(part, BusyError) else Refusal.REFUSED
+                self._refuse(asked, code, str(part))
+            else:
+                self._answer(asked, data=cbor2.dumps(msgspec.to_builtins(part, builtin_types=(bytes,))))
+
+        match command:
+            case StartBackup() if not self._core.cluster:
+                self._refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
+            case StartBackup():
+                asked.keep = True
+                self._read(asked, lambda: answered(self._backups.start()))
+            case ReadBackup():
+                self._backups.read(command, answered)
+            case EndBackup(backup=backup):
+                self._backups.end(backup)
+                self._answer(asked)
+
+    # --- answers --------------------------------------------------------------------------------------------
+
+    def _answer(
+        self,
+        asked: _Asked,
+        *,
+        done: bool = True,
+        detail: str = "",
+        code: str = "",
+        data: bytes = b"",
+        session: int = 0,
+    ) -> None:
+        """Answer, unless that was done already."""
+        if self._under_way.get(asked.key) is not asked:
+            return
+        if len(data) > PAYLOAD_MAX:
+            detail = f"it was carried out, but its result of {len(data)} bytes is more than the {PAYLOAD_MAX} allowed"
+            done, code, data = False, Refusal.NO_RESULT, b""
+        del self._under_way[asked.key]
+        self._of_client[asked.peer.process] -= 1
+        if not self._of_client[asked.peer.process]:
+            del self._of_client[asked.peer.process]
+        leader = self._core.leader
+        response = ClientResponse(
+            asked.request,
+            done=done,
+            detail=detail[:_DETAIL_MAX],
+            leader=leader,
+            code=code,
+            data=data,
+            session=session,
+            term=self._core.term,
+            leader_address=self._address_of(leader) if code and leader else "",
+        )
+        if asked.keep:
+            self._answers[asked.key] = response
+            while len(self._answers) > _KEPT:
+                self._answers.popitem(last=False)
+        self._send(asked.peer, response)
+
+    def _refuse(self, asked: _Asked, code: Refusal, detail: str) -> None:
+        if code is not Refusal.REFUSED:
+            asked.keep = False  # it may be carried out when it is asked for again
+        self._answer(asked, done=False, detail=detail, code=code)
+
+    def _refuse_elsewhere(self, asked: _Asked) -> None:
+        """Say that this node does not lead, and what it knows of who does."""
+        if not self._core.cluster:
+            self._refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
+        elif self._core.leader not in {0, self._core.id}:
+            self._refuse(asked, Refusal.NOT_LEADER, "this node is not the leader")
+        else:
+            self._refuse(asked, Refusal.NO_LEADER, self.why_no_leader())
+
+    def why_no_leader(self) -> str:
+        """Say why there may be no leader.
+
+        Returns
+        -------
+        str
+            One line, such as "no quorum: 2 of 5 reachable".
+        """
+        voters = len(self._core.state.configuration.voters) if self._core.state is not None else 0
+        reachable = self._reachable()
+        if reachable <= voters // 2:
+            return f"no quorum: {reachable} of {voters} reachable"
+        return f"no leader: an election is under way ({reachable} of {voters} reachable)"
+
+    def conclude(self) -> None:
+        """Answer what this node cannot carry out any more, or has carried out, now that its role or term changed."""
+        term = self._core.term if self._core.role is Role.LEADER else 0
+        for asked in [asked for asked in self._under_way.values() if asked.term not in {0, term}]:
+            self._refuse(asked, Refusal.UNKNOWN, UNKNOWN_TEXT)
+        if self._core.role is not Role.LEADER and self._transferring:
+            self._conclude_transfers()
+
+    def _conclude_transfers(self) -> None:
+        open_still = []
+        for asked, term, to_nobody in self._transferring:
+            if self._core.term == term:
+                detail = "nobody took over the leadership in time; this node has stepped down"
+                self._answer(asked, done=to_nobody, detail=detail)
+            elif not self._core.leader:
+                open_still.append((asked, term, to_nobody))
+            else:
+                detail = f"node {format_id(self._core.leader)} leads in term {self._core.term}"
+                self._answer(asked, detail=detail)
+        self._transferring = open_still
+
+    # --- time -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Do what is due, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._digests.run)
+            while True:
+                with trio.move_on_after(_LOOK_AT_SESSIONS):
+                    await self._wake.wait()
+                self._wake = trio.Event()
+                self._end_silent_sessions()
+                self._flush()
+
+    def _end_silent_sessions(self) -> None:
+        now = self._clock()
+        if self._core.role is not Role.LEADER or now < self._sessions_at:
+            return
+        self._sessions_at = now + _LOOK_AT_SESSIONS
+        for session in self._sessions.due(self._core.term, self._applier.replica.sessions, now):
+            try:
+                self._applier.submit(EntryKind.END_SESSION, session.to_bytes(8, "big"), lambda outcome: None)
+            except ProposalError:
+                return  # it is proposed again
+            _log.info("session ends: its client is silent", session=session)
+
+
+def _fields(command: Propose | ChangeSettings) -> tuple[int, int, int, bytes]:
+    """Give what :class:`~trioraft.node.replica.SessionCommand` consists of."""
+    return command.session, command.number, command.answered_below, command.data

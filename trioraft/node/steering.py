@@ -1,0 +1,209 @@
+"""What the leader's node sees for the autopilot, and how it carries out what that decides."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import structlog
+
+from trioraft.address import Address
+from trioraft.consensus import Core, Role
+from trioraft.consensus.configuration import Configuration
+from trioraft.datagrams.endpoint import Peer
+from trioraft.discovery import Answer
+from trioraft.node.autopilot import Observation, Presence, Rules, Seen, decide
+from trioraft.settings import NodeSettings
+
+_log: Final = structlog.get_logger("trioraft.autopilot")
+
+# Of the newest changes, so many are shown.
+_SHOWN: Final = 3
+
+
+class Steering:
+    """The autopilot of one node, which acts while that node leads.
+
+    Parameters
+    ----------
+    core : Core
+        Whose members change.
+    settings : NodeSettings
+        Whether it acts at all, and by which rules.
+    nodes : callable
+        Gives the nodes that are known, with their addresses.
+    names : callable
+        Gives what people call the nodes.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        settings: NodeSettings,
+        nodes: Callable[[], Iterable[Peer]],
+        names: Callable[[], Mapping[int, str]],
+    ) -> None:
+        self._core = core
+        self._settings = settings
+        self._nodes = nodes
+        self._names = names
+        self._rules = Rules(
+            dead_after=settings.dead_server, min_voters=settings.min_voters, max_voters=settings.max_voters
+        )
+        self._heard: dict[int, tuple[Address, float]] = {}
+        self._presence = Presence()
+        self._led = (0, 0.0)  # the term that this node leads in, and since when
+        self._current_since: dict[int, float] = {}
+        self._were_members: set[int] = set()
+        self._changes: list[str] = []
+        self._declined: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What it did lately and what it declines, for the status; nothing on a node that does not lead."""
+        return (*self._changes, *self._declined) if self._core.role is Role.LEADER else ()
+
+    # --- what is seen ---------------------------------------------------------------------------------------
+
+    def members_changed(self, configuration: Configuration) -> None:
+        """Learn of a configuration that is committed: whoever leaves it never comes back under the same id.
+
+        Parameters
+        ----------
+        configuration : Configuration
+            The configuration.
+        """
+        self._were_members.update(configuration.members)
+
+    def discovered(self, answer: Answer, own: Address | None, now: float) -> None:
+        """Take in what a look-up found.
+
+        Parameters
+        ----------
+        answer : Answer
+            The addresses, and whether they are all there are.
+        own : Address or None
+            This node's address, as far as it is known.
+        now : float
+            The time in seconds.
+        """
+        if not self._settings.dns_name:
+            return  # a list of peers says who is there, and not who is not
+        if not answer.complete or answer.problems:
+            self._presence.unknown()
+            return
+        self._note_heard(now)
+        heard = dict(self._heard)
+        if own is not None:
+            heard[self._core.id] = (own, now)
+        configuration = self._core.configuration
+        self._presence.answered(answer.addresses, heard, configuration.voters, configuration.members, now)
+
+    def _note_heard(self, now: float) -> None:
+        for peer in self._nodes():
+            self._heard[peer.node_id] = (peer.address, peer.heard_at)
+        # Whom nobody has heard of for very long, and who is no member, need not be remembered.
+        members = self._core.configuration.members
+        self._heard = {
+            node: known
+            for node, known in self._heard.items()
+            if node in members or now - known[1] < 10 * self._settings.dead_server
+        }
+
+    def _waiting(self, now: float) -> tuple[int, ...]:
+        """List the nodes that could join: of this cluster and none of its members, or of none."""
+        members = self._core.configuration.members
+        lately = now - 2 * self._settings.election_timeout_upper
+        return tuple(
+            sorted(
+                peer.node_id
+                for peer in self._nodes()
+                if peer.node_id not in members
+                and peer.node_id not in self._were_members
+                and peer.cluster_id in {0, self._core.cluster}
+                and peer.heard_at > lately
+            )
+        )
+
+    def _seen(self, node: int, now: float, waiting: bool) -> Seen:
+        name = self._core.configuration.name(node) or self._names().get(node, "")
+        progress = self._core.progress(now).get(node)
+        if waiting or progress is None:
+            return Seen(name=name)
+        silent = now - max(progress.heard_at, self._led[1])
+        since = self._current_since.get(node)
+        address = self._heard[node][0] if node in self._heard else None
+        return Seen(
+            name=name,
+            silent=silent,
+            absent=self._presence.absence(node),
+            is_static=any(address == Address(peer.host, peer.port) for peer in self._settings.peers),
+            kept_up=-1.0 if since is None else now - since,
+            has_answered=silent < self._settings.election_timeout_lower,
+        )
+
+    def observe(self, now: float) -> Observation:
+        """Gather what this leader sees.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        Observation
+            What is decided by.
+        """
+        configuration = self._core.configuration
+        waiting = self._waiting(now)
+        others = [node for node in configuration.members if node != self._core.id]
+        seen = {node: self._seen(node, now, waiting=node in waiting) for node in (*others, *waiting)}
+        return Observation(self._core.id, configuration.voters, configuration.learners, seen, waiting)
+
+    # --- what is done ---------------------------------------------------------------------------------------
+
+    def steer(self, now: float) -> None:
+        """Make the next change, if this node leads and there is one to make.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
+        self._note_heard(now)
+        if self._core.role is not Role.LEADER or self._settings.autopilot == "off":
+            return
+        if self._led[0] != self._core.term:
+            # As a new leader: what was seen before, perhaps long ago, is not counted on.
+            self._led = (self._core.term, now)
+            self._presence = Presence()
+            self._current_since.clear()
+            self._changes.clear()
+        progress = self._core.progress(now)
+        self._current_since = {
+            node: self._current_since.get(node, now) for node, known in progress.items() if known.is_current
+        }
+        if not self._core.can_change_members:
+            return
+        decision = decide(self.observe(now), self._rules)
+        declined = decision.declined
+        change = decision.change
+        if change is not None:
+            names = self._names()
+            members = {*change.voters, *change.learners}
+            known = {node: names[node] for node in members if node in names}
+            refusal = self._core.change_members(change.voters, change.learners, now, known)
+            if refusal is None:
+                _log.info("members change", reason=change.reason, voters=len(change.voters))
+                self._changes = [*self._changes, change.reason][-_SHOWN:]
+            else:
+                declined = (f"{change.reason}; not yet: {refusal}", *declined)
+        self._note_declined(declined)
+
+    def _note_declined(self, declined: tuple[str, ...]) -> None:
+        """Log what is declined when that is new; seconds that go by do not make it so."""
+        known = {re.sub(r"\d+", "", text) for text in self._declined}
+        for text in declined:
+            if re.sub(r"\d+", "", text) not in known:
+                _log.info("members stay", reason=text)
+        self._declined = declined

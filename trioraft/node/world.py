@@ -1,0 +1,96 @@
+"""What a node takes from the world around it: a clock, chance, a socket, a disk, DNS, a process launcher.
+
+Everything else in a node is the same in production and under trio's mocked clock; tests replace what is here.
+"""
+
+import os
+import random
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from trioraft.datagrams.transport import DatagramSocket, open_udp
+from trioraft.discovery import Answer, Discovery
+from trioraft.hooks.hooks import Launcher, SupervisorLauncher
+from trioraft.runtime import boottime
+from trioraft.settings import NodeSettings
+from trioraft.storage.database import Disk, open_disk
+
+
+class Resolver(Protocol):
+    """Finds addresses, again and again."""
+
+    async def run(self, report: Callable[[Answer], None]) -> None:
+        """Look up for ever, and report each answer."""
+
+    async def reverse_name(self, host: str) -> str | None:
+        """Find the name that DNS gives to a numeric address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """The seams of a node.
+
+    Attributes
+    ----------
+    clock : callable
+        Gives the time in seconds; it never goes back, and counts while the host is suspended.
+    watchdog_clock : callable or None
+        The same in any thread; None for no watchdog of leader work.
+    random : random.Random
+        Draws election timeouts and pauses.
+    entropy : callable
+        Gives unpredictable bytes.
+    host_name : str
+        The machine's name.
+    open_disk : callable
+        Opens what holds the identity and the hard state.
+    open_socket : callable
+        Opens a datagram socket at a host and port.
+    open_discovery : callable
+        Makes what finds the addresses of other nodes.
+    launcher : Launcher
+        Starts the process that runs scripts.
+    """
+
+    clock: Callable[[], float]
+    watchdog_clock: Callable[[], float] | None
+    random: random.Random
+    entropy: Callable[[int], bytes]
+    host_name: str
+    open_disk: Callable[[NodeSettings], Disk]
+    open_socket: Callable[[str, int], Awaitable[DatagramSocket]]
+    open_discovery: Callable[[NodeSettings], Resolver]
+    launcher: Launcher
+
+    @classmethod
+    def real(cls) -> Self:
+        """Give the machine itself.
+
+        Returns
+        -------
+        World
+            CLOCK_BOOTTIME, a UDP socket, SQLite, DNS, and processes.
+        """
+        return cls(
+            clock=boottime,
+            watchdog_clock=boottime,
+            random=random.SystemRandom(),
+            entropy=os.urandom,
+            host_name=socket.gethostname(),
+            open_disk=lambda settings: open_disk(settings.data_dir, settings.durability),
+            open_socket=open_udp,
+            open_discovery=_discovery_of,
+            launcher=SupervisorLauncher(),
+        )
+
+
+def _discovery_of(settings: NodeSettings) -> Discovery:
+    return Discovery(
+        settings.dns_name,
+        settings.peers,
+        settings.bind_port,
+        settings.dns_servers,
+        interval=settings.discovery_interval,
+    )

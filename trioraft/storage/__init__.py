@@ -1,0 +1,1 @@
+"""The disk: hard state, log, snapshots, backups."""

@@ -1,0 +1,428 @@
+"""The hard state and the log on disk.
+
+In a node's directory is one SQLite database (WAL, ``synchronous=FULL``): a commit returns when the disk has it. One
+thread writes it; what came while a write was under way is written together in the next one (group commit). A
+write that failed is never tried again, because the kernel may have dropped what it could not write and call the
+next fsync a success; the node stops instead, and what the disk really holds is read at its next start. For the same
+reason the checkpoints, which move what is in the WAL into the database, are made here: those that SQLite makes by
+itself pass over errors in silence.
+
+With ``DURABILITY=memory`` a write of nothing but entries is left to the kernel (``synchronous=NORMAL``:
+SQLite still orders its writes, so the database stays whole). Such a log may lack entries that were acknowledged, so
+the database says that it is one, and whoever opens it again sets it aside and takes a new id.
+"""
+
+import contextlib
+import os
+import random
+import sqlite3
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal, Protocol, TypeAlias
+
+import msgspec
+import structlog
+
+from trioraft.consensus.hard import FormationState, HardState
+from trioraft.consensus.log import Log
+from trioraft.consensus.outbox import SnapshotInfo, Write
+from trioraft.messages import LARGEST_ID, Entry, EntryKind, format_id
+from trioraft.storage.directories import StorageError, set_aside, sync_directory, take_directory
+from trioraft.storage.worker import Worker
+
+__all__ = ["Disk", "Durability", "SqliteDisk", "StorageError", "open_disk"]
+
+_log: Final = structlog.get_logger("trioraft.storage")
+
+Durability: TypeAlias = Literal["sync", "memory"]
+
+_NOTHING: Final = HardState()
+_APPLICATION_ID: Final = 0x7472_6166  # "traf": the database is ours
+# A checkpoint is made when the WAL has grown by about so many bytes. A write of little costs it about two pages.
+_CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
+_WRITE_BYTES: Final = 2 * 4096
+_KINDS: Final = frozenset(EntryKind)
+
+# What each version of the schema has added, from the first on.
+_SCHEMA: Final = (
+    """
+CREATE TABLE hard_state (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    node_id  INTEGER NOT NULL,
+    body     BLOB NOT NULL,     -- JSON of HardState
+    checksum INTEGER NOT NULL   -- CRC-32 of node_id and body
+) STRICT;
+""",
+    """
+CREATE TABLE entry (
+    idx      INTEGER PRIMARY KEY,
+    term     INTEGER NOT NULL,
+    kind     INTEGER NOT NULL,
+    data     BLOB NOT NULL,
+    checksum INTEGER NOT NULL   -- CRC-32 of all the other columns
+) STRICT;
+CREATE TABLE snapshot (
+    only_row   INTEGER PRIMARY KEY CHECK (only_row = 1),
+    body       BLOB NOT NULL,     -- JSON of SnapshotInfo
+    base_index INTEGER NOT NULL,  -- the entries up to here are dropped
+    base_term  INTEGER NOT NULL,
+    checksum   INTEGER NOT NULL   -- CRC-32 of all the other columns
+) STRICT;
+CREATE TABLE log_is_unsynced (    -- has a row when the log may lack what was acknowledged
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1)
+) STRICT;
+""",
+)
+_SCHEMA_VERSION: Final = len(_SCHEMA)
+# Rows that one statement adds: SQLite may be built for no more than 999 values in one.
+_ROWS_MAX: Final = 128
+
+
+class Disk(Protocol):
+    """Where a node's identity and hard state are kept."""
+
+    node_id: int
+    hard: HardState
+    snapshot: SnapshotInfo | None
+    directory: Path
+
+    @property
+    def log(self) -> Log:
+        """The log that was on disk when it was opened."""
+
+    async def save(self, write: Write) -> None:
+        """Write hard state and entries, all or nothing; return when they are durable."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+# --- the database -------------------------------------------------------------------------------------------
+
+
+class SqliteDisk:
+    """The hard state and the log in a SQLite database.
+
+    Parameters
+    ----------
+    directory : Path
+        The node's directory, taken before.
+    durability : {'sync', 'memory'}
+        Whether a write of the log returns when it is on disk, or when it is in the kernel's memory.
+    new_id : callable, optional
+        Draws the id of a node that has none yet.
+    hard : HardState, optional
+        What such a node remembers.
+
+    Attributes
+    ----------
+    lock : int or None
+        The descriptor that locks the directory, which is closed with the database.
+    log_is_unsynced : bool
+        Whether the log that was found may lack entries that were acknowledged.
+
+    Raises
+    ------
+    StorageError
+        If the database is damaged, foreign, or of a newer version, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        durability: Durability = "sync",
+        new_id: Callable[[], int] | None = None,
+        hard: HardState = _NOTHING,
+    ) -> None:
+        self.lock: int | None = None
+        self._worker: Worker | None = None
+        self._durability = durability
+        self._has_failed = False
+        self._synced = True  # what `PRAGMA synchronous` was set to
+        self._to_move = 0  # how many bytes the WAL has grown by, about, since the last checkpoint
+        self.directory = directory
+        self.path = directory / "trioraft.db"
+        try:
+            # Opened here, written in one thread, one write at a time.
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._db.close)
+                self._prepare(new_id or (lambda: random.SystemRandom().randint(1, LARGEST_ID)), hard)
+                sync_directory(directory)
+                self._verify()
+                self.node_id, self.hard = self._load()
+                self.snapshot, *base = self._load_snapshot()
+                self.log = self._load_log(*base)
+                self._last_index = self.log.last_index  # of the newest entry in the database
+                self.log_is_unsynced = bool(self._db.execute("SELECT 1 FROM log_is_unsynced").fetchone())
+                self._body = msgspec.json.encode(self.hard)
+                undo.pop_all()
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+            raise StorageError(f"{self.path}: {_words(error)}; check the disk, or restore the directory") from error
+
+    def _prepare(self, new_id: Callable[[], int], hard: HardState) -> None:
+        """Make the database, or see that it is one of ours; add what it does not have yet."""
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        empty = not self._db.execute("SELECT 1 FROM sqlite_schema").fetchone()
+        if not empty and (application != _APPLICATION_ID or version < 1):
+            raise StorageError(f"{self.path}: not a database of this program; give the node another DATA_DIR")
+        if version > _SCHEMA_VERSION:
+            raise StorageError(
+                f"{self.path}: made by a newer version (schema {version}, this one knows {_SCHEMA_VERSION});"
+                " run that version"
+            )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA wal_autocheckpoint = 0")
+        if version == _SCHEMA_VERSION:
+            return
+        self._db.executescript(
+            f"BEGIN; PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_SCHEMA_VERSION};"
+            + "".join(_SCHEMA[version:])
+        )
+        if empty:
+            body = msgspec.json.encode(hard)
+            node_id = new_id()
+            self._db.execute(
+                "INSERT INTO hard_state VALUES (1, ?, ?, ?)", (node_id, body, _hard_checksum(node_id, body))
+            )
+        self._db.execute("COMMIT")
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    def _verify(self) -> None:
+        """Find damage that no checksum shows: an entry that has gone missing from the end of its page."""
+        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise self._damaged(" ".join(found.split()))
+
+    def _damaged(self, what: str) -> StorageError:
+        return StorageError(
+            f"{self.path}: {what}; the disk is damaged: restore the directory, or remove it so that the node joins"
+            " anew"
+        )
+
+    def _load(self) -> tuple[int, HardState]:
+        row = self._db.execute("SELECT node_id, body, checksum FROM hard_state").fetchone()
+        if row is None:
+            raise self._damaged("the hard state is missing")
+        node_id, body, checksum = row
+        if checksum != _hard_checksum(node_id, body):
+            raise self._damaged("the hard state does not match its checksum")
+        return node_id, msgspec.json.decode(body, type=HardState)
+
+    def _load_snapshot(self) -> tuple[SnapshotInfo | None, int, int]:
+        row = self._db.execute("SELECT body, base_index, base_term, checksum FROM snapshot").fetchone()
+        if row is None:
+            return None, 0, 0
+        body, base_index, base_term, checksum = row
+        if checksum != _checksum(body, base_index, base_term):
+            raise self._damaged("the record of the snapshot does not match its checksum")
+        return msgspec.json.decode(body, type=SnapshotInfo), base_index, base_term
+
+    def _load_log(self, base_index: int, base_term: int) -> Log:
+        entries = []
+        rows = self._db.execute("SELECT idx, term, kind, data, checksum FROM entry ORDER BY idx")
+        for index, (found, term, kind, data, checksum) in enumerate(rows, base_index + 1):
+            if found != index or checksum != _checksum(data, index, term, kind):
+                raise self._damaged(f"entry {index} of the log is missing or does not match its checksum")
+            if kind not in _KINDS:
+                raise StorageError(
+                    f"{self.path}: entry {index} of the log is of kind {kind}, which this version does not know;"
+                    " run the version that has written it"
+                )
+            entries.append(Entry(term=term, kind=EntryKind(kind), data=data))
+        log = Log(base_index, base_term, entries)
+        if self.snapshot is not None and log.term_at(self.snapshot.index) != self.snapshot.term:
+            raise self._damaged(f"entry {self.snapshot.index} of the log is not the one that the snapshot ends with")
+        return log
+
+    # --- writing --------------------------------------------------------------------------------------------
+
+    def mark_unsynced(self) -> None:
+        """Note, on disk, that the log may lack from now on what is acknowledged.
+
+        Raises
+        ------
+        StorageError
+            If it could not be written.
+        """
+        self._write(lambda: self._db.execute("INSERT OR IGNORE INTO log_is_unsynced VALUES (1)"))
+
+    async def save(self, write: Write) -> None:
+        """Write hard state and entries, all or nothing; return when they are durable.
+
+        Parameters
+        ----------
+        write : Write
+            What to write.
+
+        Raises
+        ------
+        StorageError
+            If it could not be written; it must not be tried again.
+        """
+        if self._worker is None:
+            self._worker = Worker("trioraft disk")
+        await self._worker.run(partial(self.save_now, write))
+
+    def save_now(self, write: Write) -> None:
+        """Do the same in the thread that calls.
+
+        Parameters
+        ----------
+        write : Write
+            What to write.
+
+        Raises
+        ------
+        StorageError
+            If it could not be written; it must not be tried again.
+        """
+        body = msgspec.json.encode(write.hard)
+        # The files of older snapshots are removed once a newer one is valid: that must be true on disk.
+        synced = self._durability == "sync" or body != self._body or write.snapshot is not None
+        self._write(partial(self._put, write, body), synced=synced)
+        self._body = body
+        self._to_move += _WRITE_BYTES + sum(len(entry.data) for entry in write.entries)
+        if self._to_move >= _CHECKPOINT_BYTES:
+            self._to_move = 0
+            self._do(lambda: self._db.execute("PRAGMA wal_checkpoint(PASSIVE)"))
+
+    def _write(self, put: Callable[[], object], *, synced: bool = True) -> None:
+        def transaction() -> None:
+            if synced != self._synced:
+                self._db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+                self._synced = synced
+            self._db.execute("BEGIN IMMEDIATE")
+            put()
+            self._db.execute("COMMIT")
+
+        self._do(transaction)
+
+    def _do(self, job: Callable[[], object]) -> None:
+        """Do something to the disk, and nothing more once it has failed."""
+        if self._has_failed:
+            raise StorageError(f"{self.path}: an earlier write has failed; start the node again")
+        try:
+            job()
+        except sqlite3.Error as error:
+            self._has_failed = True
+            raise StorageError(
+                f"{self.path}: {_words(error)}; the node stops, because a failed write cannot be repeated safely:"
+                " check the disk and start it again"
+            ) from error
+
+    def _put(self, write: Write, body: bytes) -> None:
+        if body != self._body:
+            row: tuple[object, ...] = (body, _hard_checksum(self.node_id, body))
+            self._db.execute("UPDATE hard_state SET body = ?, checksum = ?", row)
+        if write.snapshot is not None:
+            about = msgspec.json.encode(write.snapshot)
+            row = (about, write.base_index, write.base_term, _checksum(about, write.base_index, write.base_term))
+            self._db.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?, ?, ?)", row)
+            self._db.execute("DELETE FROM entry WHERE idx <= ? OR ?", (write.base_index, write.restarts))
+        if write.first_index:
+            if write.first_index <= self._last_index:
+                self._db.execute("DELETE FROM entry WHERE idx >= ?", (write.first_index,))
+            self._insert(write.first_index, write.entries)
+            self._last_index = write.first_index + len(write.entries) - 1
+
+    def _insert(self, first: int, entries: Sequence[Entry]) -> None:
+        """Add entries, many with each statement: after each one this thread has to wait for the interpreter's lock.
+
+        The numbers of rows are powers of two, so that there are few statements to be compiled.
+        """
+        done = 0
+        while done < len(entries):
+            rows = min(_ROWS_MAX, 1 << (len(entries) - done).bit_length() - 1)
+            values: list[int | bytes] = []
+            for index, entry in enumerate(entries[done : done + rows], first + done):
+                kind = int(entry.kind)
+                values += (index, entry.term, kind, entry.data, _checksum(entry.data, index, entry.term, kind))
+            self._db.execute("INSERT INTO entry VALUES (?,?,?,?,?)" + ",(?,?,?,?,?)" * (rows - 1), values)
+            done += rows
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if self._worker is not None:
+            self._worker.stop()
+        self._db.close()
+        if self.lock is not None:
+            os.close(self.lock)
+
+
+def _checksum(body: bytes, *numbers: int) -> int:
+    return zlib.crc32(body, zlib.crc32(b"%d " * len(numbers) % numbers))
+
+
+def _hard_checksum(node_id: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(node_id.to_bytes(8, "big", signed=True)))
+
+
+def _words(error: Exception) -> str:
+    text = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+    name = getattr(error, "sqlite_errorname", None)
+    return f"{text} ({name})" if name else text
+
+
+# --- a node's disk --------------------------------------------------------------------------------------------
+
+
+def open_disk(data_dir: Path, durability: Durability = "sync") -> SqliteDisk:
+    """Take a node directory, and open what is in it.
+
+    A log that was not synced may lack what the node acknowledged, so a node that has one comes back as another; and
+    so does one that was removed from its cluster.
+
+    Parameters
+    ----------
+    data_dir : Path
+        The volume, which other nodes of this host may share.
+    durability : {'sync', 'memory'}
+        Whether the log is synced.
+
+    Returns
+    -------
+    SqliteDisk
+        The disk.
+
+    Raises
+    ------
+    StorageError
+        If there is none to be had, or it is damaged.
+    """
+    directory, lock = take_directory(data_dir)
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, lock)
+        disk = SqliteDisk(directory, durability=durability)
+        if disk.hard.removed:
+            waits = HardState(formation=FormationState(heard=disk.hard.formation.cluster))
+            disk = _begin_anew(disk, durability, "this node was removed from its cluster", waits)
+        elif disk.log_is_unsynced:
+            text = "the log was not synced (DURABILITY=memory) and may lack what this node acknowledged"
+            disk = _begin_anew(disk, durability, text, HardState())  # all of them may have been restarted
+        undo.callback(disk.close)
+        if durability == "memory":
+            disk.mark_unsynced()
+        undo.pop_all()
+    disk.lock = lock
+    return disk
+
+
+def _begin_anew(before: SqliteDisk, durability: Durability, why: str, hard: HardState) -> SqliteDisk:
+    """Move what a node has out of the way, and let it be another one."""
+    before.close()
+    kept = set_aside(before.path, before.node_id, is_empty=not before.log.last_index)
+    disk = SqliteDisk(before.directory, durability=durability, hard=hard)
+    _log.warning(
+        f"{why}: it comes back with a new id",
+        node=format_id(disk.node_id),
+        before=format_id(before.node_id),
+        kept=str(kept or ""),
+    )
+    return disk

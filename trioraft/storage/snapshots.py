@@ -1,0 +1,220 @@
+"""Snapshots on disk: one file each, beside the database, which says which of them is valid.
+
+A file is a sequence of chunks, each with its length before it (4 bytes, big endian), so that a state machine gets
+back the very chunks it gave. It is written under another name, synced, and renamed when it is whole.
+"""
+
+import contextlib
+import errno
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from trioraft.consensus.outbox import SnapshotInfo
+from trioraft.storage.directories import StorageError, sync_directory
+
+_LENGTH: Final = 4
+_READ: Final = 256 * 1024
+
+
+class DiskFullError(StorageError):
+    """There is no room for a snapshot."""
+
+
+@contextlib.contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Turn an error of the system into one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFullError(f"{path}: {error.strerror}; make room on the disk") from error
+        raise StorageError(f"{path}: {error.strerror}; check the disk, and start the node again") from error
+
+
+def frame(chunk: bytes) -> bytes:
+    """Put a chunk's length before it.
+
+    Parameters
+    ----------
+    chunk : bytes
+        A chunk of a state machine.
+
+    Returns
+    -------
+    bytes
+        What stands for it in the file.
+    """
+    return len(chunk).to_bytes(_LENGTH, "big") + chunk
+
+
+class SnapshotWriter:
+    """A snapshot that is being written; used by one thread at a time.
+
+    Parameters
+    ----------
+    directory : Path
+        The node's directory.
+    index : int
+        The last entry that it covers.
+    received : bool
+        Whether it comes from another node; this one may just be writing its own of the same entry.
+
+    Raises
+    ------
+    StorageError
+        If it could not be written; so do the methods. :class:`DiskFullError` when there was no room.
+    """
+
+    def __init__(self, directory: Path, index: int, *, received: bool = False) -> None:
+        self._directory = directory
+        self._path = directory / f"snapshot-{index}.{'received' if received else 'new'}"
+        with _reported(self._path):
+            self._file: BinaryIO = self._path.open("wb")
+        self.size = 0
+        self.checksum = 0
+
+    def write(self, data: bytes) -> None:
+        """Append some bytes.
+
+        Parameters
+        ----------
+        data : bytes
+            They may be a part of a chunk, or many.
+        """
+        with _reported(self._path):
+            self._file.write(data)
+        self.size += len(data)
+        self.checksum = zlib.crc32(data, self.checksum)
+
+    def finish(self, snapshot: SnapshotInfo) -> bool:
+        """Make the snapshot durable.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            What it ought to be.
+
+        Returns
+        -------
+        bool
+            Whether it is; if not, nothing is left of it.
+        """
+        if (self.size, self.checksum) != (snapshot.size, snapshot.checksum):
+            self.discard()
+            return False
+        with _reported(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._path.rename(path_of(self._directory, snapshot))
+            sync_directory(self._directory)
+        return True
+
+    def discard(self) -> None:
+        """Throw it away."""
+        with contextlib.suppress(OSError):  # what is still buffered may find no room
+            self._file.close()
+        with _reported(self._path):
+            self._path.unlink(missing_ok=True)
+
+
+def path_of(directory: Path, snapshot: SnapshotInfo) -> Path:
+    """Tell where a snapshot is: never where another one is, also of the same entry.
+
+    Parameters
+    ----------
+    directory : Path
+        The node's directory.
+    snapshot : SnapshotInfo
+        The snapshot.
+
+    Returns
+    -------
+    Path
+        Its file.
+    """
+    return directory / f"snapshot-{snapshot.index}-{snapshot.term}-{snapshot.checksum:08x}"
+
+
+def read_chunks(directory: Path, snapshot: SnapshotInfo) -> Iterator[bytes]:
+    """Read a snapshot back.
+
+    Parameters
+    ----------
+    directory : Path
+        The node's directory.
+    snapshot : SnapshotInfo
+        The snapshot.
+
+    Yields
+    ------
+    bytes
+        The chunks that the state machine gave.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing or damaged, before the first chunk.
+    """
+    path = path_of(directory, snapshot)
+    try:
+        _verify(path, snapshot)
+        with path.open("rb") as file:
+            while head := file.read(_LENGTH):
+                yield file.read(int.from_bytes(head, "big"))
+    except OSError as error:
+        raise StorageError(
+            f"{path}: {error.strerror}; restore the directory, or remove it so that the node joins anew"
+        ) from error
+
+
+def _verify(path: Path, snapshot: SnapshotInfo) -> None:
+    size = checksum = 0
+    with path.open("rb") as file:
+        while data := file.read(_READ):
+            size += len(data)
+            checksum = zlib.crc32(data, checksum)
+    if (size, checksum) != (snapshot.size, snapshot.checksum):
+        raise StorageError(
+            f"{path}: does not match its checksum; the disk is damaged: restore the directory, or remove it so that"
+            " the node joins anew"
+        )
+
+
+def remove_older(directory: Path, snapshot: SnapshotInfo) -> None:
+    """Remove the snapshots that were valid before one.
+
+    A newer one stays: it may be whole, and about to become the valid one.
+
+    Parameters
+    ----------
+    directory : Path
+        The node's directory.
+    snapshot : SnapshotInfo
+        The one that is valid, on disk, by now.
+    """
+    with _reported(directory):
+        for path in directory.glob("snapshot-*-*"):
+            index = path.name.split("-")[1]
+            if index.isdecimal() and int(index) < snapshot.index:
+                path.unlink(missing_ok=True)
+
+
+def remove_leftovers(directory: Path, valid: SnapshotInfo | None) -> None:
+    """Remove what an earlier process has left unfinished; when nobody writes a snapshot.
+
+    Parameters
+    ----------
+    directory : Path
+        The node's directory.
+    valid : SnapshotInfo or None
+        The one that stays.
+    """
+    kept = valid and path_of(directory, valid)
+    with _reported(directory):
+        for path in directory.glob("snapshot-*"):
+            if path != kept:
+                path.unlink(missing_ok=True)
