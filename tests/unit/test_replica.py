@@ -12,7 +12,7 @@ from trioraft.kv.commands import Compare, CompareOperator, CompareTarget, Delete
 from trioraft.kv.questions import LeaseKeepAlive, LeaseList, LeaseTimeToLive, WatchEvents
 from trioraft.kv.service import KeyValueService
 from trioraft.messages import Entry, EntryKind, Refusal
-from trioraft.node.replica import RESULT_BYTES_MAX, Replica, Result
+from trioraft.node.replica import RESULT_BYTES_MAX, RESULT_BYTES_MAX_OF_ALL, Replica, Result
 
 
 class Recorder:
@@ -113,6 +113,28 @@ def test_the_first_command_that_is_waited_for_is_never_put_off() -> None:
     assert log.command(session, 4, 1, b"1").code == Refusal.BUSY
     assert not log.command(session, 1, 1, b"1").refused
     assert not log.command(session, 4, 4, b"1").refused
+
+
+def test_what_all_sessions_keep_is_bounded_and_no_client_is_locked_out() -> None:
+    log = Log(Recorder())
+    size = b"%d" % RESULT_BYTES_MAX
+    sessions = [log.open() for _ in range(RESULT_BYTES_MAX_OF_ALL // RESULT_BYTES_MAX)]
+    for session in sessions:
+        log.command(session, 1, 1, size)
+    restored = Log(Recorder())
+    restored.replica.restore(log.replica.applied_index, log.replica.snapshot())
+    for replicas in (log, restored):
+        late = replicas.open()
+        assert not replicas.command(late, 1, 1, b"1").refused, "one at a time always works"
+        assert "the clients have too many" in replicas.command(late, 2, 1, b"1").refused
+        replicas.command(sessions[0], 2, 2, b"1")
+        assert not replicas.command(late, 2, 1, b"1").refused
+        replicas.command(late, 3, 1, size)
+        other = replicas.open()
+        assert replicas.command(other, 2, 1, b"1").code == Refusal.BUSY
+        replicas.end(sessions[1])
+        replicas.end(sessions[1])
+        assert not replicas.command(other, 2, 1, b"1").refused
 
 
 # --- a state machine that is not as it should be ------------------------------------------------------------

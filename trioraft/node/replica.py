@@ -22,10 +22,11 @@ from trioraft.machine import StateMachine
 from trioraft.messages import Counter, Entry, EntryKind, Refusal
 
 _CHUNK: Final = 64 * 1024
-# What is kept at most, of one session (and one result more) and in all. A client has no more commands under way than
-# results are kept.
+# What is kept at most, of one session and of all of them (and one result more of each). A client has no more commands
+# under way than results are kept.
 RESULTS_MAX: Final = 1024
 RESULT_BYTES_MAX: Final = 4 * 1024 * 1024
+RESULT_BYTES_MAX_OF_ALL: Final = 64 * 1024 * 1024
 SESSIONS_MAX: Final = 10_000
 
 
@@ -78,14 +79,16 @@ class _Session(Struct):
     results: dict[int, bytes] = {}
     size: int = 0
 
-    def forget(self, below: int) -> None:
-        """Drop the results that the client has."""
+    def forget(self, below: int) -> int:
+        """Drop the results that the client has, and tell how many bytes that were."""
         if below <= self.answered_below:
-            return
+            return 0
+        before = self.size
         given = range(self.answered_below, below)
         for number in given if len(given) < len(self.results) else [n for n in self.results if n < below]:
             self.size -= len(self.results.pop(number, b""))
         self.answered_below = below
+        return before - self.size
 
     @property
     def is_full(self) -> bool:
@@ -116,6 +119,7 @@ class Replica:
         self.settings = ClusterSettings()
         self.applied_index = 0
         self._sessions: dict[int, _Session] = {}
+        self._size = 0  # of all results that are kept
 
     @property
     def sessions(self) -> frozenset[int]:
@@ -164,7 +168,7 @@ class Replica:
             case EntryKind.OPEN_SESSION:
                 return self._open_session(index)
             case EntryKind.END_SESSION:
-                self._sessions.pop(int.from_bytes(entry.data, "big"), None)
+                self._end_session(int.from_bytes(entry.data, "big"))
         return Result()
 
     def has_session(self, session: int) -> bool:
@@ -190,6 +194,10 @@ class Replica:
         self._sessions[index] = _Session()
         return Result(session=index)
 
+    def _end_session(self, number: int) -> None:
+        ended = self._sessions.pop(number, None)
+        self._size -= ended.size if ended is not None else 0
+
     def _change_settings(self, change: bytes) -> bytes:
         self.settings = self.settings.changed(change)
         return self.settings.encoded()
@@ -203,13 +211,18 @@ class Replica:
             return Result(data=session.results[command.number])
         if command.number < max(session.answered_below, command.answered_below):
             return Result(refused="the client has said that it has this command's result", code=Refusal.REFUSED)
-        session.forget(command.answered_below)
+        self._size -= session.forget(command.answered_below)
         # The first command that the client waits for is never put off: only its result lets the others be forgotten.
-        if session.is_full and command.number != session.answered_below:
-            text = "busy: the client has too many results that it did not say it has"
-            return Result(refused=text, code=Refusal.BUSY)
+        if command.number != session.answered_below:
+            if session.is_full:
+                text = "busy: the client has too many results that it did not say it has"
+                return Result(refused=text, code=Refusal.BUSY)
+            if self._size >= RESULT_BYTES_MAX_OF_ALL:
+                text = "busy: the clients have too many large results that they did not say they have"
+                return Result(refused=text, code=Refusal.BUSY)
         result = session.results[command.number] = apply(command.data)
         session.size += len(result)
+        self._size += len(result)
         return Result(data=result)
 
     def snapshot(self) -> Iterator[bytes]:
@@ -241,6 +254,7 @@ class Replica:
         """
         stream = iter(chunks)
         self._sessions, self.settings, left = _read_records(stream)
+        self._size = sum(session.size for session in self._sessions.values())
         self.applied_index = index
         self.machine.restore(chain((left,), stream) if left else stream)
 
