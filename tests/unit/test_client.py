@@ -10,7 +10,7 @@ import trio
 
 from tests.unit.node_double import SERVICE, NodeDouble, make_status, open_doubles
 from trioraft.address import Address
-from trioraft.client import client as client_module
+from trioraft.client import observer
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode, printable
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, Received
@@ -221,7 +221,7 @@ async def test_another_node_at_an_address_takes_the_place_of_the_first() -> None
 
 
 async def test_a_node_that_is_not_found_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "FORGET_SECONDS", 0.5)
+    monkeypatch.setattr(observer, "FORGET_SECONDS", 0.5)
     async with open_doubles(FOLLOWER, LEADER) as (known, other):
         known.status = msgspec.structs.replace(FOLLOWER, peers=(str(other.address),))
         async with open_client(settings_for(known.address)) as client:

@@ -1,36 +1,23 @@
-"""Asks the nodes of a cluster what they are doing, and tells them what to do.
+"""Tells the nodes of a cluster what to do, and asks them what they know.
 
-A client is not a member: it has no node id, keeps nothing, and may be started anywhere from which the nodes
-can be reached. It finds them by discovery and, from there, by the addresses that the nodes it has heard name
-as theirs, so that one known node is enough to see the whole cluster.
+How they are found, and that a client is not a member, is told in :mod:`trioraft.client.observer`.
 """
 
 import contextlib
-import platform
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
 
 import cbor2
 import msgspec
 import trio
 
-from trioraft.address import Address
 from trioraft.client.calls import Calls
 from trioraft.client.observed import ClusterStatus, ObservedNode
+from trioraft.client.observer import RETRY_LAST, Observer
 from trioraft.client.session import Session
 from trioraft.cluster_settings import ClusterSettings, ReadMode, encode_change
 from trioraft.datagrams.batches import Batches
-from trioraft.datagrams.endpoint import (
-    Domain,
-    Endpoint,
-    Event,
-    ForeignService,
-    Identity,
-    Peer,
-    PeerConfirmed,
-    Received,
-)
+from trioraft.datagrams.endpoint import Domain
 from trioraft.datagrams.transport import DatagramSocket, open_udp
 from trioraft.datagrams.wire import encode_message
 from trioraft.errors import RefusedError, SessionEndedError
@@ -46,21 +33,16 @@ from trioraft.messages import (
     ClientResponse,
     ClientResponses,
     Command,
+    Message,
     NodeStatus,
     Propose,
     Query,
     ReadSettings,
     StateDigest,
     StateDigested,
-    Status,
-    StatusRequest,
-    format_id,
     parse_id_untrusted,
 )
-from trioraft.settings import DEFAULT_PORT, ClientSettings, SettingsError
-
-if TYPE_CHECKING:
-    from trioraft.discovery import Answer
+from trioraft.settings import ClientSettings, SettingsError
 
 __all__ = [
     "Client",
@@ -73,43 +55,15 @@ __all__ = [
     "open_client",
 ]
 
-FORGET_SECONDS: Final = 60.0
-
-# What is not answered is asked again, first soon (a datagram was lost), then ever more rarely.
-_RETRY_FIRST: Final = 0.1
-_RETRY_LAST: Final = 1.0
 # Nodes tell by themselves who leads; they are asked for their status only to see that they are there. Seconds.
 _REFRESH_FOR_CALLS: Final = 2.0
-
-# A node trusts an address for 60 s; the handshake is renewed well before that.
-_GREET_AGAIN: Final = 20.0
-
-# Tried first by a client that was not told the service name.
-_DEFAULT_SERVICE: Final = "trioraft"
-
-# Whoever answers without a key may name any number of addresses; we do not write to all of them.
-_TARGETS_MAX: Final = 256
 
 
 class NoAnswerError(Exception):
     """Nobody answered in time, or no leader was found; the text is one line for people."""
 
 
-@dataclass(slots=True)
-class _Target:
-    """An address at which a node is, or may be."""
-
-    address: Address
-    listed_at: float  # when discovery or a node last named it
-    discovered: bool = False
-    peer: Peer | None = None
-    node_id: str | None = None
-    due: float = 0.0  # when to ask (again)
-    asked_at: float | None = None  # of the question that is still open
-    tries: int = 0
-
-
-class Client(KeyValueMethods):
+class Client(KeyValueMethods, Observer):
     """Talks to the nodes of a cluster. Made by :func:`open_client`.
 
     Parameters
@@ -123,111 +77,19 @@ class Client(KeyValueMethods):
 
     Attributes
     ----------
-    nodes : dict of str to ObservedNode
-        Every node heard of, by id.
-    problems : tuple of str
-        What discovery last complained about.
-    version : int
-        Grows with every change of `nodes`; see :meth:`changed`.
     problem : str
         What is known of the command or question whose wait was cancelled last, in words for people: whether it may
         have been carried out, and why it was not answered.
     """
 
     def __init__(self, settings: ClientSettings, domain: Domain, socket: DatagramSocket) -> None:
-        self.nodes: dict[str, ObservedNode] = {}
-        self.problems: tuple[str, ...] = ()
-        self.version = 0
+        super().__init__(settings, domain, socket)
         self.problem = ""
-        self._settings = settings
-        self._domain = domain
-        self._socket = socket
-        self._endpoint = self._make_endpoint(settings.app_name or _DEFAULT_SERVICE)
-        self._targets: dict[Address, _Target] = {}
-        self._refresh: float | None = None
-        self._changed = trio.Event()
-        self._wake = trio.Event()
-        self._timer = trio.CancelScope()
-        self._looked_up = trio.Event()
         self._batches = Batches(lambda: self._endpoint, REQUESTS_TAG)
         self._calls = Calls(self, trio.current_time, self._flush)
         self._session = Session(self._calls)
-        self._target_by_node: dict[int, _Target] = {}
 
     # --- what callers use ------------------------------------------------------------------------------------
-
-    async def statuses(self, timeout: float = 1.0) -> ClusterStatus:  # noqa: ASYNC109 - part of the result
-        """Ask every address found for its status.
-
-        Parameters
-        ----------
-        timeout : float
-            For how many seconds to wait for those that do not answer.
-
-        Returns
-        -------
-        ClusterStatus
-            The nodes that answered, and those heard earlier as not reachable.
-        """
-        started = trio.current_time()
-        with trio.move_on_after(timeout):
-            await self._looked_up.wait()
-            for target in self._targets.values():
-                self._ask_now(target, started)
-            while self._targets and not all(self._has_answered(t, started) for t in self._targets.values()):
-                await self.changed(self.version)
-        nodes = [
-            ObservedNode(node.status, node.address, node.heard_at, node.heard_at >= started)
-            for node in self.nodes.values()
-        ]
-        return ClusterStatus(_in_order(nodes), self._silent())
-
-    def cluster(self) -> ClusterStatus:
-        """Give what :meth:`observe` has gathered.
-
-        Returns
-        -------
-        ClusterStatus
-            The nodes as last heard.
-        """
-        return ClusterStatus(_in_order(self.nodes.values()), self._silent())
-
-    async def observe(self, refresh: float) -> None:
-        """Keep `nodes` up to date from now on, in the background; returns at once.
-
-        Every node is asked every `refresh` seconds, and sends its status by itself when its role, term or leader
-        changes. A node that was not heard for two such intervals is not reachable; one that was not heard and
-        not found any more for 60 s is forgotten.
-
-        Parameters
-        ----------
-        refresh : float
-            The interval, in seconds.
-        """
-        self._refresh = refresh
-        now = trio.current_time()
-        for target in self._targets.values():
-            self._ask_now(target, now)
-        await trio.lowlevel.checkpoint()
-
-    async def changed(self, seen: int | None = None) -> int:
-        """Wait until something changes: a status arrived, or a node became unreachable or was forgotten.
-
-        Parameters
-        ----------
-        seen : int, optional
-            The `version` that the caller has seen. Given, nothing that changed in between is missed.
-
-        Returns
-        -------
-        int
-            The present `version`.
-        """
-        if seen is None or seen == self.version:
-            await self._changed.wait()
-        else:
-            await trio.lowlevel.checkpoint()
-        return self.version
 
     async def command(
         self,
@@ -340,7 +202,7 @@ class Client(KeyValueMethods):
         """
         return await self._question(lambda: Query(data, linearizable=not stale), anybody=stale)
 
-    async def ask(self, data: bytes, *, leader: bool = False, patience: float = _RETRY_LAST) -> bytes:
+    async def ask(self, data: bytes, *, leader: bool = False, patience: float = RETRY_LAST) -> bytes:
         """Ask the program around the state machine; deadlines are the caller's.
 
         Parameters
@@ -437,7 +299,7 @@ class Client(KeyValueMethods):
         return ClusterSettings().changed(await self._propose(encode_change(reads=reads), ChangeSettings))
 
     async def _question(
-        self, command: Callable[[], Query | Ask | ReadSettings], *, anybody: bool, patience: float = _RETRY_LAST
+        self, command: Callable[[], Query | Ask | ReadSettings], *, anybody: bool, patience: float = RETRY_LAST
     ) -> bytes:
         asked = command()
         if not isinstance(asked, ReadSettings) and len(asked.data) > PAYLOAD_MAX:
@@ -474,56 +336,38 @@ class Client(KeyValueMethods):
 
     def send_request(self, node: int, request: ClientRequest) -> bool:
         """Send a request to a node; False where there is no way to it now."""
-        target = self._target_by_node.get(node)
-        if target is None or target.peer is None or target.peer.node_id != node:
+        peer = self._peer(node)
+        if peer is None:
             return False
-        self._batches.add(target.peer, encode_message(request))
+        self._batches.add(peer, encode_message(request))
         return True
 
-    def reachable_nodes(self) -> list[int]:
-        """Give the nodes that can be sent something now, without those that are silent if there are others."""
-        found = [
-            node
-            for node, target in self._target_by_node.items()
-            if target.peer is not None and target.peer.node_id == node
-        ]
-        heard = [node for node in found if (seen := self.nodes.get(format_id(node))) is not None and seen.reachable]
-        return heard or found
+    def _met(self, node: int) -> None:
+        self._calls.met(node)
 
-    def meet(self, node: int, address: str) -> None:
-        """Shake hands with a node at an address that another one has named."""
-        known = self._target_by_node.get(node)
-        parsed = _parse_address(address)
-        if parsed is not None and (known is None or known.address != parsed):
-            self._list([parsed], trio.current_time())
+    def _learned(self, status: NodeStatus) -> None:
+        if leader := parse_id_untrusted(status.leader):
+            self._calls.learn_leader(status.term, leader)
+
+    def _received(self, node: int, message: Message) -> None:
+        match message:
+            case ClientResponse():
+                self._calls.receive(node, message)
+            case ClientResponses(responses=responses):
+                for response in responses:
+                    self._calls.receive(node, response)
+
+    def _flush(self) -> None:
+        self._batches.flush(trio.current_time())
+        super()._flush()
 
     def tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         """Give what runs for as long as the client is open."""
-        return self.receive, self.tend, self.keep_time, self.discover, *self._calls.tasks(), self._session.keep
+        return *super().tasks(), *self._calls.tasks(), self._session.keep
 
     def end_session(self) -> None:
         """Say that no command will follow; a later one opens another session."""
         self._session.close()
-
-    def why_silent(self) -> str:
-        """Say, when no node has answered, where they were looked for.
-
-        Returns
-        -------
-        str
-            One line.
-        """
-        problems = "; ".join(self.problems)
-        if not self._targets:
-            return f"no node was found: {problems or 'no address is known'}; set PEERS, APP_NAME or --peers"
-        asked = ", ".join(map(str, sorted(self._targets)))
-        sealed = "with a key" if self._settings.keys else "without a key"
-        text = f"no node answers at {asked} (asked {sealed}, as a client of service {self._service!r})"
-        return f"{text}; {problems}" if problems else text
-
-    @property
-    def _service(self) -> str:
-        return self._endpoint.identity.service
 
     def _why_unanswered(self, node_id: str | None, seconds: float) -> str:
         if not self.nodes:
@@ -537,228 +381,6 @@ class Client(KeyValueMethods):
     def _known_leader(self) -> str | None:
         leader = self.cluster().leader
         return leader.status.id if leader is not None else None
-
-    # --- what arrives ----------------------------------------------------------------------------------------
-
-    async def receive(self) -> None:
-        """Read the socket for as long as the client is open."""
-        while True:
-            await self._socket.wait_readable()
-            now = trio.current_time()
-            for data, source in self._socket.receive():
-                self._handle(self._endpoint.receive_datagram_untrusted(data, source, now), now)
-            for event in self._endpoint.further_events():
-                self._handle(event, now)
-            self._flush()
-
-    def _handle(self, event: Event | None, now: float) -> None:
-        match event:
-            case PeerConfirmed(peer=peer):
-                self._confirm(peer, now)
-            case Received(peer=peer, message=Status(node=status)):
-                self._hear(peer, status, now)
-            case Received(peer=peer, message=ClientResponse() as response):
-                self._calls.receive(peer.node_id, response)
-            case Received(peer=peer, message=ClientResponses(responses=responses)):
-                for response in responses:
-                    self._calls.receive(peer.node_id, response)
-            case ForeignService(service=service) if not self._settings.app_name:
-                self._take_service(service)
-
-    def _make_endpoint(self, service: str) -> Endpoint:
-        identity = Identity(node_id=0, service=service, name=platform.node()[:255])
-        endpoint = Endpoint(identity, self._settings.keys, datagram_bytes=self._settings.max_datagram_bytes)
-        endpoint.use_path_bytes(self._socket.path_bytes)
-        return endpoint
-
-    def _take_service(self, service: str) -> None:
-        """Be a client of the service that was found; of the first one, when nobody said which."""
-        if self._service != _DEFAULT_SERVICE or self.nodes:
-            return
-        self._endpoint = self._make_endpoint(service)
-        self._target_by_node.clear()
-        for target in self._targets.values():
-            target.peer = None
-            self._ask_now(target, trio.current_time())
-
-    def _confirm(self, peer: Peer, now: float) -> None:
-        target = self._targets.get(peer.address)
-        if target is None:
-            return
-        target.peer = peer
-        target.node_id = format_id(peer.node_id)
-        self._target_by_node[peer.node_id] = target
-        if target.asked_at is not None:
-            self._send_request(target, now)
-        self._calls.met(peer.node_id)
-
-    def _hear(self, peer: Peer, status: NodeStatus, now: float) -> None:
-        target = self._targets.get(peer.address)
-        if target is None or status.id != format_id(peer.node_id):
-            return
-        target.peer = peer
-        target.node_id = status.id
-        if target.asked_at is not None:
-            target.due = target.asked_at + self._refresh if self._refresh is not None else float("inf")
-            target.asked_at = None
-            target.tries = 0
-        for other in [n for n in self.nodes.values() if n.address == peer.address and n.status.id != status.id]:
-            del self.nodes[other.status.id]  # another node has taken its address
-        self.nodes[status.id] = ObservedNode(status, peer.address, now)
-        self._list(filter(None, map(_parse_address, status.peers)), now)
-        if leader := parse_id_untrusted(status.leader):
-            self._calls.learn_leader(status.term, leader)
-        self._tell()
-
-    # --- whom to ask, and when -------------------------------------------------------------------------------
-
-    async def discover(self) -> None:
-        """Look for nodes for as long as the client is open."""
-        settings = self._settings
-        numeric = [_parse_address(str(peer)) for peer in settings.peers]
-        if not settings.dns_name and all(numeric):
-            self._list(filter(None, numeric), trio.current_time(), discovered=True)
-            self._looked_up.set()
-            return
-        # Not at the top of the file: a command that needs no DNS starts faster by a fifth.
-        from trioraft.discovery import Discovery  # noqa: PLC0415
-
-        discovery = Discovery(
-            settings.dns_name,
-            settings.peers,
-            DEFAULT_PORT,
-            settings.dns_servers,
-            settings.discovery_interval,
-        )
-        await discovery.run(self._discovered)
-
-    def _discovered(self, answer: "Answer") -> None:
-        self.problems = answer.problems
-        if answer.complete:
-            for target in self._targets.values():
-                target.discovered = False
-        self._list(answer.addresses, trio.current_time(), discovered=True)
-        self._looked_up.set()
-
-    def _list(self, addresses: Iterable[Address], now: float, *, discovered: bool = False) -> None:
-        for address in addresses:
-            target = self._targets.get(address)
-            if target is None:
-                if len(self._targets) >= _TARGETS_MAX:
-                    continue
-                target = self._targets[address] = _Target(address, now)
-                self._ask_now(target, now)
-            target.listed_at = now
-            target.discovered |= discovered
-
-    def _ask_now(self, target: _Target, now: float) -> None:
-        target.due = now
-        target.tries = 0
-        self._wake.set()
-
-    def _has_answered(self, target: _Target, since: float) -> bool:
-        node = self.nodes.get(target.node_id or "")
-        return node is not None and node.heard_at >= since
-
-    def _silent(self) -> tuple[Address, ...]:
-        return tuple(sorted(t.address for t in self._targets.values() if t.node_id not in self.nodes))
-
-    async def tend(self) -> None:
-        """Ask who is to be asked, and notice who is silent, for as long as the client is open."""
-        while True:
-            self._wake = trio.Event()
-            now = trio.current_time()
-            for target in self._targets.values():
-                if target.due <= now:
-                    self._ask(target, now)
-            self._flush()
-            self._notice_silence(now)
-            self._forget(now)
-            with trio.move_on_at(self._next_deadline()):
-                await self._wake.wait()
-
-    def _ask(self, target: _Target, now: float) -> None:
-        node = self.nodes.get(target.node_id or "")
-        if node is not None and node.address != target.address and now - node.heard_at < _GREET_AGAIN:
-            # The same node under another address. A greeting there would only move its session to and fro.
-            target.due = now + _GREET_AGAIN
-            return
-        peer = target.peer
-        if peer is not None and target.tries < 2:
-            self._send_request(target, now)
-        if peer is None or target.tries or now - peer.confirmed_at > _GREET_AGAIN:
-            self._endpoint.greet(target.address, self._domain, now)
-        if target.asked_at is None:
-            target.asked_at = now
-        target.due = now + min(_RETRY_FIRST * 2**target.tries, max(_RETRY_LAST, self._refresh or 0.0))
-        target.tries = min(target.tries + 1, 16)
-
-    def _send_request(self, target: _Target, now: float) -> None:
-        if target.peer is None:
-            return
-        subscribe = min(max(3 * self._refresh, 5.0), 60.0) if self._refresh is not None else 0.0
-        self._endpoint.send(target.peer, StatusRequest(subscribe), now)
-
-    def _notice_silence(self, now: float) -> None:
-        if self._refresh is None:
-            return
-        for node in self.nodes.values():
-            if node.reachable and now >= node.heard_at + 2 * self._refresh:
-                node.reachable = False
-                self._tell()
-
-    def _forget(self, now: float) -> None:
-        for target in list(self._targets.values()):
-            node = self.nodes.get(target.node_id or "")
-            heard_at = node.heard_at if node is not None and node.address == target.address else 0.0
-            if not target.discovered and now - max(target.listed_at, heard_at) > FORGET_SECONDS:
-                del self._targets[target.address]
-                self._target_by_node = {n: t for n, t in self._target_by_node.items() if t is not target}
-                if node is not None and node.address == target.address:
-                    del self.nodes[node.status.id]
-                self._tell()
-
-    def _next_deadline(self) -> float:
-        deadline = trio.current_time() + _RETRY_LAST
-        for target in self._targets.values():
-            deadline = min(deadline, target.due)
-        if self._refresh is not None:
-            for node in self.nodes.values():
-                if node.reachable:
-                    deadline = min(deadline, node.heard_at + 2 * self._refresh)
-        return deadline
-
-    async def keep_time(self) -> None:
-        """Send again, for as long as the client is open, what of large messages was not acknowledged."""
-        while True:
-            with self._timer:
-                await trio.sleep_forever()
-            self._timer = trio.CancelScope()
-            self._endpoint.handle_timer(trio.current_time())
-            self._flush()
-
-    def _flush(self) -> None:
-        self._batches.flush(trio.current_time())
-        for data, address in self._endpoint.datagrams_to_send():
-            self._socket.send(data, address)
-        self._timer.deadline = self._endpoint.next_deadline()
-
-    def _tell(self) -> None:
-        self.version += 1
-        self._changed.set()
-        self._changed = trio.Event()
-
-
-def _in_order(nodes: Iterable[ObservedNode]) -> tuple[ObservedNode, ...]:
-    return tuple(sorted(nodes, key=lambda node: (node.status.name, node.status.id)))
-
-
-def _parse_address(text: str) -> Address | None:
-    host, _, port = text.rpartition(":")
-    try:
-        return Address.of(host.strip("[]"), int(port))
-    except ValueError:
-        return None
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,447 @@
+"""Finds the nodes of a cluster, and keeps an eye on them.
+
+An observer is not a member: it has no node id, keeps nothing, and may be started anywhere from which the nodes can be
+reached. It finds them by discovery and, from there, by the addresses that the nodes it has heard name as theirs, so
+that one known node is enough to see the whole cluster.
+"""
+
+import platform
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from trioraft.address import Address
+from trioraft.client.observed import ClusterStatus, ObservedNode
+from trioraft.datagrams.endpoint import (
+    Domain,
+    Endpoint,
+    Event,
+    ForeignService,
+    Identity,
+    Peer,
+    PeerConfirmed,
+    Received,
+)
+from trioraft.datagrams.transport import DatagramSocket
+from trioraft.messages import Message, NodeStatus, Status, StatusRequest, format_id
+from trioraft.settings import DEFAULT_PORT, ClientSettings
+
+if TYPE_CHECKING:
+    from trioraft.discovery import Answer
+
+FORGET_SECONDS: Final = 60.0
+
+# What is not answered is asked again, first soon (a datagram was lost), then ever more rarely.
+_RETRY_FIRST: Final = 0.1
+RETRY_LAST: Final = 1.0
+
+# A node trusts an address for 60 s; the handshake is renewed well before that.
+_GREET_AGAIN: Final = 20.0
+
+# Tried first by a client that was not told the service name.
+_DEFAULT_SERVICE: Final = "trioraft"
+
+# Whoever answers without a key may name any number of addresses; we do not write to all of them.
+_TARGETS_MAX: Final = 256
+
+
+@dataclass(slots=True)
+class _Target:
+    """An address at which a node is, or may be."""
+
+    address: Address
+    listed_at: float  # when discovery or a node last named it
+    discovered: bool = False
+    peer: Peer | None = None
+    node_id: str | None = None
+    due: float = 0.0  # when to ask (again)
+    asked_at: float | None = None  # of the question that is still open
+    tries: int = 0
+
+
+class Observer:
+    """Sees the nodes of a cluster.
+
+    Parameters
+    ----------
+    settings : ClientSettings
+        The service name, where to look, and the keys.
+    domain : Domain
+        What its datagrams are sealed for.
+    socket : DatagramSocket
+        The socket to use.
+
+    Attributes
+    ----------
+    nodes : dict of str to ObservedNode
+        Every node heard of, by id.
+    problems : tuple of str
+        What discovery last complained about.
+    version : int
+        Grows with every change of `nodes`; see :meth:`changed`.
+    """
+
+    def __init__(self, settings: ClientSettings, domain: Domain, socket: DatagramSocket) -> None:
+        self.nodes: dict[str, ObservedNode] = {}
+        self.problems: tuple[str, ...] = ()
+        self.version = 0
+        self._settings = settings
+        self._domain = domain
+        self._socket = socket
+        self._endpoint = self._make_endpoint(settings.app_name or _DEFAULT_SERVICE)
+        self._targets: dict[Address, _Target] = {}
+        self._target_by_node: dict[int, _Target] = {}
+        self._refresh: float | None = None
+        self._changed = trio.Event()
+        self._wake = trio.Event()
+        self._timer = trio.CancelScope()
+        self._looked_up = trio.Event()
+
+    # --- what callers use ------------------------------------------------------------------------------------
+
+    async def statuses(self, timeout: float = 1.0) -> ClusterStatus:  # noqa: ASYNC109 - part of the result
+        """Ask every address found for its status.
+
+        Parameters
+        ----------
+        timeout : float
+            For how many seconds to wait for those that do not answer.
+
+        Returns
+        -------
+        ClusterStatus
+            The nodes that answered, and those heard earlier as not reachable.
+        """
+        started = trio.current_time()
+        with trio.move_on_after(timeout):
+            await self._looked_up.wait()
+            for target in self._targets.values():
+                self._ask_now(target, started)
+            while self._targets and not all(self._has_answered(t, started) for t in self._targets.values()):
+                await self.changed(self.version)
+        nodes = [
+            ObservedNode(node.status, node.address, node.heard_at, node.heard_at >= started)
+            for node in self.nodes.values()
+        ]
+        return ClusterStatus(_in_order(nodes), self._silent())
+
+    def cluster(self) -> ClusterStatus:
+        """Give what :meth:`observe` has gathered.
+
+        Returns
+        -------
+        ClusterStatus
+            The nodes as last heard.
+        """
+        return ClusterStatus(_in_order(self.nodes.values()), self._silent())
+
+    async def observe(self, refresh: float) -> None:
+        """Keep `nodes` up to date from now on, in the background; returns at once.
+
+        Every node is asked every `refresh` seconds, and sends its status by itself when its role, term or leader
+        changes. A node that was not heard for two such intervals is not reachable; one that was not heard and
+        not found any more for 60 s is forgotten.
+
+        Parameters
+        ----------
+        refresh : float
+            The interval, in seconds.
+        """
+        self._refresh = refresh
+        now = trio.current_time()
+        for target in self._targets.values():
+            self._ask_now(target, now)
+        await trio.lowlevel.checkpoint()
+
+    async def changed(self, seen: int | None = None) -> int:
+        """Wait until something changes: a status arrived, or a node became unreachable or was forgotten.
+
+        Parameters
+        ----------
+        seen : int, optional
+            The `version` that the caller has seen. Given, nothing that changed in between is missed.
+
+        Returns
+        -------
+        int
+            The present `version`.
+        """
+        if seen is None or seen == self.version:
+            await self._changed.wait()
+        else:
+            await trio.lowlevel.checkpoint()
+        return self.version
+
+    def why_silent(self) -> str:
+        """Say, when no node has answered, where they were looked for.
+
+        Returns
+        -------
+        str
+            One line.
+        """
+        problems = "; ".join(self.problems)
+        if not self._targets:
+            return f"no node was found: {problems or 'no address is known'}; set PEERS, APP_NAME or --peers"
+        asked = ", ".join(map(str, sorted(self._targets)))
+        sealed = "with a key" if self._settings.keys else "without a key"
+        text = f"no node answers at {asked} (asked {sealed}, as a client of service {self._service!r})"
+        return f"{text}; {problems}" if problems else text
+
+    @property
+    def _service(self) -> str:
+        return self._endpoint.identity.service
+
+    def tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """Give what runs for as long as it is open."""
+        return self.receive, self.tend, self.keep_time, self.discover
+
+    # --- for who does more than look -------------------------------------------------------------------------
+
+    def _met(self, node: int) -> None:
+        """Note that there is a way to a node now."""
+
+    def _learned(self, status: NodeStatus) -> None:
+        """Learn from a node's status."""
+
+    def _received(self, node: int, message: Message) -> None:
+        """Take what else a node has sent."""
+
+    def _peer(self, node: int) -> Peer | None:
+        """Give the way to a node; None where there is none now."""
+        target = self._target_by_node.get(node)
+        if target is None or target.peer is None or target.peer.node_id != node:
+            return None
+        return target.peer
+
+    def reachable_nodes(self) -> list[int]:
+        """Give the nodes that can be sent something now, without those that are silent if there are others."""
+        found = [node for node in self._target_by_node if self._peer(node) is not None]
+        heard = [node for node in found if (seen := self.nodes.get(format_id(node))) is not None and seen.reachable]
+        return heard or found
+
+    def meet(self, node: int, address: str) -> None:
+        """Shake hands with a node at an address that another one has named."""
+        known = self._target_by_node.get(node)
+        parsed = _parse_address(address)
+        if parsed is not None and (known is None or known.address != parsed):
+            self._list([parsed], trio.current_time())
+
+    # --- what arrives ----------------------------------------------------------------------------------------
+
+    async def receive(self) -> None:
+        """Read the socket for as long as it is open."""
+        while True:
+            await self._socket.wait_readable()
+            now = trio.current_time()
+            for data, source in self._socket.receive():
+                self._handle(self._endpoint.receive_datagram_untrusted(data, source, now), now)
+            for event in self._endpoint.further_events():
+                self._handle(event, now)
+            self._flush()
+
+    def _handle(self, event: Event | None, now: float) -> None:
+        match event:
+            case PeerConfirmed(peer=peer):
+                self._confirm(peer, now)
+            case Received(peer=peer, message=Status(node=status)):
+                self._hear(peer, status, now)
+            case Received(peer=peer, message=message):
+                self._received(peer.node_id, message)
+            case ForeignService(service=service) if not self._settings.app_name:
+                self._take_service(service)
+
+    def _make_endpoint(self, service: str) -> Endpoint:
+        identity = Identity(node_id=0, service=service, name=platform.node()[:255])
+        endpoint = Endpoint(identity, self._settings.keys, datagram_bytes=self._settings.max_datagram_bytes)
+        endpoint.use_path_bytes(self._socket.path_bytes)
+        return endpoint
+
+    def _take_service(self, service: str) -> None:
+        """Be a client of the service that was found; of the first one, when nobody said which."""
+        if self._service != _DEFAULT_SERVICE or self.nodes:
+            return
+        self._endpoint = self._make_endpoint(service)
+        self._target_by_node.clear()
+        for target in self._targets.values():
+            target.peer = None
+            self._ask_now(target, trio.current_time())
+
+    def _confirm(self, peer: Peer, now: float) -> None:
+        target = self._targets.get(peer.address)
+        if target is None:
+            return
+        target.peer = peer
+        target.node_id = format_id(peer.node_id)
+        self._target_by_node[peer.node_id] = target
+        if target.asked_at is not None:
+            self._send_request(target, now)
+        self._met(peer.node_id)
+
+    def _hear(self, peer: Peer, status: NodeStatus, now: float) -> None:
+        target = self._targets.get(peer.address)
+        if target is None or status.id != format_id(peer.node_id):
+            return
+        target.peer = peer
+        target.node_id = status.id
+        if target.asked_at is not None:
+            target.due = target.asked_at + self._refresh if self._refresh is not None else float("inf")
+            target.asked_at = None
+            target.tries = 0
+        for other in [n for n in self.nodes.values() if n.address == peer.address and n.status.id != status.id]:
+            del self.nodes[other.status.id]  # another node has taken its address
+        self.nodes[status.id] = ObservedNode(status, peer.address, now)
+        self._list(filter(None, map(_parse_address, status.peers)), now)
+        self._learned(status)
+        self._tell()
+
+    # --- whom to ask, and when -------------------------------------------------------------------------------
+
+    async def discover(self) -> None:
+        """Look for nodes for as long as it is open."""
+        settings = self._settings
+        numeric = [_parse_address(str(peer)) for peer in settings.peers]
+        if not settings.dns_name and all(numeric):
+            self._list(filter(None, numeric), trio.current_time(), discovered=True)
+            self._looked_up.set()
+            return
+        # Not at the top of the file: a command that needs no DNS starts faster by a fifth.
+        from trioraft.discovery import Discovery  # noqa: PLC0415
+
+        discovery = Discovery(
+            settings.dns_name,
+            settings.peers,
+            DEFAULT_PORT,
+            settings.dns_servers,
+            settings.discovery_interval,
+        )
+        await discovery.run(self._discovered)
+
+    def _discovered(self, answer: "Answer") -> None:
+        self.problems = answer.problems
+        if answer.complete:
+            for target in self._targets.values():
+                target.discovered = False
+        self._list(answer.addresses, trio.current_time(), discovered=True)
+        self._looked_up.set()
+
+    def _list(self, addresses: Iterable[Address], now: float, *, discovered: bool = False) -> None:
+        for address in addresses:
+            target = self._targets.get(address)
+            if target is None:
+                if len(self._targets) >= _TARGETS_MAX:
+                    continue
+                target = self._targets[address] = _Target(address, now)
+                self._ask_now(target, now)
+            target.listed_at = now
+            target.discovered |= discovered
+
+    def _ask_now(self, target: _Target, now: float) -> None:
+        target.due = now
+        target.tries = 0
+        self._wake.set()
+
+    def _has_answered(self, target: _Target, since: float) -> bool:
+        node = self.nodes.get(target.node_id or "")
+        return node is not None and node.heard_at >= since
+
+    def _silent(self) -> tuple[Address, ...]:
+        return tuple(sorted(t.address for t in self._targets.values() if t.node_id not in self.nodes))
+
+    async def tend(self) -> None:
+        """Ask who is to be asked, and notice who is silent, for as long as it is open."""
+        while True:
+            self._wake = trio.Event()
+            now = trio.current_time()
+            for target in self._targets.values():
+                if target.due <= now:
+                    self._ask(target, now)
+            self._flush()
+            self._notice_silence(now)
+            self._forget(now)
+            with trio.move_on_at(self._next_deadline()):
+                await self._wake.wait()
+
+    def _ask(self, target: _Target, now: float) -> None:
+        node = self.nodes.get(target.node_id or "")
+        if node is not None and node.address != target.address and now - node.heard_at < _GREET_AGAIN:
+            # The same node under another address. A greeting there would only move its session to and fro.
+            target.due = now + _GREET_AGAIN
+            return
+        peer = target.peer
+        if peer is not None and target.tries < 2:
+            self._send_request(target, now)
+        if peer is None or target.tries or now - peer.confirmed_at > _GREET_AGAIN:
+            self._endpoint.greet(target.address, self._domain, now)
+        if target.asked_at is None:
+            target.asked_at = now
+        target.due = now + min(_RETRY_FIRST * 2**target.tries, max(RETRY_LAST, self._refresh or 0.0))
+        target.tries = min(target.tries + 1, 16)
+
+    def _send_request(self, target: _Target, now: float) -> None:
+        if target.peer is None:
+            return
+        subscribe = min(max(3 * self._refresh, 5.0), 60.0) if self._refresh is not None else 0.0
+        self._endpoint.send(target.peer, StatusRequest(subscribe), now)
+
+    def _notice_silence(self, now: float) -> None:
+        if self._refresh is None:
+            return
+        for node in self.nodes.values():
+            if node.reachable and now >= node.heard_at + 2 * self._refresh:
+                node.reachable = False
+                self._tell()
+
+    def _forget(self, now: float) -> None:
+        for target in list(self._targets.values()):
+            node = self.nodes.get(target.node_id or "")
+            heard_at = node.heard_at if node is not None and node.address == target.address else 0.0
+            if not target.discovered and now - max(target.listed_at, heard_at) > FORGET_SECONDS:
+                del self._targets[target.address]
+                self._target_by_node = {n: t for n, t in self._target_by_node.items() if t is not target}
+                if node is not None and node.address == target.address:
+                    del self.nodes[node.status.id]
+                self._tell()
+
+    def _next_deadline(self) -> float:
+        deadline = trio.current_time() + RETRY_LAST
+        for target in self._targets.values():
+            deadline = min(deadline, target.due)
+        if self._refresh is not None:
+            for node in self.nodes.values():
+                if node.reachable:
+                    deadline = min(deadline, node.heard_at + 2 * self._refresh)
+        return deadline
+
+    async def keep_time(self) -> None:
+        """Send again, for as long as it is open, what of large messages was not acknowledged."""
+        while True:
+            with self._timer:
+                await trio.sleep_forever()
+            self._timer = trio.CancelScope()
+            self._endpoint.handle_timer(trio.current_time())
+            self._flush()
+
+    def _flush(self) -> None:
+        for data, address in self._endpoint.datagrams_to_send():
+            self._socket.send(data, address)
+        self._timer.deadline = self._endpoint.next_deadline()
+
+    def _tell(self) -> None:
+        self.version += 1
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+def _in_order(nodes: Iterable[ObservedNode]) -> tuple[ObservedNode, ...]:
+    return tuple(sorted(nodes, key=lambda node: (node.status.name, node.status.id)))
+
+
+def _parse_address(text: str) -> Address | None:
+    host, _, port = text.rpartition(":")
+    try:
+        return Address.of(host.strip("[]"), int(port))
+    except ValueError:
+        return None
