@@ -16,6 +16,7 @@ import trio
 from tests.cluster.harness import LOOPBACK, ROOT, Cluster, clean_environment, free_ports
 from trioraft import ClientSettings, NoAnswerError, open_client, sync
 from trioraft.datagrams.endpoint import Domain
+from trioraft.kv.commands import DELETED_MAX, OPERATIONS_MAX, Put
 
 
 def settings_of(cluster: Cluster) -> ClientSettings:
@@ -78,6 +79,18 @@ async def test_the_commands(tmp_path: Path) -> None:
         assert (await command(cluster, "cas", "c", "0", "new", "--revision"))[0] == 0
         assert await command(cluster, "get", "a", "--stale") == (0, "world\n", "")
         assert await command(cluster, "delete", "", "--prefix") == (0, "deleted 3\n", "")
+
+
+async def test_more_keys_than_one_command_may_delete_are_deleted_in_parts(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=1) as cluster:
+        await cluster.wait_leader()
+        for start in range(0, 2 * DELETED_MAX, OPERATIONS_MAX):
+            numbers = range(start, start + OPERATIONS_MAX)
+            await cluster.client.txn((), [Put.of(f"many/{number:05}", "") for number in numbers])
+        await cluster.client.put("other", "")
+        count = numbers.stop
+        assert await command(cluster, "delete", "--prefix", "many/") == (0, f"deleted {count}\n", "")
+        assert [kv.key for kv in await cluster.client.list("")] == [b"other"]
 
 
 async def test_the_commands_for_leases_and_watches(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from trioraft.kv import (
     encode_result,
     prefix_range,
 )
-from trioraft.kv.commands import COMMAND_MAX, KEY_MAX, RESULT_MAX, VALUE_MAX
+from trioraft.kv.commands import COMMAND_MAX, DELETED_MAX, KEY_MAX, RESULT_MAX, VALUE_MAX
 
 ALL = prefix_range(b"")
 
@@ -510,3 +510,31 @@ def test_whatever_is_no_command_gives_an_error_and_changes_nothing(data: bytes) 
         assert isinstance(result, Error)
         assert result.code == ErrorCode.MALFORMED
         assert store.digest() == before
+
+
+# --- what one command may delete ----------------------------------------------------------------------------
+
+
+def test_too_many_keys_are_not_deleted_by_one_command() -> None:
+    store = KeyValueStore()
+    for number in range(DELETED_MAX + 1):
+        store.execute(Put(b"%05d" % number, b""))
+    assert_refused(store, DeleteRange(*ALL), ErrorCode.TOO_LARGE)
+    halves = (DeleteRange(b"0", b"05000"), DeleteRange(b"05000", b"\0"))
+    assert_refused(store, Txn((), halves, ()), ErrorCode.TOO_LARGE)
+    result = store.execute(DeleteRange(b"00001", b"\0"))
+    assert isinstance(result, DeleteRangeResult)
+    assert result.deleted == DELETED_MAX
+    assert keys_of(store.execute(Range(*ALL))) == [b"00000"]  # type: ignore[arg-type]
+
+
+def test_a_lease_takes_no_more_keys_than_one_command_may_delete() -> None:
+    store = KeyValueStore()
+    store.execute(LeaseGrant(60, 7))
+    for number in range(DELETED_MAX):
+        store.execute(Put(b"%05d" % number, b"", 7))
+    assert_refused(store, Put(b"one more", b"", 7), ErrorCode.TOO_LARGE)
+    assert isinstance(store.execute(Put(b"00000", b"again", 7)), PutResult)
+    result = store.execute(LeaseRevoke(7))
+    assert isinstance(result, LeaseRevokeResult)
+    assert result.deleted == DELETED_MAX

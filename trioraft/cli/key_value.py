@@ -15,8 +15,9 @@ from trioraft.client.observed import printable
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import CommandError, ProposalError
 from trioraft.kv.client import KeyValueError
-from trioraft.kv.commands import Event, EventKind, KeyValue
+from trioraft.kv.commands import DELETED_MAX, DeleteRange, Event, EventKind, KeyValue
 from trioraft.kv.lock import HeldLease, held_until, keep_lease_alive
+from trioraft.kv.results import DeleteRangeResult, ErrorCode
 from trioraft.runtime import boottime
 from trioraft.settings import ClientSettings
 
@@ -78,10 +79,31 @@ async def get(asked: Asked, key: bytes, revision: int, *, stale: bool) -> int:
 async def delete(asked: Asked, key: bytes, *, prefix: bool) -> int:
     """Delete a key, or all with a prefix."""
     async with _client(asked) as client:
-        result = await client.delete(key, prefix=prefix)
-        document = {"deleted": result.deleted, "revision": result.revision}
-        _say(asked, f"deleted {result.deleted}", document)
+        deleted = 0
+        while (result := await _delete_some(client, key, prefix=prefix)) is None:
+            deleted += await _delete_first(client, key)
+        deleted += result.deleted
+        _say(asked, f"deleted {deleted}", {"deleted": deleted, "revision": result.revision})
     return 0
+
+
+async def _delete_some(client: Client, key: bytes, *, prefix: bool) -> DeleteRangeResult | None:
+    """Delete a key, or all with a prefix; None where those are too many for one command."""
+    try:
+        return await client.delete(key, prefix=prefix)
+    except KeyValueError as error:
+        if error.code != ErrorCode.TOO_LARGE or not prefix:
+            raise
+    return None
+
+
+async def _delete_first(client: Client, prefix: bytes) -> int:
+    """Delete about half as many keys with a prefix as one command can, for others may be put meanwhile."""
+    keys = await client.list(prefix, limit=DELETED_MAX // 2, keys_only=True)
+    if not keys:
+        return 0
+    deleted = await client.txn((), [DeleteRange(keys[0].key, keys[-1].key + b"\0")])
+    return sum(part.deleted for part in deleted.responses if isinstance(part, DeleteRangeResult))
 
 
 async def list_keys(asked: Asked, prefix: bytes, limit: int, revision: int, *, stale: bool) -> int:

@@ -84,7 +84,10 @@ def get(
 def delete(
     key: _KeyOrPrefix, *, prefix: _Prefix = False, peers: Peers = None, form: _Form = "text", timeout: _Timeout = "10"
 ) -> int:
-    """Delete a key, or all that start with a prefix."""
+    """Delete a key, or all that start with a prefix.
+
+    More than 10,000 are deleted in parts, so that no node stands still for long: others see it half done.
+    """
     from trioraft.cli import key_value as kv_commands  # noqa: PLC0415
 
     asked, name = _asked(peers, form, timeout), _key(key, prefix=prefix)

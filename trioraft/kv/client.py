@@ -217,7 +217,7 @@ class KeyValueMethods(ABC):
         return _expect(RangeResult, decode_result(await self.query(encode_command(request), stale=stale)))
 
     async def delete(self, key: str | bytes, *, prefix: bool = False, prev_kv: bool = False) -> DeleteRangeResult:
-        """Delete a key, or all that start with a prefix.
+        """Delete a key, or all that start with a prefix; refused where those are more than 10,000.
 
         Parameters
         ----------

@@ -14,6 +14,8 @@ VALUE_MAX: Final = 2**20
 # Of one encoded command, and of all keys and values in one result: room for one pair of the largest key and value.
 COMMAND_MAX: Final = 3 * 2**19
 RESULT_MAX: Final = 3 * 2**19
+# By one command; also how many keys may be attached to one lease. A node does nothing else meanwhile.
+DELETED_MAX: Final = 10_000
 OPERATIONS_MAX: Final = 128  # etcd's default for one transaction
 TTL_MAX: Final = 9_000_000_000  # etcd's
 LARGEST: Final = 2**63 - 1
@@ -182,7 +184,7 @@ class Range(Struct, frozen=True, array_like=True, tag=2):
 
 
 class DeleteRange(Struct, frozen=True, array_like=True, tag=3):
-    """Delete keys.
+    """Delete keys, at most :data:`DELETED_MAX` of them in one command; refused when there are more.
 
     Attributes
     ----------

@@ -106,6 +106,11 @@ class State:
             lease_id = self.grants * _SCATTER & LARGEST
         return lease_id
 
+    def would_hold(self, lease: int, key: bytes) -> int:
+        """Count the keys of a lease once this one is attached to it."""
+        keys = self.attached.get(lease, ())
+        return len(keys) + (key not in keys)
+
     def attach(self, item: KeyValue) -> None:
         """Note the lease of a key that has come to be."""
         if item.lease:

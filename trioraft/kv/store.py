@@ -9,6 +9,7 @@ from msgspec import Struct
 from trioraft.kv.codec import decode_command, encode_result
 from trioraft.kv.commands import (
     COMMAND_MAX,
+    DELETED_MAX,
     RESULT_MAX,
     Command,
     Compact,
@@ -308,6 +309,7 @@ class KeyValueStore:
     def _run(self, operations: Sequence[Operation]) -> tuple[OperationResult, ...]:
         """Carry out operations as one revision, or refuse all of them."""
         room = RESULT_MAX
+        deleted = 0
         changes = False
         for operation in operations:
             match operation:
@@ -315,14 +317,17 @@ class KeyValueStore:
                     room -= self._check_put(operation)
                     changes = True
                 case DeleteRange():
-                    start, end = bounds(operation)
-                    changes = changes or self._state.items.count(start, end) > 0
+                    deleted += self._state.items.count(*bounds(operation))
+                    changes = changes or deleted > 0
                     room -= self._check_delete(operation, room)
                 case Range():
                     self._check_revision(operation.revision)
             if room < 0:
                 text = f"the previous values are more than the {RESULT_MAX} bytes of a result; ask for fewer of them"
                 raise _RefusedError(ErrorCode.TOO_LARGE, text)
+        if deleted > DELETED_MAX:
+            text = f"{deleted} keys would be deleted at once, at most {DELETED_MAX} can be; delete smaller ranges"
+            raise _RefusedError(ErrorCode.TOO_LARGE, text)
         return self._carry_out(operations, self.revision + changes, room)
 
     def _carry_out(self, operations: Sequence[Operation], revision: int, room: int) -> tuple[OperationResult, ...]:
@@ -349,6 +354,9 @@ class KeyValueStore:
     def _check_put(self, put: Put) -> int:
         if put.lease and self._state.leases.get(put.lease) is None:
             raise _no_lease(put.lease)
+        if put.lease and self._state.would_hold(put.lease, put.key) > DELETED_MAX:
+            text = f"the lease {put.lease:016x} has {DELETED_MAX} keys, which is the most; use another one"
+            raise _RefusedError(ErrorCode.TOO_LARGE, text)
         previous = self._state.items.get(put.key) if put.prev_kv else None
         return size(previous) if previous else 0
 
