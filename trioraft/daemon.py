@@ -12,7 +12,9 @@ from trioraft.storage.database import StorageError
 
 
 async def run_node(settings: NodeSettings) -> None:
-    """Run a node with the key-value store until SIGTERM or SIGINT; a leader gives its leadership away first.
+    """Run a node with the key-value store until SIGTERM or SIGINT.
+
+    A leader gives its leadership away first; with ``LEAVE_ON_STOP`` the node has itself removed.
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ async def _run_once(settings: NodeSettings) -> bool:
         nursery.start_soon(_stop_at_signals, node, nursery.cancel_scope)
         await node.must_begin_anew.wait()
         nursery.cancel_scope.cancel()
-    return node.must_begin_anew.is_set()
+    return node.must_begin_anew.is_set() and not node.stopping
 
 
 async def _stop_at_signals(node: Node, running: trio.CancelScope) -> None:
@@ -60,7 +62,7 @@ async def _stop_at_signals(node: Node, running: trio.CancelScope) -> None:
 
 
 async def _stop(node: Node, running: trio.CancelScope, reason: str) -> None:
-    """Step aside and stop; a second signal stops at once."""
+    """Step aside, leave the cluster if that is wanted, and stop; a second signal stops at once."""
     if node.stopping:
         running.cancel()
     await node.step_aside(reason)

@@ -805,12 +805,13 @@ class ChangeMember(Struct, frozen=True, array_like=True, tag=18):
     Attributes
     ----------
     action : str
-        ``add`` (make it a learner), ``promote`` (a learner to a voter), ``demote`` (the reverse) or ``remove``.
+        ``add`` (make it a learner), ``promote`` (a learner to a voter), ``demote`` (the reverse) or ``remove``; or
+        ``leave``, as a member asks itself before it stops: it is removed where the rules of the autopilot allow it.
     node : int
         The node.
     """
 
-    action: Literal["add", "remove", "promote", "demote"]
+    action: Literal["add", "remove", "promote", "demote", "leave"]
     node: Id
 
 

@@ -52,6 +52,7 @@ class NodeOptions(ClientOptions, total=False):
     min_voters: int
     max_voters: int
     dead_server_millis: int
+    leave_on_stop: bool
 
 
 def option_names(user: str) -> list[str]:

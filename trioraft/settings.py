@@ -176,6 +176,7 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
     min_voters: int = _default("MIN_VOTERS")
     max_voters: int = _default("MAX_VOTERS")
     dead_server: float = _default("DEAD_SERVER_MILLIS")
+    leave_on_stop: bool = _default("LEAVE_ON_STOP")
 
     @classmethod
     def of(cls, **options: Unpack[NodeOptions]) -> Self:

@@ -109,6 +109,22 @@ def one_of(*choices: str, fold: Callable[[str], str] = str) -> Callable[[str], s
     return parse
 
 
+def true_or_false(text: str) -> bool:
+    """Parse a switch.
+
+    Parameters
+    ----------
+    text : str
+        ``true`` or ``false``, in any case.
+
+    Returns
+    -------
+    bool
+        Which it is.
+    """
+    return one_of("true", "false", fold=str.lower)(text) == "true"
+
+
 def free_text(text: str) -> str:
     """Take any text that can be printed."""
     if len(text) > 10_000:

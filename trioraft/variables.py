@@ -219,6 +219,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
               f"a whole number from 1 to {MEMBERS_MAX}", _NODE, values.whole_number(1, MEMBERS_MAX)),
     _duration("DEAD_SERVER_MILLIS", "how long a member is silent and absent from DNS before it is gone", "60000",
               _NODE),
+    _variable("LEAVE_ON_STOP", "true: a node that is stopped is removed first, if MIN_VOTERS remain", "false",
+              "true or false", _NODE, values.true_or_false),
     # --- monitor
     _variable("RAFT_SERVICE_NAME", "the service name of the nodes to show; unset: APP_NAME", "", _NAME, _MONITOR,
               values.host_name, unset=""),

@@ -4,12 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioraft.address import Address
-from trioraft.node.autopilot import Change, Decision, Observation, Presence, Rules, Seen, decide, leave
+from trioraft.node.autopilot import Change, Decision, Declined, Observation, Presence, Rules, Seen, decide, leave
 
 RULES = Rules(dead_after=60.0, stable_after=1.0, min_voters=3, max_voters=7)
 WELL = Seen()
 KEEPS_UP = Seen(kept_up=5.0)
 SILENT = Seen(silent=10.0, has_answered=False)
+LEAVES = Seen(kept_up=5.0, leaves=True)
 GONE = Seen(silent=61.0, absent=61.0, has_answered=False)
 
 
@@ -112,8 +113,56 @@ def test_a_member_that_leaves_is_replaced_by_a_learner_and_never_leaves_too_few(
     left = leave(observation((1, 2, 3), (4,), n4=KEEPS_UP), 3, RULES)
     assert isinstance(left, Change)
     assert members(left) == ((1, 2, 4), ())
-    refused = leave(observation((1, 2, 3)), 3, RULES)
-    assert refused == "2 voters would be left, fewer than 3"
+    assert leave(observation((1, 2, 3)), 3, RULES) == Declined("2 voters would be left, fewer than 3", for_now=False)
+
+
+def test_a_member_that_leaves_may_ask_again_while_a_learner_is_catching_up() -> None:
+    declined = leave(observation((1, 2, 3), (4,), n4=Seen(kept_up=0.5)), 3, RULES)
+    assert declined == Declined("2 voters would be left, fewer than 3", for_now=True)
+
+
+def test_a_learner_that_leaves_too_takes_nobodys_place() -> None:
+    left = leave(observation((1, 2, 3), (4, 5), n4=LEAVES, n5=KEEPS_UP), 3, RULES)
+    assert isinstance(left, Change)
+    assert members(left) == ((1, 2, 5), (4,))
+    declined = leave(observation((1, 2, 3), (4,), n4=LEAVES), 3, RULES)
+    assert declined == Declined("2 voters would be left, fewer than 3", for_now=False)
+
+
+def test_who_leaves_is_not_promoted_and_is_the_first_to_lose_its_vote() -> None:
+    assert decide(observation((1,), (2, 3), n2=KEEPS_UP, n3=LEAVES), RULES).change is None
+    odd = change_of(decide(observation((1, 2, 3, 4), n3=LEAVES, n4=SILENT), RULES))
+    assert members(odd) == ((1, 2, 4), (3,))
+
+
+def test_a_fourth_voter_that_leaves_is_not_replaced_for_three_survive_as_much() -> None:
+    left = leave(observation((1, 2, 3, 4), (5,), n5=KEEPS_UP), 4, RULES)
+    assert isinstance(left, Change)
+    assert members(left) == ((1, 2, 3), (5,))
+
+
+def test_four_of_seven_leave_one_after_the_other_and_then_no_more() -> None:
+    voters: tuple[int, ...] = tuple(range(1, 8))
+    for node in (4, 5, 6, 7):
+        left = leave(observation(voters), node, RULES)
+        assert isinstance(left, Change)
+        voters = left.voters
+    assert voters == (1, 2, 3)
+    assert isinstance(leave(observation(voters), 3, RULES), Declined)
+
+
+def test_nobody_leaves_without_a_quorum_of_those_who_are_left() -> None:
+    declined = leave(observation((1, 2, 3, 4, 5), n2=SILENT, n3=SILENT), 4, RULES)
+    assert isinstance(declined, Declined)
+    assert declined.for_now
+    assert "no quorum of the 4 voters" in declined.reason
+
+
+def test_a_learner_leaves_and_the_last_voter_does_not() -> None:
+    left = leave(observation((1, 2, 3), (4,), n4=LEAVES), 4, RULES)
+    assert isinstance(left, Change)
+    assert members(left) == ((1, 2, 3), ())
+    assert isinstance(leave(observation((1,)), 1, RULES), Declined)
 
 
 seen_anyhow = st.builds(
@@ -123,6 +172,7 @@ seen_anyhow = st.builds(
     is_static=st.booleans(),
     kept_up=st.sampled_from([-1.0, 0.5, 5.0]),
     has_answered=st.booleans(),
+    leaves=st.booleans(),
 )
 
 

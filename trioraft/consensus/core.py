@@ -491,6 +491,17 @@ class Core:
         transfer.step_down(self._state, now)
         return None
 
+    def be_last_choice(self, now: float) -> None:
+        """Be the last to lead for a minute, whether or not this node leads now.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
+        if self._state is not None:
+            self._state.last_choice_until = now + transfer.LAST_CHOICE
+
     def transfer(self, target: int, now: float) -> str | None:
         """Begin to give leadership to another node.
 
@@ -543,6 +554,21 @@ class Core:
             return "this node has no cluster yet"
         self._unsettled = True
         return membership.change_members(self._state, voters, learners, names or {}, now)
+
+    def tell_departed(self, node: int, now: float) -> None:
+        """Send to a node that is no member any more what it must have missed.
+
+        Parameters
+        ----------
+        node : int
+            The node.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None:
+            membership.tell_departed(self._state, node, now)
+            self._settle()
 
     def abandon_formation(self, formation: int, now: float) -> str | None:
         """Give up the formation that this node has promised, on an operator's word.
@@ -687,7 +713,12 @@ class Core:
     @property
     def can_change_members(self) -> bool:
         """Whether this node leads and no change of the members is under way."""
-        return self._state is not None and membership.why_not_now(self._state) is None
+        return self.why_no_change is None
+
+    @property
+    def why_no_change(self) -> str | None:
+        """Why no change of the members can begin here now; None when one can."""
+        return "this node is no member yet" if self._state is None else membership.why_not_now(self._state)
 
     def progress(self, now: float) -> dict[int, Progress]:
         """Tell how far this leader knows the other nodes to be.

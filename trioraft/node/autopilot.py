@@ -9,6 +9,8 @@ The leader looks at its members and at the nodes that discovery has found, and m
    replaced by a learner in one change, or removed; the number of voters never falls below ``min_voters``, or the
    number there is. A gone learner is removed.
 
+A member that is about to stop may ask to be removed (``LEAVE_ON_STOP``); the same rules say whether it is.
+
 Nothing here does anything: :class:`Presence` judges answers of DNS, :func:`decide` judges what the leader has seen.
 Both are pure, so that every reason can be tested.
 """
@@ -136,6 +138,8 @@ class Seen(Struct, frozen=True):
         For how long it has had all but the newest entries, in seconds; negative when it lags.
     has_answered : bool
         Whether it has answered within the last lease.
+    leaves : bool
+        Whether it is about to stop, and has asked to be removed.
     """
 
     name: str = ""
@@ -144,6 +148,7 @@ class Seen(Struct, frozen=True):
     is_static: bool = False
     kept_up: float = -1.0
     has_answered: bool = True
+    leaves: bool = False
 
 
 class Observation(Struct, frozen=True):
@@ -316,8 +321,8 @@ def make_odd(seen: Observation, rules: Rules) -> Change | None:
     count = len(seen.voters)
     if count % 2 or count - 1 < rules.min_voters or count <= 2:
         return None
-    # Whoever answers least; it goes on learning and can take over.
-    chosen = max(_others(seen), key=lambda node: (seen.seen[node].silent >= 1.0, node))
+    # Whoever leaves anyhow, or answers least; it goes on learning and can take over.
+    chosen = max(_others(seen), key=lambda node: (seen.seen[node].leaves, seen.seen[node].silent >= 1.0, node))
     voters = {*seen.voters} - {chosen}
     if not has_quorum(seen, voters):
         return None
@@ -325,13 +330,28 @@ def make_odd(seen: Observation, rules: Rules) -> Change | None:
     return Change(_ordered(voters), _ordered({*seen.learners, chosen}), reason)
 
 
-def leave(seen: Observation, node: int, rules: Rules) -> str | Change:
+class Declined(Struct, frozen=True):
+    """Why a member is not removed that is about to stop.
+
+    Attributes
+    ----------
+    reason : str
+        Why, in one line.
+    for_now : bool
+        Whether it may ask again in a moment.
+    """
+
+    reason: str
+    for_now: bool
+
+
+def leave(seen: Observation, node: int, rules: Rules) -> Change | Declined:
     """Choose the change by which a member leaves that is about to stop.
 
     Parameters
     ----------
     seen : Observation
-        What the leader knows.
+        What the leader knows, while no change is under way.
     node : int
         The member that leaves.
     rules : Rules
@@ -339,26 +359,32 @@ def leave(seen: Observation, node: int, rules: Rules) -> str | Change:
 
     Returns
     -------
-    str or Change
+    Change or Declined
         The change, or why there is none.
     """
-    if node in seen.learners:
-        learners = tuple(other for other in seen.learners if other != node)
-        return Change(seen.voters, learners, f"{seen.named(node)} leaves")
+    learners = {*seen.learners} - {node}
     voters = {*seen.voters} - {node}
-    ready = ready_learners(seen, rules)
-    if ready:
+    ready = [learner for learner in ready_learners(seen, rules) if learner != node]
+    if node in seen.voters and ready and (len(voters) % 2 == 0 or len(voters) < _fewest(seen, rules)):
         voters.add(ready[0])
+        how = f"leaves: {seen.named(ready[0])} takes its place"
+    else:
+        how = f"leaves: {len(voters)} voters remain" if node in seen.voters else "leaves"
     if len(voters) < _fewest(seen, rules):
-        return f"{len(voters)} voters would be left, fewer than {_fewest(seen, rules)}"
+        may_be_ready = [other for other in learners if seen.seen[other].has_answered and not seen.seen[other].leaves]
+        reason = f"{len(voters)} voters would be left, fewer than {_fewest(seen, rules)}"
+        return Declined(reason, for_now=bool(may_be_ready))
     if not has_quorum(seen, voters):
-        return f"no quorum of the {len(voters)} voters that would be left has answered lately"
-    return Change(_ordered(voters), _ordered({*seen.learners} - voters), f"{seen.named(node)} leaves")
+        reason = f"no quorum of the {len(voters)} voters that would be left has answered lately"
+        return Declined(reason, for_now=True)
+    return Change(_ordered(voters), _ordered(learners - voters), f"{seen.named(node)} {how}")
 
 
 def ready_learners(seen: Observation, rules: Rules) -> list[int]:
     """List the learners that may vote, those that have kept up for longest first."""
-    ready = [node for node in seen.learners if seen.seen[node].kept_up >= rules.stable_after]
+    ready = [
+        node for node in seen.learners if seen.seen[node].kept_up >= rules.stable_after and not seen.seen[node].leaves
+    ]
     return sorted(ready, key=lambda node: (-seen.seen[node].kept_up, node))
 
 

@@ -44,7 +44,6 @@ from trioraft.consensus.state import (
     SteppedDown,
     StorePart,
 )
-from trioraft.consensus.timing import WORK_MARGIN
 from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import (
     Domain,
@@ -99,6 +98,7 @@ from trioraft.node.requests import AskHandler, Requests
 from trioraft.node.snapshotting import Snapshotter
 from trioraft.node.stalls import LoopWatch
 from trioraft.node.steering import Steering
+from trioraft.node.stopping import Stopping
 from trioraft.node.world import World
 from trioraft.settings import NodeSettings
 from trioraft.storage.database import StorageError
@@ -110,8 +110,6 @@ _PEER_LASTS: Final = 20
 # How often the address book looks for whom to greet, in seconds.
 _GREETING_INTERVAL: Final = 1.0
 _ELECTIONS_KEPT: Final = 5
-# How long a leader that stops waits for somebody to take over what it has offered, in seconds.
-_TAKEOVER_PATIENCE: Final = 2.0
 
 
 class NodeError(Exception):
@@ -201,10 +199,15 @@ class Node:
         )
         self._requests.names = self._names
         self._steering = Steering(self._core, settings, self._nodes, self._names)
+        self._requests.let_leave = self._steering.let_leave
         self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)
         self._answers = Batches(lambda: self._endpoint, RESPONSES_TAG)
         self._calls = Calls(self, world.clock, self._flush)
         self._session = Session(self._calls)
+        self._removed = trio.Event()
+        self._stopping = Stopping(
+            self._core, settings, self._calls, world.clock, self._flush, self._role_changed, self._removed
+        )
         self._loop_watch = LoopWatch(settings.heartbeat_repeat)
         self._scripts_run = False
         self._bodies = Bodies(world.watchdog_clock, settings.hook_stop_grace, self._work_ended, on_overrun)
@@ -338,8 +341,10 @@ class Node:
                     raise
                 self._core.persisted(write.number, self._world.clock())
                 self._flush()
-                if write.hard.removed and self._was_removed_while_away:
-                    self.must_begin_anew.set()
+                if write.hard.removed:
+                    self._removed.set()
+                    if self._was_removed_while_away:
+                        self.must_begin_anew.set()
                 if write.snapshot is not None:
                     await self._snapshots.clean_up(write.snapshot)
 
@@ -594,6 +599,9 @@ class Node:
             status = encode_message(Status(node=self.status()))
             for peer, _ in self._subscribers.values():
                 self._endpoint.send(peer, status, now)
+
+    async def _role_changed(self) -> None:
+        await self._changed.wait()
 
     def _say_farewell(self, failure: str) -> None:
         """Tell whoever watches why this node is about to stop: nothing else tells them."""
@@ -855,7 +863,7 @@ class Node:
     # --- stopping -------------------------------------------------------------------------------------------
 
     async def step_aside(self, reason: str) -> None:
-        """Give leadership to another node before this one stops; return when it leads, or when none can.
+        """Give leadership to another node before this one stops, and leave the cluster if it is to; bounded.
 
         Parameters
         ----------
@@ -863,20 +871,7 @@ class Node:
             Why the node stops, for the log.
         """
         self.stopping = True
-        self._log.info("stopping", reason=reason, role=self._core.role)
-        if self._core.role is not Role.LEADER:
-            return
-        if not self._core.is_handing_over:
-            self._core.transfer(0, self._world.clock())
-            self._flush()
-        if not self._core.is_handing_over:
-            return  # nobody else can lead
-        with trio.move_on_after(self.settings.hook_stop_grace + WORK_MARGIN):
-            while self._core.role is Role.LEADER and not self._core.has_offered:
-                await self._changed.wait()
-        with trio.move_on_after(min(_TAKEOVER_PATIENCE, self.settings.election_timeout_lower)):
-            while self._core.leader in {0, self.id}:
-                await self._changed.wait()
+        await self._stopping.step_aside(self._log, reason)
 
 
 def _in_words(configuration: Configuration) -> dict[str, str]:

@@ -50,8 +50,9 @@ from trioraft.messages import (
     format_id,
 )
 from trioraft.node.applier import Applier, Outcome
+from trioraft.node.autopilot import Declined
 from trioraft.node.backup_server import BackupServer
-from trioraft.node.members import other_members
+from trioraft.node.members import Action, other_members
 from trioraft.node.reads import Reads
 from trioraft.node.session_clock import SessionClock
 
@@ -122,6 +123,8 @@ class Requests:
     ----------
     names : callable
         Gives what people call the nodes.
+    let_leave : callable
+        Begins to remove a member that is about to stop, or says why not.
     """
 
     def __init__(
@@ -139,6 +142,9 @@ class Requests:
     ) -> None:
         self.on_ask: AskHandler | None = None
         self.names: Callable[[], Mapping[int, str]] = dict
+        self.let_leave: Callable[[int, float], Declined | None] = lambda node, now: Declined(
+            "not here", for_now=False
+        )
         self._core = core
         self._applier = applier
         machine = applier.replica.machine
@@ -361,22 +367,42 @@ class Requests:
             self._refuse_elsewhere(asked)
             return
         asked.keep = True
-        refusal = self._begin_change(change)
+        if change.action == "leave":
+            self._let_leave(asked, change.node)
+            return
+        refusal = self._begin_change(change.action, change.node)
         if refusal is None:
-            asked.term = self._core.term
-            self._changing.append((asked, f"node {format_id(change.node)}: {change.action} is done"))
+            self._answer_when_changed(asked, f"node {format_id(change.node)}: {change.action} is done")
         else:
             self._answer(asked, done=False, detail=refusal)
 
-    def _begin_change(self, change: ChangeMember) -> str | None:
+    def _let_leave(self, asked: _Asked, node: int) -> None:
+        """Remove a member that is about to stop; where that cannot be now, it asks again."""
+        if self._core.can_change_members and node not in self._core.configuration.members:
+            self._core.tell_departed(node, self._clock())
+            self._answer(asked, detail=f"node {format_id(node)} is no member any more")
+            return
+        declined = self.let_leave(node, self._clock())
+        if declined is None:
+            self._answer_when_changed(asked, f"node {format_id(node)} has left")
+        elif declined.for_now:
+            self._refuse(asked, Refusal.BUSY, declined.reason)
+        else:
+            self._answer(asked, done=False, detail=declined.reason)
+
+    def _answer_when_changed(self, asked: _Asked, detail: str) -> None:
+        asked.term = self._core.term
+        self._changing.append((asked, detail))
+
+    def _begin_change(self, action: Action, node: int) -> str | None:
         configuration = self._core.configuration
-        target = other_members(configuration, change.action, change.node)
+        target = other_members(configuration, action, node)
         if isinstance(target, str):
             return target
-        if change.action == "add" and not self._address_of(change.node):
-            return f"node {format_id(change.node)} is not in touch with the leader; start it first"
+        if action == "add" and not self._address_of(node):
+            return f"node {format_id(node)} is not in touch with the leader; start it first"
         names = self.names()
-        known = {node: names[node] for node in {*configuration.members, change.node} if node in names}
+        known = {one: names[one] for one in {*configuration.members, node} if one in names}
         return self._core.change_members(*target, self._clock(), known)
 
     def members_changed(self, configuration: Configuration) -> None:

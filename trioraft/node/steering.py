@@ -11,13 +11,15 @@ from trioraft.consensus import Core, Role
 from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
 from trioraft.discovery import Answer
-from trioraft.node.autopilot import Observation, Presence, Rules, Seen, decide
+from trioraft.node.autopilot import Change, Declined, Observation, Presence, Rules, Seen, decide, leave
 from trioraft.settings import NodeSettings
 
 _log: Final = structlog.get_logger("trioraft.autopilot")
 
 # Of the newest changes, so many are shown.
 _SHOWN: Final = 3
+# Who has asked to leave, and has not asked again for so long, has stopped or thought better of it. Seconds.
+_LEAVING_LASTS: Final = 10.0
 
 
 class Steering:
@@ -54,6 +56,7 @@ class Steering:
         self._led = (0, 0.0)  # the term that this node leads in, and since when
         self._current_since: dict[int, float] = {}
         self._were_members: set[int] = set()
+        self._leaving: dict[int, float] = {}
         self._changes: list[str] = []
         self._declined: tuple[str, ...] = ()
 
@@ -139,6 +142,7 @@ class Steering:
             is_static=any(address == Address(peer.host, peer.port) for peer in self._settings.peers),
             kept_up=-1.0 if since is None else now - since,
             has_answered=silent < self._settings.election_timeout_lower,
+            leaves=node in self._leaving,
         )
 
     def observe(self, now: float) -> Observation:
@@ -160,18 +164,11 @@ class Steering:
         seen = {node: self._seen(node, now, waiting=node in waiting) for node in (*others, *waiting)}
         return Observation(self._core.id, configuration.voters, configuration.learners, seen, waiting)
 
-    # --- what is done ---------------------------------------------------------------------------------------
-
-    def steer(self, now: float) -> None:
-        """Make the next change, if this node leads and there is one to make.
-
-        Parameters
-        ----------
-        now : float
-            The time in seconds.
-        """
+    def _look(self, now: float) -> None:
+        """Take in how the other nodes are."""
         self._note_heard(now)
-        if self._core.role is not Role.LEADER or self._settings.autopilot == "off":
+        self._leaving = {node: at for node, at in self._leaving.items() if now - at < _LEAVING_LASTS}
+        if self._core.role is not Role.LEADER:
             return
         if self._led[0] != self._core.term:
             # As a new leader: what was seen before, perhaps long ago, is not counted on.
@@ -183,22 +180,72 @@ class Steering:
         self._current_since = {
             node: self._current_since.get(node, now) for node, known in progress.items() if known.is_current
         }
-        if not self._core.can_change_members:
+
+    # --- what is done ---------------------------------------------------------------------------------------
+
+    def steer(self, now: float) -> None:
+        """Make the next change, if this node leads and there is one to make.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
+        self._look(now)
+        if self._settings.autopilot == "off" or not self._core.can_change_members:
             return
         decision = decide(self.observe(now), self._rules)
         declined = decision.declined
-        change = decision.change
-        if change is not None:
-            names = self._names()
-            members = {*change.voters, *change.learners}
-            known = {node: names[node] for node in members if node in names}
-            refusal = self._core.change_members(change.voters, change.learners, now, known)
-            if refusal is None:
-                _log.info("members change", reason=change.reason, voters=len(change.voters))
-                self._changes = [*self._changes, change.reason][-_SHOWN:]
-            else:
-                declined = (f"{change.reason}; not yet: {refusal}", *declined)
+        if decision.change is not None:
+            refusal = self._begin(decision.change, now)
+            if refusal is not None:
+                declined = (f"{decision.change.reason}; not yet: {refusal}", *declined)
         self._note_declined(declined)
+
+    def let_leave(self, node: int, now: float) -> Declined | None:
+        """Remove a member that asks for it because it is about to stop, also where the autopilot is off.
+
+        Parameters
+        ----------
+        node : int
+            The member.
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        Declined or None
+            Why it is not removed; None when its removal has begun.
+        """
+        self._look(now)
+        self._leaving[node] = now
+        why_not_now = self._core.why_no_change
+        if why_not_now is not None:
+            return Declined(why_not_now, for_now=True)
+        seen = self.observe(now)
+        change = leave(seen, node, self._rules)
+        if isinstance(change, Change):
+            refusal = self._begin(change, now)
+            return None if refusal is None else Declined(refusal, for_now=True)
+        if not change.for_now:
+            reason = f"{seen.named(node)} stops but stays a member: {change.reason}"
+            _log.info("members stay", reason=reason)
+            self._show(reason)
+        return change
+
+    def _begin(self, change: Change, now: float) -> str | None:
+        """Begin a change; give the reason if it cannot be."""
+        names = self._names()
+        members = {*change.voters, *change.learners}
+        known = {node: names[node] for node in members if node in names}
+        refusal = self._core.change_members(change.voters, change.learners, now, known)
+        if refusal is None:
+            _log.info("members change", reason=change.reason, voters=len(change.voters))
+            self._show(change.reason)
+        return refusal
+
+    def _show(self, text: str) -> None:
+        self._changes = [*self._changes, text][-_SHOWN:]
 
     def _note_declined(self, declined: tuple[str, ...]) -> None:
         """Log what is declined when that is new; seconds that go by do not make it so."""
