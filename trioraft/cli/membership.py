@@ -7,7 +7,7 @@ from trioraft.cli.cluster import find, heard
 from trioraft.client.client import Client, open_client
 from trioraft.client.observed import ClusterStatus, printable
 from trioraft.datagrams.endpoint import Domain
-from trioraft.errors import CommandError
+from trioraft.errors import WRONG, CommandError
 from trioraft.messages import ChangeMember, Command, MemberStatus, StepDown
 from trioraft.node.members import Action
 from trioraft.settings import ClientSettings
@@ -85,9 +85,25 @@ async def change_member(settings: ClientSettings, action: Action, who: str) -> i
     """
     async with open_client(settings, Domain.CLIENT) as client:
         cluster = await heard(client)
-        members = [member for member in _members(cluster) if who in {member.id, member.name}]
-        node = members[0].id if len(members) == 1 else find(cluster, who, "NODE").status.id
+        node = _choose(cluster, action, who)
         return await _have_done(client, cluster, ChangeMember(action, int(node, 16)))
+
+
+def _choose(cluster: ClusterStatus, action: Action, who: str) -> str:
+    """Find the id of the node that is meant: a member, which need not answer, or one that is to become one.
+
+    A node that comes back as another one may have the name of the member that it was.
+    """
+    members = {member.id for member in _members(cluster)}
+    named = {member.id for member in _members(cluster) if who in {member.id, member.name}}
+    named |= {node.status.id for node in cluster.nodes if who in {node.status.id, node.status.name}}
+    fitting = named - members if action == "add" else named & members
+    chosen = sorted(fitting or named)
+    if len(chosen) > 1:
+        raise CommandError(
+            f"NODE={printable(who[:100])}: the name of several nodes; say which: {', '.join(chosen)}", WRONG
+        )
+    return chosen[0] if chosen else find(cluster, who, "NODE").status.id
 
 
 async def step_down(settings: ClientSettings) -> int:

@@ -8,6 +8,7 @@ import msgspec
 
 from trioraft.address import Address
 from trioraft.messages import NodeStatus
+from trioraft.node.members import survives
 
 
 @dataclass(slots=True)
@@ -96,12 +97,14 @@ class ClusterStatus:
         Returns
         -------
         dict
-            ``cluster_id``, ``leader`` (an id or None), ``term`` and ``nodes``.
+            ``cluster_id``, ``leader`` (an id or None), ``term``, ``survives`` (what the cluster can survive, in
+            words; None without a leader) and ``nodes``.
         """
         return {
             "cluster_id": self.cluster_id,
             "leader": self.leader.status.id if self.leader is not None else None,
             "term": self.term,
+            "survives": survives(self.voters) if self.voters else None,
             "nodes": [node.to_json() for node in self.nodes],
         }
 
