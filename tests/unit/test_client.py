@@ -340,7 +340,7 @@ def test_a_foreign_cluster_does_not_count() -> None:
 
 def test_the_document_has_what_is_documented() -> None:
     document = ClusterStatus((node(1, role="leader", leader=format_id(1)),)).to_json()
-    assert list(document) == ["cluster_id", "leader", "term", "nodes"]
+    assert list(document) == ["cluster_id", "leader", "term", "survives", "nodes"]
     assert document["leader"] == format_id(1)
     (shown,) = document["nodes"]
     documented = {"id", "name", "address", "role", "term", "leader", "pid", "uptime_seconds", "reachable", "hook"}

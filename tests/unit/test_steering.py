@@ -130,3 +130,28 @@ async def test_switched_off_it_leaves_everything_to_commands(autojump_clock: tri
         await trio.sleep(100)
         assert members(cluster) == voters(1, 2, 3)
         assert cluster.nodes[3].status().role == "forming"
+
+
+@pytest.mark.parametrize(("size", "kinds"), [(1, "v"), (2, "vv"), (4, "vvvl"), (6, "vvvvvl")])
+async def test_single_and_even_clusters_work(autojump_clock: trio.testing.MockClock, size: int, kinds: str) -> None:
+    async with cluster_of(size, 7, **DNS, script_leader_path=None, script_follower_path=None) as cluster:
+        await cluster.start()
+        leading = await cluster.leader()
+        await trio.sleep(20)
+        # Of an even number one more learns than votes: it would not help the cluster to survive more.
+        assert sorted(kind[0] for kind in members(cluster).values()) == sorted(kinds)
+        await cluster.nodes[leading].propose(b"command")
+        survived = (kinds.count("v") - 1) // 2
+        for down in range(1, size):
+            victim = next(i for i in cluster.nodes if i != leading and members(cluster)[i + 1] == "voter")
+            await cluster.kill(victim)
+            if down > survived:
+                break
+            leading = await cluster.leader()
+            await cluster.nodes[leading].propose(b"command")
+        if size > 1:
+            await trio.sleep(30)
+            assert not cluster.leaders(), "no quorum is left"
+            await cluster.start(victim)
+        leading = await cluster.leader()
+        await cluster.nodes[leading].propose(b"command")
