@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.story import CLUSTER, TIMING, Letter, Story
 from trioraft.consensus import Role
-from trioraft.consensus.configuration import Configuration, decode_configuration, encode_configuration
+from trioraft.consensus.configuration import DEPARTED_MAX, Configuration, decode_configuration, encode_configuration
 from trioraft.consensus.state import (
     BecameLeader,
     ConfigurationChanged,
@@ -423,7 +423,7 @@ def test_a_snapshot_carries_a_joint_configuration_and_its_receiver_completes_it(
     assert story.members(1) == "3 4 5"
     index = story.state(1).log.configuration_index - 1
     configuration = decode_configuration(story.cores[1].describe_snapshot(index).configuration)
-    assert configuration == Configuration((3, 4, 5), (1, 2, 3))
+    assert configuration == Configuration((3, 4, 5), (1, 2, 3), departed=(1, 2))
 
 
 def test_an_entry_or_a_snapshot_with_no_configuration_in_it_is_ignored() -> None:
@@ -450,7 +450,7 @@ def test_an_entry_or_a_snapshot_with_no_configuration_in_it_is_ignored() -> None
 def test_a_configuration_is_written_and_read() -> None:
     for configuration in (
         Configuration((1, 2, 3)),
-        Configuration((1, 2**63 - 1), (2,), (5,), ((1, "node-1"), (5, "Ωmega"))),
+        Configuration((1, 2**63 - 1), (2,), (5,), ((1, "node-1"), (5, "Ωmega")), (9, 8)),
     ):
         assert decode_configuration(encode_configuration(configuration)) == configuration
 
@@ -564,6 +564,28 @@ def test_who_is_left_out_by_an_entry_that_only_it_has_leads_until_that_is_commit
 
 
 # --- a node that was removed (thesis 4.2.3) -----------------------------------------------------------------
+
+
+def test_a_removed_node_never_comes_back_under_its_id_whoever_leads() -> None:
+    story = _with_learners()
+    assert story.change(1, (1, 2, 3), (4,)) is None
+    story.live(2)
+    story.crash(1)
+    story.live(20)
+    leader = next(node for node in (2, 3) if story.state(node).role is Role.LEADER)
+    for voters, learners in (((1, 2, 3), (4, 5)), ((1, 2, 3, 5), (4,))):
+        refused = story.change(leader, voters, learners)
+        assert refused == "node 0000000000000005 was removed; start it again, and it joins as another one"
+
+
+def test_of_those_who_were_removed_the_last_ones_are_remembered() -> None:
+    story = _led(1, spare=1)
+    for number in range(2, 2 + DEPARTED_MAX + 5):
+        story.change(1, (1,), (number,))
+        story.live(1)
+        story.change(1, (1,), ())
+        story.live(1)
+    assert story.cores[1].configuration.departed == tuple(range(7, 7 + DEPARTED_MAX))
 
 
 def test_a_removed_node_is_told_before_the_leader_forgets_it() -> None:

@@ -195,3 +195,18 @@ async def test_by_default_a_node_that_is_stopped_stays_a_member(autojump_clock: 
         await stop(cluster, (leading + 1) % 5)
         await trio.sleep(10)
         assert members(cluster) == voters(1, 2, 3, 4, 5)
+
+
+async def test_who_has_left_and_runs_on_is_not_taken_for_a_new_node_by_leaders_that_have_started_since(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster_of(5, 10, **LEAVES) as cluster:
+        left = (await formed(cluster, 5) + 1) % 5
+        await cluster.nodes[left].step_aside("test")
+        for index in [index for index in range(5) if index != left]:
+            await cluster.kill(index)
+            await cluster.start(index)
+            await trio.sleep(10)
+        await trio.sleep(30)
+        assert left + 1 not in members(cluster)
+        assert cluster.nodes[left].status().role == "removed"

@@ -11,6 +11,9 @@ from trioraft.messages import MEMBERS_MAX, Id, Name
 _NONE: Final = float("-inf")
 
 _Ids = Annotated[tuple[Id, ...], Meta(max_length=MEMBERS_MAX)]
+# Of so many that were members, and are none any more, it is remembered that they never may be again.
+DEPARTED_MAX: Final = 32
+
 _Names = Annotated[tuple[tuple[Id, Name], ...], Meta(max_length=2 * MEMBERS_MAX)]
 
 
@@ -30,12 +33,16 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
         Those who get the log and do not vote. During a change an old voter that becomes a learner is both.
     names : tuple of tuple of int and str
         What people call the members, as far as that is known.
+    departed : tuple of int
+        Those who were removed last, in that order. None of them comes back under its id: its process may run on, and
+        to a leader that has started since it would look like a node that waits to be joined.
     """
 
     voters: _Ids = ()
     old_voters: _Ids = ()
     learners: _Ids = ()
     names: _Names = ()
+    departed: _Ids = ()
 
     @property
     def is_joint(self) -> bool:

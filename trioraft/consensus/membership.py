@@ -28,7 +28,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from trioraft.consensus.configuration import Configuration, encode_configuration
+from trioraft.consensus.configuration import DEPARTED_MAX, Configuration, encode_configuration
 from trioraft.consensus.lease import contact_end
 from trioraft.consensus.progress import is_current, new_follower
 from trioraft.consensus.roles import become_follower
@@ -44,10 +44,12 @@ def change_members(
 ) -> str | None:
     """Begin to change the members to the given ones; give the reason if it cannot be."""
     was = s.configuration
+    leaving = [node for node in was.members if node not in {*voters, *learners}]
     target = Configuration(
         voters=tuple(sorted(set(voters))),
         learners=tuple(sorted(set(learners))),
         names=tuple(sorted(_names(s, {*voters, *learners}, names).items())),
+        departed=(*was.departed, *leaving)[-DEPARTED_MAX:],
     )
     refusal = why_not_now(s) or why_not(target, was)
     if refusal is not None:
@@ -83,6 +85,9 @@ def why_not(target: Configuration, was: Configuration) -> str | None:
     """Tell why a configuration can never follow another one."""
     if not target.voters:
         return "a cluster needs a voter"
+    back = set(target.members) & set(was.departed)
+    if back:
+        return f"node {format_id(min(back))} was removed; start it again, and it joins as another one"
     both = set(target.voters) & set(target.learners)
     if both:
         return f"node {format_id(min(both))} cannot be a voter and a learner at once"

@@ -547,7 +547,6 @@ class Node:
                 self._log.info("members", committed=committed, **_in_words(configuration))
                 if committed:
                     self._requests.members_changed(configuration)
-                    self._steering.members_changed(configuration)
             case Removed(while_away=while_away):
                 self._was_removed_while_away = while_away
                 self._log.warning("this node was removed; when it is started again, it joins as another one")

@@ -8,7 +8,6 @@ import structlog
 
 from trioraft.address import Address
 from trioraft.consensus import Core, Role
-from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
 from trioraft.discovery import Answer
 from trioraft.node.autopilot import Change, Declined, Observation, Presence, Rules, Seen, decide, leave
@@ -55,7 +54,6 @@ class Steering:
         self._presence = Presence()
         self._led = (0, 0.0)  # the term that this node leads in, and since when
         self._current_since: dict[int, float] = {}
-        self._were_members: set[int] = set()
         self._leaving: dict[int, float] = {}
         self._changes: list[str] = []
         self._declined: tuple[str, ...] = ()
@@ -66,16 +64,6 @@ class Steering:
         return (*self._changes, *self._declined) if self._core.role is Role.LEADER else ()
 
     # --- what is seen ---------------------------------------------------------------------------------------
-
-    def members_changed(self, configuration: Configuration) -> None:
-        """Learn of a configuration that is committed: whoever leaves it never comes back under the same id.
-
-        Parameters
-        ----------
-        configuration : Configuration
-            The configuration.
-        """
-        self._were_members.update(configuration.members)
 
     def discovered(self, answer: Answer, own: Address | None, now: float) -> None:
         """Take in what a look-up found.
@@ -114,14 +102,14 @@ class Steering:
 
     def _waiting(self, now: float) -> tuple[int, ...]:
         """List the nodes that could join: of this cluster and none of its members, or of none."""
-        members = self._core.configuration.members
+        configuration = self._core.configuration
         lately = now - 2 * self._settings.election_timeout_upper
         return tuple(
             sorted(
                 peer.node_id
                 for peer in self._nodes()
-                if peer.node_id not in members
-                and peer.node_id not in self._were_members
+                if peer.node_id not in configuration.members
+                and peer.node_id not in configuration.departed
                 and peer.cluster_id in {0, self._core.cluster}
                 and peer.heard_at > lately
             )
