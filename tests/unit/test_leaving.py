@@ -1,10 +1,13 @@
 """Nodes that leave the cluster when they are stopped: real nodes under trio's mocked clock."""
 
+import math
+
 import pytest
 import structlog.testing
 import trio
 import trio.testing
 
+from tests.unit.memory_launcher import Behaviour
 from tests.unit.test_node import MemoryCluster, cluster_of
 from tests.unit.test_steering import grown, leader, members, settled, voters
 from trioraft.discovery import Answer
@@ -14,7 +17,7 @@ LEAVES = {"dns_name": "service", "leave_on_stop": True, "script_leader_path": No
 DOCKERS_PATIENCE = 10.0
 
 
-async def stop(cluster: MemoryCluster, *indices: int) -> dict[int, float]:
+async def stop(cluster: MemoryCluster, *indices: int, patience: float = DOCKERS_PATIENCE) -> dict[int, float]:
     """Stop some nodes at the same moment, as the daemon does; tell after how many seconds each has ended."""
     began = trio.current_time()
     took: dict[int, float] = {}
@@ -27,7 +30,7 @@ async def stop(cluster: MemoryCluster, *indices: int) -> dict[int, float]:
     async with trio.open_nursery() as nursery:
         for index in indices:
             nursery.start_soon(stop_one, index)
-    assert max(took.values()) < DOCKERS_PATIENCE
+    assert max(took.values()) < patience
     return took
 
 
@@ -77,6 +80,22 @@ async def test_a_leader_that_is_stopped_gives_its_leadership_away_and_is_removed
         assert took[leading] < 2
         await cluster.leader()
         assert leading + 1 not in members(cluster)
+        assert cluster.disks[leading].hard.removed
+
+
+@pytest.mark.parametrize(("grace", "patience"), [(5.0, DOCKERS_PATIENCE), (20.0, 23.0)])
+async def test_a_leader_whose_script_does_not_end_is_removed_in_time(
+    autojump_clock: trio.testing.MockClock, grace: float, patience: float
+) -> None:
+    settings = {**LEAVES, "script_leader_path": "/leader", "hook_stop_grace": grace}
+    async with cluster_of(5, 11, **settings) as cluster:
+        for launcher in cluster.launchers:
+            launcher.behaviours["/leader"] = Behaviour(stops_in=math.inf)
+        leading = await formed(cluster, 5)
+        while cluster.nodes[leading].status().hook.state != "running":
+            await trio.sleep(0.1)
+        took = await stop(cluster, leading, patience=patience)
+        assert took[leading] > grace
         assert cluster.disks[leading].hard.removed
 
 
@@ -146,7 +165,7 @@ async def test_without_a_quorum_it_ends_in_time_and_says_what_it_waited_for(
             await stop(cluster, *cluster.nodes)
         reasons = told(logs, "stops but may stay a member")
         assert len(reasons) == 2
-        assert all(reason.endswith("within 8 s") for reason in reasons)
+        assert all(reason.endswith("within 8.0 s") for reason in reasons)
         assert any("no quorum: 2 of 5 reachable" in reason for reason in reasons)
 
 

@@ -18,8 +18,10 @@ from trioraft.settings import NodeSettings
 
 # How long a leader that stops waits for somebody to take over what it has offered, in seconds.
 _TAKEOVER_PATIENCE: Final = 2.0
-# How long after it was told to stop a node gives up to be removed, in seconds.
-LEAVING_PATIENCE: Final = 8.0
+# How long after it was told to stop a node gives up to be removed, in seconds; and the least time that it takes for
+# that where its leader work was allowed to take longer than that to end.
+_LEAVING_PATIENCE: Final = 8.0
+_LEAVING_PATIENCE_LEAST: Final = 1.0
 # How soon a node that was told that it has left, and does not know it from its log yet, asks again, in seconds.
 _ASK_AGAIN: Final = 0.5
 
@@ -78,7 +80,7 @@ class Stopping:
         self._core.be_last_choice(began)
         await self._give_leadership_away()
         if self._settings.leave_on_stop and self._core.role not in {Role.FORMING, Role.REMOVED}:
-            await self._leave(log, began + LEAVING_PATIENCE - self._clock())
+            await self._leave(log, max(_LEAVING_PATIENCE_LEAST, began + _LEAVING_PATIENCE - self._clock()))
             await self._give_leadership_away()  # it may have come back meanwhile
 
     async def _give_leadership_away(self) -> None:
@@ -102,7 +104,7 @@ class Stopping:
     async def _leave(self, log: structlog.stdlib.BoundLogger, seconds: float) -> None:
         """Have the leader remove this node, and wait until this one knows that it is removed, and will remember."""
         answers: list[ClientResponse] = []
-        with trio.move_on_after(max(0.0, seconds)):
+        with trio.move_on_after(seconds):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._ask_to_leave, answers, nursery.cancel_scope)
                 await self._removed.wait()
@@ -113,7 +115,7 @@ class Stopping:
             log.warning("stops but stays a member", reason=answers[0].detail)
         else:
             why = "its removal was not confirmed" if answers else self._calls.problem or "no leader has answered"
-            log.warning("stops but may stay a member", reason=f"{why}, within {LEAVING_PATIENCE:.0f} s")
+            log.warning("stops but may stay a member", reason=f"{why}, within {seconds:.1f} s")
 
     async def _ask_to_leave(self, answers: list[ClientResponse], leaving: trio.CancelScope) -> None:
         """Ask until the leader declines; once it is done too, for a leader that dies then leaves it untold."""
