@@ -181,6 +181,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "healthcheck",
         "keygen",
         "abandon-formation",
+        "recover",
         "bench",
     ):
         assert f"\n  {name} " in out

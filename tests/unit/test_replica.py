@@ -11,7 +11,7 @@ from trioraft.kv.codec import decode_result, encode_command, pack
 from trioraft.kv.commands import Compare, CompareOperator, CompareTarget, DeleteRange, LeaseGrant, Put, Range, Txn
 from trioraft.kv.questions import LeaseKeepAlive, LeaseList, LeaseTimeToLive, WatchEvents
 from trioraft.kv.service import KeyValueService
-from trioraft.messages import Entry, EntryKind, Refusal
+from trioraft.messages import TERM_LEAP, Entry, EntryKind, Refusal
 from trioraft.node.replica import RESULT_BYTES_MAX, RESULT_BYTES_MAX_OF_ALL, Replica, Result
 
 
@@ -247,3 +247,17 @@ def test_no_question_whatsoever_is_too_much_or_changes_anything(question: bytes,
     assert len(answers) == 1
     assert decode_result(service.query(query))
     assert service.store.digest() == before
+
+
+def test_a_cluster_made_of_old_data_gives_no_session_a_number_that_was_given_before() -> None:
+    old, new = Log(Recorder()), Log(Recorder())
+    old.add(EntryKind.NO_OP)
+    new.add(EntryKind.NO_OP)
+    lost = old.open()  # the new cluster lacks this entry, and has another one in its place
+    first = new.replica.apply(2, Entry(TERM_LEAP + 1, EntryKind.OPEN_SESSION)).session
+    second = new.replica.apply(3, Entry(2 * TERM_LEAP + 1, EntryKind.OPEN_SESSION)).session
+    assert lost < first < second < 2**62
+    assert new.command(lost, 1, 1, b"7").code == Refusal.SESSION_ENDED
+    assert new.command(first, 1, 1, b"7").data == bytes(7)
+    new.end(first)
+    assert new.replica.sessions == {second}

@@ -15,6 +15,7 @@ import typer
 from trioraft.cli import bench as cli_bench
 from trioraft.cli import keys as cli_keys
 from trioraft.cli import members as cli_members
+from trioraft.cli import recover as cli_recover
 from trioraft.cli.running import (
     DONE,
     Errors,
@@ -41,6 +42,7 @@ app = typer.Typer(
 cli_keys.add_commands(app)
 app.command()(cli_bench.bench)
 cli_members.add_commands(app)
+app.command()(cli_recover.recover)
 
 # A process started by `trioraft up` ends when that one does, however that came.
 _WithStdin = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]

@@ -19,9 +19,12 @@ from msgspec import Struct
 
 from trioraft.cluster_settings import ClusterSettings
 from trioraft.machine import StateMachine
-from trioraft.messages import Counter, Entry, EntryKind, Refusal
+from trioraft.messages import TERM_LEAP, Counter, Entry, EntryKind, Refusal
 
 _CHUNK: Final = 64 * 1024
+# Of a session's number: no log has more entries, and no cluster is made of old data more often.
+_INDEX_BITS: Final = 48
+_CLUSTERS: Final = 2**14
 # What is kept at most, of one session and of all of them (and one result more of each). A client has no more commands
 # under way than results are kept.
 RESULTS_MAX: Final = 1024
@@ -96,6 +99,14 @@ class _Session(Struct):
         return len(self.results) >= RESULTS_MAX or self.size >= RESULT_BYTES_MAX
 
 
+def _session_number(index: int, term: int) -> int:
+    """Give a session a number that none had, also where a cluster made of old data lacks the end of the old log.
+
+    A client that does not know of that would otherwise send its commands as those of whoever has its number now.
+    """
+    return index + (term // TERM_LEAP % _CLUSTERS << _INDEX_BITS)
+
+
 def _session_command(entry: Entry) -> SessionCommand:
     return msgspec.convert(cbor2.loads(entry.data), SessionCommand)
 
@@ -166,7 +177,7 @@ class Replica:
             case EntryKind.SETTINGS:
                 return self._apply_once(_session_command(entry), self._change_settings)
             case EntryKind.OPEN_SESSION:
-                return self._open_session(index)
+                return self._open_session(_session_number(index, entry.term))
             case EntryKind.END_SESSION:
                 self._end_session(int.from_bytes(entry.data, "big"))
         return Result()
@@ -187,12 +198,12 @@ class Replica:
             raise
         return result
 
-    def _open_session(self, index: int) -> Result:
+    def _open_session(self, number: int) -> Result:
         if len(self._sessions) >= SESSIONS_MAX:
             text = f"busy: there are {SESSIONS_MAX} sessions already; try again when some have ended"
             return Result(refused=text, code=Refusal.BUSY)
-        self._sessions[index] = _Session()
-        return Result(session=index)
+        self._sessions[number] = _Session()
+        return Result(session=number)
 
     def _end_session(self, number: int) -> None:
         ended = self._sessions.pop(number, None)

@@ -347,6 +347,53 @@ class SqliteDisk:
             self._db.execute("INSERT INTO entry VALUES (?,?,?,?,?)" + ",(?,?,?,?,?)" * (rows - 1), values)
             done += rows
 
+    # --- another node's ---------------------------------------------------------------------------------------
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the database, whole and durably.
+
+        Parameters
+        ----------
+        path : Path
+            The copy; there must be nothing.
+
+        Raises
+        ------
+        StorageError
+            If it could not be written; the database itself is as it was.
+        """
+        try:
+            with contextlib.closing(sqlite3.connect(path)) as copy:
+                self._db.backup(copy)
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"{path}: {_words(error)}; nothing was changed: make room, or check the disk"
+            ) from error
+
+    def become(self, node_id: int, write: Write) -> None:
+        """Let the database be that of another node from now on, all or nothing, with the log that it has.
+
+        Parameters
+        ----------
+        node_id : int
+            The other node's id.
+        write : Write
+            Its hard state, and what is added to the log.
+
+        Raises
+        ------
+        StorageError
+            If it could not be written.
+        """
+
+        def put() -> None:
+            self.node_id = node_id
+            self._db.execute("UPDATE hard_state SET node_id = ?", (node_id,))
+            self._db.execute("DELETE FROM log_is_unsynced")  # no promise of the other node hangs on what it lacks
+            self._put(write, msgspec.json.encode(write.hard))
+
+        self._write(put)
+
     def close(self) -> None:
         """Let go of the database."""
         if self._worker is not None:

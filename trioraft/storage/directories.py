@@ -91,6 +91,24 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def aside_of(directory: Path, node_id: int) -> Path:
+    """Tell where the data of a node is kept that this directory had before.
+
+    Parameters
+    ----------
+    directory : Path
+        The directory.
+    node_id : int
+        The id of that node.
+
+    Returns
+    -------
+    Path
+        A directory in it.
+    """
+    return directory / f"aside-{format_id(node_id)}"
+
+
 def set_aside(database: Path, node_id: int, *, is_empty: bool) -> Path | None:
     """Move what a node has out of the way, so that it can begin anew.
 
@@ -116,7 +134,7 @@ def set_aside(database: Path, node_id: int, *, is_empty: bool) -> Path | None:
         If it cannot be moved.
     """
     directory = database.parent
-    aside = directory / f"aside-{format_id(node_id)}"
+    aside = aside_of(directory, node_id)
     try:
         if is_empty:
             database.unlink()

@@ -1,0 +1,227 @@
+"""A new cluster made of what one node has, after the quorum of its cluster is lost for good.
+
+Nothing is applied and nothing is decided again: the node's snapshot and all of its log stay, also the entries that
+it does not know to be committed, for they may have been acknowledged. One entry is added that makes the node, under
+a new id, the only voter of a new cluster. That and the hard state are one transaction; before it a copy of everything
+is kept beside it, so a crash leaves the old node or the new one, and never loses the old data.
+
+The members of the old cluster are foreign to the new one. Terms go on 2³² above all that the node knows of, so
+fencing tokens and the numbers of client sessions are larger than any that the old cluster can have given.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from trioraft.consensus.configuration import Configuration, encode_configuration
+from trioraft.consensus.hard import FormationState, HardState
+from trioraft.consensus.log import Log
+from trioraft.consensus.outbox import Write
+from trioraft.errors import CommandError
+from trioraft.messages import LARGEST_ID, TERM_LEAP, Entry, EntryKind
+from trioraft.storage.database import SqliteDisk, StorageError
+from trioraft.storage.directories import aside_of, lock_directory, sync_directory
+from trioraft.storage.snapshots import path_of, read_chunks
+
+_DATABASE: Final = "trioraft.db"
+
+
+class RecoveryError(CommandError):
+    """A cluster that cannot be recovered; the text is one line."""
+
+
+class Survivor(Struct, frozen=True):
+    """A stopped node whose data a new cluster may be made of; it cannot be started meanwhile.
+
+    Attributes
+    ----------
+    disk : SqliteDisk
+        Its data.
+    configuration : Configuration
+        The newest members that it knows, committed or not.
+    committed : int
+        The entries up to this one were certainly committed: they are in its snapshot.
+    others : tuple of Path
+        Directories of further nodes of the same cluster beside it, whose logs do not go further.
+    """
+
+    disk: SqliteDisk
+    configuration: Configuration
+    committed: int
+    others: tuple[Path, ...] = ()
+
+    @property
+    def log(self) -> Log:
+        """Its log."""
+        return self.disk.log
+
+    @property
+    def cluster(self) -> int:
+        """The cluster that it is a member of."""
+        return self.disk.hard.formation.cluster
+
+    @property
+    def term(self) -> int:
+        """The highest term that it knows of."""
+        return max(self.disk.hard.term, self.log.last_term)
+
+
+class Recovered(Struct, frozen=True):
+    """The new cluster.
+
+    Attributes
+    ----------
+    cluster, node : int
+        Its id, and that of its only member.
+    term : int
+        Its terms begin above this one.
+    aside : Path
+        Where the data is kept as it was.
+    """
+
+    cluster: int
+    node: int
+    term: int
+    aside: Path
+
+
+@contextlib.contextmanager
+def open_survivor(data_dir: Path) -> Iterator[Survivor]:
+    """Open the data of a stopped node, and verify it; of several nodes, of the one whose log goes furthest.
+
+    Parameters
+    ----------
+    data_dir : Path
+        A ``DATA_DIR``, or the numbered directory of one node in it.
+
+    Yields
+    ------
+    Survivor
+        The node.
+
+    Raises
+    ------
+    RecoveryError, StorageError
+        If there is none, it runs, is no member of a cluster, or its data is damaged.
+    """
+    with contextlib.ExitStack() as opened:
+        disks = [_open(directory, opened) for directory in _directories(data_dir)]
+        members = [disk for disk in disks if disk.hard.formation.cluster and not disk.hard.removed]
+        if not members:
+            raise RecoveryError(_why_no_member(disks[0]))
+        if len({disk.hard.formation.cluster for disk in members}) > 1:
+            raise RecoveryError(f"{data_dir}: nodes of several clusters; give the directory of one node in it")
+        furthest = max(members, key=lambda disk: (disk.log.last_term, disk.log.last_index))
+        if furthest.snapshot is not None:
+            next(read_chunks(furthest.directory, furthest.snapshot), None)  # that verifies it
+        others = tuple(disk.directory for disk in members if disk is not furthest)
+        committed = furthest.snapshot.index if furthest.snapshot is not None else 0
+        yield Survivor(furthest, _newest_configuration(furthest), committed, others)
+
+
+def _directories(data_dir: Path) -> list[Path]:
+    if data_dir.resolve().name.isdecimal() and (data_dir / _DATABASE).is_file():
+        return [data_dir]
+    found = [path.parent for path in data_dir.glob(f"*/{_DATABASE}") if path.parent.name.isdecimal()]
+    if not found:
+        raise RecoveryError(f"{data_dir}: no node has kept anything there; give the DATA_DIR of a stopped member")
+    return sorted(found)
+
+
+def _open(directory: Path, opened: contextlib.ExitStack) -> SqliteDisk:
+    try:
+        lock = lock_directory(directory)
+    except OSError as error:
+        raise RecoveryError(f"{directory}: {error.strerror}; it must be a directory that can be written") from error
+    if lock is None:
+        raise RecoveryError(f"{directory}: its node runs; stop it first, or let it go on if it has a quorum")
+    opened.callback(os.close, lock)
+    disk = SqliteDisk(directory)
+    opened.callback(disk.close)
+    return disk
+
+
+def _why_no_member(disk: SqliteDisk) -> str:
+    if disk.hard.removed:
+        return (
+            f"{disk.directory}: this node was removed from its cluster, and lacks what that did afterwards; give the"
+            " DATA_DIR of a member, or restore a backup"
+        )
+    return f"{disk.directory}: this node is no member of a cluster yet, so it has nothing to make another one of"
+
+
+def _newest_configuration(disk: SqliteDisk) -> Configuration:
+    formed = Configuration(tuple(sorted(disk.hard.formation.members)))
+    disk.log.begin_with((disk.snapshot and disk.snapshot.members()) or formed)
+    return disk.log.configuration
+
+
+def make_new_cluster(survivor: Survivor, work: float) -> Recovered:
+    """Make a new cluster of what a node has, with this node as its only member.
+
+    Parameters
+    ----------
+    survivor : Survivor
+        The node.
+    work : float
+        For how many seconds after the new node's start leader work of the old cluster may run, at least; if the node
+        remembers a longer claim, that counts.
+
+    Returns
+    -------
+    Recovered
+        The new cluster.
+
+    Raises
+    ------
+    StorageError
+        If it could not be written; then it is not known whether the change was made, and the copy is there.
+    """
+    disk, draw = survivor.disk, random.SystemRandom()
+    node, cluster = draw.randint(1, LARGEST_ID), draw.randint(1, LARGEST_ID)
+    term = survivor.term + TERM_LEAP
+    aside = _keep_copy(disk)
+    name = survivor.configuration.name(disk.node_id)
+    alone = Configuration(voters=(node,), names=((node, name),) if name else ())
+    hard = HardState(
+        term=term,
+        voted_for=node,
+        promise=disk.hard.promise,
+        work=max(work, disk.hard.work),
+        work_term=term,
+        # No first members are named: the log tells of those of the old cluster, and then of this one alone.
+        formation=FormationState(cluster=cluster),
+    )
+    entry = Entry(term=term, kind=EntryKind.CONFIGURATION, data=encode_configuration(alone))
+    disk.become(node, Write(1, hard, disk.log.last_index + 1, (entry,)))
+    return Recovered(cluster, node, term, aside)
+
+
+def _keep_copy(disk: SqliteDisk) -> Path:
+    """Copy a node's data; what an interrupted attempt has left is replaced."""
+    building, aside = disk.directory / "recovering", aside_of(disk.directory, disk.node_id)
+    try:
+        for left in (building, aside):
+            if left.exists():
+                shutil.rmtree(left)
+        building.mkdir()
+        disk.copy_to(building / _DATABASE)
+        if disk.snapshot is not None:
+            shutil.copy2(path_of(disk.directory, disk.snapshot), building)
+            with path_of(building, disk.snapshot).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_directory(building)
+        building.rename(aside)
+        sync_directory(disk.directory)
+    except OSError as error:
+        raise StorageError(
+            f"{building}: the data cannot be copied: {error.strerror}; nothing was changed: make room, or check the"
+            " disk"
+        ) from error
+    return aside
