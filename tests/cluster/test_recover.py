@@ -1,0 +1,92 @@
+"""A quorum is lost for good: a new cluster is made of what the last node has, and the old members stay out."""
+
+import json
+import shutil
+from pathlib import Path
+
+import trio
+
+from tests.cluster.harness import Cluster
+from tests.cluster.test_backup import command
+from trioraft.client.observed import ClusterStatus
+from trioraft.storage.database import SqliteDisk
+
+KEYS = 40
+
+
+async def fencing_token(cluster: Cluster) -> int:
+    with trio.fail_after(20):
+        async with cluster.client.lock("job", ttl=2) as lock:
+            return lock.fencing_token
+
+
+def three_voters(seen: ClusterStatus) -> bool:
+    leader = seen.leader
+    return leader is not None and [member.kind for member in leader.status.members] == ["voter"] * 3
+
+
+async def test_what_the_last_node_has_makes_a_new_cluster_that_old_members_cannot_join(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, environment={"SNAPSHOT_ENTRIES": "25"}) as cluster:
+        before = await cluster.wait_leader()
+        token = await fencing_token(cluster)
+        with trio.fail_after(30):
+            for number in range(KEYS):
+                await cluster.client.put(f"key {number}", f"value {number}")
+        await cluster.same_state()
+        last = cluster.index(before)  # the others are lost, all at once
+        gone, other = (i for i in range(3) if i != last)
+        for i in (last, gone, other):
+            cluster.process(i).kill()
+        for i in (last, gone, other):
+            await cluster.ended(i, 15)
+        old = tmp_path / "old"
+        shutil.move(cluster.data_dir(gone), old)
+        shutil.rmtree(cluster.data_dir(other))
+
+        directory = str(cluster.data_dir(last))
+        told = await command("recover", "--data-dir", directory)
+        assert told.returncode == 2
+        assert f"node {before.status.id} of cluster {before.status.cluster_id}" in told.stdout.decode()
+        done = await command("recover", "--data-dir", directory, "--force-new-cluster", "--yes")
+        assert (done.returncode, done.stderr) == (0, b"")
+
+        # The node leads alone, and two that have nothing join it.
+        await cluster.start(last)
+        alone = await cluster.wait_leader(without=[gone, other])
+        assert alone.status.cluster_id not in {None, before.status.cluster_id}
+        assert alone.status.id != before.status.id
+        assert alone.status.term > before.status.term + 2**32
+        await cluster.start(gone)
+        await cluster.start(other)
+        await cluster.wait_for(three_voters, 30, "three voters again")
+        with trio.fail_after(30):
+            found = {kv.key: kv.value for kv in await cluster.client.list("key ")}
+        assert found == {b"key %d" % number: b"value %d" % number for number in range(KEYS)}
+        await cluster.same_state()
+        assert await fencing_token(cluster) > token
+
+        # One of the lost ones is found after all, and started.
+        await cluster.stop(gone)
+        shutil.rmtree(cluster.data_dir(gone))
+        shutil.move(old, cluster.data_dir(gone))
+        kept = SqliteDisk(cluster.data_dir(gone) / "0")
+        kept.close()
+        await cluster.start(gone)
+        text = f"another cluster, {before.status.cluster_id}, under the same service name"
+        seen = await cluster.wait_for(
+            lambda seen: all(
+                any(text in alert for node in seen.nodes for alert in node.status.alerts if cluster.index(node) == i)
+                for i in (last, other)
+            ),
+            20,
+            "both say that an old member is there",
+        )
+        assert three_voters(seen)
+        await trio.sleep(2.5)  # two election timeouts
+        status = json.loads((await command("status", "--peers", cluster.peers, "--format", "json")).stdout)
+        [member] = [node for node in status["nodes"] if node["id"] == f"{kept.node_id:016x}"]
+        assert (member["cluster_id"], member["leader"]) == (before.status.cluster_id, None)
+        assert member["term"] == kept.hard.term
+        assert any(alone.status.cluster_id in alert and "refused" in alert for alert in member["alerts"])
+        with trio.fail_after(20):
+            await cluster.client.put("key", "goes on")
