@@ -6,6 +6,7 @@ Only the world around the nodes is in memory (:mod:`tests.unit.memory_world`). A
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -76,6 +77,13 @@ class MemoryCluster:
                 task_status.started()
                 await trio.sleep_forever()
         del self.nodes[index]
+
+    async def run_alone(self, index: int) -> None:
+        """Run a node until it fails."""
+        try:
+            await self._run(index, {}, task_status=trio.TASK_STATUS_IGNORED)
+        finally:
+            self.nodes.pop(index, None)
 
     async def kill(self, index: int) -> None:
         self._scopes[index].cancel()
@@ -321,6 +329,48 @@ async def test_a_node_of_another_cluster_is_refused_loudly(autojump_clock: trio.
         cluster.cut_off = set()
         await trio.sleep(30)
         assert all(any("belongs to another cluster" in a for a in n.status().alerts) for n in cluster.nodes.values())
+        assert {cluster.nodes[index].status().leader for index in range(3)} == {format_id(leader + 1)}
+
+
+async def test_of_two_processes_with_one_id_the_later_one_ends_and_never_votes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster_of(4, 17, bootstrap_expect=3) as cluster:
+        await cluster.start(0, 1, 2)
+        leader = await cluster.leader()
+        copied = next(index for index in range(3) if index != leader)
+        cluster.disks[3] = deepcopy(cluster.disks[copied])
+        await trio.sleep(60)
+        hard = cluster.disks[3].hard
+        with trio.fail_after(3), pytest.raises(NodeError) as caught:  # within its promise not to vote
+            await cluster.run_alone(3)
+        where = cluster.address(copied)
+        assert str(caught.value).startswith(
+            f"another process, at {where}, has this node's id {format_id(copied + 1)}"
+        )
+        assert "this node stops, because the other one was there before" in str(caught.value)
+        assert cluster.disks[3].hard == hard
+        await trio.sleep(1)
+        assert any("has this node's id" in alert for alert in cluster.nodes[copied].status().alerts)
+        assert await cluster.leader() == leader
+        assert cluster.terms() == {1}
+
+
+async def test_of_two_processes_with_one_id_that_meet_late_none_ends(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(4, 18, bootstrap_expect=3) as cluster:
+        await cluster.start(0, 1, 2)
+        leader = await cluster.leader()
+        copied = next(index for index in range(3) if index != leader)
+        cluster.disks[3] = deepcopy(cluster.disks[copied])
+        cluster.cut_off = {3}
+        await cluster.start(3)
+        await trio.sleep(60)
+        cluster.cut_off = set()
+        await trio.sleep(60)
+        assert len(cluster.nodes) == 4
+        for index in (copied, 3):
+            assert any("has this node's id" in alert for alert in cluster.nodes[index].status().alerts)
+        assert cluster.nodes[3].status().leader is None  # all others listen to the first one
         assert {cluster.nodes[index].status().leader for index in range(3)} == {format_id(leader + 1)}
 
 

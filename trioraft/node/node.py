@@ -110,6 +110,8 @@ _PEER_LASTS: Final = 20
 # How often the address book looks for whom to greet, in seconds.
 _GREETING_INTERVAL: Final = 1.0
 _ELECTIONS_KEPT: Final = 5
+# A process is the later one of two with the same id for so many upper election timeouts after its start.
+_NEWCOMER_TIMEOUTS: Final = 2
 
 
 class NodeError(Exception):
@@ -411,6 +413,8 @@ class Node:
                     f"a datagram from {address} is dropped: {reason}; give all nodes the same CLUSTER_KEY",
                     now,
                 )
+            case DuplicateIdentity(node_id=self.id, addresses=(other,)):
+                self._meet_double(other, now)
             case DuplicateIdentity(node_id=node, addresses=addresses):
                 where = " and ".join(str(address) for address in addresses)
                 self._alerts.raise_alert(
@@ -419,6 +423,25 @@ class Node:
                     " stop one of them and remove its copied data directory",
                     now,
                 )
+
+    def _meet_double(self, other: Address, now: float) -> None:
+        """Stop, when another process has this node's id and this one has just been started; else report it.
+
+        So it is the later one that stops: before it may vote, because after a start a node first keeps its promise.
+        """
+        text = (
+            f"another process, at {other}, has this node's id {format_id(self.id)}:"
+            f" DATA_DIR={self._disk.directory.parent} was copied, or is the copy"
+        )
+        if now - self._started_at < _NEWCOMER_TIMEOUTS * self.settings.election_timeout_upper:
+            text += (
+                "; this node stops, because the other one was there before: remove the data directory that is wrong"
+            )
+            self._say_farewell(text)
+            raise NodeError(text)
+        self._alerts.raise_alert(
+            f"duplicate {self.id}", f"{text}; stop one of them, and remove its data directory", now
+        )
 
     def _receive_message(self, peer: Peer, cluster: int, message: Message, now: float) -> None:
         match message:
