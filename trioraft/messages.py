@@ -481,11 +481,15 @@ class MemberStatus(Struct, frozen=True):
         The member's id and name; the name is empty while nobody has told it.
     kind : str
         ``voter`` or ``learner``; and while a change is under way ``new voter`` or ``old voter``.
+    silent_seconds : float or None
+        For how long the node has not heard of it, which tells something about a leader's followers only; None when
+        it never has.
     """
 
     id: str
     name: str
     kind: str
+    silent_seconds: float | None = None
 
 
 class NodeStatus(Struct, frozen=True):

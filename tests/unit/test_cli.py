@@ -25,6 +25,7 @@ from trioraft.messages import (
     ClientRequest,
     ClientResponse,
     FormingStatus,
+    MemberStatus,
     NodeStatus,
     Transfer,
     format_id,
@@ -232,6 +233,31 @@ async def test_status_prints_a_table_with_what_somebody_should_look_at() -> None
     for shown in (noisy.id, LEADER.id, "led by node-2 in term 4", "a foreign cluster", "its disk is stuck"):
         assert shown in done.stdout
     assert "no?[2J[red]" in done.stdout, "a name is neither markup nor an escape sequence"
+
+
+MEMBERS = (
+    MemberStatus(format_id(1), "4f1c0de5a9b2", "voter", 0.1),  # what it was called when it joined
+    MemberStatus(LEADER.id, LEADER.name, "voter", 0.0),
+    MemberStatus(format_id(3), "node-3", "voter", 65.0),
+    MemberStatus(format_id(4), "", "learner"),
+)
+
+
+async def test_status_tells_of_the_members_that_do_not_answer_what_the_leader_knows() -> None:
+    async with open_doubles(FOLLOWER, make_status(2, role="leader", leader=LEADER.id, members=MEMBERS)) as doubles:
+        peers = ",".join(str(double.address) for double in doubles)
+        status, members = await command("status", "--peers", peers), await command("members", "--peers", peers)
+    assert f"node-3 ({format_id(3)}), voter, does not answer; the leader heard it last 0:01:05 ago" in status.stdout
+    assert f"- ({format_id(4)}), learner, does not answer; the leader has never heard it" in status.stdout
+    assert "4f1c0de5a9b2" not in status.stdout + members.stdout
+    assert [line.split()[0] for line in members.stdout.splitlines()[1:5]] == ["node-1", "node-2", "node-3", "-"]
+
+
+async def test_status_tells_how_many_voters_answer_when_there_is_no_leader() -> None:
+    async with open_doubles(make_status(1, members=MEMBERS)) as (double,):
+        status = await command("status", "--peers", str(double.address))
+    assert f"node-3 ({format_id(3)}), voter, does not answer\n" in status.stdout
+    assert "1 of 3 voters answer" in status.stdout
 
 
 async def test_status_of_nobody_is_refused_and_says_whom_it_asked() -> None:

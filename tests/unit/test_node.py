@@ -374,6 +374,25 @@ async def test_of_two_processes_with_one_id_that_meet_late_none_ends(autojump_cl
         assert {cluster.nodes[index].status().leader for index in range(3)} == {format_id(leader + 1)}
 
 
+async def test_members_are_shown_by_the_names_that_they_have_now(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(3, 19) as cluster:
+        await cluster.start()
+        leader = await cluster.leader()
+        renamed, gone = (index for index in range(3) if index != leader)
+        await cluster.kill(renamed)
+        await cluster.kill(gone)
+        await cluster.start(renamed, node_name="renamed")
+        leader = await cluster.leader()
+        await trio.sleep(30)
+        shown = {member.id: member for member in cluster.nodes[leader].status().members}
+        assert shown[format_id(renamed + 1)].name == "renamed"
+        assert shown[format_id(leader + 1)].silent_seconds == 0
+        silent = shown[format_id(gone + 1)].silent_seconds
+        assert silent is not None
+        assert 30 <= silent <= 60
+        assert shown[format_id(gone + 1)].name == f"node-{gone + 1}"
+
+
 async def test_dns_that_forgets_everybody_does_not_disturb(autojump_clock: trio.testing.MockClock) -> None:
     async with cluster_of(3, 11) as cluster:
         answers = [cluster.everybody()]

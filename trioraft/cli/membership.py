@@ -3,6 +3,8 @@
 import json
 import sys
 
+import msgspec
+
 from trioraft.cli.cluster import find, heard
 from trioraft.client.client import Client, open_client
 from trioraft.client.observed import ClusterStatus, printable
@@ -57,13 +59,13 @@ async def list_members(settings: ClientSettings, form: str) -> int:
 
 
 def _members(cluster: ClusterStatus) -> tuple[MemberStatus, ...]:
-    """Give the members as the leader knows them; without one as whoever goes by the newest log."""
-    statuses = [node.status for node in cluster.nodes if node.status.members]
-    if not statuses:
+    """Give the members, each by the name that it has now where that is known."""
+    if not cluster.members:
         raise CommandError("no node that answers is a member of a cluster; see `trioraft status`")
-    leader = cluster.leader
-    newest = max(statuses, key=lambda status: (status.term, status.last_index))
-    return leader.status.members if leader is not None else newest.members
+    names = {node.status.id: node.status.name for node in cluster.nodes}
+    return tuple(
+        msgspec.structs.replace(member, name=names.get(member.id, member.name)) for member in cluster.members
+    )
 
 
 async def change_member(settings: ClientSettings, action: Action, who: str) -> int:

@@ -127,6 +127,26 @@ def _hook(hook: HookStatus) -> str:
     return f"{hook.script} {hook.state}{ended}".strip()
 
 
+def _absent(cluster: ClusterStatus) -> list[str]:
+    """Tell of the members that do not answer what is known of them."""
+    answering = {node.status.id for node in cluster.nodes if node.reachable}
+    lines = []
+    for member in cluster.members:
+        if member.id not in answering:
+            line = f"{member.name or '-'} ({member.id}), {member.kind}, does not answer"
+            if cluster.leader is not None:
+                line += f"; the leader {_last_heard(member.silent_seconds)}"
+            lines.append(line)
+    if cluster.leader is None and cluster.members:
+        voters = [member.id for member in cluster.members if member.kind != "learner"]
+        lines.append(f"{sum(voter in answering for voter in voters)} of {len(voters)} voters answer")
+    return lines
+
+
+def _last_heard(seconds: float | None) -> str:
+    return "has never heard it" if seconds is None else f"heard it last {timedelta(seconds=int(seconds))} ago"
+
+
 def _remarks(cluster: ClusterStatus) -> list[str]:
     lines = []
     for node in cluster.nodes:
@@ -137,6 +157,7 @@ def _remarks(cluster: ClusterStatus) -> list[str]:
         lines.extend(f"{node.status.name}: {alert}" for alert in node.status.alerts)
     if cluster.leader is not None:
         lines.extend(f"autopilot: {note}" for note in cluster.leader.status.autopilot)
+    lines.extend(_absent(cluster))
     if cluster.silent:
         lines.append(f"no answer from {', '.join(map(str, cluster.silent))}")
     return lines

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from trioraft.address import Address
-from trioraft.messages import NodeStatus
+from trioraft.messages import MemberStatus, NodeStatus
 from trioraft.node.members import survives
 
 
@@ -83,6 +83,14 @@ class ClusterStatus:
         members = [node for node in self.nodes if node.status.cluster_id == self.cluster_id]
         heard = [node for node in members if node.reachable] or members
         return max((node.status.term for node in heard), default=0)
+
+    @property
+    def members(self) -> tuple[MemberStatus, ...]:
+        """The members as the leader knows them; without one as whoever goes by the newest log."""
+        statuses = [node.status for node in self.nodes if node.status.members]
+        if self.leader is not None and self.leader.status.members:
+            return self.leader.status.members
+        return max(statuses, key=lambda status: (status.term, status.last_index)).members if statuses else ()
 
     @property
     def voters(self) -> int | None:

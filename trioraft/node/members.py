@@ -1,6 +1,8 @@
 """Changes of the members as people ask for them: one node at a time."""
 
-from typing import Final, Literal, TypeAlias
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias
 
 from trioraft.consensus.configuration import Configuration
 from trioraft.messages import MemberStatus, format_id
@@ -8,6 +10,7 @@ from trioraft.messages import MemberStatus, format_id
 Action: TypeAlias = Literal["add", "remove", "promote", "demote"]
 _Members: TypeAlias = tuple[frozenset[int], frozenset[int]]
 
+_NOTHING: Final[Mapping[int, Any]] = MappingProxyType({})
 _WHO_MAY: Final[dict[str, str]] = {
     "add": "is a member already",
     "remove": "is no member",
@@ -48,13 +51,19 @@ def other_members(configuration: Configuration, action: Action, node: int) -> _M
     return new_voters, new_learners
 
 
-def member_statuses(configuration: Configuration) -> tuple[MemberStatus, ...]:
+def member_statuses(
+    configuration: Configuration, names: Mapping[int, str] = _NOTHING, silent: Mapping[int, float] = _NOTHING
+) -> tuple[MemberStatus, ...]:
     """Describe the members for ``trioraft status`` and the page.
 
     Parameters
     ----------
     configuration : Configuration
-        The members.
+        The members, with the names that they had when they joined.
+    names : mapping of int to str, optional
+        What the nodes that are known are called now.
+    silent : mapping of int to float, optional
+        For how long nothing was heard of them, in seconds.
 
     Returns
     -------
@@ -62,7 +71,12 @@ def member_statuses(configuration: Configuration) -> tuple[MemberStatus, ...]:
         One for each, by id.
     """
     return tuple(
-        MemberStatus(format_id(node), configuration.name(node), _kind(configuration, node))
+        MemberStatus(
+            format_id(node),
+            names.get(node) or configuration.name(node),
+            _kind(configuration, node),
+            silent.get(node),
+        )
         for node in configuration.members
     )
 

@@ -14,7 +14,7 @@ go and without a checkpoint for each datagram, whatever came out. All deadlines 
 import os
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final
 
@@ -567,7 +567,7 @@ class Node:
                 self._log.info("joined", cluster=format_id(cluster))
                 self._hooks.become_follower()
             case ConfigurationChanged(configuration=configuration, committed=committed):
-                self._log.info("members", committed=committed, **_in_words(configuration))
+                self._log.info("members", committed=committed, **_in_words(configuration, self._names()))
                 if committed:
                     self._requests.members_changed(configuration)
             case Removed(while_away=while_away):
@@ -663,7 +663,10 @@ class Node:
         )
 
     def _names(self) -> dict[int, str]:
-        return {self.id: self.name} | {peer.node_id: peer.name for peer in self._nodes()}
+        return {peer.node_id: peer.name for peer in self._nodes()} | {self.id: self.name}
+
+    def _silent(self, now: float) -> dict[int, float]:
+        return {peer.node_id: now - peer.heard_at for peer in self._nodes()} | {self.id: 0.0}
 
     def status(self) -> NodeStatus:
         """Give the node's account of itself.
@@ -703,7 +706,7 @@ class Node:
             commit_index=core.state.commit_index if core.state is not None else 0,
             applied_index=self._applier.replica.applied_index,
             last_index=core.state.log.last_index if core.state is not None else 0,
-            members=member_statuses(core.configuration),
+            members=member_statuses(core.configuration, self._names(), self._silent(now)),
             autopilot=self._steering.notes,
         )
 
@@ -896,11 +899,11 @@ class Node:
         await self._stopping.step_aside(self._log, reason)
 
 
-def _in_words(configuration: Configuration) -> dict[str, str]:
+def _in_words(configuration: Configuration, names: Mapping[int, str]) -> dict[str, str]:
     """Write a configuration for the log."""
     groups = {"voters": configuration.voters, "old": configuration.old_voters, "learners": configuration.learners}
     return {
-        group: " ".join(configuration.name(node) or format_id(node) for node in nodes)
+        group: " ".join(names.get(node) or configuration.name(node) or format_id(node) for node in nodes)
         for group, nodes in groups.items()
         if nodes
     }

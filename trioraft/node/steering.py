@@ -116,7 +116,7 @@ class Steering:
         )
 
     def _seen(self, node: int, now: float, waiting: bool) -> Seen:
-        name = self._core.configuration.name(node) or self._names().get(node, "")
+        name = self._names().get(node) or self._core.configuration.name(node)
         progress = self._core.progress(now).get(node)
         if waiting or progress is None:
             return Seen(name=name)
