@@ -28,7 +28,8 @@ Name = Annotated[str, Meta(max_length=255)]
 # A formation, and a view of who sees whom, must fit in one datagram.
 MEMBERS_MAX: Final = 100
 
-# A cluster that is made from a backup begins so far above the highest term in it; no cluster has so many elections.
+# A cluster that is made from a backup, or of one node's data, begins so far above the highest term in it; no cluster
+# has so many elections.
 TERM_LEAP: Final = 2**32
 
 # Of messages that are put together from encoded ones.

@@ -8,9 +8,12 @@ from pathlib import Path
 import trio
 
 from tests.cluster.harness import LOOPBACK, Cluster, free_ports
+from tests.cluster.test_members import command
 from trioraft.client.observed import ClusterStatus
+from trioraft.consensus.hard import HardState
 from trioraft.datagrams.sealing import generate_key
 from trioraft.messages import NodeStatus
+from trioraft.storage.database import SqliteDisk
 
 SIZE = 3
 
@@ -26,6 +29,13 @@ def alerts(cluster: Cluster, nodes: Iterable[int]) -> list[str]:
     return [text for status in statuses(cluster, nodes) for text in status.alerts]
 
 
+def contents(cluster: Cluster, i: int) -> tuple[int, HardState, int]:
+    """Give what is on the disk of a stopped node: its id, hard state and last entry."""
+    disk = SqliteDisk(cluster.data_dir(i) / "0")
+    disk.close()
+    return disk.node_id, disk.hard, disk.log.last_index
+
+
 def says(cluster: Cluster, i: int, text: str) -> bool:
     return any(text in line.get("text", "") for line in cluster.logs(i) if line["event"] == "alert")
 
@@ -34,25 +44,28 @@ def reports(cluster: Cluster, i: int, text: str, _: ClusterStatus) -> bool:
     return any(text in alert for alert in alerts(cluster, [i]))
 
 
-async def test_a_copied_data_directory_is_reported_as_a_duplicate(tmp_path: Path) -> None:
+async def test_of_a_node_and_its_copy_the_later_one_is_refused_and_ends_when_they_meet(tmp_path: Path) -> None:
     *ports, other = free_ports(SIZE + 1)
     peers = ",".join(f"{LOOPBACK}:{port}" for port in (*ports, other))
-    each = [{"PEERS": peers}] * SIZE
-    async with Cluster(tmp_path, SIZE, each=each, ports=ports) as cluster:
+    async with Cluster(tmp_path, SIZE, each=[{"PEERS": peers}] * SIZE, ports=ports) as cluster:
         leader = await cluster.wait_leader()
         copied = next(i for i in range(SIZE) if i != cluster.index(leader))
+        others = [i for i in range(SIZE) if i != copied]
         node = cluster.node(copied)
         assert node is not None
         await cluster.stop(copied)
         directory = tmp_path / "copy"
         await trio.to_thread.run_sync(shutil.copytree, cluster.data_dir(copied), directory / "node-1")
+        cluster.each[copied] = {"PEERS": cluster.peers}  # it does not know where its copy will be
         await cluster.start(copied)
-        await cluster.wait_for(lambda _: bool(statuses(cluster, [copied])), 15, "it is back")
-        # The copy of node-2 or node-3 is the first, and only, node of this one.
-        copy = Cluster(directory, 1, each=[{"PEERS": peers, "BOOTSTRAP_EXPECT": ""}], ports=[other])
+        await cluster.wait_for(
+            lambda _: any(s.uptime_seconds > 3 for s in statuses(cluster, [copied])), 20, "it is back"
+        )
+        # The copy of node-2 or node-3 is the first, and only, node of this one, and does not know of the first one.
+        theirs = ",".join(map(cluster.address, others))
+        copy = Cluster(directory, 1, each=[{"PEERS": theirs, "BOOTSTRAP_EXPECT": ""}], ports=[other])
         async with copy:
             text = f"two processes have the node id {node.status.id}"
-            others = [i for i in range(SIZE) if i != copied]
 
             def is_reported(_: ClusterStatus) -> bool:
                 seen = alerts(cluster, others)
@@ -72,6 +85,21 @@ async def test_a_copied_data_directory_is_reported_as_a_duplicate(tmp_path: Path
                 5,
                 "the first one is heard",
             )
+            # Now they meet: the one that has just been started ends, with one line, and nothing changes on its disk.
+            await copy.stop(0)
+            before = contents(copy, 0)
+            copy.each[0]["PEERS"] = peers
+            await copy.start(0)
+            assert await copy.ended(0, 20) == 2
+            line = copy.log_file(0).read_text().splitlines()[-1]
+            where = cluster.address(copied)
+            assert line.startswith(
+                f"trioraft: another process, at {where}, has this node's id {node.status.id}: DATA_DIR="
+            )
+            assert contents(copy, 0) == before
+        assert says(cluster, copied, f"another process, at {LOOPBACK}:{other}, has this node's id")
+        after = await cluster.wait_leader()
+        assert (after.status.id, after.status.term) == (leader.status.id, leader.status.term)
 
 
 async def test_a_node_with_another_key_stays_out_and_says_why(tmp_path: Path) -> None:
@@ -143,6 +171,21 @@ async def test_two_clusters_of_one_service_refuse_each_other_loudly(tmp_path: Pa
             await refuse(two, [moved], leader.status)
             for cluster, before in ((one, leader.status), (two, other.status)):
                 await cluster.wait_for(partial(all_follow, cluster, before), 15, f"all follow {before.id}")
+
+            # And this node is started, by mistake, where it finds nobody but the other cluster.
+            await two.stop(moved)
+            before_it, members = contents(two, moved), await command(one, "members", "list", "--format", "json")
+            two.each[moved] = {"PEERS": one.peers}
+            await two.start(moved)
+            await refuse(one, range(SIZE), other.status)
+            await refuse(two, [moved], leader.status)
+            await trio.sleep(2.5)  # two election timeouts
+            shown = await command(one, "status")
+            assert f"belongs to another cluster, {other.status.cluster_id}" in shown
+            assert await command(one, "members", "list", "--format", "json") == members
+            await one.wait_for(partial(all_follow, one, leader.status), 5, "its leader leads on")
+            await two.stop(moved)
+            assert contents(two, moved) == before_it
 
 
 def all_follow(cluster: Cluster, leader: NodeStatus, _: ClusterStatus) -> bool:

@@ -331,7 +331,7 @@ class Client(KeyValueMethods, Observer):
 
     @property
     def restores(self) -> int:
-        """How often, by its terms, this cluster was restored from a backup; known once it answers."""
+        """How often, by its terms, this cluster was restored or recovered; known once it answers."""
         return self._calls.term // TERM_LEAP
 
     def send_request(self, node: int, request: ClientRequest) -> bool:

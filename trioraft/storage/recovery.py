@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from trioraft.consensus.configuration import Configuration, encode_configuration
@@ -188,7 +189,8 @@ def make_new_cluster(survivor: Survivor, work: float) -> Recovered:
     term = survivor.term + TERM_LEAP
     aside = _keep_copy(disk)
     name = survivor.configuration.name(disk.node_id)
-    alone = Configuration(voters=(node,), names=((node, name),) if name else ())
+    names = ((node, name),) if name else ()
+    alone = msgspec.structs.replace(survivor.configuration, voters=(node,), old_voters=(), learners=(), names=names)
     hard = HardState(
         term=term,
         voted_for=node,
