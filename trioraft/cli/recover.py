@@ -56,13 +56,14 @@ def recover(
     For when a majority of the voters is lost for good, with its data: nothing else helps then but a backup. It says
     what is there and what is lost, and asks. The data is kept as it was, beside the new one.
     """
+    from trioraft.messages import TERM_LEAP  # noqa: PLC0415
     from trioraft.storage.recovery import make_new_cluster, open_survivor  # noqa: PLC0415
 
     with _one_line(), open_survivor(data_dir or Path(_variable("DATA_DIR"))) as survivor:
         work = max(_longest_work(), survivor.disk.hard.work)
         for line in _found(survivor):
             typer.echo(line)
-        typer.echo(_COSTS.format(term=survivor.term, work=work))
+        typer.echo(_COSTS.format(term=survivor.term + TERM_LEAP, work=work))
         if not force:
             raise CommandError(
                 "nothing was done; when a quorum can be started again, do that; when it is lost for good, say"
