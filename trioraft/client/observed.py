@@ -87,10 +87,11 @@ class ClusterStatus:
     @property
     def members(self) -> tuple[MemberStatus, ...]:
         """The members as the leader knows them; without one as whoever goes by the newest log."""
-        statuses = [node.status for node in self.nodes if node.status.members]
         if self.leader is not None and self.leader.status.members:
             return self.leader.status.members
-        return max(statuses, key=lambda status: (status.term, status.last_index)).members if statuses else ()
+        ours = [node.status for node in self.nodes if node.status.cluster_id == self.cluster_id]
+        newest = max(ours, key=lambda status: (bool(status.members), status.term, status.last_index), default=None)
+        return newest.members if newest is not None else ()
 
     @property
     def voters(self) -> int | None:
