@@ -216,7 +216,8 @@ def _keep_copy(disk: SqliteDisk) -> Path:
         disk.copy_to(building / _DATABASE)
         if disk.snapshot is not None:
             shutil.copy2(path_of(disk.directory, disk.snapshot), building)
-            with path_of(building, disk.snapshot).open("rb") as file:
+        for path in building.iterdir():
+            with path.open("rb") as file:
                 os.fsync(file.fileno())
         sync_directory(building)
         building.rename(aside)
