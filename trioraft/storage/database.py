@@ -16,7 +16,6 @@ import contextlib
 import os
 import random
 import sqlite3
-import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,8 +27,19 @@ import structlog
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import SnapshotInfo, Write
-from trioraft.messages import LARGEST_ID, Entry, EntryKind, format_id
+from trioraft.messages import LARGEST_ID, Entry, format_id
 from trioraft.storage.directories import StorageError, set_aside, sync_directory, take_directory
+from trioraft.storage.records import (
+    DamagedError,
+    UnknownKindError,
+    entry_row,
+    hard_row,
+    read_entry,
+    read_hard,
+    read_snapshot,
+    seal_hard,
+    snapshot_row,
+)
 from trioraft.storage.worker import Worker
 
 __all__ = ["Disk", "Durability", "SqliteDisk", "StorageError", "open_disk"]
@@ -43,7 +53,6 @@ _APPLICATION_ID: Final = 0x7472_6166  # "traf": the database is ours
 # A checkpoint is made when the WAL has grown by about so many bytes. A write of little costs it about two pages.
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 _WRITE_BYTES: Final = 2 * 4096
-_KINDS: Final = frozenset(EntryKind)
 
 # What each version of the schema has added, from the first on.
 _SCHEMA: Final = (
@@ -185,11 +194,7 @@ class SqliteDisk:
             + "".join(_SCHEMA[version:])
         )
         if empty:
-            body = msgspec.json.encode(hard)
-            node_id = new_id()
-            self._db.execute(
-                "INSERT INTO hard_state VALUES (1, ?, ?, ?)", (node_id, body, _hard_checksum(node_id, body))
-            )
+            self._db.execute("INSERT INTO hard_state VALUES (1, ?, ?, ?)", hard_row(new_id(), hard))
         self._db.execute("COMMIT")
 
     # --- reading --------------------------------------------------------------------------------------------
@@ -207,35 +212,26 @@ class SqliteDisk:
         )
 
     def _load(self) -> tuple[int, HardState]:
-        row = self._db.execute("SELECT node_id, body, checksum FROM hard_state").fetchone()
-        if row is None:
-            raise self._damaged("the hard state is missing")
-        node_id, body, checksum = row
-        if checksum != _hard_checksum(node_id, body):
-            raise self._damaged("the hard state does not match its checksum")
-        return node_id, msgspec.json.decode(body, type=HardState)
+        try:
+            return read_hard(self._db.execute("SELECT node_id, body, checksum FROM hard_state").fetchone())
+        except DamagedError as error:
+            raise self._damaged(str(error)) from error
 
     def _load_snapshot(self) -> tuple[SnapshotInfo | None, int, int]:
         row = self._db.execute("SELECT body, base_index, base_term, checksum FROM snapshot").fetchone()
-        if row is None:
-            return None, 0, 0
-        body, base_index, base_term, checksum = row
-        if checksum != _checksum(body, base_index, base_term):
-            raise self._damaged("the record of the snapshot does not match its checksum")
-        return msgspec.json.decode(body, type=SnapshotInfo), base_index, base_term
+        try:
+            return read_snapshot(row)
+        except DamagedError as error:
+            raise self._damaged(str(error)) from error
 
     def _load_log(self, base_index: int, base_term: int) -> Log:
-        entries = []
         rows = self._db.execute("SELECT idx, term, kind, data, checksum FROM entry ORDER BY idx")
-        for index, (found, term, kind, data, checksum) in enumerate(rows, base_index + 1):
-            if found != index or checksum != _checksum(data, index, term, kind):
-                raise self._damaged(f"entry {index} of the log is missing or does not match its checksum")
-            if kind not in _KINDS:
-                raise StorageError(
-                    f"{self.path}: entry {index} of the log is of kind {kind}, which this version does not know;"
-                    " run the version that has written it"
-                )
-            entries.append(Entry(term=term, kind=EntryKind(kind), data=data))
+        try:
+            entries = [read_entry(index, row) for index, row in enumerate(rows, base_index + 1)]
+        except DamagedError as error:
+            raise self._damaged(str(error)) from error
+        except UnknownKindError as error:
+            raise StorageError(f"{self.path}: {error}; run the version that has written it") from error
         log = Log(base_index, base_term, entries)
         if self.snapshot is not None and log.term_at(self.snapshot.index) != self.snapshot.term:
             raise self._damaged(f"entry {self.snapshot.index} of the log is not the one that the snapshot ends with")
@@ -319,11 +315,9 @@ class SqliteDisk:
 
     def _put(self, write: Write, body: bytes) -> None:
         if body != self._body:
-            row: tuple[object, ...] = (body, _hard_checksum(self.node_id, body))
-            self._db.execute("UPDATE hard_state SET body = ?, checksum = ?", row)
+            self._db.execute("UPDATE hard_state SET body = ?, checksum = ?", seal_hard(self.node_id, body)[1:])
         if write.snapshot is not None:
-            about = msgspec.json.encode(write.snapshot)
-            row = (about, write.base_index, write.base_term, _checksum(about, write.base_index, write.base_term))
+            row = snapshot_row(write.snapshot, write.base_index, write.base_term)
             self._db.execute("INSERT OR REPLACE INTO snapshot VALUES (1, ?, ?, ?, ?)", row)
             self._db.execute("DELETE FROM entry WHERE idx <= ? OR ?", (write.base_index, write.restarts))
         if write.first_index:
@@ -342,8 +336,7 @@ class SqliteDisk:
             rows = min(_ROWS_MAX, 1 << (len(entries) - done).bit_length() - 1)
             values: list[int | bytes] = []
             for index, entry in enumerate(entries[done : done + rows], first + done):
-                kind = int(entry.kind)
-                values += (index, entry.term, kind, entry.data, _checksum(entry.data, index, entry.term, kind))
+                values += entry_row(index, entry)
             self._db.execute("INSERT INTO entry VALUES (?,?,?,?,?)" + ",(?,?,?,?,?)" * (rows - 1), values)
             done += rows
 
@@ -401,14 +394,6 @@ class SqliteDisk:
         self._db.close()
         if self.lock is not None:
             os.close(self.lock)
-
-
-def _checksum(body: bytes, *numbers: int) -> int:
-    return zlib.crc32(body, zlib.crc32(b"%d " * len(numbers) % numbers))
-
-
-def _hard_checksum(node_id: int, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(node_id.to_bytes(8, "big", signed=True)))
 
 
 def _words(error: Exception) -> str:

@@ -1,0 +1,87 @@
+"""The rows of a node's database: what stands in each, and the checksum that tells a damaged one.
+
+Every row is read only through the functions here, which raise :class:`DamagedError` for one that is not what was
+written.
+"""
+
+import zlib
+from typing import Final, TypeAlias
+
+import msgspec
+
+from trioraft.consensus.hard import HardState
+from trioraft.consensus.outbox import SnapshotInfo
+from trioraft.messages import Entry, EntryKind
+
+# index, term, kind, data, checksum
+EntryRow: TypeAlias = tuple[int, int, int, bytes, int]
+# node id, JSON of HardState, checksum
+HardRow: TypeAlias = tuple[int, bytes, int]
+# JSON of SnapshotInfo, base index, base term, checksum
+SnapshotRow: TypeAlias = tuple[bytes, int, int, int]
+
+_KINDS: Final = frozenset(EntryKind)
+
+
+class DamagedError(Exception):
+    """A row is not what was written: which, in a few words."""
+
+
+class UnknownKindError(Exception):
+    """An entry is of a kind that only a newer version knows."""
+
+
+def _checksum(body: bytes, *numbers: int) -> int:
+    return zlib.crc32(body, zlib.crc32(b"%d " * len(numbers) % numbers))
+
+
+def hard_row(node_id: int, hard: HardState) -> HardRow:
+    """Write a node's id and hard state."""
+    return seal_hard(node_id, msgspec.json.encode(hard))
+
+
+def seal_hard(node_id: int, body: bytes) -> HardRow:
+    """Add the checksum to a node's id and encoded hard state."""
+    return node_id, body, zlib.crc32(body, zlib.crc32(node_id.to_bytes(8, "big", signed=True)))
+
+
+def read_hard(row: HardRow | None) -> tuple[int, HardState]:
+    """Read them back."""
+    if row is None:
+        raise DamagedError("the hard state is missing")
+    node_id, body, checksum = row
+    if checksum != seal_hard(node_id, body)[2]:
+        raise DamagedError("the hard state does not match its checksum")
+    return node_id, msgspec.json.decode(body, type=HardState)
+
+
+def snapshot_row(snapshot: SnapshotInfo, base_index: int, base_term: int) -> SnapshotRow:
+    """Write which snapshot is valid, and which entry is the last that is dropped."""
+    body = msgspec.json.encode(snapshot)
+    return body, base_index, base_term, _checksum(body, base_index, base_term)
+
+
+def read_snapshot(row: SnapshotRow | None) -> tuple[SnapshotInfo | None, int, int]:
+    """Read them back."""
+    if row is None:
+        return None, 0, 0
+    body, base_index, base_term, checksum = row
+    if checksum != _checksum(body, base_index, base_term):
+        raise DamagedError("the record of the snapshot does not match its checksum")
+    return msgspec.json.decode(body, type=SnapshotInfo), base_index, base_term
+
+
+def entry_row(index: int, entry: Entry) -> EntryRow:
+    """Write an entry of the log."""
+    kind = int(entry.kind)
+    return index, entry.term, kind, entry.data, _checksum(entry.data, index, entry.term, kind)
+
+
+def read_entry(index: int, row: EntryRow) -> Entry:
+    """Read the entry back that must have an index."""
+    found, term, kind, data, checksum = row
+    if found != index or checksum != _checksum(data, index, term, kind):
+        raise DamagedError(f"entry {index} of the log is missing or does not match its checksum")
+    if kind not in _KINDS:
+        raise UnknownKindError(f"entry {index} of the log is of kind {kind}, which this version does not know")
+    return Entry(term=term, kind=EntryKind(kind), data=data)
