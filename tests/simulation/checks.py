@@ -48,10 +48,13 @@ class Checks:
         self.leaders: dict[int, int] = {}  # term: who won it
         self.newest_term = 0  # in which a leader was elected
         self.offers: dict[int, set[int]] = {}  # term: to whom its leader offered the leadership
-        self.promises: dict[int, dict[int, float]] = {}  # node: term of a leader: until when, in true time
+        self.promises: dict[int, dict[int, float]] = {}  # node: term of a leader: until when, on the node's clock
+        self.homes: dict[int, Host] = {}  # where a node is, or was
+        self.trusts_clocks = "clock leap" not in world.profile.rates
         self.running: dict[int, Host] = {}  # token: where this leader work runs
         self.frozen: set[int] = set()  # tokens of work that stood still with its whole machine
         self.newest_token = 0
+        self.tokens: dict[int, int] = {}  # token: whose
         self.cluster = 0
         self.members: tuple[int, ...] = ()
         self.proposed: set[int] = set()  # formations that a node promised
@@ -118,8 +121,9 @@ class Checks:
             self.fail(f"{name(host.node)} acknowledges a claim of term {message.term} that is not on its disk")
         if self.leaders.get(message.term) != to:
             self.fail(f"{name(host.node)} promises {name(to)}, which did not win term {message.term}")
-        until = received + message.promise / host.rate
+        until = received + message.promise
         known = self.promises.setdefault(host.node, {})
+        self.homes[host.node] = host
         if message.term not in known:
             for old in [term for term, end in known.items() if end < received]:
                 del known[old]
@@ -151,13 +155,14 @@ class Checks:
             self.fail(f"{name(node)} votes for {name(candidate)} in term {term} after another vote in it")
         if disk.term == term and disk.voted_for != candidate:
             self.fail(f"{name(node)} votes for {name(candidate)} in term {term}, which is not on its disk")
-        if candidate in self.offers.get(term - 1, ()):
+        if candidate in self.offers.get(term - 1, ()) or not self.trusts_clocks:
             return
+        now = process.clock()
         for leading, until in self.promises.get(node, {}).items():
-            if leading < term and self.leaders[leading] != candidate and self.world.loop.now < until - _EPSILON:
+            if leading < term and self.leaders[leading] != candidate and now < until - _EPSILON:
                 self.fail(
-                    f"{name(node)} votes for {name(candidate)} in term {term} at {self.world.loop.now:.6f}, "
-                    f"and promised the leader of term {leading} not to before {until:.6f}"
+                    f"{name(node)} votes for {name(candidate)} in term {term}, "
+                    f"and promised the leader of term {leading} not to for another {until - now:.6f} s"
                 )
 
     def _offer_leaves(self, process: "Process", to: int, message: TimeoutNow) -> None:
@@ -169,6 +174,8 @@ class Checks:
             self._says_work_has_ended(process, message.term)
 
     def _says_work_has_ended(self, process: "Process", term: int) -> None:
+        if not self.trusts_clocks:
+            return
         for token, where in self.running.items():
             if token <= term and token not in self.frozen:
                 self.fail(
@@ -233,9 +240,9 @@ class Checks:
         hard = self.lost[node] if host is None else host.disk.hard
         return hard.formation.promised, hard.formation.cluster
 
-    def wiped(self, node: int, hard: HardState) -> None:
+    def wiped(self, host: "Host", hard: HardState) -> None:
         """Remember what was on a disk that is lost."""
-        self.lost[node] = hard
+        self.lost[host.node] = hard
 
     # --- the disk -------------------------------------------------------------------------------------------
 
@@ -254,6 +261,12 @@ class Checks:
             self.fail(f"{name(host.node)} leaves its cluster")
         if was.promised and was.promised not in {now.promised, now.cluster, *now.never}:
             self.fail(f"{name(host.node)} forgets a formation that it promised")
+
+    def term_changes(self, process: "Process") -> None:
+        """Check that a process never goes back in its terms."""
+        if process.core.term < process.term:
+            self.fail(f"{name(process.host.node)} goes back from term {process.term} to {process.core.term}")
+        process.term = process.core.term
 
     # --- leaders and their leases ---------------------------------------------------------------------------
 
@@ -281,7 +294,7 @@ class Checks:
 
     def leading(self, process: "Process", state: State) -> None:
         """Check that a leader does not believe in a lease when another one has been elected after it."""
-        if state.term < self.newest_term and state.role == "leader":
+        if state.term < self.newest_term and state.role == "leader" and self.trusts_clocks:
             left = lease.lease_end(state) - process.clock()
             if left > _EPSILON:
                 self.fail(
@@ -290,10 +303,14 @@ class Checks:
                 )
 
     def is_promised(self, process: "Process") -> bool:
-        """Tell whether at this moment, in true time, a quorum votes for nobody but a leader."""
+        """Tell whether at this moment, by their own clocks, a quorum votes for nobody but a leader."""
         term, now, state = process.core.term, self.world.loop.now, process.core.state
         assert state is not None  # it leads
-        promising = {node for node, until in self.promises.items() if until.get(term, 0.0) >= now - _EPSILON}
+        promising = {
+            node
+            for node, until in self.promises.items()
+            if term in until and until[term] >= self.homes[node].local(now) - _EPSILON
+        }
         return self.changes.is_quorum(self.changes.in_force(state), {process.host.node, *promising})
 
     # --- leader work ----------------------------------------------------------------------------------------
@@ -301,10 +318,12 @@ class Checks:
     def work_started(self, host: "Host", token: int) -> None:
         """Check that no other work runs, and that tokens only grow."""
         self.world.count["pieces of leader work"] += 1
+        if self.tokens.setdefault(token, host.node) != host.node or token in self.running:
+            self.fail(f"work on {name(host.node)} has token {token}, which {name(self.tokens[token])} had")
         for other, where in self.running.items():
-            if other not in self.frozen:
+            if other not in self.frozen and self.trusts_clocks:
                 self.fail(f"work {token} starts on {name(host.node)} while {other} runs on {name(where.node)}")
-        if token <= self.newest_token:
+        if token <= self.newest_token and self.trusts_clocks:
             self.fail(f"work on {name(host.node)} has token {token}, and {self.newest_token} was there before")
         self.newest_token = token
         self.running[token] = host

@@ -1,11 +1,17 @@
-"""A virtual disk: what is on it is there after a crash, and nothing else is."""
+"""A virtual disk: what is on it is there after a crash, and nothing else is; but some of it may be damaged."""
 
+import random
+import zlib
+from collections.abc import Callable
 from typing import Final
+
+import msgspec
 
 from trioraft.consensus import HardState
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.messages import Entry
+from trioraft.storage import records
 
 _NOTHING: Final = HardState()
 
@@ -20,6 +26,8 @@ class Disk:
         self.entries: list[Entry] = []
         self.snapshot: SnapshotInfo | None = None
         self.files: dict[SnapshotInfo, bytes] = {}
+        self.torn: Write | None = None  # some pages of it are there, and not its end mark
+        self._found: Callable[[], None] | None = None  # reads what is damaged
 
     def log(self) -> Log:
         """Read the log."""
@@ -40,6 +48,8 @@ class Disk:
         """Tell whether an entry is there, or a snapshot that covers it."""
         return (self.snapshot is not None and index <= self.snapshot.index) or self.term_at(index) == term
 
+    # --- writing --------------------------------------------------------------------------------------------
+
     def put(self, write: Write) -> None:
         """Do one write, all of it, as a database does."""
         self.hard = write.hard
@@ -53,6 +63,85 @@ class Disk:
         if write.first_index:
             self.entries[write.first_index - self.base_index - 1 :] = write.entries
 
-    def clean_up(self) -> None:
-        """Remove all snapshots but the one that is valid, as a node does when it starts."""
+    def tear(self, write: Write, source: random.Random) -> None:
+        """Leave the beginning of a write, as a power cut does in the midst of it."""
+        kept = source.randrange(len(write.entries) + 1)
+        self.torn = msgspec.structs.replace(write, entries=write.entries[:kept])
+
+    # --- what a node finds when it starts -------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Drop what has no end mark, and the snapshots that are not the valid one."""
+        self.torn = None
         self.files = {info: data for info, data in self.files.items() if info == self.snapshot}
+
+    def flip_a_bit(self, source: random.Random) -> str:
+        """Damage one of the records, and tell which; the node does not look at it before it starts again."""
+        places = [0, *range(1, len(self.entries) + 1), *([-1, -2] if self.snapshot is not None else [])]
+        place = source.choice((0, len(self.entries), places[-1], source.choice(places)))
+        if place > 0:
+            return self._damage_entry(place - 1, source)
+        if place == 0:
+            node, body, checksum = records.hard_row(1, self.hard)
+            damaged = node, _flipped(body, source), checksum
+            self._found = lambda: self._take_hard(damaged)
+            return "the hard state"
+        assert self.snapshot is not None
+        if place == -1:
+            about, *base, checksum = records.snapshot_row(self.snapshot, self.base_index, self.base_term)
+            row = _flipped(about, source), base[0], base[1], checksum
+            self._found = lambda: self._take_snapshot(row)
+            return "the record of the snapshot"
+        self.files[self.snapshot] = _flipped(self.files[self.snapshot], source)
+        self._found = self._check_file
+        return "the snapshot"
+
+    def _damage_entry(self, place: int, source: random.Random) -> str:
+        index = self.base_index + 1 + place
+        found, term, kind, data, checksum = records.entry_row(index, self.entries[place])
+        if data and source.random() < 0.7:
+            data = _flipped(data, source)
+        else:
+            term ^= 1 << source.randrange(8)
+        row = found, term, kind, data, checksum
+
+        def take() -> None:
+            self.entries[place] = records.read_entry(index, row)
+
+        self._found = take
+        return f"entry {index}"
+
+    def _take_hard(self, row: records.HardRow) -> None:
+        _, self.hard = records.read_hard(row)
+
+    def _take_snapshot(self, row: records.SnapshotRow) -> None:
+        self.snapshot, self.base_index, self.base_term = records.read_snapshot(row)
+
+    def _check_file(self) -> None:
+        assert self.snapshot is not None
+        data = self.files[self.snapshot]
+        if (len(data), zlib.crc32(data)) != (self.snapshot.size, self.snapshot.checksum):
+            raise records.DamagedError("the snapshot does not match its checksum")
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a bit is flipped."""
+        return self._found is not None
+
+    def read(self) -> None:
+        """Read everything, as a node does that starts; only what was damaged can differ from what was written.
+
+        Raises
+        ------
+        DamagedError
+            If a record or the snapshot is not what was written.
+        """
+        if self._found is not None:
+            self._found()
+        self.recover()
+
+
+def _flipped(data: bytes, source: random.Random) -> bytes:
+    """Flip one bit."""
+    place = source.randrange(8 * len(data))
+    return data[: place // 8] + bytes([data[place // 8] ^ 1 << place % 8]) + data[place // 8 + 1 :]

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tests.simulation.profile import RATE_MAX
 from tests.simulation.trace import name
-from trioraft.consensus import HardState, Role
-from trioraft.consensus.hard import FormationState
+from tests.simulation.upkeep import Operator
+from trioraft.consensus import Role
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host, Process
@@ -23,6 +24,9 @@ class Faults:
         self.over = False
         self.wipes_left = world.profile.wipes
         self.ambushes = world.profile.ambush
+        self.operator = Operator(self)
+        self.is_lossy = False  # whether a member was lost
+        self._still_since: dict[int, float] = {}  # host: when its machine stood still
         self._kinds: dict[str, Callable[[Host], bool]] = {
             "isolate": self._isolate,
             "split": self._split,
@@ -35,11 +39,18 @@ class Faults:
             "restart": self._restart,
             "reconfigure": self._reconfigure,
             "restart all": self._restart_all,
+            "rolling restart": self._rolling_restart,
             "transfer": self._transfer,
-            "change": self._change,
+            "change": self.operator.change,
             "stop": self._stop,
             "work failure": self._work_failure,
             "disk stall": self._disk_stall,
+            "full disk": self._full_disk,
+            "disk error": self._disk_error,
+            "damage": self._damage,
+            "slow node": self._slow_node,
+            "clock drift": self._clock_drift,
+            "clock leap": self._clock_leap,
             "wipe": self._wipe,
             "abandon": self.abandon,
             "freeze": self._freeze,
@@ -54,7 +65,7 @@ class Faults:
     def tempt(self, host: "Host") -> None:
         """Perhaps strike a node that has just done something that matters, or strike it a moment later."""
         if not self.over and self.world.random.random() < self.ambushes:
-            self._after(
+            self.after(
                 self.world.random.choice((0.0, 0.001, 0.01, 0.1)) * self.unit * self.world.random.random(),
                 self._ambush,
                 host,
@@ -84,17 +95,18 @@ class Faults:
         calm = min(world.network.weather.delay, 0.02 * self.unit)
         world.network.weather = type(world.network.weather)(delay=calm)
         for host in world.hosts:
-            host.free_disk()
+            host.be_well()
             self._thaw(host)
             host.start()
 
     # --- chance ---------------------------------------------------------------------------------------------
 
-    def _while(self) -> float:
+    def a_while(self) -> float:
         """Draw for how long something lasts; most are short."""
         return self.unit * self.world.random.choice((0.1, 0.5, 1.0, 2.0, 4.0)) * (0.5 + self.world.random.random())
 
-    def _after(self, seconds: float, call: Callable[..., None], *arguments: object) -> None:
+    def after(self, seconds: float, call: Callable[..., None], *arguments: object) -> None:
+        """Arrange something."""
         self.world.loop.at(self.world.loop.now + seconds, call, *arguments)
 
     def _some_host(self) -> "Host":
@@ -113,7 +125,7 @@ class Faults:
         self.world.turn(f"{what}: {', '.join(f'{self._at(a)} ↛ {self._at(b)}' for a, b in pairs)}")
         for a, b in pairs:
             self.world.network.block(a, b)
-        self._after(self._while(), self._uncut, pairs)
+        self.after(self.a_while(), self._uncut, pairs)
         return True
 
     def _at(self, index: int) -> str:
@@ -153,13 +165,13 @@ class Faults:
             return False
         pair = self.world.random.choice(pairs)
         for turn in range(6):
-            self._after(turn * 0.3 * self.unit, self._flap_once, pair)
+            self.after(turn * 0.3 * self.unit, self._flap_once, pair)
         return True
 
     def _flap_once(self, pair: tuple[int, int]) -> None:
         if not self.over:
             self.world.network.block(*pair)
-            self._after(0.15 * self.unit, self._uncut, [pair])
+            self.after(0.15 * self.unit, self._uncut, [pair])
 
     def _storm(self, _: "Host") -> bool:
         """Make the network much worse for a while."""
@@ -167,7 +179,7 @@ class Faults:
         worse = msgspec.structs.replace(usual, loss=0.5, duplicate=0.2, slow=0.3)
         self.world.turn("the network is bad")
         self.world.network.weather = worse
-        self._after(self._while(), self._calm_down)
+        self.after(self.a_while(), self._calm_down)
         return usual != worse
 
     def _calm_down(self) -> None:
@@ -182,7 +194,7 @@ class Faults:
         if process is None or process.paused:
             return False
         process.pause()
-        self._after(self._while(), self._resume, process)
+        self.after(self.a_while(), self._resume, process)
         return True
 
     def _resume(self, process: "Process") -> None:
@@ -190,7 +202,7 @@ class Faults:
             process.resume()
 
     def _crash(self, host: "Host") -> bool:
-        return self._down(host, self._while())
+        return self._down(host, self.a_while())
 
     def _restart(self, host: "Host") -> bool:
         return self._down(host, 0.01 * self.unit)
@@ -199,14 +211,14 @@ class Faults:
         if host.process is None:
             return False
         host.crash()
-        self._after(seconds, host.start)
+        self.after(seconds, host.start)
         return True
 
     def _reconfigure(self, host: "Host") -> bool:
         if host.process is None:
             return False
         host.crash()
-        self._after(0.02 * self.unit, host.start, self.world.random.choice(self.world.profile.timings))
+        self.after(0.02 * self.unit, host.start, self.world.random.choice(self.world.profile.timings))
         return True
 
     def _restart_all(self, _: "Host") -> bool:
@@ -214,13 +226,71 @@ class Faults:
             self._down(host, self.world.random.random() * 0.1 * self.unit)
         return True
 
+    def _rolling_restart(self, _: "Host") -> bool:
+        """Restart one node after the other, the next one when it may be back."""
+        for turn, host in enumerate(self.world.random.sample(self.world.hosts, len(self.world.hosts))):
+            self.after(turn * 0.4 * self.unit, self._restart_in_turn, host)
+        return True
+
+    def _restart_in_turn(self, host: "Host") -> None:
+        if not self.over:
+            self._down(host, 0.1 * self.unit)
+
+    def start_later(self, host: "Host") -> None:
+        """Have somebody start a node again that has stopped by itself."""
+        self.after(self.a_while(), host.start)
+
+    def _slow_node(self, host: "Host") -> bool:
+        """Let a machine take long for everything for a while."""
+        if host.slow:
+            return False
+        host.slow = self.unit * self.world.random.choice((0.0003, 0.002, 0.01))
+        self.world.turn(f"{name(host.node)} becomes slow: {host.slow:.6f} s for each message")
+        self.after(2 * self.a_while(), host.be_fast)
+        return True
+
+    # --- clocks ---------------------------------------------------------------------------------------------
+
+    def _clock_drift(self, host: "Host") -> bool:
+        """Let a clock go at another rate, within what is allowed."""
+        rate = 1 + self.world.random.choice((-RATE_MAX, RATE_MAX, self.world.random.uniform(-RATE_MAX, RATE_MAX)))
+        self.world.turn(f"the clock of {name(host.node)} goes at {rate:.4f}")
+        host.change_clock(rate=rate)
+        return True
+
+    def _clock_leap(self, host: "Host") -> bool:
+        """Let a clock leap forward, or stand still together with its machine; both are worse than what is allowed."""
+        seconds = self.a_while()
+        if self.world.random.random() < 0.5:
+            self.world.turn(f"the clock of {name(host.node)} leaps by {seconds:.3f} s")
+            host.change_clock(ahead=seconds)
+            return True
+        if not self._stand_still(host):
+            return False
+        self.world.turn(f"and so does its clock, for {seconds:.3f} s")
+        self.after(seconds, self._go_on_with_clock, host, self.world.loop.now)
+        return True
+
+    def _go_on_with_clock(self, host: "Host", since: float) -> None:
+        if self._still_since.get(host.index) == since and host.supervisor.frozen:
+            host.change_clock(ahead=(since - self.world.loop.now) * host.rate)
+            self._thaw(host)
+
+    # --- machines -------------------------------------------------------------------------------------------
+
     def _freeze(self, host: "Host") -> bool:
         """Let a whole machine stand still: node, supervisor and work."""
+        if not self._stand_still(host):
+            return False
+        self.after(self.a_while() * 2, self._thaw, host)
+        return True
+
+    def _stand_still(self, host: "Host") -> bool:
         if host.process is None or host.process.paused:
             return False
         host.process.pause()
         host.supervisor.freeze()
-        self._after(self._while() * 2, self._thaw, host)
+        self._still_since[host.index] = self.world.loop.now
         return True
 
     def _thaw(self, host: "Host") -> None:
@@ -231,13 +301,14 @@ class Faults:
 
     # --- leadership -----------------------------------------------------------------------------------------
 
-    def _leader(self) -> "Process | None":
+    def leader(self) -> "Process | None":
+        """Draw one that leads, most often there is one; None where there is none, or it is paused."""
         processes = [host.process for host in self.world.hosts if host.process is not None]
         leading = [p for p in processes if p.core.role is Role.LEADER and not p.paused]
         return self.world.random.choice(leading) if leading else None
 
     def _transfer(self, _: "Host") -> bool:
-        leader = self._leader()
+        leader = self.leader()
         if leader is None:
             return False
         target = self.world.random.choice((0, *leader.core.configuration.members))
@@ -248,20 +319,20 @@ class Faults:
 
     def _stop(self, _: "Host") -> bool:
         """Stop a leader as SIGTERM does: it gives its leadership away, then ends."""
-        leader = self._leader()
+        leader = self.leader()
         if leader is None or leader.core.transfer(0, leader.clock()) is not None:
             return False
         self.world.turn(f"{name(leader.host.node)} is told to stop")
         leader.settle()
-        self._after(self._while(), self._stopped, leader)
+        self.after(self.a_while(), self._stopped, leader)
         return True
 
     def _stopped(self, process: "Process") -> None:
         if process.host.process is process and not self.over:
-            self._down(process.host, self._while())
+            self._down(process.host, self.a_while())
 
     def _work_failure(self, _: "Host") -> bool:
-        leader = self._leader()
+        leader = self.leader()
         if leader is None or leader.host.supervisor.process is not leader:
             return False
         self.world.turn(f"work fails on {name(leader.host.node)}")
@@ -269,67 +340,61 @@ class Faults:
         leader.settle()
         return True
 
-    # --- members --------------------------------------------------------------------------------------------
-
-    def _change(self, _: "Host") -> bool:
-        """Have a leader change the members to others, drawn by chance."""
-        leader = self._leader()
-        if leader is None:
-            return False
-        voters, learners = self._other_members(leader)
-        refusal = leader.core.change_members(voters, learners, leader.clock())
-        self.world.turn(f"{name(leader.host.node)} shall have {voters} and learners {learners}: {refusal or 'yes'}")
-        leader.settle()
-        if refusal is None:
-            self.tempt(leader.host)
-        return refusal is None
-
-    def _other_members(self, leader: "Process") -> tuple[list[int], list[int]]:
-        """Draw new members: somebody comes, or is promoted, or goes, or anything at once."""
-        random = self.world.random
-        configuration = leader.core.configuration
-        voters, learners = list(configuration.voters), list(configuration.learners)
-        known = {*configuration.members, *self.world.checks.changes.ever}
-        newcomers = [host.node for host in self.world.hosts if host.node not in known]
-        dice = random.random()
-        if newcomers and dice < 0.3:
-            learners += random.sample(newcomers, random.randint(1, len(newcomers)))
-        elif learners and dice < 0.6:
-            voters += random.sample(learners, random.randint(1, len(learners)))
-        elif dice < 0.8 and len(voters) > 1:
-            voters.remove(random.choice(voters))
-        else:
-            everybody = voters + learners
-            voters = random.sample(everybody, random.randint(1, len(everybody)))
-            learners = [node for node in everybody + newcomers if random.random() < 0.5]
-        return voters, [node for node in learners if node not in voters]
-
-    def removed(self, process: "Process") -> None:
-        """Let a node that was removed move its data aside some time, and come back as another."""
-        if not self.over:
-            self._after(self._while(), self._renew, process.host, process.host.node)
-
-    def _renew(self, host: "Host", node: int) -> None:
-        if not self.over and host.node == node and host.disk.hard.removed and not host.supervisor.token:
-            host.wipe()
-            host.disk.hard = HardState(formation=FormationState(heard=self.world.checks.cluster))
-            self._after(self._while(), host.start)
-
     # --- disks ----------------------------------------------------------------------------------------------
 
     def _disk_stall(self, host: "Host") -> bool:
-        host.stalled_until = self.world.loop.now + self._while()
+        host.stalled_until = self.world.loop.now + self.a_while()
         self.world.turn(f"the disk of {name(host.node)} is stuck until {host.stalled_until:.6f}")
         return True
 
     def _wipe(self, host: "Host") -> bool:
         """Lose a disk, which is allowed only before a cluster stands on it."""
-        if not self.wipes_left or host.disk.hard.formation.cluster or self.world.checks.cluster:
+        if self.world.checks.cluster or not self.operator.may_lose(host):
             return False
         self.wipes_left -= 1
         host.wipe()
-        self._after(self._while(), host.start)
+        self.after(self.a_while(), host.start)
         return True
+
+    def _full_disk(self, host: "Host") -> bool:
+        """Let there be no room on a disk for a while."""
+        if host.is_full:
+            return False
+        self.world.turn(f"the disk of {name(host.node)} is full")
+        host.is_full = True
+        self.after(2 * self.a_while(), self._make_room, host)
+        return True
+
+    def _make_room(self, host: "Host") -> None:
+        if host.is_full:
+            self.world.turn(f"the disk of {name(host.node)} has room")
+            host.is_full = False
+
+    def _disk_error(self, host: "Host") -> bool:
+        """Let the next write fail."""
+        host.fails = True
+        return True
+
+    def _damage(self, host: "Host") -> bool:
+        """Crash a node, and flip a bit on its disk meanwhile."""
+        if host.process is None or not self.operator.may_lose(host):
+            return False
+        if not self.world.checks.cluster:
+            self.wipes_left -= 1
+        host.crash()
+        self.world.turn(f"a bit of {host.disk.flip_a_bit(self.world.random)} is flipped on {name(host.node)}")
+        self.after(self.a_while(), host.start)
+        return True
+
+    def refused(self, host: "Host", why: str) -> None:
+        """Replace the directory of a node that refuses to start with it, as it says that one should."""
+        self.world.turn(f"{name(host.node)} refuses to start: {why}")
+        self.world.count["damaged disks refused"] += 1
+        host.wipe()
+        if not self.is_lossy and not self.over:
+            self.is_lossy = True
+            self.after(self.a_while(), self.operator.replace_lost)
+        self.after(0.1 * self.unit, host.start)
 
     def abandon(self, _: "Host | None" = None) -> bool:
         """Give a formation up, as an operator may: a member is lost, and nobody has taken it for standing."""

@@ -1,7 +1,7 @@
 """A machine with its clock and its disk, and the process on it: a node layer around the real core."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.disk import Disk
 from tests.simulation.network import Greeting
@@ -24,11 +24,14 @@ from trioraft.consensus.state import (
     StorePart,
 )
 from trioraft.messages import AppendEntriesRequest, InstallSnapshotRequest
+from trioraft.storage.records import DamagedError
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
+# What waits longer than this on a slow machine, in lower election timeouts, has no room in the socket's buffer.
+_BUFFER: Final = 0.5
 
 
 class Host:
@@ -44,6 +47,10 @@ class Host:
         self.disk = Disk()
         self.writing: Write | None = None
         self.stalled_until = 0.0
+        self.is_full = False  # the disk
+        self.fails = False  # the disk, at the next write
+        self.slow = 0.0  # seconds that each message takes
+        self.busy_until = 0.0
         self.process: Process | None = None
         self.supervisor = Supervisor(world, self)
 
@@ -55,23 +62,50 @@ class Host:
         """Tell the true time at which this machine's clock will show something."""
         return (local - self.offset) / self.rate
 
-    def start(self, timing: Timing | None = None) -> None:
-        """Start a process, unless there is one."""
-        if self.process is None:
-            self.timing = timing or self.timing
-            self.world.turn(f"{name(self.node)} starts with {describe(self.timing)}, {describe(self.disk.hard)}")
-            self.process = Process(self.world, self)
-            self.process.begin()
+    def change_clock(self, *, rate: float | None = None, ahead: float = 0.0) -> None:
+        """Let the clock go faster or slower from now on, or leap."""
+        now = self.world.loop.now
+        shown = self.local(now) + ahead
+        self.rate = rate or self.rate
+        self.offset = shown - now * self.rate
+        if self.process is not None:
+            self.process.clock_changed()
+        self.supervisor.clock_changed()
 
-    def crash(self) -> None:
-        """End the process; a write under way may or may not be on disk afterwards."""
+    def disk_seconds(self) -> float:
+        """Draw how long a write takes."""
+        return self.world.disk_seconds() * (5 if self.slow else 1)
+
+    # --- the process ----------------------------------------------------------------------------------------
+
+    def start(self, timing: Timing | None = None) -> None:
+        """Start a process, unless there is one, or the disk turns out to be damaged."""
+        if self.process is not None:
+            return
+        try:
+            self.disk.read()
+        except DamagedError as error:
+            self.world.faults.refused(self, str(error))
+            return
+        self.timing = timing or self.timing
+        self.world.turn(f"{name(self.node)} starts with {describe(self.timing)}, {describe(self.disk.hard)}")
+        self.process = Process(self.world, self)
+        self.process.begin()
+
+    def crash(self, *, wrote: bool | None = None) -> None:
+        """End the process; a write under way may or may not be on disk afterwards, unless it is told which."""
         if self.process is None:
             return
         if self.supervisor.frozen:
             self.supervisor.thaw()  # nothing crashes on a machine that stands still
-        if self.writing is not None and self.world.random.random() < 0.5:
-            self.put(self.writing)
-        self.writing = None
+        write, self.writing = self.writing, None
+        if write is not None:
+            luck = self.world.random.random()
+            if (luck < 0.5) if wrote is None else wrote:
+                self.put(write)
+            elif luck > 0.7:
+                self.world.count["fault: write torn"] += 1
+                self.disk.tear(write, self.world.random)
         process, self.process = self.process, None
         self.world.turn(f"{name(self.node)} crashes")
         self.supervisor.orphaned(process)
@@ -79,14 +113,26 @@ class Host:
     def wipe(self) -> None:
         """Lose the disk: the next process here is another node."""
         self.crash()
-        self.world.checks.wiped(self.node, self.disk.hard)
+        self.world.checks.wiped(self, self.disk.hard)
         self.disk = Disk()
         self.world.replace_node(self)
         self.world.turn(f"the disk is lost; {name(self.node)} is next")
 
-    def free_disk(self) -> None:
-        """Let the disk work again, also on the write that it is stuck with."""
-        self.stalled_until = 0.0
+    def disk_failed(self, why: str) -> None:
+        """Stop, as a node does whose write has failed, and be started again."""
+        self.world.turn(f"{name(self.node)} cannot write: {why}")
+        self.crash(wrote=False if self.is_full else None)
+        self.fails = False
+        self.world.faults.start_later(self)
+
+    def be_fast(self) -> None:
+        """Be slow no more."""
+        self.slow = 0.0
+
+    def be_well(self) -> None:
+        """Let the disk work again, also on the write that it is stuck with, and the processor be fast."""
+        self.stalled_until = self.slow = self.busy_until = 0.0
+        self.is_full = self.fails = False
         if self.process is not None and self.writing is not None:
             self.world.loop.at(self.world.loop.now, self.process.written, self.writing)
 
@@ -99,11 +145,26 @@ class Host:
         checks.on_disk(self, old, write.hard)
 
     def arrive(self, receiver: int, sender: int, cluster: int, message: object, sent: float) -> None:
-        """Take a message from the network."""
+        """Take a message from the network; on a slow machine it has to wait for its turn."""
+        if not self.slow or self.process is None:
+            self._take(self.process, receiver, sender, cluster, message, sent)
+            return
         world = self.world
         now = world.loop.now
-        process = self.process
-        if process is None or receiver not in {self.node, 0}:
+        self.busy_until = max(now, self.busy_until) + self.slow
+        if self.busy_until - now > _BUFFER * world.profile.unit:
+            self.busy_until -= self.slow
+            world.count["fault: no room in a buffer"] += 1
+            world.trace.message(now, sent, sender, receiver, message, "no room in the buffer")
+        else:
+            world.loop.at(self.busy_until, self._take, self.process, receiver, sender, cluster, message, sent)
+
+    def _take(
+        self, process: "Process | None", receiver: int, sender: int, cluster: int, message: object, sent: float
+    ) -> None:
+        world = self.world
+        now = world.loop.now
+        if process is None or process is not self.process or receiver not in {self.node, 0}:
             world.trace.message(now, sent, sender, receiver, message, "nobody is there")
         elif process.paused:
             process.inbox.append((self.arrive, (receiver, sender, cluster, message, sent)))
@@ -127,6 +188,7 @@ class Process:
         self.fired = (0.0, 0)
         self.greetings = 0
         self.committed = 0 if host.disk.snapshot is None else host.disk.snapshot.index
+        self.term = host.disk.hard.term
         self.led = (0, 0, 0)  # as a leader: the term, and the index and term of the last entry
         self.keeper = Keeper(self)
         self.core = Core(
@@ -152,7 +214,7 @@ class Process:
             if members:
                 self.world.checks.formed(self, self.core.cluster, members)
         if self.host.disk.hard.removed:
-            self.world.faults.removed(self)
+            self.world.faults.operator.removed(self)
         self.greet()
         self.settle()
 
@@ -164,7 +226,7 @@ class Process:
             self._greeted(sender, cluster, message.step)
             return
         if type(message) is AppendEntriesRequest:
-            self.receipts.setdefault((message.term, message.sequence), self.world.loop.now)
+            self.receipts.setdefault((message.term, message.sequence), self.clock())
         self.core.receive(sender, cluster, message, self.clock())
         self.settle()
 
@@ -193,7 +255,11 @@ class Process:
 
     def written(self, write: Write) -> None:
         """Let a write be done: on disk, and told to the core."""
-        if self.host.process is self and self.host.writing is write:
+        if self.host.process is not self or self.host.writing is not write:
+            return
+        if self.host.is_full or self.host.fails:
+            self.host.disk_failed("the disk is full" if self.host.is_full else "input/output error")
+        else:
             self.host.writing = None
             self.host.put(write)
             self.call(self._tell_written, write.number)
@@ -216,7 +282,14 @@ class Process:
             self.inbox.append((self.call, (call, *arguments)))
         else:
             call(*arguments)
-            self.settle()
+            if self.host.process is self:  # it may have ended with this
+                self.settle()
+
+    def clock_changed(self) -> None:
+        """Look at the clock again."""
+        self.timer_at = NEVER
+        if not self.paused:
+            self._arm()
 
     def pause(self) -> None:
         """Stop the process alone."""
@@ -236,7 +309,8 @@ class Process:
             self.settle()
         for call, arguments in inbox:
             call(*arguments)
-        self.settle()
+        if self.host.process is self:
+            self.settle()
 
     # --- greetings: who is there ----------------------------------------------------------------------------
 
@@ -273,6 +347,8 @@ class Process:
         core = self.core
         for event in core.events():
             self._carry_out(event)
+        if core.term != self.term:
+            self.world.checks.term_changes(self)
         state = core.state
         if state is not None:
             if state.commit_index != self.committed:
@@ -318,7 +394,7 @@ class Process:
             disk = self.host.disk.hard
             if disk.voted_for != write.hard.voted_for or disk.formation != write.hard.formation:
                 world.faults.tempt(self.host)
-            done = max(world.loop.now, self.host.stalled_until) + world.disk_seconds()
+            done = max(world.loop.now, self.host.stalled_until) + self.host.disk_seconds()
             world.loop.at(done, self.written, write)
 
     def _arm(self) -> None:
@@ -326,8 +402,9 @@ class Process:
         if due < self.timer_at:
             world = self.world
             due = max(due, world.loop.now)
-            if world.profile.late:
-                due += world.profile.late * world.random.random()
+            late = world.profile.late + 5 * self.host.slow
+            if late:
+                due += late * world.random.random()
             if due < self.timer_at:
                 self.timer_at = due
                 world.loop.at(due, self.timer)
@@ -363,4 +440,4 @@ class Process:
             world.checks.joined(self, event.cluster)
         elif isinstance(event, Removed):
             world.count["nodes removed"] += 1
-            world.faults.removed(self)
+            world.faults.operator.removed(self)

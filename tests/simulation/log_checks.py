@@ -101,6 +101,11 @@ class LogChecks:
         if not changes.is_quorum(changes.in_force(process.core.state), holding):
             self.fail(f"{name(process.host.node)} commits entry {index}, which is on the disks of {holding} only")
 
+    def applying(self, process: "Process", index: int, before: int) -> None:
+        """Check that a node applies one entry after the other, each once."""
+        if index != before + 1:
+            self.fail(f"{name(process.host.node)} applies entry {index} after entry {before}")
+
     def state_is(self, process: "Process", index: int, digest: int) -> None:
         """Check that all replicas have the same state after an entry."""
         if self.digests.setdefault(index, digest) != digest:

@@ -104,6 +104,12 @@ class MemberChecks:
                 return self.configurations[index, term]
         return Configuration(self.checks.members)
 
+    def perhaps_in_force(self) -> list[Configuration]:
+        """Give the newest configuration that is committed, and all that may still be."""
+        last = len(self.checks.log.committed)
+        later = [self.configurations[place] for place in self.appended if place[0] > last]
+        return [self.newest_committed(), *later]
+
     @staticmethod
     def is_quorum(configuration: Configuration, nodes: Collection[int]) -> bool:
         """Tell whether nodes are a majority of the voters, and of the old ones while there are some."""

@@ -128,21 +128,30 @@ _RATES: Final[dict[str, float]] = {
     "restart": 0.15,
     "reconfigure": 0.1,
     "restart all": 0.04,
+    "rolling restart": 0.04,
     "transfer": 0.15,
     "change": 0.3,
     "stop": 0.08,
     "work failure": 0.03,
     "disk stall": 0.15,
+    "full disk": 0.08,
+    "disk error": 0.08,
+    "damage": 0.05,
+    "slow node": 0.1,
+    "clock drift": 0.2,
+    "clock leap": 0.1,
     "wipe": 0.3,
     "abandon": 0.3,
     "freeze": 0.03,
     "ambush": 1.0,
 }
 KINDS: Final = tuple(_RATES)
+# No timeout protects leader work from the first, nor what goes by clocks from the second: such lives show less.
+_RARE: Final = ("freeze", "clock leap")
 
 THEMES: Final[dict[str, Theme]] = {
     "all": Theme(likely=0.4),
-    "everything": Theme(always=tuple(kind for kind in KINDS if kind != "freeze")),
+    "everything": Theme(always=tuple(kind for kind in KINDS if kind not in _RARE)),
     "formation": Theme(
         always=("isolate", "one-way", "partial", "pause", "crash", "restart", "wipe", "abandon", "ambush"),
         likely=0.1,
@@ -174,7 +183,7 @@ THEMES: Final[dict[str, Theme]] = {
         delay=(0.0003, 0.0003, 0.01),
     ),
     "drift": Theme(
-        always=("isolate", "pause"),
+        always=("isolate", "pause", "clock drift"),
         pace=0.7,
         nodes=(2, 3, 3, 5),
         loss=(0.0,),
@@ -276,6 +285,28 @@ THEMES: Final[dict[str, Theme]] = {
         snapshot_entries=(5, 1000),
         events=(4000, 8000),
     ),
+    "disks": Theme(
+        always=("full disk", "disk error", "damage", "disk stall", "crash", "restart", "isolate"),
+        likely=0.1,
+        nodes=(3, 3, 4, 5, 5, 7),
+        spares=(0, 1),
+        disk=(0.001, 0.01, 0.05),
+        commands=(2.0, 10.0, 30.0),
+        snapshot_entries=(5, 20, 1000),
+        events=(4000, 8000),
+    ),
+    "clocks": Theme(
+        always=("clock drift", "clock leap", "isolate", "pause", "transfer", "crash"),
+        likely=0.1,
+        clock=("extreme",),
+        commands=(2.0, 10.0),
+    ),
+    "slow": Theme(
+        always=("slow node", "transfer", "restart", "rolling restart", "one-way"),
+        likely=0.1,
+        pace=1.5,
+        commands=(2.0, 10.0, 30.0),
+    ),
     "calm": Theme(loss=(0.0,), slow=(0.0,), delay=(0.001,)),
 }
 
@@ -294,7 +325,7 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
     rates = {
         kind: rate * (1 if kind == "ambush" else theme.pace) * choice((0.3, 1.0, 1.0, 2.0))
         for kind, rate in _RATES.items()
-        if kind in theme.always or chance() < theme.likely * (0.25 if kind == "freeze" else 1)
+        if kind in theme.always or chance() < theme.likely * (0.25 if kind in _RARE else 1)
     }
     base = choice(_BASES)
     unit = base.lower
@@ -330,7 +361,7 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
         snapshot_entries=choice(theme.snapshot_entries),
         keep=choice((0, 0, 3, 50)),
         reads=theme.reads,
-        lease_reads=chance() < theme.lease_reads,
+        lease_reads=chance() < theme.lease_reads and "clock leap" not in rates,
     )
 
 

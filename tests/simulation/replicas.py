@@ -80,7 +80,6 @@ class Keeper:
         self.parts: list[StorePart] = []
         self.storing = False
         self.received: tuple[SnapshotInfo, bytearray] | None = None
-        self.disk.clean_up()
 
     def begin(self) -> None:
         """Take over what is on the disk."""
@@ -102,6 +101,7 @@ class Keeper:
         if self.restoring:
             return
         for index, entry in self.process.core.to_apply(64):
+            self.checks.applying(self.process, index, self.replica.applied_index)
             result = self.replica.apply(index, entry)
             if entry.kind is EntryKind.SETTINGS:
                 self._follow_settings()
@@ -148,12 +148,19 @@ class Keeper:
         described = self.process.core.describe_snapshot(index)
         snapshot = msgspec.structs.replace(described, size=len(data), checksum=zlib.crc32(data))
         world = self.world
-        world.loop.at(world.loop.now + 3 * world.disk_seconds(), self._snapshot_is_on_disk, snapshot, data)
+        world.loop.at(
+            world.loop.now + 3 * self.process.host.disk_seconds(), self._snapshot_is_on_disk, snapshot, data
+        )
 
     def _snapshot_is_on_disk(self, snapshot: SnapshotInfo, data: bytes) -> None:
-        if self.process.host.process is self.process:
-            self.disk.files[snapshot] = data
-            self.process.call(self._tell_taken, snapshot)
+        if self.process.host.process is not self.process:
+            return
+        if self.process.host.is_full:  # the log needs little room, and the next snapshot may find some
+            self.taking = False
+            self.world.count["snapshots not taken for want of room"] += 1
+            return
+        self.disk.files[snapshot] = data
+        self.process.call(self._tell_taken, snapshot)
 
     def _tell_taken(self, snapshot: SnapshotInfo) -> None:
         self.taking = False
@@ -187,10 +194,13 @@ class Keeper:
             return
         self.storing = True
         world = self.world
-        done = max(world.loop.now, self.process.host.stalled_until) + 0.3 * world.disk_seconds()
+        done = max(world.loop.now, self.process.host.stalled_until) + 0.3 * self.process.host.disk_seconds()
         world.loop.at(done, self.process.call, self._stored)
 
     def _stored(self) -> None:
+        if self.process.host.is_full:
+            self.process.host.disk_failed("no room for a received snapshot")
+            return
         part = self.parts.pop(0)
         core, now = self.process.core, self.process.clock()
         if part.offset == 0:
@@ -213,7 +223,9 @@ class Keeper:
         self.disk.files[snapshot] = data
         self.restoring = True
         world = self.world
-        world.loop.at(world.loop.now + world.disk_seconds(), self.process.call, self._take_over, snapshot, data)
+        world.loop.at(
+            world.loop.now + self.process.host.disk_seconds(), self.process.call, self._take_over, snapshot, data
+        )
 
     def _take_over(self, snapshot: SnapshotInfo, data: bytes) -> None:
         self.restoring = self.storing = False

@@ -171,7 +171,8 @@ class Simulation:
         there = [cores[member] for member in members if member in cores]
         if not members:
             return "no cluster was formed"
-        if not changes.is_quorum(configuration, [core.id for core in there]):
+        alive = list(cores)
+        if any(not changes.is_quorum(perhaps, alive) for perhaps in changes.perhaps_in_force()):
             return _NO_QUORUM
         forming = [name(core.id) for core in there if core.role is Role.FORMING]
         if forming:

@@ -24,6 +24,7 @@ class Supervisor:
         self.grace = 0.0
         self.process: Process | None = None  # who started it
         self.ending = False
+        self.gone_at = 0.0  # on the machine's clock, when it is ending
         self.report_to: Process | None = None
         self.waiting: tuple[Process, int, float] | None = None
         self.run = 0  # numbers the pieces of work, so that what was arranged for one does not end the next
@@ -100,14 +101,18 @@ class Supervisor:
         """Let the work end within the grace and the margin, all counted on the machine's clock."""
         self.ending = True
         longest = (self.grace + WORK_MARGIN) * 0.999
-        done = self.host.true(min(since, self.deadline) + longest * self.world.ending_part())
-        self.world.loop.at(max(done, self.world.loop.now), self._finish, self.run)
+        self.gone_at = min(since, self.deadline) + longest * self.world.ending_part()
+        self.world.loop.at(max(self.host.true(self.gone_at), self.world.loop.now), self._finish, self.run)
 
     def _finish(self, run: int) -> None:
         if self.frozen:
             self.late.append((run, "finish"))
             return
         if run != self.run or not self.token:
+            return
+        due = self.host.true(self.gone_at)
+        if due > self.world.loop.now + _EPSILON:  # the clock has become slower
+            self.world.loop.at(due, self._finish, run)
             return
         self.world.turn(f"work {self.token} on {name(self.host.node)} has ended")
         self.world.checks.work_ended(self.host)
@@ -122,6 +127,11 @@ class Supervisor:
         process, self.report_to = self.report_to, None
         if process is not None and not self.token:
             process.work_ended()
+
+    def clock_changed(self) -> None:
+        """Look at the clock again."""
+        if self.token:
+            self.world.loop.at(self.world.loop.now, self._finish if self.ending else self._watch, self.run)
 
     # --- the whole machine stands still ---------------------------------------------------------------------
 
