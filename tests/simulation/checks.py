@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tests.simulation.log_checks import LogChecks
 from tests.simulation.member_checks import MemberChecks
+from tests.simulation.store_checks import StoreChecks
 from tests.simulation.trace import name
 from trioraft.consensus import HardState, lease
 from trioraft.consensus.state import State
@@ -43,6 +44,7 @@ class Checks:
         self.world = world
         self.log = LogChecks(self)
         self.changes = MemberChecks(self)
+        self.store = StoreChecks(self)
         self.told_term: dict[int, int] = {}  # the newest term that each node has spoken of
         self.votes: dict[tuple[int, int], int] = {}  # (node, term): whom it voted for
         self.leaders: dict[int, int] = {}  # term: who won it

@@ -23,7 +23,7 @@ from trioraft.consensus.state import (
     SteppedDown,
     StorePart,
 )
-from trioraft.messages import AppendEntriesRequest, InstallSnapshotRequest
+from trioraft.messages import AppendEntriesRequest, InstallSnapshotRequest, ReadIndexRequest, ReadIndexResponse
 from trioraft.storage.records import DamagedError
 
 if TYPE_CHECKING:
@@ -190,7 +190,6 @@ class Process:
         self.committed = 0 if host.disk.snapshot is None else host.disk.snapshot.index
         self.term = host.disk.hard.term
         self.led = (0, 0, 0)  # as a leader: the term, and the index and term of the last entry
-        self.keeper = Keeper(self)
         self.core = Core(
             host.node,
             host.disk.hard,
@@ -201,6 +200,7 @@ class Process:
             random_source=world.random,
             now=self.clock(),
         )
+        self.keeper = Keeper(self)
         self.keeper.begin()
 
     def clock(self) -> float:
@@ -227,8 +227,17 @@ class Process:
             return
         if type(message) is AppendEntriesRequest:
             self.receipts.setdefault((message.term, message.sequence), self.clock())
-        self.core.receive(sender, cluster, message, self.clock())
+        if type(message) is ReadIndexRequest or type(message) is ReadIndexResponse:
+            self.keeper.asks.receive(sender, message)
+        else:
+            self.core.receive(sender, cluster, message, self.clock())
         self.settle()
+
+    def tell(self, node: int, message: object) -> None:
+        """Send another node something that is none of the core's business."""
+        target = self.known.get(node)
+        if target is not None:
+            self._post(target, node, message)
 
     def timer(self) -> None:
         """Call the core's timer if it is due; the deadline may have moved since this was arranged."""
@@ -421,7 +430,7 @@ class Process:
             self.keeper.store(event)
             return
         if isinstance(event, ReadFailed):
-            del self.keeper.reads[event.read]
+            self.keeper.read_failed(event)
             return
         world.turn(f"{name(self.host.node)}: {describe(event)}")
         if isinstance(event, StartWork):

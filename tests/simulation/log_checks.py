@@ -143,19 +143,24 @@ class LogChecks:
                 self.by_quorum_from = max(self.by_quorum_from, index)
         self.checks.world.count["commands acknowledged"] += 1
 
-    def read(self, process: "Process", event: ReadReady, newest: int) -> None:
-        """Check that a read shows all that was acknowledged or read before it was asked for, as the settings say."""
-        where = name(process.host.node)
+    def read(self, process: "Process", index: int, newest: int) -> None:
+        """Check that a read shows all that was acknowledged or read before it was asked for."""
         self.checks.world.count["reads"] += 1
-        if event.index < newest:
-            self.fail(f"a read on {where} shows {event.index}, and {newest} had been acknowledged or read before")
-        self.newest_shown = max(self.newest_shown, event.index)
-        if event.by_lease:
-            self.checks.world.count["reads by lease"] += 1
-            replica = process.keeper.replica
-            if self.checks.newest_term > process.core.term:
-                self.fail(f"a read on {where} goes by a lease, and another leader has been elected")
-            if not self.checks.is_promised(process):
-                self.fail(f"a read on {where} goes by a lease, and it has ended: no quorum promises it now")
-            if replica.settings.reads is not ReadMode.LEASE or replica.applied_index < self.by_quorum_from:
-                self.fail(f"a read on {where} goes by the lease, and the settings say that a quorum is asked")
+        if index < newest:
+            where = name(process.host.node)
+            self.fail(f"a read on {where} shows {index}, and {newest} had been acknowledged or read before")
+        self.newest_shown = max(self.newest_shown, index)
+
+    def confirmed(self, process: "Process", event: ReadReady) -> None:
+        """Check that a leader goes by the lease only while it has it, and the settings say so."""
+        if not event.by_lease:
+            return
+        where = name(process.host.node)
+        self.checks.world.count["reads by lease"] += 1
+        replica = process.keeper.replica
+        if self.checks.newest_term > process.core.term:
+            self.fail(f"a read on {where} goes by a lease, and another leader has been elected")
+        if not self.checks.is_promised(process):
+            self.fail(f"a read on {where} goes by a lease, and it has ended: no quorum promises it now")
+        if replica.settings.reads is not ReadMode.LEASE or replica.applied_index < self.by_quorum_from:
+            self.fail(f"a read on {where} goes by the lease, and the settings say that a quorum is asked")

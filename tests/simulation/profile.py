@@ -37,6 +37,7 @@ class Profile(Struct, frozen=True):
     keep: int  # so many entries that a snapshot covers are kept
     reads: float  # which part of the requests are reads
     lease_reads: bool  # whether the settings may say that they go by the lease
+    store: bool  # whether the state machine is the key-value store
 
     @property
     def unit(self) -> float:
@@ -81,6 +82,8 @@ class Theme(Struct, frozen=True):
         How likely the settings let reads go by the lease.
     spares : tuple of int
         Draws how many nodes more there are, that only ever join, where the members change.
+    store : float
+        How likely the state machine is the key-value store.
     """
 
     always: tuple[str, ...] = ()
@@ -104,6 +107,7 @@ class Theme(Struct, frozen=True):
     reads: float = 0.24
     lease_reads: float = 0.5
     spares: tuple[int, ...] = (0, 0, 1, 2)
+    store: float = 0.25
 
 
 _BASES: Final = (
@@ -307,6 +311,17 @@ THEMES: Final[dict[str, Theme]] = {
         pace=1.5,
         commands=(2.0, 10.0, 30.0),
     ),
+    "store": Theme(
+        always=("isolate", "one-way", "pause", "crash", "restart", "transfer"),
+        likely=0.1,
+        nodes=(2, 3, 3, 5),
+        loss=(0.0, 0.05, 0.2),
+        commands=(10.0, 30.0),
+        snapshot_entries=(20, 100),
+        events=(4000, 8000),
+        reads=0.4,
+        store=1.0,
+    ),
     "calm": Theme(loss=(0.0,), slow=(0.0,), delay=(0.001,)),
 }
 
@@ -362,6 +377,7 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
         keep=choice((0, 0, 3, 50)),
         reads=theme.reads,
         lease_reads=chance() < theme.lease_reads and "clock leap" not in rates,
+        store=chance() < theme.store,
     )
 
 

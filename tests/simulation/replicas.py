@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from tests.simulation.store import StoreMachine
 from trioraft.cluster_settings import ReadMode
 from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
-from trioraft.consensus.state import ReadReady, StorePart
+from trioraft.consensus.state import ReadFailed, ReadReady, StorePart
 from trioraft.messages import EntryKind, InstallSnapshotRequest
+from trioraft.node.reads import Reads
 from trioraft.node.replica import Replica, Result
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ _PADDING_MAX: Final = 64 * SMALL_PART
 _UNCOMMITTED_MAX: Final = 200
 # How likely a part that has come is lost between the core and the disk.
 _PART_LOST: Final = 0.01
+# How often a follower looks whether its leader has answered, in seconds; as a node does.
+_LOOK: Final = 0.1
 
 # Told what became of a proposal; None when it was replaced by another leader's entry.
 Done = Callable[[Result | None], None]
@@ -69,11 +73,13 @@ class Keeper:
         self.world = process.world
         self.disk = process.host.disk
         self.checks = process.world.checks.log
-        self.machine = Machine(self.checks)
+        stores = process.world.profile.store
+        self.machine: Machine | StoreMachine = StoreMachine(process) if stores else Machine(self.checks)
         self.replica = self.machine.replica
         self.waiting: dict[int, tuple[int, Done]] = {}
-        self.reads: dict[int, int] = {}  # read: what it must show
-        self.last_read = 0
+        self.asks = Reads(process.core, process.clock, process.tell, lambda: None)
+        self.asking = False
+        self.readable: list[tuple[int, Callable[[bool], None]]] = []  # reads that wait until an entry is applied
         self.grown = 0
         self.taking = False
         self.restoring = False
@@ -83,6 +89,8 @@ class Keeper:
 
     def begin(self) -> None:
         """Take over what is on the disk."""
+        if isinstance(self.machine, StoreMachine):
+            self.machine.tick_later()
         if self.disk.snapshot is not None:
             self._restore(self.disk.snapshot, self.disk.files[self.disk.snapshot])
 
@@ -115,6 +123,13 @@ class Keeper:
                 waiting[1](None)
         if self.grown >= self.world.profile.snapshot_entries and not self.taking:
             self._take_snapshot()
+        self._give()
+
+    def _give(self) -> None:
+        if self.readable:
+            self._show()
+        if isinstance(self.machine, StoreMachine):
+            self.machine.service.give_ready()
 
     def submit(self, kind: EntryKind, data: bytes, done: Done) -> None:
         """Propose, if this node leads; `done` may never be called."""
@@ -127,16 +142,54 @@ class Keeper:
             self.waiting[index] = (term, done)
             self.process.settle()
 
-    def read(self) -> None:
-        """Ask for a linearizable read, which must show all that was acknowledged, or read, until now."""
-        self.last_read += 1
-        self.reads[self.last_read] = self.checks.newest_shown
-        self.process.core.start_read(self.last_read, self.process.clock())
+    # --- reads ----------------------------------------------------------------------------------------------
+
+    def read(self, done: Callable[[bool], None]) -> None:
+        """Ask for a linearizable read, which must show all that was acknowledged, or read, until now.
+
+        `done` is told when the state may be looked at, or that it may not; perhaps it never hears anything.
+        """
+        newest = self.checks.newest_shown
+
+        def answered(index: int | None) -> None:
+            if index is None:
+                done(False)
+            else:
+                self.checks.read(self.process, index, newest)
+                self.readable.append((index, done))
+                self._show()
+
+        self.asks.start(answered)
         self.process.settle()
+        if self.asks.is_asking and not self.asking:
+            self.asking = True
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self.world.loop.at(self.world.loop.now + _LOOK, self.process.call, self._look)
+
+    def _look(self) -> None:
+        self.asks.look()
+        self.asking = self.asks.is_asking
+        if self.asking:
+            self._look_later()
 
     def read_ready(self, event: ReadReady) -> None:
-        """Check that a read does not see the past."""
-        self.checks.read(self.process, event, self.reads.pop(event.read))
+        """Check what a leader says, and go on."""
+        self.checks.confirmed(self.process, event)
+        self.asks.confirmed(event.read, event.index)
+
+    def read_failed(self, event: ReadFailed) -> None:
+        """Tell who asked that this node leads no more."""
+        self.asks.confirmed(event.read, None)
+
+    def _show(self) -> None:
+        """Let those look whose entry is applied."""
+        applied = self.replica.applied_index
+        ready = [done for index, done in self.readable if index <= applied]
+        self.readable = [waiting for waiting in self.readable if waiting[0] > applied]
+        for done in ready:
+            done(True)
 
     # --- snapshots of its own -------------------------------------------------------------------------------
 
@@ -231,6 +284,7 @@ class Keeper:
         self.restoring = self.storing = False
         if self.replica.applied_index < snapshot.index:
             self._restore(snapshot, data)
+            self._give()
             self.waiting = {index: who for index, who in self.waiting.items() if index > snapshot.index}
         self.world.count["snapshots installed"] += 1
         self.process.core.snapshot_installed(snapshot, self.process.clock())

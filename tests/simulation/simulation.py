@@ -13,6 +13,7 @@ from tests.simulation.loop import Loop
 from tests.simulation.network import Network
 from tests.simulation.profile import RATE_MAX, Profile, draw
 from tests.simulation.replicas import SMALL_PART
+from tests.simulation.store import StoreMachine
 from tests.simulation.trace import Trace, describe, name
 from tests.simulation.workload import Workload
 from trioraft.consensus import Core, Role, snapshots
@@ -156,6 +157,7 @@ class Simulation:
             self.checks.fail(f"when all faults had been over for long, {trouble}")
         else:
             self._stay()
+        self.checks.store.conclude()
 
     def _stay(self) -> None:
         """On a good network, with everybody well, the leader must stay."""
@@ -217,7 +219,10 @@ class Simulation:
             return f"{committed} entries are committed, and some nodes have more"
         if len({b"".join(keeper.replica.snapshot()) for keeper in keepers}) > 1:
             return "the replicas differ"
-        return ""
+        machine = keepers[0].machine
+        return (
+            self.workload.store.trouble(machine) if isinstance(machine, StoreMachine) and self.workload.store else ""
+        )
 
 
 _NO_QUORUM = "the members that are left are no quorum"

@@ -1,10 +1,12 @@
 """What clients ask: commands, some of them in sessions and again and again, reads, and changes of the settings."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import cbor2
 
+from tests.simulation.store_clients import StoreClients
 from trioraft.cluster_settings import ReadMode, encode_change
 from trioraft.consensus import Role
 from trioraft.messages import EntryKind, Refusal
@@ -23,7 +25,14 @@ class Call:
     number: int
     command: bytes = b""
     kind: EntryKind = EntryKind.SESSION_COMMAND
+    then: Callable[[Result | None], None] = lambda _: None
     done: bool = False
+
+    def end(self, result: Result | None) -> None:
+        """Be answered, or never any more."""
+        if not self.done:
+            self.done = True
+            self.then(result)
 
 
 @dataclass(slots=True)
@@ -54,11 +63,14 @@ class Workload:
         self.leader: Host | None = None
         self.clients = [Client(number, self.random.choice((1, 1, 4))) for number in range(world.profile.clients)]
         self.operator = Client(-1, 1)
+        self.store = StoreClients(world, self) if world.profile.store else None
 
     def begin(self) -> None:
         """Begin to ask."""
         if self.world.profile.commands:
             self._arrange()
+            if self.store is not None:
+                self.store.begin()
             if self.world.profile.lease_reads:
                 self._change_settings()
 
@@ -90,19 +102,20 @@ class Workload:
         elif dice < 0.365 and self.world.profile.lease_reads:
             self._change_settings()
         elif dice < 0.36 + self.world.profile.reads:
-            self._send(self._some_host(), self._read)
+            self.send(self.some_host(), self._read)
         else:
-            self._send(self._some_host(), self._burst, self.random.choice((1, 1, 2, 5, 30)))
+            self.send(self.some_host(), self._burst, self.random.choice((1, 1, 2, 5, 30)))
         self._arrange()
 
     # --- the way there and back -----------------------------------------------------------------------------
 
-    def _some_host(self) -> "Host":
+    def some_host(self) -> "Host":
         """Draw whom to ask: most often one that takes itself for the leader."""
         leading = [h for h in self.world.hosts if h.process is not None and h.process.core.role is Role.LEADER]
         return self.random.choice(leading if leading and self.random.random() < 0.9 else self.world.hosts)
 
-    def _send(self, host: "Host", what: object, *arguments: object) -> None:
+    def send(self, host: "Host", what: object, *arguments: object) -> None:
+        """Carry a request to a node, or its answer back; or not."""
         weather = self.world.network.weather
         if self.random.random() >= weather.loss:
             delay = weather.delay * (0.5 + self.random.random())
@@ -121,12 +134,19 @@ class Workload:
 
     def _read(self, host: "Host") -> None:
         assert host.process is not None
-        host.process.keeper.read()
+        if self.store is not None:
+            self.store.read(host)
+        else:
+            host.process.keeper.read(lambda _: None)
 
     def _burst(self, host: "Host", number: int) -> None:
-        assert host.process is not None
         for _ in range(number):
-            host.process.keeper.submit(EntryKind.COMMAND, self._new_command(), lambda _: None)
+            self.submit(host, self._new_command() if self.store is None else self.store.command())
+
+    def submit(self, host: "Host", command: bytes) -> None:
+        """Propose a command, if there is still somebody who would."""
+        if host.process is not None:
+            host.process.keeper.submit(EntryKind.COMMAND, command, lambda _: None)
 
     def _new_command(self) -> bytes:
         self.commands += 1
@@ -140,7 +160,11 @@ class Workload:
                 self._begin_call(Call(client, 0))
         elif len(client.waiting) < at_once:
             client.last += 1
-            self._begin_call(Call(client, client.last, self._new_command()))
+            if self.store is None:
+                self._begin_call(Call(client, client.last, self._new_command()))
+            else:
+                command, then = self.store.session_command(client.id)
+                self._begin_call(Call(client, client.last, command, then=then))
 
     def _change_settings(self) -> None:
         """Let reads go by the lease, most often, or ask a quorum again."""
@@ -161,8 +185,8 @@ class Workload:
         if call.done:
             self.world.loop.events -= 1
             return
-        host = self.leader if self.leader is not None and self.random.random() < 0.8 else self._some_host()
-        self._send(host, self._propose, call)
+        host = self.leader if self.leader is not None and self.random.random() < 0.8 else self.some_host()
+        self.send(host, self._propose, call)
         self.world.loop.at(self.world.loop.now + self.unit * self.random.uniform(0.2, 1.0), self._try, call)
 
     def _propose(self, host: "Host", call: Call) -> None:
@@ -176,7 +200,7 @@ class Workload:
         if call.number:
             command = [client.session, call.number, client.answered_below, call.command]
             kind, data = call.kind, cbor2.dumps(command)
-        host.process.keeper.submit(kind, data, lambda result: self._send(host, self._answered, call, result))
+        host.process.keeper.submit(kind, data, lambda result: self.send(host, self._answered, call, result))
 
     def _answered(self, _host: "Host", call: Call, result: Result | None) -> None:
         if call.done or result is None:
@@ -189,29 +213,34 @@ class Workload:
             client.session = 0
         elif result.refused:
             self.world.checks.fail(f"command {call.number} of session {client.session} is refused: {result.refused}")
-        elif result.data != self._expected(call):
+        elif result.data != self._expected(call, result.data):
             self.world.checks.fail(
                 f"command {call.number} of session {client.session} has another result than before"
             )
         else:
             self.world.count["session commands answered"] += 1
-        call.done = True
+        call.end(None if result.refused else result)
         client.waiting.pop(call.number, None)
         if client is self.operator and not call.number:
             self._change_settings()
         if not client.session:
-            for other in client.waiting.values():
-                other.done = True
+            waiting = list(client.waiting.values())
             client.waiting.clear()
+            for other in waiting:
+                other.end(None)
 
-    def _expected(self, call: Call) -> bytes:
+    def _expected(self, call: Call, data: bytes) -> bytes:
         """Give the result that a command must have: what it had first, or the settings after it."""
-        return call.command if call.kind is EntryKind.SETTINGS else self.world.checks.log.carried[call.command][1]
+        if call.kind is EntryKind.SETTINGS:
+            return call.command
+        if self.store is not None and call.command not in self.world.checks.log.carried:
+            return data  # not every command of the store is the only one of its kind
+        return self.world.checks.log.carried[call.command][1]
 
     def _expire(self, client: Client) -> None:
         """Let the leader find that a session has been silent for too long."""
         if client.session:
-            self._send(self._some_host(), self._end_session, client.session)
+            self.send(self.some_host(), self._end_session, client.session)
 
     def _end_session(self, host: "Host", session: int) -> None:
         assert host.process is not None

@@ -40,8 +40,8 @@ WATCHES_MAX: Final = 10_000
 _LOOK_INTERVAL: Final = 0.25
 
 
-class Host(Protocol):
-    """What the service takes from a node."""
+class Leader(Protocol):
+    """What leases take from a node."""
 
     @property
     def leads_in(self) -> int:
@@ -50,11 +50,15 @@ class Host(Protocol):
     def now(self) -> float:
         """Tell the time in seconds, on a clock that counts while the machine is suspended."""
 
-    async def read_barrier(self) -> None:
-        """Wait until everything is applied that was acknowledged before."""
-
     def propose_in_term(self, term: int, command: bytes) -> None:
         """Propose a command here, without waiting, if this node leads in that term."""
+
+
+class Host(Leader, Protocol):
+    """What the service takes from a node."""
+
+    async def read_barrier(self) -> None:
+        """Wait until everything is applied that was acknowledged before."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,7 +86,7 @@ class KeyValueService:
         self._hub = WatchHub(self.store)
         self._lessor: Lessor | None = None
         self._lessor_term = 0
-        self._host: Host | None = None
+        self._host: Leader | None = None
         self._waiting: dict[_Waiting, None] = {}
         self._ready: list[_Waiting] = []
         self._has_ready = trio.Event()
@@ -124,11 +128,18 @@ class KeyValueService:
 
     def _changed(self, change: Change) -> None:
         if change.restored and not trio.lowlevel.in_trio_run():
-            trio.from_thread.run_sync(self._publish, change)  # a node restores in a thread
+            trio.from_thread.run_sync(self.publish, change)  # a node restores in a thread
         else:
-            self._publish(change)
+            self.publish(change)
 
-    def _publish(self, change: Change) -> None:
+    def publish(self, change: Change) -> None:
+        """Tell the watches and the clock of leases what has changed; the store does, by way of this object.
+
+        Parameters
+        ----------
+        change : Change
+            What the store told.
+        """
         self._hub.publish(change)
         if self._lessor is None or self._host is None:
             return
@@ -218,19 +229,40 @@ class KeyValueService:
         while True:
             await self._has_ready.wait()
             self._has_ready = trio.Event()
-            ready, self._ready = self._ready, []
-            for waiting in ready:
-                if waiting in self._waiting:
-                    self._give(waiting)
+            self.give_ready()
             await trio.lowlevel.checkpoint()
 
-    def _end_old_watches(self, now: float) -> None:
+    def give_ready(self) -> None:
+        """Answer those who watch something that has changed."""
+        ready, self._ready = self._ready, []
+        for waiting in ready:
+            if waiting in self._waiting:
+                self._give(waiting)
+
+    def end_old_watches(self, now: float) -> None:
+        """Answer those who have watched for long and seen nothing.
+
+        Parameters
+        ----------
+        now : float
+            The time.
+        """
         for waiting in list(self._waiting):
             if waiting.until > now:
                 return  # the others came later
             self._end(waiting, WatchAnswer(waiting.watch.next_revision - 1))
 
     # --- time -----------------------------------------------------------------------------------------------
+
+    def attach(self, host: Leader) -> None:
+        """Get to know the node, which is what :meth:`run` begins with.
+
+        Parameters
+        ----------
+        host : Leader
+            The node.
+        """
+        self._host = host
 
     async def run(self, host: Host) -> None:
         """Let leases end, and tell those who watch, until cancelled.
@@ -240,13 +272,13 @@ class KeyValueService:
         host : Host
             The node.
         """
-        self._host = host
+        self.attach(host)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._serve_watches)
             nursery.start_soon(self._lead, host)
             while True:
                 await trio.sleep(_LOOK_INTERVAL)
-                self._end_old_watches(host.now())
+                self.end_old_watches(host.now())
 
     async def _lead(self, host: Host) -> None:
         """Propose the end of leases whose time is up, while this node leads."""
@@ -255,16 +287,47 @@ class KeyValueService:
             if not term:
                 await trio.sleep(_LOOK_INTERVAL)
                 continue
-            if self._lessor_term != term:
+            if not self.has_clock(term):
                 await host.read_barrier()
-            lessor = self._current_lessor() if host.leads_in == term else None
-            if lessor is None:
-                continue
-            now = host.now()
-            for command in lessor.due(now):
-                host.propose_in_term(term, encode_command(command))
-            deadline = lessor.next_deadline()
-            await trio.sleep(_LOOK_INTERVAL if deadline is None else min(max(deadline - now, 0), _LOOK_INTERVAL))
+            if host.leads_in == term:
+                await trio.sleep(self.end_due_leases(host))
+
+    def has_clock(self, term: int) -> bool:
+        """Tell whether the clock of leases runs for a term; before it does, what is acknowledged must be applied.
+
+        Parameters
+        ----------
+        term : int
+            The term.
+
+        Returns
+        -------
+        bool
+            Whether it runs.
+        """
+        return self._lessor_term == term
+
+    def end_due_leases(self, host: Leader) -> float:
+        """Propose the end of the leases whose time is up, on a leader.
+
+        Parameters
+        ----------
+        host : Leader
+            The node, on which everything is applied that was acknowledged before its term.
+
+        Returns
+        -------
+        float
+            For how many seconds there is nothing to do, at most.
+        """
+        lessor = self._current_lessor()
+        if lessor is None:
+            return 0.0
+        now = host.now()
+        for command in lessor.due(now):
+            host.propose_in_term(host.leads_in, encode_command(command))
+        deadline = lessor.next_deadline()
+        return _LOOK_INTERVAL if deadline is None else min(max(deadline - now, 0), _LOOK_INTERVAL)
 
     def _current_lessor(self) -> Lessor | None:
         """Give the leader's clock of leases, a new one in each term; everything of earlier terms is applied."""

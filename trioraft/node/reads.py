@@ -95,6 +95,11 @@ class Reads:
         """
         self._confirming.pop(read)(index)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether an answer of the leader is waited for."""
+        return self._round is not None
+
     def _ask(self) -> None:
         """Ask the leader, for all reads that wait."""
         self._last += 1
@@ -150,14 +155,15 @@ class Reads:
                 with trio.move_on_at(trio.current_time() + self._round.due - self._clock()):
                     await self._asking.wait()
                 self._asking = trio.Event()
-                self._look()
+                self.look()
                 self._flush()
 
     def leader_changed(self) -> None:
         """Look at once whether the leader that was asked still leads."""
         self._asking.set()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Ask again what was not answered in time; give up where the leader that was asked leads no more."""
         now = self._clock() + _ROUNDING
         if self._round is None:
             return

@@ -1,0 +1,107 @@
+"""What must hold of the key-value store: what clients see is linearizable, watches miss nothing, leases hold."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from tests.linearizability import KeyValueModel, Operation, Verdict, check
+from tests.linearizability.models import KeyValueInput, KeyValueOutput
+from tests.simulation.trace import name
+from trioraft.kv.commands import Event
+from trioraft.kv.questions import WatchAnswer, WatchEvents
+from trioraft.kv.store import Change
+
+if TYPE_CHECKING:
+    from tests.simulation.checks import Checks
+    from tests.simulation.host import Process
+
+# The tags of commands that are never the same twice, because of their values: Put and Txn.
+_UNIQUE: Final = (1, 4)
+# How long, and how large, the search for an order of the operations on one key may be. The time is far more than it
+# takes, so that the outcome does not depend on the machine.
+_SECONDS: Final = 120.0
+_PLACES: Final = 50_000
+
+
+class StoreChecks:
+    """All that ever happened to the store, and what its clients were told."""
+
+    def __init__(self, checks: "Checks") -> None:
+        self.checks = checks
+        self.fail = checks.fail
+        self.count: Counter[str] = checks.world.count
+        self.events: dict[int, tuple[Event, ...]] = {}  # revision: what happened
+        self.newest = 1  # revision
+        self.newest_index = 0  # the newest entry that was applied anywhere
+        self.held_until: dict[int, float] = {}  # lease: until when its holder believes in it, in true time
+        self.ended_at: dict[int, float] = {}  # lease: when it ended
+        self.history: list[Operation[KeyValueInput, KeyValueOutput]] = []
+
+    def applied(self, process: "Process", index: int, command: bytes, result: bytes, change: Change | None) -> None:
+        """Note what a command has done, where it is applied first; that the others do the same shows elsewhere."""
+        if command[1] in _UNIQUE:
+            self.checks.log.carried_out(index, command, result)
+        if index <= self.newest_index:
+            return
+        self.newest_index = index
+        if change is None:
+            return
+        if change.events:
+            if change.revision != self.newest + 1:
+                self.fail(f"revision {change.revision} comes after revision {self.newest}")
+            self.newest = change.revision
+            self.events[change.revision] = change.events
+        for lease in change.ended:
+            self.count["leases ended"] += 1
+            now = self.checks.world.loop.now
+            self.ended_at[lease] = now
+            self._check_held(lease, f"ends on {name(process.host.node)}")
+
+    # --- leases ---------------------------------------------------------------------------------------------
+
+    def holds(self, lease: int, until: float) -> None:
+        """Note until when a holder believes in its lease."""
+        self.held_until[lease] = max(until, self.held_until.get(lease, 0.0))
+        if lease in self.ended_at:
+            self._check_held(lease, "has ended")
+
+    def _check_held(self, lease: int, what: str) -> None:
+        left = self.held_until.get(lease, 0.0) - self.checks.world.loop.now
+        if left > 0 and self.checks.trusts_clocks:
+            self.fail(f"lease {lease:x} {what}, and its holder may believe in it for another {left:.6f} s")
+
+    # --- watches --------------------------------------------------------------------------------------------
+
+    def watched(self, asked: WatchEvents, answer: WatchAnswer) -> None:
+        """Check that a watch was told every event, once, in order."""
+        expected = []
+        for revision in range(asked.revision, answer.revision + 1):
+            if revision > self.newest:
+                self.fail(f"a watch was told of revision {revision}, and {self.newest} is the newest")
+            expected += [event for event in self.events[revision] if _matches(asked, event)]
+        given = list(answer.events)
+        if not asked.prev_kv:
+            expected = [Event(event.kind, event.kv) for event in expected]
+        if given != expected:
+            self.fail(
+                f"a watch of {asked.key!r} from revision {asked.revision} was told {given} up to revision "
+                f"{answer.revision}, and this has happened: {expected}"
+            )
+        self.count["watch events"] += len(given)
+
+    # --- linearizability ------------------------------------------------------------------------------------
+
+    def conclude(self) -> None:
+        """Check the whole history of the clients."""
+        result = check(KeyValueModel(), self.history, time_limit=_SECONDS, places=_PLACES)
+        self.count["operations in histories"] += len(self.history)
+        if result.verdict is Verdict.VIOLATED:
+            self.fail(f"the history of the clients is not linearizable:\n{result}")
+        if result.verdict is Verdict.UNDECIDED:
+            self.count["histories undecided"] += 1
+        elif self.history:
+            self.count["histories linearizable"] += 1
+
+
+def _matches(asked: WatchEvents, event: Event) -> bool:
+    key = event.kv.key
+    return asked.key <= key < asked.range_end if asked.range_end else key == asked.key
