@@ -1,5 +1,6 @@
 """One life of one cluster, from nodes without state to the leader that they must agree on when all is well."""
 
+import time
 import traceback
 from collections import Counter
 from unittest import mock
@@ -27,8 +28,10 @@ class Result(Struct, frozen=True):
 
     seed: int
     profile: str
+    asked_for: str  # the profile that this one was drawn from
     events: int
     seconds: float  # of the cluster's life
+    processor_seconds: float
     count: dict[str, int]
     violation: str = ""
     trace: tuple[str, ...] = ()
@@ -39,6 +42,7 @@ class Simulation:
 
     def __init__(self, seed: int, profile: str = "mixed", *, nodes: int = 0, whole: bool = False) -> None:
         self.seed = seed
+        self.asked_for = profile
         self.loop = Loop(seed)
         self.random = self.loop.random
         self.profile: Profile = draw(self.random, profile, nodes)
@@ -101,6 +105,7 @@ class Simulation:
     def run(self) -> Result:
         """Live, and tell what came of it."""
         violation = ""
+        started = time.process_time()
         try:
             with mock.patch.object(snapshots, "PART_BYTES", SMALL_PART):
                 self._live()
@@ -112,7 +117,15 @@ class Simulation:
         self._count_network()
         lines = tuple(self.trace.lines(_SHOWN)) if violation else ()
         return Result(
-            self.seed, self.profile.name, self.loop.events, self.loop.now, dict(self.count), violation, lines
+            seed=self.seed,
+            profile=self.profile.name,
+            asked_for=self.asked_for,
+            events=self.loop.events,
+            seconds=self.loop.now,
+            processor_seconds=time.process_time() - started,
+            count=dict(self.count),
+            violation=violation,
+            trace=lines,
         )
 
     def _count_network(self) -> None:

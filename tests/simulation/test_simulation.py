@@ -1,14 +1,18 @@
 """A bounded number of lives, and the simulator's own tests: it repeats itself, and it finds seeded bugs."""
 
+import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import typer
 
 from tests.simulation.__main__ import main
+from tests.simulation.campaign import Tally, live
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.profile import THEMES
 from tests.simulation.simulation import Simulation
@@ -59,10 +63,38 @@ def test_the_command_ends_with_its_summary() -> None:
     assert summary.endswith("no violation")
 
 
+def test_what_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    command = [sys.executable, "-m", "tests.simulation", "--profile", "calm", "--jobs", "1", "--resume", str(state)]
+    with subprocess.Popen([*command, "--seeds", "5000"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        while not (state.exists() and Tally.load(state).lives):
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        summary = process.stdout.read().splitlines()[-1]
+    assert process.returncode == 130
+    before = Tally.load(state)
+    assert summary.startswith(f"interrupted: {before.lives:,} lives, {before.events:,} events")
+
+    lives = before.lives + 20
+    done = subprocess.run([*command, "--seeds", str(lives), "--json"], cwd=ROOT, capture_output=True, check=True)
+    told, whole = json.loads(done.stdout), Tally.load(state)
+    assert (told["lives"], whole.lives, whole.next_seed, whole.unfinished) == (lives, lives, lives, [])
+    at_once = Tally(profile="calm")
+    for batch in at_once.hand_out(lives):
+        at_once.add(batch, live(batch, "calm", 0))
+    assert (whole.events, whole.count) == (at_once.events, at_once.count)
+
+    other = [*command, "--profile", "log"]
+    refused = subprocess.run(other, cwd=ROOT, capture_output=True, check=False, text=True)
+    assert refused.returncode == 2
+    assert "--profile calm" in refused.stderr
+
+
 def test_a_violation_is_told_with_its_seed_and_the_last_messages(capsys: pytest.CaptureFixture[str]) -> None:
     mutant = next(mutant for mutant in MUTANTS if mutant.profile == "work")
     with mutant.applied(), pytest.raises(typer.Exit) as ended:
-        main(seeds=100, profile=mutant.profile)
+        main(seeds=100, profile=mutant.profile, jobs=1)
     assert ended.value.exit_code == 1
     told = capsys.readouterr().out
     assert told.splitlines()[-1].endswith("1 VIOLATIONS")
