@@ -7,11 +7,13 @@ what a node intends, only at what others could see of it; the one exception is a
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from tests.simulation.disk import Disk
 from tests.simulation.log_checks import LogChecks
 from tests.simulation.member_checks import MemberChecks
 from tests.simulation.store_checks import StoreChecks
 from tests.simulation.trace import name
 from trioraft.consensus import HardState, lease
+from trioraft.consensus.log import Log
 from trioraft.consensus.state import State
 from trioraft.messages import (
     AppendEntriesRequest,
@@ -242,9 +244,10 @@ class Checks:
         hard = self.lost[node] if host is None else host.disk.hard
         return hard.formation.promised, hard.formation.cluster
 
-    def wiped(self, host: "Host", hard: HardState) -> None:
-        """Remember what was on a disk that is lost."""
+    def wiped(self, host: "Host", hard: HardState, log: Disk | Log) -> None:
+        """Remember what was on a disk that is lost, or with ``DURABILITY=memory`` in the process."""
         self.lost[host.node] = hard
+        self.log.lost[host.node] = log
 
     # --- the disk -------------------------------------------------------------------------------------------
 

@@ -208,16 +208,35 @@ class Faults:
         return self._down(host, 0.01 * self.unit)
 
     def _down(self, host: "Host", seconds: float) -> bool:
-        if host.process is None:
+        if not self._end(host):
             return False
-        host.crash()
         self.after(seconds, host.start)
         return True
 
-    def _reconfigure(self, host: "Host") -> bool:
+    def _end(self, host: "Host") -> bool:
+        """End a process; one with ``DURABILITY=memory`` comes back as another, so it has to be one that may go."""
         if host.process is None:
             return False
-        host.crash()
+        if not self.world.profile.memory:
+            host.crash()
+        elif self.operator.may_lose(host):
+            self._note_loss()
+            host.wipe()
+        else:
+            return False
+        return True
+
+    def _note_loss(self) -> None:
+        """Count a node that is lost before there is a cluster, and have one that is lost later replaced."""
+        if not self.world.checks.cluster:
+            self.wipes_left -= 1
+        if not self.is_lossy:
+            self.is_lossy = True
+            self.after(self.a_while(), self.operator.replace_lost)
+
+    def _reconfigure(self, host: "Host") -> bool:
+        if not self._end(host):
+            return False
         self.after(0.02 * self.unit, host.start, self.world.random.choice(self.world.profile.timings))
         return True
 
@@ -351,7 +370,7 @@ class Faults:
         """Lose a disk, which is allowed only before a cluster stands on it."""
         if self.world.checks.cluster or not self.operator.may_lose(host):
             return False
-        self.wipes_left -= 1
+        self._note_loss()
         host.wipe()
         self.after(self.a_while(), host.start)
         return True
@@ -379,8 +398,7 @@ class Faults:
         """Crash a node, and flip a bit on its disk meanwhile."""
         if host.process is None or not self.operator.may_lose(host):
             return False
-        if not self.world.checks.cluster:
-            self.wipes_left -= 1
+        self._note_loss()
         host.crash()
         self.world.turn(f"a bit of {host.disk.flip_a_bit(self.world.random)} is flipped on {name(host.node)}")
         self.after(self.a_while(), host.start)
@@ -391,9 +409,6 @@ class Faults:
         self.world.turn(f"{name(host.node)} refuses to start: {why}")
         self.world.count["damaged disks refused"] += 1
         host.wipe()
-        if not self.is_lossy and not self.over:
-            self.is_lossy = True
-            self.after(self.a_while(), self.operator.replace_lost)
         self.after(0.1 * self.unit, host.start)
 
     def abandon(self, _: "Host | None" = None) -> bool:

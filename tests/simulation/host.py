@@ -9,6 +9,7 @@ from tests.simulation.replicas import Keeper
 from tests.simulation.supervision import Supervisor
 from tests.simulation.trace import describe, name
 from trioraft.consensus import Core, Role, Timing
+from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import Write
 from trioraft.consensus.state import (
     BecameLeader,
@@ -112,8 +113,9 @@ class Host:
 
     def wipe(self) -> None:
         """Lose the disk: the next process here is another node."""
+        log = self.log
         self.crash()
-        self.world.checks.wiped(self, self.disk.hard)
+        self.world.checks.wiped(self, self.disk.hard, log)
         self.disk = Disk()
         self.world.replace_node(self)
         self.world.turn(f"the disk is lost; {name(self.node)} is next")
@@ -135,6 +137,18 @@ class Host:
         self.is_full = self.fails = False
         if self.process is not None and self.writing is not None:
             self.world.loop.at(self.world.loop.now, self.process.written, self.writing)
+
+    @property
+    def log(self) -> Disk | Log:
+        """The log where it counts: on the disk, or with ``DURABILITY=memory`` in the process."""
+        state = self.process.core.state if self.world.profile.memory and self.process is not None else None
+        return self.disk if state is None else state.log
+
+    def holds(self, index: int, term: int) -> bool:
+        """Tell whether an entry is where it counts, or a snapshot that covers it."""
+        if not self.world.profile.memory:
+            return self.disk.holds(index, term)
+        return self.process is not None and (index < self.log.base_index or self.log.term_at(index) == term)
 
     def put(self, write: Write) -> None:
         """Let a write be on disk."""
@@ -196,6 +210,7 @@ class Process:
             host.disk.log(),
             host.timing,
             snapshot=host.disk.snapshot,
+            log_waits=not world.profile.memory,
             expect=world.profile.expect if host.index < world.profile.nodes - world.profile.spares else 0,
             random_source=world.random,
             now=self.clock(),

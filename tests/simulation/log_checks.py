@@ -3,8 +3,10 @@
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
+from tests.simulation.disk import Disk
 from tests.simulation.trace import name
 from trioraft.cluster_settings import ClusterSettings, ReadMode
+from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import Write
 from trioraft.consensus.state import ReadReady, State
 from trioraft.messages import AppendEntriesResponse, Entry, EntryKind
@@ -28,6 +30,7 @@ class LogChecks:
         ] = {}  # (index, term): the term before, and the entry
         self.digests: dict[int, int] = {}  # index: the state after it
         self.carried: dict[bytes, tuple[int, bytes]] = {}  # command: where it was carried out, and its result
+        self.lost: dict[int, Disk | Log] = {}  # node: the log that it had when it was lost
         self.newest_shown = 0  # the newest entry that was acknowledged, or that a read has shown
         self.by_quorum_from = 0  # the newest acknowledged change of the settings that lets reads ask a quorum
 
@@ -97,9 +100,11 @@ class LogChecks:
         if entry.term < process.core.term:
             world.faults.tempt(process.host)
         assert process.core.state is not None
-        holding = [host.node for host in world.hosts if host.disk.holds(index, entry.term)]
+        holding = [host.node for host in world.hosts if host.holds(index, entry.term)]
+        # who has said that it has an entry, and was lost before the leader heard it
+        holding += [node for node, log in self.lost.items() if log.term_at(index) == entry.term]
         if not changes.is_quorum(changes.in_force(process.core.state), holding):
-            self.fail(f"{name(process.host.node)} commits entry {index}, which is on the disks of {holding} only")
+            self.fail(f"{name(process.host.node)} commits entry {index}, which {holding} have, and nobody else")
 
     def applying(self, process: "Process", index: int, before: int) -> None:
         """Check that a node applies one entry after the other, each once."""
@@ -118,13 +123,13 @@ class LogChecks:
         disk, matched = process.host.disk, message.matched
         if message.term != disk.hard.term or message.rejected:
             return
-        if matched > disk.last_index:
-            self.fail(f"{name(process.host.node)} acknowledges entry {matched}, which is not on its disk")
+        if matched > process.host.log.last_index:
+            self.fail(f"{name(process.host.node)} acknowledges entry {matched}, which it does not have")
         host = self.checks.world.host_of(to)
         leader = host.process.core.state if host is not None and host.process is not None else None
         if leader is None or leader.role != "leader" or leader.term != message.term:
             return
-        terms = {disk.term_at(matched), leader.log.term_at(matched)} - {None}
+        terms = {process.host.log.term_at(matched), leader.log.term_at(matched)} - {None}
         if matched > leader.log.last_index or len(terms) > 1:
             self.fail(f"{name(process.host.node)} acknowledges entry {matched}, which is not the leader's")
 

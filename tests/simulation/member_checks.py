@@ -75,7 +75,7 @@ class MemberChecks:
         needed = max((length for at, length in lengths if at < since), default=0)
         for node in set(now.voters) - set(was.voters):
             host = self.checks.world.host_of(node)
-            has = 0 if host is None else host.disk.last_index
+            has = 0 if host is None else host.log.last_index
             if has < needed:
                 self.fail(f"{name(node)} becomes a voter with {has} of {needed} entries")
 

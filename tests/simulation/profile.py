@@ -37,6 +37,7 @@ class Profile(Struct, frozen=True):
     keep: int  # so many entries that a snapshot covers are kept
     reads: float  # which part of the requests are reads
     lease_reads: bool  # whether the settings may say that they go by the lease
+    memory: bool  # whether the nodes run with ``DURABILITY=memory``
     store: bool  # whether the state machine is the key-value store
 
     @property
@@ -82,6 +83,8 @@ class Theme(Struct, frozen=True):
         How likely the settings let reads go by the lease.
     spares : tuple of int
         Draws how many nodes more there are, that only ever join, where the members change.
+    memory : bool
+        Whether the nodes run with ``DURABILITY=memory``: each is lost when it ends.
     store : float
         How likely the state machine is the key-value store.
     """
@@ -107,6 +110,7 @@ class Theme(Struct, frozen=True):
     reads: float = 0.24
     lease_reads: float = 0.5
     spares: tuple[int, ...] = (0, 0, 1, 2)
+    memory: bool = False
     store: float = 0.25
 
 
@@ -322,6 +326,16 @@ THEMES: Final[dict[str, Theme]] = {
         reads=0.4,
         store=1.0,
     ),
+    "memory": Theme(
+        always=("isolate", "one-way", "pause", "crash", "restart", "transfer", "disk stall"),
+        pace=0.7,
+        nodes=(3, 3, 5, 5, 7),
+        disk=(0.001, 0.01, 0.05),
+        commands=(2.0, 10.0, 30.0),
+        snapshot_entries=(5, 20, 1000),
+        events=(4000, 8000),
+        memory=True,
+    ),
     "calm": Theme(loss=(0.0,), slow=(0.0,), delay=(0.001,)),
 }
 
@@ -377,6 +391,7 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
         keep=choice((0, 0, 3, 50)),
         reads=theme.reads,
         lease_reads=chance() < theme.lease_reads and "clock leap" not in rates,
+        memory=theme.memory,
         store=chance() < theme.store,
     )
 

@@ -97,6 +97,9 @@ class Operator:
     def replace_lost(self) -> None:
         """Put a new node into the place of one that is lost, as far as it goes now; and look again later."""
         world = self.world
+        if self.faults.over:
+            return
+        self.faults.after(self.faults.a_while(), self.replace_lost)
         leader = self.faults.leader()
         if leader is not None and not leader.core.configuration.is_joint:
             configuration = leader.core.configuration
@@ -110,5 +113,3 @@ class Operator:
             elif learners and len(voters) < len(world.checks.members):
                 promoted = world.random.choice(learners)
                 self._change_to(leader, [*voters, promoted], [node for node in learners if node != promoted])
-        if not self.faults.over:
-            self.faults.after(self.faults.a_while(), self.replace_lost)
