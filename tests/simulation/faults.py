@@ -412,16 +412,27 @@ class Faults:
         self.after(0.1 * self.unit, host.start)
 
     def abandon(self, _: "Host | None" = None) -> bool:
-        """Give a formation up, as an operator may: a member is lost, and nobody has taken it for standing."""
-        lost = self.world.checks.lost
+        """Give a formation up, as an operator may: a member is lost, and no other has heard of its promise."""
+        lost = {*self.world.checks.lost}
         waiting = [h.process for h in self.world.hosts if h.process is not None and not h.process.paused]
-        if self.world.checks.cluster or len(waiting) < len(self.world.hosts):
+        if self.world.checks.cluster or len(waiting) < len(self.world.hosts) or self._are_to_be_heard(lost):
             return False
         for process in waiting:
             formation = process.core.formation
-            if any(member in lost for member in formation.missing):
+            unheard = lost & {*formation.missing}
+            for other in waiting:
+                if other.core.formation.state.promised == formation.state.promised:
+                    unheard &= {*other.core.formation.missing}
+            if unheard:
                 self.world.turn(f"{name(process.host.node)} gives up the formation that misses a lost node")
                 process.core.abandon_formation(formation.state.promised, process.clock())
                 process.settle()
                 return True
         return False
+
+    def _are_to_be_heard(self, nodes: set[int]) -> bool:
+        """Tell whether messages of nodes that are lost may still be on their way."""
+        return any(
+            nodes & {argument for argument in arguments if type(argument) is int}
+            for arguments in self.world.loop.waiting()
+        )

@@ -1,7 +1,7 @@
 """Virtual time: a heap of calls, and the one random source."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from typing import Any
 
@@ -20,6 +20,11 @@ class Loop:
         """Call something at a time."""
         self._made += 1
         heappush(self._heap, (when, self._made, call, arguments))
+
+    def waiting(self) -> Iterator[tuple[Any, ...]]:
+        """Give the arguments of all calls that are still to be made."""
+        for _, _, _, arguments in self._heap:
+            yield arguments
 
     def run(self, *, until: float, events: int) -> None:
         """Run what is due until a time, or until so many events have happened since the start."""
