@@ -1,23 +1,36 @@
 """Hostile cluster life from a seed: the real consensus code on a virtual network, disks and clocks.
 
-``python -m tests.simulation --seeds 300`` runs it. One seed is one life of one cluster, from nodes without state
-to the moment when, all faults over, it must agree on a leader again. Everything in it comes from one random
-source, so a seed gives the same life, event by event, on every machine. In the end, too, every command of a client
-with a session must have been carried out, once, and all replicas must be equal.
+``python -m tests.simulation`` runs it. One seed is one life of one cluster, from nodes without state to the moment
+when, all faults over, it must agree on a leader again. Everything in it comes from one random source, so a seed gives
+the same life, event by event, on every machine. In the end, too, every command of a client with a session must have
+been carried out, once, all replicas must be equal, and what the clients of the key-value store saw must be
+linearizable.
 
-``loop``         virtual time
-``profile``      what a seed's cluster is like, and which faults it meets (swarm testing: never all in each)
-``network``      loss, duplication, reordering, delay, blocked links
-``disk``         what is there after a crash
-``host``         a machine: its clock and disk, and the process on it, which drives the real core
-``replicas``     what a process does with the log: applies it, reads, takes and receives snapshots
-``workload``     clients with and without sessions
-``supervision``  leader work, as the supervisor process of a node runs it
-``faults``       when something goes wrong, and what
-``checks``       what must hold, checked at each step
-``log_checks``   what must hold of the log, of acknowledged commands and of reads
-``simulation``   one life, whole
-``campaign``     many lives
-``trace``        what happened, readable
-``mutants``      seeded bugs that the simulator must find
+Two kinds of fault are worse than what the software promises to bear, and take away what is checked. While a whole
+machine stands still (``freeze``), leader work on it may overlap with that of others: only its token protects from
+that. In a life in which clocks leap or stand still (``clock leap``) nothing is checked that goes by clocks (promises
+to refuse votes, leases of leaders and of keys, exclusive leader work) and no read goes by the lease; everything else
+must hold all the same. A node that is lost with its disk is never more than a part of a minority.
+
+``loop``          virtual time
+``profile``       what a seed's cluster is like, and which faults it meets (swarm testing: never all in each)
+``network``       loss, duplication, reordering, delay, blocked links
+``disk``          what is there after a crash, and what is damaged
+``host``          a machine: its clock and disk, and the process on it, which drives the real core
+``replicas``      what a process does with the log: applies it, reads, takes and receives snapshots
+``store``         the real key-value store, its watches and its clock of leases
+``workload``      clients with and without sessions
+``store_clients`` what they ask of the key-value store
+``supervision``   leader work, as the supervisor process of a node runs it
+``faults``        when something goes wrong, and what
+``upkeep``        who changes the members, and replaces what is lost
+``checks``        what must hold, checked at each step
+``log_checks``    what must hold of the log, of acknowledged commands and of reads
+``member_checks`` what must hold of changes of the members
+``store_checks``  what must hold of the key-value store, its watches, its leases and its clients' history
+``simulation``    one life, whole
+``campaign``      many lives
+``report``        what came of them
+``trace``         what happened, readable
+``mutants``       seeded bugs that the simulator must find
 """

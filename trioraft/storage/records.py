@@ -35,6 +35,10 @@ def _checksum(body: bytes, *numbers: int) -> int:
     return zlib.crc32(body, zlib.crc32(b"%d " * len(numbers) % numbers))
 
 
+def _hard_checksum(node_id: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(node_id.to_bytes(8, "big", signed=True)))
+
+
 def hard_row(node_id: int, hard: HardState) -> HardRow:
     """Write a node's id and hard state."""
     return seal_hard(node_id, msgspec.json.encode(hard))
@@ -42,7 +46,7 @@ def hard_row(node_id: int, hard: HardState) -> HardRow:
 
 def seal_hard(node_id: int, body: bytes) -> HardRow:
     """Add the checksum to a node's id and encoded hard state."""
-    return node_id, body, zlib.crc32(body, zlib.crc32(node_id.to_bytes(8, "big", signed=True)))
+    return node_id, body, _hard_checksum(node_id, body)
 
 
 def read_hard(row: HardRow | None) -> tuple[int, HardState]:
@@ -50,7 +54,7 @@ def read_hard(row: HardRow | None) -> tuple[int, HardState]:
     if row is None:
         raise DamagedError("the hard state is missing")
     node_id, body, checksum = row
-    if checksum != seal_hard(node_id, body)[2]:
+    if checksum != _hard_checksum(node_id, body):
         raise DamagedError("the hard state does not match its checksum")
     return node_id, msgspec.json.decode(body, type=HardState)
 
