@@ -45,6 +45,7 @@ class Holder:
     lease: int
     ttl: int
     renewals: int
+    pause: float  # seconds between them
 
 
 class StoreClients:
@@ -184,7 +185,8 @@ class StoreClients:
             if not isinstance(granted, results.LeaseGrantResult):
                 self.leases -= 1  # if it was granted all the same, nobody knows of it
                 return
-            holder = Holder(granted.id, ttl, self.random.choice((0, 2, 5, 20)))
+            pause = ttl * self.random.choice((0.3, 0.3, 0.97))  # some are nearly too late each time
+            holder = Holder(granted.id, ttl, self.random.choice((0, 2, 5, 20)), pause)
             self.world.checks.store.holds(granted.id, held_until(sent, ttl))
             self.world.count["leases granted"] += 1
             self._attach(holder)
@@ -208,7 +210,7 @@ class StoreClients:
         self.workload.send(
             self.workload.some_host(), self._ask_leader, question, self._kept_alive, self.world.loop.now
         )
-        self.world.loop.at(self.world.loop.now + holder.ttl * 0.3, self._keep_alive, holder)
+        self.world.loop.at(self.world.loop.now + holder.pause, self._keep_alive, holder)
 
     def _ask_leader(self, host: "Host", question: bytes, then: Callable[..., None], sent: float) -> None:
         """Let a leader answer, when it has made sure that it leads, and has applied everything."""
