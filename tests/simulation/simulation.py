@@ -15,7 +15,7 @@ from tests.simulation.network import Network
 from tests.simulation.profile import RATE_MAX, Profile, draw
 from tests.simulation.replicas import SMALL_PART
 from tests.simulation.store import StoreMachine
-from tests.simulation.trace import Trace, describe, name
+from tests.simulation.trace import Trace, name, outline
 from tests.simulation.workload import Workload
 from trioraft.consensus import Core, Role, snapshots
 
@@ -47,7 +47,8 @@ class Simulation:
         self.random = self.loop.random
         self.profile: Profile = draw(self.random, profile, nodes)
         self.trace = Trace(None if whole else 20 * _SHOWN)
-        self.turn(describe(self.profile))
+        for line in outline(self.profile):
+            self.turn(line)
         self.count: Counter[str] = Counter()
         self.checks = Checks(self)
         self.network = Network(self.loop, self.trace, self.profile.nodes, self.profile.unit, self.profile.commands)
