@@ -1,17 +1,23 @@
 """The key-value store against the simplest thing that could be called one, and against a second replica of itself."""
 
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from trioraft.kv import (
     Change,
     Command,
     Compact,
+    Compare,
+    CompareOperator,
+    CompareTarget,
     DeleteRange,
+    DeleteRangeResult,
     Error,
     ErrorCode,
     Event,
@@ -19,12 +25,19 @@ from trioraft.kv import (
     HistoryLimits,
     KeyValue,
     KeyValueStore,
+    LeaseExpire,
     LeaseGrant,
     LeaseRevoke,
     Put,
+    PutResult,
     Range,
     RangeResult,
+    Result,
     Txn,
+    TxnResult,
+    Watch,
+    WatchBatch,
+    WatchHub,
     decode_result,
     encode_command,
     prefix_range,
@@ -39,6 +52,23 @@ ends = st.sampled_from([b"", b"\0", b"b", b"bb", b"c"])
 leases = st.integers(0, 3)
 puts = st.builds(Put, keys, st.binary(max_size=2), leases, st.booleans())
 deletes = st.builds(DeleteRange, keys, ends, st.booleans())
+ranges = st.builds(Range, keys, ends, st.integers(0, 2))
+operations = st.lists(puts | deletes | ranges, max_size=4)
+conditions = st.builds(
+    Compare,
+    keys,
+    st.sampled_from([target for target in CompareTarget if target is not CompareTarget.VALUE]),
+    st.sampled_from(CompareOperator),
+    st.integers(0, 3),
+) | st.builds(Compare, keys, st.just(CompareTarget.VALUE), st.sampled_from(CompareOperator), st.binary(max_size=1))
+
+Operation: TypeAlias = Put | DeleteRange | Range
+HOLDS: Final[dict[CompareOperator, Callable[[Any, Any], bool]]] = {
+    CompareOperator.EQUAL: operator.eq,
+    CompareOperator.NOT_EQUAL: operator.ne,
+    CompareOperator.GREATER: operator.gt,
+    CompareOperator.LESS: operator.lt,
+}
 
 
 def inside(key: bytes, start: bytes, end: bytes) -> bool:
@@ -85,6 +115,64 @@ class Model:
 
         return put if isinstance(command, Put) else delete
 
+    def holds(self, compare: Compare) -> bool:
+        item = self.now.get(compare.key, KeyValue(compare.key, b"", 0, 0, 0))
+        found = {
+            CompareTarget.VERSION: item.version,
+            CompareTarget.CREATE: item.create_revision,
+            CompareTarget.MOD: item.mod_revision,
+            CompareTarget.LEASE: item.lease,
+            CompareTarget.VALUE: item.value,
+        }[compare.target]
+        is_there = compare.key in self.now or compare.target is not CompareTarget.VALUE
+        return is_there and HOLDS[compare.operator](found, compare.operand)
+
+    def run(self, operations: Sequence[Operation]) -> tuple[PutResult | DeleteRangeResult | RangeResult, ...]:
+        """Do operations as one revision, each after the one before it, and give what each of them finds."""
+        states = [dict(self.now)]
+        for operation in operations:
+            states.append(dict(states[-1]))
+            if not isinstance(operation, Range):
+                self.edit(operation)(states[-1], len(self.revisions))
+        self.change(*(self.edit(operation) for operation in operations if not isinstance(operation, Range)))
+        return tuple(map(self._found, operations, states))
+
+    def _found(self, operation: Operation, before: Contents) -> PutResult | DeleteRangeResult | RangeResult:
+        revision = len(self.revisions) - 1
+        if isinstance(operation, Put):
+            return PutResult(revision, before.get(operation.key) if operation.prev_kv else None)
+        found = [item for key, item in sorted(before.items()) if inside(key, operation.key, operation.range_end)]
+        if isinstance(operation, DeleteRange):
+            return DeleteRangeResult(revision, len(found), tuple(found) if operation.prev_kv else ())
+        shown = found[: operation.limit or None]
+        return RangeResult(revision, tuple(shown), len(found), more=len(shown) < len(found))
+
+    def allows(self, operations: Sequence[Operation]) -> bool:
+        """Tell whether all leases that are named exist."""
+        return {operation.lease for operation in operations if isinstance(operation, Put)} <= self.leases | {0}
+
+
+def overlap(operations: Sequence[Operation]) -> bool:
+    """Tell whether a key is put twice, or put and deleted."""
+    put = [operation.key for operation in operations if isinstance(operation, Put)]
+    deleted = [operation for operation in operations if isinstance(operation, DeleteRange)]
+    return len(put) > len(set(put)) or any(inside(key, d.key, d.range_end) for key in put for d in deleted)
+
+
+@dataclass
+class Watching:
+    """A watch, from where on it has to give events, and whether it has given all there were."""
+
+    key: bytes
+    range_end: bytes
+    cursor: int
+    watch: Watch | None = None
+    woken: int = 0
+    idle: bool = False
+
+    def wake(self) -> None:
+        self.woken += 1
+
 
 class StoreComparison(RuleBasedStateMachine):
     """Does the same to the model, to a store, and to a replica that is told of it in bytes."""
@@ -96,53 +184,126 @@ class StoreComparison(RuleBasedStateMachine):
         self.store = KeyValueStore(LIMITS, on_change=self.note)
         self.replica = KeyValueStore(LIMITS)
         self.reading: tuple[Iterator[bytes], str] | None = None
+        self.hub = WatchHub(self.store)
+        self.watching: list[Watching] = []
+        self.eager = Watching(b"a", b"\0", 1)
 
     def note(self, change: Change) -> None:
         self.changes += sorted(change.events, key=lambda event: event.kv.key)
+        self.hub.publish(change)
 
-    def both(self, command: Command) -> bool:
+    def both(self, command: Command) -> Result:
         result = self.store.execute(command)
         assert decode_result(self.replica.apply(encode_command(command))) == result
         assert result.revision == self.store.revision
-        return not isinstance(result, Error)
+        return result
 
-    @rule(operations=st.lists(puts | deletes, max_size=4))
-    def transact(self, operations: list[Put | DeleteRange]) -> None:
-        put = [operation.key for operation in operations if isinstance(operation, Put)]
-        deleted = [operation for operation in operations if isinstance(operation, DeleteRange)]
-        leases_used = {operation.lease for operation in operations if isinstance(operation, Put)} - {0}
-        allowed = (
-            len(put) == len(set(put))
-            and not any(inside(key, delete.key, delete.range_end) for key in put for delete in deleted)
-            and leases_used <= self.model.leases
-        )
-        assert self.both(Txn(success=tuple(operations))) == allowed
-        if allowed:
-            self.model.change(*map(Model.edit, operations))
+    def done(self, command: Command) -> bool:
+        return not isinstance(self.both(command), Error)
 
-    @rule(command=puts | deletes)
-    def change(self, command: Put | DeleteRange) -> None:
-        allowed = isinstance(command, DeleteRange) or command.lease in self.model.leases | {0}
-        assert self.both(command) == allowed
-        if allowed:
-            self.model.change(Model.edit(command))
+    @rule(compare=st.lists(conditions, max_size=2), success=operations, failure=operations)
+    def transact(self, compare: list[Compare], success: list[Operation], failure: list[Operation]) -> None:
+        holds = all(map(self.model.holds, compare))
+        taken = success if holds else failure
+        result = self.both(Txn(tuple(compare), tuple(success), tuple(failure)))
+        if overlap(success) or overlap(failure) or not self.model.allows(taken):
+            assert isinstance(result, Error)
+            return
+        responses = self.model.run(taken)
+        assert result == TxnResult(len(self.model.revisions) - 1, holds, responses)
+
+    @rule(command=puts | deletes | ranges)
+    def alone(self, command: Operation) -> None:
+        result = self.both(command)
+        if self.model.allows([command]):
+            assert (result,) == self.model.run([command])
+        else:
+            assert isinstance(result, Error)
 
     @rule(lease=st.integers(1, 3))
     def grant(self, lease: int) -> None:
-        assert self.both(LeaseGrant(5, id=lease)) == (lease not in self.model.leases)
+        assert self.done(LeaseGrant(5, id=lease)) == (lease not in self.model.leases)
         self.model.leases.add(lease)
 
     @rule(lease=st.integers(1, 3))
     def revoke(self, lease: int) -> None:
-        assert self.both(LeaseRevoke(lease)) == (lease in self.model.leases)
+        assert self.done(LeaseRevoke(lease)) == (lease in self.model.leases)
+        self.end(lease)
+
+    @rule(lease=st.integers(1, 3), late=st.booleans())
+    def expire(self, lease: int, late: bool) -> None:
+        """Let a lease end because nobody kept it alive; or one that was granted again since, which lives on."""
+        granted = self.store.lease(lease)
+        told = LeaseExpire(lease, (granted.grant if granted else 1) - late)
+        assert self.done(told) == (lease in self.model.leases and not late)
+        if not late:
+            self.end(lease)
+
+    def end(self, lease: int) -> None:
         self.model.leases.discard(lease)
         attached = [DeleteRange(key) for key, item in self.model.now.items() if item.lease == lease]
         self.model.change(*map(Model.edit, attached))
 
+    # --- watches ------------------------------------------------------------------------------------------
+
+    @initialize()
+    def watch_from_the_beginning(self) -> None:
+        """Watch everything twice: one watch is looked at after each step, the other one now and then."""
+        self.eager = self.begin_watch(b"a", b"\0", 1)
+        self.watching.append(self.begin_watch(b"a", b"\0", 1))
+
+    def begin_watch(self, key: bytes, end: bytes, revision: int) -> Watching:
+        watching = Watching(key, end, revision)
+        watching.watch = self.hub.watch(key, end, revision=revision, wake=watching.wake)
+        return watching
+
+    @precondition(lambda self: len(self.watching) < 4)
+    @rule(key=keys, end=ends, back=st.integers(-2, 8))
+    def watch(self, key: bytes, end: bytes, back: int) -> None:
+        """Watch from a revision on that was, or is to come."""
+        self.watching.append(self.begin_watch(key, end, max(1, self.store.revision - back)))
+
+    @precondition(lambda self: self.watching)
+    @rule(pick=st.integers(0, 3), max_bytes=st.sampled_from([1, 5, 2**20]))
+    def take(self, pick: int, max_bytes: int) -> None:
+        watching = self.watching[pick % len(self.watching)]
+        if not self.gives_all(watching, max_bytes):
+            self.watching.remove(watching)
+
+    def gives_all(self, watching: Watching, max_bytes: int = 2**20) -> bool:
+        """Take all there is: every event once and in order; False if some are in no history any more."""
+        assert watching.watch is not None
+        expected = [
+            event
+            for event in self.model.events
+            if event.kv.mod_revision >= watching.cursor and inside(event.kv.key, watching.key, watching.range_end)
+        ]
+        assert watching.woken == (watching.idle and bool(expected))
+        found: list[Event] = []
+        while isinstance(batch := watching.watch.take(max_bytes), WatchBatch):
+            found += batch.events
+        if batch is not None:
+            assert batch.code == ErrorCode.COMPACTED
+            assert watching.cursor < self.store.oldest_revision == batch.oldest_revision
+            return False
+        assert sorted(found, key=lambda event: (event.kv.mod_revision, event.kv.key)) == expected
+        assert [event.kv.mod_revision for event in found] == [event.kv.mod_revision for event in expected]
+        watching.cursor = max(watching.cursor, self.store.revision + 1)
+        watching.idle, watching.woken = True, 0
+        return True
+
+    @precondition(lambda self: self.watching)
+    @rule(pick=st.integers(0, 3))
+    def stop_watching(self, pick: int) -> None:
+        watching = self.watching.pop(pick % len(self.watching))
+        assert watching.watch is not None
+        watching.watch.close()
+        assert watching.watch.take() is None
+
     @rule(back=st.integers(0, 8))
     def compact(self, back: int) -> None:
         revision = max(0, self.store.revision - back)
-        if self.both(Compact(revision)):
+        if self.done(Compact(revision)):
             assert self.store.oldest_revision == revision
 
     @rule()
@@ -166,6 +327,11 @@ class StoreComparison(RuleBasedStateMachine):
         restored = KeyValueStore(LIMITS)
         restored.restore(self.store.snapshot())
         self.replica = restored
+
+    @rule()
+    def start_again(self) -> None:
+        """Restart the node: its store takes over its own snapshot, and watches go on where they were."""
+        self.store.restore(list(self.store.snapshot()))
 
     @invariant()
     def contents_are_equal(self) -> None:
@@ -199,6 +365,11 @@ class StoreComparison(RuleBasedStateMachine):
         assert found == [event for event in self.model.events if event.kv.mod_revision >= oldest]
         assert len(found) <= LIMITS.events
         assert isinstance(self.store.events_since(oldest - 1), Error)
+
+    @invariant()
+    def a_watch_that_keeps_up_gives_everything(self) -> None:
+        if not self.gives_all(self.eager):  # one command had more events than the history keeps
+            self.eager = self.begin_watch(b"a", b"\0", self.store.revision + 1)
 
     @invariant()
     def replicas_are_equal(self) -> None:
