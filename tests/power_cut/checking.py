@@ -4,7 +4,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,11 +58,18 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def record_workload(directory: Path, seed: int, count: int, durability: Durability) -> list[Call]:
+def record_workload(
+    directory: Path,
+    seed: int,
+    count: int,
+    durability: Durability,
+    *,
+    program: Sequence[str] = ("tests.power_cut.workload",),
+) -> list[Call]:
     """Run a workload to its end and give what it asked of the system."""
     data = directory / "data"
     data.mkdir()
-    command = [sys.executable, "-m", "tests.power_cut.workload", str(data), str(seed), str(count), durability]
+    command = [sys.executable, "-m", *program, str(data), str(seed), str(count), durability]
     return record(command, data, directory / "trace")
 
 

@@ -6,6 +6,7 @@ It is run under strace, which records what it really asks of the system:
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
@@ -53,7 +54,12 @@ async def run(directory: Path, seed: int, count: int, durability: Durability) ->
             disk = None
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> None:
     storage._CHECKPOINT_BYTES = 60_000  # type: ignore[misc]
-    mode: Durability = "memory" if sys.argv[4] == "memory" else "sync"
-    trio.run(run, Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), mode)
+    directory, seed, count, durability = arguments
+    mode: Durability = "memory" if durability == "memory" else "sync"
+    trio.run(run, Path(directory), int(seed), int(count), mode)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -32,5 +32,5 @@ must hold all the same. A node that is lost with its disk is never more than a p
 ``campaign``      many lives
 ``report``        what came of them
 ``trace``         what happened, readable
-``mutants``       seeded bugs that the simulator must find
+``mutants``       seeded bugs that must be found (``python -m tests.simulation.mutants``)
 """

@@ -71,6 +71,21 @@ class Faults:
                 host,
             )
 
+    def silence(self, host: "Host") -> None:
+        """Perhaps let nothing that a leader says get out any more, and let it crash a moment later."""
+        if not self.over and self.world.random.random() < self.world.profile.silence:
+            self.world.count["fault: silence"] += 1
+            self.world.turn(f"nothing that {name(host.node)} says gets out")
+            pairs = [pair for pair in self._pairs() if pair[0] == host.index]
+            for pair in pairs:
+                self.world.network.block(*pair)
+            self.after(0.02 * self.unit * (1 + self.world.random.random()), self._silenced, host, pairs)
+
+    def _silenced(self, host: "Host", pairs: list[tuple[int, int]]) -> None:
+        if not self.over:
+            self._crash(host)
+            self._uncut(pairs)
+
     def _ambush(self, host: "Host") -> None:
         if not self.over:
             self.world.count["fault: ambush"] += 1

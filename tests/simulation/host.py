@@ -456,6 +456,7 @@ class Process:
         elif isinstance(event, BecameLeader):
             world.checks.elected(self, event.term)
             world.faults.tempt(self.host)
+            world.faults.silence(self.host)
         elif isinstance(event, SteppedDown):
             world.count["stepped down"] += 1
         elif isinstance(event, Formed):

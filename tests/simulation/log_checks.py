@@ -99,6 +99,7 @@ class LogChecks:
         changes.committed(entry)
         if entry.term < process.core.term:
             world.faults.tempt(process.host)
+            world.faults.silence(process.host)
         assert process.core.state is not None
         holding = [host.node for host in world.hosts if host.holds(index, entry.term)]
         # who has said that it has an entry, and was lost before the leader heard it

@@ -28,6 +28,7 @@ class Profile(Struct, frozen=True):
     ending: str  # how long leader work takes to end: "quick", "random" or "slow"
     rates: dict[str, float]  # how many faults of a kind come in one lower election timeout
     ambush: float  # how likely a node is struck when it has just done something that matters
+    silence: float  # how likely a leader is heard no more when it was just elected, or commits an older entry
     events: int
     until_formed: bool
     commands: float  # how many requests come in one lower election timeout
@@ -63,6 +64,8 @@ class Theme(Struct, frozen=True):
         How likely it is that fewer nodes than all are expected at the formation.
     ambush : float
         How likely a node is struck when it has just done something that matters.
+    silence : float
+        How likely a leader is heard no more, and crashes, when it was just elected, or commits an older entry.
     loss, slow, delay : tuple of float
         Draw the weather; the delay in lower election timeouts.
     disk, late : tuple of float
@@ -95,6 +98,7 @@ class Theme(Struct, frozen=True):
     nodes: tuple[int, ...] = (1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 7, 9)
     most: float = 0.4
     ambush: float = 0.05
+    silence: float = 0.0
     loss: tuple[float, ...] = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3)
     slow: tuple[float, ...] = (0.0, 0.02, 0.1, 0.3)
     delay: tuple[float, ...] = (0.0003, 0.001, 0.01, 0.03)
@@ -226,13 +230,13 @@ THEMES: Final[dict[str, Theme]] = {
         events=(4000, 8000),
     ),
     "figure 8": Theme(
-        always=("isolate", "split", "one-way", "pause", "crash", "disk stall", "ambush"),
-        pace=3.0,
-        nodes=(3, 5),
-        ambush=0.5,
-        loss=(0.05, 0.3),
-        delay=(0.001, 0.03),
-        commands=(10.0, 30.0),
+        always=("isolate", "split", "one-way", "pause", "crash", "disk stall"),
+        nodes=(3, 3, 5),
+        silence=0.5,
+        loss=(0.0, 0.05, 0.3),
+        delay=(0.001,),
+        disk=(0.0001, 0.001),
+        commands=(0.3, 2.0),
         batch_bytes=(20,),
         snapshot_entries=(1000,),
         events=(8000,),
@@ -382,6 +386,7 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
         ending=choice(theme.ending),
         rates=rates,
         ambush=theme.ambush * rates.pop("ambush", 0.0),
+        silence=theme.silence,
         events=choice(theme.events),
         until_formed=theme.until_formed,
         commands=choice(theme.commands),

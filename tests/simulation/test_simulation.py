@@ -1,4 +1,4 @@
-"""A bounded number of lives, and the simulator's own tests: it repeats itself, and it finds seeded bugs."""
+"""A bounded number of lives, and the simulator's own tests: it leads to elections, and it tells what it did."""
 
 import json
 import signal
@@ -12,7 +12,6 @@ from typing import Final
 import pytest
 
 from tests.simulation.campaign import Tally, live
-from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.profile import THEMES
 from tests.simulation.simulation import Simulation
 
@@ -96,10 +95,3 @@ def test_what_was_interrupted_goes_on_where_it_was(tmp_path: Path) -> None:
     refused = subprocess.run(other, cwd=ROOT, capture_output=True, check=False, text=True)
     assert refused.returncode == 2
     assert "--profile calm" in refused.stderr
-
-
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_seeded_bug_is_found(mutant: Mutant) -> None:
-    found = mutant.hunt(seeds=300)
-    assert found is not None
-    assert found.trace

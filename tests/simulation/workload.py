@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import cbor2
 
+from tests.simulation.late_reader import LateReader
 from tests.simulation.store_clients import StoreClients
 from trioraft.cluster_settings import ReadMode, encode_change
 from trioraft.consensus import Role
@@ -73,6 +74,7 @@ class Workload:
                 self.store.begin()
             if self.world.profile.lease_reads:
                 self._change_settings()
+                LateReader(self.world).look()
 
     def end(self) -> None:
         """Ask for one more command of each client, and wait for all answers."""

@@ -8,28 +8,7 @@ import pytest
 
 FOLDER: Final = Path(__file__).parent
 INDEX: Final = (FOLDER / "STORIES.md").read_text(encoding="utf-8")
-SECTIONS: Final = [
-    "5.1",
-    "5.2",
-    "5.3",
-    "5.4",
-    "5.4.1",
-    "5.4.2",
-    "6",
-    "7",
-    "8",
-    "3.10",
-    "4.1",
-    "4.2.1",
-    "4.2.2",
-    "4.2.3",
-    "4.3",
-    "4.4",
-    "6.2",
-    "6.3",
-    "6.4",
-    "9.6",
-]
+SECTIONS: Final = "5.1 5.2 5.3 5.4 5.4.1 5.4.2 6 7 8 3.10 4.1 4.2.1 4.2.2 4.2.3 4.3 4.4 6.2 6.3 6.4 9.6"
 ROWS: Final = [line.split(" | ") for line in INDEX.splitlines() if line.startswith("| ") and "---" not in line]
 
 
@@ -51,6 +30,6 @@ def test_every_paragraph_has_a_story() -> None:
     assert [what for what, stories in paragraphs if "`test_" not in stories] == []
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("section", SECTIONS.split())
 def test_every_section_that_says_what_a_server_does_is_there(section: str) -> None:
     assert re.search(rf"^(### |\| ){re.escape(section)}[. :]", INDEX, re.MULTILINE)

@@ -5,24 +5,26 @@ from typing import Any, Final
 
 import msgspec
 
-from trioraft.consensus import core, membership
+from tests.simulation.mutants.mutant import Mutant, Patch
+from trioraft.consensus import (
+    core,
+    membership,
+)
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.consensus.state import Role, State
 
-_Patch = tuple[object, str, Any]
 
-
-def _only_when_committed() -> list[_Patch]:
+def _only_when_committed() -> list[Patch]:
     def configuration(s: State) -> Configuration:
         return s.log.configurations_since(s.commit_index)[0][1]
 
     return [(State, "configuration", property(configuration))]
 
 
-def _counted_by(voters: Callable[[Configuration], tuple[int, ...]]) -> list[_Patch]:
+def _counted_by(voters: Callable[[Configuration], tuple[int, ...]]) -> list[Patch]:
     """Decide everything by the majority of some nodes."""
 
     def has_quorum(self: Configuration, nodes: Any) -> bool:
@@ -35,14 +37,14 @@ def _counted_by(voters: Callable[[Configuration], tuple[int, ...]]) -> list[_Pat
     return [(Configuration, "has_quorum", has_quorum), (Configuration, "quorum_value", quorum_value)]
 
 
-def _promote_while_behind() -> list[_Patch]:
+def _promote_while_behind() -> list[Patch]:
     def is_current(_s: State, _node: int, _now: float) -> bool:
         return True
 
     return [(membership, "is_current", is_current)]
 
 
-def _why_not_now(*, opened: bool = True, settled: bool = True) -> list[_Patch]:
+def _why_not_now(*, opened: bool = True, settled: bool = True) -> list[Patch]:
     def why_not_now(s: State) -> str | None:
         if s.role is not Role.LEADER or s.handover is not None or (opened and s.commit_index < s.opened_at):
             return "no"
@@ -51,7 +53,7 @@ def _why_not_now(*, opened: bool = True, settled: bool = True) -> list[_Patch]:
     return [(membership, "why_not_now", why_not_now)]
 
 
-def _complete_before_committed() -> list[_Patch]:
+def _complete_before_committed() -> list[Patch]:
     original = membership.drive_change
 
     def drive_change(s: State, now: float) -> None:
@@ -63,7 +65,7 @@ def _complete_before_committed() -> list[_Patch]:
     return [(membership, "drive_change", drive_change)]
 
 
-def _at_once() -> list[_Patch]:
+def _at_once() -> list[Patch]:
     original = membership.append_configuration
 
     def append_configuration(s: State, configuration: Configuration, now: float) -> None:
@@ -72,7 +74,7 @@ def _at_once() -> list[_Patch]:
     return [(membership, "append_configuration", append_configuration)]
 
 
-def _keep_what_is_cut_off() -> list[_Patch]:
+def _keep_what_is_cut_off() -> list[Patch]:
     original = Log.truncate
 
     def truncate(self: Log, first: int) -> None:
@@ -84,14 +86,14 @@ def _keep_what_is_cut_off() -> list[_Patch]:
     return [(Log, "truncate", truncate)]
 
 
-def _snapshots_without_members() -> list[_Patch]:
+def _snapshots_without_members() -> list[Patch]:
     def members(_self: SnapshotInfo) -> Configuration | None:
         return None
 
     return [(SnapshotInfo, "members", members)]
 
 
-def _joint_is_the_end() -> list[_Patch]:
+def _joint_is_the_end() -> list[Patch]:
     original = membership.drive_change
 
     def drive_change(s: State, now: float) -> None:
@@ -101,7 +103,7 @@ def _joint_is_the_end() -> list[_Patch]:
     return [(membership, "drive_change", drive_change)]
 
 
-def _forget_who_goes() -> list[_Patch]:
+def _forget_who_goes() -> list[Patch]:
     original = membership.append_configuration
 
     def append_configuration(s: State, configuration: Configuration, now: float) -> None:
@@ -114,7 +116,7 @@ def _forget_who_goes() -> list[_Patch]:
     return [(membership, "append_configuration", append_configuration), (membership, "tell_departed", tell_departed)]
 
 
-def _lead_on_when_removed() -> list[_Patch]:
+def _lead_on_when_removed() -> list[Patch]:
     original = membership.drive_change
 
     def drive_change(s: State, now: float) -> None:
@@ -124,7 +126,7 @@ def _lead_on_when_removed() -> list[_Patch]:
     return [(membership, "drive_change", drive_change)]
 
 
-def _form_another() -> list[_Patch]:
+def _form_another() -> list[Patch]:
     original = core.Core.__init__
 
     def forgetful(self: core.Core, node: int, hard: HardState, *rest: Any, **named: Any) -> None:
@@ -134,11 +136,11 @@ def _form_another() -> list[_Patch]:
     return [(core.Core, "__init__", forgetful)]
 
 
-def _join_before_disk() -> list[_Patch]:
+def _join_before_disk() -> list[Patch]:
     return [(core.Core, "cluster", property(lambda self: self.formation.state.cluster))]
 
 
-def _follow_members_only() -> list[_Patch]:
+def _follow_members_only() -> list[Patch]:
     original = core.Core._apply
 
     def apply(self: core.Core, s: State, sender: int, message: Any, now: float) -> None:
@@ -148,21 +150,73 @@ def _follow_members_only() -> list[_Patch]:
     return [(core.Core, "_apply", apply)]
 
 
-MEMBER_MUTANTS: Final[tuple[tuple[str, str, Callable[[], list[_Patch]]], ...]] = (
-    ("use a configuration only once it is committed", "churn", _only_when_committed),
-    ("count only the new majority while joint", "churn", lambda: _counted_by(lambda c: c.voters)),
-    ("count only the old majority while joint", "churn", lambda: _counted_by(lambda c: c.old_voters or c.voters)),
-    ("let learners count", "churn", lambda: _counted_by(lambda c: c.members)),
-    ("promote while behind", "members", _promote_while_behind),
-    ("begin a change while another one is under way", "churn", lambda: _why_not_now(settled=False)),
-    ("append the new voters before the joint entry is committed", "churn", _complete_before_committed),
-    ("change the voters at once", "churn", _at_once),
-    ("stay with a configuration that is cut off", "members", _keep_what_is_cut_off),
-    ("leave the configuration out of snapshots", "churn", _snapshots_without_members),
-    ("leave a joint change to who began it", "churn", _joint_is_the_end),
-    ("forget who goes before it is told", "churn", _forget_who_goes),
-    ("lead on although removed", "churn", _lead_on_when_removed),
-    ("forget at a restart for which cluster one waits", "members", _form_another),
-    ("speak for a cluster before it is on disk that one has joined", "churn", _join_before_disk),
-    ("hear only who is a member as far as one knows", "churn", _follow_members_only),
+MEMBERS: Final = (
+    Mutant(
+        "use a configuration only once it is committed",
+        "Raft 6, thesis 4.1: in force once it is in the log",
+        "churn",
+        _only_when_committed,
+    ),
+    Mutant(
+        "count only the new majority while joint",
+        "Raft 6, thesis 4.3: both majorities",
+        "churn",
+        lambda: _counted_by(lambda c: c.voters),
+    ),
+    Mutant(
+        "count only the old majority while joint",
+        "Raft 6, thesis 4.3: both majorities",
+        "churn",
+        lambda: _counted_by(lambda c: c.old_voters or c.voters),
+    ),
+    Mutant(
+        "let learners count", "thesis 4.2.1: learners do not vote", "churn", lambda: _counted_by(lambda c: c.members)
+    ),
+    Mutant("promote while behind", "thesis 4.2.1: caught up first", "members", _promote_while_behind),
+    Mutant(
+        "begin a change while another one is under way",
+        "thesis 4.1: one at a time",
+        "churn",
+        lambda: _why_not_now(settled=False),
+    ),
+    Mutant(
+        "append the new voters before the joint entry is committed",
+        "Raft 6, figure 11",
+        "churn",
+        _complete_before_committed,
+    ),
+    Mutant("change the voters at once", "Raft 6, figure 10", "churn", _at_once),
+    Mutant(
+        "stay with a configuration that is cut off",
+        "thesis 4.1: fall back to the one before",
+        "churn",
+        _keep_what_is_cut_off,
+    ),
+    Mutant(
+        "leave the configuration out of snapshots",
+        "Raft 7: the configuration as of the last index",
+        "churn",
+        _snapshots_without_members,
+    ),
+    Mutant("leave a joint change to who began it", "thesis 4.3: any leader completes it", "churn", _joint_is_the_end),
+    Mutant("forget who goes before it is told", "who was removed gets to know it", "churn", _forget_who_goes),
+    Mutant(
+        "lead on although removed",
+        "Raft 6, thesis 4.2.2: a removed leader steps down",
+        "churn",
+        _lead_on_when_removed,
+    ),
+    Mutant("forget at a restart for which cluster one waits", "one cluster per service", "churn", _form_another),
+    Mutant(
+        "speak for a cluster before it is on disk that one has joined",
+        "joining: persist before responding",
+        "churn",
+        _join_before_disk,
+    ),
+    Mutant(
+        "hear only who is a member as far as one knows",
+        "Raft 6: requests are taken from whoever sends them",
+        "churn",
+        _follow_members_only,
+    ),
 )

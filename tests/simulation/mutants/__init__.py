@@ -1,0 +1,25 @@
+"""Seeded bugs, each put into the real code for a while: the simulator must find every one of them.
+
+``python -m tests.simulation.mutants`` hunts all of them and prints what found them, and with which seed; with
+``--write`` it also writes the table ``tests/simulation/MUTANTS.md``. What the simulator does not run, the disk and
+the datagrams, is hunted by who does (``hunters``).
+
+``mutant``       what a seeded bug is
+``elections``, ``work``, ``formations``, ``log``, ``reads``, ``members``, ``outside``
+                 the bugs
+``hunters``      who looks for them
+``table``        what came of the hunt
+"""
+
+from typing import Final
+
+from tests.simulation.mutants.elections import ELECTIONS
+from tests.simulation.mutants.formations import FORMATIONS
+from tests.simulation.mutants.log import LOG
+from tests.simulation.mutants.members import MEMBERS
+from tests.simulation.mutants.mutant import Mutant
+from tests.simulation.mutants.outside import OUTSIDE
+from tests.simulation.mutants.reads import READS
+from tests.simulation.mutants.work import WORK
+
+MUTANTS: Final[tuple[Mutant, ...]] = (*ELECTIONS, *WORK, *FORMATIONS, *LOG, *READS, *MEMBERS, *OUTSIDE)
