@@ -36,6 +36,10 @@ class Faults:
         """Let nothing pass to or from a node."""
         self.cut |= {(node, other) for other in others} | {(other, node) for other in others}
 
+    def end(self) -> None:
+        """Let everything pass again."""
+        vars(self).update(vars(Faults()))
+
 
 class Relay:
     """Relays between nodes at some ports of loopback, which are counted from 0; made by :func:`open_relay`.

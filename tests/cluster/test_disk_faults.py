@@ -4,65 +4,29 @@ A full disk and one that is read-only are small file systems in memory; errors a
 strace's. What was acknowledged is there afterwards.
 """
 
-import os
-import shutil
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
+from tests.cluster.disks import NoDiskError, can_tamper, fill, small_disk, tampered
 from tests.cluster.harness import Cluster
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount and to trace"),
-    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
-]
+pytestmark = pytest.mark.skipif(not can_tamper(), reason="needs root, to mount and to trace, and strace")
 
 WRONG = 2
 
 
 @contextmanager
-def small_disk(path: Path, size: str) -> Iterator[None]:
-    """Have a file system of its own in a directory."""
-    path.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=False)
-    if made.returncode != 0:
-        pytest.skip("cannot mount here")
+def disk(path: Path, size: str) -> Iterator[None]:
+    """Have a small file system in a directory."""
     try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
-
-
-@asynccontextmanager
-async def tampered(pid: int, *injections: str) -> AsyncIterator[None]:
-    """Have system calls of a process fail or take long, for as long as the block lasts."""
-    options = [option for injection in injections for option in ("-e", f"inject={injection}")]
-    names = ",".join(injection.split(":")[0] for injection in injections)
-    tracer = await trio.lowlevel.open_process(
-        ["strace", "-f", "-qq", "-p", str(pid), "-e", f"trace={names}", "-o", "/dev/null", *options]
-    )
-    try:
-        with trio.fail_after(10):
-            while "TracerPid:\t0\n" in await trio.Path(f"/proc/{pid}/status").read_text("ascii"):
-                await trio.sleep(0.01)
-        yield
-    finally:
-        if tracer.returncode is None:
-            tracer.terminate()
-        with trio.CancelScope(shield=True):
-            await tracer.wait()
-
-
-def fill(path: Path) -> None:
-    """Write until there is no room."""
-    with path.open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(bytes(4096)):
-            pass
-    assert shutil.disk_usage(path.parent).free == 0
+        with small_disk(path, size):
+            yield
+    except NoDiskError as error:
+        pytest.skip(str(error))
 
 
 def last_line(cluster: Cluster, i: int) -> str:
@@ -101,7 +65,7 @@ async def check(cluster: Cluster, expected: dict[str, str]) -> None:
 async def test_a_leader_whose_disk_is_full_stops_and_the_others_go_on(tmp_path: Path) -> None:
     with ExitStack() as disks:
         for i in range(3):
-            disks.enter_context(small_disk(tmp_path / f"node-{i + 1}", "2m"))
+            disks.enter_context(disk(tmp_path / f"node-{i + 1}", "2m"))
         async with Cluster(tmp_path) as cluster:
             leader = cluster.index(await cluster.wait_leader())
             await put(cluster, "before", "1")
@@ -119,7 +83,7 @@ async def test_a_leader_whose_disk_is_full_stops_and_the_others_go_on(tmp_path: 
 
 
 async def test_a_node_that_finds_no_room_at_all_says_so(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "node-1", "64k"):
+    with disk(tmp_path / "node-1", "64k"):
         fill(tmp_path / "node-1" / "ballast")
         async with Cluster(tmp_path, 1) as cluster:
             assert await cluster.ended(0, 15) == WRONG
@@ -129,7 +93,7 @@ async def test_a_node_that_finds_no_room_at_all_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_read_only_disk_is_refused_at_the_start_in_one_line(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "node-1", "2m"):
+    with disk(tmp_path / "node-1", "2m"):
         async with Cluster(tmp_path, 1) as cluster:
             await cluster.wait_leader()
             await put(cluster, "before", "1")

@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from tests.cluster.harness import Cluster
-from tests.cluster.recorded_clients import History_, work
+from tests.cluster.recorded_clients import RecordedClients
 from tests.cluster.test_kv import command, settings_of
 from tests.linearizability import History, KeyValueModel, assert_linearizable
 from trioraft.client.observed import ClusterStatus
@@ -56,14 +56,14 @@ async def test_the_command(tmp_path: Path) -> None:
 
 
 async def test_reads_by_the_lease_are_linearizable_while_leaders_are_paused_and_replaced(tmp_path: Path) -> None:
-    history: History_ = History()
     async with Cluster(tmp_path, size=3) as cluster:
         await cluster.wait_leader()
         await cluster.client.change_cluster_settings(reads=ReadMode.LEASE)
         until = trio.current_time() + SECONDS
+        clients = RecordedClients(settings_of(cluster), History(), until, anywhere=0.0)
         async with trio.open_nursery() as nursery:
             for number in range(4):
-                nursery.start_soon(work, settings_of(cluster), history, f"client-{number}", 10 + number, until)
+                nursery.start_soon(clients.run, number, 10 + number)
             while trio.current_time() < until - 4:
                 leader = cluster.index(await cluster.wait_leader())
                 cluster.pause(leader)
@@ -71,5 +71,5 @@ async def test_reads_by_the_lease_are_linearizable_while_leaders_are_paused_and_
                 cluster.resume(leader)
                 await cluster.wait_leader()
                 await cluster.client.command(None, Transfer())
-    assert len(history.operations()) > 100
-    assert_linearizable(KeyValueModel(), history)
+    assert len(clients.history.operations()) > 100
+    assert_linearizable(KeyValueModel(), clients.history)
