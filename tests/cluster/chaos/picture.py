@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from textwrap import wrap
+from typing import Any, Final
 
 import matplotlib as mpl
 
@@ -28,6 +30,12 @@ ROLES = {
     UNHEARD: "#ffffff",
 }
 GROUPS = {"network": "#d1495b", "processes": "#222222", "disks": "#b8741a", "members": "#7b2d8b", "people": "#2a9d63"}
+_BESIDE: Final[dict[str, Any]] = {
+    "loc": "upper left",
+    "bbox_to_anchor": (1.0, 1.0),
+    "fontsize": 8,
+    "frameon": False,
+}
 _GAP = 1.0  # seconds without an acknowledged write that are shown
 _LABELLED = 90.0  # in a life no longer than this there is room for the name of each fault
 
@@ -44,15 +52,17 @@ class Call:
 def draw(life: Life, judgement: Judgement, path: Path) -> Path:
     """Draw a life, and give the file."""
     lanes = life.cluster.size + 2
+    shown = max(16.0, min(36.0, life.seconds / 20))  # inches
     figure, (top, terms, rate, latency) = plt.subplots(
         4,
         1,
         sharex=True,
-        figsize=(min(36.0, max(16.0, life.seconds / 20)), 6 + 0.6 * lanes),
+        figsize=(shown, 7 + 0.6 * lanes),
         height_ratios=[0.6 * lanes, 1, 1.4, 1.7],
         layout="constrained",
     )
     figure.suptitle(_title(life, judgement), fontsize=11)
+    figure.legend(handles=list(_legend(life)), loc="outside lower center", ncols=7, fontsize=8, frameon=False)
     calls = _calls(life)
     _draw_nodes(top, life)
     _draw_terms(terms, life)
@@ -92,32 +102,34 @@ def _draw_nodes(axes: Axes, life: Life) -> None:
         times = [*(max(one.at - life.began, 0.0) for one in seen), end]
         spans = [(began, ended - began) for began, ended in pairwise(times)]
         axes.broken_barh(spans, (node - 0.4, 0.5), facecolors=[ROLES.get(one.role, "#ff00ff") for one in seen])
-    for number, fault in enumerate(life.storm.faults):
+    for fault in life.storm.faults:
         began, ended = fault.began - life.began, (fault.ended or life.began + end) - life.began
         span = [(began, max(ended - began, end / 800))]
         for lane in fault.nodes or (size + 1,):
             axes.broken_barh(span, (lane + 0.14, 0.24), facecolors=GROUPS[fault.group])
         if life.seconds <= _LABELLED:
             where = fault.nodes[0] if fault.nodes else size + 1
-            axes.text(began, where + 0.36 - 0.1 * (number % 2), fault.kind, fontsize=7, va="top", clip_on=True)
+            axes.text(began, where + 0.39, fault.kind, fontsize=6.5, va="top", clip_on=True)
     weathers = [(at - life.began, bad) for at, bad in life.storm.weathers]
     for (began, bad), ended in zip(weathers, [*(at for at, _ in weathers[1:]), end], strict=True):
         axes.broken_barh([(began, ended - began)], (size - 0.3, 0.6), facecolors="#5b6770", alpha=0.1 + 0.75 * bad)
     names = [f"node-{node + 1}" for node in range(size)]
     axes.set_yticks(range(size + 2), [*names, "weather", "people"])
     axes.set_ylim(size + 1.6, -0.6)
-    axes.legend(handles=list(_legend(life)), loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
+    axes.grid(axis="x", color="#eeeeee")
+    axes.set_axisbelow(True)
+    roles = [Patch(facecolor=ROLES[role], edgecolor="#999999", label=role or "not heard") for role in ROLES]
+    axes.legend(handles=roles, **_BESIDE)
 
 
 def _legend(life: Life) -> Iterator[Patch]:
-    for role, colour in ROLES.items():
-        yield Patch(facecolor=colour, edgecolor="#999999", linewidth=0.5, label=role or "not heard")
+    """Say what the colours below a lane mean."""
     for group, colour in GROUPS.items():
         kinds = sorted({fault.kind for fault in life.storm.faults if fault.group == group})
         if kinds:
-            yield Patch(facecolor=colour, label=f"{group}:\n  " + "\n  ".join(kinds))
-    yield Patch(facecolor="#5b6770", label="loss, delay, reordering,\nduplication (darker: more)")
-    yield Patch(facecolor="#f6d5d1", label=f"no write acknowledged for {_GAP:.0f} s")
+            yield Patch(facecolor=colour, label="\n".join(wrap(f"{group}: {', '.join(kinds)}", 36)))
+    yield Patch(facecolor="#5b6770", label="loss, delay, reordering and\nduplication (darker: more)")
+    yield Patch(facecolor="#f6d5d1", label=f"no write was acknowledged\nfor more than {_GAP:.0f} s")
 
 
 def _draw_terms(axes: Axes, life: Life) -> None:
@@ -167,7 +179,7 @@ def _draw_rate(axes: Axes, calls: list[Call], seconds: float) -> None:
     weights = [[1 / step] * len(each) for each in times]
     axes.hist(times, edges, weights=weights, stacked=True, color=["#9ec9e2", "#3d7ea6"], label=["reads", "writes"])
     axes.set_ylabel("answered/s")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
+    axes.legend(**_BESIDE)
 
 
 def _draw_latency(axes: Axes, calls: list[Call], seconds: float) -> None:
@@ -178,10 +190,10 @@ def _draw_latency(axes: Axes, calls: list[Call], seconds: float) -> None:
         binned.setdefault(int(call.called / step), []).append(1000 * (call.returned - call.called))
     times = [step * (number + 0.5) for number in sorted(binned)]
     ranked = [sorted(binned[number]) for number in sorted(binned)]
-    for quantile, name, colour in ((0.5, "p50", "#2a9d63"), (0.99, "p99", "#e08e0b"), (1.0, "slowest", "#d1495b")):
+    for quantile, name, colour in ((0.5, "p50", "#2a9d63"), (0.9, "p90", "#e08e0b"), (1.0, "slowest", "#d1495b")):
         values = [each[min(len(each) - 1, int(quantile * len(each)))] for each in ranked]
         axes.plot(times, values, ".-", color=colour, linewidth=0.6, ms=3, label=name)
     axes.set_yscale("log")
     axes.set_ylabel("latency, ms")
     axes.grid(axis="y", color="#eeeeee")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
+    axes.legend(**_BESIDE)

@@ -70,6 +70,7 @@ def judge(life: Life, broken: Sequence[str] = ()) -> Judgement:
     ]
     if result.verdict is not Verdict.LINEARIZABLE:
         violations.append(f"{result}; the history is {life.history_file}")
+    began = life.offset + int(life.began * 1e9)
     written = sorted(op.returned for op in known if not isinstance(op.input, Get) and op.returned is not None)
     return Judgement(
         violations=tuple(violations),
@@ -77,7 +78,7 @@ def judge(life: Life, broken: Sequence[str] = ()) -> Judgement:
         unanswered=len(operations) - len(known),
         terms=max((seen.term for node in life.watch.seen for seen in node), default=0),
         leaders=len(leaders),
-        gap=max((after - before for before, after in pairwise(written)), default=0) / 1e9,
+        gap=max((after - before for before, after in pairwise([began, *written])), default=0) / 1e9,
         saw=Counter(map(_outcome, known)),
         search=f"{result.partitions} partitions, {result.seconds:.1f} s of search",
     )
