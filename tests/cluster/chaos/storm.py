@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -188,7 +189,7 @@ class Storm:
 
     async def _restart(self, node: int) -> None:
         status = await self.cluster.stop(node)
-        if status != 0:
+        if status not in {0, -signal.SIGTERM}:  # the latter while it was still starting
             raise BrokenError(f"node-{node + 1} ended with status {status} after SIGTERM")
         await self.cluster.start(node)
 
