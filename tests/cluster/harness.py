@@ -42,6 +42,8 @@ FAST = {
     "HEARTBEAT_REPEAT_MILLIS": "100",
     "HOOK_STOP_GRACE_MILLIS": "500",
 }
+# What nodes have when nobody says otherwise.
+DEFAULT_TIMEOUTS = dict.fromkeys(FAST, "")
 _LOG_LINES_SHOWN = 200
 
 

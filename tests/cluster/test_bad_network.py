@@ -12,22 +12,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.cluster.harness import Cluster, free_ports
+from tests.cluster.harness import DEFAULT_TIMEOUTS, Cluster, free_ports
 from tests.cluster.relay import Faults, open_relay
 
 RUNS = int(os.environ.get("TRIORAFT_BAD_NETWORK_RUNS", "1"))
 SECONDS = float(os.environ.get("TRIORAFT_BAD_NETWORK_SECONDS", "25"))
 AT_ONCE = 3
 SIZE = 3
-DEFAULTS = dict.fromkeys(
-    (
-        "ELECTION_TIMEOUT_LOWER_MILLIS",
-        "ELECTION_TIMEOUT_UPPER_MILLIS",
-        "HEARTBEAT_REPEAT_MILLIS",
-        "HOOK_STOP_GRACE_MILLIS",
-    ),
-    "",
-)
 
 
 async def keeps_its_leader(directory: Path, seed: int) -> None:
@@ -36,7 +27,7 @@ async def keeps_its_leader(directory: Path, seed: int) -> None:
     ports = free_ports(SIZE)
     async with open_relay(ports, seed) as relay:
         each = [{"PEERS": relay.peers_of(i)} for i in range(SIZE)]
-        async with Cluster(directory, SIZE, DEFAULTS, each=each, ports=ports) as cluster:
+        async with Cluster(directory, SIZE, DEFAULT_TIMEOUTS, each=each, ports=ports) as cluster:
             before = await cluster.wait_leader(30)
             relay.faults = Faults(loss=0.3, duplication=0.1, delay=0.1, jitter=0.05, late=0.1, late_by=1.0)
             relay.relayed = relay.lost = relay.overtaken = 0

@@ -69,6 +69,18 @@ def test_an_even_number_of_voters_is_made_odd_but_not_below_the_fewest() -> None
     assert decide(observation((1, 2, 3, 4)), Rules(min_voters=4)).change is None
 
 
+def test_a_cluster_that_was_formed_with_too_many_voters_has_the_others_learn_on() -> None:
+    change = change_of(decide(observation(tuple(range(1, 11)), n3=SILENT), RULES))
+    assert members(change) == ((1, 2, 4, 5, 6, 7, 8), (3, 9, 10))
+    assert "MAX_VOTERS=7" in change.reason
+    even = Rules(min_voters=3, max_voters=6)
+    assert members(change_of(decide(observation(tuple(range(1, 8))), even))) == ((1, 2, 3, 4, 5), (6, 7))
+    contradictory = Rules(min_voters=7, max_voters=3)
+    assert members(change_of(decide(observation(tuple(range(1, 10))), contradictory)))[0] == tuple(range(1, 8))
+    most_silent = observation((1, 2, 3, 4, 5, 6, 7, 8), n2=SILENT, n3=SILENT, n4=SILENT, n5=SILENT, n6=SILENT)
+    assert decide(most_silent, RULES).change is None
+
+
 # --- who is gone --------------------------------------------------------------------------------------------
 
 

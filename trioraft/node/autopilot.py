@@ -4,7 +4,8 @@ The leader looks at its members and at the nodes that discovery has found, and m
 
 1. A node of the same service that has no cluster joins as a learner.
 2. A learner that has kept up for a while becomes a voter, where that makes the cluster survive more: the number of
-   voters is kept odd, and at most ``max_voters``. Two learners are promoted together.
+   voters is kept odd, and at most ``max_voters``; a cluster that was formed with more has them learn on. Two
+   learners are promoted together.
 3. A member is *gone* when it was silent, and absent from good DNS answers, for ``dead_after``. A gone voter is
    replaced by a learner in one change, or removed; the number of voters never falls below ``min_voters``, or the
    number there is. A gone learner is removed.
@@ -230,7 +231,7 @@ def decide(seen: Observation, rules: Rules) -> Decision:
         or replace_gone_voter(seen, rules, declined)
         or forget_gone_learner(seen, rules)
         or promote(seen, rules, declined)
-        or make_odd(seen, rules)
+        or take_votes(seen, rules)
     )
     return Decision(change, tuple(declined))
 
@@ -316,18 +317,26 @@ def promote(seen: Observation, rules: Rules, declined: list[str]) -> Change | No
     return None
 
 
-def make_odd(seen: Observation, rules: Rules) -> Change | None:
-    """Take the vote from one voter where an even number of them survives no more failures than one less."""
+def take_votes(seen: Observation, rules: Rules) -> Change | None:
+    """Take the vote from voters beyond the most, and from one where an even number survives no more than one less."""
     count = len(seen.voters)
-    if count % 2 or count - 1 < rules.min_voters or count <= 2:
+    wanted = min(count, max(rules.max_voters, rules.min_voters))
+    if wanted % 2 == 0 and wanted > max(2, rules.min_voters):
+        wanted -= 1
+    if wanted == count:
         return None
     # Whoever leaves anyhow, or answers least; it goes on learning and can take over.
-    chosen = max(_others(seen), key=lambda node: (seen.seen[node].leaves, seen.seen[node].silent >= 1.0, node))
-    voters = {*seen.voters} - {chosen}
+    last = sorted(_others(seen), key=lambda node: (seen.seen[node].leaves, seen.seen[node].silent >= 1.0, node))
+    chosen = last[wanted - count :]
+    voters = {*seen.voters} - {*chosen}
     if not has_quorum(seen, voters):
         return None
-    reason = f"{count} voters survive no more failures than {count - 1}: {seen.named(chosen)} learns on"
-    return Change(_ordered(voters), _ordered({*seen.learners, chosen}), reason)
+    if count > rules.max_voters:
+        why = f"MAX_VOTERS={rules.max_voters}"
+    else:
+        why = f"{count} voters survive no more failures than {wanted}"
+    reason = f"{why}: {', '.join(map(seen.named, chosen))} learns on"
+    return Change(_ordered(voters), _ordered({*seen.learners, *chosen}), reason)
 
 
 class Declined(Struct, frozen=True):
