@@ -14,6 +14,7 @@ nodes' logs are printed when the block is left with an exception.
 import fcntl
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -48,12 +49,17 @@ _LOG_LINES_SHOWN = 200
 
 
 def free_ports(number: int) -> list[int]:
-    """Find UDP ports of loopback that nobody uses now."""
+    """Find UDP ports of loopback that nobody uses now, and that nobody is given who asks for any."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    found: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(number)]
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(found) < number:
+            each = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            port = random.randrange(max(1024, first - 20_000), first)
+            with suppress(OSError):
+                each.bind((LOOPBACK, port))
+                found.append(port)
+    return found
 
 
 def clean_environment() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -38,7 +39,11 @@ class KeyValueCluster(MemoryCluster):
             }
         )
         world = memory_world(
-            self.network, self.disks[index], self.answer, chance=self.chance, launcher=self.launchers[index]
+            self.network,
+            self.disks[index],
+            partial(self.look_up, index),
+            chance=self.chance,
+            launcher=self.launchers[index],
         )
         service = self.services[index] = KeyValueService()
         with trio.CancelScope() as self._scopes[index]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,14 +33,15 @@ LOWER, UPPER, HEARTBEAT, GRACE = 3.0, 5.0, 0.5, 5.0
 class MemoryCluster:
     """Nodes in one network; each can be killed, started again, cut off, and have its disk stuck."""
 
-    def __init__(self, nursery: trio.Nursery, size: int, seed: int, **settings: object) -> None:
+    def __init__(self, nursery: trio.Nursery, size: int, seed: int, *, first_id: int = 1, **settings: object) -> None:
         self.chance = random.Random(seed)
         self.network = MemoryNetwork(nursery, self.chance)
-        self.disks = [MemoryDisk(node_id=index + 1) for index in range(size)]
+        self.disks = [MemoryDisk(node_id=index + first_id) for index in range(size)]
         self.launchers = [MemoryLauncher(trio.current_time) for _ in range(size)]
         self.nodes: dict[int, Node] = {}
         self.cut_off: set[int] = set()
-        self.answer: Callable[[], Answer] = self.everybody
+        self.answer: Callable[[], Answer] = self.everybody  # what DNS says
+        self.answers: dict[int, Callable[[], Answer]] = {}  # what it says to some nodes instead
         self.network.carries = lambda source, to: not self.cut_off & {source.port - 7300, to.port - 7300}
         self._nursery = nursery
         self._scopes: dict[int, trio.CancelScope] = {}
@@ -48,6 +50,9 @@ class MemoryCluster:
     def everybody(self) -> Answer:
         addresses = frozenset(self.address(index) for index in range(len(self.disks)))
         return Answer(addresses=addresses, complete=True, problems=())
+
+    def look_up(self, index: int) -> Answer:
+        return self.answers.get(index, self.answer)()
 
     @staticmethod
     def address(index: int) -> Address:
@@ -70,7 +75,11 @@ class MemoryCluster:
             }
         )
         world = memory_world(
-            self.network, self.disks[index], self.answer, chance=self.chance, launcher=self.launchers[index]
+            self.network,
+            self.disks[index],
+            partial(self.look_up, index),
+            chance=self.chance,
+            launcher=self.launchers[index],
         )
         with trio.CancelScope() as self._scopes[index]:
             async with open_node(settings, world=world) as self.nodes[index]:
@@ -102,7 +111,9 @@ class MemoryCluster:
             while True:
                 reached = [node for index, node in self.nodes.items() if index not in self.cut_off]
                 leaders = [i for i in self.leaders() if i not in self.cut_off]
-                if len(leaders) == 1 and {n.status().leader for n in reached} == {format_id(leaders[0] + 1)}:
+                if len(leaders) == 1 and {n.status().leader for n in reached} == {
+                    format_id(self.disks[leaders[0]].node_id)
+                }:
                     return leaders[0]
                 await trio.sleep(0.01)
 

@@ -1,12 +1,10 @@
 """Membership that follows the service: real nodes under trio's mocked clock, DNS and network in memory."""
 
-import pytest
 import trio
 import trio.testing
 
 from tests.unit.memory_world import MemoryDisk
 from tests.unit.test_node import MemoryCluster, cluster_of
-from trioraft.address import Address
 from trioraft.discovery import Answer
 from trioraft.messages import NodeStatus
 
@@ -87,27 +85,6 @@ async def test_five_voters_become_three_when_two_are_gone(autojump_clock: trio.t
         await trio.sleep(50)
         assert len(members(cluster)) == 5
         await settled(cluster, voters(*(index + 1 for index in range(5) if index not in gone)), 30)
-
-
-@pytest.mark.parametrize("says", ["nothing", "the dead too", "only the leader", "strangers"])
-async def test_nobody_is_removed_by_what_dns_does_not_surely_say(
-    autojump_clock: trio.testing.MockClock, says: str
-) -> None:
-    async with cluster_of(5, 4, **DNS) as cluster:
-        await cluster.start()
-        leading = await cluster.leader()
-        dead = next(index for index in range(5) if index != leading)
-        strangers = frozenset(Address("127.0.0.9", port) for port in range(1, 6))
-        answers = {
-            "nothing": Answer(frozenset(), complete=False, problems=("no answer",)),
-            "the dead too": cluster.everybody(),
-            "only the leader": Answer(frozenset({cluster.address(leading)}), complete=True),
-            "strangers": Answer(strangers, complete=True),
-        }
-        cluster.answer = lambda: answers[says]
-        await cluster.kill(dead)
-        await trio.sleep(150)
-        assert members(cluster) == voters(1, 2, 3, 4, 5)
 
 
 async def test_a_node_that_lost_its_data_comes_back_as_another_and_takes_the_place_of_the_old_one(

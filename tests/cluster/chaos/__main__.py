@@ -1,9 +1,11 @@
 """Chaos on real processes: ``python -m tests.cluster.chaos --help``."""
 
+import json
 import random
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -99,6 +101,8 @@ def main(
     judgement = judge(life, course.broken)
     picture = draw(life, judgement, where / "timeline.png")
     print(f"drawn: {picture}", file=sys.stderr)
+    faults = [asdict(fault) for fault in life.storm.faults]
+    (where / "faults.json").write_text(json.dumps({"began": life.began, "faults": faults}, indent=1))
     for title, counter in (
         ("faults", Counter(f"{fault.group}: {fault.kind}" for fault in life.storm.faults)),
         ("answers", judgement.saw),

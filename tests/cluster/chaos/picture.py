@@ -21,6 +21,7 @@ from tests.cluster.chaos.watch import UNHEARD
 from tests.linearizability import Get
 
 ROLES = {
+    "forming": "#e3d3ee",
     "leader": "#1f6fb4",
     "candidate": "#f2a93b",
     "pre-candidate": "#f7d48b",
@@ -101,7 +102,7 @@ def _draw_nodes(axes: Axes, life: Life) -> None:
     for node, seen in enumerate(life.watch.seen):
         times = [*(max(one.at - life.began, 0.0) for one in seen), end]
         spans = [(began, ended - began) for began, ended in pairwise(times)]
-        axes.broken_barh(spans, (node - 0.4, 0.5), facecolors=[ROLES.get(one.role, "#ff00ff") for one in seen])
+        axes.broken_barh(spans, (node - 0.4, 0.5), facecolors=[ROLES[one.role] for one in seen])
     for fault in life.storm.faults:
         began, ended = fault.began - life.began, (fault.ended or life.began + end) - life.began
         span = [(began, max(ended - began, end / 800))]
