@@ -73,6 +73,10 @@ def can_tamper() -> bool:
     return os.geteuid() == 0 and shutil.which("strace") is not None
 
 
+async def _is_free(pid: int) -> bool:
+    return "TracerPid:\t0\n" in await trio.Path(f"/proc/{pid}/status").read_text("ascii")
+
+
 @asynccontextmanager
 async def tampered(pid: int, *injections: str) -> AsyncIterator[None]:
     """Have system calls of a process fail or take long, for as long as the block lasts."""
@@ -83,7 +87,8 @@ async def tampered(pid: int, *injections: str) -> AsyncIterator[None]:
     )
     try:
         with trio.fail_after(10):
-            while "TracerPid:\t0\n" in await trio.Path(f"/proc/{pid}/status").read_text("ascii"):
+            # A process may have ended of it before this is seen.
+            while tracer.poll() is None and await _is_free(pid):
                 await trio.sleep(0.01)
         yield
     finally:

@@ -17,6 +17,18 @@ import trio
 from trioraft.address import Address
 
 
+def _receive(sock: socket.socket) -> tuple[bytes, int] | None:
+    """Take a datagram from a socket, with the port that it comes from; None when there is none."""
+    while True:
+        try:
+            data, source = sock.recvfrom(65536)
+        except BlockingIOError:
+            return None
+        except OSError:
+            continue  # what was sent to a node that is gone comes back as an error, once
+        return data, source[1]
+
+
 @dataclass
 class Faults:
     """What happens to datagrams; delays are in seconds, everything else but `cut` is a probability.
@@ -88,17 +100,15 @@ class Relay:
         entrance = self._sockets[i, j]
         while True:
             await trio.lowlevel.wait_readable(entrance)
-            try:
-                data, source = entrance.recvfrom(65536)
-            except OSError:
-                continue  # what was sent to a node that is gone comes back as an error, once
-            if source[1] != self._ports[i]:
-                continue  # a client that was told this address: it is only for node i
-            if self.recording:
-                self.recorded.append((i, j, data))
-            for _ in range(2 if self._chance.random() < self.faults.duplication else 1):
-                self._count += 1
-                self._carry(i, j, data, nursery)
+            while (received := _receive(entrance)) is not None:
+                data, port = received
+                if port != self._ports[i]:
+                    continue  # a client that was told this address: it is only for node i
+                if self.recording:
+                    self.recorded.append((i, j, data))
+                for _ in range(2 if self._chance.random() < self.faults.duplication else 1):
+                    self._count += 1
+                    self._carry(i, j, data, nursery)
 
     def _carry(self, i: int, j: int, data: bytes, nursery: trio.Nursery) -> None:
         faults = self.faults

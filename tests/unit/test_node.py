@@ -33,10 +33,10 @@ LOWER, UPPER, HEARTBEAT, GRACE = 3.0, 5.0, 0.5, 5.0
 class MemoryCluster:
     """Nodes in one network; each can be killed, started again, cut off, and have its disk stuck."""
 
-    def __init__(self, nursery: trio.Nursery, size: int, seed: int, *, first_id: int = 1, **settings: object) -> None:
+    def __init__(self, nursery: trio.Nursery, size: int, seed: int, **settings: object) -> None:
         self.chance = random.Random(seed)
         self.network = MemoryNetwork(nursery, self.chance)
-        self.disks = [MemoryDisk(node_id=index + first_id) for index in range(size)]
+        self.disks = [MemoryDisk(node_id=index + 1) for index in range(size)]
         self.launchers = [MemoryLauncher(trio.current_time) for _ in range(size)]
         self.nodes: dict[int, Node] = {}
         self.cut_off: set[int] = set()
