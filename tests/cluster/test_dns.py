@@ -1,4 +1,4 @@
-"""A cluster that finds itself by DNS does not notice what becomes of DNS afterwards.
+"""A cluster that finds itself by DNS does not notice what becomes of DNS afterwards, and nor do its members change.
 
 The full version treats each way of going wrong for 8 s, so that addresses have to be confirmed without DNS::
 
@@ -128,3 +128,82 @@ async def test_the_cluster_does_not_notice_what_becomes_of_dns(tmp_path: Path) -
 def address_of(cluster: Cluster, i: int) -> str:
     node = cluster.node(i)
     return str(node.address) if node is not None and node.reachable else ""
+
+
+# --- who is a member ----------------------------------------------------------------------------------------
+
+DEAD_AFTER = 0.8
+STALE = ("127.0.0.44", "127.0.0.45")
+MEMBERS = {
+    **ENVIRONMENT,
+    "DEAD_SERVER_MILLIS": f"{DEAD_AFTER * 1000:.0f}",
+    "MIN_VOTERS": "2",
+    "DISCOVERY_INTERVAL_MILLIS": "200",
+}
+
+
+def changes(cluster: Cluster, nodes: list[int]) -> list[dict[str, object]]:
+    """List all changes of the members that some nodes have written into their logs."""
+    return [line for i in nodes for line in cluster.logs(i) if line["event"] == "members"]
+
+
+async def members(cluster: Cluster, nodes: list[int]) -> set[frozenset[tuple[str, str]]]:
+    """Give the members by what each of some nodes says."""
+    await cluster.statuses()
+    found = [node for i in nodes if (node := cluster.node(i)) is not None]
+    assert len(found) == len(nodes)
+    return {frozenset((member.id, member.kind) for member in node.status.members) for node in found}
+
+
+@pytest.mark.timeout(120 + 10 * SECONDS)
+async def test_dns_that_fails_or_lies_makes_and_ends_no_membership(tmp_path: Path) -> None:
+    port = free_port_of_all(*NODES, OTHER_SERVICE, MOVED, NOBODY, *STALE)
+    # Of another service, and waiting to be taken in; and of the same name, but of another cluster.
+    others = [
+        {"APP_NAME": "other.test", "BIND_HOST": OTHER_SERVICE, "BOOTSTRAP_EXPECT": "", "PEERS": f"{NOBODY}:{port}"},
+        {"APP_NAME": NAME, "BIND_HOST": MOVED, "BOOTSTRAP_EXPECT": "1", "PEERS": f"{NOBODY}:{port}"},
+    ]
+    await trio.Path(tmp_path, "others").mkdir()
+    async with open_dns_server() as first, open_dns_server() as second, open_dns_server() as third:
+        servers = [first, second, third]  # each node asks its own
+        each = [
+            {"BIND_HOST": host, "DNS_SERVERS": str(server.address)}
+            for host, server in zip(NODES, servers, strict=True)
+        ]
+        for server in servers:
+            server.set(NAME, "A", NODES)
+        async with (
+            Cluster(tmp_path / "others", 2, each=others, ports=[port] * 2),
+            Cluster(tmp_path, len(NODES), MEMBERS, each=each, ports=[port] * len(NODES)) as cluster,
+        ):
+            leader = cluster.index(await cluster.wait_leader())
+            silent = next(i for i in range(len(NODES)) if i != leader)
+            live = [i for i in range(len(NODES)) if i != silent]
+            await cluster.kill(silent)
+            before, changed = await members(cluster, live), changes(cluster, live)
+            assert [len(each) for each in before] == [len(NODES)]
+            without = [NODES[i] for i in live]
+            for at_leader, elsewhere in (
+                (Behaviour.SERVFAIL, without),
+                ([NODES[leader], OTHER_SERVICE, NOBODY],) * 2,
+                ([NODES[leader], NODES[silent], *STALE],) * 2,
+                ([*STALE, NOBODY],) * 2,
+                ([NODES[leader], MOVED],) * 2,
+                (Behaviour.NXDOMAIN,) * 2,
+            ):
+                for i, server in enumerate(servers):
+                    says = at_leader if i == leader else elsewhere
+                    server.behave(says if isinstance(says, Behaviour) else Behaviour.ANSWER)
+                    server.set(NAME, "A", NODES if isinstance(says, Behaviour) else says)
+                await trio.sleep(max(3 * DEAD_AFTER, 0.5 * SECONDS))
+                assert await members(cluster, live) == before, at_leader
+            assert changes(cluster, live) == changed
+            assert cluster.index(await cluster.wait_leader(without=[silent])) == leader
+            # What did not happen would have: the truth has the silent one removed.
+            for server in servers:
+                server.behave(Behaviour.ANSWER)
+                server.set(NAME, "A", without)
+            with trio.fail_after(DEAD_AFTER + 10):
+                while {len(each) for each in await members(cluster, live)} != {len(live)}:
+                    await trio.sleep(0.1)
+            assert len(changes(cluster, live)) > len(changed)

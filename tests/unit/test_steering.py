@@ -1,5 +1,6 @@
 """Membership that follows the service: real nodes under trio's mocked clock, DNS and network in memory."""
 
+import pytest
 import trio
 import trio.testing
 
