@@ -493,6 +493,24 @@ class MemberStatus(Struct, frozen=True):
     silent_seconds: float | None = None
 
 
+class AutopilotNote(Struct, frozen=True):
+    """Something that the autopilot of a leader has done, or does not do although one might expect it.
+
+    Attributes
+    ----------
+    kind : str
+        ``changed`` or ``declined``.
+    text : str
+        What and whom, with the reason.
+    seconds_ago : float
+        When it was done, or since when it is declined.
+    """
+
+    kind: str
+    text: str
+    seconds_ago: Seconds
+
+
 class NodeStatus(Struct, frozen=True):
     """A node's own account of itself; a map on the wire, and as it is in JSON.
 
@@ -542,8 +560,8 @@ class NodeStatus(Struct, frozen=True):
         Up to where its log is committed as far as it knows, applied, and there.
     members : tuple of MemberStatus
         The members of its cluster by that configuration.
-    autopilot : tuple of str
-        What the autopilot of a leader has done lately and what it declines, each with its reason.
+    autopilot : tuple of AutopilotNote
+        What the autopilot of a leader has done lately, newest first, and what it declines now.
     """
 
     id: str
@@ -571,7 +589,7 @@ class NodeStatus(Struct, frozen=True):
     applied_index: int = 0
     last_index: int = 0
     members: tuple[MemberStatus, ...] = ()
-    autopilot: tuple[str, ...] = ()
+    autopilot: tuple[AutopilotNote, ...] = ()
 
 
 class StatusRequest(Struct, frozen=True, array_like=True, tag=12):

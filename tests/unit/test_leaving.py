@@ -68,7 +68,7 @@ async def test_a_follower_that_is_stopped_is_removed_first_and_remembers_it(
         assert cluster.disks[first].hard.removed
         assert cluster.disks[second].hard.removed
         assert told(logs, "left the cluster") == ["", ""]
-        assert any("leaves" in note for note in leader(cluster).autopilot)
+        assert any("leaves" in note.text for note in leader(cluster).autopilot)
 
 
 async def test_a_leader_that_is_stopped_gives_its_leadership_away_and_is_removed_then(
@@ -125,7 +125,7 @@ async def test_below_the_fewest_voters_it_stops_as_a_member_and_says_why(
         await cluster.leader(5)
         assert members(cluster) == voters(1, 2, 3)
         assert not cluster.disks[leading].hard.removed
-        assert any("stops but stays a member" in note for note in leader(cluster).autopilot)
+        assert any("stops but stays a member" in note.text for note in leader(cluster).autopilot)
         await cluster.start(leading)
         await trio.sleep(10)
         assert members(cluster) == voters(1, 2, 3)

@@ -70,7 +70,7 @@ async def test_a_voter_that_is_gone_is_replaced_by_a_node_that_comes(autojump_cl
         await cluster.kill(dead)
         await trio.sleep(100)
         assert members(cluster) == voters(1, 2, 3), "there would be fewer than three"
-        assert any("stays a voter" in note for note in leader(cluster).autopilot)
+        assert any("stays a voter" in note.text for note in leader(cluster).autopilot)
         await cluster.start(3, bootstrap_expect=None)
         await settled(cluster, voters(*({1, 2, 3} - {dead + 1} | {4})), 15)
 

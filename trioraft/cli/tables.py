@@ -156,8 +156,15 @@ def _remarks(cluster: ClusterStatus) -> list[str]:
             lines.append(f"{node.status.name}: its disk is stuck")
         lines.extend(f"{node.status.name}: {alert}" for alert in node.status.alerts)
     if cluster.leader is not None:
-        lines.extend(f"autopilot: {note}" for note in cluster.leader.status.autopilot)
+        lines.extend(
+            f"autopilot, {note.kind} {_ago(note.seconds_ago)}: {note.text}"
+            for note in cluster.leader.status.autopilot
+        )
     lines.extend(_absent(cluster))
     if cluster.silent:
         lines.append(f"no answer from {', '.join(map(str, cluster.silent))}")
     return lines
+
+
+def _ago(seconds: float) -> str:
+    return f"{timedelta(seconds=int(seconds))} ago"

@@ -707,7 +707,7 @@ class Node:
             applied_index=self._applier.replica.applied_index,
             last_index=core.state.log.last_index if core.state is not None else 0,
             members=member_statuses(core.configuration, self._names(), self._silent(now)),
-            autopilot=self._steering.notes,
+            autopilot=self._steering.notes(now),
         )
 
     def _forming(self) -> FormingStatus | None:

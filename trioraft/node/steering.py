@@ -1,22 +1,17 @@
 """What the leader's node sees for the autopilot, and how it carries out what that decides."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
-
-import structlog
 
 from trioraft.address import Address
 from trioraft.consensus import Core, Role
 from trioraft.datagrams.endpoint import Peer
 from trioraft.discovery import Answer
+from trioraft.messages import AutopilotNote
 from trioraft.node.autopilot import Change, Declined, Observation, Presence, Rules, Seen, decide, leave
+from trioraft.node.notes import Notes
 from trioraft.settings import NodeSettings
 
-_log: Final = structlog.get_logger("trioraft.autopilot")
-
-# Of the newest changes, so many are shown.
-_SHOWN: Final = 3
 # Who has asked to leave, and has not asked again for so long, has stopped or thought better of it. Seconds.
 _LEAVING_LASTS: Final = 10.0
 
@@ -55,13 +50,22 @@ class Steering:
         self._led = (0, 0.0)  # the term that this node leads in, and since when
         self._current_since: dict[int, float] = {}
         self._leaving: dict[int, float] = {}
-        self._changes: list[str] = []
-        self._declined: tuple[str, ...] = ()
+        self._notes = Notes()
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What it did lately and what it declines, for the status; nothing on a node that does not lead."""
-        return (*self._changes, *self._declined) if self._core.role is Role.LEADER else ()
+    def notes(self, now: float) -> tuple[AutopilotNote, ...]:
+        """Tell what it did lately and what it declines, for the status; nothing on a node that does not lead.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        tuple of AutopilotNote
+            What it did, newest first, then what it declines.
+        """
+        return self._notes.shown(now) if self._core.role is Role.LEADER else ()
 
     # --- what is seen ---------------------------------------------------------------------------------------
 
@@ -163,7 +167,7 @@ class Steering:
             self._led = (self._core.term, now)
             self._presence = Presence()
             self._current_since.clear()
-            self._changes.clear()
+            self._notes.clear()
         progress = self._core.progress(now)
         self._current_since = {
             node: self._current_since.get(node, now) for node, known in progress.items() if known.is_current
@@ -188,7 +192,7 @@ class Steering:
             refusal = self._begin(decision.change, now)
             if refusal is not None:
                 declined = (f"{decision.change.reason}; not yet: {refusal}", *declined)
-        self._note_declined(declined)
+        self._notes.declines(declined, now)
 
     def let_leave(self, node: int, now: float) -> Declined | None:
         """Remove a member that asks for it because it is about to stop, also where the autopilot is off.
@@ -216,9 +220,7 @@ class Steering:
             refusal = self._begin(change, now)
             return None if refusal is None else Declined(refusal, for_now=True)
         if not change.for_now:
-            reason = f"{seen.named(node)} stops but stays a member: {change.reason}"
-            _log.info("members stay", reason=reason)
-            self._show(reason)
+            self._notes.refused(f"{seen.named(node)} stops but stays a member: {change.reason}", now)
         return change
 
     def _begin(self, change: Change, now: float) -> str | None:
@@ -228,17 +230,5 @@ class Steering:
         known = {node: names[node] for node in members if node in names}
         refusal = self._core.change_members(change.voters, change.learners, now, known)
         if refusal is None:
-            _log.info("members change", reason=change.reason, voters=len(change.voters))
-            self._show(change.reason)
+            self._notes.changed(change.reason, len(change.voters), now)
         return refusal
-
-    def _show(self, text: str) -> None:
-        self._changes = [*self._changes, text][-_SHOWN:]
-
-    def _note_declined(self, declined: tuple[str, ...]) -> None:
-        """Log what is declined when that is new; seconds that go by do not make it so."""
-        known = {re.sub(r"\d+", "", text) for text in self._declined}
-        for text in declined:
-            if re.sub(r"\d+", "", text) not in known:
-                _log.info("members stay", reason=text)
-        self._declined = declined
