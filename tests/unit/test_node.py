@@ -307,6 +307,42 @@ async def test_a_node_that_only_joins_never_forms(autojump_clock: trio.testing.M
         assert all(why is not None and "BOOTSTRAP_EXPECT is not set" in why.waiting_for for why in forming)
 
 
+@pytest.mark.parametrize("hindrance", ["slow answers", "DNS that fails at first"])
+async def test_a_replica_added_to_a_cluster_of_one_joins_it_however_busy_the_machine_is(
+    autojump_clock: trio.testing.MockClock, hindrance: str
+) -> None:
+    # Each would form a cluster by itself, had it not heard of the other one.
+    async with cluster_of(2, 11, bootstrap_expect=1) as cluster:
+        cluster.answer = lambda: Answer(frozenset({cluster.address(0)}), complete=True)
+        await cluster.start(0)
+        await cluster.leader(within=10)
+        cluster.answer = cluster.everybody
+        if hindrance == "slow answers":
+            cluster.network.delay = (0.4, 0.5)
+        else:
+            known_after = trio.current_time() + 1.5
+            nobody = Answer(addresses=frozenset(), complete=False, problems=("no answer in time",))
+            cluster.answer = lambda: cluster.everybody() if trio.current_time() > known_after else nobody
+        await cluster.start(1)
+        with trio.fail_after(20):
+            while len({node.status().cluster_id for node in cluster.nodes.values()}) > 1:
+                await trio.sleep(0.1)
+
+
+async def test_a_single_node_forms_its_cluster_although_addresses_never_answer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster_of(1, 12, bootstrap_expect=1) as cluster:
+        others = [Address("127.0.0.1", 9000 + number) for number in range(50)]
+        cluster.answer = (
+            lambda: Answer(  # one more at each look-up
+                frozenset(others[: 1 + round(trio.current_time())]), complete=True
+            )
+        )
+        await cluster.start()
+        await cluster.leader(within=20)
+
+
 async def test_two_of_three_expected_nodes_wait_and_the_third_completes_them(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

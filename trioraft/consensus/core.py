@@ -314,6 +314,16 @@ class Core:
         """
         self.formation.peers = peers
 
+    def hold_formation(self, held: bool) -> None:
+        """Learn whether there may be nodes of the same service that have just not answered yet.
+
+        Parameters
+        ----------
+        held : bool
+            Whether to propose no formation for now.
+        """
+        self.formation.held = held
+
     def path_takes(self, node: int, message_bytes: int) -> None:
         """Learn how large a message to a node may be that goes in one datagram.
 

@@ -30,7 +30,9 @@ configuration, and then speaks to it. That makes it a member, unless it has prom
 end first, which it does when one of its members has become a member elsewhere.
 
 Promises are asked for only after a volatile round in which all members saw each other (`FormationView`), so
-that ten nodes that start at once, with loss, do not chase one another.
+that ten nodes that start at once, with loss, do not chase one another; and not while whoever may be behind an address
+that was found has been given no time to answer (`Formation.held`): on a busy machine a replica that is added to a
+cluster of one, with ``BOOTSTRAP_EXPECT=1`` like the first, would else form another cluster.
 """
 
 import random
@@ -100,6 +102,7 @@ class Formation:
         self.random = random_source
         self.events = events
         self.peers: frozenset[int] = frozenset()
+        self.held = False  # whether somebody may be there who has not answered yet
         self.promises: set[int] = set()  # members of the promised formation known to have promised it
         self.views: dict[int, View] = {}
         self.beat_at = 0.0
@@ -164,7 +167,12 @@ class Formation:
         # Somebody whom not all see may just be starting: wait longer for it.
         patience = self.timing.heartbeat * (1 if clique == self.sees(now) else 10)
         enough = len(clique) >= max(self.expect, *(self.views[node].expect for node in clique - {self.id}), 1)
-        if not enough or self.id != min(clique) or now < max(self.clique_since + patience, self.propose_after):
+        if (
+            self.held
+            or not enough
+            or self.id != min(clique)
+            or now < max(self.clique_since + patience, self.propose_after)
+        ):
             return
         members = tuple(sorted(clique))[:MEMBERS_MAX]
         self.promise(self.random.randint(1, LARGEST_ID), members, now)

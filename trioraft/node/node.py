@@ -107,6 +107,10 @@ _log: Final = structlog.get_logger("trioraft.node")
 
 # How long a peer counts as reachable, for the formation, after it was last heard, in heartbeats.
 _PEER_LASTS: Final = 20
+# How long a node without a cluster waits for an answer of DNS, and of each address in it, before it forms a cluster
+# without whoever is there; and at most, whatever DNS says. In heartbeats.
+_ANSWERS_WITHIN: Final = 6
+_FORMS_AFTER: Final = 20
 # How often the address book looks for whom to greet, in seconds.
 _GREETING_INTERVAL: Final = 1.0
 _ELECTIONS_KEPT: Final = 5
@@ -230,6 +234,8 @@ class Node:
         self._failure = ""  # why it stops
         self._was_removed_while_away = False
         self.must_begin_anew = trio.Event()
+        self._own_found = trio.Event()
+        self._has_looked_up = False  # whether DNS has once said who is there
         self._disk_wanted = trio.Event()
         self._changed = trio.Event()
         self._timer = trio.CancelScope()
@@ -299,6 +305,7 @@ class Node:
         )
         if self._core.cluster:
             self._hooks.become_follower()
+        self._tell_core_of_peers(self._world.clock())
         self._flush()
 
     async def _receive(self) -> None:
@@ -359,6 +366,8 @@ class Node:
         self._addresses.discovered(Answer(reached, answer.complete, answer.problems), self._world.clock())
         self._addresses.greet(self._world.clock(), pause=self._greeting_pause)
         self._steering.discovered(answer, self.address, self._world.clock())
+        self._has_looked_up = self._has_looked_up or answer.complete
+        self._tell_core_of_peers(self._world.clock())
         self._flush()
 
     def _reaches(self, address: Address) -> bool:
@@ -374,6 +383,7 @@ class Node:
         """Greet whoever is due, and find out what this node is called."""
         named: Address | None = None
         while True:
+            self._own_found = trio.Event()
             now = self._world.clock()
             self._addresses.greet(now, pause=self._greeting_pause)
             self._tell_core_of_peers(now)
@@ -383,14 +393,19 @@ class Node:
             if own is not None and own != named and not self.settings.node_name:
                 named = own
                 await self._find_name(own)
-            await trio.sleep(self._greeting_pause)
+            with trio.move_on_after(self._greeting_pause):
+                await self._own_found.wait()
 
     async def _find_name(self, own: Address) -> None:
         """Take the name that DNS gives to this node's address; else the host name stays."""
         name = await self._world.open_discovery(self.settings).reverse_name(own.host)
-        if name and name != "localhost":
-            self.name = self._endpoint.name = display_name(name, self.settings.app_name)
+        name = display_name(name or "", self.settings.app_name)
+        if name not in {"", "localhost", self.name}:
+            self.name = self._endpoint.name = name
             self._log = self._log.bind(name=self.name)
+            self._addresses.renamed()
+            self._addresses.greet(self._world.clock(), pause=0.0)
+            self._flush()
 
     def _report_alert(self, text: str, minor: bool) -> None:
         (self._log.warning if minor else self._log.error)("alert", text=text)
@@ -404,6 +419,8 @@ class Node:
             case PeerConfirmed(peer=peer, previous=previous):
                 self._peer_confirmed(peer, previous, now)
             case OwnReflection(address=address):
+                if address != self._addresses.own:
+                    self._own_found.set()  # others shall not know it by its host's name for long
                 self._addresses.is_own(address)
             case ForeignService(address=address, service=service):
                 self._addresses.of_another_service(address, service, now)
@@ -481,6 +498,15 @@ class Node:
     def _tell_core_of_peers(self, now: float) -> None:
         heard_after = now - _PEER_LASTS * self.settings.heartbeat_repeat
         self._core.peers_changed(frozenset(peer.node_id for peer in self._nodes() if peer.heard_at > heard_after))
+        self._core.hold_formation(self._somebody_may_answer(now))
+
+    def _somebody_may_answer(self, now: float) -> bool:
+        """Tell whether a node may be there that had no time to answer; on a busy machine that may take seconds."""
+        beats = (now - self._started_at) / self.settings.heartbeat_repeat
+        patience = _ANSWERS_WITHIN * self.settings.heartbeat_repeat
+        if beats > _FORMS_AFTER:
+            return False
+        return (not self._has_looked_up and beats < _ANSWERS_WITHIN) or self._addresses.awaits_answer(now, patience)
 
     def _nodes(self) -> Iterator[Peer]:
         return (p for p in self._endpoint.peers if p.domain is Domain.CONSENSUS and p.node_id)
@@ -602,7 +628,7 @@ class Node:
         """Push the status to whoever subscribed the moment that a role, the term, the leader or a setting changes."""
         core = self._core
         settings = self._applier.replica.settings
-        shown = (core.role, core.term, core.leader, self._hooks.state, core.has_offered, settings)
+        shown = (core.role, core.term, core.leader, self._hooks.state, core.has_offered, settings, core.configuration)
         if shown == self._shown:
             return
         before, self._shown = self._shown, shown

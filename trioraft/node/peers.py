@@ -36,6 +36,7 @@ class _Known:
     greeted_at: float = float("-inf")
     answered_at: float = float("-inf")
     service: str | None = None  # of a node of another service
+    has_old_name: bool = False  # whether it was greeted with a name that this node does not have any more
 
 
 class _Alert(NamedTuple):
@@ -143,6 +144,29 @@ class AddressBook:
         for address in answer.addresses:
             self._add(address, now, discovered=True)
 
+    def awaits_answer(self, now: float, patience: float) -> bool:
+        """Tell whether somebody may be at an address that was found, who has just not answered yet.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        patience : float
+            How long an answer may take, in seconds.
+
+        Returns
+        -------
+        bool
+            Whether there is such an address.
+        """
+        return any(
+            known.discovered
+            and known.service is None
+            and known.answered_at == float("-inf")
+            and now - known.since < patience
+            for known in self._known.values()
+        )
+
     def answered(self, address: Address, now: float) -> None:
         """Note that a node of this service answered.
 
@@ -190,6 +214,11 @@ class AddressBook:
         self._known.pop(address, None)
         self._alerts.clear(f"silent {address}")
 
+    def renamed(self) -> None:
+        """Note that this node is called otherwise now: everybody is to be told soon."""
+        for known in self._known.values():
+            known.has_old_name = True
+
     def _add(self, address: Address, now: float, *, discovered: bool) -> None:
         if address == self.own:
             return
@@ -215,10 +244,11 @@ class AddressBook:
             if not known.discovered and now - heard > _FORGET_AFTER:
                 del self._known[address]
                 continue
-            renew = now - known.answered_at >= _RENEW_AFTER and known.service is None
+            renew = (known.has_old_name or now - known.answered_at >= _RENEW_AFTER) and known.service is None
             due = known.greeted_at + (pause if known.service is None else _RENEW_AFTER)
             if renew and due <= now:
                 known.greeted_at = now
+                known.has_old_name = False
                 self._endpoint.greet(address, Domain.CONSENSUS, now)
             if known.service is None and now - heard > max(_SILENT_AFTER, _RENEW_AFTER + 3 * pause):
                 self._alerts.raise_alert(f"silent {address}", f"nothing answers at {address}", now, minor=True)
