@@ -38,6 +38,20 @@ class ElectionRecord(Struct, frozen=True):
     at: datetime
 
 
+class AutopilotRecord(Struct, frozen=True):
+    """What the autopilot of a leader did (`kind` is ``changed``) or declines (``declined``), and why.
+
+    `node` and `name` are the leader's; `at` is when it was done, or since when it is declined, in UTC by the
+    monitor's clock.
+    """
+
+    kind: str
+    text: str
+    node: str
+    name: str
+    at: datetime
+
+
 class MonitorFacts(Struct, frozen=True):
     """Who tells this, and when."""
 
@@ -59,12 +73,16 @@ class ClusterDocument(Struct, frozen=True):
         The id of the reachable node that leads in the highest term, None when nobody does.
     term : int
         The highest term that a member of the cluster knows.
+    survives : str or None
+        How many voters there are and how many of them may fail, None when nobody leads.
     nodes : tuple of Node
         Every node that has answered so far.
     silent : tuple of str
         Numeric addresses that were found, but at which no node has answered.
     elections : tuple of ElectionRecord
         Won elections, newest first.
+    autopilot : tuple of AutopilotRecord
+        What the leader's autopilot declines now, then what any leader's has done, newest first.
     problems : tuple of str
         What the monitor itself has to report: names it cannot look up, several clusters under one name.
     monitor : MonitorFacts
@@ -74,9 +92,11 @@ class ClusterDocument(Struct, frozen=True):
     cluster_id: str | None
     leader: str | None
     term: int
+    survives: str | None
     nodes: tuple[Node, ...]
     silent: tuple[str, ...]
     elections: tuple[ElectionRecord, ...]
+    autopilot: tuple[AutopilotRecord, ...]
     problems: tuple[str, ...]
     monitor: MonitorFacts
 

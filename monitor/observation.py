@@ -8,11 +8,13 @@ import msgspec
 import trio
 
 import trioraft
-from monitor.documents import ClusterDocument, ElectionRecord, MonitorFacts, Node, utc
+from monitor.documents import AutopilotRecord, ClusterDocument, ElectionRecord, MonitorFacts, Node, utc
 from monitor.history import ElectionHistory
+from monitor.story import SeenNote, Story
 from trioraft.client.client import Client
 from trioraft.client.observed import ObservedNode
 from trioraft.messages import NodeStatus
+from trioraft.node.members import survives
 from trioraft.settings import MonitorSettings
 
 _STATUS_FIELDS: Final = NodeStatus.__struct_fields__
@@ -39,6 +41,7 @@ class Observation:
         self._settings = settings
         self._client = client
         self._history = ElectionHistory()
+        self._story = Story()
 
     def nodes(self) -> tuple[Node, ...]:
         """Show every node that has answered so far.
@@ -65,16 +68,21 @@ class Observation:
         wall = time.time()
         for node in nodes:
             self._history.record(node, wall - node.age_seconds)
-        elections = self._history.recent({node.id: node.name for node in nodes})
+            self._story.record(node, wall - node.age_seconds)
+        names = {node.id: node.name for node in nodes}
+        elections = self._history.recent(names)
+        notes = self._story.told(leader.status.id if leader else None)
         return ClusterDocument(
             cluster_id=cluster.cluster_id,
             leader=leader.status.id if leader else None,
             term=cluster.term,
+            survives=survives(cluster.voters) if cluster.voters else None,
             nodes=nodes,
             silent=tuple(map(str, cluster.silent)),
             elections=tuple(
                 ElectionRecord(one.cluster_id, one.term, one.leader, one.name, utc(one.at)) for one in elections
             ),
+            autopilot=tuple(_record(note, names) for note in notes),
             problems=(*self._client.problems, *_foreign_clusters(nodes)),
             monitor=MonitorFacts(
                 service=self._settings.raft_service_name,
@@ -124,6 +132,7 @@ def content_of(document: ClusterDocument) -> object:
             uptime_seconds=0.0,
             hook=msgspec.structs.replace(node.hook, since_seconds=0.0),
             elections=(),
+            autopilot=(),
             counters={},
             commit_index=0,
             applied_index=0,
@@ -131,7 +140,7 @@ def content_of(document: ClusterDocument) -> object:
         )
         for node in document.nodes
     ]
-    return lasting, document.leader, document.silent, document.elections, document.problems
+    return lasting, document.leader, document.silent, document.elections, document.autopilot, document.problems
 
 
 def _node(observed: ObservedNode, now: float) -> Node:
@@ -139,6 +148,10 @@ def _node(observed: ObservedNode, now: float) -> Node:
     told["address"] = str(observed.address)
     age = round(max(0.0, now - observed.heard_at), 3)
     return Node(**told, reachable=observed.reachable, age_seconds=age)
+
+
+def _record(note: SeenNote, names: dict[str, str]) -> AutopilotRecord:
+    return AutopilotRecord(note.kind, note.text, note.leader, names.get(note.leader, ""), utc(note.at))
 
 
 def _foreign_clusters(nodes: Sequence[Node]) -> tuple[str, ...]:

@@ -23,6 +23,13 @@ export function ago(seconds) {
   return Number.isFinite(seconds) && seconds < 1.5 ? "just now" : `${duration(seconds)} ago`;
 }
 
+const grouped = new Intl.NumberFormat("en-GB");
+
+/** A whole number in groups of three digits. */
+export function whole(number) {
+  return grouped.format(number);
+}
+
 export function count(number, one, many = `${one}s`) {
   return `${number} ${number === 1 ? one : many}`;
 }

@@ -2,6 +2,7 @@
 
 import { count, duration, listing, nameOf } from "./format.js";
 import { setAttribute, setText } from "./dom.js";
+import { membersOf } from "./members.js";
 
 const section = document.getElementById("leader");
 const headline = document.getElementById("leader-headline");
@@ -68,8 +69,10 @@ export function showLeader(cluster) {
   setText(headline, now.headline);
   detail.dataset.text = now.detail.trim();
   since = now.since;
-  const here = cluster.nodes.filter((node) => node.reachable).length;
-  setText(reachable, cluster.nodes.length ? `${here} of ${cluster.nodes.length}` : "none");
+  // Those that should be there: the members, as far as they are known.
+  const members = membersOf(cluster);
+  const here = cluster.nodes.filter((node) => node.reachable && (members.size === 0 || members.has(node.id))).length;
+  setText(reachable, cluster.nodes.length ? `${here} of ${members.size || cluster.nodes.length}` : "none");
   setText(term, cluster.nodes.length ? String(cluster.term) : "–");
   setText(announcement, announced === now.headline ? announcement.textContent : `${now.headline}, ${now.detail}`);
   announced = now.headline;

@@ -1,17 +1,21 @@
-// Alerts and elections.
+// Alerts, what the autopilot did, and elections.
 
-import { ago, exit, nameOf } from "./format.js";
-import { arrange, icon, make, setText } from "./dom.js";
+import { ago, duration, exit, nameOf } from "./format.js";
+import { arrange, icon, make, setAttribute, setText } from "./dom.js";
 
 const alerts = document.getElementById("alerts");
 const alertList = document.getElementById("alerts-list");
 const elections = document.getElementById("elections");
 const noElections = document.getElementById("elections-empty");
+const notes = document.getElementById("autopilot");
+const noNotes = document.getElementById("autopilot-empty");
 const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const shown = 12;
 
 const alertItems = new Map();
 const electionItems = new Map();
+const noteItems = new Map();
+const ID = /(\([0-9a-f]{16}\))/;
 
 /** Everything that somebody should look at, as [who, what]. */
 function findAlerts(cluster) {
@@ -59,11 +63,37 @@ export function showElections(cluster) {
   noElections.hidden = recent.length > 0;
 }
 
-/** Bring the elections' ages up to date; `now` is the monitor's clock, in milliseconds. */
-export function tickElections(now) {
-  for (const item of electionItems.values()) {
+/** Show what the autopilot declines now, then what it did, newest first. */
+export function showAutopilot(cluster) {
+  const recent = cluster.autopilot.slice(0, shown);
+  // What is declined keeps its place while the seconds in its reason grow.
+  const keys = recent.map((note, index) => (note.kind === "declined" ? `declined ${index}` : `${note.node} ${note.at} ${note.text}`));
+  keep(noteItems, new Set(keys));
+  arrange(notes, recent.map((note, index) => {
+    const item = remembered(noteItems, keys[index], () => make(
+      "li", { "data-kind": note.kind },
+      make("span", { class: "badge" }, icon(note.kind === "changed" ? "changed" : "declined"), make("span", {}, note.kind)),
+      make("p"), make("span", { class: "note-age" }), make("time"),
+    ));
+    const [, text, , when] = item.children;
+    if (text.textContent !== note.text) {
+      // Ids are for whoever looks for them.
+      text.replaceChildren(...note.text.split(ID).map((part) => (ID.test(part) ? make("code", { class: "id" }, part) : part)));
+    }
+    setAttribute(item, "title", `by the autopilot of ${note.name || note.node}`);
+    when.dateTime = note.at;
+    setText(when, clock.format(new Date(note.at)));
+    return item;
+  }));
+  noNotes.hidden = recent.length > 0;
+}
+
+/** Bring the ages up to date; `now` is the monitor's clock, in milliseconds. */
+export function tickLists(now) {
+  for (const item of [...electionItems.values(), ...noteItems.values()]) {
     const [, , age, when] = item.children;
-    setText(age, ago((now - Date.parse(when.dateTime)) / 1000));
+    const seconds = (now - Date.parse(when.dateTime)) / 1000;
+    setText(age, item.dataset.kind === "declined" ? `for ${duration(seconds)}` : ago(seconds));
   }
 }
 

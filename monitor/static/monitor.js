@@ -4,7 +4,8 @@ import { duration } from "./format.js";
 import { setAttribute, setText } from "./dom.js";
 import { listen } from "./connection.js";
 import { showLeader, tickLeader } from "./leader.js";
-import { showAlerts, showElections, tickElections } from "./lists.js";
+import { showAlerts, showAutopilot, showElections, tickLists } from "./lists.js";
+import { showMembers } from "./members.js";
 import { showReplicas, tickReplicas } from "./replicas.js";
 
 const TICK_MILLISECONDS = 250;
@@ -29,7 +30,9 @@ function show(cluster) {
   setText(clusterId, cluster.cluster_id ?? "");
   showLeader(cluster);
   showAlerts(cluster);
+  showMembers(cluster);
   showReplicas(cluster, received);
+  showAutopilot(cluster);
   showElections(cluster);
   setConnection("live", "live");
   lost.hidden = true;
@@ -61,7 +64,7 @@ function tick() {
     const monitorNow = monitorTime + (now - received) * 1000;
     tickLeader(monitorNow);
     tickReplicas(now);
-    tickElections(monitorNow);
+    tickLists(monitorNow);
   }
 }
 

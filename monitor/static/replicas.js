@@ -1,7 +1,8 @@
 // The table of replicas. Rows are kept from one document to the next, so that an opened one stays open.
 
-import { ago, duration, exit, nameOf } from "./format.js";
+import { ago, duration, exit, nameOf, whole } from "./format.js";
 import { arrange, icon, make, setAttribute, setText } from "./dom.js";
+import { changing, membersOf } from "./members.js";
 
 const table = document.getElementById("replicas-table");
 const empty = document.getElementById("replicas-empty");
@@ -14,9 +15,15 @@ const ROLES = new Map([
   ["candidate", { icon: "candidate", style: "unsettled" }],
   ["pre-candidate", { icon: "candidate", style: "unsettled" }],
   ["forming", { icon: "forming", style: "unsettled" }],
-  ["learner", { icon: "follower", style: "unsettled" }],
-  ["removed", { icon: "forming", style: "unsettled" }],
+  ["learner", { icon: "learner", style: "learner" }],
+  ["removed", { icon: "removed", style: "removed" }],
 ]);
+
+/** Whether a replica that was a member of the cluster is none any more, says it or the leader. */
+function isGone(node, members, cluster) {
+  const left = members.size > 0 && !members.has(node.id) && node.cluster_id === cluster.cluster_id;
+  return node.role === "removed" || (left && !node.reachable);
+}
 
 /** One replica: a row, and a second one with what is rarely asked for. */
 class Replica {
@@ -32,8 +39,12 @@ class Replica {
     this.badgeUse = icon("unknown");
     this.badge.append(this.badgeUse, this.badgeText);
     this.note = make("span", { class: "note" });
-    this.term = make("td", { role: "cell", class: "number", "data-label": "Term" });
-    this.leader = make("td", { role: "cell", class: "leader-name", "data-label": "Leader" });
+    this.leader = make("span", { class: "leader-name" });
+    this.term = make("span", { class: "note" });
+    this.last = make("span", { "data-index": "last" });
+    this.committed = make("span", { "data-index": "committed" });
+    this.applied = make("span", { "data-index": "applied" });
+    this.bar = make("span", { class: "bar", "aria-hidden": "true" }, make("span"), make("span"));
     this.address = make("code");
     this.hook = make("span", { class: "hook" });
     this.hookNote = make("span", { class: "note" });
@@ -42,8 +53,8 @@ class Replica {
       "tr", { role: "row", "data-id": id },
       make("th", { role: "rowheader", scope: "row" }, make("div", { class: "who" }, this.toggle, make("span", { class: "stack" }, this.name, this.id))),
       make("td", { role: "cell", "data-label": "Role" }, make("span", { class: "stack" }, this.badge, this.note)),
-      this.term,
-      this.leader,
+      make("td", { role: "cell", "data-label": "Leader" }, make("span", { class: "stack" }, this.leader, this.term)),
+      make("td", { role: "cell", class: "log", "data-label": "Log" }, make("span", { class: "indexes" }, this.last, this.committed, this.applied), this.bar),
       make("td", { role: "cell", "data-label": "Address" }, this.address),
       make("td", { role: "cell", "data-label": "Hook" }, make("span", { class: "stack" }, this.hook, this.hookNote)),
       this.age,
@@ -61,11 +72,15 @@ class Replica {
   show(node, cluster, received) {
     this.node = node;
     this.received = received;
+    const members = membersOf(cluster);
+    this.member = members.get(node.id);
+    this.isGone = isGone(node, members, cluster);
     setText(this.name, nameOf(node));
     setText(this.id, node.name ? node.id : "");
     setText(this.toggleLabel, `Details of ${nameOf(node)}`);
     this.showRole(node, cluster);
-    setText(this.term, String(node.term));
+    setText(this.term, `in term ${node.term}`);
+    this.showLog(node, cluster);
     const leader = cluster.nodes.find((other) => other.id === node.leader);
     setText(this.leader, leader ? nameOf(leader) : node.leader ?? "none");
     setAttribute(this.leader, "title", node.leader ?? "");
@@ -75,14 +90,27 @@ class Replica {
     this.showFacts(node);
   }
 
+  showLog(node, cluster) {
+    setText(this.last, whole(node.last_index));
+    setText(this.committed, whole(node.commit_index));
+    setText(this.applied, whole(node.applied_index));
+    const most = Math.max(1, ...cluster.nodes.map((other) => other.last_index));
+    const [last, applied] = this.bar.children;
+    last.style.width = `${(100 * node.last_index) / most}%`;
+    applied.style.width = `${(100 * node.applied_index) / most}%`;
+  }
+
   showRole(node, cluster) {
     const role = ROLES.get(node.role) ?? { icon: "unknown", style: "unsettled" };
     const outdated = node.role === "leader" && node.id !== cluster.leader;
     let style = outdated ? "unsettled" : role.style;
     let text = node.role;
     let picture = role.icon;
-    let note = node.forming && node.forming.waiting_for ? `waiting for ${node.forming.waiting_for}` : "";
-    if (!node.reachable) {
+    let note = node.forming && node.forming.waiting_for ? `waiting for ${node.forming.waiting_for}` : changing(this.member);
+    if (this.isGone) {
+      const was = node.role === "removed" ? "no member any more" : `was ${node.role}`;
+      [style, text, picture, note] = ["removed", "removed", "removed", was];
+    } else if (!node.reachable) {
       [style, text, picture, note] = ["unreachable", "unreachable", "unreachable", `was ${node.role}`];
     } else if (outdated) {
       note = `of the older term ${node.term}`;
@@ -103,6 +131,7 @@ class Replica {
     const dropped = Object.entries(node.counters ?? {}).filter(([name, value]) => name.startsWith("dropped") && value > 0);
     const forming = node.forming;
     const facts = [
+      ["Votes", node.voter ? "yes" : "no"],
       ["Process", `${node.pid}, up ${duration(node.uptime_seconds)}`],
       ["Version", node.version || "–"],
       ["Cluster", node.cluster_id ?? "none yet"],
@@ -165,8 +194,10 @@ export function showReplicas(cluster, received) {
       rows.delete(id);
     }
   }
+  const members = membersOf(cluster);
+  const gone = (node) => Number(isGone(node, members, cluster));
   const sorted = [...cluster.nodes].sort(
-    (a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }) || a.id.localeCompare(b.id),
+    (a, b) => gone(a) - gone(b) || nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }) || a.id.localeCompare(b.id),
   );
   const bodies = sorted.map((node) => {
     const replica = rows.get(node.id) ?? new Replica(node.id);

@@ -44,8 +44,7 @@ def test_the_page_shows_the_cluster_and_follows_it_through_the_death_of_its_lead
         expect(row).to_contain_text(node["name"])
         expect(row).to_contain_text(node["address"])
         expect(row.locator(".badge")).to_have_text("leader" if node is leader else "follower")
-        expect(row.get_by_role("cell").nth(1)).to_have_text(str(node["term"]))
-        expect(row.get_by_role("cell").nth(2)).to_have_text(leader["name"])
+        expect(row.get_by_role("cell").nth(1)).to_have_text(f"{leader['name']}in term {node['term']}")
         expect(row.get_by_role("cell").nth(5)).to_have_text("just now")
     expect(row_of(page, leader)).to_contain_text("leader script running")
     elections = page.get_by_role("region", name="Recent elections").get_by_role("listitem")
@@ -178,13 +177,22 @@ def test_a_monitor_that_falls_silent_counts_as_lost(window: Window) -> None:
         expect(window.page.locator("#connection-text")).to_have_text("live", timeout=10_000)
 
 
-@pytest.fixture
-def hostile_peers() -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.browser.hostile_nodes"]
+@contextmanager
+def doubles(module: str) -> Iterator[str]:
+    """Run nodes that only tell something; give their addresses."""
+    command = [sys.executable, "-m", f"tests.browser.{module}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.terminate()
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def hostile_peers() -> Iterator[str]:
+    with doubles("hostile_nodes") as peers:
+        yield peers
 
 
 @pytest.mark.parametrize("width", [1280, 360])
@@ -207,3 +215,36 @@ def test_what_nodes_tell_is_shown_as_text_whatever_it_is(hostile_peers: str, bro
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         window.check(f"http://127.0.0.1:{port}")
     window.context.close()
+
+
+def test_a_large_cluster_with_learners_is_told_apart_and_fits_every_screen(browser: Browser) -> None:
+    (port,) = free_ports(socket.SOCK_STREAM, 1)
+    url = f"http://127.0.0.1:{port}"
+    with doubles("large_cluster") as peers, monitor_of(peers, port, SERVICE):
+        for name, width, scheme in (("light", 1280, "light"), ("dark", 1280, "dark"), ("narrow", 360, "light")):
+            window = Window(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page = window.page
+            page.goto(url)
+            expect(page.locator("#survives")).to_have_text("7 voters: survives 3 failures")
+            expect(page.locator("#survives-now")).to_have_text("1 voter is unreachable: 2 more may fail.")
+            expect(page.locator("#figure-reachable")).to_have_text("8 of 9")
+            expect(page.get_by_role("list", name="Voters").get_by_role("listitem")).to_have_count(7)
+            expect(page.get_by_role("list", name="Learners").get_by_role("listitem")).to_have_text(
+                ["node-8", "node-9"]
+            )
+            expect(page.locator("#members-note")).to_contain_text("node-7 is a member, but has not answered.")
+            learner = page.get_by_role("row").filter(has_text="0000000000000009").first
+            expect(learner.locator(".badge")).to_have_text("learner")
+            expect(learner.locator(".indexes span")).to_have_text(["322,222", "322,215", "322,213"])
+            former = page.get_by_role("row").filter(has_text="000000000000000a").first
+            expect(former.locator(".badge")).to_have_text("removed")
+            notes = page.get_by_role("region", name="Autopilot").get_by_role("listitem")
+            expect(notes).to_have_count(4)
+            expect(notes.nth(0)).to_contain_text("stays a learner: MAX_VOTERS=7")
+            expect(notes.nth(0).locator(".note-age")).to_contain_text("for 3 min")
+            expect(notes.nth(2)).to_contain_text("node-9 (0000000000000009) joined the service")
+            expect(notes.nth(3).locator(".note-age")).to_have_text("3 h 1 min ago")
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            window.screenshot(f"monitor-large-{name}")
+            window.check(url)
+            window.context.close()

@@ -1,0 +1,90 @@
+"""What autopilots did, also those whose node leads no more: a leader tells only its own last deeds."""
+
+import math
+from typing import Final
+
+from msgspec import Struct
+
+from trioraft.messages import NodeStatus
+
+_KEPT: Final = 50
+_NEAR: Final = 1.0  # seconds; two accounts of one deed differ by their delay
+
+
+class SeenNote(Struct, frozen=True):
+    """A note of an autopilot.
+
+    Attributes
+    ----------
+    kind : str
+        ``changed`` or ``declined``.
+    text : str
+        What, whom and why.
+    leader : str
+        The id of the node whose autopilot it was.
+    at : float
+        When it was done, or since when it is declined, in seconds since 1970 on the monitor's clock.
+    """
+
+    kind: str
+    text: str
+    leader: str
+    at: float
+
+
+class Story:
+    """Puts together what leaders tell of their autopilots."""
+
+    def __init__(self) -> None:
+        self._done: list[SeenNote] = []
+        self._declined: dict[str, tuple[SeenNote, ...]] = {}
+
+    def record(self, status: NodeStatus, heard: float) -> None:
+        """Take in a node's account.
+
+        Parameters
+        ----------
+        status : NodeStatus
+            What the node said.
+        heard : float
+            When it said so, in seconds since 1970 on the monitor's clock.
+        """
+        declined = []
+        for note in status.autopilot:
+            ago = note.seconds_ago
+            if not (math.isfinite(ago) and 0 <= ago <= heard):
+                continue
+            seen = SeenNote(note.kind, note.text, status.id, heard - ago)
+            if note.kind == "changed":
+                self._note(seen)
+            else:
+                declined.append(self._steady(seen))
+        self._declined[status.id] = tuple(declined)
+
+    def _steady(self, seen: SeenNote) -> SeenNote:
+        """Give what is known already of a thing that is still declined: its time must not tremble."""
+        return next((old for old in self._declined.get(seen.leader, ()) if _is_same(old, seen)), seen)
+
+    def _note(self, seen: SeenNote) -> None:
+        if not any(_is_same(known, seen) for known in self._done):
+            self._done = sorted([*self._done, seen], key=lambda note: note.at, reverse=True)[:_KEPT]
+
+    def told(self, leader: str | None) -> tuple[SeenNote, ...]:
+        """List the notes.
+
+        Parameters
+        ----------
+        leader : str or None
+            The id of the node that leads.
+
+        Returns
+        -------
+        tuple of SeenNote
+            What the leader declines now, then what was done, newest first.
+        """
+        self._declined = {node: notes for node, notes in self._declined.items() if node == leader}
+        return (*self._declined.get(leader or "", ()), *self._done)
+
+
+def _is_same(known: SeenNote, seen: SeenNote) -> bool:
+    return (known.leader, known.text) == (seen.leader, seen.text) and abs(known.at - seen.at) < _NEAR
