@@ -3,7 +3,7 @@
 import trio
 
 from tests.unit.node_double import make_status, open_doubles
-from trioraft.messages import Election, FormingStatus, HookStatus
+from trioraft.messages import AutopilotNote, Election, FormingStatus, HookStatus, MemberStatus, format_id
 
 MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 
@@ -20,7 +20,16 @@ STATUSES = (
         elections=(Election(7, MARKUP, 1.0),),
         counters={f"dropped_{MARKUP}": 1},
     ),
-    make_status(2, name="a-name-without-end-" * 12, role="leader", term=2**62, uptime_seconds=1e8),
+    make_status(
+        2,
+        name="a-name-without-end-" * 12,
+        role="leader",
+        term=2**62,
+        uptime_seconds=1e8,
+        last_index=2**62,
+        members=(MemberStatus(MARKUP, MARKUP, MARKUP), MemberStatus(format_id(2), "x" * 500, "learner")),
+        autopilot=(AutopilotNote("changed", MARKUP, 1.0), AutopilotNote(MARKUP, "x" * 500, 1e8)),
+    ),
     make_status(
         3, name="", role="forming", cluster_id=None, forming=FormingStatus(MARKUP, MARKUP, (MARKUP,), (MARKUP,))
     ),

@@ -208,6 +208,8 @@ def test_what_nodes_tell_is_shown_as_text_whatever_it_is(hostile_peers: str, bro
         time.sleep(1.5 * REFRESH)
         expect(page.get_by_role("rowheader").filter(has_text="<img src=x onerror=alert(1)>")).to_have_count(1)
         expect(page.locator("#alerts-list")).to_contain_text("<script>alert(2)</script>")
+        expect(page.locator("#autopilot")).to_contain_text("<script>alert(2)</script>")
+        expect(page.locator("#voters")).to_contain_text("<script>alert(2)</script>")
         forming = page.get_by_role("row").filter(has_text="0000000000000003").first
         expect(forming).to_contain_text("waiting for <img src=x onerror=alert(1)>")
         assert page.locator("main img, main script").count() == 0

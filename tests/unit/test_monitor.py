@@ -12,11 +12,13 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -32,7 +34,7 @@ from trioraft.address import Address
 from trioraft.client.client import Client, open_client
 from trioraft.client.observed import ObservedNode
 from trioraft.datagrams.endpoint import Domain
-from trioraft.messages import Election, HookStatus, NodeStatus
+from trioraft.messages import AutopilotNote, Election, HookStatus, MemberStatus, NodeStatus
 from trioraft.settings import MonitorSettings, PeerName
 
 REFRESH = 0.4
@@ -111,6 +113,24 @@ async def test_the_cluster_document_names_leader_term_and_elections() -> None:
     assert (election["term"], election["leader"], election["name"]) == (4, LEADER.id, "node-2")
     assert document["monitor"]["hostname"] == "watchtower"
     assert document["monitor"]["refresh_seconds"] == REFRESH
+
+
+async def test_the_cluster_document_tells_what_it_survives_and_what_the_autopilot_did() -> None:
+    members = tuple(MemberStatus(make_status(number).id, f"node-{number}", "voter") for number in (1, 2, 3))
+    notes = (AutopilotNote("changed", "node-3 joined", 60.0), AutopilotNote("declined", "node-4 stays", 5.0))
+    leader = msgspec.structs.replace(
+        LEADER, members=members, autopilot=notes, voter=True, commit_index=7, applied_index=6, last_index=8
+    )
+    async with serving(leader, *FOLLOWERS) as client:
+        document = json.loads(await (await client.get("/api/cluster")).get_data())
+    assert document["survives"] == "3 voters: survives 1 failure"
+    told = [(note["kind"], note["text"], note["name"]) for note in document["autopilot"]]
+    assert told == [("declined", "node-4 stays", "node-2"), ("changed", "node-3 joined", "node-2")]
+    age = datetime.fromisoformat(document["monitor"]["time"]) - datetime.fromisoformat(document["autopilot"][1]["at"])
+    assert 60 <= age.total_seconds() < 62
+    shown = next(node for node in document["nodes"] if node["id"] == LEADER.id)
+    indexes = [shown[name] for name in ("voter", "commit_index", "applied_index", "last_index")]
+    assert indexes == [True, 7, 6, 8]
 
 
 async def test_a_found_address_without_a_node_and_two_clusters_are_reported() -> None:
@@ -404,6 +424,10 @@ async def test_openapi_has_the_configured_texts_and_describes_what_is_answered()
     assert len(set(names)) == len(names)
     for reference in references_in(document):
         assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+    described = document["components"]["schemas"]["Node"]["properties"]
+    assert described["voter"]["type"] == "boolean"
+    assert {described[name]["type"] for name in ("commit_index", "applied_index", "last_index")} == {"integer"}
+    assert {"kind", "text", "at"} <= {*document["components"]["schemas"]["AutopilotRecord"]["required"]}
     assert "text/event-stream" in paths["/v1/events"]["get"]["responses"]["200"]["content"]
     for path in ("/v1/nodes", "/v1/cluster", "/healthz"):
         answer = json.loads(await (await client.get(f"/raft{path}")).get_data())
