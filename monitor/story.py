@@ -1,13 +1,18 @@
 """What autopilots did, also those whose node leads no more: a leader tells only its own last deeds."""
 
 import math
+import re
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from trioraft.messages import NodeStatus
 
 _KEPT: Final = 50
+_NAMES_KEPT: Final = 500
+# What an autopilot calls a node: by its name, as far as it was known by then, and its id.
+_NAMED: Final = re.compile(r"\S+ \(([0-9a-f]{16})\)")
 _NEAR: Final = 1.0  # seconds; two accounts of one deed differ by their delay
 
 
@@ -38,6 +43,7 @@ class Story:
     def __init__(self) -> None:
         self._done: list[SeenNote] = []
         self._declined: dict[str, tuple[SeenNote, ...]] = {}
+        self._names: dict[str, str] = {}
 
     def record(self, status: NodeStatus, heard: float) -> None:
         """Take in a node's account.
@@ -49,6 +55,11 @@ class Story:
         heard : float
             When it said so, in seconds since 1970 on the monitor's clock.
         """
+        if status.name:
+            self._names.pop(status.id, None)
+            self._names[status.id] = status.name
+            if len(self._names) > _NAMES_KEPT:
+                del self._names[next(iter(self._names))]
         declined = []
         for note in status.autopilot:
             ago = note.seconds_ago
@@ -80,10 +91,15 @@ class Story:
         Returns
         -------
         tuple of SeenNote
-            What the leader declines now, then what was done, newest first.
+            What the leader declines now, then what was done, newest first; nodes by the names that they have now.
         """
         self._declined = {node: notes for node, notes in self._declined.items() if node == leader}
-        return (*self._declined.get(leader or "", ()), *self._done)
+        notes = (*self._declined.get(leader or "", ()), *self._done)
+        return tuple(replace(note, text=_NAMED.sub(self._name_anew, note.text)) for note in notes)
+
+    def _name_anew(self, named: re.Match[str]) -> str:
+        name = self._names.get(named[1])
+        return f"{name} ({named[1]})" if name else named[0]
 
 
 def _is_same(known: SeenNote, seen: SeenNote) -> bool:

@@ -11,6 +11,7 @@ const notes = document.getElementById("autopilot");
 const noNotes = document.getElementById("autopilot-empty");
 const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const shown = 12;
+const notesShown = 20;
 
 const alertItems = new Map();
 const electionItems = new Map();
@@ -65,7 +66,7 @@ export function showElections(cluster) {
 
 /** Show what the autopilot declines now, then what it did, newest first. */
 export function showAutopilot(cluster) {
-  const recent = cluster.autopilot.slice(0, shown);
+  const recent = cluster.autopilot.slice(0, notesShown);
   // What is declined keeps its place while the seconds in its reason grow.
   const keys = recent.map((note, index) => (note.kind === "declined" ? `declined ${index}` : `${note.node} ${note.at} ${note.text}`));
   keep(noteItems, new Set(keys));

@@ -63,9 +63,9 @@ def keys(image: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
     return paths
 
 
-@pytest.fixture(scope="session", params=["plain", "sealed"])
+@pytest.fixture(scope="module", params=["plain", "sealed"])
 def project(request: pytest.FixtureRequest, compose_command: list[str], image: str) -> Iterator[Project]:
-    """Run compose.yaml, as it is or with a cluster key; one at a time, for all tests."""
+    """Run compose.yaml, as it is or with a cluster key; one at a time, for all tests of a module."""
     project = Project(compose_command, f"trioraft-{request.param}-{os.getpid()}", image)
     if request.param == "sealed":
         keys = request.getfixturevalue("keys")

@@ -40,6 +40,14 @@ def test_what_is_declined_keeps_its_time_and_goes_when_it_is_declined_no_more() 
     assert story.told(make_status(1).id) == ()
 
 
+def test_nodes_are_called_by_the_names_that_they_have_now_and_had_last() -> None:
+    story = Story()
+    node = make_status(4)
+    story.record(leader(1, ("changed", f"855c548a8ae3 ({node.id}), x ({'0' * 16}) joined", 5.0)), 1000.0)
+    story.record(node, 1001.0)
+    assert [note.text for note in story.told(None)] == [f"node-4 ({node.id}), x ({'0' * 16}) joined"]
+
+
 def test_the_story_is_bounded_and_ignores_impossible_times() -> None:
     story = Story()
     for ago in (math.nan, math.inf, -1.0, 10.0**12):

@@ -307,7 +307,8 @@ def promote(seen: Observation, rules: Rules, declined: list[str]) -> Change | No
         chosen = ready[: count - len(seen.voters)]
         voters = {*seen.voters, *chosen}
         if has_quorum(seen, voters):
-            reason = f"{', '.join(map(seen.named, chosen))} keeps up: {count} voters now"
+            keep = "keeps" if len(chosen) == 1 else "keep"
+            reason = f"{', '.join(map(seen.named, chosen))} {keep} up: {count} voters now"
             return Change(_ordered(voters), _ordered({*seen.learners} - voters), reason)
     if len(seen.voters) >= rules.max_voters:
         why = f"MAX_VOTERS={rules.max_voters}"
