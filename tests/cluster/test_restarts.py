@@ -82,7 +82,7 @@ async def test_nodes_come_back_at_other_addresses_and_one_without_its_data_is_re
             )
             assert len(members(replaced).keys() & same.keys()) == 2
             assert replaced.leader is not None
-            assert any(f"({was.status.id}) is gone: " in note for note in replaced.leader.status.autopilot)
+            assert any(f"({was.status.id}) is gone: " in note.text for note in replaced.leader.status.autopilot)
             await cluster.same_state()
 
 
