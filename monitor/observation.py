@@ -132,6 +132,7 @@ def content_of(document: ClusterDocument) -> object:
             uptime_seconds=0.0,
             hook=msgspec.structs.replace(node.hook, since_seconds=0.0),
             elections=(),
+            members=tuple(msgspec.structs.replace(member, silent_seconds=None) for member in node.members),
             autopilot=(),
             counters={},
             commit_index=0,
