@@ -91,6 +91,13 @@ class Scaled:
         started = [container.log(event="node started") for container in self.project.containers()]
         return {lines[-1].fields["node"] for lines in started if lines}
 
+    def let_last_lead(self) -> None:
+        """Give leadership to the replica that compose would stop first."""
+        last = max(self.project.containers(), key=lambda container: int(container.name.rpartition("-")[2]))
+        node = last.log(event="node started")[-1].fields["node"]
+        run("docker", "exec", last.id, "trioraft", "transfer", "--to", node, "--peers", "127.0.0.1:7300")
+        wait_until(f"{last.name} leads", lambda: (self.project.leader() or {}).get("id") == node, 10)
+
     def scale(self, count: int, limit: float) -> Step:
         """Change the number of replicas; see that the cluster follows within `limit` seconds.
 
