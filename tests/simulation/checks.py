@@ -117,7 +117,9 @@ class Checks:
         if message.promise == 0 or received is None:
             return
         host = process.host
-        if host.disk.hard.promise < message.promise:
+        until = received + message.promise
+        # After a restart the node keeps the promise that is on its disk, counted from then.
+        if host.local(self.world.loop.now) + host.disk.hard.promise < until - _EPSILON:
             self.fail(
                 f"{name(host.node)} promises {message.promise} s, and {host.disk.hard.promise} s are on its disk"
             )
@@ -125,7 +127,6 @@ class Checks:
             self.fail(f"{name(host.node)} acknowledges a claim of term {message.term} that is not on its disk")
         if self.leaders.get(message.term) != to:
             self.fail(f"{name(host.node)} promises {name(to)}, which did not win term {message.term}")
-        until = received + message.promise
         known = self.promises.setdefault(host.node, {})
         self.homes[host.node] = host
         if message.term not in known:
@@ -253,8 +254,13 @@ class Checks:
 
     def on_disk(self, host: "Host", old: HardState, hard: HardState) -> None:
         """Check that what a disk holds never goes back."""
-        if hard.term < old.term or hard.promise < old.promise or hard.work_term < old.work_term:
+        if hard.term < old.term or hard.work_term < old.work_term:
             self.fail(f"what {name(host.node)} has on disk goes back")
+        covered = host.local(self.world.loop.now) + hard.promise
+        if hard.promise < old.promise and any(
+            until > covered + _EPSILON for until in self.promises.get(host.node, {}).values()
+        ):
+            self.fail(f"{name(host.node)} keeps a promise of {hard.promise} s only, and has given a longer one")
         if hard.term == old.term and old.voted_for not in {0, hard.voted_for}:
             self.fail(f"{name(host.node)} changes its vote in term {hard.term} on disk")
         was, now = old.formation, hard.formation

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.story import LEASE, TIMING, Story
-from trioraft.consensus import Timing
+from trioraft.consensus import Role, Timing
 from trioraft.consensus.lease import lease_end
 from trioraft.consensus.state import LONG_AGO, SteppedDown
 from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse, PreVoteRequest, VoteRequest, VoteResponse
@@ -97,7 +97,7 @@ def test_each_answer_says_for_how_long_its_sender_refuses_votes() -> None:
     assert promises == {2: pytest.approx(7.0), 3: pytest.approx(TIMING.lower)}
 
 
-def test_a_promise_is_written_only_when_it_grows() -> None:
+def test_a_promise_is_written_only_when_its_length_changes() -> None:
     story = _elected()
     story.exchange()
     writes = story.writes[2]
@@ -108,8 +108,75 @@ def test_a_promise_is_written_only_when_it_grows() -> None:
     story.live(10)
     assert story.disk[2].promise == pytest.approx(4.0)
     story.restart(2, TIMING)
+    restarted_at = story.now
+    story.live(0.9)
+    assert story.state(2).refuse_until == pytest.approx(restarted_at + 4.0)
+    assert story.disk[2].promise == pytest.approx(4.0), "the longest one that holds"
     story.live(10)
-    assert story.disk[2].promise == pytest.approx(4.0), "the longest one that was ever given"
+    assert story.disk[2].promise == pytest.approx(3.0), "none of those holds any more"
+    writes = story.writes[2]
+    story.live(60)
+    assert story.writes[2] == writes
+
+
+def test_a_shorter_promise_is_kept_no_sooner_than_the_longer_ones_have_ended() -> None:
+    """Whenever it is restarted, it refuses votes for as long as it promised to anybody."""
+    short = Timing(lower=0.3, upper=0.5, heartbeat=0.05, stop_grace=2.0)
+    for restarted_after in (0.1, 0.5, 2.5, 2.69, 2.71, 2.9, 3.1, 9.0):
+        story = _elected()
+        story.exchange()
+        story.restart(2, short)
+        promised_until = story.now + 3.0
+        end = story.now + restarted_after
+        while story.now < end:
+            story.deliver(AppendEntriesRequest)
+            for answer in story.waiting(AppendEntriesResponse, sender=2):
+                promised_until = max(promised_until, story.now + answer.promise)
+            story.live(min(0.02, max(0.001, end - story.now)))
+        story.restart(2, short)
+        assert story.state(2).refuse_until >= promised_until - 1e-6
+
+
+def test_a_leader_sends_heartbeats_in_the_pace_of_the_follower_with_the_shortest_timeout() -> None:
+    """Timeouts are changed on one node after the other: nobody takes the leader for dead meanwhile."""
+    short = Timing(lower=0.3, upper=0.5, heartbeat=0.05, stop_grace=2.0)
+    story = Story()
+    story.elect(1)
+    for node in (2, 3):
+        story.restart(node, short)
+        story.live(60)
+        assert story.roles() == ["leader", "follower", "follower"]
+        assert {core.term for core in story.cores.values()} == {1}
+    assert story.state(1).heartbeat_at - story.state(1).heartbeat_sent_at <= 0.3 / 4 + 1e-6
+    assert lease_end(story.state(1)) <= story.now + 0.3
+
+    story.restart(1, short)
+    story.live(5)
+    leader = story.roles().index("leader") + 1
+    term = story.cores[leader].term
+    for node in {1, 2, 3} - {leader}:
+        story.restart(node, TIMING)
+        story.live(60)
+        assert story.cores[leader].role is Role.LEADER
+        assert story.cores[leader].term == term
+    assert story.state(leader).heartbeat_at - story.state(leader).heartbeat_sent_at == pytest.approx(0.05)
+
+
+def test_no_lease_outlives_its_promises_whatever_the_timeouts() -> None:
+    """A leader with short timeouts counts on less than it was promised, one with long ones on no more."""
+    short = Timing(lower=0.3, upper=0.5, heartbeat=0.05, stop_grace=2.0)
+    for of_leader, of_others in ((short, TIMING), (TIMING, short)):
+        story = Story()
+        for node in story.ids:
+            story.restart(node, of_leader if node == 1 else of_others)
+        story.elect(1)
+        story.live(20)
+        shortest = min(of_leader.lower, of_others.lower)
+        assert story.now < lease_end(story.state(1)) <= story.now + shortest * 0.99 + 1e-6
+        end = lease_end(story.state(1))
+        story.live(0.01, without={1})
+        for node in (2, 3):
+            assert story.state(node).refuse_until >= end
 
 
 def test_an_answer_that_depends_on_the_disk_waits_for_it() -> None:

@@ -4,7 +4,14 @@ One message to each follower; nobody waits for anybody. A heartbeat that is not 
 ``max(2 × RTT, heartbeat / 5)``, with a number of its own, so that the answer tells which sending it answers and
 the leader can count the promise from the right moment. A follower that has been silent for an election timeout
 gets only the regular heartbeats.
+
+Nodes need not have the same timeouts, for these are changed on one node after the other. What is told to others are
+durations, so leases and claims hold whatever the others go by. But a follower with a shorter election timeout than
+the leader's would take a leader for dead whose heartbeats come in its own pace. It says how long its timeout is, for
+that is what it promises; so the leader sends several heartbeats within the shortest of them.
 """
+
+from typing import Final
 
 from trioraft.consensus.lease import contact_end, promise, promised_until
 from trioraft.consensus.outbox import NEVER, After
@@ -19,6 +26,11 @@ from trioraft.consensus.roles import become_follower, follow, reset_election_tim
 from trioraft.consensus.state import LONG_AGO, Follower, Role, State
 from trioraft.consensus.work import remember_claim, work_claim
 from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse
+
+# So many heartbeats are sent within the shortest election timeout, unless the leader's own settings say fewer; but no
+# two of them in less than so many seconds.
+_WITHIN_TIMEOUT: Final = 4
+_SHORTEST_INTERVAL: Final = 0.005
 
 
 def heartbeat(s: State, now: float) -> AppendEntriesRequest:
@@ -37,13 +49,21 @@ def heartbeat(s: State, now: float) -> AppendEntriesRequest:
     )
 
 
+def interval(s: State) -> float:
+    """Tell how long after a regular heartbeat the next one is sent: several come within any follower's timeout."""
+    within = min(_WITHIN_TIMEOUT, s.timing.lower / s.timing.heartbeat)
+    shortest = min([follower.promise for follower in s.followers.values()], default=NEVER)
+    return min(s.timing.heartbeat, max(shortest / within, _SHORTEST_INTERVAL))
+
+
 def send_heartbeats(s: State, now: float) -> None:
     """Send the regular heartbeat to all followers, the same to each."""
     note_progress(s, now)
     request = heartbeat(s, now)
     for node, follower in s.followers.items():
         send_to_follower(s, node, follower, request, now)
-    s.heartbeat_at = now + s.timing.heartbeat
+    s.heartbeat_sent_at = now
+    s.heartbeat_at = now + interval(s)
 
 
 def send_to_follower(s: State, node: int, follower: Follower, request: AppendEntriesRequest, now: float) -> None:
@@ -123,6 +143,9 @@ def handle_append_entries_response(s: State, sender: int, response: AppendEntrie
     follower.answered_sent_at = max(follower.answered_sent_at, sent_at)
     follower.last_choice = response.last_choice
     follower.promised_until = max(follower.promised_until, promised_until(s, sent_at, response.promise))
+    if 0 < response.promise != follower.promise:
+        follower.promise = response.promise
+        s.heartbeat_at = min(s.heartbeat_at, s.heartbeat_sent_at + interval(s))
     follower.answered = max(follower.answered, response.sequence)
     if follower.answered >= follower.heartbeat_sequence:
         follower.resend_at = NEVER

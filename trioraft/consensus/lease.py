@@ -6,7 +6,8 @@ earlier, less the clock drift. What a quorum has promised in this way is the lea
 
 A promise must outlive its node's restart. A node does not keep when it promised, which would be a write for
 each heartbeat; it keeps how long its longest promise was, and behaves after a start as if it had given that one
-at that moment. A node that never promised anything has nothing to wait for: that is the first election after
+at that moment. When its election timeout was made shorter, it keeps the shorter promise once none that it gave
+holds for longer. A node that never promised anything has nothing to wait for: that is the first election after
 the formation.
 """
 
@@ -31,7 +32,8 @@ def promise(s: State, now: float) -> float:
     """Promise the leader, and give for how many seconds from now, to vote for nobody else."""
     seconds = max(s.timing.lower, s.refuse_until - now)
     s.refuse_until = now + seconds
-    if seconds > s.hard.promise + _TOLERANCE:
+    longer, shorter = seconds > s.hard.promise + _TOLERANCE, s.hard.promise > seconds == s.timing.lower
+    if longer or shorter:
         s.outbox.persist(msgspec.structs.replace(s.hard, promise=seconds), now)
     return min(seconds, s.hard.promise)
 
@@ -54,7 +56,7 @@ def promised_until(s: State, sent_at: float, seconds: float) -> float:
 def contact_end(s: State, configuration: Configuration | None = None) -> float:
     """Tell until when what a quorum promised holds; of this configuration, or of another one."""
     values = {node: follower.promised_until for node, follower in s.followers.items()}
-    values[s.id] = promised_until(s, s.heartbeat_at - s.timing.heartbeat, s.timing.lower)
+    values[s.id] = promised_until(s, s.heartbeat_sent_at, s.timing.lower)
     return (configuration or s.configuration).quorum_value(values)
 
 

@@ -119,6 +119,15 @@ class ReadReady(Struct, frozen=True):
     by_lease: bool = False
 
 
+class TooOld(Struct, frozen=True):
+    """The cluster speaks a version that this node's software does not; 0 where it is not known which.
+
+    The node has taken in nothing of that, and must stop.
+    """
+
+    version: int
+
+
 class StorePart(Struct, frozen=True):
     """A part of a snapshot has come and must be stored, in order; the last one completes it."""
 
@@ -144,6 +153,7 @@ Event: TypeAlias = (
     | Removed
     | FormationEnded
     | ForeignCluster
+    | TooOld
     | BecameLeader
     | SteppedDown
     | StartWork
@@ -221,6 +231,8 @@ class Follower:
         The newest heartbeat it was sent.
     promised_until : float
         Until when, counted from the send time of what it answered, it votes for nobody else.
+    promise : float
+        For how many seconds it last promised that, which is its lower election timeout at least.
     heard_at : float
         When it last answered.
     resend_at : float
@@ -257,6 +269,7 @@ class Follower:
     answered: int = 0
     heartbeat_sequence: int = 0
     promised_until: float = LONG_AGO
+    promise: float = NEVER
     heard_at: float = LONG_AGO
     resend_at: float = NEVER
     answered_sent_at: float = LONG_AGO
@@ -362,6 +375,7 @@ class State:
     followers: dict[int, Follower] = field(default_factory=dict)
     sequence: int = 0
     heartbeat_at: float = NEVER
+    heartbeat_sent_at: float = LONG_AGO
     leader_since: float = NEVER
     work_recorded: int = 0  # the change of the hard state that holds this leader's own claim
     handover: Handover | None = None
