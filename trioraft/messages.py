@@ -2,7 +2,7 @@
 
 Each is a frozen :class:`msgspec.Struct` that is an *array* on the wire, ``[tag, field, field, …]``; how a
 message becomes a datagram is told in :mod:`trioraft.datagrams.wire`. A field that a later version appends is ignored
-by an older one.
+by an older one; what a version adds, and when it is used, is told in :mod:`trioraft.versions`.
 
 Units: every duration is in seconds, counted on the sender's clock. Ids (of nodes, clusters, formations) are
 random integers from 1 to 2**63 - 1 and are written as 16 hexadecimal digits everywhere but on the wire; 0
@@ -28,10 +28,15 @@ Name = Annotated[str, Meta(max_length=255)]
 # A formation, and a view of who sees whom, must fit in one datagram.
 MEMBERS_MAX: Final = 100
 
+# The version of the protocol that is spoken where nobody says another one.
+FIRST_VERSION: Final = 1
+Version = Annotated[int, Meta(ge=1, le=10_000)]
+
 # A cluster that is made from a backup, or of one node's data, begins so far above the highest term in it; no cluster
 # has so many elections.
 TERM_LEAP: Final = 2**32
 
+REQUEST_TAG: Final = 14
 # Of messages that are put together from encoded ones.
 REQUESTS_TAG: Final = 20
 RESPONSES_TAG: Final = 21
@@ -79,6 +84,9 @@ def parse_id_untrusted(text: str | None) -> int:
     return int(text, 16) if text is not None and _ID.fullmatch(text) else 0
 
 
+_KIND_MAX: Final = 2**16
+
+
 class EntryKind(enum.IntEnum):
     """What an entry is."""
 
@@ -89,6 +97,11 @@ class EntryKind(enum.IntEnum):
     OPEN_SESSION = 4
     END_SESSION = 5
     SETTINGS = 6  # changes the cluster's settings, once
+    UNKNOWN = 255  # what only a later version knows; never in a log
+
+    @classmethod
+    def _missing_(cls, value: object) -> "EntryKind | None":
+        return cls.UNKNOWN if isinstance(value, int) and 0 <= value <= _KIND_MAX else None
 
 
 class Entry(Struct, frozen=True, array_like=True, gc=False):
@@ -135,6 +148,9 @@ class Hello(Struct, frozen=True, array_like=True, tag=1):
         What the receiver shall put into every datagram that it sends to the sender unsealed; empty when sealed.
     padding : bytes
         Makes the first one at least as large as its answer, so that nobody can use a node to multiply traffic.
+    lowest, highest : int
+        Which versions of the protocol the sender speaks (:mod:`trioraft.versions`): as the member of a cluster none
+        below the cluster's.
     """
 
     service: Name
@@ -143,6 +159,8 @@ class Hello(Struct, frozen=True, array_like=True, tag=1):
     echo: Nonce = b""
     token: Nonce = b""
     padding: bytes = b""
+    lowest: Version = FIRST_VERSION
+    highest: Version = FIRST_VERSION
 
 
 # --- formation ----------------------------------------------------------------------------------------------
@@ -562,6 +580,10 @@ class NodeStatus(Struct, frozen=True):
         The members of its cluster by that configuration.
     autopilot : tuple of AutopilotNote
         What the autopilot of a leader has done lately, newest first, and what it declines now.
+    lowest_version, highest_version : int
+        Which versions of the protocol the node's software speaks (:mod:`trioraft.versions`).
+    cluster_version : int
+        Which one its cluster speaks, by the configuration that it goes by; 0 without a cluster.
     """
 
     id: str
@@ -590,6 +612,9 @@ class NodeStatus(Struct, frozen=True):
     last_index: int = 0
     members: tuple[MemberStatus, ...] = ()
     autopilot: tuple[AutopilotNote, ...] = ()
+    lowest_version: int = FIRST_VERSION
+    highest_version: int = FIRST_VERSION
+    cluster_version: int = 0
 
 
 class StatusRequest(Struct, frozen=True, array_like=True, tag=12):
@@ -842,6 +867,18 @@ class StepDown(Struct, frozen=True, array_like=True, tag=19):
     """Ask the leader to lead no more for a while: it gives its leadership away, or ends it when nobody can lead."""
 
 
+class UnknownCommand(Struct, frozen=True, array_like=True, tag=0):
+    """Stands for a command that only a later version knows, and is never sent.
+
+    Attributes
+    ----------
+    command : int
+        Its tag.
+    """
+
+    command: Counter
+
+
 Command: TypeAlias = (
     Transfer
     | AbandonFormation
@@ -859,10 +896,11 @@ Command: TypeAlias = (
     | ChangeSettings
     | ChangeMember
     | StepDown
+    | UnknownCommand
 )
 
 
-class ClientRequest(Struct, frozen=True, array_like=True, tag=14):
+class ClientRequest(Struct, frozen=True, array_like=True, tag=REQUEST_TAG):
     """Ask a node to do something.
 
     Attributes

@@ -134,6 +134,7 @@ class Replica {
       ["Votes", node.voter ? "yes" : "no"],
       ["Process", `${node.pid}, up ${duration(node.uptime_seconds)}`],
       ["Version", node.version || "–"],
+      ["Protocol", protocol(node)],
       ["Cluster", node.cluster_id ?? "none yet"],
       ["Datagrams", node.sealed ? "sealed" : "not sealed"],
       ["Disk", node.disk_stuck ? "stuck" : "keeps up"],
@@ -163,6 +164,13 @@ class Replica {
     setText(this.hook, reachable || hook.state === "none" ? text : `last known: ${text}`);
     setText(this.hookNote, note);
   }
+}
+
+/** Which versions of the protocol a replica speaks, and which one its cluster does. */
+function protocol(node) {
+  const { lowest_version: lowest, highest_version: highest, cluster_version: cluster } = node;
+  const speaks = lowest === highest ? `version ${highest}` : `versions ${lowest} to ${highest}`;
+  return cluster ? `${speaks}; the cluster speaks ${cluster}` : speaks;
 }
 
 /** A hook in two short lines; `age` is how old the status is that tells of it. */

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tests.simulation.mixed import upgrade
 from tests.simulation.profile import RATE_MAX
 from tests.simulation.trace import name
 from tests.simulation.upkeep import Operator
@@ -40,6 +41,7 @@ class Faults:
             "reconfigure": self._reconfigure,
             "restart all": self._restart_all,
             "rolling restart": self._rolling_restart,
+            "upgrade": self._upgrade,
             "transfer": self._transfer,
             "change": self.operator.change,
             "stop": self._stop,
@@ -112,6 +114,8 @@ class Faults:
         for host in world.hosts:
             host.be_well()
             self._thaw(host)
+            if upgrade(host):  # a rolling upgrade is completed some time
+                host.crash()
             host.start()
 
     # --- chance ---------------------------------------------------------------------------------------------
@@ -254,6 +258,9 @@ class Faults:
             return False
         self.after(0.02 * self.unit, host.start, self.world.random.choice(self.world.profile.timings))
         return True
+
+    def _upgrade(self, host: "Host") -> bool:
+        return upgrade(host) and self._restart(host)
 
     def _restart_all(self, _: "Host") -> bool:
         for host in self.world.hosts:

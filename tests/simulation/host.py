@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.disk import Disk
+from tests.simulation.mixed import check_new_enough, check_understood, first_versions
 from tests.simulation.network import Greeting
 from tests.simulation.replicas import Keeper
 from tests.simulation.supervision import Supervisor
@@ -26,6 +27,7 @@ from trioraft.consensus.state import (
 )
 from trioraft.messages import AppendEntriesRequest, InstallSnapshotRequest, ReadIndexRequest, ReadIndexResponse
 from trioraft.storage.records import DamagedError
+from trioraft.versions import Versions
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -45,6 +47,7 @@ class Host:
         self.rate = rate
         self.offset = offset
         self.timing = world.profile.timings[0]
+        self.versions = first_versions(world)
         self.disk = Disk()
         self.writing: Write | None = None
         self.stalled_until = 0.0
@@ -197,6 +200,7 @@ class Process:
         self.paused = False
         self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.known: dict[int, Host] = {}  # who has a session with this process, and where
+        self.speaks: dict[int, int] = {}  # the highest version that each of them speaks
         self.receipts: dict[tuple[int, int], float] = {}  # when each heartbeat came whose answer has not left
         self.timer_at = NEVER
         self.fired = (0.0, 0)
@@ -215,6 +219,7 @@ class Process:
             random_source=world.random,
             now=self.clock(),
         )
+        self.core.versions = host.versions
         self.keeper = Keeper(self)
         self.keeper.begin()
 
@@ -238,10 +243,11 @@ class Process:
     def receive(self, sender: int, cluster: int, message: Any) -> None:
         """Hand a message to the core."""
         if type(message) is Greeting:
-            self._greeted(sender, cluster, message.step)
+            self._greeted(sender, cluster, message.step, message.versions)
             return
         if type(message) is AppendEntriesRequest:
             self.receipts.setdefault((message.term, message.sequence), self.clock())
+        check_understood(self.host, message)
         if type(message) is ReadIndexRequest or type(message) is ReadIndexResponse:
             self.keeper.asks.receive(sender, message)
         else:
@@ -350,16 +356,27 @@ class Process:
         there = set() if self.greetings % 10 == 0 else {id(host) for host in self.known.values()}
         for host in world.hosts:
             if host is not self.host and id(host) not in there:
-                self._post(host, 0, Greeting(1))
+                self._post(host, 0, Greeting(1, self.versions))
+        self.core.raise_version(self.speaks, self.clock())
+        self.settle()
 
-    def _greeted(self, sender: int, cluster: int, step: int) -> None:
+    @property
+    def versions(self) -> Versions:
+        """Which versions of the protocol this process speaks, as a member of its cluster."""
+        return self.core.versions.within(self.core.version)
+
+    def _greeted(self, sender: int, cluster: int, step: int, versions: Versions) -> None:
         host = self.world.host_of(sender)
         if host is None:
             return
         if step < 3:
-            self._post(host, sender, Greeting(step + 1))
-        if step > 1:
+            self._post(host, sender, Greeting(step + 1, self.versions))
+        if not versions.overlaps(self.versions):
+            self.known.pop(sender, None)
+            self.core.hear_of_cluster(sender, cluster, self.clock())
+        elif step > 1:
             self.known[sender] = host
+            self.speaks[sender] = versions.highest
             self.core.peers_changed(frozenset(self.known))
             self.core.hear_of_cluster(sender, cluster, self.clock())
             self.settle()
@@ -448,6 +465,7 @@ class Process:
             self.keeper.read_failed(event)
             return
         world.turn(f"{name(self.host.node)}: {describe(event)}")
+        check_new_enough(self.host, event)
         if isinstance(event, StartWork):
             self.host.supervisor.start(self, event.token, event.deadline)
             world.faults.tempt(self.host)

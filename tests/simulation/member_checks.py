@@ -68,6 +68,8 @@ class MemberChecks:
         step = (was.voters, was.old_voters), (now.voters, now.old_voters)
         if step[0] != step[1] and now.old_voters != was.voters and (now.old_voters or now.voters != was.voters):
             self.fail(f"{name(process.host.node)} changes the voters from {step[0]} to {step[1]} at once")
+        if now.version < was.version:
+            self.fail(f"{name(process.host.node)} lowers the version of the cluster")
         if was.old_voters and now.old_voters:
             self.fail(f"{name(process.host.node)} begins a change while another one is under way")
         since = self.checks.world.loop.now - process.timing.lower * _TOLERANCE

@@ -7,6 +7,7 @@ from msgspec import Struct
 from tests.simulation.checks import Violation
 from tests.simulation.loop import Loop
 from tests.simulation.trace import Trace
+from trioraft.versions import SPOKEN, Versions
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -26,6 +27,7 @@ class Greeting(Struct, frozen=True):
     """What a session layer says: who is there, and that the other's greeting was heard."""
 
     step: int  # 1 asks, 2 answers and asks, 3 answers
+    versions: Versions = SPOKEN
 
 
 class Network:

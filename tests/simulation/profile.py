@@ -21,6 +21,7 @@ class Profile(Struct, frozen=True):
     spares: int  # how many of the nodes only ever join
     wipes: int  # how many disks may be lost before there is a cluster
     timings: tuple[Timing, ...]  # the first is what all start with
+    older: float  # how likely a node has older software at first
     weather: Weather
     clock: str  # "exact", "random" or "extreme"
     disk: float  # mean seconds of one write
@@ -141,6 +142,7 @@ _RATES: Final[dict[str, float]] = {
     "reconfigure": 0.1,
     "restart all": 0.04,
     "rolling restart": 0.04,
+    "upgrade": 0.3,
     "transfer": 0.15,
     "change": 0.3,
     "stop": 0.08,
@@ -340,6 +342,16 @@ THEMES: Final[dict[str, Theme]] = {
         events=(4000, 8000),
         memory=True,
     ),
+    "upgrade": Theme(
+        always=("upgrade", "change", "isolate", "one-way", "crash", "transfer", "reconfigure", "ambush"),
+        nodes=(2, 3, 3, 4, 5),
+        ambush=0.2,
+        loss=(0.0, 0.05, 0.2),
+        commands=(10.0, 30.0),
+        snapshot_entries=(5, 20, 1000),
+        events=(4000, 8000),
+        lease_reads=1.0,
+    ),
     "calm": Theme(loss=(0.0,), slow=(0.0,), delay=(0.001,)),
 }
 
@@ -373,6 +385,7 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
         # a lost disk comes back as one more node, and those that are expected must be most of all there ever were
         wipes=max(0, min(2, 2 * expect - number - 1, (number - 1) // 2)),
         timings=tuple(_neighbours(base, random_source)),
+        older=choice((0.3, 0.7, 1.0)) if "upgrade" in rates else 0.0,
         weather=Weather(
             loss=choice(theme.loss),
             duplicate=0.0 if name == "calm" else choice((0.0, 0.02, 0.1)),
@@ -405,12 +418,12 @@ def _neighbours(base: Timing, random_source: random.Random) -> list[Timing]:
     """List what a rolling change of the configuration may lead to."""
     timings = [base]
     for _ in range(3):
-        lower = base.lower * random_source.choice((1.0, 1.5, 2.0))
+        lower = base.lower * random_source.choice((0.25, 1.0, 1.5, 2.0))
         timings.append(
             Timing(
                 lower=lower,
                 upper=lower * random_source.choice((1.3, 2.0)),
-                heartbeat=base.heartbeat * random_source.choice((0.5, 1.0, 1.2)),
+                heartbeat=min(base.heartbeat * random_source.choice((0.5, 1.0, 1.2)), lower / 3),
                 stop_grace=random_source.choice((base.stop_grace, 0.5, 2.0, 6.0)),
             )
         )

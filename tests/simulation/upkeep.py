@@ -59,7 +59,8 @@ class Operator:
 
     def _newcomers(self, leader: "Process") -> list[int]:
         known = {*leader.core.configuration.members, *self.world.checks.changes.ever}
-        return [host.node for host in self.world.hosts if host.node not in known]
+        speaks = leader.core.version
+        return [h.node for h in self.world.hosts if h.node not in known and h.versions.highest >= speaks]
 
     # --- removed nodes --------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.consensus.state import Event, State, StorePart
 from trioraft.consensus.timing import CLOCK_DRIFT
 from trioraft.messages import Entry, EntryKind, InstallSnapshotRequest
+from trioraft.versions import SPOKEN
 
 CLUSTER: Final = 0xC1
 TIMING: Final = Timing(lower=3.0, upper=5.0, heartbeat=0.5, stop_grace=2.0)
@@ -167,6 +168,12 @@ class Story:
         refusal = self.cores[node].change_members(voters, learners, self.now)
         self.settle(node)
         return refusal
+
+    def raise_version(self, node: int, **others: int) -> None:
+        """Tell a node that all others speak the highest version there is, but for some: ``node_3=1``."""
+        spoken = {other: others.get(f"node_{other}", SPOKEN.highest) for other in self.ids}
+        self.cores[node].raise_version(spoken, self.now)
+        self.settle(node)
 
     def members(self, node: int) -> str:
         """Tell the configuration that a node goes by: its voters, the old ones in brackets, its learners."""

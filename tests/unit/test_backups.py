@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from trioraft.cli import main as cli
+from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.errors import REFUSED, WRONG
@@ -126,6 +127,26 @@ def test_a_restored_cluster_is_new_and_has_the_state(tmp_path: Path, data_dir: P
         assert state_of(disk) == [b"a", b"b"]
         disk.close()
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["0", "1", "2"]
+
+
+def test_a_restored_cluster_speaks_the_version_that_the_state_is_of(tmp_path: Path) -> None:
+    raised = encode_configuration(Configuration((1, 2, 3), version=2))
+    entries = [command(5, b"a"), Entry(5, EntryKind.CONFIGURATION, raised), command(5, b"b")]
+    node(tmp_path / "data", 5, entries).close()
+    assert back_up(tmp_path / "file", tmp_path / "data", Words(), ignore).version == 2
+    restore(tmp_path / "file", tmp_path / "new", 3, ignore)
+    disk = open_disk(tmp_path / "new")
+    assert disk.snapshot is not None
+    assert disk.snapshot.members() == Configuration(tuple(sorted(disk.hard.formation.members)), version=2)
+    disk.close()
+    # and so does one that is made from its snapshot alone
+    assert back_up(tmp_path / "again", tmp_path / "new", Words(), ignore).version == 2
+
+
+def test_a_backup_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    write_backup(tmp_path / "file", Backup(CLUSTER, 1, 1, 1, 0, 99), [b""])
+    with pytest.raises(BackupError, match=r"spoke version 99 of the protocol; this software speaks 1 to 2: use the"):
+        read_about(tmp_path / "file")
 
 
 def test_an_empty_cluster_can_be_restored(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def _led_by_lease(nodes: int = 3) -> Story:
     """Let node 1 lead, in a cluster whose settings say that reads go by the lease."""
     story = Story(nodes)
     story.elect(1)
+    story.raise_version(1)
     _change(story, 1, by_lease=True)
     story.live(1.01)  # the last heartbeat was a moment ago
     return story

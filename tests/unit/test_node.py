@@ -26,6 +26,7 @@ from trioraft.machine import NothingToReplicate
 from trioraft.messages import format_id
 from trioraft.node.node import Node, NodeError, open_node
 from trioraft.settings import NodeSettings
+from trioraft.versions import SPOKEN
 
 LOWER, UPPER, HEARTBEAT, GRACE = 3.0, 5.0, 0.5, 5.0
 
@@ -43,6 +44,7 @@ class MemoryCluster:
         self.answer: Callable[[], Answer] = self.everybody  # what DNS says
         self.answers: dict[int, Callable[[], Answer]] = {}  # what it says to some nodes instead
         self.network.carries = lambda source, to: not self.cut_off & {source.port - 7300, to.port - 7300}
+        self.versions = [SPOKEN] * size
         self._nursery = nursery
         self._scopes: dict[int, trio.CancelScope] = {}
         self._settings = {"bootstrap_expect": size, **settings}
@@ -81,6 +83,7 @@ class MemoryCluster:
             chance=self.chance,
             launcher=self.launchers[index],
         )
+        world = replace(world, versions=self.versions[index])
         with trio.CancelScope() as self._scopes[index]:
             async with open_node(settings, world=world) as self.nodes[index]:
                 task_status.started()

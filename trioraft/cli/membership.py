@@ -45,6 +45,8 @@ async def list_members(settings: ClientSettings, form: str) -> int:
                 "kind": member.kind,
                 "address": str(found[member.id].address) if member.id in found else None,
                 "role": found[member.id].status.role if member.id in found else None,
+                "version": found[member.id].status.version if member.id in found else None,
+                "highest_version": found[member.id].status.highest_version if member.id in found else None,
                 "last_index": found[member.id].status.last_index if member.id in found else None,
             }
             for member in members

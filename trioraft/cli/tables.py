@@ -10,8 +10,9 @@ from rich.text import Text
 
 from trioraft.client.client import Client
 from trioraft.client.observed import ClusterStatus, ObservedNode, printable
-from trioraft.messages import HookStatus, MemberStatus
+from trioraft.messages import HookStatus, MemberStatus, NodeStatus
 from trioraft.node.members import survives
+from trioraft.versions import Versions
 
 _STYLES = {"leader": "bold green", "follower": "", "learner": "cyan"}  # of rows, by role; all others are on their way
 
@@ -45,13 +46,13 @@ def print_members(members: tuple[MemberStatus, ...], cluster: ClusterStatus) -> 
         console.width = max(console.width, 160)
     found = {node.status.id: node for node in cluster.nodes}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("NAME", "ID", "KIND", "ROLE", "ADDRESS", "LAST INDEX"):
+    for heading in ("NAME", "ID", "KIND", "ROLE", "ADDRESS", "VERSION", "LAST INDEX"):
         table.add_column(heading, no_wrap=True, justify="right" if heading == "LAST INDEX" else "left")
     for member in members:
         node = found.get(member.id)
-        seen = (
-            (node.status.role, str(node.address), str(node.status.last_index)) if node else ("unreachable", "-", "-")
-        )
+        seen = ("unreachable", "-", "-", "-")
+        if node is not None:
+            seen = (node.status.role, str(node.address), _version(node.status), str(node.status.last_index))
         table.add_row(*(Text(printable(cell)) for cell in (member.name or "-", member.id, member.kind, *seen)))
     console.print(table)
     console.print(Text(survives(cluster.voters) if cluster.voters else "no leader"))
@@ -88,7 +89,7 @@ def render(cluster: ClusterStatus) -> RenderableType:
     """
     names = {node.status.id: node.status.name for node in cluster.nodes}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("NAME", "ID", "ADDRESS", "ROLE", "TERM", "LEADER", "HOOK", "UP"):
+    for heading in ("NAME", "ID", "ADDRESS", "ROLE", "TERM", "LEADER", "HOOK", "VERSION", "UP"):
         table.add_column(heading, no_wrap=True, justify="right" if heading == "TERM" else "left")
     for node in cluster.nodes:
         # As Text, because a plain string would be read as markup.
@@ -104,6 +105,8 @@ def _heading(cluster: ClusterStatus) -> Text:
     text = f"led by {leader.status.name} in term {cluster.term}" if leader else f"no leader (term {cluster.term})"
     if leader and leader.status.settings.get("reads") == "lease":
         text += ", reads by lease"
+    if leader and any(node.status.highest_version > leader.status.cluster_version for node in cluster.nodes):
+        text += f", version {leader.status.cluster_version} of the protocol until all are upgraded"
     can = f"; {survives(cluster.voters)}" if cluster.voters else ""
     return Text(printable(f"cluster {cluster.cluster_id}, {text}{can}"), style="" if leader else "bold red")
 
@@ -113,7 +116,22 @@ def _row(node: ObservedNode, names: dict[str, str]) -> tuple[str, ...]:
     role = status.role if node.reachable else "unreachable"
     leader = names.get(status.leader, status.leader) if status.leader else "-"
     up = str(timedelta(seconds=int(status.uptime_seconds)))
-    return status.name, status.id, str(node.address), role, str(status.term), leader, _hook(status.hook), up
+    return (
+        status.name,
+        status.id,
+        str(node.address),
+        role,
+        str(status.term),
+        leader,
+        _hook(status.hook),
+        _version(status),
+        up,
+    )
+
+
+def _version(status: NodeStatus) -> str:
+    """Write the version of a node's software, and which of the protocol it speaks, as "0.9 (1 to 2)"."""
+    return f"{status.version} ({Versions(status.lowest_version, status.highest_version)})"
 
 
 def _style(node: ObservedNode) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from trioraft.messages import MEMBERS_MAX, Id, Name
+from trioraft.messages import FIRST_VERSION, MEMBERS_MAX, Id, Name, Version
 
 _NONE: Final = float("-inf")
 
@@ -36,6 +36,8 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     departed : tuple of int
         Those who were removed last, in that order. None of them comes back under its id: its process may run on, and
         to a leader that has started since it would look like a node that waits to be joined.
+    version : int
+        Which version of the protocol the cluster speaks (:mod:`trioraft.versions`); never lower than before.
     """
 
     voters: _Ids = ()
@@ -43,6 +45,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
     learners: _Ids = ()
     names: _Names = ()
     departed: _Ids = ()
+    version: Version = FIRST_VERSION
 
     @property
     def is_joint(self) -> bool:

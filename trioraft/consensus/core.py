@@ -24,7 +24,7 @@ from trioraft.consensus.formation import Formation
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import NEVER, Outbox, SnapshotInfo, Write
-from trioraft.consensus.state import Event, ForeignCluster, Formed, Joined, ReadFailed, Role, State
+from trioraft.consensus.state import Event, ForeignCluster, Formed, Joined, ReadFailed, Role, State, TooOld
 from trioraft.consensus.timing import Timing
 from trioraft.messages import (
     AppendEntriesRequest,
@@ -44,6 +44,7 @@ from trioraft.messages import (
     VoteRequest,
     VoteResponse,
 )
+from trioraft.versions import SPOKEN, Versions, added_in
 
 # What an AppendEntriesRequest has beside its entries, at most: the heads of two arrays, six numbers and the tag.
 MESSAGE_HEAD: Final = 64
@@ -60,7 +61,8 @@ _RULES: Final[dict[type, Callable[..., None]]] = {
     InstallSnapshotResponse: snapshots.handle_install_snapshot_response,
     TimeoutNow: transfer.handle_timeout_now,
 }
-_CONFIGURATION: Final = EntryKind.CONFIGURATION  # each look into an enum costs something, and there are many entries
+_CONFIGURATION: Final = EntryKind.CONFIGURATION
+_UNKNOWN: Final = EntryKind.UNKNOWN  # each look into an enum costs something, and there are many entries
 # These are taken from every node of the cluster: this one may not know yet that the sender is a member (thesis 4.1).
 _FROM_ANYBODY: Final = frozenset(
     {PreVoteRequest, VoteRequest, AppendEntriesRequest, InstallSnapshotRequest, TimeoutNow}
@@ -109,6 +111,11 @@ class Core:
         The only source of randomness.
     now : float
         The time in seconds, on a clock that never goes back and counts while the host is suspended.
+
+    Attributes
+    ----------
+    versions : Versions
+        Which versions of the protocol the node speaks.
     """
 
     def __init__(
@@ -125,6 +132,7 @@ class Core:
         now: float,
     ) -> None:
         self.id = node
+        self.versions: Versions = SPOKEN
         self.timing = timing
         self._random = random_source
         self._now = now
@@ -206,12 +214,29 @@ class Core:
 
     def _apply(self, s: State, sender: int, message: ConsensusMessage, now: float) -> None:
         rule = _RULES.get(type(message))
-        if rule is None or s.hard.removed or _is_malformed(message):
+        if rule is None or s.hard.removed:
+            return
+        if isinstance(message, AppendEntriesRequest | InstallSnapshotRequest) and not self._understands(s, message):
             return
         if type(message) in _FROM_ANYBODY or sender in s.followers or sender in s.configuration.electors:
             rule(s, sender, message, now)
         if type(message) is PreVoteRequest:
             membership.tell_departed(s, sender, now)
+
+    def _understands(self, s: State, message: AppendEntriesRequest | InstallSnapshotRequest) -> bool:
+        """Tell whether a message has nothing in it that is malformed, or too new for this node.
+
+        That says so, once it may be the word of a leader: members have been asked whether they speak the version, so
+        this node has been put back to older software meanwhile.
+        """
+        needs = _needs(message)
+        if needs is None:
+            return False
+        version, unknown = needs
+        too_old = unknown or version > self.versions.highest
+        if too_old and message.term >= s.term:
+            self._events.append(TooOld(version if version > self.versions.highest else 0))
+        return not too_old
 
     def _begin(self, now: float) -> None:
         self._now = now
@@ -249,10 +274,10 @@ class Core:
         -------
         tuple of int, or None
             Term and index: the command is committed when an entry of that term is handed out at that index. None
-            when this node does not lead, or is busy.
+            when this node does not lead, is busy, or the cluster's version does not know such entries.
         """
         self._now, self._unsettled = now, True  # nothing that depends on the lease
-        if self._state is None or self._state.role is not Role.LEADER:
+        if self._state is None or self._state.role is not Role.LEADER or added_in(kind) > self.version:
             return None
         index = replication.propose(self._state, kind, data, now)
         return None if index is None else (self.term, index)
@@ -580,6 +605,22 @@ class Core:
             membership.tell_departed(self._state, node, now)
             self._settle()
 
+    def raise_version(self, highest: Mapping[int, int], now: float) -> None:
+        """Let the cluster speak the highest version that every member speaks, if this node leads and that is higher.
+
+        Parameters
+        ----------
+        highest : mapping of int to int
+            The highest version that each other node has shown, lately, to speak.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        self._settle()
+        if self._state is not None and self._state.role is Role.LEADER:
+            self._unsettled = True
+            membership.raise_version(self._state, {**highest, self.id: self.versions.highest}, now)
+
     def abandon_formation(self, formation: int, now: float) -> str | None:
         """Give up the formation that this node has promised, on an operator's word.
 
@@ -721,6 +762,15 @@ class Core:
         return Configuration() if self._state is None else self._state.configuration
 
     @property
+    def version(self) -> int:
+        """Which version of the protocol the cluster speaks, by the configuration that is in force.
+
+        It may be used although that is not committed yet: every member speaks it, and whatever the log gets from now
+        on has that configuration before it.
+        """
+        return max(self.versions.lowest, self.configuration.version)
+
+    @property
     def can_change_members(self) -> bool:
         """Whether this node leads and no change of the members is under way."""
         return self.why_no_change is None
@@ -824,12 +874,22 @@ class Core:
         return self._outbox.waiting_since
 
 
-def _is_malformed(message: ConsensusMessage) -> bool:
-    """Tell whether a message has a configuration in it that is none."""
-    if type(message) is AppendEntriesRequest:
+def _needs(message: AppendEntriesRequest | InstallSnapshotRequest) -> tuple[int, bool] | None:
+    """Tell which version a node must speak to take over what is in a message, and whether it is unknown to this one.
+
+    None for a configuration that is none.
+    """
+    version, unknown = 0, False
+    if isinstance(message, AppendEntriesRequest):
         for entry in message.entries:
-            if entry.kind is _CONFIGURATION and decode_configuration(entry.data) is None:
-                return True
-    elif type(message) is InstallSnapshotRequest:
-        return bool(message.configuration) and decode_configuration(message.configuration) is None
-    return False
+            if entry.kind is _CONFIGURATION:
+                configuration = decode_configuration(entry.data)
+                if configuration is None:
+                    return None
+                version = max(version, configuration.version)
+            elif entry.kind is _UNKNOWN:
+                unknown = True
+    elif message.configuration:
+        configuration = decode_configuration(message.configuration)
+        return None if configuration is None else (configuration.version, False)
+    return version, unknown

@@ -50,6 +50,7 @@ def change_members(
         learners=tuple(sorted(set(learners))),
         names=tuple(sorted(_names(s, {*voters, *learners}, names).items())),
         departed=(*was.departed, *leaving)[-DEPARTED_MAX:],
+        version=was.version,
     )
     refusal = why_not_now(s) or why_not(target, was)
     if refusal is not None:
@@ -121,6 +122,13 @@ def append_configuration(s: State, configuration: Configuration, now: float) -> 
         follower.leaves_at = float("inf") if node in members else min(follower.leaves_at, now + s.timing.upper)
     for node in sorted(members - s.followers.keys()):
         s.followers[node] = new_follower(s, now)
+
+
+def raise_version(s: State, highest: Mapping[int, int], now: float) -> None:
+    """Let the cluster speak the highest version that every member has shown to speak, if that is a higher one."""
+    version = min(highest.get(node, 0) for node in s.configuration.members)
+    if version > s.configuration.version and why_not_now(s) is None:
+        append_configuration(s, msgspec.structs.replace(s.configuration, version=version), now)
 
 
 def drive_change(s: State, now: float) -> None:

@@ -20,6 +20,7 @@ from trioraft.datagrams.events import (
     Event,
     ForeignService,
     NotOpened,
+    OtherVersions,
     OwnReflection,
     PeerConfirmed,
     Received,
@@ -44,6 +45,7 @@ from trioraft.messages import (
     Status,
     StatusRequest,
 )
+from trioraft.versions import Versions
 
 __all__ = [
     "Domain",
@@ -54,6 +56,7 @@ __all__ = [
     "ForeignService",
     "Identity",
     "NotOpened",
+    "OtherVersions",
     "OwnReflection",
     "Peer",
     "PeerConfirmed",
@@ -169,6 +172,22 @@ class Endpoint:
     @name.setter
     def name(self, name: str) -> None:
         self._outbox.name = name
+
+    @property
+    def versions(self) -> Versions:
+        """The versions of the protocol that this process speaks; go into every ``Hello``."""
+        return self._outbox.versions
+
+    @versions.setter
+    def versions(self, versions: Versions) -> None:
+        self._outbox.versions = versions
+        for peer in self.peers:
+            if self._is_strange(peer.domain, peer.node_id, peer.versions):
+                self.forget(peer)
+
+    def _is_strange(self, domain: Domain, node_id: int, versions: Versions) -> bool:
+        """Tell whether somebody is a node with which this one has no version in common."""
+        return domain is Domain.CONSENSUS and node_id != 0 and not versions.overlaps(self.versions)
 
     @property
     def peers(self) -> list[Peer]:
@@ -517,6 +536,11 @@ class Endpoint:
             return ForeignService(origin.address, hello.service)
         if envelope.sender and envelope.sender == self.identity.node_id:
             return DuplicateIdentity(envelope.sender, (origin.address,))
+        versions = Versions(hello.lowest, hello.highest)
+        if self._is_strange(origin.domain, envelope.sender, versions):
+            if session is not None:
+                self.forget(session.peer)
+            return OtherVersions(origin.address, envelope.sender, hello.name, envelope.cluster_id, versions)
         return self._confirm(session, origin, envelope, hello, is_alive=is_alive, now=now)
 
     def _receive_reflection(self, hello: Hello, now: float) -> OwnReflection | None:
@@ -550,6 +574,7 @@ class Endpoint:
         if hello.service:
             peer.service, peer.name = hello.service, hello.name
         peer.cluster_id = envelope.cluster_id
+        peer.versions = Versions(hello.lowest, hello.highest)
         token = self._cookies.token(origin.address, origin.domain)
         session.confirm_path(origin.address, Path(now, hello.token, token))
         self._registry.remember(session)

@@ -7,6 +7,7 @@ import msgspec
 from trioraft.address import Address
 from trioraft.datagrams.sessions import Peer
 from trioraft.messages import Message
+from trioraft.versions import Versions
 
 
 class PeerConfirmed(msgspec.Struct, frozen=True):
@@ -58,6 +59,30 @@ class ForeignService(msgspec.Struct, frozen=True):
     service: str
 
 
+class OtherVersions(msgspec.Struct, frozen=True):
+    """A node of this service, provably at an address, speaks no version of the protocol that this one does.
+
+    Attributes
+    ----------
+    address : Address
+        The address.
+    node_id : int
+        Its node id.
+    name : str
+        Its name; empty where it has not told it.
+    cluster_id : int
+        The cluster that it is a member of, 0 for none.
+    versions : Versions
+        What it speaks.
+    """
+
+    address: Address
+    node_id: int
+    name: str
+    cluster_id: int
+    versions: Versions
+
+
 class DuplicateIdentity(msgspec.Struct, frozen=True):
     """Two live processes have one node id; the later one's messages are refused. Told again and again.
 
@@ -100,4 +125,6 @@ class NotOpened(msgspec.Struct, frozen=True):
     reason: str
 
 
-Event: TypeAlias = PeerConfirmed | Received | ForeignService | DuplicateIdentity | OwnReflection | NotOpened
+Event: TypeAlias = (
+    PeerConfirmed | Received | ForeignService | OtherVersions | DuplicateIdentity | OwnReflection | NotOpened
+)

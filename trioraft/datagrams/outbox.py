@@ -13,6 +13,7 @@ from trioraft.datagrams.sealing import Domain, DomainKey
 from trioraft.datagrams.sessions import CONFIRMATION_SECONDS, Session
 from trioraft.datagrams.wire import EncodedMessage, encode_message
 from trioraft.messages import Hello
+from trioraft.versions import SPOKEN, Versions
 
 NAME_MAX: Final = 255  # characters, as a Hello allows
 ADDRESSES_MAX: Final = 2048
@@ -32,11 +33,14 @@ class Identity(msgspec.Struct, frozen=True):
         The service name that all nodes of one cluster share; not empty.
     name : str
         Its name as people know it; :attr:`Endpoint.name` may change it later.
+    versions : Versions
+        Which versions of the protocol it speaks; :attr:`Endpoint.versions` may change it later.
     """
 
     node_id: int
     service: str
     name: str
+    versions: Versions = SPOKEN
 
 
 class Origin(NamedTuple):
@@ -87,6 +91,7 @@ class Outbox:
         self, identity: Identity, process: bytes, cluster_id: int, cookies: Cookies, counters: Counter[str]
     ) -> None:
         self.name = identity.name
+        self.versions = identity.versions
         self.cluster_id = cluster_id
         self._identity = identity
         self._process = process
@@ -185,10 +190,13 @@ class Outbox:
         self._counters["dropped_no_room"] += 1
 
     def _hello(self, to: Origin, challenge: bytes = b"", echo: bytes = b"") -> Hello:
-        return Hello(self._identity.service, self.name[:NAME_MAX], challenge, echo, self._token(to))
+        return self._bare_hello(to, challenge, echo, self._identity.service, self.name[:NAME_MAX])
 
-    def _bare_hello(self, to: Origin, challenge: bytes = b"", echo: bytes = b"") -> Hello:
-        return Hello("", "", challenge, echo, self._token(to))
+    def _bare_hello(
+        self, to: Origin, challenge: bytes = b"", echo: bytes = b"", service: str = "", name: str = ""
+    ) -> Hello:
+        lowest, highest = self.versions.lowest, self.versions.highest
+        return Hello(service, name, challenge, echo, self._token(to), lowest=lowest, highest=highest)
 
     def _token(self, to: Origin) -> bytes:
         return b"" if to.key else self._cookies.token(to.address, to.domain)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from trioraft.address import Address
 from trioraft.datagrams.sealing import Domain, DomainKey, ReplayWindow
+from trioraft.versions import SPOKEN, Versions
 
 CONFIRMATION_SECONDS: Final = 60.0
 # An address that a peer was heard from takes over only when its usual one has been silent for so long.
@@ -41,6 +42,8 @@ class Peer:
         When `address` was last confirmed, in seconds.
     heard_at : float
         When it last sent a message or confirmed its address, in seconds.
+    versions : Versions
+        Which versions of the protocol its last ``Hello`` said that it speaks.
     """
 
     node_id: int
@@ -52,6 +55,7 @@ class Peer:
     cluster_id: int
     confirmed_at: float
     heard_at: float
+    versions: Versions = SPOKEN
     session: "Session | None" = field(default=None, repr=False)
 
     def is_confirmed(self, now: float) -> bool:

@@ -91,7 +91,8 @@ confirm both sides::
 - A ``Hello`` whose echo is not fresh confirms nothing. When sealed, its counter must be one that the window of
   that process has not seen; for a process that is not known yet, that counter becomes the floor of the window.
 - Both sides do it again every 20 s or so, and when they start.
-- A ``Hello`` of another service name is answered, but makes no session.
+- A ``Hello`` of another service name is answered, but makes no session. Nor does one between nodes that have no
+  version of the protocol in common, see `Versions`_.
 - The token stands for the address where the session is unsealed: a sender shows with every datagram that it has
   received something at the address it gives. It is the one of the last ``Hello`` with a fresh echo.
 - When another process with a known node id is confirmed, it takes the place of the earlier one. When that one was
@@ -99,6 +100,19 @@ confirm both sides::
 
 Sealed datagrams of kind 3 are accepted once, up to 4,096 counters behind the newest, and never across a restart:
 either side's new process id changes the key.
+
+Versions
+========
+The last two fields of a ``Hello`` say from which to which version of the protocol the sender speaks; without them it
+is version 1 alone. They do not concern the format of datagrams, which is what a datagram begins with. A node in a
+cluster that speaks version 2, whose software speaks 1 to 3, and one that waits to join and speaks 1 only::
+
+    A → B   [1, "web", "node-4", challenge, h'', token, padding, 1, 1]
+    B → A   [1, "web", "node-1", challenge, echo, token, h'', 2, 3]
+
+Both are confirmed and refuse each other. :mod:`trioraft.versions` tells what each version has added, and when it may
+be sent. The version of a cluster is ``version`` in its configuration. A command that the receiver does not know is
+refused in a ``ClientResponse``; any other message that it does not know is dropped.
 
 Fragments
 =========
@@ -164,13 +178,21 @@ come in the domain, and under the key, of their request. What comes in fragments
 import io
 import struct
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, NewType, TypeAlias
+from typing import Any, Final, NamedTuple, NewType, TypeAlias, get_args
 
 import cbor2
 import msgspec
 
 from trioraft.datagrams.sealing import Domain
-from trioraft.messages import Fragment, FragmentsReceived, Message, OptionalId
+from trioraft.messages import (
+    REQUEST_TAG,
+    REQUESTS_TAG,
+    Command,
+    Fragment,
+    FragmentsReceived,
+    Message,
+    OptionalId,
+)
 
 VERSION: Final = 1
 
@@ -278,6 +300,8 @@ ENVELOPE_MAX: Final = 65507 - SEALED_OVERHEAD
 
 # What a datagram has beside its message, at most: header, tag, and the envelope's start with three ids.
 MESSAGE_OVERHEAD: Final = SEALED_OVERHEAD + 1 + 3 * 9
+
+_COMMANDS: Final = frozenset(command.__struct_config__.tag for command in get_args(Command))
 
 _DEPTH_MAX: Final = 8  # a status nests its elections 5 deep
 
@@ -424,12 +448,25 @@ def _decode_untrusted(data: bytes, kind: Any) -> Any:
             allow_duplicate_keys=False,
             strict_hashable_types=True,
         )
-        decoded = msgspec.convert(decoder.decode(), kind, builtin_types=(bytes,))
+        read = decoder.decode()
+        try:
+            decoded = msgspec.convert(read, kind, builtin_types=(bytes,))
+        except msgspec.ValidationError:
+            _replace_unknown_commands(read if kind is Message else read[3])
+            decoded = msgspec.convert(read, kind, builtin_types=(bytes,))
     except Exception as error:  # whatever the two libraries raise, it is the datagram that is wrong
         raise MalformedError(str(error)) from error
     if stream.tell() != len(data):
         raise MalformedError("there is something behind the message")
     return decoded
+
+
+def _replace_unknown_commands(message: Any) -> None:
+    """Put an ``UnknownCommand`` in the place of each command of a later version, so that it is answered."""
+    requests = message[1] if message[0] == REQUESTS_TAG else [message]
+    for request in requests:
+        if request[0] == REQUEST_TAG and request[2][0] not in _COMMANDS:
+            request[2] = [0, request[2][0]]
 
 
 def encode_message(message: Carried) -> EncodedMessage:

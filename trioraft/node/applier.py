@@ -42,9 +42,15 @@ class Applier:
         Tells the time in seconds.
     flush : callable
         Acts on what the core has ready.
+
+    Attributes
+    ----------
+    check : callable
+        Raises what is said of a kind of entry that the cluster does not know yet.
     """
 
     def __init__(self, core: Core, replica: Replica, clock: Callable[[], float], flush: Callable[[], None]) -> None:
+        self.check: Callable[[EntryKind], None] = lambda kind: None
         self._core = core
         self.replica = replica
         self._clock = clock
@@ -221,6 +227,7 @@ class Applier:
         placed = self._core.propose(kind, data, self._clock())
         if placed is None:
             if self._core.role is Role.LEADER:
+                self.check(kind)
                 raise BusyError("busy: too much is not committed yet, or leadership is being given away; try again")
             raise NotLeaderError("not committed: this node does not lead")
         self._waiting[placed] = done

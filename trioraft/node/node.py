@@ -43,6 +43,7 @@ from trioraft.consensus.state import (
     StartWork,
     SteppedDown,
     StorePart,
+    TooOld,
 )
 from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import (
@@ -53,6 +54,7 @@ from trioraft.datagrams.endpoint import (
     ForeignService,
     Identity,
     NotOpened,
+    OtherVersions,
     OwnReflection,
     Peer,
     PeerConfirmed,
@@ -99,9 +101,11 @@ from trioraft.node.snapshotting import Snapshotter
 from trioraft.node.stalls import LoopWatch
 from trioraft.node.steering import Steering
 from trioraft.node.stopping import Stopping
+from trioraft.node.upgrades import Upgrades
 from trioraft.node.world import World
 from trioraft.settings import NodeSettings
 from trioraft.storage.database import StorageError
+from trioraft.versions import Versions
 
 _log: Final = structlog.get_logger("trioraft.node")
 
@@ -163,8 +167,10 @@ class Node:
             random_source=world.random,
             now=world.clock(),  # not from before the directory was taken: until then an earlier process may promise
         )
+        self._core.versions = world.versions
+        self._see_that_it_speaks(self._core.version)
         self._endpoint = Endpoint(
-            Identity(node_id=self.id, service=settings.app_name, name=self.name),
+            Identity(self.id, settings.app_name, self.name, world.versions),
             settings.keys,
             entropy=world.entropy,
             cluster_id=self._core.cluster,
@@ -204,6 +210,11 @@ class Node:
             flush=self._flush,
         )
         self._requests.names = self._names
+        self._upgrades = Upgrades(
+            self._core, 2 * settings.election_timeout_upper, world.clock, self._nodes, self._names
+        )
+        self._requests.why_not_join = self._upgrades.why_not_join
+        self._applier.check = self._upgrades.check
         self._steering = Steering(self._core, settings, self._nodes, self._names)
         self._requests.let_leave = self._steering.let_leave
         self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)
@@ -387,6 +398,7 @@ class Node:
             now = self._world.clock()
             self._addresses.greet(now, pause=self._greeting_pause)
             self._tell_core_of_peers(now)
+            self._upgrades.drive()
             self._steering.steer(now)
             self._flush()
             own = self.address
@@ -424,6 +436,8 @@ class Node:
                 self._addresses.is_own(address)
             case ForeignService(address=address, service=service):
                 self._addresses.of_another_service(address, service, now)
+            case OtherVersions():
+                self._refuse_versions(event, now)
             case NotOpened(address=address, reason=reason):
                 self._alerts.raise_alert(
                     f"not opened {address}",
@@ -460,6 +474,26 @@ class Node:
             f"duplicate {self.id}", f"{text}; stop one of them, and remove its data directory", now
         )
 
+    def _refuse_versions(self, other: OtherVersions, now: float) -> None:
+        """Say who must be upgraded. Which cluster the other one is of still counts, lest there be a second one."""
+        ours, theirs = self._endpoint.versions, other.versions
+        name = other.name or format_id(other.node_id)
+        upgrade = name if theirs.highest < ours.lowest else f"{self.name} (this node)"
+        self._alerts.raise_alert(
+            f"versions {other.node_id}",
+            f"{name} at {other.address} speaks version {theirs} of the protocol, and this node {ours}: refused;"
+            f" upgrade {upgrade}",
+            now,
+        )
+        self._core.hear_of_cluster(other.node_id, other.cluster_id, now)
+
+    def _see_that_it_speaks(self, version: int) -> None:
+        """Refuse to start with software that is older than what the cluster speaks."""
+        speaks = self._world.versions
+        if version > speaks.highest:
+            self._disk.close()
+            raise NodeError(f"{self._disk.directory}: {_too_old(version, speaks)}")
+
     def _receive_message(self, peer: Peer, cluster: int, message: Message, now: float) -> None:
         match message:
             case StatusRequest(subscribe=seconds):
@@ -489,6 +523,7 @@ class Node:
         if not peer.node_id or peer.domain is not Domain.CONSENSUS:
             return
         self._addresses.answered(peer.address, now)
+        self._alerts.clear(f"versions {peer.node_id}")
         self._core.path_takes(peer.node_id, self._endpoint.message_bytes(peer, now))
         self._core.hear_of_cluster(peer.node_id, peer.cluster_id, now)
         self._tell_core_of_peers(now)
@@ -559,6 +594,10 @@ class Node:
         match event:
             case Formed() | Joined() | ConfigurationChanged() | Removed() | FormationEnded() | ForeignCluster():
                 self._note_membership(event, now)
+            case TooOld(version=version):
+                failure = _too_old(version, self._world.versions)
+                self._say_farewell(failure)
+                raise NodeError(failure)
             case BecameLeader(term=term):
                 self._log.info("became leader", term=term)
             case SteppedDown(term=term, reason=reason):
@@ -595,6 +634,7 @@ class Node:
             case ConfigurationChanged(configuration=configuration, committed=committed):
                 self._log.info("members", committed=committed, **_in_words(configuration, self._names()))
                 if committed:
+                    self._follow_version(configuration.version)
                     self._requests.members_changed(configuration)
             case Removed(while_away=while_away):
                 self._was_removed_while_away = while_away
@@ -608,6 +648,13 @@ class Node:
                     f" service name {self.settings.app_name!r}: refused; give it another APP_NAME or other data",
                     now,
                 )
+
+    def _follow_version(self, version: int) -> None:
+        """Speak to those only who speak what the cluster does, once that cannot be taken back."""
+        before = self._endpoint.versions
+        self._endpoint.versions = self._world.versions.within(version)
+        if self._endpoint.versions != before:
+            self._log.info("the cluster speaks another version of the protocol", version=self._core.version)
 
     def _scripts_ended(self) -> None:
         self._scripts_run = False
@@ -628,7 +675,16 @@ class Node:
         """Push the status to whoever subscribed the moment that a role, the term, the leader or a setting changes."""
         core = self._core
         settings = self._applier.replica.settings
-        shown = (core.role, core.term, core.leader, self._hooks.state, core.has_offered, settings, core.configuration)
+        shown = (
+            core.role,
+            core.term,
+            core.leader,
+            self._hooks.state,
+            core.has_offered,
+            settings,
+            core.configuration,
+            core.version,
+        )
         if shown == self._shown:
             return
         before, self._shown = self._shown, shown
@@ -734,6 +790,9 @@ class Node:
             last_index=core.state.log.last_index if core.state is not None else 0,
             members=member_statuses(core.configuration, self._names(), self._silent(now)),
             autopilot=self._steering.notes(now),
+            lowest_version=core.versions.lowest,
+            highest_version=core.versions.highest,
+            cluster_version=core.version if core.cluster else 0,
         )
 
     def _forming(self) -> FormingStatus | None:
@@ -923,6 +982,15 @@ class Node:
         """
         self.stopping = True
         await self._stopping.step_aside(self._log, reason)
+
+
+def _too_old(version: int, speaks: Versions) -> str:
+    """Say that this node cannot take part, and what to do."""
+    cluster = f"version {version}" if version else "a later version"
+    return (
+        f"the cluster speaks {cluster} of the protocol, and this software (trioraft {__version__}) version {speaks};"
+        " nothing was changed: run the newer software again"
+    )
 
 
 def _in_words(configuration: Configuration, names: Mapping[int, str]) -> dict[str, str]:

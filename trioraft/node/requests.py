@@ -47,6 +47,7 @@ from trioraft.messages import (
     StateDigest,
     StepDown,
     Transfer,
+    UnknownCommand,
     format_id,
 )
 from trioraft.node.applier import Applier, Outcome
@@ -125,6 +126,8 @@ class Requests:
         Gives what people call the nodes.
     let_leave : callable
         Begins to remove a member that is about to stop, or says why not.
+    why_not_join : callable
+        Tells why a node cannot become a member.
     """
 
     def __init__(
@@ -145,6 +148,7 @@ class Requests:
         self.let_leave: Callable[[int, float], Declined | None] = lambda node, now: Declined(
             "not here", for_now=False
         )
+        self.why_not_join: Callable[[int], str | None] = lambda node: None
         self._core = core
         self._applier = applier
         machine = applier.replica.machine
@@ -216,11 +220,20 @@ class Requests:
                 self._lead_otherwise(asked, command)
             case StartBackup() | ReadBackup() | EndBackup() as command:
                 self._back_up(asked, command)
+            case AbandonFormation() | UnknownCommand() as command:
+                self._answer_here(asked, command)
+
+    def _answer_here(self, asked: _Asked, command: AbandonFormation | UnknownCommand) -> None:
+        match command:
             case AbandonFormation(formation=formation):
                 asked.keep = True
                 refusal = self._core.abandon_formation(formation, self._clock())
                 detail = refusal or f"formation {format_id(formation)} is abandoned here"
                 self._answer(asked, done=refusal is None, detail=detail)
+            case UnknownCommand(command=tag):
+                speaks = f"version {self._core.versions} of the protocol"
+                text = f"node {format_id(self._core.id)} speaks {speaks} and does not know this command ({tag})"
+                self._refuse(asked, Refusal.REFUSED, f"{text}; upgrade it first")
 
     def _lead_otherwise(self, asked: _Asked, command: Transfer | StepDown | ChangeMember) -> None:
         match command:
@@ -401,6 +414,9 @@ class Requests:
             return target
         if action == "add" and not self._address_of(node):
             return f"node {format_id(node)} is not in touch with the leader; start it first"
+        refusal = self.why_not_join(node) if action == "add" else None
+        if refusal is not None:
+            return refusal
         names = self.names()
         known = {one: names[one] for one in {*configuration.members, node} if one in names}
         return self._core.change_members(*target, self._clock(), known)

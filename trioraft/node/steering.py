@@ -116,6 +116,7 @@ class Steering:
                 and peer.node_id not in configuration.departed
                 and peer.cluster_id in {0, self._core.cluster}
                 and peer.heard_at > lately
+                and peer.versions.highest >= self._core.version
             )
         )
 

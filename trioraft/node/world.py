@@ -16,6 +16,7 @@ from trioraft.hooks.hooks import Launcher, SupervisorLauncher
 from trioraft.runtime import boottime
 from trioraft.settings import NodeSettings
 from trioraft.storage.database import Disk, open_disk
+from trioraft.versions import SPOKEN, Versions
 
 
 class Resolver(Protocol):
@@ -52,6 +53,8 @@ class World:
         Makes what finds the addresses of other nodes.
     launcher : Launcher
         Starts the process that runs scripts.
+    versions : Versions
+        Which versions of the protocol it speaks.
     """
 
     clock: Callable[[], float]
@@ -63,6 +66,7 @@ class World:
     open_socket: Callable[[str, int], Awaitable[DatagramSocket]]
     open_discovery: Callable[[NodeSettings], Resolver]
     launcher: Launcher
+    versions: Versions = SPOKEN
 
     @classmethod
     def real(cls) -> Self:

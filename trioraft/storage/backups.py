@@ -18,15 +18,17 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.errors import WRONG, CommandError
 from trioraft.machine import StateMachine
-from trioraft.messages import LARGEST_ID, TERM_LEAP, Counter, OptionalId
+from trioraft.messages import FIRST_VERSION, LARGEST_ID, TERM_LEAP, Counter, OptionalId, Version
 from trioraft.node.replica import Replica
 from trioraft.storage.database import SqliteDisk
 from trioraft.storage.directories import lock_directory, sync_directory
 from trioraft.storage.snapshots import SnapshotWriter, frame, read_chunks
+from trioraft.versions import SPOKEN
 
 _HEAD: Final = b"trioraft backup 1\n"
 _END: Final = b"end\n"
@@ -53,6 +55,8 @@ class Backup(Struct, frozen=True):
         The last entry that was applied.
     size : int
         Bytes of its chunks, with their lengths.
+    version : int
+        Which version of the protocol the cluster spoke, and so what the chunks may hold (:mod:`trioraft.versions`).
     """
 
     cluster: OptionalId
@@ -60,6 +64,7 @@ class Backup(Struct, frozen=True):
     index: Counter
     index_term: Counter
     size: Counter
+    version: Version = FIRST_VERSION
 
 
 # --- making one -----------------------------------------------------------------------------------------------
@@ -101,7 +106,9 @@ def back_up(path: Path, data_dir: Path, machine: StateMachine, tell: Progress) -
         for done, entry in enumerate(entries):
             replica.apply(first + done, entry)
             tell(done + 1, len(entries))
-        about = Backup(disk.hard.formation.cluster, term, log.last_index, log.last_term, 0)
+        members = disk.snapshot.members() if disk.snapshot is not None else None
+        version = max(log.configuration.version, members.version if members is not None else FIRST_VERSION)
+        about = Backup(disk.hard.formation.cluster, term, log.last_index, log.last_term, 0, version)
         return write_backup(path, about, replica.snapshot())
 
 
@@ -390,7 +397,10 @@ def _fill(
         for chunk in chunks:
             writer.write(frame(chunk))
             tell(writer.size)
-        snapshot = SnapshotInfo(about.index, about.index_term, writer.size, writer.checksum)
+        configuration = Configuration(tuple(sorted(hard.formation.members)), version=about.version)
+        snapshot = SnapshotInfo(
+            about.index, about.index_term, writer.size, writer.checksum, encode_configuration(configuration)
+        )
         writer.finish(snapshot)
         disk.save_now(Write(1, hard, 0, (), snapshot, about.index, about.index_term, restarts=True))
     finally:
@@ -434,9 +444,15 @@ def read_about(path: Path) -> Backup:
         raise BackupError(f"{path}: is not whole, or does not match its checksum; take another backup")
     length = int.from_bytes(tail[-4:], "big")
     try:
-        return msgspec.json.decode(tail[-4 - length : -4], type=Backup)
+        about = msgspec.json.decode(tail[-4 - length : -4], type=Backup)
     except msgspec.DecodeError as error:
         raise BackupError(f"{path}: cannot be understood: {error}; a newer version may have made it") from error
+    if about.version > SPOKEN.highest:
+        raise BackupError(
+            f"{path}: of a cluster that spoke version {about.version} of the protocol; this software speaks {SPOKEN}:"
+            " use the newer one"
+        )
+    return about
 
 
 def read_chunks_of(path: Path, about: Backup) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ HardRow: TypeAlias = tuple[int, bytes, int]
 # JSON of SnapshotInfo, base index, base term, checksum
 SnapshotRow: TypeAlias = tuple[bytes, int, int, int]
 
-_KINDS: Final = frozenset(EntryKind)
+_KINDS: Final = frozenset(EntryKind) - {EntryKind.UNKNOWN}
 
 
 class DamagedError(Exception):

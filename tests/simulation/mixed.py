@@ -1,0 +1,42 @@
+"""Mixed versions: machines with older software at first, which are upgraded some time, one after the other."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.simulation.trace import name
+from trioraft.consensus.state import TooOld
+from trioraft.messages import AppendEntriesRequest
+from trioraft.versions import SPOKEN, Versions, added_in
+
+if TYPE_CHECKING:
+    from tests.simulation.host import Host
+    from tests.simulation.simulation import Simulation
+
+OLDER: Final = Versions(SPOKEN.lowest, SPOKEN.highest - 1)
+
+
+def first_versions(world: "Simulation") -> Versions:
+    """Draw what a machine's software speaks at first."""
+    return OLDER if world.profile.older and world.random.random() < world.profile.older else SPOKEN
+
+
+def upgrade(host: "Host") -> bool:
+    """Let the next process on a machine be of the newer software; tell whether that makes a difference."""
+    if host.versions == SPOKEN:
+        return False
+    host.versions = SPOKEN
+    host.world.turn(f"{name(host.node)} is upgraded")
+    return True
+
+
+def check_understood(host: "Host", message: Any) -> None:
+    """Check that older software is not sent what only the newer one knows; nobody is ever put back to it."""
+    if isinstance(message, AppendEntriesRequest) and host.versions != SPOKEN:
+        for entry in message.entries:
+            if added_in(entry.kind) > host.versions.highest:
+                host.world.checks.fail(f"{name(host.node)} is older, and is sent an entry of kind {entry.kind.name}")
+
+
+def check_new_enough(host: "Host", event: object) -> None:
+    """Check that no node is left behind in a cluster that has gone on."""
+    if isinstance(event, TooOld):
+        host.world.checks.fail(f"{name(host.node)} is too old for its cluster")

@@ -1,0 +1,95 @@
+"""Which versions of the protocol this software speaks, and what each of them has added.
+
+A *version* stands for everything that members of a cluster must understand of each other: messages and their fields,
+commands, kinds of log entries, and what a snapshot may hold. (What a database looks like is the matter of one node
+alone, and has a version of its own: :mod:`trioraft.storage.database`.)
+
+* Every ``Hello`` says from which to which version its sender speaks. Two nodes without one in common do not talk.
+* The *version of the cluster* is a part of its configuration, and so of the log and of snapshots. A new cluster
+  begins with the first one. Its leader raises it as soon as every member, learners included, has shown that it
+  speaks a higher one; it is never lowered. From then on a member says that it speaks that one at least.
+* What a version has added is sent, or put into the log, only from that version of the cluster on.
+* Whoever finds that its cluster speaks a higher version than it does itself stops, and changes nothing.
+
+==========  ===============================================================================================
+version     what it has added
+==========  ===============================================================================================
+1           everything else
+2           settings of the cluster: entries of kind ``SETTINGS``, the commands ``ReadSettings`` and
+            ``ChangeSettings``, and their record in snapshots
+==========  ===============================================================================================
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from trioraft.messages import FIRST_VERSION, EntryKind
+
+
+class Versions(Struct, frozen=True):
+    """The versions that a node speaks.
+
+    Attributes
+    ----------
+    lowest, highest : int
+        It speaks these and all between them.
+    """
+
+    lowest: int
+    highest: int
+
+    def __str__(self) -> str:
+        return str(self.highest) if self.lowest == self.highest else f"{self.lowest} to {self.highest}"
+
+    def overlaps(self, other: "Versions") -> bool:
+        """Tell whether two nodes have a version in common.
+
+        Parameters
+        ----------
+        other : Versions
+            What the other node speaks.
+
+        Returns
+        -------
+        bool
+            Whether there is one that both speak.
+        """
+        return max(self.lowest, other.lowest) <= min(self.highest, other.highest)
+
+    def within(self, cluster: int) -> "Versions":
+        """Tell what is left of them for a member of a cluster.
+
+        Parameters
+        ----------
+        cluster : int
+            The version of the cluster.
+
+        Returns
+        -------
+        Versions
+            From that one on, if it is higher than the lowest.
+        """
+        return Versions(max(self.lowest, cluster), self.highest)
+
+
+SPOKEN: Final = Versions(FIRST_VERSION, 2)
+
+_ADDED: Final[Mapping[EntryKind, int]] = {EntryKind.SETTINGS: 2}
+
+
+def added_in(kind: EntryKind) -> int:
+    """Tell which version has added a kind of entry.
+
+    Parameters
+    ----------
+    kind : EntryKind
+        The kind.
+
+    Returns
+    -------
+    int
+        The version.
+    """
+    return _ADDED.get(kind, FIRST_VERSION)
