@@ -83,6 +83,8 @@ class Cluster:
         Variables for each node, such as ``PEERS`` that lead through a relay. May be changed before a start.
     ports : sequence of int, optional
         The UDP ports; free ones by default.
+    modules : sequence of str, optional
+        What is run as each node; this software by default. May be changed before a start.
     """
 
     def __init__(
@@ -93,8 +95,10 @@ class Cluster:
         *,
         each: Sequence[Mapping[str, str]] | None = None,
         ports: Sequence[int] | None = None,
+        modules: Sequence[str] | None = None,
     ) -> None:
         self.size = size
+        self.modules = list(modules or ["trioraft"] * size)
         self.ports = list(ports or free_ports(size))
         self.each = [dict(variables) for variables in each or [{}] * size]
         self.peers = ",".join(map(self.address, range(size)))
@@ -165,7 +169,7 @@ class Cluster:
         assert self.processes[i] is None, f"node {i} runs already"
         with self.log_file(i).open("ab") as log:
             self.processes[i] = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "trioraft", "node", "--end-with-stdin"],
+                [sys.executable, "-m", self.modules[i], "node", "--end-with-stdin"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
