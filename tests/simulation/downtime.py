@@ -32,7 +32,7 @@ REQUEST: Final = (0.0015, 0.0025)
 ANSWER: Final = (0.0095, 0.0135)
 WRITE: Final = 0.0001
 # Nobody waits longer than this for a leader, in seconds.
-PATIENCE: Final = 60.0
+PATIENCE: Final = 30.0
 _CLUSTER: Final = 0xC1
 _REQUESTS: Final = (AppendEntriesRequest, PreVoteRequest, VoteRequest)
 

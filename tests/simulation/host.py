@@ -218,6 +218,7 @@ class Process:
             expect=world.profile.expect if host.index < world.profile.nodes - world.profile.spares else 0,
             random_source=world.random,
             now=self.clock(),
+            observer=world.observer,
         )
         self.core.versions = host.versions
         self.keeper = Keeper(self)

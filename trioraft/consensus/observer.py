@@ -1,0 +1,40 @@
+"""Somebody who looks on: called after each step of a core, so that its transitions can be recorded and checked."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from trioraft.messages import Message
+
+if TYPE_CHECKING:
+    from trioraft.consensus.core import Core
+
+
+class Observer(Protocol):
+    """Who is told of every step."""
+
+    def note(
+        self,
+        core: "Core",
+        step: str,
+        now: float,
+        sender: int,
+        subject: object,
+        sent: Sequence[tuple[int, Message]],
+    ) -> None:
+        """Look at the core after a step.
+
+        Parameters
+        ----------
+        core : Core
+            The core; to be looked at only.
+        step : str
+            What it did: the name of its method, or ``start``, ``check_quorum`` or ``settle``.
+        now : float
+            The time in seconds, on the node's clock.
+        sender : int
+            Whose message it took; 0 when it took none.
+        subject : object
+            The message; the write that is handed out (``to_persist``), or the number of the one that is on disk.
+        sent : sequence of tuple of int and Message
+            What it wants to send, receivers and messages in order; some may wait for the disk.
+        """
