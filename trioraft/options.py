@@ -46,6 +46,7 @@ class NodeOptions(ClientOptions, total=False):
     hook_stop_grace_millis: int
     hook_failure: Literal["ignore", "step-down"]
     durability: Literal["sync", "memory"]
+    trace_file: StrPath
     snapshot_entries: int
     snapshot_bytes: int
     autopilot: Literal["on", "off"]

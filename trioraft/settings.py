@@ -148,6 +148,8 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
         Absolute; were executable when they were loaded.
     durability : {'sync', 'memory'}
         Whether the log is synced; when it is not, a restarted node takes a new id.
+    trace_file : pathlib.Path or None
+        Where transitions are recorded; absolute.
     keys : KeyRing or None
         From ``CLUSTER_KEY`` or ``CLUSTER_KEY_FILE``; None when datagrams are not sealed.
     """
@@ -170,6 +172,7 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
     hook_stop_grace: float = _default("HOOK_STOP_GRACE_MILLIS")
     hook_failure: str = _default("HOOK_FAILURE")
     durability: Literal["sync", "memory"] = _default("DURABILITY")
+    trace_file: Path | None = _default("TRACE_FILE")
     snapshot_entries: int = _default("SNAPSHOT_ENTRIES")
     snapshot_bytes: int = _default("SNAPSHOT_BYTES")
     autopilot: Literal["on", "off"] = _default("AUTOPILOT")

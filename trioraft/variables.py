@@ -207,6 +207,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
               values.one_of("ignore", "step-down")),
     _variable("DURABILITY", "memory: the log is not synced, and at each start a node comes back with a new id",
               "sync", "sync or memory", _NODE, values.one_of("sync", "memory")),
+    _variable("TRACE_FILE", "where a node appends a line of JSON for each of its transitions; it grows without bound",
+              "", "the path of a file", _NODE, lambda text: Path(values.absolute_path(text))),
     _variable("SNAPSHOT_ENTRIES", "a snapshot is taken when the log has grown by so many entries", "50000",
               "a whole number from 1 to 10000000", _NODE, values.whole_number(1, 10_000_000)),
     _variable("SNAPSHOT_BYTES", "a snapshot is taken when the log has grown by so many bytes", "16777216",

@@ -199,11 +199,11 @@ class Trial:
         """Give the downtime in seconds; infinity when it is longer than anybody waits, or no leader stays at all."""
         first = self.servers[SERVERS]
         first.drive()
-        self._run_while(lambda: self.leader is None, 2.0)
+        self._run_while(lambda: self.leader is None, 1.0)
         for server in self.servers.values():
             server.awake = True
             server.drive()
-        self.loop.run(until=self.loop.now + 5 * first.core.timing.lower, events=10**9)
+        self.loop.run(until=self.loop.now + 2 * first.core.timing.lower, events=10**9)
         if first.core.role is not Role.LEADER or self.leader is not first or first.core.state is None:
             return NEVER
         beat = first.core.state.heartbeat_at

@@ -218,10 +218,11 @@ class Process:
             expect=world.profile.expect if host.index < world.profile.nodes - world.profile.spares else 0,
             random_source=world.random,
             now=self.clock(),
-            observer=world.observer,
         )
         self.core.versions = host.versions
         self.keeper = Keeper(self)
+        if world.observer is not None:
+            self.core.observe(world.observer)
         self.keeper.begin()
 
     def clock(self) -> float:

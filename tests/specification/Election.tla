@@ -162,12 +162,13 @@ HandlePreVoteRequest(n, r, grants) ==
   /\ Send({[kind |-> "PreVoteResponse", from |-> n, to |-> r.from, term |-> Term(n), granted |-> grants]})
   /\ UNCHANGED <<disk, unwritten, log, role, asking, refuse, leading>>
 
-HandlePreVoteResponse(n, r) ==
+(* A pre-vote of an earlier round does not count; a refusal may end the round. *)
+HandlePreVoteResponse(n, r, plain) ==
   /\ r.to = n
   /\ IF r.term > Term(n) THEN BecomeFollower(n, r.term)
      ELSE IF role[n] # "pre-candidate" \/ ~asks[n] THEN Nothing
-     ELSE IF r.granted THEN Count(n, r.from, StartElection(n, FALSE)) \/ Nothing  \* of an earlier round
-     ELSE Nothing \/ GiveUp(n)
+     ELSE IF r.granted THEN IF plain THEN Count(n, r.from, StartElection(n, FALSE)) ELSE Nothing
+     ELSE IF plain THEN Nothing ELSE GiveUp(n)
 
 (* The leader's successor is let through, in the term directly after and in no other. *)
 IsChosen(n, r) == /\ r.transfer
@@ -185,12 +186,12 @@ HandleVoteRequest(n, r, open) ==
      /\ Send({[kind |-> "VoteResponse", from |-> n, to |-> r.from, term |-> now.term, granted |-> grants]})
      /\ UNCHANGED <<disk, log, refuse>>
 
-HandleVoteResponse(n, r) ==
+HandleVoteResponse(n, r, plain) ==
   /\ r.to = n
   /\ IF r.term > Term(n) THEN BecomeFollower(n, r.term)
      ELSE IF role[n] # "candidate" \/ ~asks[n] THEN Nothing
      ELSE IF r.granted THEN IF r.term = Term(n) THEN Count(n, r.from, Elected(n)) ELSE Nothing
-     ELSE Nothing \/ GiveUp(n)
+     ELSE IF plain THEN Nothing ELSE GiveUp(n)
 
 (* The first so many changes are on disk. A candidate's own vote counts now. *)
 Written(n, many) ==
@@ -275,9 +276,9 @@ Pass(nodes, ticks) ==
 (* What a node does with a message; a leader that must step down does that first. *)
 Handle(n, m) == /\ ~MustStepDown(n)
                 /\ CASE m.kind = "PreVoteRequest" -> \E grants \in BOOLEAN : HandlePreVoteRequest(n, m, grants)
-                     [] m.kind = "PreVoteResponse" -> HandlePreVoteResponse(n, m)
+                     [] m.kind = "PreVoteResponse" -> \E plain \in BOOLEAN : HandlePreVoteResponse(n, m, plain)
                      [] m.kind = "VoteRequest" -> \E open \in BOOLEAN : HandleVoteRequest(n, m, open)
-                     [] m.kind = "VoteResponse" -> HandleVoteResponse(n, m)
+                     [] m.kind = "VoteResponse" -> \E plain \in BOOLEAN : HandleVoteResponse(n, m, plain)
                      [] m.kind = "AppendEntriesRequest" -> HandleAppendEntries(n, m)
                      [] m.kind = "AppendEntriesResponse" -> HandleAppendEntriesResponse(n, m)
                      [] m.kind = "TimeoutNow" -> HandleTimeoutNow(n, m)
@@ -299,6 +300,19 @@ Next == \/ Pass(Node, 1)
                            \/ \E m \in Unkept(n) : Handle(n, m)
 
 Spec == Init /\ [][Next]_vars
+
+(* A life that begins with a leader whom everybody has heard of. *)
+InitLed == /\ \E first \in Node : disk = [n \in Node |-> [term |-> 1, voted |-> first, promised |-> TRUE]]
+           /\ unwritten = [n \in Node |-> <<>>]
+           /\ log \in [Node -> 0 .. MaxLog]
+           /\ role = [n \in Node |-> IF n = disk[n].voted THEN "leader" ELSE "follower"]
+           /\ asks = [n \in Node |-> FALSE] /\ granted = [n \in Node |-> {}] /\ chosen = [n \in Node |-> FALSE]
+           /\ refuse = [n \in Node |-> IF Leads(n) THEN 0 ELSE Lower]
+           /\ heard = [n \in Node |-> [m \in Node |-> IF Leads(n) /\ m # n THEN Counted ELSE None]]
+           /\ since = [n \in Node |-> 0]
+           /\ offered = [n \in Node |-> FALSE]
+           /\ messages = {}
+SpecLed == InitLed /\ [][Next]_vars
 
 ------------------------------------------------------------------------------
 

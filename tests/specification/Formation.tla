@@ -3,9 +3,10 @@
 
    Any node may promise any formation that it is a member of, at any time, asked or not; so who proposes, the
    volatile round before, and BOOTSTRAP_EXPECT are left out: they only forbid. A node changes what it has in
-   memory, and what it says about that leaves when the disk has it. Messages are never taken away, so that they
-   arrive late, twice, in any order or not at all. Left out, too: abandon-formation, which is an operator's word. *)
-EXTENDS FiniteSets, Naturals, TLC
+   memory, and what it says about that leaves when the disk has it, which gets it in order and some time later. Messages
+   are never taken away, so that they arrive late, twice, in any order or not at all. Left out, too: abandon-formation,
+   which is an operator's word. *)
+EXTENDS FiniteSets, Naturals, Sequences, TLC
 
 CONSTANTS Node, Formation,
           None,      \* no formation
@@ -14,7 +15,7 @@ CONSTANTS Node, Formation,
 VARIABLES members,   \* of each formation, fixed from the start
           memory,    \* of each node: [cluster, promised: a formation or None, never: formations it refused]
           disk,      \* the same, as a restart finds it
-          held,      \* of each node: messages that wait for its disk
+          held,      \* of each node: what its disk does not have yet, in order, each with what is said about it
           sent       \* messages that have left: [says, formation, from]
 
 vars == <<members, memory, disk, held, sent>>
@@ -25,13 +26,14 @@ Message(says, f, n) == [says |-> says, formation |-> f, from |-> n]
 Init == /\ members \in [Formation -> {m \in SUBSET Node : Cardinality(m) >= 2}]
         /\ memory = [n \in Node |-> Unformed]
         /\ disk = [n \in Node |-> Unformed]
-        /\ held = [n \in Node |-> {}]
+        /\ held = [n \in Node |-> <<>>]
         /\ sent = {}
 
 (* Said once is enough, for no message is ever taken away. *)
-Become(n, state, says, f) == /\ Message(says, f, n) \notin sent \union held[n]
+Held(n) == {held[n][i].message : i \in DOMAIN held[n]}
+Become(n, state, says, f) == /\ Message(says, f, n) \notin sent \union Held(n)
                              /\ memory' = [memory EXCEPT ![n] = state]
-                             /\ held' = [held EXCEPT ![n] = @ \union {Message(says, f, n)}]
+                             /\ held' = [held EXCEPT ![n] = Append(@, [state |-> state, message |-> Message(says, f, n)])]
                              /\ UNCHANGED <<members, disk, sent>>
 
 Formed(n) == memory[n].cluster # None
@@ -64,19 +66,25 @@ Stand(n) == LET f == memory[n].promised
                   \/ \E m \in members[f] : Said(m, "member")
                /\ Become(n, [Unformed EXCEPT !.cluster = f], "member", f)
 
-Write(n) == /\ memory[n] # disk[n] \/ held[n] # {}
-            /\ disk' = [disk EXCEPT ![n] = memory[n]]
-            /\ sent' = sent \union held[n]
-            /\ held' = [held EXCEPT ![n] = {}]
-            /\ UNCHANGED <<members, memory>>
+(* A node that is bound to nothing is taken into a cluster by its leader. *)
+Join(n, f) == /\ Free(n) /\ f \notin memory[n].never
+              /\ \E m \in Node : Message("member", f, m) \in sent
+              /\ Become(n, [Unformed EXCEPT !.cluster = f], "member", f)
+
+(* The first so many changes are on disk. *)
+Write(n, many) == /\ disk' = [disk EXCEPT ![n] = held[n][many].state]
+                  /\ sent' = sent \union {held[n][i].message : i \in 1 .. many}
+                  /\ held' = [held EXCEPT ![n] = SubSeq(@, many + 1, Len(@))]
+                  /\ UNCHANGED <<members, memory>>
 
 Restart(n) == /\ memory' = [memory EXCEPT ![n] = disk[n]]
-              /\ held' = [held EXCEPT ![n] = {}]
+              /\ held' = [held EXCEPT ![n] = <<>>]
               /\ UNCHANGED <<members, disk, sent>>
 
-Next == \E n \in Node : \/ \E f \in Formation : Promise(n, f) \/ Refuse(n, f)
+Next == \E n \in Node : \/ \E f \in Formation : Promise(n, f) \/ Refuse(n, f) \/ Join(n, f)
                         \/ \E m \in Node : Drop(n, m)
-                        \/ Stand(n) \/ Write(n) \/ Restart(n)
+                        \/ \E many \in DOMAIN held[n] : Write(n, many)
+                        \/ Stand(n) \/ Restart(n)
 
 Spec == Init /\ [][Next]_vars
 

@@ -45,7 +45,87 @@ class Mutation:
 _FORMATION: Final = ("OneFormation", "PromiseKept", "MemberOfStanding")
 _LEASE: Final = ("OneLease", "PromiseKept")
 
+_ELECTION: Final = ("OneLeader", "OneVote", "LeadsOnDisk")
+
 MUTATIONS: Final = (
+    Mutation(
+        "the vote is forgotten on restart",
+        "Election",
+        "  /\\ disk' = IF many = 0 THEN disk ELSE [disk EXCEPT ![n] = unwritten[n][many]]\n  /\\ unwritten' = "
+        "[unwritten EXCEPT ![n] = <<>>]",
+        "  /\\ disk' = [disk EXCEPT ![n].voted = None]\n  /\\ unwritten' = [unwritten EXCEPT ![n] = <<>>]",
+        _ELECTION,
+    ),
+    Mutation(
+        "a node votes for whoever asks",
+        "Election",
+        r"now.voted \in {None, r.from} /\ r.log",
+        "r.log",
+        _ELECTION,
+    ),
+    Mutation(
+        "a vote is said before it is on disk",
+        "Election",
+        r'                /\ m.kind = "VoteResponse" /\ m.granted => disk[m.from].voted = m.to' "\n",
+        "",
+        _ELECTION,
+    ),
+    Mutation(
+        "a candidate asks before its vote for itself is on disk",
+        "Election",
+        r'                /\ m.kind = "VoteRequest" => disk[m.from].voted = m.from' "\n",
+        "",
+        _ELECTION,
+    ),
+    Mutation(
+        "a voter that heard from a leader votes in a later term",
+        "Election",
+        r"MayVote(n) == ~Leads(n) /\ refuse[n] <= Slack",
+        "MayVote(n) == ~Leads(n)",
+        ("OneLease", "PromiseKept"),
+        bounds="lease",
+    ),
+    Mutation(
+        "a promise is forgotten on restart",
+        "Election",
+        "IF disk'[n].promised THEN Lower ELSE 0",
+        "0",
+        ("OneLease", "PromiseKept"),
+        bounds="lease",
+    ),
+    Mutation(
+        "who asks for a pre-vote in an old term does not learn the newer one",
+        "Election",
+        'kind |-> "PreVoteResponse", from |-> n, to |-> r.from, term |-> Term(n)',
+        'kind |-> "PreVoteResponse", from |-> n, to |-> r.from, term |-> Min(Term(n), r.term - 1)',
+        ("HasLeader",),
+        root="Recovery",
+    ),
+    Mutation(
+        "a leader of an old term does not learn the newer one",
+        "Election",
+        "to |-> h.from, term |-> Term(n),\n                    number |-> None",
+        "to |-> h.from, term |-> h.term,\n                    number |-> None",
+        ("HasLeader",),
+        root="Recovery",
+    ),
+    Mutation(
+        "a leader leads on although a follower knows a newer term",
+        "Election",
+        "HandleAppendEntriesResponse(n, r) ==\n  /\\ r.to = n\n"
+        "  /\\ IF r.term > Term(n) THEN BecomeFollower(n, r.term)",
+        "HandleAppendEntriesResponse(n, r) ==\n  /\\ r.to = n\n  /\\ IF r.term > Term(n) THEN Nothing",
+        ("HasLeader",),
+        root="Recovery",
+    ),
+    Mutation(
+        "a pre-vote is refused for as long as one was promised anything",
+        "Election",
+        r"MayVote(n) == ~Leads(n) /\ refuse[n] <= Slack",
+        r"MayVote(n) == ~Leads(n) /\ ~disk[n].promised",
+        ("HasLeader",),
+        root="Recovery",
+    ),
     Mutation(
         "two formations are promised at once",
         "Formation",
@@ -63,8 +143,8 @@ MUTATIONS: Final = (
     Mutation(
         "what depends on the disk is said before it is there",
         "Formation",
-        "disk' = [disk EXCEPT ![n] = memory[n]]",
-        r"disk' \in {disk, [disk EXCEPT ![n] = memory[n]]}",
+        "disk' = [disk EXCEPT ![n] = held[n][many].state]",
+        r"disk' \in {disk, [disk EXCEPT ![n] = held[n][many].state]}",
         _FORMATION,
     ),
     Mutation(

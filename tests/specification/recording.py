@@ -1,18 +1,21 @@
 """Runs of the simulator, recorded as nodes record their transitions: one line of JSON each."""
 
 import json
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
 from tests.simulation.simulation import Result, Simulation
+from tests.specification.trace_election import check_elections
+from tests.specification.trace_formation import check_formations
+from tests.specification.traced_mutants import TracedMutant
+from tests.specification.traces import Line, Verdict
 from trioraft.node.transitions import Recorder
 
-# What the specifications leave out: changes of the members or of timeouts, an operator's word that a node is lost, and
-# machines that stand still together with leader work.
+# What the specifications leave out: changes of the members or of timeouts, an operator's word that a node is lost,
+# and machines that stand still together with leader work.
 LEFT_OUT: Final = frozenset({"change", "reconfigure", "abandon", "wipe", "freeze"})
-
-Line = dict[str, Any]
 
 
 def record(seed: int, profile: str, *, nodes: int = 0, events: int = 0) -> tuple[list[Line], Result]:
@@ -43,3 +46,79 @@ def record(seed: int, profile: str, *, nodes: int = 0, events: int = 0) -> tuple
     simulation.observer = Recorder(lines.append)
     result = simulation.run()
     return [json.loads(line) for line in lines], result
+
+
+# --- what is recorded, and by what it is checked ------------------------------------------------------------
+
+
+class Kind(NamedTuple):
+    """A kind of trace.
+
+    Attributes
+    ----------
+    profiles : tuple of str
+        The simulator's profiles whose lives are taken, in turn.
+    nodes : int
+        How many nodes; 0 leaves it to chance.
+    check : callable
+        Lets TLC decide about the lines.
+    """
+
+    profiles: tuple[str, ...]
+    nodes: int
+    check: Callable[[Sequence[Line]], Verdict]
+
+
+KINDS: Final = {
+    "elections": Kind(("election", "restart", "lease", "transfer", "divergence"), 3, check_elections),
+    "formations": Kind(("formation",), 0, check_formations),
+}
+
+
+def check_life(kind: str, seed: int, events: int) -> Verdict:
+    """Record a life, and let TLC decide whether it is a behaviour.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    seed : int
+        The seed; it chooses the profile, too.
+    events : int
+        How many events before all faults are over.
+
+    Returns
+    -------
+    Verdict
+        What TLC says.
+    """
+    profiles, nodes, check = KINDS[kind]
+    lines, result = record(seed, profiles[seed % len(profiles)], nodes=nodes, events=events)
+    if result.violation:
+        raise AssertionError(f"{kind}, seed {seed}: {result.violation}")
+    return check(lines)
+
+
+def check_mutant(mutant: TracedMutant, events: int) -> tuple[int, Verdict | None]:
+    """Put a bug into the code, and find a trace of it that is refused.
+
+    Parameters
+    ----------
+    mutant : TracedMutant
+        The bug.
+    events : int
+        How many events before all faults are over.
+
+    Returns
+    -------
+    tuple of int and Verdict or None
+        The seed, and what TLC says of its trace; None when those of all seeds are behaviours.
+    """
+    _, nodes, check = KINDS[mutant.kind]
+    for seed in range(mutant.first, mutant.first + mutant.seeds):
+        with mutant.applied():
+            lines, _ = record(seed, mutant.profile, nodes=nodes, events=events)
+        verdict = check(lines)
+        if not verdict.accepted:
+            return seed, verdict
+    return -1, None

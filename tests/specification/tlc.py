@@ -21,6 +21,10 @@ _DEPTH: Final = re.compile(r"depth of the complete state graph search is (\d+)")
 _VIOLATED: Final = re.compile(r"Invariant (\w+) is violated")
 
 
+_LONG: Final = ("-XX:+UseParallelGC", "-Xmx2g")
+_SHORT: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx1g")
+
+
 class CannotCheckError(Exception):
     """TLC cannot be run, did not finish, or does not understand the specification."""
 
@@ -107,8 +111,12 @@ def check_configuration(
     modules: Mapping[str, str] | None = None,
     workers: int = 1,
     timeout: float | None = None,
+    is_short: bool = False,
 ) -> Checked:
-    """Do the same with a configuration that is in no file; the parameters are those of :func:`check`."""
+    """Do the same with a configuration that is in no file; the parameters are those of :func:`check`.
+
+    When it is short, Java shall not take the time to make itself fast.
+    """
     with TemporaryDirectory() as temporary:
         work = Path(temporary)
         texts = {path.stem: path.read_text() for path in FOLDER.glob("*.tla")} | dict(modules or {})
@@ -125,7 +133,7 @@ def check_configuration(
             "-config",
             f"{module}.cfg",
         ]
-        tlc = [java(), "-XX:+UseParallelGC", "-Xmx2g", "-cp", str(jar()), "tlc2.TLC", *options, f"{module}.tla"]
+        tlc = [java(), *(_SHORT if is_short else _LONG), "-cp", str(jar()), "tlc2.TLC", *options, f"{module}.tla"]
         try:
             done = subprocess.run(tlc, cwd=work, capture_output=True, text=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired as problem:

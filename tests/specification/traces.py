@@ -1,7 +1,7 @@
 """Recorded traces, checked against the specifications: TLC decides whether they are behaviours of them.
 
-The lines are written as a TLA+ module, ``TraceData``, that the module ``Trace…`` beside a specification reads; the Json
-module of the TLA+ community is not in the jar that PyPI has.
+The lines are written as a TLA+ module, ``TraceData``, that the module ``Trace…`` beside a specification reads; the
+Json module of the TLA+ community is not in the jar that PyPI has.
 """
 
 import re
@@ -40,6 +40,23 @@ class Verdict:
     refused: Line
     violated: str
     checked: Checked
+
+    def __str__(self) -> str:
+        """Tell it in one line."""
+        if self.accepted:
+            return f"{self.lines:,} lines are a behaviour"
+        if self.violated:
+            return f"{self.violated} does not hold at {_told(self.refused)}"
+        return f"refused at {_told(self.refused)}"
+
+
+def _told(line: Line) -> str:
+    message = line.get("message", {}).get("type", "")
+    sent = ", ".join(sorted({one["type"] for one in line.get("sent", [])}))
+    return (
+        f"{line['time']:.6f} on node {int(line['node'], 16)}, a {line['role']} of term {line['term']}: "
+        f"{line['action']}{f' with {sent}' if sent else ''}{'' if message in line['action'] else f' of {message}'}"
+    )
 
 
 # --- TLA+ ---------------------------------------------------------------------------------------------------
@@ -133,7 +150,9 @@ def check_trace(
         for name, value in constants.items()
     ]
     configuration = (FOLDER / f"{module}.cfg").read_text() + "\n".join(["CONSTANTS", *bindings]) + "\n"
-    found = check_configuration(module, configuration, modules={"TraceData": "\n".join(data)}, timeout=timeout)
+    found = check_configuration(
+        module, configuration, modules={"TraceData": "\n".join(data)}, timeout=timeout, is_short=True
+    )
     reached = max((int(number) for number in _AT.findall(found.output)), default=1)
     accepted = found.violated == _ACCEPTED
     return Verdict(

@@ -112,8 +112,6 @@ class Core:
         The only source of randomness.
     now : float
         The time in seconds, on a clock that never goes back and counts while the host is suspended.
-    observer : Observer, optional
-        Is told of every step.
 
     Attributes
     ----------
@@ -133,7 +131,6 @@ class Core:
         expect: int,
         random_source: random.Random,
         now: float,
-        observer: Observer | None = None,
     ) -> None:
         self.id = node
         self.versions: Versions = SPOKEN
@@ -153,12 +150,21 @@ class Core:
             events=self._events,
         )
         self._state: State | None = None
+        self._observer: Observer | None = None
         if self.formation.formed:
             self._join(now, first=False)
+
+    def observe(self, observer: Observer) -> None:
+        """Let somebody look on, who is told of every step from now on.
+
+        Parameters
+        ----------
+        observer : Observer
+            Who looks on.
+        """
         self._observer = observer
-        if observer is not None:
-            self._outbox.noted = []
-            self._note("start")
+        self._outbox.noted = []
+        self._note("start")
 
     def _note(self, step: str, sender: int = 0, subject: object = None) -> None:
         """Tell the observer of a step."""

@@ -101,6 +101,7 @@ from trioraft.node.snapshotting import Snapshotter
 from trioraft.node.stalls import LoopWatch
 from trioraft.node.steering import Steering
 from trioraft.node.stopping import Stopping
+from trioraft.node.transitions import recording
 from trioraft.node.upgrades import Upgrades
 from trioraft.node.world import World
 from trioraft.settings import NodeSettings
@@ -272,7 +273,7 @@ class Node:
             ) from error
         self._endpoint.use_path_bytes(self._socket.path_bytes)
         try:
-            with bare_errors():
+            with bare_errors(), recording(self._core, self.settings.trace_file):
                 async with trio.open_nursery() as nursery:
                     if self._world.watchdog_clock is not None:
                         trio.lowlevel.add_instrument(self._loop_watch)

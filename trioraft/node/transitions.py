@@ -12,16 +12,18 @@ Every line has the time in seconds on the node's clock, the node, the action, wh
 ``refuses_for``, ``promise``                       for how many seconds it refuses votes; its longest promise, on disk
 ``lease_for``                                      of a leader: for how many seconds it has its lease
 ``handover``                                       of a leader: none, begun, or offered to another node
-``work``, ``work_for``, ``work_claim``,            its leader work: none, running or ending; for how many seconds leader
-``work_term``                                      work of that term or before may run, as far as it knows; the claim
-                                                   that it keeps on disk
+``work``, ``work_for``, ``work_claim``,            its leader work: none, running or ending; for how many seconds
+``work_term``                                      leader work of that term or before may run, as far as it knows; the
+                                                   claim that it keeps on disk
 ``log_term``, ``log_index``, ``commit_index``      how far its log goes
-``cluster``, ``promised``, ``members``, ``never``  how it came to a cluster: the formation that it promised, with whom,
-                                                   and those it refused for ever
+``cluster``, ``formed``                            its cluster; and before it is on disk that it is a member of it
+``promised``, ``members``, ``never``               the formation that it promised, with whom, and those it refused for
+                                                   ever
 ``sent``                                           what it wants to send; some of it may wait for the disk
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,8 +34,8 @@ from trioraft.consensus.lease import lease_end
 from trioraft.consensus.outbox import Write
 from trioraft.consensus.state import State
 from trioraft.consensus.work import work_left
-from trioraft.variables import SettingsError
 from trioraft.messages import Message, format_id
+from trioraft.storage.directories import StorageError
 
 # What changes by itself as time passes: no line is written for that alone.
 _PASSING: Final = frozenset({"refuses_for", "lease_for", "work_for"})
@@ -90,7 +92,11 @@ class Recorder:
         if step not in _ALWAYS and before is not None and not sent and _differ_by_time_only(before, after):
             return
         self._last[core.id] = after
-        line: Line = {"time": round(now, 6), "node": format_id(core.id), "action": _action(step, subject, before, after)}
+        line: Line = {
+            "time": round(now, 6),
+            "node": format_id(core.id),
+            "action": _action(step, subject, before, after),
+        }
         if step == "receive":
             line |= {"from": format_id(sender), "message": describe(subject)}
         elif step == "start":
@@ -109,35 +115,33 @@ class Recorder:
         return on_disk(hard)
 
 
-class TransitionFile:
-    """A file of transitions, to which a node appends.
+@contextlib.contextmanager
+def recording(core: Core, path: Path | None) -> Iterator[None]:
+    """Append the transitions of a core to a file for a while.
 
     Parameters
     ----------
-    path : Path
-        The file; it grows without bound.
+    core : Core
+        The core.
+    path : Path or None
+        The file; None when nothing is to be recorded.
 
     Raises
     ------
-    SettingsError
-        If it cannot be written.
+    StorageError
+        If the file cannot be written.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._file = path.open("ab", buffering=0)
-        except OSError as problem:
-            reason = f"cannot be written: {problem.strerror}"
-            raise SettingsError(f"TRACE_FILE={str(path)!r}: {reason}; allowed: a file that can be written") from problem
-
-    def write(self, line: bytes) -> None:
-        """Append a line."""
-        self._file.write(line + b"\n")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    if path is None:
+        yield
+        return
+    try:
+        file = path.open("ab", buffering=0)
+    except OSError as problem:
+        reason = f"cannot be written: {problem.strerror}"
+        raise StorageError(f"TRACE_FILE={str(path)!r} {reason}; give the path of a file that can be") from problem
+    with file:
+        core.observe(Recorder(lambda line: file.write(line + b"\n")))
+        yield
 
 
 def _differ_by_time_only(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
@@ -195,6 +199,7 @@ def view(core: Core, now: float) -> Line:
         "work_claim": round(core.hard.work, 6),
         "work_term": core.hard.work_term,
         "cluster": _id(core.cluster),
+        "formed": _id(formation.cluster),
         "promised": _id(formation.promised),
         "members": [format_id(member) for member in formation.members],
         "never": [format_id(one) for one in formation.never],

@@ -1,0 +1,54 @@
+"""Seeded bugs of the simulator whose traces are no behaviours of the specifications."""
+
+import contextlib
+from typing import Final, NamedTuple
+
+from tests.simulation.mutants import MUTANTS
+
+
+class TracedMutant(NamedTuple):
+    """A bug, in whose traces it shows, and how many seeds it takes at most.
+
+    Attributes
+    ----------
+    name : str
+        The name that it has among the simulator's mutants.
+    kind : str
+        The kind of trace.
+    profile : str
+        The simulator's profile.
+    first, seeds : int
+        The first seed that is tried, and how many are.
+    """
+
+    name: str
+    kind: str
+    profile: str
+    first: int = 0
+    seeds: int = 10
+
+    def applied(self) -> contextlib.AbstractContextManager[None]:
+        """Have the bug for a while."""
+        return next(mutant for mutant in MUTANTS if mutant.name == self.name).applied()
+
+
+TRACED_MUTANTS: Final = (
+    TracedMutant("vote although a leader was heard of a moment ago", "elections", "election"),
+    TracedMutant("vote twice in a term", "elections", "election"),
+    TracedMutant("count votes of another term", "elections", "election"),
+    TracedMutant("speak before it is on disk", "elections", "election"),
+    TracedMutant("let a pre-vote raise the term", "elections", "election"),
+    TracedMutant("lead on without a quorum", "elections", "election"),
+    TracedMutant("forget the vote at a restart", "elections", "restart"),
+    TracedMutant("forget the length of the promise at a restart", "elections", "restart"),
+    TracedMutant("vote at once after a restart", "elections", "restart"),
+    TracedMutant("count the lease from the receipt of an answer", "elections", "lease"),
+    TracedMutant("take all clocks for equal in leases", "elections", "drift"),
+    TracedMutant("hold the lease after an offer", "elections", "lease"),
+    TracedMutant("accept a late TimeoutNow", "elections", "transfer"),
+    TracedMutant("bypass promises in any term", "elections", "transfer"),
+    TracedMutant("vote for a log that is not up to date", "elections", "divergence"),
+    TracedMutant("promise two formations", "formations", "formation"),
+    TracedMutant("refuse a formation without writing it", "formations", "formation"),
+    TracedMutant("take a formation for standing with most promises", "formations", "formation"),
+)
