@@ -13,9 +13,9 @@ from tests.specification.traced_mutants import TracedMutant
 from tests.specification.traces import Line, Verdict
 from trioraft.node.transitions import Recorder
 
-# What the specifications leave out: changes of the members or of timeouts, an operator's word that a node is lost,
-# and machines that stand still together with leader work.
-LEFT_OUT: Final = frozenset({"change", "reconfigure", "abandon", "wipe", "freeze"})
+# What the specifications leave out: changes of the members or of timeouts, an operator's word that a node is lost, a
+# lost disk, a clock that leaps, and machines that stand still together with leader work.
+LEFT_OUT: Final = frozenset({"change", "reconfigure", "abandon", "wipe", "freeze", "clock leap", "damage"})
 
 
 def record(seed: int, profile: str, *, nodes: int = 0, events: int = 0) -> tuple[list[Line], Result]:

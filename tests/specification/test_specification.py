@@ -12,13 +12,14 @@ from tests.specification.tlc import check
 # Where tests/run cannot install Java by itself, there may be none; anywhere else that is a failure.
 _CAN_INSTALL = sys.platform == "linux" and os.geteuid() == 0
 
-pytestmark = pytest.mark.skipif(
+needs_java = pytest.mark.skipif(
     not _CAN_INSTALL and shutil.which("java") is None,
     reason="java is not installed (Debian: default-jre-headless)",
 )
+pytestmark = needs_java
 
 
-@pytest.mark.parametrize("module", ["Formation", "LeaderWork"])
+@pytest.mark.parametrize("module", ["Election", "Formation", "LeaderWork", "Recovery"])
 def test_specification_holds_within_small_bounds(module: str) -> None:
     found = check(module, "bounded", workers=2, timeout=250)
     assert not found.violated, found.output
@@ -26,9 +27,13 @@ def test_specification_holds_within_small_bounds(module: str) -> None:
 
 
 # All of them are checked by `python -m tests.specification`.
-_QUICK = [m for m in MUTATIONS if m.bounds == "bounded" and m.module == "Formation"] + [
-    m for m in MUTATIONS if m.bounds == "bounded" and m.module == "LeaderWork"
-][:3]
+_BOUNDED = [m for m in MUTATIONS if m.bounds == "bounded"]
+_QUICK = [
+    *(m for m in _BOUNDED if m.module == "Formation"),
+    *[m for m in _BOUNDED if m.module == "LeaderWork"][:3],
+    *[m for m in _BOUNDED if m.module == "Election" and not m.root][:3],
+    *[m for m in _BOUNDED if m.root == "Recovery"][:2],
+]
 
 
 @pytest.mark.parametrize("mutation", _QUICK, ids=lambda m: m.name)

@@ -1,0 +1,74 @@
+"""Recorded lives of the simulator are behaviours of the specifications, and those of seeded bugs are not."""
+
+import copy
+
+import pytest
+
+from tests.specification.recording import KINDS, Line, check_life, check_mutant, record
+from tests.specification.test_specification import needs_java
+from tests.specification.trace_election import check_elections
+from tests.specification.traced_mutants import TRACED_MUTANTS, TracedMutant
+
+pytestmark = needs_java
+
+# All of them are checked by `python -m tests.specification traces`.
+_EVENTS = 400
+_QUICK = {
+    "vote although a leader was heard of a moment ago",
+    "vote twice in a term",
+    "take a formation for standing with most promises",
+}
+
+
+@pytest.mark.parametrize(("kind", "seed"), [("elections", 0), ("elections", 3), ("formations", 1)])
+def test_a_recorded_life_is_a_behaviour(kind: str, seed: int) -> None:
+    verdict = check_life(kind, seed, _EVENTS)
+    assert verdict.accepted, f"{verdict}\n{verdict.refused}"
+    assert verdict.lines > 100
+
+
+@pytest.mark.parametrize("mutant", [m for m in TRACED_MUTANTS if m.name in _QUICK], ids=lambda mutant: mutant.name)
+def test_the_trace_of_a_seeded_bug_is_refused(mutant: TracedMutant) -> None:
+    _, verdict = check_mutant(mutant._replace(seeds=1), 700)
+    assert verdict is not None
+
+
+@pytest.fixture(scope="module")
+def life() -> list[Line]:
+    lines, result = record(0, "election", nodes=3, events=_EVENTS)
+    assert not result.violation
+    return lines
+
+
+def _number(lines: list[Line], action: str, **has: object) -> int:
+    return next(
+        number
+        for number, line in enumerate(lines)
+        if line["action"] == action and all(line[name] == value for name, value in has.items())
+    )
+
+
+def test_a_trace_that_lacks_a_line_is_refused(life: list[Line]) -> None:
+    lines = copy.deepcopy(life)
+    gone = _number(lines, "HandleVoteRequest")
+    del lines[gone]
+    verdict = check_elections(lines)
+    assert not verdict.accepted
+    assert verdict.lines > 100
+    assert lines.index(verdict.refused) >= gone
+
+
+def test_a_trace_whose_leader_counts_on_too_much_is_refused(life: list[Line]) -> None:
+    lines = copy.deepcopy(life)
+    changed = next(number for number, line in enumerate(lines) if line["lease_for"] > 0)
+    lines[changed]["lease_for"] += 0.001
+    verdict = check_elections(lines)
+    assert not verdict.accepted
+    assert verdict.refused == lines[changed]
+
+
+def test_every_seeded_bug_is_of_a_kind_of_trace_that_there_is() -> None:
+    assert {mutant.kind for mutant in TRACED_MUTANTS} == set(KINDS)
+    for mutant in TRACED_MUTANTS:
+        with mutant.applied():
+            pass
