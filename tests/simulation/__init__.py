@@ -33,4 +33,6 @@ must hold all the same. A node that is lost with its disk is never more than a p
 ``report``        what came of them
 ``trace``         what happened, readable
 ``mutants``       seeded bugs that must be found (``python -m tests.simulation.mutants``)
+``downtime``      the paper's experiment: how long there is no leader after one has crashed
+``figure16``      the picture of that
 """

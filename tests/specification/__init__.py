@@ -1,6 +1,8 @@
-"""What this software adds to Raft, as a specification in TLA+ that a model checker goes through.
+"""What this software adds to Raft, as specifications in TLA+ that a model checker goes through.
 
 ``Formation.tla``   nodes without a cluster form one, and only one
+``Election.tla``    pre-vote, vote, leases and check-quorum: one leader a term, one lease at a time
+``Recovery.tla``    the same, from any state at all: a connected quorum can come to have a leader
 ``LeaderWork.tla``  promises, leases, exclusive leader work, transfer
 
 Each says at its beginning what it leaves out. ``python -m tests.specification`` lets TLC look at every state within
@@ -10,12 +12,22 @@ to notice (`mutations`). With ``--full`` it goes on to the larger bounds. All ha
 ==========  ========  ===========================================================  =======================
 module      bounds    what they are                                                distinct states
 ==========  ========  ===========================================================  =======================
-Formation   bounded   two formations                                               8,081 of 68,168
-Formation   refusals  three formations, one refusal kept by each node              107,677 of 951,880
+Formation   bounded   two formations                                               11,094 of 84,143
+Formation   refusals  three formations, one refusal kept by each node              many times that
+Election    bounded   one term, from the start; promise of one tick, restarts      6,949 of 101,059
+Election    lease     one election after a first leader                            many times that
+Recovery    bounded   two terms and two lengths of logs, any state in them         31,279 of 101,003
 LeaderWork  bounded   one election after the first; promise and grace of one tick  222,778 of 1,774,496
 LeaderWork  ticks     the same with a promise of two ticks                         many times that
 LeaderWork  terms     two elections after the first                                many times that
 ==========  ========  ===========================================================  =======================
 
 States that differ only in the names of nodes or formations count once.
+
+``python -m tests.specification traces`` goes the other way: lives of the simulator are recorded as nodes record their
+transitions (`recording`; with ``TRACE_FILE`` real nodes do), and TLC decides whether they are behaviours of Election
+and Formation (``TraceElection.tla``, ``TraceFormation.tla``; `trace_election` and `trace_formation` write what they
+read). Each line must be a step that the specification allows, with its messages sent before and its times right to a
+few microseconds, and the node must be afterwards as the line says. Traces of seeded bugs must be refused
+(`traced_mutants`).
 """
