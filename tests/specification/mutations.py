@@ -71,10 +71,10 @@ MUTATIONS: Final = (
         _ELECTION,
     ),
     Mutation(
-        "a candidate asks before its vote for itself is on disk",
+        "messages leave before what they say is on disk",
         "Election",
-        r'                /\ m.kind = "VoteRequest" => disk[m.from].voted = m.from' "\n",
-        "",
+        r"Arrives(m) == m \in messages /\ OnDisk(m)",
+        r"Arrives(m) == m \in messages",
         _ELECTION,
     ),
     Mutation(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tests.specification.traces import NONE, Line, Name, Records, Verdict, check_trace
+from tests.specification.traces import NONE, Line, Name, Records, Verdict, check_trace, nothing_to_check
 from trioraft.consensus.timing import CLOCK_DRIFT
 
 _UNIT: Final = 1_000_000  # microseconds
@@ -43,6 +43,8 @@ def check_elections(recorded: Sequence[Line], timeout: float | None = None) -> V
         What TLC says.
     """
     of_members = [line for line in recorded if line["cluster"] is not None]
+    if not of_members:
+        return nothing_to_check()
     lower = next(round(line["timing"]["lower"] * _UNIT) for line in recorded if line["action"] == "Restart")
     trace = _Trace(of_members)
     constants: dict[str, object] = {
