@@ -4,10 +4,11 @@ import copy
 
 import pytest
 
-from tests.specification.recording import KINDS, Line, check_life, check_mutant, record
+from tests.specification.recording import KINDS, check_life, check_mutant, record
 from tests.specification.test_specification import needs_java
 from tests.specification.trace_election import check_elections
 from tests.specification.traced_mutants import TRACED_MUTANTS, TracedMutant
+from tests.specification.traces import Line
 
 pytestmark = needs_java
 
