@@ -22,6 +22,10 @@ def members(cluster: ClusterStatus) -> dict[str, str]:
     return {member.id: member.kind for member in leader.status.members} if leader is not None else {}
 
 
+def has_leader(cluster: ClusterStatus) -> bool:
+    return cluster.leader is not None
+
+
 async def restart_all(cluster: Cluster, server: DnsServer, hosts: Sequence[str]) -> None:
     """Kill all nodes, and start them at other addresses."""
     for i in range(cluster.size):
@@ -43,7 +47,7 @@ async def test_nodes_come_back_at_other_addresses_and_one_without_its_data_is_re
         each = [{"BIND_HOST": host} for host in NODES]
         async with Cluster(tmp_path, 3, environment, each=each, ports=[port] * 3) as cluster:
             before = await cluster.wait_leader()
-            same = members(await cluster.statuses())
+            same = members(await cluster.wait_for(lambda seen: len(members(seen)) == 3, 15, "three members"))
             with trio.fail_after(20):
                 await cluster.client.put("key", "value")
 
@@ -59,13 +63,14 @@ async def test_nodes_come_back_at_other_addresses_and_one_without_its_data_is_re
             )
             assert after.cluster_id == before.status.cluster_id
             assert members(after) == same
+            assert after.leader is not None
+            lost = next(i for i in range(3) if i != cluster.index(after.leader))
             with trio.fail_after(20):
                 found = await cluster.client.get("key")
             assert found is not None
             assert found.value == b"value"
 
             # One loses its data: it comes back as another node, and takes the place of what it was.
-            lost = next(i for i in range(3) if after.leader is not None and i != cluster.index(after.leader))
             was = cluster.node(lost)
             assert was is not None
             await cluster.kill(lost)
@@ -100,7 +105,10 @@ async def test_dns_that_gives_another_services_nodes_lets_nobody_join_them(tmp_p
             Cluster(tmp_path, 2, {**ENVIRONMENT, **environment}, each=each, ports=[port] * 2) as cluster,
         ):
             foreign = await other.wait_leader()
-            leader = await cluster.wait_for(lambda seen: len(members(seen)) == 2, 20, "the second node has joined")
+            # What was seen changes as more is heard, so it is looked at at once.
+            joined = members(
+                await cluster.wait_for(lambda seen: len(members(seen)) == 2, 20, "the second has joined")
+            )
             # DNS mixes the two names up, and there is a new node, where nobody has been before.
             await cluster.stop(1)
             shutil.rmtree(cluster.data_dir(1))
@@ -119,12 +127,13 @@ async def test_dns_that_gives_another_services_nodes_lets_nobody_join_them(tmp_p
                 while not any(f"is a node of service '{NAME}'" in line.get("text", "") for line in other.logs(0)):
                     await trio.sleep(0.05)
             await trio.sleep(2)
-            seen = await other.statuses()
+            seen = await other.wait_for(has_leader, 15, "the other cluster's leader answers")
             assert members(seen) == {foreign.status.id: "voter"}
             assert (seen.cluster_id, seen.term) == (foreign.status.cluster_id, foreign.status.term)
-            assert members(await cluster.statuses()).keys() == members(leader).keys()
+            assert members(await cluster.wait_for(has_leader, 15, "the leader answers")).keys() == joined.keys()
             # Once DNS is right, the new node joins its own cluster, and nobody else's.
             server.set(NAME, "A", [NODES[0], NODES[2]])
             server.set("other.test", "A", [OTHER_SERVICE])
             await cluster.wait_for(lambda seen: len(members(seen)) == 3, 20, "the new node has joined")
-            assert members(await other.statuses()) == {foreign.status.id: "voter"}
+            seen = await other.wait_for(has_leader, 15, "the other cluster's leader answers")
+            assert members(seen) == {foreign.status.id: "voter"}
