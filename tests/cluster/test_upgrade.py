@@ -159,7 +159,7 @@ async def test_a_downgrade_is_refused_and_nothing_is_lost(tmp_path: Path) -> Non
                 await cluster.stop(victim)
                 cluster.modules[victim] = OLDER
                 await cluster.start(victim)
-                assert await cluster.ended(victim, 20) == 1
+                assert await cluster.ended(victim, 20) == 2
                 assert said in cluster.log_file(victim).read_text()
                 cluster.modules[victim] = NEWER
                 await cluster.start(victim)
