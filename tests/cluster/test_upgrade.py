@@ -184,7 +184,7 @@ async def test_a_rolling_change_of_the_timeouts(tmp_path: Path) -> None:
                     before = await cluster.wait_leader()
                     cluster.each[i] = timeouts
                     await restart(cluster, i)
-                    await trio.sleep(3)  # several election timeouts, of those that are short
+                    await trio.sleep(1.5)  # more than an election timeout, of those that are short
                     after = await cluster.wait_leader()
                     moved = cluster.index(before) == i
                     assert after.status.term == before.status.term + moved, "somebody else was elected"
