@@ -16,6 +16,7 @@ from typing import Final
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.conftest import Window
 from tests.compose.engine import OUT, Container, Project, run
 from tests.compose.scaling import Scaled, Writer, lost, report
 from trioraft.node.members import survives
@@ -23,6 +24,8 @@ from trioraft.node.members import survives
 FULL: Final = "TRIORAFT_COMPOSE_SCALING" in os.environ
 SIZES: Final = (3, 5, 3, 7)
 SETTLED: Final = 10.0
+# What the browser may take to show it, in milliseconds.
+SEEN: Final = 10_000
 # The election timeouts of compose.yaml.
 TIMEOUT_LOWER: Final = 3.0
 TIMEOUT_UPPER: Final = 5.0
@@ -53,10 +56,16 @@ def scaled(request: pytest.FixtureRequest, compose_command: list[str], image: st
 
 @pytest.fixture
 def page(scaled: Scaled, browser: Browser) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, locale="en-GB")
-    page.goto(scaled.project.url)
-    yield page
-    page.close()
+    window = Window(browser, viewport={"width": 1280, "height": 900})
+    try:
+        window.page.goto(scaled.project.url)
+        # The browser has to share a busy machine with whatever is tested beside it.
+        expect(window.page.locator("#connection-text")).to_have_text("live", timeout=30_000)
+        yield window.page
+        assert window.complaints == []
+    finally:
+        print(f"the page complained: {window.complaints}; it asked for {window.requests}")
+        window.context.close()
 
 
 @pytest.mark.parametrize("scaled", WAYS, indirect=True, ids=lambda way: f"{way[0]}-leave_{way[1]}")
@@ -71,8 +80,8 @@ def test_members_follow_the_number_of_replicas(scaled: Scaled, page: Page) -> No
             if wanted < count:
                 scaled.let_last_lead()
             scaled.scale(wanted, SETTLED + (0.0 if leaves or wanted > count else DEAD_SERVER))
-            expect(page.locator("#survives")).to_have_text(survives(wanted))
-            expect(page.locator("#figure-reachable")).to_have_text(f"{wanted} of {wanted}")
+            expect(page.locator("#survives")).to_have_text(survives(wanted), timeout=SEEN)
+            expect(page.locator("#figure-reachable")).to_have_text(f"{wanted} of {wanted}", timeout=SEEN)
             count = wanted
         time.sleep(1)
         writes = writer.stop()
