@@ -69,7 +69,7 @@ class Observation:
         for node in nodes:
             self._history.record(node, wall - node.age_seconds)
             self._story.record(node, wall - node.age_seconds)
-        names = {node.id: node.name for node in nodes}
+        names = self._story.names
         elections = self._history.recent(names)
         notes = self._story.told(leader.status.id if leader else None)
         return ClusterDocument(

@@ -38,12 +38,18 @@ class SeenNote(Struct, frozen=True):
 
 
 class Story:
-    """Puts together what leaders tell of their autopilots."""
+    """Puts together what leaders tell of their autopilots.
+
+    Attributes
+    ----------
+    names : dict of str to str
+        What the nodes are called, also those that are gone, by their ids.
+    """
 
     def __init__(self) -> None:
         self._done: list[SeenNote] = []
         self._declined: dict[str, tuple[SeenNote, ...]] = {}
-        self._names: dict[str, str] = {}
+        self.names: dict[str, str] = {}
 
     def record(self, status: NodeStatus, heard: float) -> None:
         """Take in a node's account.
@@ -56,10 +62,10 @@ class Story:
             When it said so, in seconds since 1970 on the monitor's clock.
         """
         if status.name:
-            self._names.pop(status.id, None)
-            self._names[status.id] = status.name
-            if len(self._names) > _NAMES_KEPT:
-                del self._names[next(iter(self._names))]
+            self.names.pop(status.id, None)
+            self.names[status.id] = status.name
+            if len(self.names) > _NAMES_KEPT:
+                del self.names[next(iter(self.names))]
         declined = []
         for note in status.autopilot:
             ago = note.seconds_ago
@@ -98,7 +104,7 @@ class Story:
         return tuple(replace(note, text=_NAMED.sub(self._name_anew, note.text)) for note in notes)
 
     def _name_anew(self, named: re.Match[str]) -> str:
-        name = self._names.get(named[1])
+        name = self.names.get(named[1])
         return f"{name} ({named[1]})" if name else named[0]
 
 

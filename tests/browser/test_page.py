@@ -166,6 +166,15 @@ def test_a_lost_connection_is_told_and_made_good(window: Window) -> None:
         expect(page.get_by_role("alert")).to_be_hidden()
 
 
+def test_a_page_one_of_whose_files_could_not_be_fetched_is_loaded_again(window: Window) -> None:
+    (port,) = free_ports(socket.SOCK_STREAM, 1)
+    with monitor_of("127.0.0.1:9", port):
+        window.page.route("**/static/replicas.js", lambda route: route.abort(), times=1)
+        window.page.goto(f"http://127.0.0.1:{port}")
+        expect(window.page.locator("#connection-text")).to_have_text("live", timeout=10_000)
+    assert any("could not be loaded" in complaint for complaint in window.complaints)
+
+
 def test_a_monitor_that_falls_silent_counts_as_lost(window: Window) -> None:
     (port,) = free_ports(socket.SOCK_STREAM, 1)
     with monitor_of("127.0.0.1:9", port) as process:
