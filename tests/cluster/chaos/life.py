@@ -41,6 +41,9 @@ class Life:
         When clients and faults began.
     offset : int
         What the history's clock shows when trio's shows 0, in nanoseconds.
+    late : float
+        How long this process, which relays all datagrams, did not get to run at most: longer than an election
+        timeout, and nobody can be elected meanwhile.
     """
 
     seed: int
@@ -52,6 +55,7 @@ class Life:
     watch: Watch
     began: float
     offset: int
+    late: float = 0.0
 
     @property
     def history(self) -> History_:
@@ -134,7 +138,9 @@ async def _weather(life: Life, source: random.Random, clients: int, progress: Ca
     async def report() -> None:
         while True:
             progress(life)
-            await trio.sleep(0.5)
+            due = trio.current_time() + 0.5
+            await trio.sleep_until(due)
+            life.late = max(life.late, trio.current_time() - due)
 
     async with trio.open_nursery() as watching:
         watching.start_soon(life.watch.run)

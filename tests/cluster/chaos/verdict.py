@@ -128,7 +128,8 @@ def sum_up(life: Life, judgement: Judgement) -> str:
     return (
         f"seed {life.seed}: {life.seconds / 60:.1f} minutes, {life.cluster.size} nodes, "
         f"{judgement.operations:,} operations ({judgement.unanswered} unanswered) in {judgement.search}; "
-        f"{judgement.leaders} leaders in {judgement.terms} terms, no write for {judgement.gap:.1f} s at most; "
+        f"{judgement.leaders} leaders in {judgement.terms} terms, no write for {judgement.gap:.1f} s at most "
+        f"(the relay stood still for {life.late:.1f} s); "
         f"datagrams between nodes: {life.lost:,} lost, {life.overtaken:,} overtaken; "
         f"by clients: {life.clients.lost:,} lost; {len(life.storm.faults)} faults "
         f"({', '.join(f'{count} {kind}' for kind, count in sorted(faults.items()))}): {outcome}"
