@@ -197,7 +197,7 @@ THEMES: Final[dict[str, Theme]] = {
         delay=(0.0003, 0.0003, 0.01),
     ),
     "drift": Theme(
-        always=("isolate", "pause", "clock drift"),
+        always=("isolate", "pause"),
         pace=0.7,
         nodes=(2, 3, 3, 5),
         loss=(0.0,),
@@ -208,6 +208,7 @@ THEMES: Final[dict[str, Theme]] = {
         clock=("extreme",),
         ending=("slow",),
         commands=(0.0,),
+        store=0.0,
     ),
     "transfer": Theme(always=("transfer", "stop", "storm", "restart", "pause", "one-way")),
     "restart": Theme(always=("crash", "restart", "restart all", "reconfigure", "disk stall")),
