@@ -55,13 +55,18 @@ class Curve(Struct, frozen=True):
         """Give the downtime within which this part of the crashes was over."""
         return self.downtimes[max(0, math.ceil(part * len(self.downtimes)) - 1)]
 
+    @property
+    def mean(self) -> float:
+        """The mean; not a number when some were never over."""
+        return statistics.fmean(self.downtimes) if self.downtimes[-1] < math.inf else math.nan
+
     def cells(self) -> tuple[str, ...]:
         """Write median, mean, 99 % and worst."""
         return tuple(
             _written(value)
             for value in (
                 self.part(0.5),
-                statistics.fmean(self.downtimes),
+                self.mean,
                 self.part(0.99),
                 self.part(1),
             )
@@ -69,6 +74,8 @@ class Curve(Struct, frozen=True):
 
 
 def _written(milliseconds: float) -> str:
+    if math.isnan(milliseconds):
+        return "–"
     return f"{milliseconds:,.0f} ms" if milliseconds < math.inf else f"over {PATIENCE:g} s"
 
 
@@ -120,8 +127,8 @@ def plot(curves: Sequence[Curve], path: Path) -> None:
     grid = figure.subplots(len(PLOTS), len(RULES), sharex="row", sharey=True, squeeze=False)
     for row, timeouts in zip(grid, PLOTS, strict=True):
         for axes, rules in zip(row, RULES, strict=True):
-            chosen = [curve for curve in curves if curve.rules == rules and curve.timeouts in timeouts]
-            _draw(axes, rules, chosen)
+            chosen = {curve.timeouts: curve for curve in curves if curve.rules == rules}
+            _draw(axes, rules, [chosen[one] for one in timeouts if one in chosen])
     figure.suptitle("Downtime after a leader's crash: 5 servers, 15 ms broadcast time (figure 16)")
     figure.savefig(path, dpi=110)
 

@@ -119,10 +119,10 @@ MUTATIONS: Final = (
         root="Recovery",
     ),
     Mutation(
-        "a pre-vote is refused for as long as one was promised anything",
+        "who once promised anything may refuse for ever",
         "Election",
-        r"MayVote(n) == ~Leads(n) /\ refuse[n] <= Slack",
-        r"MayVote(n) == ~Leads(n) /\ ~disk[n].promised",
+        r"MayRefuse(n) == Leads(n) \/ refuse[n] > 0",
+        r"MayRefuse(n) == Leads(n) \/ disk[n].promised",
         ("HasLeader",),
         root="Recovery",
     ),

