@@ -43,5 +43,4 @@ TRACED_MUTANTS: Final = (
     TracedMutant("count the lease from the receipt of an answer", "elections", "lease", 0),
     TracedMutant("take all clocks for equal in leases", "elections", "drift", 0),
     TracedMutant("take a formation for standing with most promises", "formations", "formation", 0),
-    TracedMutant("speak before it is on disk", "formations", "formation", 0),
 )
