@@ -31,8 +31,8 @@ _BOUNDED = [m for m in MUTATIONS if m.bounds == "bounded"]
 _QUICK = [
     *(m for m in _BOUNDED if m.module == "Formation"),
     *[m for m in _BOUNDED if m.module == "LeaderWork"][:3],
-    *[m for m in _BOUNDED if m.module == "Election" and not m.root][:3],
-    *[m for m in _BOUNDED if m.root == "Recovery"][:2],
+    *[m for m in _BOUNDED if m.module == "Election" and not m.root][:2],
+    *[m for m in _BOUNDED if m.root == "Recovery"][:1],
 ]
 
 
