@@ -32,6 +32,8 @@ def main(
         task = progress.add_task("seeded bugs", total=len(mutants))
         for hunt in hunt_all(mutants, jobs, seeds, first):
             hunts.append(hunt)
+            told = f"found with seed {first + hunt.seeds - 1}" if hunt.seeds else "NOT FOUND"
+            progress.console.print(f"{hunt.name}: {told}, {hunt.seconds} s", markup=False, highlight=False)
             progress.advance(task)
     hunts.sort(key=lambda hunt: [mutant.name for mutant in mutants].index(hunt.name))
     if write:

@@ -97,28 +97,12 @@ def _follow_older_terms() -> list[Patch]:
     return [rule(messages.AppendEntriesRequest, handle)]
 
 
-def _stay_when_outdated() -> list[Patch]:
-    """Ignore answers of a newer term as a leader."""
-    original = heartbeat.handle_append_entries_response
-
-    def handle(s: State, sender: int, response: Any, now: float) -> None:
-        original(s, sender, msgspec.structs.replace(response, term=min(response.term, s.term)), now)
-
-    return [rule(messages.AppendEntriesResponse, handle)]
-
-
 ELECTIONS: Final = (
     Mutant(
         "follow a leader of an older term",
         "Raft 5.1: a stale term is rejected",
         "transfer",
         _follow_older_terms,
-    ),
-    Mutant(
-        "take an answer of a newer term for one of one's own",
-        "Raft 5.1: who sees a newer term steps down",
-        "divergence",
-        _stay_when_outdated,
     ),
     Mutant(
         "forget the vote at a restart",

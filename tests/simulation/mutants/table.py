@@ -81,7 +81,7 @@ def as_markdown(hunts: Sequence[Hunt]) -> str:
         "# Seeded bugs\n\n"
         f"Each of these {len(hunts)} bugs is put into the real code for a while, and must be found. The simulator\n"
         "looks for most of them, with the profile that is best at it; what it does not run, the disk and the\n"
-        "datagrams, is hunted by who does. A seed is one life of one cluster, a tenth of a second or so; "
+        "datagrams, is hunted by who does. A seed is one life of one cluster, a fraction of a second; "
         f"{most} were the\nmost that it took.\n\n"
         "This page is written by `python -m tests.simulation.mutants --write`.\n\n"
         + "".join(f"| {row} |\n" for row in (*head, *rows))

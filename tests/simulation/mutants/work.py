@@ -13,7 +13,6 @@ from trioraft.consensus import (
     work,
 )
 from trioraft.consensus.state import LONG_AGO, Role, State
-from trioraft.consensus.timing import there
 
 
 def _no_wait_for_work() -> list[Patch]:
@@ -109,20 +108,7 @@ def _lease_outlives_work() -> list[Patch]:
     return [(heartbeat, "quorum_deadline", quorum_deadline)]
 
 
-def _answers_promise_enough() -> list[Patch]:
-    def promised_until(s: State, sent_at: float, _seconds: float) -> float:
-        return sent_at + there(s.timing.lower)
-
-    return [(heartbeat, "promised_until", promised_until)]
-
-
 WORK: Final = (
-    Mutant(
-        "take every answer for a promise of one's own timeout",
-        "thesis 6.4.1: a lease is what the voters promised",
-        "everything",
-        _answers_promise_enough,
-    ),
     Mutant(
         "forget the claim of leader work at a restart",
         "leader work: a claim holds across a restart",
