@@ -10,7 +10,7 @@ from rich.text import Text
 
 from trioraft.client.client import Client
 from trioraft.client.observed import ClusterStatus, ObservedNode, printable
-from trioraft.messages import HookStatus, MemberStatus, NodeStatus
+from trioraft.messages import FIRST_VERSION, HookStatus, MemberStatus, NodeStatus
 from trioraft.node.members import survives
 from trioraft.versions import Versions
 
@@ -105,8 +105,9 @@ def _heading(cluster: ClusterStatus) -> Text:
     text = f"led by {leader.status.name} in term {cluster.term}" if leader else f"no leader (term {cluster.term})"
     if leader and leader.status.settings.get("reads") == "lease":
         text += ", reads by lease"
-    if leader and any(node.status.highest_version > leader.status.cluster_version for node in cluster.nodes):
-        text += f", version {leader.status.cluster_version} of the protocol until all are upgraded"
+    spoken = (leader.status.cluster_version if leader else 0) or FIRST_VERSION  # the oldest software tells none
+    if leader and any(node.status.highest_version > spoken for node in cluster.nodes):
+        text += f", version {spoken} of the protocol until all are upgraded"
     can = f"; {survives(cluster.voters)}" if cluster.voters else ""
     return Text(printable(f"cluster {cluster.cluster_id}, {text}{can}"), style="" if leader else "bold red")
 
