@@ -49,7 +49,7 @@ class Writer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        run("docker", "rm", "--force", self._id)
+        run("docker", "rm", "--force", "--volumes", self._id)
 
     def writes(self) -> list[Write]:
         """Read what has been acknowledged so far."""
