@@ -21,7 +21,7 @@ IsLate(m) == \/ m.kind = "AppendEntriesRequest" /\ m.from = Node1 /\ m.left <= O
 NowLate == {[from |-> m.from, term |-> m.term, number |-> m.number] :
               m \in {m \in messages : m.kind = "AppendEntriesRequest" /\ IsLate(m)}}
 Newest(all) == {o \in all : \A p \in all : p.from = o.from /\ p.term = o.term => p.number <= o.number}
-WasSent(m) == \E o \in late : o.from = m.from /\ o.term = m.term /\ m.number <= o.number
+WasSent(m) == m.number # None /\ \E o \in late : o.from = m.from /\ o.term = m.term /\ m.number <= o.number
 
 Time == /\ stage = "time" /\ line <= Len(TraceLines)
         /\ PrintT(<<"line", line>>)
