@@ -5,7 +5,7 @@
 the datagrams, is hunted by who does (``hunters``).
 
 ``mutant``       what a seeded bug is
-``elections``, ``work``, ``formations``, ``log``, ``reads``, ``members``, ``rolling``, ``outside``
+``elections``, ``work``, ``formations``, ``log``, ``reads``, ``members``, ``rolling``, ``store``, ``outside``
                  the bugs
 ``hunters``      who looks for them
 ``table``        what came of the hunt
@@ -21,6 +21,17 @@ from tests.simulation.mutants.mutant import Mutant
 from tests.simulation.mutants.outside import OUTSIDE
 from tests.simulation.mutants.reads import READS
 from tests.simulation.mutants.rolling import ROLLING
+from tests.simulation.mutants.store import STORE
 from tests.simulation.mutants.work import WORK
 
-MUTANTS: Final[tuple[Mutant, ...]] = (*ELECTIONS, *WORK, *FORMATIONS, *LOG, *READS, *MEMBERS, *ROLLING, *OUTSIDE)
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    *ELECTIONS,
+    *WORK,
+    *FORMATIONS,
+    *LOG,
+    *READS,
+    *MEMBERS,
+    *ROLLING,
+    *STORE,
+    *OUTSIDE,
+)
