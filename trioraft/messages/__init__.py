@@ -1,0 +1,194 @@
+"""Every message that nodes, clients and monitors exchange.
+
+Each is a frozen :class:`msgspec.Struct` that is an *array* on the wire, ``[tag, field, field, …]``; how a
+message becomes a datagram is told in :mod:`trioraft.datagrams.wire`. A field that a later version appends is ignored
+by an older one; what a version adds, and when it is used, is told in :mod:`trioraft.versions`.
+
+Units: every duration is in seconds, counted on the sender's clock. Ids (of nodes, clusters, formations) are
+random integers from 1 to 2**63 - 1 and are written as 16 hexadecimal digits everywhere but on the wire; 0
+stands for "none".
+
+``basics``     ids, bounds, and log entries
+``consensus``  what nodes tell each other
+``status``     what a node tells of itself
+``requests``   what clients ask, and the answers
+``fragments``  parts of large messages
+"""
+
+from typing import TypeAlias
+
+from trioraft.messages.basics import (
+    ENTRY_MAX,
+    FIRST_VERSION,
+    FRAGMENTED_MAX,
+    LARGEST_ID,
+    MEMBERS_MAX,
+    PAYLOAD_MAX,
+    REQUEST_TAG,
+    REQUESTS_TAG,
+    RESPONSES_TAG,
+    TERM_LEAP,
+    Counter,
+    Entry,
+    EntryKind,
+    Id,
+    Members,
+    Name,
+    Nonce,
+    OptionalId,
+    Seconds,
+    Version,
+    format_id,
+    parse_id_untrusted,
+)
+from trioraft.messages.consensus import (
+    AppendEntriesRequest,
+    AppendEntriesResponse,
+    FormationRequest,
+    FormationResponse,
+    FormationView,
+    Hello,
+    InstallSnapshotRequest,
+    InstallSnapshotResponse,
+    PreVoteRequest,
+    PreVoteResponse,
+    ReadIndexRequest,
+    ReadIndexResponse,
+    TimeoutNow,
+    VoteRequest,
+    VoteResponse,
+)
+from trioraft.messages.fragments import Fragment, FragmentsReceived
+from trioraft.messages.requests import (
+    BACKUP_PART_BYTES,
+    BATCH_MAX,
+    AbandonFormation,
+    Ask,
+    BackupPart,
+    ChangeMember,
+    ChangeSettings,
+    ClientRequest,
+    ClientRequests,
+    ClientResponse,
+    ClientResponses,
+    Command,
+    EndBackup,
+    EndSession,
+    KeepSession,
+    OpenSession,
+    Propose,
+    Query,
+    ReadBackup,
+    ReadSettings,
+    Refusal,
+    StartBackup,
+    StateDigest,
+    StateDigested,
+    StepDown,
+    Transfer,
+    UnknownCommand,
+)
+from trioraft.messages.status import (
+    AutopilotNote,
+    Election,
+    FormingStatus,
+    HookStatus,
+    MemberStatus,
+    NodeStatus,
+    Status,
+    StatusRequest,
+)
+
+__all__ = [
+    "BACKUP_PART_BYTES",
+    "BATCH_MAX",
+    "ENTRY_MAX",
+    "FIRST_VERSION",
+    "FRAGMENTED_MAX",
+    "LARGEST_ID",
+    "MEMBERS_MAX",
+    "PAYLOAD_MAX",
+    "REQUESTS_TAG",
+    "REQUEST_TAG",
+    "RESPONSES_TAG",
+    "TERM_LEAP",
+    "AbandonFormation",
+    "AppendEntriesRequest",
+    "AppendEntriesResponse",
+    "Ask",
+    "AutopilotNote",
+    "BackupPart",
+    "ChangeMember",
+    "ChangeSettings",
+    "ClientMessage",
+    "ClientRequest",
+    "ClientRequests",
+    "ClientResponse",
+    "ClientResponses",
+    "Command",
+    "ConsensusMessage",
+    "Counter",
+    "Election",
+    "ElectionMessage",
+    "EndBackup",
+    "EndSession",
+    "Entry",
+    "EntryKind",
+    "FormationMessage",
+    "FormationRequest",
+    "FormationResponse",
+    "FormationView",
+    "FormingStatus",
+    "Fragment",
+    "FragmentsReceived",
+    "Hello",
+    "HookStatus",
+    "Id",
+    "InstallSnapshotRequest",
+    "InstallSnapshotResponse",
+    "KeepSession",
+    "MemberStatus",
+    "Members",
+    "Message",
+    "Name",
+    "NodeStatus",
+    "Nonce",
+    "OpenSession",
+    "OptionalId",
+    "PreVoteRequest",
+    "PreVoteResponse",
+    "Propose",
+    "Query",
+    "ReadBackup",
+    "ReadIndexRequest",
+    "ReadIndexResponse",
+    "ReadMessage",
+    "ReadSettings",
+    "Refusal",
+    "ReplicationMessage",
+    "Seconds",
+    "StartBackup",
+    "StateDigest",
+    "StateDigested",
+    "Status",
+    "StatusRequest",
+    "StepDown",
+    "TimeoutNow",
+    "Transfer",
+    "UnknownCommand",
+    "Version",
+    "VoteRequest",
+    "VoteResponse",
+    "format_id",
+    "parse_id_untrusted",
+]
+
+ElectionMessage: TypeAlias = PreVoteRequest | PreVoteResponse | VoteRequest | VoteResponse | TimeoutNow
+ReplicationMessage: TypeAlias = (
+    AppendEntriesRequest | AppendEntriesResponse | InstallSnapshotRequest | InstallSnapshotResponse
+)
+FormationMessage: TypeAlias = FormationView | FormationRequest | FormationResponse
+ConsensusMessage: TypeAlias = FormationMessage | ElectionMessage | ReplicationMessage
+ReadMessage: TypeAlias = ReadIndexRequest | ReadIndexResponse
+ClientMessage: TypeAlias = ClientRequest | ClientRequests | ClientResponse | ClientResponses
+Message: TypeAlias = ConsensusMessage | ReadMessage | Hello | StatusRequest | Status | ClientMessage

@@ -1,0 +1,336 @@
+"""What nodes tell each other: who is there, formation, election, replication, and reads on followers."""
+
+from msgspec import Struct
+
+from trioraft.messages.basics import FIRST_VERSION, Counter, Entry, Id, Members, Name, Nonce, Seconds, Version
+
+# --- who is there -------------------------------------------------------------------------------------------
+
+
+class Hello(Struct, frozen=True, array_like=True, tag=1):
+    """Say who one is, and prove that one is there now.
+
+    Three of them make a handshake: ``challenge`` → ``challenge, echo`` → ``echo``. A side trusts the other's
+    address and process only when its own fresh challenge comes back.
+
+    Attributes
+    ----------
+    service : str
+        The service name that all nodes of one cluster share (``APP_NAME``). Empty, as `name` is then, where an
+        answer would otherwise be larger than what it answers.
+    name : str
+        The sender's name as people know it, such as ``node-1``.
+    challenge : bytes
+        What the receiver shall echo; empty when the sender asks for nothing.
+    echo : bytes
+        The receiver's own challenge, given back; empty when there is none.
+    token : bytes
+        What the receiver shall put into every datagram that it sends to the sender unsealed; empty when sealed.
+    padding : bytes
+        Makes the first one at least as large as its answer, so that nobody can use a node to multiply traffic.
+    lowest, highest : int
+        Which versions of the protocol the sender speaks (:mod:`trioraft.versions`): as the member of a cluster none
+        below the cluster's.
+    """
+
+    service: Name
+    name: Name
+    challenge: Nonce = b""
+    echo: Nonce = b""
+    token: Nonce = b""
+    padding: bytes = b""
+    lowest: Version = FIRST_VERSION
+    highest: Version = FIRST_VERSION
+
+
+# --- formation ----------------------------------------------------------------------------------------------
+
+
+class FormationView(Struct, frozen=True, array_like=True, tag=2):
+    """Tell whom a node without a cluster sees; changes nothing durable.
+
+    Attributes
+    ----------
+    sees : tuple of int
+        The ids of all nodes without a cluster that the sender has heard of lately, its own among them.
+    expect : int
+        The sender's ``BOOTSTRAP_EXPECT``; 0 when it only ever joins.
+    """
+
+    sees: Members
+    expect: Counter
+
+
+class FormationRequest(Struct, frozen=True, array_like=True, tag=3):
+    """Say that the sender has promised a formation, and ask the receiver to promise it too.
+
+    Attributes
+    ----------
+    formation : int
+        The formation's random id, which becomes the cluster id when it stands.
+    members : tuple of int
+        All members, in ascending order.
+    """
+
+    formation: Id
+    members: Members
+
+
+class FormationResponse(Struct, frozen=True, array_like=True, tag=4):
+    """Answer a :class:`FormationRequest`.
+
+    Attributes
+    ----------
+    formation : int
+        The formation that was asked for.
+    promised : bool
+        Whether the sender has promised it; False says, durably, that it never will.
+    """
+
+    formation: Id
+    promised: bool
+
+
+# --- election -----------------------------------------------------------------------------------------------
+
+
+class PreVoteRequest(Struct, frozen=True, array_like=True, tag=5):
+    """Ask whether an election could be won (thesis 9.6).
+
+    Attributes
+    ----------
+    term : int
+        The term that the election would have.
+    round : int
+        Numbers the sender's rounds, so that an answer to an earlier one does not count.
+    last_log_index, last_log_term : int
+        The end of the sender's log.
+    """
+
+    term: Counter
+    round: Counter
+    last_log_index: Counter
+    last_log_term: Counter
+
+
+class PreVoteResponse(Struct, frozen=True, array_like=True, tag=6):
+    """Answer a :class:`PreVoteRequest`.
+
+    Attributes
+    ----------
+    term : int
+        The sender's own term.
+    round : int
+        The round that was asked about.
+    granted : bool
+        Whether the sender would vote for the receiver now.
+    """
+
+    term: Counter
+    round: Counter
+    granted: bool
+
+
+class VoteRequest(Struct, frozen=True, array_like=True, tag=7):
+    """Ask for a vote (Raft, figure 2: RequestVote).
+
+    Attributes
+    ----------
+    term : int
+        The candidate's term.
+    last_log_index, last_log_term : int
+        The end of the candidate's log.
+    transfer : bool
+        Whether the leader of the term directly before gave its leadership to the candidate. Such a vote is
+        given although the voter heard from that leader a moment ago.
+    """
+
+    term: Counter
+    last_log_index: Counter
+    last_log_term: Counter
+    transfer: bool
+
+
+class VoteResponse(Struct, frozen=True, array_like=True, tag=8):
+    """Answer a :class:`VoteRequest`.
+
+    Attributes
+    ----------
+    term : int
+        The sender's own term.
+    granted : bool
+        Whether the candidate has the sender's vote in that term.
+    work : float
+        For how many seconds from now leader work of `work_term`, or of a term before it, may still run.
+    work_term : int
+        The term of the last leader that the sender remembers.
+    """
+
+    term: Counter
+    granted: bool
+    work: Seconds
+    work_term: Counter
+
+
+class TimeoutNow(Struct, frozen=True, array_like=True, tag=9):
+    """Give leadership to the receiver (thesis 3.10). The sender has no lease and runs no leader work any more.
+
+    Attributes
+    ----------
+    term : int
+        The sender's term. The receiver may start an election in the term directly after, and in no other.
+    work : float
+        For how many seconds leader work of this term or an earlier one may still run; 0 when all has ended.
+    """
+
+    term: Counter
+    work: Seconds
+
+
+# --- replication --------------------------------------------------------------------------------------------
+
+
+class AppendEntriesRequest(Struct, frozen=True, array_like=True, tag=10):
+    """Replicate entries; without any it is the heartbeat (Raft, figure 2).
+
+    Attributes
+    ----------
+    term : int
+        The leader's term.
+    sequence : int
+        Numbers the leader's messages within a term; the answer names it.
+    work : float
+        For how many seconds after this message leader work of this term or an earlier one may still run.
+    prev_log_index, prev_log_term : int
+        The entry before the new ones; in a heartbeat, which is the same for all followers, the newest committed one.
+    commit_index : int
+        The leader's commit index.
+    entries : tuple of Entry
+        The new entries.
+    """
+
+    term: Counter
+    sequence: Counter
+    work: Seconds
+    prev_log_index: Counter
+    prev_log_term: Counter
+    commit_index: Counter
+    entries: tuple[Entry, ...] = ()
+
+
+class AppendEntriesResponse(Struct, frozen=True, array_like=True, tag=11):
+    """Answer an :class:`AppendEntriesRequest`.
+
+    Attributes
+    ----------
+    term : int
+        The sender's own term.
+    sequence : int
+        The message that is answered.
+    promise : float
+        For how many seconds from the receipt of that message the sender refuses to vote for anybody else;
+        0 with a refusal.
+    matched : int
+        Up to here the sender's log is the leader's, and on disk.
+    last_choice : bool
+        Whether leadership should rather go to somebody else, because the leader script failed here lately.
+    hint_index, hint_term : int
+        When the sender does not have the entry before the new ones: the last index at which the logs may agree,
+        and its term there. Else 0.
+    rejected : bool
+        Whether the sender did not have the entry before the new ones.
+    """
+
+    term: Counter
+    sequence: Counter
+    promise: Seconds
+    matched: Counter
+    last_choice: bool
+    hint_index: Counter = 0
+    hint_term: Counter = 0
+    rejected: bool = False
+
+
+class InstallSnapshotRequest(Struct, frozen=True, array_like=True, tag=16):
+    """Send a part of a snapshot to a follower that needs entries the leader has dropped (Raft, section 7).
+
+    Attributes
+    ----------
+    term : int
+        The leader's term.
+    index, index_term : int
+        The last entry that the snapshot covers.
+    size : int
+        The size of the whole, in bytes.
+    checksum : int
+        CRC-32 of the whole.
+    offset : int
+        Where this part begins, in bytes.
+    data : bytes
+        The part.
+    configuration : bytes
+        The configuration after that entry, as entries have it; empty when it is the formation's.
+    """
+
+    term: Counter
+    index: Counter
+    index_term: Counter
+    size: Counter
+    checksum: Counter
+    offset: Counter
+    data: bytes = b""
+    configuration: bytes = b""
+
+
+class InstallSnapshotResponse(Struct, frozen=True, array_like=True, tag=17):
+    """Answer an :class:`InstallSnapshotRequest`.
+
+    Attributes
+    ----------
+    term : int
+        The sender's own term.
+    index : int
+        The snapshot that is answered for.
+    offset : int
+        The sender has everything before this.
+    installed : bool
+        Whether it has all that the snapshot covers in its log or state, on disk.
+    """
+
+    term: Counter
+    index: Counter
+    offset: Counter
+    installed: bool
+
+
+# --- reads on followers -------------------------------------------------------------------------------------
+
+
+class ReadIndexRequest(Struct, frozen=True, array_like=True, tag=18):
+    """Ask the leader up to where the log must be applied for a linearizable read (thesis 6.4).
+
+    Attributes
+    ----------
+    read : int
+        Numbers the sender's rounds of reads; the answer names it.
+    """
+
+    read: Counter
+
+
+class ReadIndexResponse(Struct, frozen=True, array_like=True, tag=19):
+    """Answer a :class:`ReadIndexRequest`.
+
+    Attributes
+    ----------
+    read : int
+        The round that is answered.
+    done : bool
+        Whether the sender leads, and has made sure of it since it was asked.
+    index : int
+        The read index.
+    """
+
+    read: Counter
+    done: bool
+    index: Counter = 0

@@ -1,0 +1,367 @@
+"""What clients ask of nodes: commands, requests and their answers."""
+
+import enum
+from typing import Annotated, Final, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+from trioraft.messages.basics import REQUEST_TAG, REQUESTS_TAG, RESPONSES_TAG, Counter, Id, Name, OptionalId
+
+
+class Transfer(Struct, frozen=True, array_like=True, tag=1):
+    """Ask the leader to give its leadership to another node.
+
+    Attributes
+    ----------
+    to : int
+        The node that shall lead, or 0 for the best one.
+    """
+
+    to: OptionalId = 0
+
+
+class AbandonFormation(Struct, frozen=True, array_like=True, tag=2):
+    """Ask a forming node to give up the formation it has promised.
+
+    Attributes
+    ----------
+    formation : int
+        The formation that is to be given up.
+    """
+
+    formation: Id
+
+
+class OpenSession(Struct, frozen=True, array_like=True, tag=3):
+    """Ask the leader to open a session, in which every command is carried out once (thesis 6.3)."""
+
+
+class EndSession(Struct, frozen=True, array_like=True, tag=4):
+    """Ask the leader to end a session.
+
+    Attributes
+    ----------
+    session : int
+        The session.
+    """
+
+    session: Counter
+
+
+class KeepSession(Struct, frozen=True, array_like=True, tag=5):
+    """Tell the leader that the client is still there.
+
+    Attributes
+    ----------
+    session : int
+        Its session.
+    """
+
+    session: Counter
+
+
+class Propose(Struct, frozen=True, array_like=True, tag=6):
+    """Ask the leader to have a command committed and applied, once, however often this comes.
+
+    Attributes
+    ----------
+    session : int
+        The client's session.
+    number : int
+        Which of its commands this is; the first one is 1.
+    answered_below : int
+        The client waits for the result of no command before this number any more.
+    data : bytes
+        The command, for the state machine.
+    """
+
+    session: Counter
+    number: Counter
+    answered_below: Counter
+    data: bytes
+
+
+class Query(Struct, frozen=True, array_like=True, tag=7):
+    """Ask any node a question that its state machine answers.
+
+    Attributes
+    ----------
+    data : bytes
+        The question.
+    linearizable : bool
+        Whether the answer must show everything that was acknowledged before; else it is what the node has.
+    """
+
+    data: bytes
+    linearizable: bool = True
+
+
+class Ask(Struct, frozen=True, array_like=True, tag=8):
+    """Ask the program around the state machine, which may know more than is replicated, and may take its time.
+
+    Attributes
+    ----------
+    data : bytes
+        The question.
+    leader : bool
+        Whether only a node may answer that has made sure, after the question came, that it leads.
+    """
+
+    data: bytes
+    leader: bool = False
+
+
+# How many bytes of a backup are sent at once, at most.
+BACKUP_PART_BYTES: Final = 32 * 1024
+
+
+class StartBackup(Struct, frozen=True, array_like=True, tag=12):
+    """Ask any member to make a backup of a state that shows everything that was acknowledged before.
+
+    It is answered with a :class:`BackupPart` once it is begun.
+    """
+
+
+class ReadBackup(Struct, frozen=True, array_like=True, tag=13):
+    """Ask for a part of a backup, or how far it is; answered with a :class:`BackupPart`.
+
+    Attributes
+    ----------
+    backup : int
+        The backup.
+    offset : int
+        Where the part begins, in bytes.
+    size : int
+        How many bytes it has at most; 0 to be told only how far the backup is.
+    """
+
+    backup: Id
+    offset: Counter = 0
+    size: Annotated[int, Meta(ge=0, le=BACKUP_PART_BYTES)] = 0
+
+
+class EndBackup(Struct, frozen=True, array_like=True, tag=14):
+    """Tell the node that it need not keep a backup any longer.
+
+    Attributes
+    ----------
+    backup : int
+        The backup.
+    """
+
+    backup: Id
+
+
+class BackupPart(Struct, frozen=True, array_like=True):
+    """What a node tells of a backup that it keeps; as CBOR it is the `data` of a :class:`ClientResponse`.
+
+    Attributes
+    ----------
+    backup : int
+        Names the backup on that node.
+    size : int
+        How many bytes it has by now.
+    whole : bool
+        Whether that is all; before, no part is given.
+    data : bytes
+        The part that was asked for.
+    """
+
+    backup: Id
+    size: Counter
+    whole: bool
+    data: Annotated[bytes, Meta(max_length=BACKUP_PART_BYTES)] = b""
+
+
+class StateDigest(Struct, frozen=True, array_like=True, tag=9):
+    """Ask a node for a hash of the replicated state it has; answered with a :class:`StateDigested`."""
+
+
+class StateDigested(Struct, frozen=True, array_like=True):
+    """Answer a :class:`StateDigest`, in :attr:`ClientResponse.data`.
+
+    Attributes
+    ----------
+    index : int
+        The last entry that was applied.
+    digest : str
+        64 hexadecimal digits: the same on all nodes that have applied the same entries.
+    """
+
+    index: Counter
+    digest: Name
+
+
+class ReadSettings(Struct, frozen=True, array_like=True, tag=16):
+    """Ask any node for the settings of the cluster, as they were changed by everything acknowledged before."""
+
+
+class ChangeSettings(Struct, frozen=True, array_like=True, tag=17):
+    """Ask the leader to have settings of the cluster changed, once, however often this comes.
+
+    Attributes
+    ----------
+    session, number, answered_below : int
+        As in :class:`Propose`.
+    data : bytes
+        The change (:mod:`trioraft.cluster_settings`).
+    """
+
+    session: Counter
+    number: Counter
+    answered_below: Counter
+    data: Annotated[bytes, Meta(max_length=10_000)]
+
+
+class ChangeMember(Struct, frozen=True, array_like=True, tag=18):
+    """Ask the leader to change what one node is to the cluster; answered when that is committed.
+
+    Attributes
+    ----------
+    action : str
+        ``add`` (make it a learner), ``promote`` (a learner to a voter), ``demote`` (the reverse) or ``remove``; or
+        ``leave``, as a member asks itself before it stops: it is removed where the rules of the autopilot allow it.
+    node : int
+        The node.
+    """
+
+    action: Literal["add", "remove", "promote", "demote", "leave"]
+    node: Id
+
+
+class StepDown(Struct, frozen=True, array_like=True, tag=19):
+    """Ask the leader to lead no more for a while: it gives its leadership away, or ends it when nobody can lead."""
+
+
+class UnknownCommand(Struct, frozen=True, array_like=True, tag=0):
+    """Stands for a command that only a later version knows, and is never sent.
+
+    Attributes
+    ----------
+    command : int
+        Its tag.
+    """
+
+    command: Counter
+
+
+Command: TypeAlias = (
+    Transfer
+    | AbandonFormation
+    | OpenSession
+    | EndSession
+    | KeepSession
+    | Propose
+    | Query
+    | Ask
+    | StartBackup
+    | ReadBackup
+    | EndBackup
+    | StateDigest
+    | ReadSettings
+    | ChangeSettings
+    | ChangeMember
+    | StepDown
+    | UnknownCommand
+)
+
+
+class ClientRequest(Struct, frozen=True, array_like=True, tag=REQUEST_TAG):
+    """Ask a node to do something.
+
+    Attributes
+    ----------
+    request : int
+        Numbers the sender's requests; the answer names it, and a repeated request is carried out once.
+    command : Command
+        What to do.
+    """
+
+    request: Counter
+    command: Command
+
+
+class Refusal(enum.StrEnum):
+    """Why a request was not carried out, as far as a program has to know; the detail tells people.
+
+    ``NOT_LEADER``, ``NO_LEADER``, ``BUSY``, ``NO_CLUSTER``   it was not, here; elsewhere or later it may be
+    ``NOT_COMMITTED``   it was not, and never will be
+    ``UNKNOWN``         it was, or will be, or not; within a session it is safe to repeat it
+    ``SESSION_ENDED``   the session has ended: whether earlier tries were carried out is not known
+    ``REFUSED``         it was not, and it will not be when it is repeated
+    ``NO_RESULT``       it was, but its result cannot be told
+    """
+
+    NOT_LEADER = "not-leader"
+    NO_LEADER = "no-leader"
+    NO_CLUSTER = "no-cluster"
+    BUSY = "busy"
+    NOT_COMMITTED = "not-committed"
+    UNKNOWN = "unknown"
+    SESSION_ENDED = "session-ended"
+    REFUSED = "refused"
+    NO_RESULT = "no-result"
+
+
+class ClientResponse(Struct, frozen=True, array_like=True, tag=15):
+    """Answer a :class:`ClientRequest`.
+
+    Attributes
+    ----------
+    request : int
+        The request that is answered.
+    done : bool
+        Whether it was carried out.
+    detail : str
+        What was done, or why it was not, in words.
+    leader : int
+        The leader, when the request must go to it and the answering node is another one; else 0.
+    code : str
+        Why it was not carried out, one of :class:`Refusal`; empty when it was.
+    data : bytes
+        What the state machine, or the program around it, answered; or a :class:`BackupPart`.
+    session : int
+        The session that was opened.
+    term : int
+        The answering node's term, in which `leader` leads.
+    leader_address : str
+        The leader's numeric ``ip:port`` as the answering node knows it; empty where it does not.
+    """
+
+    request: Counter
+    done: bool
+    detail: Annotated[str, Meta(max_length=1000)] = ""
+    leader: OptionalId = 0
+    code: Annotated[str, Meta(max_length=32)] = ""
+    data: bytes = b""
+    session: Counter = 0
+    term: Counter = 0
+    leader_address: Name = ""
+
+
+# In one message.
+BATCH_MAX: Final = 256
+
+
+class ClientRequests(Struct, frozen=True, array_like=True, tag=REQUESTS_TAG):
+    """Several requests in one datagram.
+
+    Attributes
+    ----------
+    requests : tuple of ClientRequest
+        The requests; each is carried out and answered as if it had come alone.
+    """
+
+    requests: Annotated[tuple[ClientRequest, ...], Meta(max_length=BATCH_MAX)]
+
+
+class ClientResponses(Struct, frozen=True, array_like=True, tag=RESPONSES_TAG):
+    """Several answers in one datagram.
+
+    Attributes
+    ----------
+    responses : tuple of ClientResponse
+        The answers.
+    """
+
+    responses: Annotated[tuple[ClientResponse, ...], Meta(max_length=BATCH_MAX)]
