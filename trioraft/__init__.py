@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trioraft.cluster_settings import ClusterSettings, ReadMode
     from trioraft.errors import (
         BusyError,
+        NodeError,
         NotCommittedError,
         NotLeaderError,
         ProposalError,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from trioraft.kv.results import ErrorCode
     from trioraft.machine import Queryable, StateMachine
     from trioraft.node.leadership import Leadership
-    from trioraft.node.node import Node, NodeError, open_node
+    from trioraft.node.node import Node, open_node
     from trioraft.settings import ClientSettings, NodeSettings
     from trioraft.storage.directories import StorageError
     from trioraft.variables import SettingsError
@@ -97,6 +98,7 @@ _HOMES: Final = {
         "storage.directories": ("StorageError",),
         "errors": (
             "BusyError",
+            "NodeError",
             "NotCommittedError",
             "NotLeaderError",
             "ProposalError",
@@ -110,7 +112,7 @@ _HOMES: Final = {
         "kv.results": ("ErrorCode",),
         "node.leadership": ("Leadership",),
         "machine": ("Queryable", "StateMachine"),
-        "node.node": ("Node", "NodeError", "open_node"),
+        "node.node": ("Node", "open_node"),
         "settings": ("ClientSettings", "NodeSettings"),
         "variables": ("SettingsError",),
     }.items()

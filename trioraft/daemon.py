@@ -5,8 +5,9 @@ import signal
 
 import trio
 
+from trioraft.errors import NodeError
 from trioraft.kv.service import KeyValueService
-from trioraft.node.node import Node, NodeError, open_node
+from trioraft.node.node import Node, open_node
 from trioraft.settings import NodeSettings
 from trioraft.storage.database import StorageError
 

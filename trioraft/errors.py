@@ -23,6 +23,10 @@ class CommandError(Exception):
         self.exit_status = exit_status
 
 
+class NodeError(Exception):
+    """A node cannot start or go on: what, where, and what to do, in one line."""
+
+
 class ProposalError(Exception):
     """A command was not carried out, or it is not known whether it was; the text says which."""
 

@@ -77,9 +77,8 @@ async def test_output_and_a_hanging_script_are_in_the_log(tmp_path: Path, script
             node.step_down()
             await ended(node)
             assert node.hooks.status.exit_status == -signal.SIGKILL
-    assert [(entry["script"], entry["line"]) for entry in logs if entry["event"] == "script output"] == [
-        ("leader", "node-1 has token 5")
-    ]
+    output = [(entry["script"], entry["line"]) for entry in logs if entry["event"] == "script output"]
+    assert output[0] == ("leader", "node-1 has token 5")  # its shell may say that its sleep was killed
     (report,) = [entry for entry in logs if "killed" in entry["event"]]
     assert report["path"] == leader
     assert report["processes"] in {1, 2}  # its sleep comes and goes

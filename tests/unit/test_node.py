@@ -22,9 +22,10 @@ from trioraft.address import Address
 from trioraft.consensus import Role
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.discovery import Answer
+from trioraft.errors import NodeError
 from trioraft.machine import NothingToReplicate
 from trioraft.messages import format_id
-from trioraft.node.node import Node, NodeError, open_node
+from trioraft.node.node import Node, open_node
 from trioraft.settings import NodeSettings
 from trioraft.versions import SPOKEN
 

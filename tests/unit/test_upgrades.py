@@ -11,9 +11,9 @@ from structlog.testing import capture_logs
 
 from tests.unit.test_node import MemoryCluster, cluster_of
 from trioraft.cluster_settings import encode_change
-from trioraft.errors import RefusedError
+from trioraft.errors import NodeError, RefusedError
 from trioraft.messages import EntryKind, ReadSettings, UnknownCommand, format_id
-from trioraft.node.node import Node, NodeError
+from trioraft.node.node import Node
 from trioraft.versions import SPOKEN, Versions
 
 OLD, FUTURE = Versions(1, 1), Versions(2, 3)

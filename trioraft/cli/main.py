@@ -102,7 +102,7 @@ def node(*, end_with_stdin: _WithStdin = False) -> int:
     It is configured by environment variables only, and ends with SIGTERM or SIGINT.
     """
     from trioraft.daemon import run_node  # noqa: PLC0415
-    from trioraft.node.node import NodeError  # noqa: PLC0415
+    from trioraft.errors import NodeError  # noqa: PLC0415
     from trioraft.settings import NodeSettings  # noqa: PLC0415
     from trioraft.storage.database import StorageError  # noqa: PLC0415
 
@@ -124,7 +124,7 @@ def lead(
     """
     from trioraft.cli.lead import leader_script  # noqa: PLC0415
     from trioraft.daemon import run_node  # noqa: PLC0415
-    from trioraft.node.node import NodeError  # noqa: PLC0415
+    from trioraft.errors import NodeError  # noqa: PLC0415
     from trioraft.settings import NodeSettings  # noqa: PLC0415
     from trioraft.storage.database import StorageError  # noqa: PLC0415
 

@@ -11,10 +11,8 @@ go and without a checkpoint for each datagram, whatever came out. All deadlines 
 (``CLOCK_BOOTTIME``).
 """
 
-import os
 import sys
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final
 
@@ -48,24 +46,18 @@ from trioraft.consensus.state import (
 from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import (
     Domain,
-    DuplicateIdentity,
     EncodedMessage,
     Endpoint,
-    ForeignService,
     Identity,
-    NotOpened,
-    OtherVersions,
-    OwnReflection,
     Peer,
-    PeerConfirmed,
     Received,
     encode_message,
 )
 from trioraft.datagrams.endpoint import (
     Event as EndpointEvent,
 )
-from trioraft.discovery import Answer, display_name
-from trioraft.errors import NotCommittedError, NotLeaderError, ProposalError
+from trioraft.discovery import Answer
+from trioraft.errors import NodeError, NotCommittedError, NotLeaderError, ProposalError
 from trioraft.groups import bare_errors
 from trioraft.hooks.hooks import HookContext, Hooks
 from trioraft.machine import NothingToReplicate, StateMachine
@@ -76,9 +68,7 @@ from trioraft.messages import (
     ClientRequests,
     ClientResponse,
     ClientResponses,
-    Election,
     EntryKind,
-    FormingStatus,
     Hello,
     InstallSnapshotRequest,
     Message,
@@ -89,11 +79,11 @@ from trioraft.messages import (
     StatusRequest,
     format_id,
 )
+from trioraft.node.account import Account
 from trioraft.node.applier import Applier
 from trioraft.node.backup_server import BackupServer
 from trioraft.node.leadership import Bodies, Leadership, OnOverrun
-from trioraft.node.members import member_statuses
-from trioraft.node.peers import AddressBook, Alerts
+from trioraft.node.neighbours import Neighbours
 from trioraft.node.reads import Reads
 from trioraft.node.replica import Replica
 from trioraft.node.requests import AskHandler, Requests
@@ -109,22 +99,6 @@ from trioraft.storage.database import StorageError
 from trioraft.versions import Versions
 
 _log: Final = structlog.get_logger("trioraft.node")
-
-# How long a peer counts as reachable, for the formation, after it was last heard, in heartbeats.
-_PEER_LASTS: Final = 20
-# How long a node without a cluster waits for an answer of DNS, and of each address in it, before it forms a cluster
-# without whoever is there; and at most, whatever DNS says. In heartbeats.
-_ANSWERS_WITHIN: Final = 6
-_FORMS_AFTER: Final = 20
-# How often the address book looks for whom to greet, in seconds.
-_GREETING_INTERVAL: Final = 1.0
-_ELECTIONS_KEPT: Final = 5
-# A process is the later one of two with the same id for so many upper election timeouts after its start.
-_NEWCOMER_TIMEOUTS: Final = 2
-
-
-class NodeError(Exception):
-    """The node cannot start or go on: what, where, and what to do, in one line."""
 
 
 class Node:
@@ -147,11 +121,10 @@ class Node:
     ) -> None:
         self.settings = settings
         self._world = world
-        self._started_at = world.clock()
         self._disk = world.open_disk(settings)
         self.id = self._disk.node_id
-        self.name = settings.node_name or world.host_name
-        self._log = _log.bind(node=format_id(self.id), name=self.name)
+        name = settings.node_name or world.host_name
+        self._log = _log.bind(node=format_id(self.id), name=name)
         self._core = Core(
             self.id,
             self._disk.hard,
@@ -171,14 +144,13 @@ class Node:
         self._core.versions = world.versions
         self._see_that_it_speaks(self._core.version)
         self._endpoint = Endpoint(
-            Identity(self.id, settings.app_name, self.name, world.versions),
+            Identity(self.id, settings.app_name, name, world.versions),
             settings.keys,
             entropy=world.entropy,
             cluster_id=self._core.cluster,
             datagram_bytes=settings.max_datagram_bytes,
         )
-        self._alerts = Alerts(self._report_alert)
-        self._addresses = AddressBook(self._endpoint, self._alerts)
+        self._neighbours = Neighbours(self._core, self._endpoint, settings, world, self._log)
         self._hooks = Hooks(
             settings,
             self._disk.directory,
@@ -206,17 +178,21 @@ class Node:
             self._backups,
             world.clock,
             send=self._answer,
-            address_of=self._address_of,
-            reachable=self._reachable,
+            address_of=self._neighbours.address_of,
+            reachable=self._neighbours.reachable_voters,
             flush=self._flush,
         )
-        self._requests.names = self._names
+        self._requests.names = self._neighbours.names
         self._upgrades = Upgrades(
-            self._core, 2 * settings.election_timeout_upper, world.clock, self._nodes, self._names
+            self._core,
+            2 * settings.election_timeout_upper,
+            world.clock,
+            self._neighbours.nodes,
+            self._neighbours.names,
         )
         self._requests.why_not_join = self._upgrades.why_not_join
         self._applier.check = self._upgrades.check
-        self._steering = Steering(self._core, settings, self._nodes, self._names)
+        self._steering = Steering(self._core, settings, self._neighbours.nodes, self._neighbours.names)
         self._requests.let_leave = self._steering.let_leave
         self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)
         self._answers = Batches(lambda: self._endpoint, RESPONSES_TAG)
@@ -227,6 +203,17 @@ class Node:
             self._core, settings, self._calls, world.clock, self._flush, self._role_changed, self._removed
         )
         self._loop_watch = LoopWatch(settings.heartbeat_repeat)
+        self._account = Account(
+            self._core,
+            settings,
+            self._neighbours,
+            self._hooks,
+            self._applier,
+            self._snapshots,
+            self._steering,
+            counters=lambda: self._endpoint.counters + self._socket.counters + self._loop_watch.counters,
+            clock=world.clock,
+        )
         self._scripts_run = False
         self._bodies = Bodies(world.watchdog_clock, settings.hook_stop_grace, self._work_ended, on_overrun)
         self._own_peer = Peer(
@@ -234,20 +221,14 @@ class Node:
             process=self._endpoint.process,
             domain=Domain.CONSENSUS,
             service=settings.app_name,
-            name=self.name,
+            name=name,
             address=Address("", 0),
             cluster_id=0,
-            confirmed_at=self._started_at,
-            heard_at=self._started_at,
+            confirmed_at=world.clock(),
+            heard_at=world.clock(),
         )
-        self._elections: deque[tuple[int, int, float]] = deque(maxlen=_ELECTIONS_KEPT)
-        self._subscribers: dict[bytes, tuple[Peer, float]] = {}
-        self._shown: tuple[object, ...] = ()
-        self._failure = ""  # why it stops
         self._was_removed_while_away = False
         self.must_begin_anew = trio.Event()
-        self._own_found = trio.Event()
-        self._has_looked_up = False  # whether DNS has once said who is there
         self._disk_wanted = trio.Event()
         self._changed = trio.Event()
         self._timer = trio.CancelScope()
@@ -272,6 +253,7 @@ class Node:
                 f" {error.strerror or error}; choose an address of this machine and a free UDP port"
             ) from error
         self._endpoint.use_path_bytes(self._socket.path_bytes)
+        self._neighbours.bound = self._socket.address
         try:
             with bare_errors(), recording(self._core, self.settings.trace_file):
                 async with trio.open_nursery() as nursery:
@@ -317,7 +299,7 @@ class Node:
         )
         if self._core.cluster:
             self._hooks.become_follower()
-        self._tell_core_of_peers(self._world.clock())
+        self._neighbours.tell_core(self._world.clock())
         self._flush()
 
     async def _receive(self) -> None:
@@ -374,119 +356,40 @@ class Node:
         await self._world.open_discovery(self.settings).run(self._discovered)
 
     def _discovered(self, answer: Answer) -> None:
-        reached = frozenset(address for address in answer.addresses if self._reaches(address))
-        self._addresses.discovered(Answer(reached, answer.complete, answer.problems), self._world.clock())
-        self._addresses.greet(self._world.clock(), pause=self._greeting_pause)
+        self._neighbours.discovered(answer)
         self._steering.discovered(answer, self.address, self._world.clock())
-        self._has_looked_up = self._has_looked_up or answer.complete
-        self._tell_core_of_peers(self._world.clock())
         self._flush()
 
-    def _reaches(self, address: Address) -> bool:
-        """Tell whether this node's socket can send to an address of that family."""
-        bound = self._socket.address.host
-        return bound == "::" or (":" in bound) == (":" in address.host)
-
-    @property
-    def _greeting_pause(self) -> float:
-        return min(_GREETING_INTERVAL, self.settings.heartbeat_repeat)
-
     async def _greet(self) -> None:
-        """Greet whoever is due, and find out what this node is called."""
+        """Greet whoever is due, see to the members, and find out what this node is called."""
         named: Address | None = None
         while True:
-            self._own_found = trio.Event()
+            self._neighbours.own_found = trio.Event()
             now = self._world.clock()
-            self._addresses.greet(now, pause=self._greeting_pause)
-            self._tell_core_of_peers(now)
+            self._neighbours.greet(now)
             self._upgrades.drive()
             self._steering.steer(now)
             self._flush()
             own = self.address
             if own is not None and own != named and not self.settings.node_name:
                 named = own
-                await self._find_name(own)
-            with trio.move_on_after(self._greeting_pause):
-                await self._own_found.wait()
-
-    async def _find_name(self, own: Address) -> None:
-        """Take the name that DNS gives to this node's address; else the host name stays."""
-        name = await self._world.open_discovery(self.settings).reverse_name(own.host)
-        name = display_name(name or "", self.settings.app_name)
-        if name not in {"", "localhost", self.name}:
-            self.name = self._endpoint.name = name
-            self._log = self._log.bind(name=self.name)
-            self._addresses.renamed()
-            self._addresses.greet(self._world.clock(), pause=0.0)
-            self._flush()
-
-    def _report_alert(self, text: str, minor: bool) -> None:
-        (self._log.warning if minor else self._log.error)("alert", text=text)
+                if name := await self._neighbours.find_name(own):
+                    self._log = self._log.bind(name=name)
+                    self._flush()
+            with trio.move_on_after(self._neighbours.greeting_pause):
+                await self._neighbours.own_found.wait()
 
     # --- what comes in --------------------------------------------------------------------------------------
 
     def _handle(self, event: EndpointEvent, now: float) -> None:
-        match event:
-            case Received(peer=peer, cluster_id=cluster, message=message):
-                self._receive_message(peer, cluster, message, now)
-            case PeerConfirmed(peer=peer, previous=previous):
-                self._peer_confirmed(peer, previous, now)
-            case OwnReflection(address=address):
-                if address != self._addresses.own:
-                    self._own_found.set()  # others shall not know it by its host's name for long
-                self._addresses.is_own(address)
-            case ForeignService(address=address, service=service):
-                self._addresses.of_another_service(address, service, now)
-            case OtherVersions():
-                self._refuse_versions(event, now)
-            case NotOpened(address=address, reason=reason):
-                self._alerts.raise_alert(
-                    f"not opened {address}",
-                    f"a datagram from {address} is dropped: {reason}; give all nodes the same CLUSTER_KEY",
-                    now,
-                )
-            case DuplicateIdentity(node_id=self.id, addresses=(other,)):
-                self._meet_double(other, now)
-            case DuplicateIdentity(node_id=node, addresses=addresses):
-                where = " and ".join(str(address) for address in addresses)
-                self._alerts.raise_alert(
-                    f"duplicate {node}",
-                    f"two processes have the node id {format_id(node)}: {where};"
-                    " stop one of them and remove its copied data directory",
-                    now,
-                )
-
-    def _meet_double(self, other: Address, now: float) -> None:
-        """Stop, when another process has this node's id and this one has just been started; else report it.
-
-        So it is the later one that stops: before it may vote, because after a start a node first keeps its promise.
-        """
-        text = (
-            f"another process, at {other}, has this node's id {format_id(self.id)}:"
-            f" DATA_DIR={self._disk.directory.parent} was copied, or is the copy"
-        )
-        if now - self._started_at < _NEWCOMER_TIMEOUTS * self.settings.election_timeout_upper:
-            text += (
-                "; this node stops, because the other one was there before: remove the data directory that is wrong"
-            )
-            self._say_farewell(text)
-            raise NodeError(text)
-        self._alerts.raise_alert(
-            f"duplicate {self.id}", f"{text}; stop one of them, and remove its data directory", now
-        )
-
-    def _refuse_versions(self, other: OtherVersions, now: float) -> None:
-        """Say who must be upgraded. Which cluster the other one is of still counts, lest there be a second one."""
-        ours, theirs = self._endpoint.versions, other.versions
-        name = other.name or format_id(other.node_id)
-        upgrade = name if theirs.highest < ours.lowest else f"{self.name} (this node)"
-        self._alerts.raise_alert(
-            f"versions {other.node_id}",
-            f"{name} at {other.address} speaks version {theirs} of the protocol, and this node {ours}: refused;"
-            f" upgrade {upgrade}",
-            now,
-        )
-        self._core.hear_of_cluster(other.node_id, other.cluster_id, now)
+        if isinstance(event, Received):
+            self._receive_message(event.peer, event.cluster_id, event.message, now)
+            return
+        try:
+            self._neighbours.handle(event, now)
+        except NodeError as error:
+            self._say_farewell(str(error))
+            raise
 
     def _see_that_it_speaks(self, version: int) -> None:
         """Refuse to start with software that is older than what the cluster speaks."""
@@ -498,9 +401,7 @@ class Node:
     def _receive_message(self, peer: Peer, cluster: int, message: Message, now: float) -> None:
         match message:
             case StatusRequest(subscribe=seconds):
-                if seconds:
-                    self._subscribers[peer.process] = (peer, now + seconds)
-                self._endpoint.send(peer, Status(node=self.status()), now)
+                self._account.subscribe(peer, seconds, now)
             case ClientRequest():
                 self._requests.receive(peer, message)
             case ClientRequests(requests=requests):
@@ -518,38 +419,6 @@ class Node:
                 pass  # not for a node
             case _:
                 self._core.receive(peer.node_id, cluster, message, now)
-
-    def _peer_confirmed(self, peer: Peer, previous: Peer | None, now: float) -> None:
-        """Note who is behind an address; refuse, loudly, a node of another cluster."""
-        if not peer.node_id or peer.domain is not Domain.CONSENSUS:
-            return
-        self._addresses.answered(peer.address, now)
-        self._alerts.clear(f"versions {peer.node_id}")
-        self._core.path_takes(peer.node_id, self._endpoint.message_bytes(peer, now))
-        self._core.hear_of_cluster(peer.node_id, peer.cluster_id, now)
-        self._tell_core_of_peers(now)
-        if previous is None or previous.process != peer.process or previous.address != peer.address:
-            self._log.info("peer", peer=format_id(peer.node_id), peer_name=peer.name, address=str(peer.address))
-
-    def _tell_core_of_peers(self, now: float) -> None:
-        heard_after = now - _PEER_LASTS * self.settings.heartbeat_repeat
-        self._core.peers_changed(frozenset(peer.node_id for peer in self._nodes() if peer.heard_at > heard_after))
-        self._core.hold_formation(self._somebody_may_answer(now))
-
-    def _somebody_may_answer(self, now: float) -> bool:
-        """Tell whether a node may be there that had no time to answer; on a busy machine that may take seconds."""
-        beats = (now - self._started_at) / self.settings.heartbeat_repeat
-        patience = _ANSWERS_WITHIN * self.settings.heartbeat_repeat
-        if beats > _FORMS_AFTER:
-            return False
-        return (not self._has_looked_up and beats < _ANSWERS_WITHIN) or self._addresses.awaits_answer(now, patience)
-
-    def _nodes(self) -> Iterator[Peer]:
-        return (p for p in self._endpoint.peers if p.domain is Domain.CONSENSUS and p.node_id)
-
-    def _is_foreign(self, peer: Peer) -> bool:
-        """Tell whether a node belongs to another cluster; one without a cluster does not."""
-        return bool(self._core.cluster) and peer.cluster_id not in {0, self._core.cluster}
 
     # --- what goes out --------------------------------------------------------------------------------------
 
@@ -633,7 +502,7 @@ class Node:
                 self._log.info("joined", cluster=format_id(cluster))
                 self._hooks.become_follower()
             case ConfigurationChanged(configuration=configuration, committed=committed):
-                self._log.info("members", committed=committed, **_in_words(configuration, self._names()))
+                self._log.info("members", committed=committed, **_in_words(configuration, self._neighbours.names()))
                 if committed:
                     self._follow_version(configuration.version)
                     self._requests.members_changed(configuration)
@@ -643,7 +512,7 @@ class Node:
             case FormationEnded(formation=formation, reason=reason):
                 self._log.warning("formation ended", formation=format_id(formation), reason=reason)
             case ForeignCluster(node=node, cluster=cluster):
-                self._alerts.raise_alert(
+                self._neighbours.alerts.raise_alert(
                     f"foreign {node}",
                     f"node {format_id(node)} belongs to another cluster, {format_id(cluster)}, under the same"
                     f" service name {self.settings.app_name!r}: refused; give it another APP_NAME or other data",
@@ -673,63 +542,36 @@ class Node:
         self._flush()
 
     def _show_change(self, now: float) -> None:
-        """Push the status to whoever subscribed the moment that a role, the term, the leader or a setting changes."""
-        core = self._core
-        settings = self._applier.replica.settings
-        shown = (
-            core.role,
-            core.term,
-            core.leader,
-            self._hooks.state,
-            core.has_offered,
-            settings,
-            core.configuration,
-            core.version,
-        )
-        if shown == self._shown:
+        """Tell whoever watches, and who waits for it here, that a role, the term, the leader or a setting changed."""
+        if not self._account.has_changed(self._log, now):
             return
-        before, self._shown = self._shown, shown
         self._changed.set()
         self._changed = trio.Event()
-        if before[:3] != shown[:3]:
-            self._note_leader(now)
-        self._push_status(now)
+        self._account.push(now)
         self._requests.conclude()
         self._reads.leader_changed()
         self._calls.learn_leader(self._core.term, self._core.leader)
-
-    def _push_status(self, now: float) -> None:
-        self._subscribers = {process: who for process, who in self._subscribers.items() if who[1] > now}
-        if self._subscribers:
-            status = encode_message(Status(node=self.status()))
-            for peer, _ in self._subscribers.values():
-                self._endpoint.send(peer, status, now)
 
     async def _role_changed(self) -> None:
         await self._changed.wait()
 
     def _say_farewell(self, failure: str) -> None:
         """Tell whoever watches why this node is about to stop: nothing else tells them."""
-        self._failure = failure
-        self._push_status(self._world.clock())
-        for data, address in self._endpoint.datagrams_to_send():
-            self._socket.send(data, address)
-
-    def _note_leader(self, now: float) -> None:
-        leader, term = self._core.leader, self._core.term
-        if not leader or (self._elections and self._elections[0][:2] == (term, leader)):
-            return
-        self._elections.appendleft((term, leader, now))
-        if leader != self.id:
-            self._log.info("became follower", term=term, leader=format_id(leader))
+        self._account.failure = failure
+        self._account.push(self._world.clock())
+        self._send_datagrams()
 
     # --- what one may look at -------------------------------------------------------------------------------
 
     @property
+    def name(self) -> str:
+        """What people call it."""
+        return self._endpoint.name
+
+    @property
     def address(self) -> Address | None:
         """Where other nodes reach this one, once that is known."""
-        bound = self._socket.address
-        return self._addresses.own or (None if bound.host in {"0.0.0.0", "::"} else bound)  # noqa: S104
+        return self._neighbours.own
 
     @property
     def role(self) -> Role:
@@ -745,12 +587,6 @@ class Node:
             leader_id=format_id(self._core.leader) if self._core.leader else "",
         )
 
-    def _names(self) -> dict[int, str]:
-        return {peer.node_id: peer.name for peer in self._nodes()} | {self.id: self.name}
-
-    def _silent(self, now: float) -> dict[int, float]:
-        return {peer.node_id: now - peer.heard_at for peer in self._nodes()} | {self.id: 0.0}
-
     def status(self) -> NodeStatus:
         """Give the node's account of itself.
 
@@ -759,63 +595,7 @@ class Node:
         NodeStatus
             What ``trioraft status`` and the monitor show.
         """
-        now = self._world.clock()
-        core = self._core
-        return NodeStatus(
-            id=format_id(self.id),
-            name=self.name,
-            address=str(self.address or ""),
-            role=core.role,
-            term=core.term,
-            leader=format_id(core.leader) if core.leader else None,
-            pid=os.getpid(),
-            uptime_seconds=now - self._started_at,
-            hook=self._hooks.status,
-            cluster_id=format_id(core.cluster) if core.cluster else None,
-            service=self.settings.app_name,
-            version=__version__,
-            sealed=self.settings.keys is not None,
-            disk_stuck=now - core.disk_waiting_since > self.settings.election_timeout_lower,
-            alerts=(*filter(None, (self._failure, self._snapshots.problem)), *self._alerts.current(now)),
-            forming=self._forming(),
-            peers=tuple(str(peer.address) for peer in self._nodes() if not self._is_foreign(peer)),
-            elections=tuple(
-                Election(term=term, leader=format_id(leader), seconds_ago=now - at)
-                for term, leader, at in self._elections
-            ),
-            counters=dict(self._endpoint.counters + self._socket.counters + self._loop_watch.counters),
-            settings=self._applier.replica.settings.shown(),
-            voter=self.id in core.configuration.electors,
-            commit_index=core.state.commit_index if core.state is not None else 0,
-            applied_index=self._applier.replica.applied_index,
-            last_index=core.state.log.last_index if core.state is not None else 0,
-            members=member_statuses(core.configuration, self._names(), self._silent(now)),
-            autopilot=self._steering.notes(now),
-            lowest_version=core.versions.lowest,
-            highest_version=core.versions.highest,
-            cluster_version=core.version if core.cluster else 0,
-        )
-
-    def _forming(self) -> FormingStatus | None:
-        formation = self._core.formation
-        if formation.formed:
-            return None
-        if formation.state.promised:
-            missing = tuple(format_id(node) for node in formation.missing)
-            return FormingStatus(
-                waiting_for=f"the promise of {', '.join(missing)}",
-                formation=format_id(formation.state.promised),
-                members=tuple(format_id(node) for node in formation.state.members),
-                missing=missing,
-            )
-        if formation.heard_cluster:
-            text = f"cluster {format_id(formation.heard_cluster)} to let it join"
-        elif not formation.expect:
-            text = "a cluster to join (BOOTSTRAP_EXPECT is not set, so it does not form one)"
-        else:
-            seen = len(formation.sees(self._world.clock()))
-            text = f"{formation.expect} nodes that see each other (it sees {seen}, itself included)"
-        return FormingStatus(waiting_for=text)
+        return self._account.status()
 
     # --- the replicated state -------------------------------------------------------------------------------
 
@@ -940,7 +720,7 @@ class Node:
 
     def reachable_nodes(self) -> list[int]:
         """Give the nodes that can be sent something now."""
-        return [peer.node_id for peer in self._nodes()]
+        return [peer.node_id for peer in self._neighbours.nodes()]
 
     def meet(self, node: int, address: str) -> None:
         """Do nothing: nodes meet by discovery and greetings."""
@@ -956,20 +736,6 @@ class Node:
             self._calls.receive(self.id, response)
         else:
             self._answers.add(peer, encode_message(response))
-
-    def _address_of(self, node: int) -> str:
-        if node == self.id:
-            return str(self.address or "")
-        peer = self._endpoint.peer(node)
-        return str(peer.address) if peer is not None else ""
-
-    def _reachable(self) -> int:
-        """Count the voters that were heard lately, this node included."""
-        state = self._core.state
-        voters = state.configuration.voters if state is not None else ()
-        heard_after = self._world.clock() - 2 * self.settings.election_timeout_upper
-        heard = {peer.node_id for peer in self._nodes() if peer.heard_at > heard_after} | {self.id}
-        return sum(voter in heard for voter in voters)
 
     # --- stopping -------------------------------------------------------------------------------------------
 

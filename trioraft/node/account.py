@@ -1,0 +1,182 @@
+"""What a node tells of itself, and to whom: its status, pushed to whoever watches the moment that it changes."""
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from trioraft import __version__
+from trioraft.consensus import Core
+from trioraft.datagrams.endpoint import Peer
+from trioraft.datagrams.wire import encode_message
+from trioraft.hooks.hooks import Hooks
+from trioraft.messages import Election, FormingStatus, NodeStatus, Status, format_id
+from trioraft.node.applier import Applier
+from trioraft.node.members import member_statuses
+from trioraft.node.neighbours import Neighbours
+from trioraft.node.snapshotting import Snapshotter
+from trioraft.node.steering import Steering
+from trioraft.settings import NodeSettings
+
+_ELECTIONS_KEPT: Final = 5
+
+
+class Account:
+    """A node's account of itself.
+
+    Parameters
+    ----------
+    core : Core
+        Its consensus.
+    settings : NodeSettings
+        Its configuration.
+    neighbours : Neighbours
+        Who is around, and what is wrong there.
+    hooks : Hooks
+        Its scripts.
+    applier : Applier
+        The replicated state.
+    snapshots : Snapshotter
+        Knows why there can be none.
+    steering : Steering
+        What the autopilot did.
+    counters : callable
+        Gives what was counted.
+    clock : callable
+        Tells the time in seconds.
+
+    Attributes
+    ----------
+    failure : str
+        Why the node stops; empty while it does not.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        settings: NodeSettings,
+        neighbours: Neighbours,
+        hooks: Hooks,
+        applier: Applier,
+        snapshots: Snapshotter,
+        steering: Steering,
+        counters: Callable[[], Counter[str]],
+        clock: Callable[[], float],
+    ) -> None:
+        self.failure = ""
+        self._core = core
+        self._settings = settings
+        self._neighbours = neighbours
+        self._hooks = hooks
+        self._applier = applier
+        self._snapshots = snapshots
+        self._steering = steering
+        self._counters = counters
+        self._clock = clock
+        self._started_at = clock()
+        self._elections: deque[tuple[int, int, float]] = deque(maxlen=_ELECTIONS_KEPT)
+        self._subscribers: dict[bytes, tuple[Peer, float]] = {}
+        self._shown: tuple[object, ...] = ()
+
+    def subscribe(self, peer: Peer, seconds: float, now: float) -> None:
+        """Tell somebody the status, now and for some time whenever it changes."""
+        if seconds:
+            self._subscribers[peer.process] = (peer, now + seconds)
+        self._neighbours.endpoint.send(peer, Status(node=self.status()), now)
+
+    def push(self, now: float) -> None:
+        """Tell the status to whoever subscribed."""
+        self._subscribers = {process: who for process, who in self._subscribers.items() if who[1] > now}
+        if self._subscribers:
+            status = encode_message(Status(node=self.status()))
+            for peer, _ in self._subscribers.values():
+                self._neighbours.endpoint.send(peer, status, now)
+
+    def has_changed(self, log: FilteringBoundLogger, now: float) -> bool:
+        """Tell whether a role, the term, the leader or a setting is another one than when this was asked last."""
+        core = self._core
+        settings = self._applier.replica.settings
+        who_leads = (core.role, core.term, core.leader)
+        shown = (who_leads, self._hooks.state, core.has_offered, settings, core.configuration, core.version)
+        if shown == self._shown:
+            return False
+        before, self._shown = self._shown, shown
+        if before[:1] != shown[:1]:
+            self._note_leader(log, now)
+        return True
+
+    def _note_leader(self, log: FilteringBoundLogger, now: float) -> None:
+        leader, term = self._core.leader, self._core.term
+        if not leader or (self._elections and self._elections[0][:2] == (term, leader)):
+            return
+        self._elections.appendleft((term, leader, now))
+        if leader != self._core.id:
+            log.info("became follower", term=term, leader=format_id(leader))
+
+    def status(self) -> NodeStatus:
+        """Give the status.
+
+        Returns
+        -------
+        NodeStatus
+            What ``trioraft status`` and the monitor show.
+        """
+        now = self._clock()
+        core, state, around = self._core, self._core.state, self._neighbours
+        return NodeStatus(
+            id=format_id(core.id),
+            name=self._neighbours.endpoint.name,
+            address=str(around.own or ""),
+            role=core.role,
+            term=core.term,
+            leader=format_id(core.leader) if core.leader else None,
+            pid=os.getpid(),
+            uptime_seconds=now - self._started_at,
+            hook=self._hooks.status,
+            cluster_id=format_id(core.cluster) if core.cluster else None,
+            service=self._settings.app_name,
+            version=__version__,
+            sealed=self._settings.keys is not None,
+            disk_stuck=now - core.disk_waiting_since > self._settings.election_timeout_lower,
+            alerts=(*filter(None, (self.failure, self._snapshots.problem)), *around.alerts.current(now)),
+            forming=self._forming(),
+            peers=around.addresses(),
+            elections=tuple(
+                Election(term=term, leader=format_id(leader), seconds_ago=now - at)
+                for term, leader, at in self._elections
+            ),
+            counters=dict(self._counters()),
+            settings=self._applier.replica.settings.shown(),
+            voter=core.id in core.configuration.electors,
+            commit_index=state.commit_index if state is not None else 0,
+            applied_index=self._applier.replica.applied_index,
+            last_index=state.log.last_index if state is not None else 0,
+            members=member_statuses(core.configuration, around.names(), around.silent(now)),
+            autopilot=self._steering.notes(now),
+            lowest_version=core.versions.lowest,
+            highest_version=core.versions.highest,
+            cluster_version=core.version if core.cluster else 0,
+        )
+
+    def _forming(self) -> FormingStatus | None:
+        formation = self._core.formation
+        if formation.formed:
+            return None
+        if formation.state.promised:
+            missing = tuple(format_id(node) for node in formation.missing)
+            return FormingStatus(
+                waiting_for=f"the promise of {', '.join(missing)}",
+                formation=format_id(formation.state.promised),
+                members=tuple(format_id(node) for node in formation.state.members),
+                missing=missing,
+            )
+        if formation.heard_cluster:
+            text = f"cluster {format_id(formation.heard_cluster)} to let it join"
+        elif not formation.expect:
+            text = "a cluster to join (BOOTSTRAP_EXPECT is not set, so it does not form one)"
+        else:
+            seen = len(formation.sees(self._clock()))
+            text = f"{formation.expect} nodes that see each other (it sees {seen}, itself included)"
+        return FormingStatus(waiting_for=text)

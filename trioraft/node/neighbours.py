@@ -1,0 +1,263 @@
+"""Who is around a node: found by DNS, greeted, met, and sometimes not welcome."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from trioraft.address import Address
+from trioraft.consensus import Core
+from trioraft.datagrams.endpoint import (
+    Domain,
+    DuplicateIdentity,
+    Endpoint,
+    ForeignService,
+    NotOpened,
+    OtherVersions,
+    OwnReflection,
+    Peer,
+    PeerConfirmed,
+)
+from trioraft.datagrams.endpoint import Event as EndpointEvent
+from trioraft.discovery import Answer, display_name
+from trioraft.errors import NodeError
+from trioraft.messages import format_id
+from trioraft.node.peers import AddressBook, Alerts
+from trioraft.node.world import World
+from trioraft.settings import NodeSettings
+
+# How long a peer counts as reachable, for the formation, after it was last heard, in heartbeats.
+_PEER_LASTS: Final = 20
+# How long a node without a cluster waits for an answer of DNS, and of each address in it, before it forms a cluster
+# without whoever is there; and at most, whatever DNS says. In heartbeats.
+_ANSWERS_WITHIN: Final = 6
+_FORMS_AFTER: Final = 20
+# How often the address book looks for whom to greet, in seconds.
+_GREETING_INTERVAL: Final = 1.0
+# A process is the later one of two with the same id for so many upper election timeouts after its start.
+_NEWCOMER_TIMEOUTS: Final = 2
+
+
+class Neighbours:
+    """The nodes that this one knows of, and where.
+
+    Parameters
+    ----------
+    core : Core
+        Is told who is there.
+    endpoint : Endpoint
+        Shakes hands with them.
+    settings : NodeSettings
+        The node's configuration.
+    world : World
+        The clock, and DNS.
+    log : FilteringBoundLogger
+        The node's log.
+
+    Attributes
+    ----------
+    endpoint : Endpoint
+        As given.
+    alerts : Alerts
+        What somebody should look at.
+    bound : Address
+        Where the node's socket is.
+    own_found : trio.Event
+        Set when another address of this node than before is found.
+    """
+
+    def __init__(
+        self, core: Core, endpoint: Endpoint, settings: NodeSettings, world: World, log: FilteringBoundLogger
+    ) -> None:
+        self._core = core
+        self.endpoint = endpoint
+        self._settings = settings
+        self._world = world
+        self._log = log
+        self._started_at = world.clock()
+        self._has_looked_up = False  # whether DNS has once said who is there
+        self.alerts = Alerts(self._report_alert)
+        self._addresses = AddressBook(endpoint, self.alerts)
+        self.bound = Address("", 0)
+        self.own_found = trio.Event()
+
+    def _report_alert(self, text: str, minor: bool) -> None:
+        (self._log.warning if minor else self._log.error)("alert", text=text)
+
+    # --- who is there ---------------------------------------------------------------------------------------
+
+    @property
+    def own(self) -> Address | None:
+        """Where other nodes reach this one, once that is known."""
+        bound = self.bound
+        return self._addresses.own or (None if bound.host in {"0.0.0.0", "::"} else bound)  # noqa: S104
+
+    def nodes(self) -> Iterator[Peer]:
+        """Give the other nodes that have shaken hands."""
+        return (p for p in self.endpoint.peers if p.domain is Domain.CONSENSUS and p.node_id)
+
+    def names(self) -> dict[int, str]:
+        """Tell what people call the nodes, this one included."""
+        return {peer.node_id: peer.name for peer in self.nodes()} | {self._core.id: self.endpoint.name}
+
+    def silent(self, now: float) -> dict[int, float]:
+        """Tell for how many seconds nothing was heard of each node."""
+        return {peer.node_id: now - peer.heard_at for peer in self.nodes()} | {self._core.id: 0.0}
+
+    def addresses(self) -> tuple[str, ...]:
+        """Give the addresses of the nodes that do not belong to another cluster; one without a cluster does not."""
+        ours = {0, self._core.cluster} if self._core.cluster else None
+        return tuple(str(peer.address) for peer in self.nodes() if ours is None or peer.cluster_id in ours)
+
+    def address_of(self, node: int) -> str:
+        """Tell where a node is, this one or another; empty where that is not known."""
+        if node == self._core.id:
+            return str(self.own or "")
+        peer = self.endpoint.peer(node)
+        return str(peer.address) if peer is not None else ""
+
+    def reachable_voters(self) -> int:
+        """Count the voters that were heard lately, this node included."""
+        state = self._core.state
+        voters = state.configuration.voters if state is not None else ()
+        heard_after = self._world.clock() - 2 * self._settings.election_timeout_upper
+        heard = {peer.node_id for peer in self.nodes() if peer.heard_at > heard_after} | {self._core.id}
+        return sum(voter in heard for voter in voters)
+
+    # --- looking for them -----------------------------------------------------------------------------------
+
+    @property
+    def greeting_pause(self) -> float:
+        """After how many seconds to look again for whom to greet."""
+        return min(_GREETING_INTERVAL, self._settings.heartbeat_repeat)
+
+    def discovered(self, answer: Answer) -> None:
+        """Take in what DNS and the static peers say; that DNS is silent never disturbs a running cluster."""
+        now = self._world.clock()
+        reached = frozenset(address for address in answer.addresses if self._reaches(address))
+        self._addresses.discovered(Answer(reached, answer.complete, answer.problems), now)
+        self._has_looked_up = self._has_looked_up or answer.complete
+        self.greet(now)
+
+    def _reaches(self, address: Address) -> bool:
+        """Tell whether this node's socket can send to an address of that family."""
+        return self.bound.host == "::" or (":" in self.bound.host) == (":" in address.host)
+
+    def greet(self, now: float) -> None:
+        """Greet whoever is due, and tell the core who is there."""
+        self._addresses.greet(now, pause=self.greeting_pause)
+        self.tell_core(now)
+
+    async def find_name(self, own: Address) -> str | None:
+        """Take the name that DNS gives to this node's address; None where the name stays."""
+        name = await self._world.open_discovery(self._settings).reverse_name(own.host)
+        name = display_name(name or "", self._settings.app_name)
+        if name in {"", "localhost", self.endpoint.name}:
+            return None
+        self.endpoint.name = name
+        self._log = self._log.bind(name=name)
+        self._addresses.renamed()
+        self._addresses.greet(self._world.clock(), pause=0.0)
+        return name
+
+    def tell_core(self, now: float) -> None:
+        """Tell the core which nodes were heard lately, and whether others may be there."""
+        heard_after = now - _PEER_LASTS * self._settings.heartbeat_repeat
+        self._core.peers_changed(frozenset(peer.node_id for peer in self.nodes() if peer.heard_at > heard_after))
+        self._core.hold_formation(self._somebody_may_answer(now))
+
+    def _somebody_may_answer(self, now: float) -> bool:
+        """Tell whether a node may be there that had no time to answer; on a busy machine that may take seconds."""
+        beats = (now - self._started_at) / self._settings.heartbeat_repeat
+        patience = _ANSWERS_WITHIN * self._settings.heartbeat_repeat
+        if beats > _FORMS_AFTER:
+            return False
+        return (not self._has_looked_up and beats < _ANSWERS_WITHIN) or self._addresses.awaits_answer(now, patience)
+
+    # --- meeting them ---------------------------------------------------------------------------------------
+
+    def handle(self, event: EndpointEvent, now: float) -> None:
+        """Act on whom the endpoint has met.
+
+        Parameters
+        ----------
+        event : Event
+            Any event but a message.
+        now : float
+            The time in seconds.
+
+        Raises
+        ------
+        NodeError
+            If another process has this node's id, and this one has just been started.
+        """
+        match event:
+            case PeerConfirmed(peer=peer, previous=previous):
+                self._confirmed(peer, previous, now)
+            case OwnReflection(address=address):
+                if address != self._addresses.own:
+                    self.own_found.set()  # others shall not know it by its host's name for long
+                self._addresses.is_own(address)
+            case ForeignService(address=address, service=service):
+                self._addresses.of_another_service(address, service, now)
+            case OtherVersions():
+                self._refuse_versions(event, now)
+            case NotOpened(address=address, reason=reason):
+                self.alerts.raise_alert(
+                    f"not opened {address}",
+                    f"a datagram from {address} is dropped: {reason}; give all nodes the same CLUSTER_KEY",
+                    now,
+                )
+            case DuplicateIdentity(node_id=self._core.id, addresses=(other,)):
+                self._meet_double(other, now)
+            case DuplicateIdentity(node_id=node, addresses=addresses):
+                where = " and ".join(str(address) for address in addresses)
+                self.alerts.raise_alert(
+                    f"duplicate {node}",
+                    f"two processes have the node id {format_id(node)}: {where};"
+                    " stop one of them and remove its copied data directory",
+                    now,
+                )
+
+    def _confirmed(self, peer: Peer, previous: Peer | None, now: float) -> None:
+        """Note who is behind an address; the core refuses, loudly, a node of another cluster."""
+        if not peer.node_id or peer.domain is not Domain.CONSENSUS:
+            return
+        self._addresses.answered(peer.address, now)
+        self.alerts.clear(f"versions {peer.node_id}")
+        self._core.path_takes(peer.node_id, self.endpoint.message_bytes(peer, now))
+        self._core.hear_of_cluster(peer.node_id, peer.cluster_id, now)
+        self.tell_core(now)
+        if previous is None or previous.process != peer.process or previous.address != peer.address:
+            self._log.info("peer", peer=format_id(peer.node_id), peer_name=peer.name, address=str(peer.address))
+
+    def _meet_double(self, other: Address, now: float) -> None:
+        """Stop, when another process has this node's id and this one has just been started; else report it.
+
+        So it is the later one that stops: before it may vote, because after a start a node first keeps its promise.
+        """
+        text = (
+            f"another process, at {other}, has this node's id {format_id(self._core.id)}:"
+            f" DATA_DIR={self._settings.data_dir} was copied, or is the copy"
+        )
+        if now - self._started_at < _NEWCOMER_TIMEOUTS * self._settings.election_timeout_upper:
+            raise NodeError(
+                f"{text}; this node stops, because the other one was there before:"
+                " remove the data directory that is wrong"
+            )
+        cause = f"duplicate {self._core.id}"
+        self.alerts.raise_alert(cause, f"{text}; stop one of them, and remove its data directory", now)
+
+    def _refuse_versions(self, other: OtherVersions, now: float) -> None:
+        """Say who must be upgraded. Which cluster the other one is of still counts, lest there be a second one."""
+        ours, theirs = self.endpoint.versions, other.versions
+        name = other.name or format_id(other.node_id)
+        upgrade = name if theirs.highest < ours.lowest else f"{self.endpoint.name} (this node)"
+        self.alerts.raise_alert(
+            f"versions {other.node_id}",
+            f"{name} at {other.address} speaks version {theirs} of the protocol, and this node {ours}: refused;"
+            f" upgrade {upgrade}",
+            now,
+        )
+        self._core.hear_of_cluster(other.node_id, other.cluster_id, now)
