@@ -34,10 +34,10 @@ class TracedMutant(NamedTuple):
 
 TRACED_MUTANTS: Final = (
     TracedMutant("vote although a leader was heard of a moment ago", "elections", "election", 2),
-    TracedMutant("vote twice in a term", "elections", "election", 5),
+    TracedMutant("vote twice in a term", "elections", "election", 11),
     TracedMutant("let a pre-vote raise the term", "elections", "election", 1),
     TracedMutant("lead on without a quorum", "elections", "election", 1),
-    TracedMutant("forget the vote at a restart", "elections", "restart", 0),
+    TracedMutant("forget the vote at a restart", "elections", "restart", 1),
     TracedMutant("forget the length of the promise at a restart", "elections", "restart", 5),
     TracedMutant("vote at once after a restart", "elections", "restart", 5),
     TracedMutant("count the lease from the receipt of an answer", "elections", "lease", 0),
