@@ -66,12 +66,15 @@ async def test_a_leader_that_is_stopped_the_moment_it_leads_is_replaced_at_once(
 
 
 async def test_a_leader_that_is_stopped_while_it_hands_over_finishes_that_first(tmp_path: Path) -> None:
-    script = write_script(tmp_path, 'trap "sleep 2; exit 0" TERM; while :; do sleep 0.1; done')
+    ready = tmp_path / "ready"  # its shell needs a moment until it has set the trap
+    script = write_script(tmp_path, f'trap "sleep 2; exit 0" TERM; touch {ready}; while :; do sleep 0.1; done')
     # Nobody would wait so long for a leader that does not say anything any more.
     environment = {"SCRIPT_LEADER_PATH": script, "HOOK_STOP_GRACE_MILLIS": "4000"}
     async with Cluster(tmp_path, SIZE, environment) as cluster:
         old = cluster.index(await cluster.wait_leader())
-        await cluster.wait_for(lambda _: hook_state(cluster, old) == "running", 10, "its script runs")
+        with trio.fail_after(10):
+            while not ready.exists():
+                await trio.sleep(0.05)
         async with trio.open_nursery() as nursery:
             leader = cluster.node(old)
             assert leader is not None
