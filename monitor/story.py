@@ -11,8 +11,8 @@ from trioraft.messages import NodeStatus
 
 _KEPT: Final = 50
 _NAMES_KEPT: Final = 500
-# What an autopilot calls a node: by its name, as far as it was known by then, and its id.
-_NAMED: Final = re.compile(r"\S+ \(([0-9a-f]{16})\)")
+# What an autopilot calls a node: by its name and, in brackets, its id; or by that alone where it knew no name.
+_NAMED: Final = re.compile(r"\S+ \(([0-9a-f]{16})\)|\b([0-9a-f]{16})\b")
 _NEAR: Final = 1.0  # seconds; two accounts of one deed differ by their delay
 
 
@@ -104,8 +104,9 @@ class Story:
         return tuple(replace(note, text=_NAMED.sub(self._name_anew, note.text)) for note in notes)
 
     def _name_anew(self, named: re.Match[str]) -> str:
-        name = self.names.get(named[1])
-        return f"{name} ({named[1]})" if name else named[0]
+        node = named[1] or named[2]
+        name = self.names.get(node)
+        return f"{name} ({node})" if name else named[0]
 
 
 def _is_same(known: SeenNote, seen: SeenNote) -> bool:

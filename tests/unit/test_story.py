@@ -46,6 +46,8 @@ def test_nodes_are_called_by_the_names_that_they_have_now_and_had_last() -> None
     story.record(leader(1, ("changed", f"855c548a8ae3 ({node.id}), x ({'0' * 16}) joined", 5.0)), 1000.0)
     story.record(node, 1001.0)
     assert [note.text for note in story.told(None)] == [f"node-4 ({node.id}), x ({'0' * 16}) joined"]
+    story.record(leader(1, ("changed", f"{node.id} leaves, as does {'1' * 16}", 2.0)), 1002.0)
+    assert story.told(None)[0].text == f"node-4 ({node.id}) leaves, as does {'1' * 16}"
 
 
 def test_the_story_is_bounded_and_ignores_impossible_times() -> None:
