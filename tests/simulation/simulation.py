@@ -82,6 +82,11 @@ class Simulation:
         """Find a node's machine; None when its disk was lost."""
         return self._by_node.get(node)
 
+    def is_lost(self, node: int) -> bool:
+        """Tell whether a node never comes back."""
+        host = self.host_of(node)
+        return host is None or host.disk.is_damaged
+
     def replace_node(self, host: Host) -> None:
         """Give a new id to a machine whose disk is empty now."""
         del self._by_node[host.node]

@@ -22,13 +22,9 @@ class Operator:
     def change(self, _: "Host") -> bool:
         """Have a leader change the members to others, drawn by chance."""
         leader = self.faults.leader()
-        if leader is None or any(self._is_lost(node) for node in leader.core.configuration.members):
+        if leader is None or any(self.world.is_lost(node) for node in leader.core.configuration.members):
             return False  # it must not happen that those who are lost become too many
         return self._change_to(leader, *self._other_members(leader))
-
-    def _is_lost(self, node: int) -> bool:
-        host = self.world.host_of(node)
-        return host is None or host.disk.is_damaged
 
     def _change_to(self, leader: "Process", voters: list[int], learners: list[int]) -> bool:
         refusal = leader.core.change_members(voters, learners, leader.clock())
@@ -104,7 +100,7 @@ class Operator:
         leader = self.faults.leader()
         if leader is not None and not leader.core.configuration.is_joint:
             configuration = leader.core.configuration
-            lost = [node for node in configuration.members if self._is_lost(node)]
+            lost = [node for node in configuration.members if self.world.is_lost(node)]
             newcomers = self._newcomers(leader)
             voters = [node for node in configuration.voters if node not in lost]
             learners = [node for node in configuration.learners if node not in lost]

@@ -12,6 +12,7 @@ from trioraft.cluster_settings import ReadMode, encode_change
 from trioraft.consensus import Role
 from trioraft.messages import EntryKind, Refusal
 from trioraft.node.replica import Result
+from trioraft.versions import added_in
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -85,8 +86,18 @@ class Workload:
     @property
     def trouble(self) -> str:
         """Whose command has not been carried out."""
-        waiting = [client.id for client in (*self.clients, self.operator) if client.waiting]
+        waiting = [client.id for client in self.clients if client.waiting]
+        if self.operator.waiting and not self._waits_for_the_lost():
+            waiting.append(self.operator.id)
         return f"the clients {waiting} wait for their commands" if waiting else ""
+
+    def _waits_for_the_lost(self) -> bool:
+        """Tell whether settings cannot be changed: only members that are there can show that they are new enough."""
+        leading = [h.process.core for h in self.world.hosts if h.process and h.process.core.role is Role.LEADER]
+        return any(
+            core.version < added_in(EntryKind.SETTINGS) and any(map(self.world.is_lost, core.configuration.members))
+            for core in leading
+        )
 
     def _arrange(self) -> None:
         pause = self.random.expovariate(self.world.profile.commands / self.unit)
