@@ -61,13 +61,12 @@ async def list_members(settings: ClientSettings, form: str) -> int:
 
 
 def _members(cluster: ClusterStatus) -> tuple[MemberStatus, ...]:
-    """Give the members, each by the name that it has now where that is known."""
+    """Give the members in the order of their names, which are those that they have now where they are known."""
     if not cluster.members:
         raise CommandError("no node that answers is a member of a cluster; see `trioraft status`")
     names = {node.status.id: node.status.name for node in cluster.nodes}
-    return tuple(
-        msgspec.structs.replace(member, name=names.get(member.id, member.name)) for member in cluster.members
-    )
+    named = [msgspec.structs.replace(member, name=names.get(member.id, member.name)) for member in cluster.members]
+    return tuple(sorted(named, key=lambda member: (not member.name, member.name, member.id)))
 
 
 async def change_member(settings: ClientSettings, action: Action, who: str) -> int:
