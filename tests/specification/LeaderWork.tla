@@ -133,8 +133,8 @@ Win(n, won) ==
 ------------------------------------------------------------------------------
 (* Heartbeats *)
 
-(* A leader without work that has offered its leadership will start none in this term. *)
-ClaimOf(n, left) == IF handover[n] = "offered" THEN left ELSE Max(Claim, left)
+(* A leader without work that gives its leadership away will start none in this term. *)
+ClaimOf(n, left) == IF handover[n] # "none" /\ own[n] = "none" THEN left ELSE Max(Claim, left)
 
 (* A leader that lost its lease does not get it back in the same term. *)
 Listens(n, h) == Leads(n) /\ term[n] = h.term /\ (leased[n] => Contact(n) > 0)
