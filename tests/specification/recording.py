@@ -9,8 +9,10 @@ import msgspec
 from tests.simulation.simulation import Result, Simulation
 from tests.specification.trace_election import check_elections
 from tests.specification.trace_formation import check_formations
+from tests.specification.trace_leader_work import check_leader_work
 from tests.specification.traced_mutants import TracedMutant
 from tests.specification.traces import Line, Verdict
+from trioraft.messages import format_id
 from trioraft.node.transitions import Recorder
 
 # What the specifications leave out: changes of the members or of timeouts, an operator's word that a node is lost, a
@@ -38,17 +40,23 @@ def record(seed: int, profile: str, *, nodes: int = 0, events: int = 0) -> tuple
     Returns
     -------
     tuple of list and Result
-        The lines, and what came of that life.
+        The lines, and what came of that life. Each line has, beside what nodes record, what the clocks of all nodes
+        showed then.
     """
     simulation = Simulation(seed, profile, nodes=nodes)
     rates = {kind: rate for kind, rate in simulation.profile.rates.items() if kind not in LEFT_OUT}
     simulation.profile = msgspec.structs.replace(
         simulation.profile, rates=rates, events=events or simulation.profile.events
     )
-    lines: list[bytes] = []
-    simulation.observer = Recorder(lines.append)
-    result = simulation.run()
-    return [json.loads(line) for line in lines], result
+    lines: list[Line] = []
+
+    def write(line: bytes) -> None:
+        now = simulation.loop.now
+        clocks = {format_id(host.node): host.local(now) for host in simulation.hosts}
+        lines.append(json.loads(line) | {"clocks": clocks})
+
+    simulation.observer = Recorder(write)
+    return lines, simulation.run()
 
 
 # --- what is recorded, and by what it is checked ------------------------------------------------------------
@@ -75,6 +83,7 @@ class Kind(NamedTuple):
 KINDS: Final = {
     "elections": Kind(("election", "restart", "lease", "transfer", "divergence"), 3, check_elections),
     "formations": Kind(("formation",), 0, check_formations),
+    "work": Kind(("work", "transfer", "restart", "drift"), 3, check_leader_work),
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 from tests.specification.recording import KINDS, check_life, check_mutant, record
 from tests.specification.test_specification import needs_java
 from tests.specification.trace_election import check_elections
+from tests.specification.trace_leader_work import check_leader_work
 from tests.specification.traced_mutants import TRACED_MUTANTS, TracedMutant
 from tests.specification.traces import Line
 
@@ -18,10 +19,12 @@ _QUICK = {
     "vote although a leader was heard of a moment ago",
     "vote twice in a term",
     "take a formation for standing with most promises",
+    "start leader work without waiting",
+    "forget the claim of leader work at a restart",
 }
 
 
-@pytest.mark.parametrize(("kind", "seed"), [("elections", 3), ("formations", 1)])
+@pytest.mark.parametrize(("kind", "seed"), [("elections", 3), ("formations", 1), ("work", 1)])
 def test_a_recorded_life_is_a_behaviour(kind: str, seed: int) -> None:
     verdict = check_life(kind, seed, _EVENTS)
     assert verdict.accepted, f"{verdict}\n{verdict.refused}"
@@ -66,6 +69,21 @@ def test_a_trace_whose_leader_counts_on_too_much_is_refused(life: list[Line]) ->
     verdict = check_elections(lines)
     assert not verdict.accepted
     assert verdict.refused == lines[changed]
+
+
+def test_a_trace_whose_voter_tells_too_little_of_leader_work_is_refused() -> None:
+    lines, result = record(1, "work", nodes=3, events=_EVENTS)
+    assert not result.violation
+    line, vote = next(
+        (line, sent)
+        for line in lines
+        for sent in line.get("sent", [])
+        if sent["type"] == "VoteResponse" and sent["granted"] and sent["work"] > 0
+    )
+    vote["work"] -= 0.001
+    verdict = check_leader_work(lines)
+    assert not verdict.accepted
+    assert verdict.refused == line
 
 
 def test_every_seeded_bug_is_of_a_kind_of_trace_that_there_is() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tests.specification.traces import NONE, Line, Name, Records, Verdict, check_trace, nothing_to_check
+from tests.specification.traces import NONE, Line, Name, Records, Verdict, check_trace, node_name, nothing_to_check
 from trioraft.consensus.timing import CLOCK_DRIFT
 
 _UNIT: Final = 1_000_000  # microseconds
@@ -49,7 +49,7 @@ def check_elections(recorded: Sequence[Line], timeout: float | None = None) -> V
     trace = _Trace(of_members)
     constants: dict[str, object] = {
         "None": NONE,
-        "Node": {_short(node) for node in of_members[0]["members"]},
+        "Node": {node_name(node) for node in of_members[0]["members"]},
         "MaxTerm": max(line["term"] for line in of_members) + 1,
         "MaxLog": len(trace.ranks),
         "Lower": lower,
@@ -72,7 +72,7 @@ class _Trace:
         self.lines = [self._line(line) for line in recorded]
 
     def _line(self, line: Line) -> Line:
-        node = _short(line["node"])
+        node = node_name(line["node"])
         sent = line.get("sent", [])
         made = {
             "node": node,
@@ -82,7 +82,7 @@ class _Trace:
             "voted": _node(line["voted_for"]),
             "role": _role(line["role"]),
             "asks": line["asks"],
-            "granted": {_short(one) for one in line["granted"]},
+            "granted": {node_name(one) for one in line["granted"]},
             "chosen": line["chosen"],
             "refuse": round(line["refuses_for"] * _UNIT),
             "lease": round(line["lease_for"] * _UNIT),
@@ -92,10 +92,10 @@ class _Trace:
                 [self._message(node, one["to"], one) for one in sent if one["type"] == "AppendEntriesResponse"]
             ),
             "beats": {one["sequence"] for one in sent if one["type"] == "AppendEntriesRequest"},
-            "offers": {_short(one["to"]) for one in sent if one["type"] == "TimeoutNow"},
+            "offers": {node_name(one["to"]) for one in sent if one["type"] == "TimeoutNow"},
         }
         if made["action"] == "Handle":
-            made["message"] = self._message(_short(line["from"]), line["node"], line["message"])
+            made["message"] = self._message(node_name(line["from"]), line["node"], line["message"])
         if "on_disk" in line:
             disk = line["on_disk"]
             made["on_disk"] = {
@@ -115,7 +115,7 @@ class _Trace:
         kind, term = message["type"], message["term"]
         made: Line = {"kind": kind, "from": sender}
         if not kind.endswith("Request"):
-            made["to"] = _short(to)
+            made["to"] = node_name(to)
         made["term"] = term
         if "last_log_index" in message:
             made["log"] = self.ranks[_log(message)]
@@ -147,9 +147,5 @@ def _role(role: str) -> str:
     return role if role in {"leader", "candidate", "pre-candidate"} else "follower"
 
 
-def _short(node: str) -> str:
-    return f"n{int(node, 16)}"
-
-
 def _node(node: str | None) -> object:
-    return NONE if node is None else _short(node)
+    return NONE if node is None else node_name(node)

@@ -43,4 +43,9 @@ TRACED_MUTANTS: Final = (
     TracedMutant("count the lease from the receipt of an answer", "elections", "lease", 0),
     TracedMutant("take all clocks for equal in leases", "elections", "drift", 0),
     TracedMutant("take a formation for standing with most promises", "formations", "formation", 0),
+    TracedMutant("start leader work without waiting", "work", "work", 0),
+    TracedMutant("claim less leader work than there may be", "work", "work", 0),
+    TracedMutant("forget the claim of leader work at a restart", "work", "restart", 0),
+    TracedMutant("offer leadership while leader work runs", "work", "transfer", 0),
+    TracedMutant("take all clocks for equal in leader work", "work", "drift", 0),
 )

@@ -64,6 +64,22 @@ def nothing_to_check() -> Verdict:
     return Verdict(True, 0, {}, "", Checked("", 0, 0, 0, ""))
 
 
+def node_name(node: str) -> str:
+    """Name a node as the traces of members do.
+
+    Parameters
+    ----------
+    node : str
+        Its id as it was recorded.
+
+    Returns
+    -------
+    str
+        The name.
+    """
+    return f"n{int(node, 16)}"
+
+
 # --- TLA+ ---------------------------------------------------------------------------------------------------
 
 
