@@ -10,6 +10,7 @@ from tests.cluster.harness import Cluster
 from tests.specification.test_specification import needs_java
 from tests.specification.trace_election import check_elections
 from tests.specification.trace_formation import check_formations
+from tests.specification.trace_leader_work import check_leader_work
 
 pytestmark = needs_java
 
@@ -36,5 +37,7 @@ async def test_a_leader_is_killed_and_comes_back(tmp_path: Path) -> None:
     assert max(line["term"] for line in lines) >= 2
     elections = await trio.to_thread.run_sync(check_elections, lines, 200)
     assert elections.accepted, f"{elections}\n{elections.refused}"
+    work = await trio.to_thread.run_sync(check_leader_work, lines, 200)
+    assert work.accepted, f"{work}\n{work.refused}"
     formations = await trio.to_thread.run_sync(check_formations, lines, 200)
     assert formations.accepted, f"{formations}\n{formations.refused}"
