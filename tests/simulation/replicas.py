@@ -77,7 +77,8 @@ class Keeper:
         self.machine: Machine | StoreMachine = StoreMachine(process) if stores else Machine(self.checks)
         self.replica = self.machine.replica
         self.waiting: dict[int, tuple[int, Done]] = {}
-        self.asks = Reads(process.core, process.clock, process.tell, lambda: None)
+        first_read = int(1e6 * self.world.loop.now)
+        self.asks = Reads(process.core, process.clock, process.tell, lambda: None, first_read)
         self.asking = False
         self.readable: list[tuple[int, Callable[[bool], None]]] = []  # reads that wait until an entry is applied
         self.grown = 0

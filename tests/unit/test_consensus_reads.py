@@ -12,6 +12,8 @@ from trioraft.messages import (
     EntryKind,
     PreVoteRequest,
     PreVoteResponse,
+    ReadIndexRequest,
+    ReadIndexResponse,
     TimeoutNow,
     VoteRequest,
     VoteResponse,
@@ -99,7 +101,7 @@ def test_the_clock_is_read_after_the_read_has_come() -> None:
     def clock_after_a_pause() -> float:
         return story.now + 10
 
-    reads = Reads(core, clock_after_a_pause, lambda node, message: None, lambda: None)
+    reads = Reads(core, clock_after_a_pause, lambda node, message: None, lambda: None, 0)
     answers: list[int | None] = []
     reads.start(answers.append)
     for event in core.events():
@@ -107,6 +109,24 @@ def test_the_clock_is_read_after_the_read_has_come() -> None:
             reads.confirmed(event.read, None)
         assert not isinstance(event, ReadReady)
     assert answers == [None]
+
+
+def test_an_answer_to_an_earlier_process_of_the_node_is_not_taken_for_one_to_this() -> None:
+    story = _led_by_lease()
+    follower = story.cores[2]
+    sent: list[ReadIndexRequest | ReadIndexResponse] = []
+    shown: list[int | None] = []
+    earlier, later = (
+        Reads(follower, lambda: story.now, lambda node, message: sent.append(message), lambda: None, first)
+        for first in (1000, 2000)
+    )
+    earlier.start(lambda index: None)
+    later.start(shown.append)
+    asked_by_earlier, asked_by_later = sent
+    later.receive(1, ReadIndexResponse(asked_by_earlier.read, done=True, index=1))
+    assert not shown
+    later.receive(1, ReadIndexResponse(asked_by_later.read, done=True, index=2))
+    assert shown == [2]
 
 
 def test_the_lease_is_counted_with_the_slowest_clock_there_may_be() -> None:

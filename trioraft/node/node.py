@@ -169,7 +169,8 @@ class Node:
             entries_max=settings.snapshot_entries,
             bytes_max=settings.snapshot_bytes,
         )
-        self._reads = Reads(self._core, world.clock, self._send_to_node, self._flush)
+        first_read = int.from_bytes(self._endpoint.process[:7], "big")
+        self._reads = Reads(self._core, world.clock, self._send_to_node, self._flush, first_read)
         self._backups = BackupServer(self._core, self._applier, self._disk.directory, world, self._flush)
         self._requests = Requests(
             self._core,

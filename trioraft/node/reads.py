@@ -45,6 +45,9 @@ class Reads:
         Sends a message to a node.
     flush : callable
         Lets what was sent leave.
+    first : int
+        Questions are numbered from here. Each process of a node begins elsewhere: an answer to an earlier one that
+        was under way for long must not be taken for an answer to this one.
     """
 
     def __init__(
@@ -53,13 +56,14 @@ class Reads:
         clock: Callable[[], float],
         send: Callable[[int, ReadIndexRequest | ReadIndexResponse], object],
         flush: Callable[[], None],
+        first: int,
     ) -> None:
         self._core = core
         self._clock = clock
         self._send = send
         self._flush = flush
         self._confirming: dict[int, Answered] = {}
-        self._last = 0
+        self._last = first
         self._waiting: list[Answered] = []
         self._round: _Round | None = None
         self._asking = trio.Event()
