@@ -4,6 +4,7 @@ import random
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tests.simulation.network import Weather
 from trioraft.consensus.timing import Timing
@@ -378,7 +379,7 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
     number = nodes or choice(theme.nodes)
     expect = random_source.randint(number // 2 + 1, number) if chance() < theme.most else number
     spares = choice(theme.spares) if "change" in rates and not nodes else 0
-    return Profile(
+    drawn = Profile(
         name=name,
         nodes=number + spares,
         expect=expect,
@@ -413,6 +414,9 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
         memory=theme.memory,
         store=chance() < theme.store,
     )
+    # Nobody can be elected within a timeout that is hardly longer than a write.
+    possible = tuple(timing if timing.lower >= 3 * drawn.disk else base for timing in drawn.timings)
+    return replace(drawn, timings=possible)
 
 
 def _neighbours(base: Timing, random_source: random.Random) -> list[Timing]:

@@ -279,6 +279,10 @@ def test_a_lost_member_is_named_and_given_up_on_an_operators_word() -> None:
     assert story.cores[2].formation.abandon(promised + 1, story.now) is not None, "it must be named"
     assert story.cores[2].formation.abandon(promised, story.now) is None
     story.settle(2)
+    story.live(1, without={4})
+    for node in (1, 2, 3):
+        assert story.cores[node].formation.state.promised != promised, "who gives it up tells the others"
+        assert story.cores[node].formation.abandon(promised, story.now) is None, "so to ask them, too, is no mistake"
     story.live(20, without={4})
     (cluster,) = {story.cores[node].cluster for node in (1, 2, 3)}
     assert cluster not in {0, promised}

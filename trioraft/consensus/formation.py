@@ -312,6 +312,8 @@ class Formation:
         """Give up the promised formation on an operator's word; give the reason if it cannot be."""
         if self.formed:
             return "this node is a member of a cluster"
+        if formation in self.state.never:
+            return None  # it has heard from another one that it has ended, or is asked again
         if formation != self.state.promised:
             return "this node has not promised that formation"
         if len(self.state.never) >= _NEVER_MAX:
