@@ -144,10 +144,15 @@ async def test_a_downgrade_is_refused_and_nothing_is_lost(tmp_path: Path) -> Non
                 20,
                 "the leader says who must be upgraded",
             )
-            waiting = cluster.node(waits)
-            assert waiting is not None
-            assert waiting.status.role == "forming"
-            assert any(f"{refusal} (this node)" in text for text in waiting.status.alerts)
+            await cluster.wait_for(
+                lambda _: (
+                    (waiting := cluster.node(waits)) is not None
+                    and waiting.status.role == "forming"
+                    and any(f"{refusal} (this node)" in text for text in waiting.status.alerts)
+                ),
+                20,
+                "the one that waits says so itself",
+            )
 
             # What has data does not start: before it has met anything new, and after.
             victim = next(i for i in range(SIZE) if (node := cluster.node(i)) and node.status.role != "leader")
