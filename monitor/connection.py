@@ -19,6 +19,7 @@ class HTTPConnection(TrioASGIHTTPConnection):
 
     _is_complete = False
 
+    # Quart-Trio has added the nursery to what Quart's own method takes.
     async def handle_messages(self, nursery: trio.Nursery, request: Request, receive: Any) -> None:  # type: ignore[override]
         """Read the request, and cancel its handling when its sender goes away.
 

@@ -84,7 +84,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _url(settings: MonitorSettings) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind_host, settings.bind_host)  # noqa: S104
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind_host, settings.bind_host)  # noqa: S104 - nothing is bound
     return f"http://{_authority(host, settings.bind_port)}{settings.root_path}/"
 
 

@@ -13,6 +13,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import TypeVar
 
@@ -54,7 +55,7 @@ def fill(store: KeyValueStore, keys: int, value_bytes: int, random: Random) -> T
     random.shuffle(order)
     for number in order:
         command = encode_command(Put(_key(number), random.randbytes(value_bytes)))
-        timer(lambda command=command: store.apply(command))  # type: ignore[misc]
+        timer(partial(store.apply, command))
     return timer
 
 
@@ -66,7 +67,7 @@ def snapshot(store: KeyValueStore, keys: int, random: Random) -> tuple[list[byte
         chunks.append(chunk)
         for key in (_key(random.randrange(keys)), random.randbytes(12)):
             command = encode_command(Put(key, b"meanwhile"))
-            timers["apply_meanwhile"](lambda command=command: store.apply(command))  # type: ignore[misc]
+            timers["apply_meanwhile"](partial(store.apply, command))
     return chunks, timers
 
 
@@ -75,7 +76,7 @@ def restore(chunks: list[bytes]) -> tuple[KeyValueStore, dict[str, Timer]]:
     store = KeyValueStore()
     reader = store.begin_restore()
     for chunk in chunks:
-        timers["feed"](lambda chunk=chunk: reader.feed(chunk))  # type: ignore[misc]
+        timers["feed"](partial(reader.feed, chunk))
     timers["finish"](lambda: store.finish_restore(reader))
     return store, timers
 
@@ -85,11 +86,11 @@ def read(store: KeyValueStore, keys: int, random: Random) -> dict[str, Timer]:
     everything = prefix_range(b"")
     for _ in range(10_000):
         request = Range(_key(random.randrange(keys)))
-        timers["get"](lambda request=request: store.query(request))  # type: ignore[misc]
+        timers["get"](partial(store.query, request))
     for _ in range(20):
         timers["range_as_large_as_it_gets"](lambda: store.query(Range(*everything)))
         oldest = Range(*everything, revision=store.oldest_revision)
-        timers["range_at_oldest_revision"](lambda oldest=oldest: store.query(oldest))  # type: ignore[misc]
+        timers["range_at_oldest_revision"](partial(store.query, oldest))
     return timers
 
 
@@ -98,7 +99,7 @@ def delete_all(store: KeyValueStore) -> Timer:
     some = Range(*prefix_range(b""), limit=DELETED_MAX, keys_only=True)
     while isinstance(part := store.query(some), RangeResult) and part.kvs:
         deletion = DeleteRange(part.kvs[0].key, part.kvs[-1].key + b"\0")
-        timer(lambda deletion=deletion: store.execute(deletion))  # type: ignore[misc]
+        timer(partial(store.execute, deletion))
     return timer
 
 

@@ -123,7 +123,9 @@ async def leader_pid(peers: str) -> int:
         capture_stdout=True,
         env=environment(),
     )
-    return int(re.search(rb'"role": "leader".*?"pid": (\d+)', done.stdout, re.DOTALL)[1])  # type: ignore[index]
+    leader = re.search(rb'"role": "leader".*?"pid": (\d+)', done.stdout, re.DOTALL)
+    assert leader is not None, done.stdout
+    return int(leader[1])
 
 
 async def test_the_clients(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Rolling upgrades, and rolling changes of the timeouts, of real processes under a writer."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +81,7 @@ def has_all(cluster: Cluster, i: int) -> bool:
     return node.status.leader == leader.status.id and node.status.applied_index + 50 > leader.status.commit_index
 
 
-def speaks(version: int, nodes: int = SIZE) -> object:
+def speaks(version: int, nodes: int = SIZE) -> Callable[[ClusterStatus], bool]:
     def all_do(seen: ClusterStatus) -> bool:
         return [node.status.cluster_version for node in seen.nodes if node.status.cluster_id] == [version] * nodes
 
@@ -111,7 +111,7 @@ async def test_a_rolling_upgrade(tmp_path: Path) -> None:
                 assert writer.written > before
                 if i < SIZE - 1:
                     await lead(cluster, i)
-                    assert speaks(1)(await cluster.statuses())  # type: ignore[operator]
+                    assert speaks(1)(await cluster.statuses())
                     older = ", ".join(f"node-{number} (speaks 1)" for number in range(i + 2, SIZE + 1))
                     assert await command(cluster, "settings", "--reads", "lease", "--timeout", "5") == (
                         1,
@@ -119,7 +119,7 @@ async def test_a_rolling_upgrade(tmp_path: Path) -> None:
                         f"trioraft: {NEEDS}{older}\n",
                     )
                     assert "version 1 of the protocol until all are upgraded" in (await command(cluster, "status"))[1]
-            await cluster.wait_for(speaks(2), 10, "the cluster goes on")  # type: ignore[arg-type]
+            await cluster.wait_for(speaks(2), 10, "the cluster goes on")
             assert await command(cluster, "settings", "--reads", "lease") == (0, "reads: lease\n", "")
             assert "until all are upgraded" not in (await command(cluster, "status"))[1]
             assert "(1 to 2)" in (await command(cluster, "members"))[1]
@@ -133,7 +133,7 @@ async def test_a_downgrade_is_refused_and_nothing_is_lost(tmp_path: Path) -> Non
     modules = [NEWER] * SIZE + [OLDER]
     async with Cluster(tmp_path, SIZE + 1, {"AUTOPILOT": "on"}, each=each, modules=modules) as cluster:
         waits = SIZE
-        await cluster.wait_for(speaks(2), 20, "the cluster goes on")  # type: ignore[arg-type]
+        await cluster.wait_for(speaks(2), 20, "the cluster goes on")
         async with writing(cluster):
             # What has no data is refused by the others, and by itself.
             refusal = f"refused; upgrade node-{waits + 1}"
@@ -175,14 +175,14 @@ async def test_a_downgrade_is_refused_and_nothing_is_lost(tmp_path: Path) -> Non
             cluster.modules[waits] = NEWER
             await cluster.stop(waits)
             await cluster.start(waits)
-            await cluster.wait_for(speaks(2, SIZE + 1), 20, "it joins")  # type: ignore[arg-type]
+            await cluster.wait_for(speaks(2, SIZE + 1), 20, "it joins")
         await cluster.same_state()
 
 
 async def test_a_rolling_change_of_the_timeouts(tmp_path: Path) -> None:
     async with Cluster(tmp_path, SIZE, LONG) as cluster:
         await cluster.wait_leader()
-        await cluster.wait_for(speaks(2), 20, "the cluster goes on")  # type: ignore[arg-type]
+        await cluster.wait_for(speaks(2), 20, "the cluster goes on")
         async with writing(cluster):
             for timeouts in (SHORT, LONG):
                 for i in range(SIZE):

@@ -175,7 +175,7 @@ class Project:
     def nodes(self) -> list[Status]:
         """Ask the monitor for the nodes; none while it does not answer."""
         try:
-            with urllib.request.urlopen(f"{self.url}/nodes", timeout=3) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"{self.url}/nodes", timeout=3) as answer:  # noqa: S310 - our own monitor
                 nodes: list[Status] = json.load(answer)["nodes"]
                 return nodes
         except (urllib.error.URLError, OSError):

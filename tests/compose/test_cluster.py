@@ -12,6 +12,7 @@ is written to ``tests/out/compose-times.json``.
 import json
 import os
 import time
+from functools import partial
 from typing import Final
 
 import pytest
@@ -55,13 +56,13 @@ def test_status_and_monitor_name_the_same_leader(project: Project, leader: Statu
     ]
 
 
+def _is_healthy(container: Container) -> bool:
+    return container.inspect("{{.State.Health.Status}}") == "healthy"
+
+
 def test_containers_are_healthy_and_restricted(project: Project, leader: Status) -> None:
     for container in project.containers():
-        wait_until(
-            f"{container.name} is healthy",
-            lambda c=container: c.inspect("{{.State.Health.Status}}") == "healthy",  # type: ignore[misc]
-            30,
-        )
+        wait_until(f"{container.name} is healthy", partial(_is_healthy, container), 30)
         assert run("docker", "exec", container.id, "id", "-u").strip() == "10001"
         assert container.inspect("{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}") == "true [ALL]"
         limits = run("docker", "exec", container.id, "grep", "^CapBnd", "/proc/self/status")
@@ -108,7 +109,7 @@ def test_another_leads_when_the_leader_is_killed(project: Project, leader: Statu
         measured.setdefault(f"kill {project.name}", []).append(took)
         assert took <= ELECTION_TIMEOUT_UPPER + SLACK
         assert elected.fields["term"] > leader["term"]
-        wait_until("the monitor shows the new leader", lambda: project.leader(above=leader["term"]), SEEN)  # noqa: B023
+        wait_until("the monitor shows the new leader", partial(project.leader, above=leader["term"]), SEEN)
         killed.docker("start")
         leader = project.wait_settled()
         assert leader["id"] == elected.fields["node"], "a node that comes back must not take the lead"
