@@ -172,7 +172,7 @@ async def test_two_clusters_of_one_service_refuse_each_other_loudly(tmp_path: Pa
             for cluster, before in ((one, leader.status), (two, other.status)):
                 await cluster.wait_for(partial(all_follow, cluster, before), 15, f"all follow {before.id}")
 
-            # And this node is started, by mistake, where it finds nobody but the other cluster: its own would find it.
+            # And this node is started, by mistake, where it finds only the other cluster; its own would find it.
             for i in range(SIZE):
                 await two.stop(i)
             before_it, members = contents(two, moved), await command(one, "members", "list", "--format", "json")

@@ -22,7 +22,7 @@ from trioraft.consensus import Core, HardState, Role, Timing, election, heartbea
 from trioraft.consensus.hard import FormationState
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import NEVER
-from trioraft.consensus.state import BecameLeader, Round, State
+from trioraft.consensus.state import BecameLeader, Question, Round, State
 from trioraft.messages import AppendEntriesRequest, Entry, EntryKind, PreVoteRequest, VoteRequest
 
 SERVERS: Final = 5
@@ -66,7 +66,7 @@ def _never_sticky(s: State, _now: float) -> bool:
 def _round_of_an_election_timeout(s: State, now: float) -> Round:
     s.round = Round(
         deadline=now + s.random.uniform(s.timing.lower, s.timing.upper),
-        resend_at=dict.fromkeys(s.other_electors, now),
+        unanswered={node: Question() for node in s.other_electors},
     )
     return s.round
 

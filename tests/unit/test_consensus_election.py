@@ -1,5 +1,7 @@
 """Elections, told as stories: pre-vote, vote, stickiness, and what a bad network does to them."""
 
+from itertools import pairwise
+
 import pytest
 
 from tests.unit.story import CLUSTER, TIMING, Story
@@ -309,6 +311,37 @@ def test_a_request_is_sent_again_only_to_those_who_have_not_answered() -> None:
     story.drop()
     story.fire(1)
     assert sorted(letter.to for letter in story.post) == [3, 4, 5]
+
+
+def test_a_request_is_sent_again_less_and_less_often_but_once_a_heartbeat() -> None:
+    story = Story()
+    story.state(1).inconclusive = 10  # now a round is as long as it gets
+    story.fire(1)
+    sent_at = []
+    while story.waiting(PreVoteRequest):
+        sent_at.append(story.now)
+        story.drop()
+        story.fire(1)
+    pauses = [after - before for before, after in pairwise(sent_at)]
+    fifth = TIMING.heartbeat / 5
+    assert pauses == pytest.approx([fifth, 2 * fifth, 4 * fifth, *[TIMING.heartbeat] * 4])
+    assert story.now == pytest.approx(sent_at[0] + TIMING.lower), "the round is over"
+
+
+def test_only_an_answer_to_what_was_sent_once_measures_the_network() -> None:
+    story = Story(nodes=5)
+    story.fire(1)
+    story.deliver(PreVoteRequest, to=2)
+    late = story.take(PreVoteRequest, to=3)
+    story.drop(PreVoteRequest)
+    story.wait(0.05)
+    story.deliver(PreVoteResponse)
+    story.fire(1)
+    story.deliver(PreVoteRequest, to=3)
+    for letter in late:
+        story.hand_over(letter)
+    story.deliver(PreVoteResponse)
+    assert story.state(1).round_trips == {2: pytest.approx(0.05)}, "who knows which one the third answered"
 
 
 def test_on_a_slow_network_a_request_is_sent_again_after_two_round_trips() -> None:

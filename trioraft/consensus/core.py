@@ -24,7 +24,7 @@ from trioraft.consensus.formation import Formation
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.log import Log
 from trioraft.consensus.observer import Observer
-from trioraft.consensus.outbox import NEVER, Outbox, SnapshotInfo, Write
+from trioraft.consensus.outbox import Outbox, SnapshotInfo, Write
 from trioraft.consensus.state import Event, ForeignCluster, Formed, Joined, ReadFailed, Role, State, TooOld
 from trioraft.consensus.timing import Timing
 from trioraft.messages import (
@@ -701,7 +701,7 @@ class Core:
         if s.role is Role.LEADER:
             return self._leader_deadline(s)
         if s.round is not None:
-            return min(s.round.deadline, *s.round.resend_at.values(), NEVER)
+            return min([s.round.deadline, *(question.due_at for question in s.round.unanswered.values())])
         return s.election_deadline
 
     def _leader_deadline(self, s: State) -> float:

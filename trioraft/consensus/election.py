@@ -6,7 +6,7 @@ from trioraft.consensus.heartbeat import send_heartbeats
 from trioraft.consensus.lease import is_sticky
 from trioraft.consensus.replication import open_term
 from trioraft.consensus.roles import adopt_term, become_follower, reset_election_timer, retry_soon
-from trioraft.consensus.state import BecameLeader, Follower, Role, Round, State
+from trioraft.consensus.state import BecameLeader, Follower, Question, Role, Round, State
 from trioraft.consensus.timing import here
 from trioraft.consensus.work import record_own_claim, wait_for_earlier_work, work_left
 from trioraft.messages import Message, PreVoteRequest, PreVoteResponse, VoteRequest, VoteResponse
@@ -24,24 +24,30 @@ def start_round(s: State, now: float) -> Round:
     others = s.other_electors
     slowest = max((s.timing.resend(s.round_trip(node)) for node in others), default=0.0)
     length = max(s.timing.heartbeat, 4 * slowest) * 2 ** min(s.inconclusive, _DOUBLINGS_MAX)
-    asking = Round(deadline=now + min(length, s.timing.lower), resend_at=dict.fromkeys(others, now))
+    asking = Round(deadline=now + min(length, s.timing.lower), unanswered={node: Question() for node in others})
     s.round = asking
     return asking
 
 
 def ask(s: State, asking: Round, request: Message, now: float) -> None:
-    """Send a request to those who have not answered and are due."""
-    for node, due in asking.resend_at.items():
-        if due <= now:
-            asking.asked_at[node] = now
-            asking.resend_at[node] = now + s.timing.resend(s.round_trip(node))
+    """Send a request to those who have not answered and are due: less and less often, but once a heartbeat."""
+    for node, question in asking.unanswered.items():
+        if question.due_at <= now:
+            first = s.timing.resend(s.round_trip(node))
+            question.pause = min(2 * question.pause, max(first, s.timing.heartbeat)) if question.sent else first
+            question.asked_at = now
+            question.sent += 1
             s.outbox.send(node, request)
 
 
 def note_answer(s: State, asking: Round, sender: int, granted: bool, now: float) -> None:
-    """Note who answered, and how; the round is over when a quorum has become impossible."""
-    if asking.resend_at.pop(sender, None) is not None:
-        s.measure_round_trip(sender, now - asking.asked_at[sender])
+    """Note who answered, and how; the round is over when a quorum has become impossible.
+
+    An answer to what was sent twice does not tell how long it took (Karn's algorithm; RFC 6298, section 3).
+    """
+    question = asking.unanswered.pop(sender, None)
+    if question is not None and question.sent == 1:
+        s.measure_round_trip(sender, now - question.asked_at)
     (asking.granted if granted else asking.refused).add(sender)
     open_or_granted = [node for node in s.configuration.electors if node not in asking.refused]
     if not s.configuration.has_quorum(open_or_granted):

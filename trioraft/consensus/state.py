@@ -288,6 +288,30 @@ class Follower:
 
 
 @dataclass(slots=True)
+class Question:
+    """What one voter is asked in a round.
+
+    Attributes
+    ----------
+    asked_at : float
+        When it was last sent.
+    pause : float
+        How long after that it is sent again, in seconds.
+    sent : int
+        How often it was sent.
+    """
+
+    asked_at: float = LONG_AGO
+    pause: float = 0.0
+    sent: int = 0
+
+    @property
+    def due_at(self) -> float:
+        """When it is sent again."""
+        return self.asked_at + self.pause
+
+
+@dataclass(slots=True)
 class Round:
     """One round of asking for (pre-)votes.
 
@@ -295,10 +319,8 @@ class Round:
     ----------
     granted, refused : set of int
         Who has answered, and how.
-    asked_at : dict of int to float
-        When each voter was last asked.
-    resend_at : dict of int to float
-        When each that has not answered is asked again.
+    unanswered : dict of int to Question
+        What those are asked that have not answered.
     deadline : float
         When the round has been inconclusive.
     work : dict of int to tuple of int and float
@@ -307,8 +329,7 @@ class Round:
 
     granted: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
-    asked_at: dict[int, float] = field(default_factory=dict)
-    resend_at: dict[int, float] = field(default_factory=dict)
+    unanswered: dict[int, Question] = field(default_factory=dict)
     deadline: float = NEVER
     work: dict[int, tuple[int, float]] = field(default_factory=dict)
 
