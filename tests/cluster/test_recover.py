@@ -4,11 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.cluster.harness import Cluster
 from tests.cluster.test_backup import command
 from trioraft.client.observed import ClusterStatus
+from trioraft.kv import ErrorCode
+from trioraft.kv.client import KeyValueError
+from trioraft.kv.lock import LeaseLostError
 from trioraft.storage.database import SqliteDisk
 
 KEYS = 40
@@ -18,6 +22,14 @@ async def fencing_token(cluster: Cluster) -> int:
     with trio.fail_after(20):
         async with cluster.client.lock("job", ttl=2) as lock:
             return lock.fencing_token
+
+
+async def lose_all(cluster: Cluster) -> None:
+    """Kill all nodes at once."""
+    for i in range(cluster.size):
+        cluster.process(i).kill()
+    for i in range(cluster.size):
+        await cluster.ended(i, 15)
 
 
 def three_voters(seen: ClusterStatus) -> bool:
@@ -35,10 +47,7 @@ async def test_what_the_last_node_has_makes_a_new_cluster_that_old_members_canno
         await cluster.same_state()
         last = cluster.index(before)  # the others are lost, all at once
         gone, other = (i for i in range(3) if i != last)
-        for i in (last, gone, other):
-            cluster.process(i).kill()
-        for i in (last, gone, other):
-            await cluster.ended(i, 15)
+        await lose_all(cluster)
         old = tmp_path / "old"
         shutil.move(cluster.data_dir(gone), old)
         shutil.rmtree(cluster.data_dir(other))
@@ -90,3 +99,36 @@ async def test_what_the_last_node_has_makes_a_new_cluster_that_old_members_canno
         assert any(alone.status.cluster_id in alert and "refused" in alert for alert in member["alerts"])
         with trio.fail_after(20):
             await cluster.client.put("key", "goes on")
+
+
+async def hold_a_lock(cluster: Cluster, *, task_status: trio.TaskStatus[None]) -> None:
+    async with cluster.client.lock("held", ttl=60):
+        task_status.started()
+        await trio.sleep_forever()
+
+
+async def test_who_watches_or_holds_a_lock_is_told_of_the_new_cluster(tmp_path: Path) -> None:
+    async def hold(*, task_status: trio.TaskStatus[None]) -> None:
+        with pytest.raises(LeaseLostError, match="the cluster was restored or recovered, and may have lost"):
+            await hold_a_lock(cluster, task_status=task_status)
+
+    async def watch(*, task_status: trio.TaskStatus[None]) -> None:
+        watcher = cluster.client.watch("key")
+        await watcher.start()
+        task_status.started()
+        with pytest.raises(KeyValueError, match="the cluster was restored or recovered since") as caught:
+            await watcher.__anext__()
+        assert caught.value.code is ErrorCode.COMPACTED
+
+    async with Cluster(tmp_path) as cluster:
+        last = cluster.index(await cluster.wait_leader())
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(hold)
+                await nursery.start(watch)
+                await lose_all(cluster)
+                directory = str(cluster.data_dir(last))
+                done = await command("recover", "--data-dir", directory, "--force-new-cluster", "--yes")
+                assert done.returncode == 0
+                await cluster.start(last)
+                await cluster.client.put("key", "value")

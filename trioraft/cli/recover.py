@@ -26,7 +26,7 @@ A new cluster made of this:
 - has terms above {term}, so fencing tokens keep growing, and starts leader work no sooner than the old cluster's
   must have ended: {work:.1f} s after this node starts.
 - keeps keys, settings, sessions and leases as they are in the log. Clients that watch, or hold a lock, may rely on
-  what is lost: restart them."""
+  what is lost: once they hear of the new cluster, the watch or the lock ends with an error."""
 _NEXT: Final = """\
 Next:
 1. Start this node alone, and wait until `trioraft status` says that it leads.

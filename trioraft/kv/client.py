@@ -450,7 +450,8 @@ class Watcher:
     """Gives the changes of keys, one by one, each once and in order; made by :meth:`KeyValueMethods.watch`.
 
     It keeps nothing open between two calls, and goes on at another node when one is lost. A :class:`KeyValueError`
-    with ``ErrorCode.COMPACTED`` tells that it came too late: read the keys again, and watch from the revision after.
+    with ``ErrorCode.COMPACTED`` tells that it came too late, or that the cluster was restored or recovered meanwhile
+    and revisions began again from an earlier one: read the keys again, and watch from the revision after.
 
     Attributes
     ----------
@@ -467,6 +468,7 @@ class Watcher:
         self._range_end = range_end
         self._prev_kv = prev_kv
         self._events: list[Event] = []  # the next one is last
+        self._restores: int | None = None  # as the first answer showed it
 
     def __aiter__(self) -> Self:
         return self
@@ -485,16 +487,29 @@ class Watcher:
         """Fix the first revision of interest now, so that whatever changes after this call is given."""
         if not self.next_revision:
             now = await self._client.range(Range(self._key, count_only=True))
+            self._check_restores()
             self.next_revision = now.revision + 1
 
     async def _fetch(self) -> None:
         await self.start()
         question = WatchEvents(self._key, self._range_end, self.next_revision, self._prev_kv)
         answer = _expect(WatchAnswer, await self._client.ask_store(question, patience=_WATCH_PATIENCE))
+        self._check_restores()
         self._events = list(reversed(answer.events))
         self._fetched = answer.revision
         if not self._events:
             self.next_revision = max(self.next_revision, answer.revision + 1)
+
+    def _check_restores(self) -> None:
+        restores = self._client.restores
+        if self._restores is None:
+            self._restores = restores
+        if self._restores != restores:
+            message = (
+                "the cluster was restored or recovered since this watch began, and may have lost what it gave:"
+                " read the keys again, and watch from the revision after"
+            )
+            raise KeyValueError(Error(self.next_revision - 1, ErrorCode.COMPACTED, message))
 
 
 def _expect(kind: type[_R], result: Result | Answer) -> _R:

@@ -177,7 +177,10 @@ async def keep_lease_alive(
     """
     interval = lease.ttl * _KEEP_SHARE
     next_at = clock() + interval
+    restores = client.restores
     while (now := clock()) < lease.held_until:
+        if client.restores != restores:
+            return "the cluster was restored or recovered, and may have lost what the lease holds"
         if now < next_at:
             await trio.sleep(min(next_at - now, lease.held_until - now, _LOOK_INTERVAL))
             continue
@@ -236,10 +239,19 @@ async def hold_lock(
         result = await client.txn((), (Put(own, b"", lease.id),))
         while (before := await _before(client, prefix, own)) is not None:
             kv, revision = before
-            async for event in client.watch(kv.key, revision=revision + 1):
-                if not event.kv.version:
-                    break
+            await _deleted(client, kv, revision)
         yield HeldLock(name, (client.restores << _REVISION_BITS) + result.revision, lease)
+
+
+async def _deleted(client: KeyValueMethods, kv: KeyValue, revision: int) -> None:
+    """Wait until a key is deleted, or it has to be looked at again."""
+    try:
+        async for event in client.watch(kv.key, revision=revision + 1):
+            if not event.kv.version:
+                return
+    except KeyValueError as error:
+        if error.code is not ErrorCode.COMPACTED:
+            raise
 
 
 async def _before(client: KeyValueMethods, prefix: bytes, own: bytes) -> tuple[KeyValue, int] | None:
