@@ -38,6 +38,7 @@ def check_understood(host: "Host", message: Any) -> None:
 
 def check_new_enough(host: "Host", event: object) -> None:
     """Check that no member is left behind in a cluster that has gone on; who is removed may hear of that late."""
-    process = host.process
-    if isinstance(event, TooOld) and process is not None and host.node in process.core.configuration.members:
-        host.world.checks.fail(f"{name(host.node)} is too old for its cluster")
+    if isinstance(event, TooOld):
+        in_force = [other.process.core.configuration for other in host.world.hosts if other.process is not None]
+        if any(each.version >= event.version and host.node in each.members for each in in_force):
+            host.world.checks.fail(f"{name(host.node)} is too old for its cluster")
