@@ -96,7 +96,7 @@ async def test_more_keys_than_one_command_may_delete_are_deleted_in_parts(tmp_pa
 async def test_the_commands_for_leases_and_watches(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=1) as cluster:
         await cluster.wait_leader()
-        status, out, _ = await command(cluster, "lease", "grant", "5", "--format", "json")
+        status, out, _ = await command(cluster, "lease", "grant", "60", "--format", "json")
         lease = json.loads(out)["id"]
         await command(cluster, "put", "a", "1", "--lease", lease)
         assert json.loads((await command(cluster, "lease", "show", lease, "--format", "json"))[1])["keys"] == [
@@ -108,6 +108,7 @@ async def test_the_commands_for_leases_and_watches(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             env=environment(cluster),
         )
+        assert (await command(cluster, "lease", "revoke", lease))[0] == 0
         lines = b""
         with trio.fail_after(20):
             while lines.count(b"\n") < 2:
