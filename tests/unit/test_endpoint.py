@@ -23,6 +23,7 @@ from trioraft.messages import (
     FRAGMENTED_MAX,
     AppendEntriesResponse,
     ClientRequest,
+    PreVoteRequest,
     StatusRequest,
     Transfer,
     VoteRequest,
@@ -30,6 +31,7 @@ from trioraft.messages import (
 
 OTHER_KEY = "5c" * 32
 ANSWER = AppendEntriesResponse(7, 42, 3.0, 12, False)
+SMALL = PreVoteRequest(2, 1, 2, 1)
 both_modes = pytest.mark.parametrize("keys", [None, KEY], ids=["unsealed", "sealed"])
 
 
@@ -218,6 +220,40 @@ def test_a_message_from_another_address_is_not_acted_upon_until_that_is_confirme
     b.send(to_a, ANSWER, network.now)
     network.run()
     assert (received(network, b), received(network, a)) == ([HEARTBEAT], [ANSWER])
+
+
+@both_modes
+def test_a_node_that_moves_while_it_runs_is_found_by_what_it_says_however_small_that_is(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    to_b, to_a = network.shake_hands(A, B)
+    a.send(to_b, SMALL, network.now)
+    network.run()
+    del network.at[A]
+    network.at[C] = a
+    network.now += 15  # nobody has had anything to say
+    for number in range(5):
+        network.now += 0.3
+        a.send(to_b, SMALL, network.now)
+        network.run()
+        assert to_a.address == (C if number == 4 else A), "there is no room for a challenge in an answer to that"
+    a.send(to_b, SMALL, network.now)
+    b.send(to_a, ANSWER, network.now)
+    network.run()
+    assert (received(network, b)[1:], received(network, a)) == ([SMALL], [ANSWER])
+
+
+@both_modes
+def test_a_node_that_answers_now_and_then_is_not_greeted_again(keys: str | None) -> None:
+    network, a, b = pair(keys)
+    to_b, to_a = network.shake_hands(A, B)
+    for number in range(40):
+        network.now += 0.3 if number < 20 else 1.5  # of single messages nobody knows whether there is an answer
+        a.send(to_b, SMALL, network.now)
+        if number % 3 == 0 and number < 20:
+            b.send(to_a, ANSWER, network.now)
+        flown = len(network.flown)
+        network.run()
+        assert len(network.flown) - flown == 1 + (number % 3 == 0 and number < 20)
 
 
 def test_a_peer_with_two_addresses_is_reached_where_it_speaks_from() -> None:

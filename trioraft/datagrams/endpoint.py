@@ -251,6 +251,9 @@ class Endpoint:
         arrive; it is lost only when the peer is silent for 5 s, or too much is on its way to it already. One that is
         still on its way is not sent again.
 
+        A node that answers nothing for a second, whatever is sent to it, is greeted again: it may know this one at
+        another address only.
+
         Nothing is sent to a client that has not confirmed its address within the last 60 s.
 
         Parameters
@@ -269,6 +272,8 @@ class Endpoint:
         if not peer.node_id and not session.peer.is_confirmed(now):
             self.counters["dropped_unconfirmed_receiver"] += 1
             return
+        if peer.domain is Domain.CONSENSUS and session.needs_greeting(now):
+            self.greet(peer.address, peer.domain, now)
         encoded = message if isinstance(message, bytes) else encode_message(message)
         if len(encoded) <= self._fragments.fits_bytes:
             self._outbox.send(session, encoded)

@@ -16,6 +16,8 @@ from trioraft.versions import SPOKEN, Versions
 CONFIRMATION_SECONDS: Final = 60.0
 # An address that a peer was heard from takes over only when its usual one has been silent for so long.
 SILENCE_SECONDS: Final = 1.0
+# A node that does not answer for so long what is sent to it all the time is greeted: our address may be another now.
+UNANSWERED_SECONDS: Final = 1.0
 SESSIONS_MAX: Final = 1024
 PATHS_MAX: Final = 8
 
@@ -137,6 +139,8 @@ class Session:
         When it was last sent a challenge outside a handshake of ours, in seconds.
     channels : list of bytes
         Under which channels its datagrams are looked up.
+    sent_at, unanswered_since : float
+        When the last message was sent that nothing was heard after, and the first of those without a pause.
     """
 
     peer: Peer
@@ -149,6 +153,8 @@ class Session:
     probe: bytes = b""
     asked_at: float = float("-inf")
     channels: list[bytes] = field(default_factory=list)
+    sent_at: float = float("-inf")
+    unanswered_since: float = float("-inf")
     envelope: bytes = b""
     envelope_cluster: int = -1
 
@@ -168,6 +174,7 @@ class Session:
         if len(self.paths) > PATHS_MAX:
             del self.paths[next(iter(self.paths))]
         self.peer.heard_at = path.confirmed_at
+        self.sent_at = float("-inf")
         self._move(address)
 
     def heard_from(self, address: Address, now: float) -> None:
@@ -176,6 +183,17 @@ class Session:
             self._move(address)
         if address == self.peer.address:
             self.peer.heard_at = now
+        self.sent_at = float("-inf")
+
+    def needs_greeting(self, now: float) -> bool:
+        """Note that a message is sent; tell whether the peer, which answers nothing, is to be greeted with it."""
+        if now - self.sent_at > UNANSWERED_SECONDS:
+            self.unanswered_since = now
+        self.sent_at = now
+        if now - self.unanswered_since < UNANSWERED_SECONDS:
+            return False
+        self.unanswered_since = now
+        return True
 
     def _move(self, address: Address) -> None:
         self.peer.address = address

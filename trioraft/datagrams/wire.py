@@ -90,7 +90,9 @@ confirm both sides::
   challenge (and that is not larger), and drops the message.
 - A ``Hello`` whose echo is not fresh confirms nothing. When sealed, its counter must be one that the window of
   that process has not seen; for a process that is not known yet, that counter becomes the floor of the window.
-- Both sides do it again every 20 s or so, and when they start.
+- Both sides do it again every 20 s or so, and when they start. A node also does it again, once a second, with
+  another that answers nothing: when its own address has changed, nobody takes what it says, and a message can be too
+  small for an answer with a challenge.
 - A ``Hello`` of another service name is answered, but makes no session. Nor does one between nodes that have no
   version of the protocol in common, see `Versions`_.
 - The token stands for the address where the session is unsealed: a sender shows with every datagram that it has
