@@ -220,6 +220,33 @@ async def test_another_node_at_an_address_takes_the_place_of_the_first() -> None
     socket.close()
 
 
+async def test_another_node_is_found_where_one_was_that_has_moved() -> None:
+    first, second = await open_udp("127.0.0.1", 0), await open_udp("127.0.0.1", 0)
+    other = make_status(9)
+    async with observing(0.2, LEADER) as (client, (leader,)), trio.open_nursery() as nursery:
+        leader.tell(peers=(str(first.address),))
+        async with trio.open_nursery() as before:
+            before.start_soon(CommandDouble(FOLLOWER, first).run)
+            await until(lambda: FOLLOWER.id in client.nodes)
+            before.cancel_scope.cancel()
+        nursery.start_soon(CommandDouble(FOLLOWER, second).run)
+        leader.tell(peers=(str(second.address),))
+        await until(lambda: client.nodes[FOLLOWER.id].address == second.address)
+        nursery.start_soon(CommandDouble(other, first).run)
+        leader.tell(peers=(str(first.address), str(second.address)))
+        await until(lambda: other.id in client.nodes)
+        assert client.nodes[other.id].address == first.address
+        await trio.sleep(0.5)
+        assert {node.status.id for node in client.cluster().nodes if node.reachable} == {
+            LEADER.id,
+            FOLLOWER.id,
+            other.id,
+        }
+        nursery.cancel_scope.cancel()
+    first.close()
+    second.close()
+
+
 async def test_a_node_that_is_not_found_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observer, "FORGET_SECONDS", 0.5)
     async with open_doubles(FOLLOWER, LEADER) as (known, other):

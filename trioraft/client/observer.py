@@ -293,7 +293,9 @@ class Observer:
         for other in [n for n in self.nodes.values() if n.address == peer.address and n.status.id != status.id]:
             del self.nodes[other.status.id]  # another node has taken its address
         self.nodes[status.id] = ObservedNode(status, peer.address, now)
-        self._list(filter(None, map(_parse_address, status.peers)), now)
+        named = [address for address in map(_parse_address, status.peers) if address is not None]
+        self._list(named, now)
+        self._ask_for_successors({*named, peer.address}, now)
         self._learned(status)
         self._tell()
 
@@ -337,6 +339,14 @@ class Observer:
                 self._ask_now(target, now)
             target.listed_at = now
             target.discovered |= discovered
+
+    def _ask_for_successors(self, named: set[Address], now: float) -> None:
+        """Ask who is where a node was that has moved, when somebody has named both addresses: these are two nodes."""
+        for target in [self._targets[address] for address in named if address in self._targets]:
+            node = self.nodes.get(target.node_id or "")
+            if node is not None and node.address != target.address and node.address in named:
+                target.node_id = target.peer = None
+                self._ask_now(target, now)
 
     def _ask_now(self, target: _Target, now: float) -> None:
         target.due = now
