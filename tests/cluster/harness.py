@@ -21,6 +21,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -68,6 +69,25 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ours}
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a node runs.
+
+    Attributes
+    ----------
+    host : str
+        Where others reach it.
+    bind_host : str
+        Where it listens.
+    command : tuple of str
+        What is to run its command line, and become it, so that its process id is that of the node.
+    """
+
+    host: str = LOOPBACK
+    bind_host: str = LOOPBACK
+    command: tuple[str, ...] = ()
+
+
 class Cluster:
     """Real node processes; node ``i``, from 0, is called ``node-{i + 1}`` and listens at ``ports[i]``.
 
@@ -85,6 +105,8 @@ class Cluster:
         The UDP ports; free ones by default.
     modules : sequence of str, optional
         What is run as each node; this software by default. May be changed before a start.
+    places : sequence of Place, optional
+        Where each node runs; on loopback by default.
     """
 
     def __init__(
@@ -96,8 +118,10 @@ class Cluster:
         each: Sequence[Mapping[str, str]] | None = None,
         ports: Sequence[int] | None = None,
         modules: Sequence[str] | None = None,
+        places: Sequence[Place] | None = None,
     ) -> None:
         self.size = size
+        self.places = list(places or [Place()] * size)
         self.modules = list(modules or ["trioraft"] * size)
         self.ports = list(ports or free_ports(size))
         self.each = [dict(variables) for variables in each or [{}] * size]
@@ -141,7 +165,7 @@ class Cluster:
         return {
             **clean_environment(),
             "PYTHONPATH": str(ROOT),
-            "BIND_HOST": LOOPBACK,
+            "BIND_HOST": self.places[i].bind_host,
             "BIND_PORT": str(self.ports[i]),
             "PEERS": self.peers,
             "BOOTSTRAP_EXPECT": str(self.size),
@@ -153,8 +177,13 @@ class Cluster:
         }
 
     def address(self, i: int) -> str:
-        """Give where a node listens, as ``ip:port``."""
-        return f"{self.each[i].get('BIND_HOST', LOOPBACK)}:{self.ports[i]}"
+        """Give where a node is reached, as ``ip:port``."""
+        return f"{self.each[i].get('BIND_HOST', self.places[i].host)}:{self.ports[i]}"
+
+    def move(self, i: int, place: Place) -> None:
+        """Note that a node is somewhere else now; who is started from now on is told so."""
+        self.places[i] = place
+        self.peers = ",".join(map(self.address, range(self.size)))
 
     def data_dir(self, i: int) -> Path:
         """Give the ``DATA_DIR`` of a node."""
@@ -169,7 +198,7 @@ class Cluster:
         assert self.processes[i] is None, f"node {i} runs already"
         with self.log_file(i).open("ab") as log:
             self.processes[i] = await trio.lowlevel.open_process(
-                [sys.executable, "-m", self.modules[i], "node", "--end-with-stdin"],
+                [*self.places[i].command, sys.executable, "-m", self.modules[i], "node", "--end-with-stdin"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""A bad network in user space: relays between real nodes that lose, delay, duplicate and reorder datagrams.
+"""A bad network in user space, which loses, delays, duplicates and reorders datagrams; relays for nodes on loopback.
 
 For each pair of nodes there are two sockets, one standing in for each: what node i sends to the stand-in of
 node j goes on to node j from the stand-in of node i, so that j sees one address for i, whatever happens to the
@@ -7,6 +7,7 @@ datagrams in between.
 
 import random
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -53,32 +54,78 @@ class Faults:
         vars(self).update(vars(Faults()))
 
 
-class Relay:
-    """Relays between nodes at some ports of loopback, which are counted from 0; made by :func:`open_relay`.
+class BadNetwork(ABC):
+    """Carries datagrams between nodes, which are counted from 0, and not all of them as they should be.
 
     Attributes
     ----------
     faults : Faults
         What happens to datagrams; may be changed at any time.
-    addresses : list of dict of int to Address
-        ``addresses[i][j]`` is where node i reaches node j.
     relayed, lost, overtaken : int
         Datagrams that arrived, that did not, and that arrived before one that was sent earlier.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.faults = Faults()
+        self.relayed = self.lost = self.overtaken = 0
+        self._chance = random.Random(seed)
+        self._newest: dict[tuple[int, int], int] = {}
+        self._count = 0
+
+    @abstractmethod
+    def inject(self, i: int, j: int, data: bytes) -> bool:
+        """Let a datagram from node i arrive at node j; false when it could not be sent."""
+
+    def carry(self, i: int, j: int, data: bytes, nursery: trio.Nursery) -> None:
+        """Let the faults have their way with a datagram from node i to node j; the nursery keeps what is late."""
+        for _ in range(2 if self._chance.random() < self.faults.duplication else 1):
+            self._count += 1
+            self._carry(i, j, data, nursery)
+
+    def _carry(self, i: int, j: int, data: bytes, nursery: trio.Nursery) -> None:
+        faults = self.faults
+        delay = self._chance.uniform(faults.delay - faults.jitter, faults.delay + faults.jitter)
+        if self._chance.random() < faults.late:
+            delay += self._chance.uniform(0, faults.late_by)
+        if self._chance.random() < faults.loss:
+            self.lost += 1
+        elif delay:
+            nursery.start_soon(self._deliver_later, i, j, data, self._count, delay)
+        else:
+            self._deliver(i, j, data, self._count)
+
+    async def _deliver_later(self, i: int, j: int, data: bytes, number: int, delay: float) -> None:
+        await trio.sleep(delay)
+        self._deliver(i, j, data, number)
+
+    def _deliver(self, i: int, j: int, data: bytes, number: int) -> None:
+        if (i, j) in self.faults.cut or not self.inject(i, j, data):
+            self.lost += 1
+            return
+        newest = self._newest.get((i, j), 0)
+        self.relayed += 1
+        self.overtaken += number < newest
+        self._newest[i, j] = max(number, newest)
+
+
+class Relay(BadNetwork):
+    """Relays between nodes at some ports of loopback; made by :func:`open_relay`.
+
+    Attributes
+    ----------
+    addresses : list of dict of int to Address
+        ``addresses[i][j]`` is where node i reaches node j.
     recorded : list of tuple
         While `recording`: (from, to, datagram).
     """
 
     def __init__(self, ports: list[int], seed: int) -> None:
-        self.faults = Faults()
+        super().__init__(seed)
         self.addresses: list[dict[int, Address]] = [{} for _ in ports]
-        self.relayed = self.lost = self.overtaken = 0
         self.recording = False
         self.recorded: list[tuple[int, int, bytes]] = []
-        self._chance = random.Random(seed)
         self._ports = ports
         self._sockets: dict[tuple[int, int], socket.socket] = {}  # (i, j): where i reaches j
-        self._newest: dict[tuple[int, int], int] = {}
-        self._count = 0
 
     def peers_of(self, node: int) -> str:
         """Give the ``PEERS`` of a node."""
@@ -106,34 +153,7 @@ class Relay:
                     continue  # a client that was told this address: it is only for node i
                 if self.recording:
                     self.recorded.append((i, j, data))
-                for _ in range(2 if self._chance.random() < self.faults.duplication else 1):
-                    self._count += 1
-                    self._carry(i, j, data, nursery)
-
-    def _carry(self, i: int, j: int, data: bytes, nursery: trio.Nursery) -> None:
-        faults = self.faults
-        delay = self._chance.uniform(faults.delay - faults.jitter, faults.delay + faults.jitter)
-        if self._chance.random() < faults.late:
-            delay += self._chance.uniform(0, faults.late_by)
-        if self._chance.random() < faults.loss:
-            self.lost += 1
-        elif delay:
-            nursery.start_soon(self._deliver_later, i, j, data, self._count, delay)
-        else:
-            self._deliver(i, j, data, self._count)
-
-    async def _deliver_later(self, i: int, j: int, data: bytes, number: int, delay: float) -> None:
-        await trio.sleep(delay)
-        self._deliver(i, j, data, number)
-
-    def _deliver(self, i: int, j: int, data: bytes, number: int) -> None:
-        if (i, j) in self.faults.cut or not self.inject(i, j, data):
-            self.lost += 1
-            return
-        newest = self._newest.get((i, j), 0)
-        self.relayed += 1
-        self.overtaken += number < newest
-        self._newest[i, j] = max(number, newest)
+                self.carry(i, j, data, nursery)
 
     def inject(self, i: int, j: int, data: bytes) -> bool:
         """Send a datagram to node j that seems to come from node i; false when it could not be sent."""
