@@ -2,9 +2,10 @@
 
 import json
 import random
+import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -40,11 +41,14 @@ class Course:
         What is known of the life, also when it was broken off.
     broken : tuple of str
         What broke it off.
+    stopped : signal.Signals or None
+        The signal that ended it before its time; nothing of it is left but what is kept.
     """
 
     def __init__(self) -> None:
         self.life: Life | None = None
         self.broken: tuple[str, ...] = ()
+        self.stopped: signal.Signals | None = None
 
     def run(self, directory: Path, seed: int, seconds: float, nodes: int, clients: int) -> None:
         """Live."""
@@ -57,14 +61,29 @@ class Course:
                 bar.update(task, completed=trio.current_time() - life.began, description=_now(life))
 
             try:
-                trio.run(partial(live, directory, seed, seconds, nodes=nodes, clients=clients, progress=progress))
+                trio.run(
+                    self._unless_stopped,
+                    partial(live, directory, seed, seconds, nodes=nodes, clients=clients, progress=progress),
+                )
             except BaseExceptionGroup as group:
                 broken = group.subgroup(BrokenError)
                 if broken is None:
                     raise
                 self.broken = tuple(map(str, leaves(broken)))
-            except BrokenError as error:
-                self.broken = (str(error),)
+
+    async def _unless_stopped(self, life: Callable[[], Awaitable[Life]]) -> None:
+        """Live until a signal says otherwise; then all that was begun is undone, whatever signals come meanwhile."""
+
+        async def listen() -> None:
+            async for number in signals:
+                self.stopped = signal.Signals(number)
+                nursery.cancel_scope.cancel()
+
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listen)
+                await life()
+                nursery.cancel_scope.cancel()
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
@@ -85,7 +104,12 @@ def main(
         Path | None, typer.Option(help="Where to keep everything; build/chaos/SEED here.", file_okay=False)
     ] = None,
 ) -> None:
-    """Have a cluster and its clients in a storm, and judge what came of it; exit status 1 when a rule was broken."""
+    """Have a cluster and its clients in a storm, and judge what came of it; exit status 1 when a rule was broken.
+
+    As root on Linux, each node has a network namespace and a file system of its own: links go down, addresses change,
+    disks are full. Elsewhere they are on loopback, without these faults. Ctrl-C and SIGTERM end it, and leave nothing
+    behind but the files.
+    """
     seed = random.randrange(10**6) if seed is None else seed
     where = directory or _BUILT / str(seed)
     if where.exists():
@@ -94,6 +118,9 @@ def main(
     print(f"seed {seed}; everything is kept in {where}", file=sys.stderr)
     course = Course()
     course.run(where, seed, 60 * minutes, nodes, clients)
+    if course.stopped is not None:
+        print(f"seed {seed}: broken off by {course.stopped.name}; what was written until then is in {where}")
+        raise typer.Exit(128 + course.stopped)
     if course.life is None:
         print(f"seed {seed}: the cluster did not start: {course.broken}")
         raise typer.Exit(1)

@@ -1,9 +1,10 @@
 """A cluster, its clients and a storm, for a while."""
 
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from tests.cluster.chaos.storm import BrokenError, Storm
 from tests.cluster.chaos.watch import Watch
 from tests.cluster.disks import NoDiskError, small_disk
 from tests.cluster.harness import Cluster, free_ports
+from tests.cluster.namespaces import PORT, NamespaceError, open_links
 from tests.cluster.recorded_clients import History_, RecordedClients
-from tests.cluster.relay import open_relay
+from tests.cluster.relay import BadNetwork, open_relay
 from tests.linearizability import History
 from trioraft.settings import ClientSettings
 
@@ -41,6 +43,8 @@ class Life:
         When clients and faults began.
     offset : int
         What the history's clock shows when trio's shows 0, in nanoseconds.
+    on_loopback : str
+        Why the nodes have no network namespaces of their own; empty where they have.
     late : float
         How long this process, which relays all datagrams, did not get to run at most: longer than an election
         timeout, and nobody can be elected meanwhile.
@@ -55,6 +59,7 @@ class Life:
     watch: Watch
     began: float
     offset: int
+    on_loopback: str
     late: float = 0.0
 
     @property
@@ -64,12 +69,12 @@ class Life:
     @property
     def lost(self) -> int:
         """Datagrams between nodes that were lost."""
-        return self.storm.relay.lost
+        return self.storm.network.lost
 
     @property
     def overtaken(self) -> int:
         """Datagrams between nodes that overtook another."""
-        return self.storm.relay.overtaken
+        return self.storm.network.overtaken
 
     @property
     def history_file(self) -> Path:
@@ -112,24 +117,37 @@ async def live(
     """
     source = random.Random(seed)
     await trio.Path(directory).mkdir(parents=True)
-    ports = free_ports(nodes)
     with own_disks(directory, nodes) as have_disks:
-        async with open_relay(ports, seed) as relay:
-            each = [{"PEERS": relay.peers_of(i)} for i in range(nodes)]
-            async with Cluster(directory, nodes, _SETTINGS, each=each, ports=ports) as cluster:
+        async with AsyncExitStack() as stack:
+            network, cluster, on_loopback = await _prepare(stack, directory, seed, nodes)
+            async with cluster:
                 await cluster.wait_leader()
                 with (directory / "history.ndjson").open("w", encoding="utf-8") as sink:
                     began = trio.current_time()
                     settings = ClientSettings.of(peers=cluster.peers)
                     using = RecordedClients(settings, History(sink=sink), began + seconds)
-                    storm = Storm(cluster, relay, using.faults, source, own_disks=have_disks)
+                    storm = Storm(cluster, network, using.faults, source, own_disks=have_disks)
                     offset = time.monotonic_ns() - int(began * 1e9)
                     watch = Watch(cluster, directory / "leaderless.ndjson")
-                    life = Life(seed, seconds, directory, cluster, using, storm, watch, began, offset)
+                    life = Life(seed, seconds, directory, cluster, using, storm, watch, began, offset, on_loopback)
                     await _weather(life, source, clients, progress)
                 await _agree(cluster)
                 progress(life)
                 return life
+
+
+async def _prepare(stack: AsyncExitStack, directory: Path, seed: int, nodes: int) -> tuple[BadNetwork, Cluster, str]:
+    """Lay a network for a cluster that is not started yet: links to namespaces, or loopback, and why."""
+    try:
+        links = await stack.enter_async_context(open_links(nodes, seed))
+    except NamespaceError as error:
+        print(f"tests.cluster.chaos: no link goes down and no node moves: on loopback, {error}", file=sys.stderr)
+        ports = free_ports(nodes)
+        relay = await stack.enter_async_context(open_relay(ports, seed))
+        each = [{"PEERS": relay.peers_of(i)} for i in range(nodes)]
+        return relay, Cluster(directory, nodes, _SETTINGS, each=each, ports=ports), str(error)
+    places = [links.place(i) for i in range(nodes)]
+    return links, Cluster(directory, nodes, _SETTINGS, ports=[PORT] * nodes, places=places), ""
 
 
 async def _weather(life: Life, source: random.Random, clients: int, progress: Callable[[Life], None]) -> None:

@@ -30,7 +30,14 @@ ROLES = {
     "removed": "#8d7fa8",
     UNHEARD: "#ffffff",
 }
-GROUPS = {"network": "#d1495b", "processes": "#222222", "disks": "#b8741a", "members": "#7b2d8b", "people": "#2a9d63"}
+GROUPS = {
+    "network": "#d1495b",
+    "links": "#00a8c6",
+    "processes": "#222222",
+    "disks": "#b8741a",
+    "members": "#7b2d8b",
+    "people": "#2a9d63",
+}
 _BESIDE: Final[dict[str, Any]] = {
     "loc": "upper left",
     "bbox_to_anchor": (1.0, 1.0),

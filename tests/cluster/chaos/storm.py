@@ -14,7 +14,8 @@ import trio
 from tests.cluster.chaos.partitions import SHAPES, shapes_of
 from tests.cluster.disks import can_tamper, fill, tampered
 from tests.cluster.harness import Cluster
-from tests.cluster.relay import Faults, Relay
+from tests.cluster.namespaces import Links
+from tests.cluster.relay import BadNetwork, Faults
 from trioraft.client.client import NoAnswerError
 from trioraft.cluster_settings import ReadMode
 from trioraft.messages import ChangeMember, Command, MemberStatus, Transfer
@@ -52,8 +53,8 @@ class Storm:
     ----------
     cluster : Cluster
         Whose nodes suffer.
-    relay : Relay
-        Between its nodes.
+    network : BadNetwork
+        Between its nodes; where it is made of links, these go down and nodes move, too.
     client_faults : Faults
         Of the network between clients and nodes.
     source : random.Random
@@ -69,7 +70,7 @@ class Storm:
     """
 
     cluster: Cluster
-    relay: Relay
+    network: BadNetwork
     client_faults: Faults
     source: random.Random
     own_disks: bool = False
@@ -86,7 +87,7 @@ class Storm:
             if not kinds:
                 kinds = self.source.sample((0.0, 0.3, 1.0), 3)
             bad = kinds.pop()
-            for faults in (self.relay.faults, self.client_faults):
+            for faults in (self.network.faults, self.client_faults):
                 faults.loss, faults.duplication, faults.late = 0.2 * bad, 0.2 * bad, 0.2 * bad
                 faults.delay, faults.jitter, faults.late_by = 0.01 * bad, 0.01 * bad, 0.3 * bad
             self.weathers.append((trio.current_time(), bad))
@@ -120,6 +121,9 @@ class Storm:
             ("network", partial(self.partition, name)) for name in shapes_of(self.cluster.size)
         ]
         kinds += [("network", self.flap)]
+        if isinstance(self.network, Links):
+            kinds += [("network", partial(k, self.network)) for k in (self.link_down, self.change_address)]
+            kinds += [("nodes", partial(self.restart_elsewhere, self.network))]
         kinds += [
             ("nodes", k) for k in (self.kill, self.kill, self.pause, self.pause, self.kill_some, self.restart_all)
         ]
@@ -139,19 +143,43 @@ class Storm:
         with self._fault(
             "network", name, [victim] if name == "isolated" else {node for pair in cut for node in pair}
         ):
-            self.relay.faults.cut |= cut
+            self.network.faults.cut |= cut
             await trio.sleep(self.source.uniform(0.5, 2.5))
-            self.relay.faults.cut -= cut
+            self.network.faults.cut -= cut
 
     async def flap(self) -> None:
         victim = self._victim()
         cut = SHAPES["isolated"](self.source, self.cluster.size, victim)
         with self._fault("network", "flap", [victim]):
             for _ in range(self.source.randrange(2, 8)):
-                self.relay.faults.cut |= cut
+                self.network.faults.cut |= cut
                 await trio.sleep(self.source.uniform(0.05, 0.4))
-                self.relay.faults.cut -= cut
+                self.network.faults.cut -= cut
                 await trio.sleep(self.source.uniform(0.05, 0.4))
+
+    # --- links ----------------------------------------------------------------------------------------------
+
+    async def link_down(self, links: Links) -> None:
+        with self._one("links", "link down") as victim:
+            async with links.down(victim):
+                await trio.sleep(self.source.uniform(0.5, 2.5))
+
+    async def change_address(self, links: Links) -> None:
+        """Give a node another address while it runs, as a container that is taken from a network and put back."""
+        with self._one("links", "another address") as victim:
+            await self._move(links, victim)
+
+    async def restart_elsewhere(self, links: Links) -> None:
+        """Stop a node, or kill it, and start it at another address."""
+        with self._one("links", "restart at another address") as victim:
+            await (self._stop(victim) if self.source.random() < 0.5 else self.cluster.kill(victim))
+            await self._move(links, victim)
+            await trio.sleep(self.source.uniform(0, 1.5))
+            await self.cluster.start(victim)
+
+    async def _move(self, links: Links, node: int) -> None:
+        await links.move(node, self.source)
+        self.cluster.move(node, links.place(node))
 
     # --- processes ------------------------------------------------------------------------------------------
 
@@ -188,10 +216,13 @@ class Storm:
                 await self._within(_COMMAND_SECONDS, partial(self._follows, node))
 
     async def _restart(self, node: int) -> None:
+        await self._stop(node)
+        await self.cluster.start(node)
+
+    async def _stop(self, node: int) -> None:
         status = await self.cluster.stop(node)
         if status not in {0, -signal.SIGTERM}:  # the latter while it was still starting
             raise BrokenError(f"node-{node + 1} ended with status {status} after SIGTERM")
-        await self.cluster.start(node)
 
     # --- disks ----------------------------------------------------------------------------------------------
 
@@ -301,7 +332,7 @@ class Storm:
 
     async def heal(self) -> None:
         """End all faults, and wait until every node votes again."""
-        self.relay.faults.end()
+        self.network.faults.end()
         self.client_faults.end()
         self.weathers.append((trio.current_time(), 0.0))
         with trio.move_on_after(_MEND_SECONDS):

@@ -126,7 +126,8 @@ def sum_up(life: Life, judgement: Judgement) -> str:
     faults = Counter(fault.kind for fault in life.storm.faults)
     outcome = f"{len(judgement.violations)} VIOLATIONS" if judgement.violations else "no violation"
     return (
-        f"seed {life.seed}: {life.seconds / 60:.1f} minutes, {life.cluster.size} nodes, "
+        f"seed {life.seed}: {life.seconds / 60:.1f} minutes, {life.cluster.size} nodes "
+        f"{f'on loopback ({life.on_loopback})' if life.on_loopback else 'in network namespaces of their own'}, "
         f"{judgement.operations:,} operations ({judgement.unanswered} unanswered) in {judgement.search}; "
         f"{judgement.leaders} leaders in {judgement.terms} terms, no write for {judgement.gap:.1f} s at most "
         f"(the relay stood still for {life.late:.1f} s); "
