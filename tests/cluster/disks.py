@@ -15,8 +15,9 @@ class NoDiskError(Exception):
 
 
 def _done(*command: str) -> bool:
+    """Run a command, out of reach of a Ctrl-C that is meant for this process; tells whether it has succeeded."""
     try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False, start_new_session=True).returncode == 0
     except FileNotFoundError:
         return False
 
@@ -57,7 +58,7 @@ def small_disk(path: Path, size: str, *, in_memory: bool = True) -> Iterator[Non
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
+        subprocess.run(["umount", "--lazy", str(path)], check=True, start_new_session=True)
 
 
 def fill(path: Path) -> None:
