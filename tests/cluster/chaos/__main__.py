@@ -106,9 +106,10 @@ def main(
 ) -> None:
     """Have a cluster and its clients in a storm, and judge what came of it; exit status 1 when a rule was broken.
 
-    As root on Linux, each node has a network namespace and a file system of its own: links go down, addresses change,
-    disks are full. Elsewhere they are on loopback, without these faults. Ctrl-C and SIGTERM end it, and leave nothing
-    behind but the files.
+    As root on Linux each node has a network namespace and a file system of
+    its own: links go down, addresses change, disks are full. Elsewhere they
+    are on loopback, without these faults. Ctrl-C and SIGTERM end a run, which
+    then leaves nothing behind but its files.
     """
     seed = random.randrange(10**6) if seed is None else seed
     where = directory or _BUILT / str(seed)

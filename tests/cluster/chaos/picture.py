@@ -70,7 +70,7 @@ def draw(life: Life, judgement: Judgement, path: Path) -> Path:
         layout="constrained",
     )
     figure.suptitle(_title(life, judgement), fontsize=11)
-    figure.legend(handles=list(_legend(life)), loc="outside lower center", ncols=7, fontsize=8, frameon=False)
+    figure.legend(handles=list(_legend(life)), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     calls = _calls(life)
     _draw_nodes(top, life)
     _draw_terms(terms, life)
