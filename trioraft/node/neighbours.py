@@ -198,7 +198,7 @@ class Neighbours:
             case OwnReflection(address=address):
                 if address != self._addresses.own:
                     self.own_found.set()  # others shall not know it by its host's name for long
-                self._addresses.is_own(address)
+                self._addresses.is_own(address, now)
             case ForeignService(address=address, service=service):
                 self._addresses.of_another_service(address, service, now)
             case OtherVersions():

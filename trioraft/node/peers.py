@@ -181,6 +181,8 @@ class AddressBook:
         if address in self._known:
             self._known[address].answered_at = now
             self._known[address].service = None
+        if address == self.own:
+            self.own = None
         self._alerts.clear(f"silent {address}")
 
     def of_another_service(self, address: Address, service: str, now: float) -> None:
@@ -202,16 +204,19 @@ class AddressBook:
             f"service {address}", f"{address} is a node of service {service!r}, not of this one: ignored", now
         )
 
-    def is_own(self, address: Address) -> None:
-        """Note that an address is this node's own.
+    def is_own(self, address: Address, now: float) -> None:
+        """Note that an address is this node's own, for as long as a greeting there comes back.
 
         Parameters
         ----------
         address : Address
             The address.
+        now : float
+            The time in seconds.
         """
         self.own = address
-        self._known.pop(address, None)
+        if address in self._known:
+            self._known[address].answered_at = now
         self._alerts.clear(f"silent {address}")
 
     def renamed(self) -> None:
@@ -220,8 +225,6 @@ class AddressBook:
             known.has_old_name = True
 
     def _add(self, address: Address, now: float, *, discovered: bool) -> None:
-        if address == self.own:
-            return
         known = self._known.get(address)
         if known is not None:
             known.discovered |= discovered
@@ -251,4 +254,6 @@ class AddressBook:
                 known.has_old_name = False
                 self._endpoint.greet(address, Domain.CONSENSUS, now)
             if known.service is None and now - heard > max(_SILENT_AFTER, _RENEW_AFTER + 3 * pause):
+                if address == self.own:
+                    self.own = None
                 self._alerts.raise_alert(f"silent {address}", f"nothing answers at {address}", now, minor=True)

@@ -1,0 +1,75 @@
+"""The addresses that a node greets, and which of them it takes for its own."""
+
+from tests.unit.endpoint_network import ONE, TWO, A, B, Network
+from trioraft.address import Address
+from trioraft.datagrams.endpoint import OwnReflection, PeerConfirmed
+from trioraft.discovery import Answer
+from trioraft.node.peers import AddressBook, Alerts
+
+PAUSE = 0.5
+LATER = Address("192.0.2.77", 7300)
+
+
+class Greeter:
+    """A node at A whose addresses come from static peers: A and B."""
+
+    def __init__(self) -> None:
+        self.network = Network()
+        self.endpoint = self.network.add(A, ONE)
+        self.alerts: list[str] = []
+        self.book = AddressBook(self.endpoint, Alerts(lambda text, minor: self.alerts.append(text)))
+        self.book.discovered(Answer(frozenset({A, B}), complete=True), self.network.now)
+
+    def live(self, seconds: float) -> None:
+        """Greet whoever is due, and take in what comes of it."""
+        for _ in range(round(seconds / PAUSE)):
+            self.network.now += PAUSE
+            self.book.greet(self.network.now, pause=PAUSE)
+            before = len(self.network.events)
+            self.network.run()
+            for endpoint, event in self.network.events[before:]:
+                if endpoint is self.endpoint and isinstance(event, OwnReflection):
+                    self.book.is_own(event.address, self.network.now)
+                if endpoint is self.endpoint and isinstance(event, PeerConfirmed):
+                    self.book.answered(event.peer.address, self.network.now)
+
+
+def test_a_node_finds_its_own_address_and_keeps_it_without_a_complaint() -> None:
+    node = Greeter()
+    node.network.add(B, TWO)
+    node.live(1)
+    assert node.book.own == A
+    sent = node.endpoint.counters["sent"]
+    node.live(300)
+    assert node.book.own == A
+    assert node.alerts == []
+    assert node.endpoint.counters["sent"] - sent < 120, "each address is greeted every 20 s"
+
+
+def test_an_address_that_a_node_has_no_more_is_not_its_own() -> None:
+    node = Greeter()
+    node.live(1)
+    node.network.at = {LATER: node.endpoint}
+    node.live(30)
+    assert node.book.own is None
+    assert f"nothing answers at {A}" in node.alerts
+    node.book.discovered(Answer(frozenset({LATER}), complete=True), node.network.now)
+    node.live(1)
+    assert node.book.own == LATER
+
+
+def test_another_node_that_answers_at_what_was_its_own_address_is_believed_at_once() -> None:
+    node = Greeter()
+    node.live(1)
+    node.network.at = {LATER: node.endpoint}
+    other = node.network.add(A, TWO)
+    node.network.now += 1
+    node.network.shake_hands(A, LATER)
+    peer = node.endpoint.peer(TWO)
+    assert peer is not None
+    node.book.answered(peer.address, node.network.now)
+    assert node.book.own is None
+    before = other.counters["received"]
+    node.live(60)
+    assert node.book.own is None
+    assert other.counters["received"] - before >= 2, "it is greeted as any other node"
