@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -36,6 +37,13 @@ _IFF_TUN_NO_PI: Final = 0x1001
 
 class NamespaceError(Exception):
     """A namespace cannot be made here, or a link in one not be changed."""
+
+
+def why_not() -> str:
+    """Say why there can be no namespaces here, whatever is installed; empty where there can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "not root on Linux"
+    return "" if Path(_TUN_FILE).exists() else f"there is no {_TUN_FILE}"
 
 
 async def _ip(*arguments: str) -> None:
@@ -196,8 +204,8 @@ async def open_links(size: int, seed: int) -> AsyncIterator[Links]:
     NamespaceError
         That cannot be done here.
     """
-    if sys.platform != "linux" or os.geteuid() != 0:
-        raise NamespaceError("not root on Linux")
+    if reason := why_not():
+        raise NamespaceError(reason)
     links = Links(size, seed)
     try:
         with trio.CancelScope(shield=True):

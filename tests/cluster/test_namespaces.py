@@ -2,7 +2,6 @@
 
 import os
 import random
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,15 +11,13 @@ import pytest
 import trio
 
 from tests.cluster.harness import Cluster
-from tests.cluster.namespaces import PORT, Links, open_links
+from tests.cluster.namespaces import PORT, Links, open_links, why_not
 from trioraft.client.observed import ClusterStatus
 
 SIZE = 3
 SECONDS = 30.0
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="only root on Linux can make network namespaces"
-)
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"no network namespaces: {why_not()}")
 
 
 @asynccontextmanager
