@@ -688,6 +688,53 @@ def test_who_has_nothing_of_a_snapshot_is_sent_the_newest_one() -> None:
     assert story.disks[3].snapshot == newest
 
 
+def test_a_snapshot_that_cannot_be_read_is_sent_no_more_until_there_is_another_one() -> None:
+    story = _behind()
+    _sending(story)
+    story.drop()
+    damaged = story.cores[1].snapshot
+    assert damaged is not None
+    story.cores[1].snapshot_gone(damaged, story.now)
+    assert (story.cores[1].snapshot, story.cores[1].lacks_snapshot) == (None, True)
+    story.live(2)
+    assert not story.waiting(InstallSnapshotRequest)
+    assert story.roles()[0] == "leader"
+    assert story.take_snapshot(1, b"s" * 200_000) == damaged, "of the same entries: it has the same name"
+    _receive_snapshot(story)
+    assert story.disks[3].snapshot == story.cores[1].snapshot
+    assert not story.cores[1].lacks_snapshot
+
+
+def test_who_has_the_most_of_a_snapshot_that_cannot_be_read_gets_the_next_one_whole() -> None:
+    story = _behind(size=2_000_000)
+    follower = story.state(1).followers[3]
+    while follower.sending is None or not follower.sending.acknowledged:
+        story.fire(1)
+        story.exchange()
+        story.store_parts(3)
+    damaged = story.cores[1].snapshot
+    assert damaged is not None
+    story.cores[1].snapshot_gone(damaged, story.now)
+    assert story.take_snapshot(1, b"t" * 2_000_000).index == damaged.index
+    _receive_snapshot(story)
+    assert story.disks[3].snapshot == story.cores[1].snapshot
+
+
+def test_the_newest_snapshot_is_sent_when_an_earlier_one_cannot_be_read_any_more() -> None:
+    story = _behind()
+    _sending(story)
+    story.drop()
+    earlier = story.cores[1].snapshot
+    assert earlier is not None
+    story.propose(1, "more")
+    story.exchange(among={1, 2})
+    newest = story.take_snapshot(1, b"newer state")
+    story.cores[1].snapshot_gone(earlier, story.now)
+    assert story.cores[1].snapshot == newest
+    _receive_snapshot(story, 12)
+    assert story.disks[3].snapshot == newest
+
+
 def test_what_a_snapshot_covers_is_acknowledged_when_it_is_on_disk() -> None:
     story = _behind(size=10)
     story.stick_disk(3)

@@ -8,11 +8,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.power_cut.model import chunks_of, snapshot_of
 from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.storage.database import StorageError
-from trioraft.storage.snapshots import SnapshotWriter, frame, path_of, read_chunks, remove_leftovers, remove_older
+from trioraft.storage.snapshots import (
+    SnapshotReader,
+    SnapshotWriter,
+    frame,
+    path_of,
+    read_chunks,
+    remove_leftovers,
+    remove_older,
+)
 
 
 def written(directory: Path, index: int, term: int = 3) -> SnapshotInfo:
@@ -75,6 +85,93 @@ def test_a_damaged_snapshot_is_found_before_its_first_chunk(tmp_path: Path, dama
         StorageError, match=r"/snapshot-7-3-[0-9a-f]{8}: does not match its checksum; the disk is damaged"
     ):
         next(read_chunks(tmp_path, snapshot))
+
+
+# --- read in parts ---------------------------------------------------------------------------------------------
+
+PART = 1000
+
+
+def offsets(snapshot: SnapshotInfo) -> range:
+    return range(0, snapshot.size, PART)
+
+
+def flip_a_bit(path: Path, place: int) -> None:
+    whole = bytearray(path.read_bytes())
+    whole[place] ^= 8
+    path.write_bytes(whole)
+
+
+@given(jumps=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6)), max_size=8))
+def test_what_is_not_damaged_is_read_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, jumps: list[tuple[int, int]]
+) -> None:
+    directory = tmp_path_factory.mktemp("snapshot")
+    snapshot = written(directory, 7)
+    whole = path_of(directory, snapshot).read_bytes()
+    reader = SnapshotReader(directory, snapshot)
+    for first, count in jumps:
+        for offset in offsets(snapshot)[first : first + count]:
+            assert reader.read(offset, PART) == whole[offset : offset + PART]
+    reader.close()
+
+
+@pytest.mark.parametrize("place", [0, 1500, -1])
+def test_what_has_rotted_is_noticed_at_the_last_part_at_the_latest(tmp_path: Path, place: int) -> None:
+    snapshot = written(tmp_path, 7)
+    flip_a_bit(path_of(tmp_path, snapshot), place)
+    reader = SnapshotReader(tmp_path, snapshot)
+    *first, last = offsets(snapshot)
+    for offset in first:
+        reader.read(offset, PART)
+        reader.read(max(0, offset - PART), PART)  # lost on the way, and sent again
+    with pytest.raises(StorageError, match=r"^\S+/snapshot-7-3-[0-9a-f]{8}: does not match its checksum$"):
+        reader.read(last, PART)
+    reader.close()
+
+
+def test_what_rots_while_it_is_read_is_noticed_when_it_is_read_again_from_the_beginning(tmp_path: Path) -> None:
+    snapshot = written(tmp_path, 7)
+    reader = SnapshotReader(tmp_path, snapshot)
+    *first, last = offsets(snapshot)
+    for offset in first:
+        reader.read(offset, PART)
+    flip_a_bit(path_of(tmp_path, snapshot), 10)
+    for offset in (*first, last):  # somebody has only the beginning, and needs all of it again
+        reader.read(offset, PART)
+    for offset in first:
+        reader.read(offset, PART)
+    with pytest.raises(StorageError, match="does not match its checksum"):
+        reader.read(last, PART)
+    reader.close()
+
+
+def test_a_part_that_is_not_there_is_noticed_at_once(tmp_path: Path) -> None:
+    snapshot = written(tmp_path, 7)
+    path = path_of(tmp_path, snapshot)
+    os.truncate(path, 2500)
+    reader = SnapshotReader(tmp_path, snapshot)
+    assert reader.read(1000, PART) == path.read_bytes()[1000:2000]
+    for offset in (2000, 4000):
+        with pytest.raises(StorageError, match="does not match its checksum"):
+            reader.read(offset, PART)
+    reader.close()
+
+
+def test_a_snapshot_that_is_not_there_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"/snapshot-7-3-[0-9a-f]{8}: No such file or directory$"):
+        SnapshotReader(tmp_path, snapshot_of(7, 3))
+
+
+def test_an_empty_snapshot_is_one_empty_part(tmp_path: Path) -> None:
+    snapshot = SnapshotInfo(1, 1, 0, 0)
+    assert SnapshotWriter(tmp_path, 1).finish(snapshot)
+    reader = SnapshotReader(tmp_path, snapshot)
+    assert (reader.read(0, PART), reader.read(0, PART)) == (b"", b"")
+    reader.close()
+
+
+# --- what is left over -----------------------------------------------------------------------------------------
 
 
 def test_at_the_start_only_the_valid_snapshot_stays(tmp_path: Path) -> None:

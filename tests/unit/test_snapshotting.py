@@ -3,21 +3,23 @@
 import os
 import random
 import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
-from trioraft.consensus import Core, Timing
+from trioraft.consensus import Core, Role, Timing
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.consensus.state import StorePart
-from trioraft.messages import AppendEntriesRequest, Entry, EntryKind, InstallSnapshotRequest
+from trioraft.messages import AppendEntriesRequest, ConsensusMessage, Entry, EntryKind, InstallSnapshotRequest
 from trioraft.node.applier import Applier
 from trioraft.node.replica import Replica
 from trioraft.node.snapshotting import Snapshotter
+from trioraft.storage.database import SqliteDisk, StorageError
 from trioraft.storage.snapshots import frame, path_of, read_chunks
 
 LEADER = 2
@@ -51,9 +53,27 @@ class Words:
 class Follower:
     """A follower without a network: the test is its leader."""
 
-    def __init__(self, directory: Path, *, entries_max: int) -> None:
-        hard = HardState(term=1, formation=FormationState(cluster=CLUSTER, members=(1, LEADER, 3)))
-        self.core = Core(1, hard, Log(), TIMING, expect=3, random_source=random.Random(1), now=trio.current_time())
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        entries_max: int,
+        snapshot: SnapshotInfo | None = None,
+        node: int = 1,
+        timing: Timing = TIMING,
+    ) -> None:
+        self.hard = HardState(term=1, formation=FormationState(cluster=CLUSTER, members=(1, LEADER, 3)))
+        self.core = Core(
+            node,
+            self.hard,
+            Log() if snapshot is None else Log(snapshot.index, snapshot.term),
+            timing,
+            snapshot=snapshot,
+            expect=3,
+            random_source=random.Random(node),
+            now=trio.current_time(),
+        )
+        self.alerts: list[str] = []
         self.machine = Words()
         self.applier = Applier(self.core, Replica(self.machine), trio.current_time, self.flush)
         self.snapshots = Snapshotter(
@@ -62,6 +82,7 @@ class Follower:
             directory,
             trio.current_time,
             self.flush,
+            alert=self.alerts.append,
             entries_max=entries_max,
             bytes_max=10**9,
         )
@@ -91,6 +112,11 @@ class Follower:
         self.core.receive(LEADER, CLUSTER, part, trio.current_time())
         self.flush()
         return snapshot
+
+    async def taken_over(self, snapshot: SnapshotInfo) -> None:
+        with trio.fail_after(5):
+            while self.core.snapshot != snapshot:
+                await trio.sleep(0.001)
 
     async def applied(self, index: int) -> None:
         self.applier.apply_some()
@@ -129,9 +155,7 @@ async def test_a_received_snapshot_is_taken_over_and_entries_follow(tmp_path: Pa
     follower = Follower(tmp_path, entries_max=1000)
     async with running(follower):
         snapshot = follower.offer(10)
-        with trio.fail_after(5):
-            while follower.core.snapshot != snapshot:
-                await trio.sleep(0.001)
+        await follower.taken_over(snapshot)
         follower.append(11, 12)
         await follower.applied(12)
     assert follower.machine.words == numbers(12)
@@ -213,9 +237,7 @@ async def test_parts_of_two_snapshots_are_not_put_together(tmp_path: Path) -> No
         # The first part of another one was lost on the way.
         follower.snapshots.store(StorePart(other, 20, other_data[20:], is_last=True))
         follower.snapshots.store(StorePart(one, 20, data[20:], is_last=True))
-        with trio.fail_after(5):
-            while follower.core.snapshot != one:
-                await trio.sleep(0.001)
+        await follower.taken_over(one)
     assert follower.machine.words == numbers(10)
 
 
@@ -241,14 +263,17 @@ async def test_a_snapshot_that_is_removed_while_it_is_sent_is_sent_to_its_end_or
         await follower.applied(10)
         newer = follower.offer(20)
         part = InstallSnapshotRequest(1, 10, 1, snapshot.size, snapshot.checksum, 0)
-        filled = follower.snapshots.fill(part)
+        filled = follower.snapshots.fill(3, part)
         assert filled is not None
         assert zlib.crc32(filled.data) == snapshot.checksum
-        await follower.applied(20)
+        await follower.taken_over(newer)
         path_of(tmp_path, snapshot).unlink()
-        assert follower.snapshots.fill(part) == filled
-        assert follower.snapshots.fill(InstallSnapshotRequest(1, 20, 1, newer.size, newer.checksum, 0)) is not None
-        assert follower.snapshots.fill(part) is None, "sent to nobody, so it was closed"
+        assert follower.snapshots.fill(3, part) == filled
+        other_part = InstallSnapshotRequest(1, 20, 1, newer.size, newer.checksum, 0)
+        assert follower.snapshots.fill(3, other_part) is not None
+        assert follower.snapshots.fill(3, part) is None, "sent to nobody, so it was closed"
+        assert follower.core.snapshot == newer
+        assert not follower.alerts
 
 
 async def test_at_the_start_a_node_removes_what_is_left_over(tmp_path: Path) -> None:
@@ -257,3 +282,197 @@ async def test_at_the_start_a_node_removes_what_is_left_over(tmp_path: Path) -> 
     (tmp_path / "snapshot-3.received").touch()
     await Follower(tmp_path, entries_max=3).snapshots.restore()
     assert not os.listdir(tmp_path)
+
+
+# --- a snapshot that rots ---------------------------------------------------------------------------------------
+
+FAST = Timing(lower=0.3, upper=0.6, heartbeat=0.05, stop_grace=0.0)
+AWAY = 3
+ENTRIES = 8
+SIZE = 100_000  # of a word, so that a snapshot has more parts than are under way at a time
+
+
+class Member(Follower):
+    """A member of a cluster, with files and a database; :func:`living` gives it time, and carries what it says."""
+
+    def __init__(self, directory: Path, node: int) -> None:
+        directory.mkdir()
+        self.directory = directory
+        super().__init__(directory, entries_max=ENTRIES, node=node, timing=FAST)
+        self.disk = SqliteDisk(directory, new_id=lambda: node, hard=self.hard)
+
+    def flush(self) -> None:
+        for event in self.core.events():
+            if isinstance(event, StorePart):
+                self.snapshots.store(event)
+
+    async def live(self) -> None:
+        now = trio.current_time()
+        if self.core.next_deadline() <= now:
+            self.core.handle_timer(now)
+        self.flush()
+        while (write := self.core.to_persist()) is not None:
+            await self.disk.save(write)
+            self.core.persisted(write.number, trio.current_time())
+            if write.snapshot is not None:
+                await self.snapshots.clean_up(write.snapshot)
+        self.applier.apply_some()
+
+    @property
+    def snapshot(self) -> Path:
+        [path] = self.directory.glob("snapshot-*-*")
+        return path
+
+
+class Members:
+    """Three members, one of which is away for a while."""
+
+    def __init__(self, directory: Path) -> None:
+        self.all = {node: Member(directory / str(node), node) for node in (1, 2, AWAY)}
+        self.away = True
+
+    async def run(self) -> None:
+        while True:
+            for member in self.all.values():
+                await member.live()
+                self._carry(member)
+            await trio.sleep(0.001)
+
+    def _carry(self, member: Member) -> None:
+        for to, message in member.core.to_send():
+            filled = member.snapshots.fill(to, message) if isinstance(message, InstallSnapshotRequest) else message
+            if isinstance(filled, ConsensusMessage) and not (self.away and AWAY in {member.core.id, to}):
+                self.all[to].core.receive(member.core.id, CLUSTER, filled, trio.current_time())
+
+    async def leader(self) -> Member:
+        with trio.fail_after(5):
+            while True:
+                for member in self.all.values():
+                    if member.core.role is Role.LEADER:
+                        return member
+                await trio.sleep(0.001)
+
+    async def write_until_a_snapshot(self) -> None:
+        """Have so much written that there is a snapshot, which covers all of it."""
+        leader = await self.leader()
+        for n in range(ENTRIES - 1):  # the leader's no-op is one more
+            await leader.applier.propose(EntryKind.COMMAND, bytes([n]) * SIZE)
+        with trio.fail_after(5):
+            while leader.core.snapshot is None:
+                await trio.sleep(0.001)
+
+    async def catch_up(self) -> None:
+        """Let the one that was away come back, and get the leader's snapshot; nothing else is written meanwhile."""
+        leader = await self.leader()
+        self.away = False
+        with trio.fail_after(5):
+            while self.all[AWAY].core.snapshot is None:
+                await trio.sleep(0.001)
+        assert self.all[AWAY].machine.words == leader.machine.words
+
+
+@asynccontextmanager
+async def living(directory: Path) -> AsyncIterator[Members]:
+    members = Members(directory)
+    try:
+        async with trio.open_nursery() as nursery:
+            for member in members.all.values():
+                for task in (member.applier.run, member.snapshots.take, member.snapshots.receive):
+                    nursery.start_soon(task)
+            nursery.start_soon(members.run)
+            yield members
+            nursery.cancel_scope.cancel()
+    finally:
+        for member in members.all.values():
+            member.disk.close()
+
+
+def rot(path: Path) -> None:
+    """Let one bit of a file be another."""
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 8
+    path.write_bytes(whole)
+
+
+def cut_short(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+@pytest.mark.parametrize("damage", [rot, cut_short])
+async def test_a_leader_whose_snapshot_has_rotted_takes_another_one_and_who_needs_it_catches_up(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    async with living(tmp_path) as members:
+        await members.write_until_a_snapshot()
+        leader = await members.leader()
+        damaged, path = leader.core.snapshot, leader.snapshot
+        damage(path)
+        await members.catch_up()
+        assert leader.core.snapshot == members.all[AWAY].core.snapshot == damaged, "the same again, but whole"
+        assert leader.alerts == [
+            f"{path}: does not match its checksum; the node takes another snapshot in its place: check the disk"
+        ]
+    for member in (leader, members.all[AWAY]):
+        await Follower(member.directory, entries_max=ENTRIES, snapshot=damaged).snapshots.restore()
+
+
+async def test_a_leader_that_finds_no_room_for_another_snapshot_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trioraft.node.snapshotting._RETRY", 0.1)
+    async with living(tmp_path) as members:
+        await members.write_until_a_snapshot()
+        leader = await members.leader()
+        rot(leader.snapshot)
+        (leader.directory / f"snapshot-{ENTRIES}.new").symlink_to("/dev/full")  # it is gone at the next attempt
+        await members.catch_up()
+        assert len(leader.alerts) == 1
+        assert (leader.snapshots.problem, leader.core.lacks_snapshot) == ("", False)
+
+
+async def test_a_snapshot_that_is_not_there_any_more_is_taken_again(tmp_path: Path) -> None:
+    follower = Follower(tmp_path, entries_max=1000)
+    async with running(follower):
+        snapshot = follower.offer(10)
+        await follower.taken_over(snapshot)
+        path_of(tmp_path, snapshot).unlink()
+        part = InstallSnapshotRequest(1, 10, 1, snapshot.size, snapshot.checksum, 0)
+        assert follower.snapshots.fill(3, part) is None
+        assert len(follower.alerts) == 1
+        assert ": No such file or directory; the node takes another snapshot" in follower.alerts[0]
+        with trio.fail_after(5):
+            while follower.core.snapshot is None:
+                await trio.sleep(0.001)
+        again = follower.core.snapshot
+    assert [chunk for chunk in read_chunks(tmp_path, again) if chunk][1:] == numbers(10)
+
+
+async def test_a_node_whose_snapshot_has_rotted_while_it_ran_does_not_start_with_it(tmp_path: Path) -> None:
+    follower = Follower(tmp_path, entries_max=1000)
+    async with running(follower):
+        snapshot = follower.offer(10)
+        await follower.taken_over(snapshot)
+    rot(path_of(tmp_path, snapshot))
+    with pytest.raises(StorageError, match="does not match its checksum; the disk is damaged: restore the directory"):
+        await Follower(tmp_path, entries_max=1000, snapshot=snapshot).snapshots.restore()
+
+
+async def test_of_a_damaged_snapshot_nothing_is_read_once_another_one_has_its_name(tmp_path: Path) -> None:
+    follower = Follower(tmp_path, entries_max=10)
+    async with running(follower):
+        follower.append(1, 10)
+        await follower.applied(10)
+        with trio.fail_after(5):
+            while (snapshot := follower.core.snapshot) is None:
+                await trio.sleep(0.001)
+        path = path_of(tmp_path, snapshot)
+        rot(path)
+        about = 1, 10, 1, snapshot.size, snapshot.checksum
+        whole = InstallSnapshotRequest(*about, 0, configuration=snapshot.configuration)
+        rest = InstallSnapshotRequest(*about, 5, configuration=snapshot.configuration)
+        assert follower.snapshots.fill(3, whole) is None
+        assert follower.snapshots.fill(3, rest) is not None, "it was to leave at the same moment"
+        await follower.taken_over(snapshot)
+        filled = follower.snapshots.fill(3, whole)
+        assert filled is not None
+        assert filled.data == path.read_bytes()

@@ -459,19 +459,19 @@ class Core:
         if self._state is not None:
             snapshots.drop_covered(self._state, snapshot, keep, keep_bytes, now)
 
-    def snapshot_gone(self, follower: int, now: float) -> None:
-        """Learn that the snapshot which a follower is being sent is not there any more; a newer one is sent.
+    def snapshot_gone(self, snapshot: SnapshotInfo, now: float) -> None:
+        """Learn that a snapshot is damaged, or not there any more; a newer one is sent, once one is taken.
 
         Parameters
         ----------
-        follower : int
-            The follower.
+        snapshot : SnapshotInfo
+            The snapshot.
         now : float
             The time in seconds.
         """
         self._begin(now)
-        if self._state is not None and follower in self._state.followers:
-            self._state.followers[follower].sending = None
+        if self._state is not None:
+            snapshots.snapshot_gone(self._state, snapshot)
 
     def part_stored(self, snapshot: SnapshotInfo, offset: int, now: float) -> None:
         """Learn that a received snapshot is stored up to an offset.
@@ -802,8 +802,13 @@ class Core:
 
     @property
     def snapshot(self) -> SnapshotInfo | None:
-        """The newest snapshot."""
+        """The newest snapshot; None, too, while the one on disk cannot be read."""
         return self._outbox.snapshot
+
+    @property
+    def lacks_snapshot(self) -> bool:
+        """Whether entries were dropped, and the snapshot that covers them cannot be read any more."""
+        return self._outbox.snapshot is None and self._outbox.log.base_index > 0
 
     @property
     def configuration(self) -> Configuration:

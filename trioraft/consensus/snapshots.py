@@ -66,6 +66,15 @@ def drop_covered(s: State, snapshot: SnapshotInfo, keep: int, keep_bytes: int | 
     s.outbox.take_snapshot(snapshot, base, now)
 
 
+def snapshot_gone(s: State, snapshot: SnapshotInfo) -> None:
+    """Send a snapshot to nobody any more, because it cannot be read; a newer one goes out once there is one."""
+    for follower in s.followers.values():
+        if follower.sending is not None and follower.sending.snapshot == snapshot:
+            follower.sending = None
+    if s.outbox.snapshot == snapshot:
+        s.outbox.snapshot = None
+
+
 def send_part(s: State, node: int, sending: Sending, now: float) -> None:
     """Send one part; its bytes are filled in when it leaves."""
     snapshot = sending.snapshot

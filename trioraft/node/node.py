@@ -166,6 +166,7 @@ class Node:
             self._disk.directory,
             world.clock,
             self._flush,
+            alert=lambda text: self._neighbours.alerts.raise_alert("snapshot", text, world.clock()),
             entries_max=settings.snapshot_entries,
             bytes_max=settings.snapshot_bytes,
         )
@@ -433,10 +434,8 @@ class Node:
         for to, message in outgoing:
             peer = self._endpoint.peer(to)
             if isinstance(message, InstallSnapshotRequest):
-                part = self._snapshots.fill(message)
-                if part is None:
-                    self._core.snapshot_gone(to, now)
-                elif peer is not None:
+                part = self._snapshots.fill(to, message)
+                if part is not None and peer is not None:
                     self._endpoint.send(peer, encode_message(part), now)
             elif peer is not None:
                 if id(message) not in encoded:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 import structlog
@@ -15,11 +15,12 @@ from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.consensus.state import StorePart
 from trioraft.messages import InstallSnapshotRequest
 from trioraft.node.applier import Applier
+from trioraft.storage.directories import StorageError
 from trioraft.storage.snapshots import (
     DiskFullError,
+    SnapshotReader,
     SnapshotWriter,
     frame,
-    path_of,
     read_chunks,
     remove_leftovers,
     remove_older,
@@ -31,6 +32,8 @@ _log: Final = structlog.get_logger("trioraft.snapshots")
 _KEEP_MAX: Final = 5000
 # A snapshot's chunks are written to the disk in pieces of at least this size.
 _PIECE: Final = 1024 * 1024
+# When a snapshot that followers may need finds no room, it is tried again after so many seconds.
+_RETRY: Final = 10.0
 
 
 class Snapshotter:
@@ -48,6 +51,8 @@ class Snapshotter:
         Tells the time in seconds.
     flush : callable
         Acts on what the core has ready.
+    alert : callable
+        Told what somebody should look at.
     entries_max, bytes_max : int
         A snapshot is taken when the log has grown by so many entries, or so many bytes.
 
@@ -65,6 +70,7 @@ class Snapshotter:
         clock: Callable[[], float],
         flush: Callable[[], None],
         *,
+        alert: Callable[[str], None],
         entries_max: int,
         bytes_max: int,
     ) -> None:
@@ -74,10 +80,12 @@ class Snapshotter:
         self._directory = directory
         self._clock = clock
         self._flush = flush
+        self._alert = alert
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._send_parts, self._parts = trio.open_memory_channel[StorePart](1024)
-        self._sending: dict[SnapshotInfo, BinaryIO] = {}
+        self._readers: dict[int, SnapshotReader] = {}  # by the follower that is sent what they read
+        self._growing = trio.CancelScope()
 
     # --- at the start ---------------------------------------------------------------------------------------
 
@@ -101,9 +109,11 @@ class Snapshotter:
     # --- taking ---------------------------------------------------------------------------------------------
 
     async def take(self) -> None:
-        """Take a snapshot whenever the log has grown enough."""
+        """Take a snapshot whenever the log has grown enough, or the last one turns out to be damaged."""
         while True:
-            await self._applier.wait_grown(self._entries_max, self._bytes_max)
+            with self._growing:
+                await self._applier.wait_grown(self._entries_max, self._bytes_max)
+            self._growing = trio.CancelScope()
             async with self._applier.paused():  # a received one may just be taken over
                 index = self._applier.replica.applied_index
                 described = self._core.describe_snapshot(index)
@@ -117,10 +127,13 @@ class Snapshotter:
                 # The log needs little room, and the next snapshot may find some: go on without.
                 _log.error("no snapshot was taken, and the log is not shortened", reason=str(error))
                 self.problem = f"no snapshot was taken, and the log is not shortened: {error}"
+                if self._core.lacks_snapshot:
+                    self._growing.deadline = trio.current_time() + _RETRY
                 continue
             self.problem = ""
             if self._is_overtaken(index):
                 continue  # the file goes with the next clean-up
+            self._close_sent()  # a damaged one of the same name may be open
             keep = min(_KEEP_MAX, self._entries_max // 2)
             self._core.snapshot_taken(snapshot, keep, self._clock(), keep_bytes=self._bytes_max // 2)
             self._flush()
@@ -144,37 +157,56 @@ class Snapshotter:
 
     # --- sending --------------------------------------------------------------------------------------------
 
-    def fill(self, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
+    def fill(self, to: int, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
         """Read the bytes of a part that leaves.
 
         Parameters
         ----------
+        to : int
+            The follower that is sent it.
         part : InstallSnapshotRequest
             The part, without its bytes.
 
         Returns
         -------
         InstallSnapshotRequest or None
-            The part; None when the snapshot is not there any more, because a newer one has taken its place.
+            The part; None when the snapshot is not there any more, because a newer one has taken its place, or is
+            damaged.
         """
         snapshot = snapshot_of(part)
-        file = self._sending.get(snapshot)
-        if file is None:
+        try:
+            data = self._reader(to, snapshot).read(part.offset, PART_BYTES)
+        except StorageError as error:
+            self._give_up(snapshot, str(error))
+            return None
+        return msgspec.structs.replace(part, data=data)
+
+    def _reader(self, to: int, snapshot: SnapshotInfo) -> SnapshotReader:
+        reader = self._readers.get(to)
+        if reader is None or reader.snapshot != snapshot:
+            if reader is not None:
+                self._readers.pop(to).close()
             self._close_sent()
-            try:
-                file = self._sending[snapshot] = path_of(self._directory, snapshot).open("rb")
-            except OSError:
-                return None
-        file.seek(part.offset)
-        return msgspec.structs.replace(part, data=file.read(PART_BYTES))
+            reader = self._readers[to] = SnapshotReader(self._directory, snapshot)
+        return reader
+
+    def _give_up(self, snapshot: SnapshotInfo, why: str) -> None:
+        """Send a snapshot no more; and if it is the newest, take another one, now: the state in memory is whole."""
+        is_newest = snapshot == self._core.snapshot
+        self._core.snapshot_gone(snapshot, self._clock())
+        self._close_sent()
+        if is_newest:
+            self._alert(f"{why}; the node takes another snapshot in its place: check the disk")
+            self._growing.cancel()
 
     def _close_sent(self) -> None:
-        """Close what is sent to nobody any more. What is open can be read, also when it has been removed."""
+        """Close what is sent to nobody any more."""
         state = self._core.state
-        followers = state.followers.values() if state is not None else ()
-        wanted = {follower.sending.snapshot for follower in followers if follower.sending is not None}
-        for snapshot in self._sending.keys() - wanted:
-            self._sending.pop(snapshot).close()
+        followers = state.followers if state is not None else {}
+        for node, reader in [*self._readers.items()]:
+            follower = followers.get(node)
+            if follower is None or follower.sending is None or follower.sending.snapshot != reader.snapshot:
+                self._readers.pop(node).close()
 
     # --- receiving ------------------------------------------------------------------------------------------
 

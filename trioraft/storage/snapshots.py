@@ -121,6 +121,106 @@ class SnapshotWriter:
             self._path.unlink(missing_ok=True)
 
 
+class PartsCheck:
+    """Verifies a snapshot as it is read in parts, one after the other; parts that are read again are passed over.
+
+    Once it has seen the whole, it begins anew with the first part. So damage that stays is found by whoever reads the
+    snapshot from its beginning again and again.
+
+    Parameters
+    ----------
+    snapshot : SnapshotInfo
+        What it ought to be.
+    """
+
+    def __init__(self, snapshot: SnapshotInfo) -> None:
+        self._snapshot = snapshot
+        self._size = self._checksum = 0
+
+    def accepts(self, offset: int, data: bytes) -> bool:
+        """Look at a part.
+
+        Parameters
+        ----------
+        offset : int
+            Where it begins, in bytes.
+        data : bytes
+            The part.
+
+        Returns
+        -------
+        bool
+            Whether nothing is wrong yet; what is, shows when the last part has come.
+        """
+        if offset == 0 and self._size >= self._snapshot.size:
+            self._size = self._checksum = 0
+        if offset <= self._size:
+            new = data[self._size - offset :]
+            self._checksum = zlib.crc32(new, self._checksum)
+            self._size += len(new)
+        return self._size < self._snapshot.size or self._checksum == self._snapshot.checksum
+
+
+class SnapshotReader:
+    """A snapshot that is read in parts, and verified by that; once open, it can be read also when it was removed.
+
+    Parameters
+    ----------
+    directory : Path
+        The node's directory.
+    snapshot : SnapshotInfo
+        The snapshot.
+
+    Raises
+    ------
+    StorageError
+        If the file is missing.
+    """
+
+    def __init__(self, directory: Path, snapshot: SnapshotInfo) -> None:
+        self.snapshot = snapshot
+        self._path = path_of(directory, snapshot)
+        self._check = PartsCheck(snapshot)
+        try:
+            self._file: BinaryIO = self._path.open("rb")
+        except OSError as error:
+            raise StorageError(f"{self._path}: {error.strerror}") from error
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read a part.
+
+        Parameters
+        ----------
+        offset : int
+            Where it begins, in bytes.
+        size : int
+            How many bytes it has, at most.
+
+        Returns
+        -------
+        bytes
+            The part; it is shorter only where the snapshot ends.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be read, or it is the last one and the whole is not what was written.
+        """
+        wanted = min(size, self.snapshot.size - offset)
+        try:
+            self._file.seek(offset)
+            data = self._file.read(wanted)
+        except OSError as error:
+            raise StorageError(f"{self._path}: {error.strerror}") from error
+        if len(data) < wanted or not self._check.accepts(offset, data):
+            raise StorageError(f"{self._path}: does not match its checksum")
+        return data
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
 def path_of(directory: Path, snapshot: SnapshotInfo) -> Path:
     """Tell where a snapshot is: never where another one is, also of the same entry.
 
