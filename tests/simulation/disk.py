@@ -76,7 +76,7 @@ class Disk:
         self.files = {info: data for info, data in self.files.items() if info == self.snapshot}
 
     def flip_a_bit(self, source: random.Random) -> str:
-        """Damage one of the records, and tell which; the node does not look at it before it starts again."""
+        """Damage one of the records, and tell which, of a node that does not run."""
         places = [0, *range(1, len(self.entries) + 1), *([-1, -2] if self.snapshot is not None else [])]
         place = source.choice((0, len(self.entries), places[-1], source.choice(places)))
         if place > 0:
@@ -86,15 +86,19 @@ class Disk:
             damaged = node, _flipped(body, source), checksum
             self._found = lambda: self._take_hard(damaged)
             return "the hard state"
-        assert self.snapshot is not None
         if place == -1:
+            assert self.snapshot is not None
             about, *base, checksum = records.snapshot_row(self.snapshot, self.base_index, self.base_term)
             row = _flipped(about, source), base[0], base[1], checksum
             self._found = lambda: self._take_snapshot(row)
             return "the record of the snapshot"
-        self.files[self.snapshot] = _flipped(self.files[self.snapshot], source)
-        self._found = self._check_file
+        self.rot(source)
         return "the snapshot"
+
+    def rot(self, source: random.Random) -> None:
+        """Damage the snapshot, perhaps under a node that runs."""
+        assert self.snapshot is not None
+        self.files[self.snapshot] = _flipped(self.files[self.snapshot], source)
 
     def _damage_entry(self, place: int, source: random.Random) -> str:
         index = self.base_index + 1 + place
@@ -117,16 +121,18 @@ class Disk:
     def _take_snapshot(self, row: records.SnapshotRow) -> None:
         self.snapshot, self.base_index, self.base_term = records.read_snapshot(row)
 
-    def _check_file(self) -> None:
-        assert self.snapshot is not None
+    @property
+    def _is_rotten(self) -> bool:
+        """Whether the snapshot does not match its checksum."""
+        if self.snapshot is None:
+            return False
         data = self.files[self.snapshot]
-        if (len(data), zlib.crc32(data)) != (self.snapshot.size, self.snapshot.checksum):
-            raise records.DamagedError("the snapshot does not match its checksum")
+        return (len(data), zlib.crc32(data)) != (self.snapshot.size, self.snapshot.checksum)
 
     @property
     def is_damaged(self) -> bool:
         """Whether a bit is flipped."""
-        return self._found is not None
+        return self._found is not None or self._is_rotten
 
     def read(self) -> None:
         """Read everything, as a node does that starts; only what was damaged can differ from what was written.
@@ -138,6 +144,8 @@ class Disk:
         """
         if self._found is not None:
             self._found()
+        if self._is_rotten:
+            raise records.DamagedError("the snapshot does not match its checksum")
         self.recover()
 
 

@@ -50,6 +50,7 @@ class Faults:
             "full disk": self._full_disk,
             "disk error": self._disk_error,
             "damage": self._damage,
+            "rot": self._rot,
             "slow node": self._slow_node,
             "clock drift": self._clock_drift,
             "clock leap": self._clock_leap,
@@ -424,6 +425,15 @@ class Faults:
         host.crash()
         self.world.turn(f"a bit of {host.disk.flip_a_bit(self.world.random)} is flipped on {name(host.node)}")
         self.after(self.a_while(), host.start)
+        return True
+
+    def _rot(self, host: "Host") -> bool:
+        """Flip a bit of a snapshot under a node that runs on; should it end before the next one, it is lost."""
+        if host.process is None or host.disk.snapshot is None or not self.operator.may_lose(host):
+            return False
+        self._note_loss()
+        host.disk.rot(self.world.random)
+        self.world.turn(f"a bit of the snapshot is flipped under {name(host.node)}")
         return True
 
     def refused(self, host: "Host", why: str) -> None:

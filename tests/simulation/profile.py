@@ -152,6 +152,7 @@ _RATES: Final[dict[str, float]] = {
     "full disk": 0.08,
     "disk error": 0.08,
     "damage": 0.05,
+    "rot": 0.2,
     "slow node": 0.1,
     "clock drift": 0.2,
     "clock leap": 0.1,
@@ -163,6 +164,9 @@ _RATES: Final[dict[str, float]] = {
 KINDS: Final = tuple(_RATES)
 # No timeout protects leader work from the first, nor what goes by clocks from the second: such lives show less.
 _RARE: Final = ("freeze", "clock leap")
+
+# Only themes that name them have these.
+_ON_PURPOSE: Final = ("rot",)
 
 THEMES: Final[dict[str, Theme]] = {
     "all": Theme(likely=0.4),
@@ -302,7 +306,7 @@ THEMES: Final[dict[str, Theme]] = {
         events=(4000, 8000),
     ),
     "disks": Theme(
-        always=("full disk", "disk error", "damage", "disk stall", "crash", "restart", "isolate"),
+        always=("full disk", "disk error", "damage", "rot", "disk stall", "crash", "restart", "isolate"),
         likely=0.1,
         nodes=(3, 3, 4, 5, 5, 7),
         spares=(0, 1),
@@ -372,7 +376,8 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
     rates = {
         kind: rate * (1 if kind == "ambush" else theme.pace) * choice((0.3, 1.0, 1.0, 2.0))
         for kind, rate in _RATES.items()
-        if kind in theme.always or chance() < theme.likely * (0.25 if kind in _RARE else 1)
+        if kind in theme.always
+        or (kind not in _ON_PURPOSE and chance() < theme.likely * (0.25 if kind in _RARE else 1))
     }
     base = choice(_BASES)
     unit = base.lower

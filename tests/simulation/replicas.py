@@ -14,6 +14,7 @@ from trioraft.consensus.state import ReadFailed, ReadReady, StorePart
 from trioraft.messages import EntryKind, InstallSnapshotRequest
 from trioraft.node.reads import Reads
 from trioraft.node.replica import Replica, Result
+from trioraft.storage.snapshots import PartsCheck
 
 if TYPE_CHECKING:
     from tests.simulation.host import Process
@@ -87,6 +88,7 @@ class Keeper:
         self.parts: list[StorePart] = []
         self.storing = False
         self.received: tuple[SnapshotInfo, bytearray] | None = None
+        self.sent: dict[int, tuple[SnapshotInfo, PartsCheck]] = {}  # by the follower
 
     def begin(self) -> None:
         """Take over what is on the disk."""
@@ -218,19 +220,51 @@ class Keeper:
 
     def _tell_taken(self, snapshot: SnapshotInfo) -> None:
         self.taking = False
+        self._forget_sent()
         core = self.process.core
         if core.snapshot is None or core.snapshot.index < snapshot.index:
             core.snapshot_taken(snapshot, self.world.profile.keep, self.process.clock())
             self.world.count["snapshots taken"] += 1
 
+    def _retake(self) -> None:
+        """Take a snapshot in the place of one that is damaged, now or as soon as there is room."""
+        if self.process.core.lacks_snapshot:
+            if not self.taking and not self.restoring:
+                self._take_snapshot()
+            self.world.loop.at(self.world.loop.now + self.world.profile.unit, self.process.call, self._retake)
+
     def fill(self, to: int, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
         """Read the bytes of a part that leaves."""
         snapshot = snapshot_of(part)
         data = self.disk.files.get(snapshot)
-        if data is None:
-            self.process.core.snapshot_gone(to, self.process.clock())
+        if data is not None:
+            data = data[part.offset : part.offset + SMALL_PART]
+        if data is None or not self._check(to, snapshot).accepts(part.offset, data):
+            self._give_up(snapshot)
             return None
-        return msgspec.structs.replace(part, data=data[part.offset : part.offset + SMALL_PART])
+        return msgspec.structs.replace(part, data=data)
+
+    def _check(self, to: int, snapshot: SnapshotInfo) -> PartsCheck:
+        known = self.sent.get(to)
+        if known is None or known[0] != snapshot:
+            known = self.sent[to] = (snapshot, PartsCheck(snapshot))
+        return known[1]
+
+    def _give_up(self, snapshot: SnapshotInfo) -> None:
+        core = self.process.core
+        is_newest = snapshot == core.snapshot
+        core.snapshot_gone(snapshot, self.process.clock())
+        self._forget_sent()
+        if is_newest:
+            self.world.count["damaged snapshots replaced"] += 1
+            self.world.loop.at(self.world.loop.now, self.process.call, self._retake)
+
+    def _forget_sent(self) -> None:
+        """Forget what is sent to nobody any more."""
+        state = self.process.core.state
+        followers = state.followers if state is not None else {}
+        sending = {node: follower.sending and follower.sending.snapshot for node, follower in followers.items()}
+        self.sent = {node: known for node, known in self.sent.items() if sending.get(node) == known[0]}
 
     # --- snapshots of the leader ----------------------------------------------------------------------------
 
@@ -273,13 +307,22 @@ class Keeper:
     def _complete(self, snapshot: SnapshotInfo, data: bytes) -> None:
         self.received = None
         if (len(data), zlib.crc32(data)) != (snapshot.size, snapshot.checksum):
-            self.checks.fail("a received snapshot is damaged")
+            self._refuse(snapshot)
+            return
         self.disk.files[snapshot] = data
         self.restoring = True
         world = self.world
         world.loop.at(
             world.loop.now + self.process.host.disk_seconds(), self.process.call, self._take_over, snapshot, data
         )
+
+    def _refuse(self, snapshot: SnapshotInfo) -> None:
+        if "rot" not in self.world.profile.rates:
+            self.checks.fail("a received snapshot is damaged")
+        self.world.count["damaged snapshots refused"] += 1
+        self.storing = False
+        self.process.core.reception_failed(snapshot, self.process.clock())
+        self._store_later()
 
     def _take_over(self, snapshot: SnapshotInfo, data: bytes) -> None:
         self.restoring = self.storing = False

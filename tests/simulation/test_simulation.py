@@ -37,6 +37,7 @@ _AT_LEAST: Final = {
     "fault: disk error": 30,
     "fault: full disk": 30,
     "fault: rolling restart": 10,
+    "fault: rot": 5,
     "fault: slow node": 30,
     "fault: write torn": 20,
 }

@@ -8,6 +8,7 @@ from trioraft.kv import lessor, service, watch
 from trioraft.messages import Entry, EntryKind
 from trioraft.node import reads
 from trioraft.storage import records
+from trioraft.storage.snapshots import PartsCheck
 
 
 def _ends_early() -> list[Patch]:
@@ -89,6 +90,10 @@ def _no_checksum() -> list[Patch]:
     return [(records, "read_entry", read_entry)]
 
 
+def _sends_what_is_damaged() -> list[Patch]:
+    return [(PartsCheck, "accepts", lambda self, offset, data: True)]
+
+
 STORE: Final = (
     Mutant("end a lease of the store early", "store: leases", "store", _ends_early, "lease"),
     Mutant("answer a keep-alive and forget it", "store: leases", "store", _keeps_nothing_alive, "lease"),
@@ -102,4 +107,5 @@ STORE: Final = (
         "read what a follower happens to have", "thesis 6.4: reads", "store", _reads_what_a_follower_has, "a read on"
     ),
     Mutant("start with entries that are damaged", "disk: damage is noticed", "disks", _no_checksum),
+    Mutant("send a damaged snapshot again and again", "disk: damage is noticed", "disks", _sends_what_is_damaged),
 )
