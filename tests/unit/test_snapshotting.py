@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -296,7 +297,7 @@ class Member(Follower):
     """A member of a cluster, with files and a database; :func:`living` gives it time, and carries what it says."""
 
     def __init__(self, directory: Path, node: int) -> None:
-        directory.mkdir()
+        directory.mkdir(parents=True)
         self.directory = directory
         super().__init__(directory, entries_max=ENTRIES, node=node, timing=FAST)
         self.disk = SqliteDisk(directory, new_id=lambda: node, hard=self.hard)
@@ -428,6 +429,21 @@ async def test_a_leader_that_finds_no_room_for_another_snapshot_tries_again(
         await members.catch_up()
         assert len(leader.alerts) == 1
         assert (leader.snapshots.problem, leader.core.lacks_snapshot) == ("", False)
+
+
+async def test_a_log_that_has_rotted_is_sent_from_memory_and_refused_at_the_next_start(tmp_path: Path) -> None:
+    async with living(tmp_path / "members") as members:
+        leader = await members.leader()
+        for n in range(ENTRIES - 2):
+            await leader.applier.propose(EntryKind.COMMAND, bytes([n]) * SIZE)
+        rot(leader.directory / "trioraft.db-wal")
+        members.away = False
+        with trio.fail_after(5):
+            while members.all[AWAY].machine.words != leader.machine.words:
+                await trio.sleep(0.001)
+        shutil.copytree(leader.directory, tmp_path / "killed")
+    with pytest.raises(StorageError, match="does not match its checksum; the disk is damaged: restore the directory"):
+        SqliteDisk(tmp_path / "killed")
 
 
 async def test_a_snapshot_that_is_not_there_any_more_is_taken_again(tmp_path: Path) -> None:

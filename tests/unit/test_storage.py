@@ -278,6 +278,127 @@ def test_no_byte_of_the_database_can_change_unnoticed(tmp_path_factory: pytest.T
     flip()
 
 
+# --- damage in the write-ahead log -----------------------------------------------------------------------------
+
+WRITES = 12
+_FRAME = 24 + 4096
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Give the files that a process leaves which is killed after some writes."""
+    return left_behind(tmp_path_factory.mktemp("killed"), unsynced=False)
+
+
+def left_behind(directory: Path, *, unsynced: bool) -> dict[str, bytes]:
+    disk = SqliteDisk(directory, durability="memory" if unsynced else "sync")
+    if unsynced:
+        disk.mark_unsynced()
+    for number in range(1, WRITES + 1):
+        disk.save_now(Write(number, HardState(term=number), number, (entry(number, b"." * 3000),)))
+    files = {path.name: path.read_bytes() for path in directory.iterdir() if path.name != "trioraft.db-shm"}
+    disk.close()
+    return files
+
+
+def put_back(directory: Path, files: dict[str, bytes]) -> None:
+    for path in directory.iterdir():
+        path.unlink()
+    for name, data in files.items():
+        (directory / name).write_bytes(data)
+
+
+def ends_of_writes(wal: bytes) -> list[int]:
+    """List where the last frame of each write begins."""
+    return [at for at in range(32, len(wal), _FRAME) if int.from_bytes(wal[at + 4 : at + 8], "big")]
+
+
+def flipped(files: dict[str, bytes], offset: int, change: int = 8) -> dict[str, bytes]:
+    wal = bytearray(files["trioraft.db-wal"])
+    wal[offset] ^= change
+    return {**files, "trioraft.db-wal": bytes(wal)}
+
+
+def test_what_a_killed_process_has_written_is_there(tmp_path: Path, killed: dict[str, bytes]) -> None:
+    put_back(tmp_path, killed)
+    disk = SqliteDisk(tmp_path)
+    assert (disk.hard.term, disk.log.last_index) == (WRITES, WRITES)
+    assert not (tmp_path / "trioraft.db-wal").read_bytes(), "nothing of another process stays in it"
+    disk.close()
+
+
+def test_a_byte_of_the_write_ahead_log_changes_unnoticed_only_where_it_may_be_torn(
+    tmp_path_factory: pytest.TempPathFactory, killed: dict[str, bytes]
+) -> None:
+    """SQLite would take every changed one for the end: what came later, votes too, would be forgotten in silence.
+
+    Torn may be the head of the file, and the last write; what has rotted there looks the same. So does the head of
+    the frame before that write, which alone tells where it begins.
+    """
+    directory = tmp_path_factory.mktemp("rotten")
+    wal = killed["trioraft.db-wal"]
+    before_last = ends_of_writes(wal)[-2]
+    told: list[str] = []
+
+    @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+    @given(st.integers(32, len(wal) - 1), st.integers(1, 255))
+    def flip(offset: int, change: int) -> None:
+        put_back(directory, flipped(killed, offset, change))
+        try:
+            disk = SqliteDisk(directory)
+        except StorageError as error:
+            told.append(str(error))
+            assert (directory / "trioraft.db-wal").read_bytes(), "and so it is at the next start"
+        else:
+            assert offset >= before_last + _FRAME or before_last + 4 <= offset < before_last + 16
+            assert disk.hard.term == disk.log.last_index < WRITES
+            disk.close()
+
+    flip()
+    [refusal] = set(told)
+    assert refusal == (
+        f"{directory}/trioraft.db: a transaction in the midst of its write-ahead log does not match its checksum; the"
+        " disk is damaged: restore the directory, or remove it so that the node joins anew"
+    )
+
+
+def test_a_write_that_a_power_cut_has_torn_is_no_damage(tmp_path: Path, killed: dict[str, bytes]) -> None:
+    """Of the frames of the last write any may be on disk, also its last one alone."""
+    whole = killed["trioraft.db-wal"]
+    last = range(ends_of_writes(whole)[-2] + _FRAME, len(whole), _FRAME)
+    assert len(last) >= 3
+    for lost in range(1 << len(last)):
+        wal = bytearray(whole)
+        for at in (at for number, at in enumerate(last) if lost >> number & 1):
+            wal[at : at + _FRAME] = bytes(_FRAME)
+        put_back(tmp_path, {**killed, "trioraft.db-wal": bytes(wal)})
+        disk = SqliteDisk(tmp_path)
+        assert disk.hard.term == (WRITES - 1 if lost else WRITES)
+        disk.close()
+
+
+def test_what_is_left_in_the_write_ahead_log_from_before_it_was_begun_anew_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trioraft.storage.database._CHECKPOINT_BYTES", 1)
+    files = left_behind(tmp_path, unsynced=False)
+    assert len(files["trioraft.db-wal"]) > 32 + 3 * _FRAME
+    put_back(tmp_path, flipped(files, 32 + _FRAME + 500))
+    disk = SqliteDisk(tmp_path)
+    assert disk.hard.term == WRITES
+    disk.close()
+
+
+def test_a_log_that_was_not_synced_may_have_holes(tmp_path: Path) -> None:
+    directory = tmp_path / "0"
+    directory.mkdir()
+    files = left_behind(directory, unsynced=True)
+    put_back(directory, flipped(files, len(files["trioraft.db-wal"]) // 2))
+    disk = open_disk(tmp_path, "memory")
+    assert list(directory.glob("aside-*")), "it comes back as another one"
+    disk.close()
+
+
 async def test_a_database_of_the_first_schema_gets_what_it_lacks(tmp_path: Path) -> None:
     body = msgspec.json.encode(HARD)
     checksum = zlib.crc32(body, zlib.crc32((5).to_bytes(8, "big")))

@@ -40,6 +40,7 @@ from trioraft.storage.records import (
     seal_hard,
     snapshot_row,
 )
+from trioraft.storage.wal import is_broken_inside
 from trioraft.storage.worker import Worker
 
 __all__ = ["Disk", "Durability", "SqliteDisk", "StorageError", "open_disk"]
@@ -155,6 +156,7 @@ class SqliteDisk:
         self.directory = directory
         self.path = directory / "trioraft.db"
         try:
+            self._see_that_the_wal_is_whole()
             # Opened here, written in one thread, one write at a time.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             with contextlib.ExitStack() as undo:
@@ -172,6 +174,23 @@ class SqliteDisk:
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise StorageError(f"{self.path}: {_words(error)}; check the disk, or restore the directory") from error
 
+    def _see_that_the_wal_is_whole(self) -> None:
+        """Find damage that SQLite takes for the end of what was written, before it drops the rest."""
+        try:
+            wal = self.path.with_name(f"{self.path.name}-wal").read_bytes()
+        except FileNotFoundError:
+            return
+        if is_broken_inside(wal) and not self._may_lack_something():
+            raise self._damaged("a transaction in the midst of its write-ahead log does not match its checksum")
+
+    def _may_lack_something(self) -> bool:
+        """Tell whether the log was not synced; a connection that only reads changes no file."""
+        try:
+            with contextlib.closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+                return bool(db.execute("SELECT 1 FROM log_is_unsynced").fetchone())
+        except sqlite3.Error:
+            return False  # there is no such table yet, or more is damaged
+
     def _prepare(self, new_id: Callable[[], int], hard: HardState) -> None:
         """Make the database, or see that it is one of ours; add what it does not have yet."""
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
@@ -187,6 +206,8 @@ class SqliteDisk:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA wal_autocheckpoint = 0")
+        # So all that is in the WAL is this process's own (:mod:`trioraft.storage.wal`).
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if version == _SCHEMA_VERSION:
             return
         self._db.executescript(
