@@ -315,6 +315,18 @@ THEMES: Final[dict[str, Theme]] = {
         snapshot_entries=(5, 20, 1000),
         events=(4000, 8000),
     ),
+    "rot": Theme(
+        always=("rot", "isolate", "crash"),
+        pace=2.0,
+        nodes=(3, 5, 5),
+        loss=(0.0, 0.05),
+        slow=(0.0,),
+        delay=(0.0003, 0.001),
+        disk=(0.0001, 0.001),
+        commands=(2.0, 4.0),
+        snapshot_entries=(20, 40),
+        events=(4000, 8000),
+    ),
     "clocks": Theme(
         always=("clock drift", "clock leap", "isolate", "pause", "transfer", "crash"),
         likely=0.1,
@@ -363,7 +375,7 @@ THEMES: Final[dict[str, Theme]] = {
 
 
 # What a mixed run is made of.
-_MIX: Final = ("all", "all", "all", "everything", *(name for name in THEMES if name not in {"all", "calm"}))
+_MIX: Final = ("all", "all", "all", "everything", *(name for name in THEMES if name not in {"all", "rot", "calm"}))
 NAMES: Final = ("mixed", *THEMES)
 
 

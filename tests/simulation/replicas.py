@@ -1,12 +1,14 @@
 """What a node does with the log: applies it, answers for it, and takes, sends and receives snapshots of it."""
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from tests.simulation.store import StoreMachine
+from tests.simulation.trace import name
 from trioraft.cluster_settings import ReadMode
 from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
@@ -27,6 +29,8 @@ _PADDING_MAX: Final = 64 * SMALL_PART
 _UNCOMMITTED_MAX: Final = 200
 # How likely a part that has come is lost between the core and the disk.
 _PART_LOST: Final = 0.01
+# How often a process may be sent one snapshot that is damaged: its leader notices soon, but more bits may flip.
+_REFUSED_MAX: Final = 4
 # How often a follower looks whether its leader has answered, in seconds; as a node does.
 _LOOK: Final = 0.1
 
@@ -88,6 +92,7 @@ class Keeper:
         self.parts: list[StorePart] = []
         self.storing = False
         self.received: tuple[SnapshotInfo, bytearray] | None = None
+        self.refused: Counter[SnapshotInfo] = Counter()
         self.sent: dict[int, tuple[SnapshotInfo, PartsCheck]] = {}  # by the follower
 
     def begin(self) -> None:
@@ -320,6 +325,9 @@ class Keeper:
         if "rot" not in self.world.profile.rates:
             self.checks.fail("a received snapshot is damaged")
         self.world.count["damaged snapshots refused"] += 1
+        self.refused[snapshot] += 1
+        if self.refused[snapshot] > _REFUSED_MAX:
+            self.checks.fail(f"{name(self.process.host.node)} is sent a damaged snapshot again and again")
         self.storing = False
         self.process.core.reception_failed(snapshot, self.process.clock())
         self._store_later()

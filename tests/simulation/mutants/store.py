@@ -107,5 +107,5 @@ STORE: Final = (
         "read what a follower happens to have", "thesis 6.4: reads", "store", _reads_what_a_follower_has, "a read on"
     ),
     Mutant("start with entries that are damaged", "disk: damage is noticed", "disks", _no_checksum),
-    Mutant("send a damaged snapshot again and again", "disk: damage is noticed", "disks", _sends_what_is_damaged),
+    Mutant("send a damaged snapshot again and again", "disk: damage is noticed", "rot", _sends_what_is_damaged),
 )
