@@ -655,6 +655,19 @@ def test_a_removed_node_that_missed_it_is_told_by_the_first_part_of_a_snapshot()
     assert story.state(5).log.base_index == 0, "it has not installed it"
 
 
+def test_a_removed_node_that_had_nothing_committed_after_its_restart_is_told_by_a_snapshot() -> None:
+    story = _with_learners(spare=1)
+    story.restart(4)  # what is committed is not on its disk, so it does not know from its log that it is a member
+    story.change(1, (1, 2, 3))
+    story.live(20, without=(4,))
+    story.take_snapshot(1, b"state")
+    story.cores[1].hear_of_cluster(4, CLUSTER, story.now)
+    story.settle(1)
+    story.live(2)
+    assert _roles(story)[4] == "removed"
+    assert story.state(4).log.base_index == 0, "it has not installed it"
+
+
 def test_a_removed_node_is_told_when_it_greets_the_leader() -> None:
     story = _with_learners(spare=1)
     story.change(1, (1, 2, 3))

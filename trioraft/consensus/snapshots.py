@@ -149,9 +149,11 @@ def handle_install_snapshot(s: State, sender: int, request: InstallSnapshotReque
         return
     snapshot = snapshot_of(request)
     configuration = snapshot.members()
-    if configuration is not None and s.was_member and s.id not in configuration.members:
-        s.departed = True  # what a snapshot covers is committed: this node does not need it any more
-        return
+    if configuration is not None and s.id not in configuration.members:
+        # What a snapshot covers is committed: this node does not need it any more, unless it is just joining.
+        s.departed = s.was_member or s.id in configuration.departed
+        if s.departed:
+            return
     if s.receiving is None or s.receiving.snapshot != snapshot:
         s.receiving = Receiving(snapshot)
     receiving = s.receiving
