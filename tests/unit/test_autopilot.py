@@ -97,6 +97,12 @@ def test_a_silent_member_that_stays_is_named_with_the_reason() -> None:
     assert "absent from good DNS answers for 7 of 60 s" in reason
 
 
+def test_nothing_is_declined_of_a_gone_learner_that_is_just_removed() -> None:
+    decision = decide(observation((1, 2, 3), (4,), n4=GONE), RULES)
+    assert members(change_of(decision)) == ((1, 2, 3), ())
+    assert decision.declined == ()
+
+
 def test_a_gone_voter_is_replaced_in_one_change() -> None:
     change = change_of(decide(observation((1, 2, 3), (4,), n3=GONE, n4=KEEPS_UP), RULES))
     assert members(change) == ((1, 2, 4), ())
@@ -258,6 +264,18 @@ def test_failed_lookups_add_nothing_and_take_nothing_away() -> None:
     assert presence.absence(3) == 2.0
     presence.answered(at(1, 2), HEARD, THREE, THREE, 3602.0)
     assert presence.absence(3) == 4.0
+
+
+def test_absence_is_counted_anew_when_a_member_speaks() -> None:
+    presence = Presence()
+    for now in (0.0, 50.0, 100.0):  # as where DNS has nobody who is not ready
+        presence.answered(at(1, 2), HEARD, THREE, THREE, now)
+    presence.spoke(3)
+    assert presence.absence(3) == 0.0
+    presence.answered(at(1, 2), HEARD, THREE, THREE, 110.0)
+    assert presence.absence(3) == 0.0, "it spoke in between, nobody knows when"
+    presence.answered(at(1, 2), HEARD, THREE, THREE, 120.0)
+    assert presence.absence(3) == 10.0
 
 
 def test_an_answer_without_a_quorum_of_the_voters_does_not_know_the_service() -> None:

@@ -102,6 +102,29 @@ async def test_a_node_that_lost_its_data_comes_back_as_another_and_takes_the_pla
         await settled(cluster, voters(*({1, 2, 3} - {lost + 1} | {9})), 90)
 
 
+async def test_that_dns_did_not_have_a_member_while_it_spoke_counts_no_more_when_it_becomes_silent(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster_of(3, 8, **{**DNS, "min_voters": 2}) as cluster:
+        there = {0, 1, 2}
+        cluster.answer = lambda: Answer(frozenset(map(cluster.address, there)), complete=True)
+        await cluster.start()
+        leading = await cluster.leader()
+        unready = (leading + 1) % 3
+        there.remove(unready)
+        await trio.sleep(200)
+        assert members(cluster) == voters(1, 2, 3)
+        # Then it is ready, but DNS fails, so that nobody is told, and after a while it cannot be reached.
+        cluster.answer = lambda: Answer(frozenset(), complete=False, problems=("no server answers",))
+        await trio.sleep(5)
+        cluster.cut_off = {unready}
+        await trio.sleep(100)
+        assert members(cluster) == voters(1, 2, 3)
+        # As soon as DNS says, for long enough, that it is gone, it is.
+        cluster.answer = lambda: Answer(frozenset(map(cluster.address, there)), complete=True)
+        await settled(cluster, voters(*({1, 2, 3} - {unready + 1})), 70)
+
+
 async def test_switched_off_it_leaves_everything_to_commands(autojump_clock: trio.testing.MockClock) -> None:
     async with cluster_of(4, 6, **{**DNS, "bootstrap_expect": 3, "autopilot": "off"}) as cluster:
         await grown(cluster, first=3)

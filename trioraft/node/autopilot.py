@@ -6,8 +6,8 @@ The leader looks at its members and at the nodes that discovery has found, and m
 2. A learner that has kept up for a while becomes a voter, where that makes the cluster survive more: the number of
    voters is kept odd, and at most ``max_voters``; a cluster that was formed with more has them learn on. Two
    learners are promoted together.
-3. A member is *gone* when it was silent, and absent from good DNS answers, for ``dead_after``. A gone voter is
-   replaced by a learner in one change, or removed; the number of voters never falls below ``min_voters``, or the
+3. A member is *gone* when it was silent, and meanwhile absent from good DNS answers, for ``dead_after``. A gone voter
+   is replaced by a learner in one change, or removed; the number of voters never falls below ``min_voters``, or the
    number there is. A gone learner is removed.
 
 A member that is about to stop may ask to be removed (``LEAVE_ON_STOP``); the same rules say whether it is.
@@ -35,7 +35,8 @@ class Presence:
 
     Only an answer counts that is complete and successful, and names addresses of a quorum of the voters: whatever
     answers otherwise does not know the service. The time between two good answers in a row, both without a member,
-    is the time of its absence; a look-up that fails adds nothing and takes nothing away.
+    is the time of its absence; a look-up that fails adds nothing and takes nothing away. A member that speaks is there,
+    whatever DNS said before: its absence is counted anew. It is where it was last heard: one that moves while it cannot be heard is absent, for nobody can tell whose the new address is.
     """
 
     def __init__(self) -> None:
@@ -57,6 +58,17 @@ class Presence:
             Seconds.
         """
         return self._absent.get(node, 0.0)
+
+    def spoke(self, node: int) -> None:
+        """Take in that a member has just spoken: what DNS said before does not count any more.
+
+        Parameters
+        ----------
+        node : int
+            The member.
+        """
+        self._absent.pop(node, None)
+        self._missing -= {node}
 
     def unknown(self) -> None:
         """Take in a look-up that failed, or whose answer is not complete."""
@@ -284,7 +296,7 @@ def replace_gone_voter(seen: Observation, rules: Rules, declined: list[str]) -> 
     declined += [
         f"{seen.named(node)} is silent but stays a member: {_why_not_gone(seen.seen[node], rules)}"
         for node in (*_others(seen), *seen.learners)
-        if node not in gone and seen.seen[node].silent >= rules.dead_after
+        if not is_gone(seen.seen[node], rules) and seen.seen[node].silent >= rules.dead_after
     ]
     return None
 

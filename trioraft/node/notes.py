@@ -6,10 +6,11 @@ from typing import Final
 
 import structlog
 from msgspec import Struct
+from structlog.typing import FilteringBoundLogger
 
 from trioraft.messages import AutopilotNote
 
-_log: Final = structlog.get_logger("trioraft.autopilot")
+_log: Final[FilteringBoundLogger] = structlog.get_logger("trioraft.autopilot")
 
 # Of the newest notes that have a moment, so many are kept.
 _KEPT: Final = 5
@@ -24,9 +25,16 @@ class _Noted(Struct, frozen=True):
 
 
 class Notes:
-    """What was done lately, and what is declined now."""
+    """What was done lately, and what is declined now.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    log : FilteringBoundLogger, optional
+        Is told what is new.
+    """
+
+    def __init__(self, log: FilteringBoundLogger = _log) -> None:
+        self._log = log
         self._lately: deque[_Noted] = deque(maxlen=_KEPT)
         self._declined: dict[str, _Noted] = {}
 
@@ -47,7 +55,7 @@ class Notes:
         now : float
             The time in seconds.
         """
-        _log.info("members change", reason=reason, voters=voters)
+        self._log.info("members change", reason=reason, voters=voters)
         self._lately.appendleft(_Noted("changed", reason, now))
 
     def refused(self, reason: str, now: float) -> None:
@@ -62,7 +70,7 @@ class Notes:
         """
         if self._lately and self._lately[0].text == reason:
             return
-        _log.info("members stay", reason=reason)
+        self._log.info("members stay", reason=reason)
         self._lately.appendleft(_Noted("declined", reason, now))
 
     def declines(self, reasons: tuple[str, ...], now: float) -> None:
@@ -80,7 +88,7 @@ class Notes:
             key = _COUNTED.sub("", text)
             known = self._declined.get(key)
             if known is None:
-                _log.info("members stay", reason=text)
+                self._log.info("members stay", reason=text)
             declined[key] = _Noted("declined", text, known.at if known else now)
         self._declined = declined
 

@@ -7,10 +7,10 @@ address, a restarted process or a second process with the same id is noticed.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from trioraft.address import Address
-from trioraft.datagrams.endpoint import Domain, Endpoint
+from trioraft.datagrams.endpoint import Domain
 from trioraft.discovery import Answer
 
 # A confirmed address is greeted again after this long, in seconds; the endpoint trusts it for 60.
@@ -107,18 +107,25 @@ class Alerts:
         return tuple(alert.text for alert in shown[:_ALERTS_MAX])
 
 
+class Greeter(Protocol):
+    """Makes greetings, as an endpoint does."""
+
+    def greet(self, address: Address, domain: Domain, now: float) -> None:
+        """Ask who is at an address."""
+
+
 class AddressBook:
     """The addresses that this node greets.
 
     Parameters
     ----------
-    endpoint : Endpoint
+    endpoint : Greeter
         Makes the greetings.
     alerts : Alerts
         Where an address is reported behind which there is no node of this service.
     """
 
-    def __init__(self, endpoint: Endpoint, alerts: Alerts) -> None:
+    def __init__(self, endpoint: Greeter, alerts: Alerts) -> None:
         self._endpoint = endpoint
         self._alerts = alerts
         self._known: dict[Address, _Known] = {}
@@ -141,7 +148,7 @@ class AddressBook:
                 if address not in answer.addresses and known.discovered:
                     known.discovered = False
                     known.since = now
-        for address in answer.addresses:
+        for address in sorted(answer.addresses):
             self._add(address, now, discovered=True)
 
     def awaits_answer(self, now: float, patience: float) -> bool:

@@ -29,6 +29,8 @@ class Steering:
         Gives the nodes that are known, with their addresses.
     names : callable
         Gives what people call the nodes.
+    notes : Notes, optional
+        Remembers what it did and declined; its own when there are none.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Steering:
         settings: NodeSettings,
         nodes: Callable[[], Iterable[Peer]],
         names: Callable[[], Mapping[int, str]],
+        notes: Notes | None = None,
     ) -> None:
         self._core = core
         self._settings = settings
@@ -48,9 +51,10 @@ class Steering:
         self._heard: dict[int, tuple[Address, float]] = {}
         self._presence = Presence()
         self._led = (0, 0.0)  # the term that this node leads in, and since when
+        self._looked_at = 0.0
         self._current_since: dict[int, float] = {}
         self._leaving: dict[int, float] = {}
-        self._notes = Notes()
+        self._notes = notes or Notes()
 
     def notes(self, now: float) -> tuple[AutopilotNote, ...]:
         """Tell what it did lately and what it declines, for the status; nothing on a node that does not lead.
@@ -170,6 +174,10 @@ class Steering:
             self._current_since.clear()
             self._notes.clear()
         progress = self._core.progress(now)
+        for node, known in progress.items():
+            if known.heard_at >= self._looked_at:
+                self._presence.spoke(node)
+        self._looked_at = now
         self._current_since = {
             node: self._current_since.get(node, now) for node, known in progress.items() if known.is_current
         }
