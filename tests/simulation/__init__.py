@@ -12,6 +12,13 @@ that. In a life in which clocks leap or stand still (``clock leap``) nothing is 
 to refuse votes, leases of leaders and of keys, exclusive leader work) and no read goes by the lease; everything else
 must hold all the same. A node that is lost with its disk is never more than a part of a minority.
 
+In most lives an operator changes the members, at random. In those of the profile ``autopilot`` nobody does: the
+members follow a service, by the real autopilot and address book of each node. Replicas come, with or without room for
+another voter, go for good, ask to leave, are replaced without their data, and move to other addresses, also to those
+of others; each node asks a DNS that says, at times and perhaps to it alone, nothing, not all, what was true a moment
+ago, or where another service is. Nobody may be removed who is there, and in the end, when DNS tells the truth, the
+members must be the replicas that there are.
+
 ``loop``          virtual time
 ``profile``       what a seed's cluster is like, and which faults it meets (swarm testing: never all in each)
 ``network``       loss, duplication, reordering, delay, blocked links
@@ -24,9 +31,13 @@ must hold all the same. A node that is lost with its disk is never more than a p
 ``supervision``   leader work, as the supervisor process of a node runs it
 ``faults``        when something goes wrong, and what
 ``upkeep``        who changes the members, and replaces what is lost
+``service``       the service that members follow: its replicas come, move, leave and go
+``dns``           what DNS says of it, which need not be true
+``pilot``         the autopilot of a process, with its address book
 ``checks``        what must hold, checked at each step
 ``log_checks``    what must hold of the log, of acknowledged commands and of reads
 ``member_checks`` what must hold of changes of the members
+``pilot_checks``  what must hold of what the autopilot does to the members
 ``store_checks``  what must hold of the key-value store, its watches, its leases and its clients' history
 ``simulation``    one life, whole
 ``campaign``      many lives

@@ -297,6 +297,8 @@ class Checks:
         if not enough or (disk.term, disk.voted_for) != (term, node):
             self.fail(f"{name(node)} wins term {term} with the votes of {votes} only")
         self.log.elected(process, state)
+        if process.pilot is not None:
+            process.pilot.elected()
         self.newest_term = max(self.newest_term, term)
         for host in self.world.hosts:
             other = host.process

@@ -7,6 +7,7 @@ import msgspec
 
 from tests.simulation.mixed import upgrade
 from tests.simulation.profile import RATE_MAX
+from tests.simulation.service import Service
 from tests.simulation.trace import name
 from tests.simulation.upkeep import Operator
 from trioraft.consensus import Role
@@ -25,7 +26,7 @@ class Faults:
         self.over = False
         self.wipes_left = world.profile.wipes
         self.ambushes = world.profile.ambush
-        self.operator = Operator(self)
+        self.operator = Service(self) if world.profile.follows else Operator(self)
         self.is_lossy = False  # whether a member was lost
         self._still_since: dict[int, float] = {}  # host: when its machine stood still
         self._kinds: dict[str, Callable[[Host], bool]] = {
@@ -58,6 +59,8 @@ class Faults:
             "abandon": self.abandon,
             "freeze": self._freeze,
         }
+        if isinstance(self.operator, Service):
+            self._kinds |= self.operator.kinds
 
     def begin(self) -> None:
         """Arrange the first fault of each kind."""
@@ -109,6 +112,8 @@ class Faults:
         """Let everything be well again."""
         self.over = True
         world = self.world
+        if world.service is not None:
+            world.service.end()
         world.network.heal()
         calm = min(world.network.weather.delay, 0.02 * self.unit)
         world.network.weather = type(world.network.weather)(delay=calm)
@@ -166,6 +171,16 @@ class Faults:
         way = self.world.random.choice(("both", "both", "in", "out"))
         pairs = [p for p in self._pairs() if (p[0] == one and way != "in") or (p[1] == one and way != "out")]
         return self._cut(pairs, "isolation")
+
+    def cut_off(self, host: "Host", seconds: float) -> None:
+        """Let nothing pass to and from a machine for a while."""
+        if self.over:
+            return
+        pairs = [pair for pair in self._pairs() if host.index in pair]
+        for pair in pairs:
+            self.world.network.block(*pair)
+        self.world.turn(f"{name(host.node)} is cut off for {seconds:.3f} s")
+        self.after(seconds, self._uncut, pairs)
 
     def _split(self, _: "Host") -> bool:
         side = {h.index for h in self.world.hosts if self.world.random.random() < 0.5}

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.disk import Disk
 from tests.simulation.mixed import check_new_enough, check_understood, first_versions
-from tests.simulation.network import Greeting
+from tests.simulation.network import Greeting, Machine
+from tests.simulation.pilot import Pilot
 from tests.simulation.replicas import Keeper
 from tests.simulation.supervision import Supervisor
 from tests.simulation.trace import describe, name
+from trioraft.address import Address
 from trioraft.consensus import Core, Role, Timing
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import Write
@@ -57,6 +59,9 @@ class Host:
         self.busy_until = 0.0
         self.process: Process | None = None
         self.supervisor = Supervisor(world, self)
+        self.is_there = True  # whether the service has this replica
+        self.is_hidden = False  # whether DNS does not have it, although it runs
+        self.address = Address(f"10.0.0.{index + 1}", 7300)
 
     def local(self, now: float) -> float:
         """Read this machine's clock at a true time."""
@@ -84,7 +89,7 @@ class Host:
 
     def start(self, timing: Timing | None = None) -> None:
         """Start a process, unless there is one, or the disk turns out to be damaged."""
-        if self.process is not None:
+        if self.process is not None or not self.is_there:
             return
         try:
             self.disk.read()
@@ -94,6 +99,7 @@ class Host:
         self.timing = timing or self.timing
         self.world.turn(f"{name(self.node)} starts with {describe(self.timing)}, {describe(self.disk.hard)}")
         self.process = Process(self.world, self)
+        self.world.listed()
         self.process.begin()
 
     def crash(self, *, wrote: bool | None = None) -> None:
@@ -112,6 +118,7 @@ class Host:
                 self.disk.tear(write, self.world.random)
         process, self.process = self.process, None
         self.world.turn(f"{name(self.node)} crashes")
+        self.world.listed()
         self.supervisor.orphaned(process)
 
     def wipe(self) -> None:
@@ -187,7 +194,7 @@ class Host:
             process.inbox.append((self.arrive, (receiver, sender, cluster, message, sent)))
         else:
             world.trace.message(now, sent, sender, self.node, message, "")
-            process.receive(sender, cluster, message)
+            process.receive(sender, cluster, message, sent)
 
 
 class Process:
@@ -199,7 +206,7 @@ class Process:
         self.timing = host.timing
         self.paused = False
         self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        self.known: dict[int, Host] = {}  # who has a session with this process, and where
+        self.known: dict[int, Machine] = {}  # who has a session with this process, and where
         self.speaks: dict[int, int] = {}  # the highest version that each of them speaks
         self.receipts: dict[tuple[int, int], float] = {}  # when each heartbeat came whose answer has not left
         self.timer_at = NEVER
@@ -215,12 +222,13 @@ class Process:
             host.timing,
             snapshot=host.disk.snapshot,
             log_waits=not world.profile.memory,
-            expect=world.profile.expect if host.index < world.profile.nodes - world.profile.spares else 0,
+            expect=world.expected_by(host),
             random_source=world.random,
             now=self.clock(),
         )
         self.core.versions = host.versions
         self.keeper = Keeper(self)
+        self.pilot = Pilot(self) if world.profile.follows else None
         if world.observer is not None:
             self.core.observe(world.observer)
         self.keeper.begin()
@@ -237,15 +245,19 @@ class Process:
                 self.world.checks.formed(self, self.core.cluster, members)
         if self.host.disk.hard.removed:
             self.world.faults.operator.removed(self)
+        if self.pilot is not None:
+            self.pilot.look_up()
         self.greet()
         self.settle()
 
     # --- what comes from outside ----------------------------------------------------------------------------
 
-    def receive(self, sender: int, cluster: int, message: Any) -> None:
+    def receive(self, sender: int, cluster: int, message: Any, sent: float) -> None:
         """Hand a message to the core."""
         if type(message) is Greeting:
             self._greeted(sender, cluster, message.step, message.versions)
+            return
+        if self.pilot is not None and not self.pilot.hears(sender, cluster, message, sent):
             return
         if type(message) is AppendEntriesRequest:
             self.receipts.setdefault((message.term, message.sequence), self.clock())
@@ -258,9 +270,13 @@ class Process:
 
     def tell(self, node: int, message: object) -> None:
         """Send another node something that is none of the core's business."""
-        target = self.known.get(node)
+        target = self._place_of(node)
         if target is not None:
-            self._post(target, node, message)
+            self.post(target, node, message)
+
+    def _place_of(self, node: int) -> Machine | None:
+        """Find where a node is, as far as this process knows."""
+        return self.known.get(node) if self.pilot is None else self.pilot.place_of(node)
 
     def timer(self) -> None:
         """Call the core's timer if it is due; the deadline may have moved since this was arranged."""
@@ -351,16 +367,25 @@ class Process:
         if self.host.process is not self:
             return
         world = self.world
-        world.loop.at(world.loop.now + world.profile.unit * world.random.uniform(0.5, 1), self.greet)
+        often = world.profile.unit if self.pilot is None else self.pilot.pause
+        world.loop.at(world.loop.now + often * world.random.uniform(0.5, 1), self.greet)
         if self.paused:
             return
+        if self.pilot is None:
+            self._greet_all()
+        else:
+            self.pilot.greet()
+        self.core.raise_version(self.speaks, self.clock())
+        if self.pilot is not None:
+            self.pilot.steer()
+        self.settle()
+
+    def _greet_all(self) -> None:
         self.greetings += 1
         there = set() if self.greetings % 10 == 0 else {id(host) for host in self.known.values()}
-        for host in world.hosts:
+        for host in self.world.hosts:
             if host is not self.host and id(host) not in there:
-                self._post(host, 0, Greeting(1, self.versions))
-        self.core.raise_version(self.speaks, self.clock())
-        self.settle()
+                self.post(host, 0, Greeting(1, self.versions))
 
     @property
     def versions(self) -> Versions:
@@ -368,18 +393,21 @@ class Process:
         return self.core.versions.within(self.core.version)
 
     def _greeted(self, sender: int, cluster: int, step: int, versions: Versions) -> None:
-        host = self.world.host_of(sender)
-        if host is None:
+        place = self.world.place_of(sender)
+        if place is None:
             return
         if step < 3:
-            self._post(host, sender, Greeting(step + 1, self.versions))
+            self.post(place, sender, Greeting(step + 1, self.versions))
         if not versions.overlaps(self.versions):
             self.known.pop(sender, None)
             self.core.hear_of_cluster(sender, cluster, self.clock())
         elif step > 1:
-            self.known[sender] = host
             self.speaks[sender] = versions.highest
-            self.core.peers_changed(frozenset(self.known))
+            if self.pilot is None:
+                self.known[sender] = place
+                self.core.peers_changed(frozenset(self.known))
+            else:
+                self.pilot.confirmed(place, cluster, versions)
             self.core.hear_of_cluster(sender, cluster, self.clock())
             self.settle()
 
@@ -417,13 +445,14 @@ class Process:
                 message = self.keeper.fill(to, message)  # noqa: PLW2901
                 if message is None:
                     continue
-            target = self.known.get(to)
+            target = self._place_of(to)
             if target is None:
                 world.trace.message(world.loop.now, world.loop.now, self.host.node, to, message, "no session")
             else:
-                self._post(target, to, message)
+                self.post(target, to, message)
 
-    def _post(self, target: Host, to: int, message: object) -> None:
+    def post(self, target: Machine, to: int, message: object) -> None:
+        """Send a message to a machine."""
         cluster = self.core.cluster
         if cluster not in {0, self.host.disk.hard.formation.cluster}:
             self.world.checks.fail(f"{name(self.host.node)} speaks for a cluster, and that is not on its disk")

@@ -72,12 +72,14 @@ class MemberChecks:
             self.fail(f"{name(process.host.node)} lowers the version of the cluster")
         if was.old_voters and now.old_voters:
             self.fail(f"{name(process.host.node)} begins a change while another one is under way")
+        if self.checks.world.service is not None:
+            self.checks.world.service.checks.changed(process, was, now)
         since = self.checks.world.loop.now - process.timing.lower * _TOLERANCE
         lengths = self.lengths.get((process.host.node, process.core.term), deque())
         needed = max((length for at, length in lengths if at < since), default=0)
         for node in set(now.voters) - set(was.voters):
             host = self.checks.world.host_of(node)
-            has = 0 if host is None else host.log.last_index
+            has = (self.checks.log.lost[node] if host is None else host.log).last_index
             if has < needed:
                 self.fail(f"{name(node)} becomes a voter with {has} of {needed} entries")
 

@@ -1,6 +1,6 @@
 """A virtual network: datagrams that are lost, repeated, late, out of order, or cut off."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -9,8 +9,20 @@ from tests.simulation.loop import Loop
 from tests.simulation.trace import Trace
 from trioraft.versions import SPOKEN, Versions
 
-if TYPE_CHECKING:
-    from tests.simulation.host import Host
+
+class Machine(Protocol):
+    """Where datagrams come from and go to."""
+
+    @property
+    def index(self) -> int:
+        """Its place among all machines."""
+
+    @property
+    def node(self) -> int:
+        """The node that is there."""
+
+    def arrive(self, receiver: int, sender: int, cluster: int, message: object, sent: float) -> None:
+        """Take a message."""
 
 
 class Weather(Struct, frozen=True):
@@ -50,7 +62,7 @@ class Network:
         self.held_up = 0
         self.cut_off = 0
 
-    def send(self, source: "Host", target: "Host", receiver: int, cluster: int, message: object) -> None:
+    def send(self, source: Machine, target: Machine, receiver: int, cluster: int, message: object) -> None:
         """Carry a message, or not."""
         loop = self.loop
         now = loop.now

@@ -42,6 +42,13 @@ class Profile(Struct, frozen=True):
     lease_reads: bool  # whether the settings may say that they go by the lease
     memory: bool  # whether the nodes run with ``DURABILITY=memory``
     store: bool  # whether the state machine is the key-value store
+    follows: bool = False  # whether the members follow the service, by the autopilot; nobody else changes them
+    dns: dict[str, float] = {}  # how likely an answer of DNS is of a kind; all others are good
+    lingers: bool = False  # whether DNS has replicas whose process is down
+    leaves: float = 0.0  # how likely a replica asks to leave before it stops for good
+    dead_after: float = 0.0  # DEAD_SERVER_MILLIS, in seconds
+    min_voters: int = 0
+    max_voters: int = 0
 
     @property
     def unit(self) -> float:
@@ -92,6 +99,9 @@ class Theme(Struct, frozen=True):
         Whether the nodes run with ``DURABILITY=memory``: each is lost when it ends.
     store : float
         How likely the state machine is the key-value store.
+    follows : bool
+        Whether the members follow a service whose replicas come and go, by the autopilot, and no operator changes
+        them.
     """
 
     always: tuple[str, ...] = ()
@@ -118,6 +128,7 @@ class Theme(Struct, frozen=True):
     spares: tuple[int, ...] = (0, 0, 1, 2)
     memory: bool = False
     store: float = 0.25
+    follows: bool = False
 
 
 _BASES: Final = (
@@ -162,6 +173,21 @@ _RATES: Final[dict[str, float]] = {
     "ambush": 1.0,
 }
 KINDS: Final = tuple(_RATES)
+# What befalls a service, and DNS; only where the members follow it.
+_SERVICE_RATES: Final[dict[str, float]] = {
+    "scale up": 0.15,
+    "scale down": 0.1,
+    "replace": 0.06,
+    "move": 0.1,
+    "leave": 0.1,
+    "hide": 0.12,
+    "dns": 0.1,
+    "forsake": 0.25,
+}
+# What an answer of DNS may be instead of good.
+LIES: Final = ("failure", "no such name", "truncated", "stale", "foreign", "mixed")
+# What an operator does, or must do then, and what no rule that goes by clocks can bear.
+_NOT_FOLLOWED: Final = ("change", "wipe", "abandon", "clock leap")
 # No timeout protects leader work from the first, nor what goes by clocks from the second: such lives show less.
 _RARE: Final = ("freeze", "clock leap")
 
@@ -370,12 +396,28 @@ THEMES: Final[dict[str, Theme]] = {
         events=(4000, 8000),
         lease_reads=1.0,
     ),
+    "autopilot": Theme(
+        always=("isolate", "one-way", "pause", "crash", "restart", "transfer", "ambush"),
+        likely=0.05,
+        pace=0.3,
+        nodes=(1, 2, 3, 3, 3, 4, 5, 5),
+        loss=(0.0, 0.0, 0.05, 0.2),
+        disk=(0.0001, 0.001, 0.01),
+        commands=(0.0, 2.0, 10.0),
+        snapshot_entries=(5, 20, 1000),
+        events=(5000, 10000),
+        spares=(1, 2, 3, 4),
+        follows=True,
+    ),
     "calm": Theme(loss=(0.0,), slow=(0.0,), delay=(0.001,)),
 }
 
 
-# What a mixed run is made of.
-_MIX: Final = ("all", "all", "all", "everything", *(name for name in THEMES if name not in {"all", "rot", "calm"}))
+# What a mixed run is made of; the members follow either the operator or the service.
+_MIX: Final = (
+    *("all", "all", "all", "everything"),
+    *(name for name, theme in THEMES.items() if name not in {"all", "rot", "calm"} and not theme.follows),
+)
 NAMES: Final = ("mixed", *THEMES)
 
 
@@ -395,7 +437,7 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
     unit = base.lower
     number = nodes or choice(theme.nodes)
     expect = random_source.randint(number // 2 + 1, number) if chance() < theme.most else number
-    spares = choice(theme.spares) if "change" in rates and not nodes else 0
+    spares = choice(theme.spares) if ("change" in rates or theme.follows) and not nodes else 0
     drawn = Profile(
         name=name,
         nodes=number + spares,
@@ -433,7 +475,31 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
     )
     # Nobody can be elected within a timeout that is hardly longer than a write.
     possible = tuple(timing if timing.lower >= 3 * drawn.disk else base for timing in drawn.timings)
-    return replace(drawn, timings=possible)
+    drawn = replace(drawn, timings=possible)
+    return _followed(drawn, random_source) if theme.follows else drawn
+
+
+def _followed(drawn: Profile, random_source: random.Random) -> Profile:
+    """Draw what a service does, what DNS says of it, and by which rules the members follow."""
+    choice = random_source.choice
+    rates = {kind: rate for kind, rate in drawn.rates.items() if kind not in _NOT_FOLLOWED}
+    rates |= {
+        kind: rate * choice((0.3, 1.0, 1.0, 2.0))
+        for kind, rate in _SERVICE_RATES.items()
+        if random_source.random() < 0.7
+    }
+    return replace(
+        drawn,
+        rates=rates,
+        wipes=0,
+        follows=True,
+        dns={lie: choice((0.02, 0.1, 0.3)) for lie in LIES if random_source.random() < 0.3},
+        lingers=random_source.random() < 0.5,
+        leaves=choice((0.0, 0.5, 1.0)),
+        dead_after=drawn.unit * choice((2.5, 4.0, 6.0)),
+        min_voters=choice((1, 2, 3, 3, 3, 4, 5)),
+        max_voters=choice((1, 3, 3, 4, 5, 7, 7)),
+    )
 
 
 def _neighbours(base: Timing, random_source: random.Random) -> list[Timing]:

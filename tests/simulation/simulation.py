@@ -11,9 +11,10 @@ from tests.simulation.checks import Checks, Violation
 from tests.simulation.faults import Faults
 from tests.simulation.host import Host
 from tests.simulation.loop import Loop
-from tests.simulation.network import Network
+from tests.simulation.network import Machine, Network
 from tests.simulation.profile import RATE_MAX, Profile, draw
 from tests.simulation.replicas import SMALL_PART
+from tests.simulation.service import Service
 from tests.simulation.store import StoreMachine
 from tests.simulation.trace import Trace, name, outline
 from tests.simulation.workload import Workload
@@ -53,7 +54,8 @@ class Simulation:
         self.count: Counter[str] = Counter()
         self.observer: Observer | None = None  # of all cores that are made from now on
         self.checks = Checks(self)
-        self.network = Network(self.loop, self.trace, self.profile.nodes, self.profile.unit, self.profile.commands)
+        machines = self.profile.nodes + self.profile.follows  # a stranger's
+        self.network = Network(self.loop, self.trace, machines, self.profile.unit, self.profile.commands)
         self.network.weather = self.profile.weather
         self.hosts = [
             Host(self, index, self._rate(), self.random.uniform(10, 10**5)) for index in range(self.profile.nodes)
@@ -81,6 +83,27 @@ class Simulation:
     def host_of(self, node: int) -> Host | None:
         """Find a node's machine; None when its disk was lost."""
         return self._by_node.get(node)
+
+    @property
+    def service(self) -> Service | None:
+        """The service that the members follow, where they do."""
+        return self.faults.operator if isinstance(self.faults.operator, Service) else None
+
+    def listed(self) -> None:
+        """Let DNS know that a process has started or ended."""
+        if self.service is not None:
+            self.service.listed()
+
+    def place_of(self, node: int) -> Machine | None:
+        """Find where a node is, also one of another cluster."""
+        stranger = None if self.service is None else self.service.stranger
+        return stranger if stranger is not None and stranger.node == node else self.host_of(node)
+
+    def expected_by(self, host: Host) -> int:
+        """Tell how many nodes have to see each other before this one forms a cluster; 0 where it only joins."""
+        joins = host.index >= self.profile.nodes - self.profile.spares
+        joins = joins or (self.service is not None and not self.service.expects(host))
+        return 0 if joins else self.profile.expect
 
     def is_lost(self, node: int) -> bool:
         """Tell whether a node never comes back."""
@@ -164,7 +187,7 @@ class Simulation:
         self.faults.end()
         self.workload.end()
         longest = max([3.0, *(max(t.upper, t.work_claim) for t in self.profile.timings)])
-        bound = self.loop.now + 10 * longest + 60 * self.profile.unit
+        bound = self.loop.now + 10 * longest + 60 * self.profile.unit + 4 * self.profile.dead_after
         trouble = ""
         while self.loop.now < bound:
             self.loop.run(until=self.loop.now + self.profile.unit, events=self.loop.events + 10**6)
@@ -219,7 +242,8 @@ class Simulation:
         working = [host.node for host in self.checks.running.values()]
         if working != list(leaders):
             return f"work runs on {working}, and {sorted(leaders)} leads"
-        return self.workload.trouble or self._difference(there)
+        following = "" if self.service is None else self.service.trouble(configuration)
+        return following or self.workload.trouble or self._difference(there)
 
     @staticmethod
     def _can_be_told(core: Core, there: list[Core]) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 
 from tests.simulation.campaign import Tally, live
-from tests.simulation.profile import THEMES
+from tests.simulation.profile import LIES, THEMES
 from tests.simulation.simulation import Simulation
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +53,33 @@ def test_no_rule_is_broken_in_two_hundred_lives() -> None:
     assert sum(number for what, number in count.items() if what.startswith("fault")) > 10_000
     assert not count["histories undecided"]
     assert {what: count[what] for what, least in _AT_LEAST.items() if count[what] < least} == {}
+
+
+# The same in twenty lives of clusters whose members follow a service.
+_AT_LEAST_OF_A_SERVICE: Final = {
+    "autopilot: members added": 40,
+    "autopilot: members removed": 25,
+    "autopilot: voters added": 20,
+    "autopilot: voters that learn on": 3,
+    "replicas left": 8,
+    "fault: scale up": 20,
+    "fault: scale down": 8,
+    "fault: replace": 5,
+    "fault: move": 15,
+    "fault: hide": 8,
+    "fault: forsake": 30,
+    **{f"DNS: {lie}": 50 for lie in LIES},
+}
+
+
+def test_members_follow_the_service_in_twenty_lives() -> None:
+    count: Counter[str] = Counter()
+    for seed in range(20):
+        result = Simulation(seed, "autopilot").run()
+        shown = "\n".join(result.trace)
+        assert not result.violation, f"seed {seed}, profile autopilot: {result.violation}\n{shown}"
+        count.update(result.count)
+    assert {what: count[what] for what, least in _AT_LEAST_OF_A_SERVICE.items() if count[what] < least} == {}
 
 
 @pytest.mark.parametrize("theme", THEMES)
