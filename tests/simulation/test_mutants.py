@@ -41,6 +41,8 @@ _RARE = {
     "read by the lease after an offer",
     "stay with a configuration that is cut off",
     "count the lease from the receipt of an answer",
+    "believe DNS without the addresses of a quorum",
+    "count the absence of a member that has spoken since",
 }
 
 

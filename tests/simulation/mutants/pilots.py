@@ -12,7 +12,7 @@ from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.state import State
 from trioraft.discovery import Answer
 from trioraft.node import autopilot
-from trioraft.node.autopilot import Change, Observation, Presence, Rules, Seen
+from trioraft.node.autopilot import Change, Observation, Presence, Rules
 from trioraft.node.steering import Steering
 
 
@@ -42,11 +42,16 @@ def _believe_any_answer() -> list[Patch]:
     return [(Presence, "answered", answered)]
 
 
-def _gone_when(judge: str) -> list[Patch]:
-    def is_gone(seen: Seen, rules: Rules) -> bool:
-        return float(getattr(seen, judge)) >= rules.dead_after
+def _gone_when_silent() -> list[Patch]:
+    return [(autopilot, "is_gone", lambda seen, rules: seen.silent >= rules.dead_after)]
 
-    return [(autopilot, "is_gone", is_gone)]
+
+def _count_what_was_before() -> list[Patch]:
+    return [(Presence, "spoke", lambda _self, _node: None)]
+
+
+def _gone_when_absent() -> list[Patch]:
+    return [(autopilot, "is_gone", lambda seen, rules: seen.absent >= rules.dead_after), *_count_what_was_before()]
 
 
 def _present_by_address() -> list[Patch]:
@@ -110,8 +115,15 @@ PILOTS: Final = (
     Mutant(
         "believe DNS without the addresses of a quorum", _GONE, "autopilot", _believe_any_answer, "has been in DNS"
     ),
-    Mutant("remove who is silent", _GONE, "autopilot", lambda: _gone_when("silent"), "has been in DNS"),
-    Mutant("remove who is absent", _GONE, "autopilot", lambda: _gone_when("absent"), "has spoken to it lately"),
+    Mutant("remove who is silent", _GONE, "autopilot", _gone_when_silent, "has been in DNS"),
+    Mutant("remove who is absent", _GONE, "autopilot", _gone_when_absent, "has spoken to it lately"),
+    Mutant(
+        "count the absence of a member that has spoken since",
+        _GONE,
+        "autopilot",
+        _count_what_was_before,
+        "has been in DNS",
+    ),
     Mutant("take who has a member's address for the member", _GONE, "autopilot", _present_by_address, "are gone"),
     Mutant(
         "keep learners that are gone",
