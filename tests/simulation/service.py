@@ -282,7 +282,7 @@ class Service(Operator):
         return True
 
     def _forsake(self, host: "Host") -> bool:
-        """Let a replica that does not lead be silent, and DNS not be good, for about as long as it takes to be gone."""
+        """Let a replica that does not lead be silent, and DNS lie, for about as long as it takes to be gone."""
         others = self._followers(host)
         return bool(others) and self._lose_sight_of(self.random.choice(others))
 

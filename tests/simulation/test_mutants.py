@@ -42,7 +42,7 @@ _RARE = {
     "stay with a configuration that is cut off",
     "count the lease from the receipt of an answer",
     "believe DNS without the addresses of a quorum",
-    "count the absence of a member that has spoken since",
+    "change to voters of which no quorum has answered",
 }
 
 

@@ -35,8 +35,9 @@ class Presence:
 
     Only an answer counts that is complete and successful, and names addresses of a quorum of the voters: whatever
     answers otherwise does not know the service. The time between two good answers in a row, both without a member,
-    is the time of its absence; a look-up that fails adds nothing and takes nothing away. A member that speaks is there,
-    whatever DNS said before: its absence is counted anew. It is where it was last heard: one that moves while it cannot be heard is absent, for nobody can tell whose the new address is.
+    is the time of its absence; a look-up that fails adds nothing and takes nothing away. A member that speaks is
+    there, whatever DNS said before: its absence is counted anew. It is where it was last heard: one that moves while
+    it cannot be heard is absent, for nobody can tell whose the new address is.
     """
 
     def __init__(self) -> None:

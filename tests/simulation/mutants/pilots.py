@@ -46,12 +46,11 @@ def _gone_when_silent() -> list[Patch]:
     return [(autopilot, "is_gone", lambda seen, rules: seen.silent >= rules.dead_after)]
 
 
-def _count_what_was_before() -> list[Patch]:
-    return [(Presence, "spoke", lambda _self, _node: None)]
-
-
 def _gone_when_absent() -> list[Patch]:
-    return [(autopilot, "is_gone", lambda seen, rules: seen.absent >= rules.dead_after), *_count_what_was_before()]
+    return [
+        (autopilot, "is_gone", lambda seen, rules: seen.absent >= rules.dead_after),
+        (Presence, "spoke", lambda _self, _node: None),
+    ]
 
 
 def _present_by_address() -> list[Patch]:
@@ -117,13 +116,6 @@ PILOTS: Final = (
     ),
     Mutant("remove who is silent", _GONE, "autopilot", _gone_when_silent, "has been in DNS"),
     Mutant("remove who is absent", _GONE, "autopilot", _gone_when_absent, "has spoken to it lately"),
-    Mutant(
-        "count the absence of a member that has spoken since",
-        _GONE,
-        "autopilot",
-        _count_what_was_before,
-        "has been in DNS",
-    ),
     Mutant("take who has a member's address for the member", _GONE, "autopilot", _present_by_address, "are gone"),
     Mutant(
         "keep learners that are gone",
