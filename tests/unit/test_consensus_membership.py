@@ -668,6 +668,21 @@ def test_a_removed_node_that_had_nothing_committed_after_its_restart_is_told_by_
     assert story.state(4).log.base_index == 0, "it has not installed it"
 
 
+def test_a_node_that_was_let_in_and_removed_before_it_heard_of_either_is_told_when_it_greets_the_leader() -> None:
+    story = _led(spare=1)
+    story.change(1, (1, 2, 3), (4,))
+    story.live(20, without=(4,))
+    story.change(1, (1, 2, 3))
+    story.live(20, without=(4,))
+    story.restart(4)
+    assert _roles(story)[4] == "forming"
+    story.cores[1].hear_of_cluster(4, 0, story.now)
+    story.settle(1)
+    story.live(2)
+    assert _roles(story)[4] == "removed"
+    assert story.events(4, Removed) == [Removed(while_away=True)]
+
+
 def test_a_removed_node_is_told_when_it_greets_the_leader() -> None:
     story = _with_learners(spare=1)
     story.change(1, (1, 2, 3))

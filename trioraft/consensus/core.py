@@ -354,7 +354,8 @@ class Core:
             self.formation.receive(sender, cluster, None, now)
         elif cluster not in {0, self.formation.state.cluster}:
             self._events.append(ForeignCluster(node=sender, cluster=cluster))
-        elif cluster and self._state is not None:
+        elif self._state is not None and (cluster or sender in self._state.configuration.departed):
+            # One without a cluster may have been let in, and removed before it heard of either.
             membership.tell_departed(self._state, sender, now)
         if self._observer is not None:
             self._note("hear_of_cluster", sender)
