@@ -228,11 +228,20 @@ def test_what_nodes_tell_is_shown_as_text_whatever_it_is(hostile_peers: str, bro
     window.context.close()
 
 
+OUTSIDE = "cells => cells.filter(cell => cell.scrollWidth > cell.clientWidth).map(cell => cell.innerText)"
+
+
 def test_a_large_cluster_with_learners_is_told_apart_and_fits_every_screen(browser: Browser) -> None:
     (port,) = free_ports(socket.SOCK_STREAM, 1)
     url = f"http://127.0.0.1:{port}"
     with doubles("large_cluster") as peers, monitor_of(peers, port, SERVICE):
-        for name, width, scheme in (("light", 1280, "light"), ("dark", 1280, "dark"), ("narrow", 360, "light")):
+        for name, width, scheme in (
+            ("light", 1280, "light"),
+            ("dark", 1280, "dark"),
+            ("tight", 1216, "light"),
+            ("medium", 1024, "light"),
+            ("narrow", 360, "light"),
+        ):
             window = Window(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
             page = window.page
             page.goto(url)
@@ -256,6 +265,7 @@ def test_a_large_cluster_with_learners_is_told_apart_and_fits_every_screen(brows
             expect(notes.nth(2)).to_contain_text("node-9 (0000000000000009) joined the service")
             expect(notes.nth(3).locator(".note-age")).to_have_text("3 h 1 min ago")
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            assert page.locator("td").evaluate_all(OUTSIDE) == [], "nothing is wider than its cell"
             window.screenshot(f"monitor-large-{name}")
             window.check(url)
             window.context.close()
