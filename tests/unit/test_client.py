@@ -247,6 +247,27 @@ async def test_another_node_is_found_where_one_was_that_has_moved() -> None:
     second.close()
 
 
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_node_is_found_where_it_was_before(named: bool) -> None:
+    first, second = await open_udp("127.0.0.1", 0), await open_udp("127.0.0.1", 0)
+
+    async def runs_at(socket: UdpSocket) -> None:
+        async with trio.open_nursery() as there:
+            there.start_soon(CommandDouble(FOLLOWER, socket).run)
+            await until(lambda: (found := client.nodes.get(FOLLOWER.id)) and found.address == socket.address, 3)
+            there.cancel_scope.cancel()
+
+    async with observing(0.2, LEADER) as (client, (leader,)):
+        for socket in (first, second):
+            leader.tell(peers=(str(socket.address),))
+            await runs_at(socket)
+        if named:  # by one that does not lead, and says who does; until then the other still is where it was
+            client.meet(int(FOLLOWER.id, 16), str(first.address))
+        await runs_at(first)
+    first.close()
+    second.close()
+
+
 async def test_a_node_that_is_not_found_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observer, "FORGET_SECONDS", 0.5)
     async with open_doubles(FOLLOWER, LEADER) as (known, other):

@@ -37,6 +37,9 @@ FORGET_SECONDS: Final = 60.0
 _RETRY_FIRST: Final = 0.1
 RETRY_LAST: Final = 1.0
 
+# A node that has left so many questions in a row unanswered is looked for where it was before, too.
+_SILENT_TRIES: Final = 4
+
 # A node trusts an address for 60 s; the handshake is renewed well before that.
 _GREET_AGAIN: Final = 20.0
 
@@ -226,8 +229,14 @@ class Observer:
         """Shake hands with a node at an address that another one has named."""
         known = self._target_by_node.get(node)
         parsed = _parse_address(address)
-        if parsed is not None and (known is None or known.address != parsed):
-            self._list([parsed], trio.current_time())
+        if parsed is None or (known is not None and known.address == parsed):
+            return
+        now = trio.current_time()
+        self._list([parsed], now)
+        target = self._targets.get(parsed)
+        if target is not None and target.node_id == format_id(node):
+            target.node_id = target.peer = None  # it was there before, and is again
+            self._ask_now(target, now)
 
     # --- what arrives ----------------------------------------------------------------------------------------
 
@@ -376,9 +385,9 @@ class Observer:
 
     def _ask(self, target: _Target, now: float) -> None:
         node = self.nodes.get(target.node_id or "")
-        if node is not None and node.address != target.address and now - node.heard_at < _GREET_AGAIN:
+        if node is not None and node.address != target.address and self._answers(node.address):
             # The same node under another address. A greeting there would only move its session to and fro.
-            target.due = now + _GREET_AGAIN
+            target.due = now + RETRY_LAST
             return
         peer = target.peer
         if peer is not None and target.tries < 2:
@@ -389,6 +398,10 @@ class Observer:
             target.asked_at = now
         target.due = now + min(_RETRY_FIRST * 2**target.tries, max(RETRY_LAST, self._refresh or 0.0))
         target.tries = min(target.tries + 1, 16)
+
+    def _answers(self, address: Address) -> bool:
+        target = self._targets.get(address)
+        return target is not None and target.tries < _SILENT_TRIES
 
     def _send_request(self, target: _Target, now: float) -> None:
         if target.peer is None:
