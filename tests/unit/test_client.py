@@ -254,7 +254,7 @@ async def test_a_node_is_found_where_it_was_before(named: bool) -> None:
     async def runs_at(socket: UdpSocket) -> None:
         async with trio.open_nursery() as there:
             there.start_soon(CommandDouble(FOLLOWER, socket).run)
-            await until(lambda: (found := client.nodes.get(FOLLOWER.id)) and found.address == socket.address, 3)
+            await until(lambda: (found := client.nodes.get(FOLLOWER.id)) and found.address == socket.address, 12)
             there.cancel_scope.cancel()
 
     async with observing(0.2, LEADER) as (client, (leader,)):
