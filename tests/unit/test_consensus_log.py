@@ -6,7 +6,7 @@ import pytest
 from tests.unit.story import TIMING, Letter, Story
 from trioraft.consensus import Role
 from trioraft.consensus.replication import UNCOMMITTED_BYTES_MAX
-from trioraft.consensus.state import StartWork, SteppedDown
+from trioraft.consensus.state import StartWork, SteppedDown, StorePart
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
@@ -667,6 +667,20 @@ def test_who_is_restarted_while_it_is_sent_a_snapshot_gets_it_from_the_beginning
         story.store_parts(3)
     assert story.disks[3].snapshot is None
     story.restart(3)
+    _receive_snapshot(story)
+    assert story.disks[3].snapshot == story.cores[1].snapshot
+
+
+def test_who_stores_parts_of_a_snapshot_while_it_knows_no_leader_goes_on_from_there() -> None:
+    story = _behind(size=2_000_000)
+    while not story.events(3, StorePart):
+        story.fire(1)
+        story.exchange()
+    story.fire(3)  # its disk is slower than its patience
+    assert story.state(3).leader == 0
+    story.drop()
+    story.store_parts(3)
+    story.drop()
     _receive_snapshot(story)
     assert story.disks[3].snapshot == story.cores[1].snapshot
 

@@ -177,10 +177,11 @@ def answer_part(s: State, to: int, index: int, offset: int, *, installed: bool =
 
 
 def part_stored(s: State, snapshot: SnapshotInfo, offset: int) -> None:
-    """Note that everything before an offset is stored."""
-    if s.receiving is not None and s.receiving.snapshot == snapshot and offset <= s.receiving.expected and s.leader:
+    """Note that everything before an offset is stored, also while nobody leads: the next leader goes on there."""
+    if s.receiving is not None and s.receiving.snapshot == snapshot and offset <= s.receiving.expected:
         s.receiving.stored = max(s.receiving.stored, offset)
-        answer_part(s, s.leader, snapshot.index, s.receiving.stored)
+        if s.leader:
+            answer_part(s, s.leader, snapshot.index, s.receiving.stored)
 
 
 def reception_failed(s: State, snapshot: SnapshotInfo) -> None:
