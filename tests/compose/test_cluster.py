@@ -194,7 +194,7 @@ def test_a_node_with_a_wrong_key_stays_out_and_says_why(
     stranger = Container(
         run(
             *("docker", "run", "--detach", "--network", project.network, "--network-alias", "node"),
-            *("--read-only", "--tmpfs", "/tmp"),  # noqa: S108
+            *("--read-only", "--tmpfs", "/tmp"),  # noqa: S108 - in the container, and its own
             *("--volume", f"{keys['other']}:/run/secrets/cluster_key:ro"),
             *("--env", "CLUSTER_KEY_FILE=/run/secrets/cluster_key", "--env", "APP_NAME=node"),
             *("--env", "BOOTSTRAP_EXPECT=3", "--env", "LOG_FORMAT=json"),

@@ -11,13 +11,13 @@ from tests.linearizability.report import Result, Verdict, Violation
 from tests.linearizability.search import Budget, Outcome, Search
 
 S = TypeVar("S", bound=Hashable)
-I = TypeVar("I")  # noqa: E741
-O = TypeVar("O")  # noqa: E741
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 def check(
-    model: Model[S, I, O],
-    history: History[I, O] | Sequence[Operation[I, O]],
+    model: Model[S, In, Out],
+    history: History[In, Out] | Sequence[Operation[In, Out]],
     time_limit: float = 60.0,
     places: int = 2_000_000,
 ) -> Result:
@@ -36,7 +36,7 @@ def check(
     """
     operations = history.operations() if isinstance(history, History) else list(history)
     started = time.monotonic()
-    partitions: dict[Hashable, list[Operation[I, O]]] = {}
+    partitions: dict[Hashable, list[Operation[In, Out]]] = {}
     for op in operations:
         partitions.setdefault(model.partition(op.input), []).append(op)
     searches = {key: Search(model, part) for key, part in sorted(partitions.items(), key=lambda item: len(item[1]))}
@@ -64,8 +64,8 @@ def check(
 
 
 def assert_linearizable(
-    model: Model[S, I, O],
-    history: History[I, O] | Sequence[Operation[I, O]],
+    model: Model[S, In, Out],
+    history: History[In, Out] | Sequence[Operation[In, Out]],
     time_limit: float = 60.0,
     places: int = 2_000_000,
 ) -> Result:
@@ -82,7 +82,7 @@ def assert_linearizable(
     return result
 
 
-def _between(model: Model[S, I, O], operations: Sequence[Operation[I, O]]) -> Violation | None:
+def _between(model: Model[S, In, Out], operations: Sequence[Operation[In, Out]]) -> Violation | None:
     found = model.across(operations)
     if found is None:
         return None
@@ -91,7 +91,7 @@ def _between(model: Model[S, I, O], operations: Sequence[Operation[I, O]]) -> Vi
 
 
 def explain(
-    model: Model[S, I, O], key: Hashable, part: list[Operation[I, O]], time_limit: float, places: int
+    model: Model[S, In, Out], key: Hashable, part: list[Operation[In, Out]], time_limit: float, places: int
 ) -> Violation:
     """Cut the partition where it becomes impossible, and show how far an order goes.
 
@@ -120,19 +120,19 @@ def explain(
     return Violation(key, reason, len(part), complete, culprit, prefix, stuck, _replay(model, prefix), model)
 
 
-def _replay(model: Model[S, I, O], order: Sequence[Operation[I, O]]) -> S:
+def _replay(model: Model[S, In, Out], order: Sequence[Operation[In, Out]]) -> S:
     """Return the state after an order that was found, with the inputs as they were."""
     state = model.initial()
     for op in order:
         after = model.effect(state, op.input)
         if op.returned is not None:
-            told = model.step(state, op.input, cast("O", op.output))
+            told = model.step(state, op.input, cast("Out", op.output))
             after = after if told is None else told
         state = after
     return state
 
 
-def _until(part: Sequence[Operation[I, O]], time_ns: int) -> list[Operation[I, O]]:
+def _until(part: Sequence[Operation[In, Out]], time_ns: int) -> list[Operation[In, Out]]:
     """Return what was known at a time: later calls had not happened, later answers were not yet known."""
     return [
         op if op.returned is None or op.returned <= time_ns else replace(op, output=None, returned=None)

@@ -12,15 +12,15 @@ import msgspec
 if TYPE_CHECKING:
     from tests.linearizability.model import Model
 
-I = TypeVar("I")  # noqa: E741  (the type of inputs, beside O, that of outputs)
-O = TypeVar("O")  # noqa: E741
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 Process = str | int
 Ending = Literal["ok", "fail", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Operation(Generic[I, O]):
+class Operation(Generic[In, Out]):
     """One call of one client.
 
     Parameters
@@ -37,8 +37,8 @@ class Operation(Generic[I, O]):
     """
 
     process: Process
-    input: I
-    output: O | None
+    input: In
+    output: Out | None
     called: int
     returned: int | None
 
@@ -58,16 +58,16 @@ class _Line(msgspec.Struct):
 
 
 @dataclass(slots=True)
-class _Call(Generic[I, O]):
+class _Call(Generic[In, Out]):
     process: Process
-    input: I
+    input: In
     called: int
     ended: int | None = None
     ending: Ending | None = None
-    output: O | None = None
+    output: Out | None = None
 
 
-class History(Generic[I, O]):
+class History(Generic[In, Out]):
     """Records the operations of concurrent clients, tasks and threads of one process alike.
 
     Parameters
@@ -85,10 +85,10 @@ class History(Generic[I, O]):
         self._sink = sink
         self._lock = threading.Lock()
         self._last = -1
-        self._calls: list[_Call[I, O]] = []
+        self._calls: list[_Call[In, Out]] = []
         self._busy: dict[Process, int] = {}
 
-    def invoke(self, process: Process, operation: I) -> int:
+    def invoke(self, process: Process, operation: In) -> int:
         """Record that `process` calls `operation`, before it is sent; the token names the call.
 
         Raises
@@ -100,13 +100,13 @@ class History(Generic[I, O]):
             if process in self._busy:
                 raise ValueError(f"process {process!r} calls {operation!r} while its call {self._busy[process]} runs")
             token = len(self._calls)
-            call: _Call[I, O] = _Call(process, operation, self._now())
+            call: _Call[In, Out] = _Call(process, operation, self._now())
             self._calls.append(call)
             self._busy[process] = token
             self._write(_line("invoke", token, call.called, call.input, process))
             return token
 
-    def ok(self, token: int, output: O) -> None:
+    def ok(self, token: int, output: Out) -> None:
         """Record that the operation took effect and answered `output`."""
         self._end(token, "ok", output)
 
@@ -118,7 +118,7 @@ class History(Generic[I, O]):
         """Record that the client gave up: the operation may take effect later, or never."""
         self._end(token, "unknown", None)
 
-    def operations(self) -> list[Operation[I, O]]:
+    def operations(self) -> list[Operation[In, Out]]:
         """Return what the checker needs: no failed ones; those still under way have an unknown outcome."""
         with self._lock:
             return [
@@ -139,7 +139,7 @@ class History(Generic[I, O]):
         path.write_bytes(b"".join(line for *_, line in sorted(lines)))
 
     @classmethod
-    def load(cls, model: "Model[Any, I, O]", paths: Iterable[Path]) -> "History[I, O]":
+    def load(cls, model: "Model[Any, In, Out]", paths: Iterable[Path]) -> "History[In, Out]":
         """Read files that were saved or streamed on the clock of one machine, as one history.
 
         A last line that was cut off (its writer was killed) is left out: a call is recorded before it is sent.
@@ -149,7 +149,7 @@ class History(Generic[I, O]):
         ValueError
             A line is not an event of a history of this model; says which.
         """
-        history: History[I, O] = cls()
+        history: History[In, Out] = cls()
         for path in paths:
             tokens: dict[int, int] = {}
             *whole, _cut_off = path.read_bytes().split(b"\n")
@@ -160,11 +160,11 @@ class History(Generic[I, O]):
                     raise ValueError(f"{path}:{number}: not an event of this history: {error}") from error
         return history
 
-    def _read(self, line: _Line, tokens: dict[int, int], model: "Model[Any, I, O]") -> None:
+    def _read(self, line: _Line, tokens: dict[int, int], model: "Model[Any, In, Out]") -> None:
         self._last = max(self._last, line.time)
         if line.event == "invoke":
             tokens[line.token] = len(self._calls)
-            asked: I = msgspec.json.decode(line.value, type=model.input_type)
+            asked: In = msgspec.json.decode(line.value, type=model.input_type)
             self._calls.append(_Call(line.process, asked, line.time))
             return
         call = self._calls[tokens[line.token]]
@@ -174,7 +174,7 @@ class History(Generic[I, O]):
         if line.event == "ok":
             call.output = msgspec.json.decode(line.value, type=model.output_type)
 
-    def _end(self, token: int, ending: Ending, output: O | None) -> None:
+    def _end(self, token: int, ending: Ending, output: Out | None) -> None:
         with self._lock:
             call = self._calls[token]
             if call.ending is not None:

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 from tests.linearizability.history import Operation
 
 S = TypeVar("S", bound=Hashable)
-I = TypeVar("I")  # noqa: E741
-O = TypeVar("O")  # noqa: E741
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
-class Model(ABC, Generic[S, I, O]):
+class Model(ABC, Generic[S, In, Out]):
     """An object as one client alone would see it. States are immutable and hashable, inputs are hashable."""
 
     input_type: ClassVar[Any] = Any
@@ -22,14 +22,14 @@ class Model(ABC, Generic[S, I, O]):
         """Return the state before the first operation."""
 
     @abstractmethod
-    def step(self, state: S, asked: I, answered: O) -> S | None:
+    def step(self, state: S, asked: In, answered: Out) -> S | None:
         """Return the state after an operation with this answer; None where it cannot have this answer here."""
 
     @abstractmethod
-    def effect(self, state: S, asked: I) -> S:
+    def effect(self, state: S, asked: In) -> S:
         """Return the state after an operation whose answer nobody saw."""
 
-    def partition(self, asked: I) -> Hashable:
+    def partition(self, asked: In) -> Hashable:
         """Return the key of the independent object that the operation is about."""
         return None
 
@@ -41,7 +41,7 @@ class Model(ABC, Generic[S, I, O]):
         """
         return state, 0
 
-    def hopeless(self, state: S, asked: I, answered: O) -> bool:
+    def hopeless(self, state: S, asked: In, answered: Out) -> bool:
         """Tell whether the answer, which this state does not allow, stays impossible whatever comes after."""
         return False
 
@@ -49,22 +49,22 @@ class Model(ABC, Generic[S, I, O]):
         """Return what an operation may need to find, such as the value of a register; None for nothing."""
         return None
 
-    def needs(self, asked: I, answered: O) -> Hashable | None:
+    def needs(self, asked: In, answered: Out) -> Hashable | None:
         """Return what must be shown by the state in which the operation has this answer; None for nothing."""
         return None
 
-    def provides(self, asked: I) -> Hashable | None:
+    def provides(self, asked: In) -> Hashable | None:
         """Return what the state shows after the operation, if it changes what is shown; None for nothing."""
         return None
 
-    def distinct(self, operations: Sequence[Operation[I, O]]) -> list[I]:
+    def distinct(self, operations: Sequence[Operation[In, Out]]) -> list[In]:
         """Return the inputs, made equal where no answer can tell them apart: those are not tried one by one."""
         return [op.input for op in operations]
 
-    def across(self, operations: Sequence[Operation[I, O]]) -> tuple[str, list[Operation[I, O]]] | None:
+    def across(self, operations: Sequence[Operation[In, Out]]) -> tuple[str, list[Operation[In, Out]]] | None:
         """Return what is wrong between partitions, and the operations that show it; None where nothing is."""
         return None
 
-    def describe(self, asked: I, answered: O | None) -> str:
+    def describe(self, asked: In, answered: Out | None) -> str:
         """Return one line for people; `answered` is None where the outcome is not known."""
         return f"{asked!r} -> {'?' if answered is None else repr(answered)}"

@@ -25,8 +25,8 @@ from tests.linearizability.history import Operation
 from tests.linearizability.model import Model
 
 S = TypeVar("S", bound=Hashable)
-I = TypeVar("I")  # noqa: E741
-O = TypeVar("O")  # noqa: E741
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 _ENDLESS = float("inf")
 
@@ -38,7 +38,7 @@ class Outcome(enum.Enum):
 
 
 @dataclass(slots=True)
-class Place(Generic[S, I, O]):
+class Place(Generic[S, In, Out]):
     """A point of the search: all known operations before `base` are taken, and beyond it those in `mask`.
 
     Parameters
@@ -57,13 +57,13 @@ class Place(Generic[S, I, O]):
     mask: int
     used: int
     state: S
-    before: "Place[S, I, O] | None" = None
-    operation: Operation[I, O] | None = None
+    before: "Place[S, In, Out] | None" = None
+    operation: Operation[In, Out] | None = None
 
-    def order(self) -> list[Operation[I, O]]:
+    def order(self) -> list[Operation[In, Out]]:
         """Return the operations taken up to here, in order."""
-        taken: list[Operation[I, O]] = []
-        place: Place[S, I, O] | None = self
+        taken: list[Operation[In, Out]] = []
+        place: Place[S, In, Out] | None = self
         while place is not None and place.operation is not None:
             taken.append(place.operation)
             place = place.before
@@ -91,10 +91,10 @@ class Budget:
         return entered > self.places or (tried % 256 == 0 and self.clock() > self.deadline)
 
 
-class _Supply(Generic[S, I, O]):
+class _Supply(Generic[S, In, Out]):
     """Who needs and who provides each thing that a state can show."""
 
-    def __init__(self, model: Model[S, I, O], answers: Sequence[tuple[I, O]], asked: Sequence[I]) -> None:
+    def __init__(self, model: Model[S, In, Out], answers: Sequence[tuple[In, Out]], asked: Sequence[In]) -> None:
         self._needers: dict[Hashable, list[int]] = {}
         self._known: dict[Hashable, list[int]] = {}
         self._unknown: dict[Hashable, int] = {}
@@ -105,7 +105,7 @@ class _Supply(Generic[S, I, O]):
             thing = model.provides(unknown)
             self._unknown[thing] = self._unknown.get(thing, 0) | 1 << index
 
-    def missing(self, thing: Hashable, place: Place[S, I, O]) -> bool:
+    def missing(self, thing: Hashable, place: Place[S, In, Out]) -> bool:
         """Tell whether an outstanding operation needs what none that is left provides."""
         return (
             _outstanding(self._needers.get(thing, ()), place)
@@ -114,7 +114,7 @@ class _Supply(Generic[S, I, O]):
         )
 
 
-def _outstanding(indexes: Sequence[int], place: Place[S, I, O]) -> bool:
+def _outstanding(indexes: Sequence[int], place: Place[S, In, Out]) -> bool:
     """Tell whether any of these known operations, in ascending order, is not taken yet."""
     for index in reversed(indexes):
         if index < place.base:
@@ -124,9 +124,9 @@ def _outstanding(indexes: Sequence[int], place: Place[S, I, O]) -> bool:
     return False
 
 
-def _earlier_twins(asked: Sequence[I]) -> list[int]:
+def _earlier_twins(asked: Sequence[In]) -> list[int]:
     """Return, for each input, the index of the latest earlier one that equals it; -1 for none."""
-    latest: dict[I, int] = {}
+    latest: dict[In, int] = {}
     twins: list[int] = []
     for index, one in enumerate(asked):
         twins.append(latest.get(one, -1))
@@ -135,17 +135,17 @@ def _earlier_twins(asked: Sequence[I]) -> list[int]:
 
 
 @dataclass
-class Search(Generic[S, I, O]):
+class Search(Generic[S, In, Out]):
     """One search over one partition; afterwards `best` is the place with the most known operations taken.
 
     Without `lookahead` a place is left only where it is stuck, so that `best` shows where to people.
     """
 
-    model: Model[S, I, O]
-    operations: Sequence[Operation[I, O]]
+    model: Model[S, In, Out]
+    operations: Sequence[Operation[In, Out]]
     lookahead: bool = True
     entered: int = 0
-    best: Place[S, I, O] = field(init=False)
+    best: Place[S, In, Out] = field(init=False)
 
     def __post_init__(self) -> None:
         ordered = sorted(self.operations, key=lambda op: op.called)
@@ -153,7 +153,7 @@ class Search(Generic[S, I, O]):
         self.known = [op for op in ordered if op.returned is not None]
         self.unknown = [op for op in ordered if op.returned is None]
         self._answers = [
-            (asked, cast("O", op.output))
+            (asked, cast("Out", op.output))
             for op, asked in zip(ordered, inputs, strict=True)
             if op.returned is not None
         ]
@@ -161,7 +161,7 @@ class Search(Generic[S, I, O]):
         self._twin = _earlier_twins(self._asked)
         self._supply = _Supply(self.model, self._answers, self._asked)
         self._seen: dict[Hashable, list[tuple[int, int]]] = {}
-        self._stack: list[Iterator[Place[S, I, O]]] = []
+        self._stack: list[Iterator[Place[S, In, Out]]] = []
         self._most = 0
         self.best = Place(0, 0, 0, self.model.initial())
 
@@ -189,7 +189,7 @@ class Search(Generic[S, I, O]):
                     return Outcome.FOUND
         return Outcome.NONE
 
-    def ready(self, place: Place[S, I, O]) -> tuple[list[int], float]:
+    def ready(self, place: Place[S, In, Out]) -> tuple[list[int], float]:
         """Return the known operations that may come next, and the first return among those outstanding.
 
         Later calls than that return come later; equal times count as overlapping.
@@ -203,7 +203,7 @@ class Search(Generic[S, I, O]):
             index += 1
         return found, bound
 
-    def successors(self, place: Place[S, I, O]) -> Iterator[Place[S, I, O]]:
+    def successors(self, place: Place[S, In, Out]) -> Iterator[Place[S, In, Out]]:
         """Yield the places one operation further: by known ones first, then by those of unknown outcome."""
         ready, bound = self.ready(place)
         legal: list[tuple[int, S]] = []
@@ -234,19 +234,19 @@ class Search(Generic[S, I, O]):
                 if not self._loses(place, after):
                     yield after
 
-    def _loses(self, place: Place[S, I, O], after: Place[S, I, O]) -> bool:
+    def _loses(self, place: Place[S, In, Out], after: Place[S, In, Out]) -> bool:
         """Tell whether what `place` shows is gone for good `after`, and an outstanding operation needs it."""
         shown = self.model.shows(place.state)
         if not self.lookahead or shown is None or shown == self.model.shows(after.state):
             return False
         return self._supply.missing(shown, after)
 
-    def _take(self, place: Place[S, I, O], index: int, state: S) -> Place[S, I, O]:
+    def _take(self, place: Place[S, In, Out], index: int, state: S) -> Place[S, In, Out]:
         mask = place.mask | 1 << (index - place.base)
         leading = (~mask & (mask + 1)).bit_length() - 1
         return Place(place.base + leading, mask >> leading, place.used, state, place, self.known[index])
 
-    def _enter(self, place: Place[S, I, O]) -> bool:
+    def _enter(self, place: Place[S, In, Out]) -> bool:
         """Remember the place; False where one that allows at least as much was entered before."""
         shared, rank = self.model.signature(place.state)
         entries = self._seen.setdefault((place.base, place.mask, shared), [])

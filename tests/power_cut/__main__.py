@@ -2,14 +2,19 @@
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from tests.power_cut.checking import Cutter, record_workload
 from trioraft.storage.database import Durability
 
 _BOTH: tuple[Durability, ...] = ("sync", "memory")
+
+
+def _show(progress: Progress, task: TaskID, done: int, of: int) -> None:
+    progress.update(task, completed=done, total=of)
 
 
 def main(seeds: int = 20, writes: int = 120, randoms: int = 6) -> int:
@@ -25,7 +30,7 @@ def main(seeds: int = 20, writes: int = 120, randoms: int = 6) -> int:
                         calls,
                         Path(name) / "data",
                         randoms=randoms,
-                        tell=lambda done, of, task=task: progress.update(task, completed=done, total=of),  # type: ignore[misc]
+                        tell=partial(_show, progress, task),
                     )
                 progress.remove_task(task)
                 points += outcome.points

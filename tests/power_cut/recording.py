@@ -143,7 +143,7 @@ def _call(name: str, arguments: str, result: int, directory: str) -> Call | None
             return Renamed(path, strings[1].decode())
         case "unlink" | "unlinkat":
             return Removed(path)
-    raise NotImplementedError(f"{name} in {directory}")
+    raise ValueError(f"{path}: the system call {name} is traced, but not known here")
 
 
 def _bytes(text: str) -> bytes:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
 import trio
 
@@ -55,10 +56,10 @@ async def run(directory: Path, seed: int, count: int, durability: Durability) ->
 
 
 def main(arguments: Sequence[str]) -> None:
-    storage._CHECKPOINT_BYTES = 60_000  # type: ignore[misc]
     directory, seed, count, durability = arguments
     mode: Durability = "memory" if durability == "memory" else "sync"
-    trio.run(run, Path(directory), int(seed), int(count), mode)
+    with mock.patch.object(storage, "_CHECKPOINT_BYTES", 60_000):
+        trio.run(run, Path(directory), int(seed), int(count), mode)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _EPSILON: Final = 1e-6
 
 
-class Violation(Exception):  # noqa: N818
+class ViolationError(Exception):
     """Something that must hold does not."""
 
 
@@ -80,7 +80,7 @@ class Checks:
 
     def fail(self, what: str) -> NoReturn:
         """Report a violation."""
-        raise Violation(what)
+        raise ViolationError(what)
 
     # --- messages that leave --------------------------------------------------------------------------------
 

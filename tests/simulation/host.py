@@ -441,15 +441,14 @@ class Process:
         world = self.world
         for to, message in messages:
             world.checks.leaving(self, to, message)
-            if type(message) is InstallSnapshotRequest:
-                message = self.keeper.fill(to, message)  # noqa: PLW2901
-                if message is None:
-                    continue
+            sent = self.keeper.fill(to, message) if type(message) is InstallSnapshotRequest else message
+            if sent is None:
+                continue
             target = self._place_of(to)
             if target is None:
-                world.trace.message(world.loop.now, world.loop.now, self.host.node, to, message, "no session")
+                world.trace.message(world.loop.now, world.loop.now, self.host.node, to, sent, "no session")
             else:
-                self.post(target, to, message)
+                self.post(target, to, sent)
 
     def post(self, target: Machine, to: int, message: object) -> None:
         """Send a message to a machine."""

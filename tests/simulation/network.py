@@ -4,7 +4,7 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
-from tests.simulation.checks import Violation
+from tests.simulation.checks import ViolationError
 from tests.simulation.loop import Loop
 from tests.simulation.trace import Trace
 from trioraft.versions import SPOKEN, Versions
@@ -93,7 +93,7 @@ class Network:
     def _check_storm(self, now: float) -> None:
         """Check that nodes do not answer one another without end."""
         if now - self.counted_at < self.unit:
-            raise Violation(f"{self.most} datagrams in {now - self.counted_at:.6f} s")
+            raise ViolationError(f"{self.most} datagrams in {now - self.counted_at:.6f} s")
         self.counted_at = now
         self.allowed = self.sent + self.most
 

@@ -7,7 +7,7 @@ from unittest import mock
 
 from msgspec import Struct
 
-from tests.simulation.checks import Checks, Violation
+from tests.simulation.checks import Checks, ViolationError
 from tests.simulation.faults import Faults
 from tests.simulation.host import Host
 from tests.simulation.loop import Loop
@@ -141,7 +141,7 @@ class Simulation:
             with mock.patch.object(snapshots, "PART_BYTES", SMALL_PART):
                 self._live()
                 self._recover()
-        except Violation as broken:
+        except ViolationError as broken:
             violation = str(broken)
         except Exception:  # whatever the core raises is a violation too; the trace shows how it came to that
             violation = traceback.format_exc()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.linearizability import Cas, CasRevision, Delete, Deleted, Found, Get, Operation, Put, Swapped, Written
 from tests.linearizability.models import KeyValueInput, KeyValueOutput
+from tests.simulation.checks import ViolationError
 from tests.simulation.store import StoreMachine
 from trioraft.kv import commands, results
 from trioraft.kv.codec import decode_result, encode_command, pack, unpack
@@ -124,7 +125,7 @@ class StoreClients:
             return Cas(key, value, self._new_value())
         return CasRevision(key, revision, self._new_value()) if dice < 0.85 else Delete(key)
 
-    def _output(self, asked: KeyValueInput, result: results.Result) -> KeyValueOutput:  # noqa: RET503
+    def _output(self, asked: KeyValueInput, result: results.Result) -> KeyValueOutput:
         """Say what a result means to the checker; a revision only where the operation has changed something."""
         match asked, result:
             case Put(key, value), results.PutResult(revision):
@@ -137,7 +138,7 @@ class StoreClients:
                     self.seen[key] = value, revision
                 return Swapped(succeeded, revision if succeeded else None)
             case _:
-                self.world.checks.fail(f"{asked} is answered with {result}")
+                raise ViolationError(f"{asked} is answered with {result}")
 
     # --- reads ----------------------------------------------------------------------------------------------
 

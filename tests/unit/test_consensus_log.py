@@ -6,13 +6,12 @@ import pytest
 from tests.unit.story import TIMING, Letter, Story
 from trioraft.consensus import Role
 from trioraft.consensus.replication import UNCOMMITTED_BYTES_MAX
-from trioraft.consensus.state import StartWork, SteppedDown, StorePart
+from trioraft.consensus.state import StartWork, SteppedDown
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
     Entry,
     EntryKind,
-    InstallSnapshotRequest,
     PreVoteRequest,
     PreVoteResponse,
     TimeoutNow,
@@ -21,7 +20,7 @@ from trioraft.messages import (
 )
 
 
-def _led(nodes: int = 3, *, log_waits: bool = True) -> Story:
+def led(nodes: int = 3, *, log_waits: bool = True) -> Story:
     """Let node 1 lead, and its no-op be committed everywhere."""
     story = Story(nodes, log_waits=log_waits)
     story.elect(1)
@@ -30,7 +29,7 @@ def _led(nodes: int = 3, *, log_waits: bool = True) -> Story:
     return story
 
 
-def _elected(story: Story, *voters: int) -> None:
+def elected(story: Story, *voters: int) -> None:
     """Let node 1 win with some votes; its first messages lie in the post."""
     story.fire(1)
     for kind in (PreVoteRequest, PreVoteResponse, VoteRequest, VoteResponse):
@@ -41,7 +40,7 @@ def _elected(story: Story, *voters: int) -> None:
     assert story.roles()[0] == "leader"
 
 
-def _entries(letters: list[Letter]) -> list[Letter]:
+def entries(letters: list[Letter]) -> list[Letter]:
     return [letter for letter in letters if letter.message.entries]
 
 
@@ -49,7 +48,7 @@ def _entries(letters: list[Letter]) -> list[Letter]:
 
 
 def test_a_command_is_committed_when_a_quorum_has_it_and_applied_by_all() -> None:
-    story = _led()
+    story = led()
     story.propose(1, "a", "b")
     assert story.applied[1] == []
     story.deliver(AppendEntriesRequest, to=2)
@@ -60,7 +59,7 @@ def test_a_command_is_committed_when_a_quorum_has_it_and_applied_by_all() -> Non
 
 
 def test_the_leaders_own_copy_counts_only_when_it_is_on_disk() -> None:
-    story = _led()
+    story = led()
     story.stick_disk(1)
     story.propose(1, "a")
     story.deliver(AppendEntriesRequest, to=2)
@@ -71,7 +70,7 @@ def test_the_leaders_own_copy_counts_only_when_it_is_on_disk() -> None:
 
 
 def test_the_leader_sends_while_it_writes_and_others_can_commit_without_its_disk() -> None:
-    story = _led()
+    story = led()
     story.stick_disk(1)
     story.propose(1, "a")
     story.exchange()
@@ -80,7 +79,7 @@ def test_the_leader_sends_while_it_writes_and_others_can_commit_without_its_disk
 
 
 def test_an_acknowledgement_waits_for_the_disk_and_the_answer_to_a_heartbeat_does_not() -> None:
-    story = _led()
+    story = led()
     story.stick_disk(2)
     story.propose(1, "a")
     story.deliver(AppendEntriesRequest, to=2)
@@ -98,7 +97,7 @@ def test_an_acknowledgement_waits_for_the_disk_and_the_answer_to_a_heartbeat_doe
 
 
 def test_an_acknowledgement_that_was_not_on_disk_at_a_crash_was_never_given() -> None:
-    story = _led()
+    story = led()
     story.stick_disk(2)
     story.propose(1, "a")
     story.deliver(AppendEntriesRequest, to=2)
@@ -108,7 +107,7 @@ def test_an_acknowledgement_that_was_not_on_disk_at_a_crash_was_never_given() ->
 
 
 def test_where_the_log_is_in_memory_only_the_hard_state_waits_for_the_disk() -> None:
-    story = _led(log_waits=False)
+    story = led(log_waits=False)
     for node in story.ids:
         story.stick_disk(node)
     story.propose(1, "a", "b")
@@ -125,7 +124,7 @@ def test_where_the_log_is_in_memory_only_the_hard_state_waits_for_the_disk() -> 
 
 
 def test_where_the_log_is_in_memory_what_is_replaced_counts_no_more() -> None:
-    story = _led(log_waits=False)
+    story = led(log_waits=False)
     story.propose(1, "a", "b")
     story.drop()
     story.live(TIMING.lower + 0.1, cut_off={1})
@@ -137,7 +136,7 @@ def test_where_the_log_is_in_memory_what_is_replaced_counts_no_more() -> None:
 
 
 def test_a_leader_says_no_when_too_much_is_not_committed() -> None:
-    story = _led()
+    story = led()
     large = b"." * (9 * 2**20)
     assert story.cores[1].propose(EntryKind.COMMAND, large, story.now) is not None
     assert story.cores[1].propose(EntryKind.COMMAND, large, story.now) is None
@@ -147,12 +146,12 @@ def test_a_leader_says_no_when_too_much_is_not_committed() -> None:
 
 
 def test_what_an_earlier_leader_could_not_commit_counts_too_until_it_is_committed() -> None:
-    story = _led()
+    story = led()
     story.propose(1, "." * (9 * 2**20))
     story.drop()
     story.restart(1)
     story.wait(TIMING.upper)
-    _elected(story, 2)
+    elected(story, 2)
     large = b"." * (9 * 2**20)
     assert story.cores[1].propose(EntryKind.COMMAND, large, story.now) is None
     story.settle(1)
@@ -162,7 +161,7 @@ def test_what_an_earlier_leader_could_not_commit_counts_too_until_it_is_committe
 
 
 def test_many_small_commands_are_too_much_as_well() -> None:
-    story = _led()
+    story = led()
     story.drop()
     most = UNCOMMITTED_BYTES_MAX // 16
     taken = [story.cores[1].propose(EntryKind.COMMAND, b"", story.now) is not None for _ in range(most + 1)]
@@ -170,7 +169,7 @@ def test_many_small_commands_are_too_much_as_well() -> None:
 
 
 def test_who_does_not_lead_proposes_nothing() -> None:
-    story = _led()
+    story = led()
     assert story.cores[2].propose(EntryKind.COMMAND, b"a", story.now) is None
 
 
@@ -181,7 +180,7 @@ def test_figure_8_an_entry_of_an_older_term_is_not_committed_by_counting() -> No
     story = Story(nodes=5)
     for node, terms in {1: [1, 2], 2: [1, 2], 3: [1], 4: [1], 5: [1, 3]}.items():
         story.change_log(node, terms, term=3)
-    _elected(story, 2, 3, 4)
+    elected(story, 2, 3, 4)
     (entry,) = story.state(1).log.entries(2, 2)
     story.drop()
     for node in (3, 4):
@@ -208,7 +207,7 @@ def test_figure_8_it_is_committed_together_with_an_entry_of_the_current_term() -
     story = Story(nodes=5)
     for node, terms in {1: [1, 2], 2: [1, 2], 3: [1], 4: [1], 5: [1, 3]}.items():
         story.change_log(node, terms, term=3)
-    _elected(story, 2, 3, 4)
+    elected(story, 2, 3, 4)
     story.exchange(among={1, 3, 4})
     assert story.state(1).commit_index == 3
     assert story.applied[1] == [b"1", b"2"]
@@ -221,8 +220,8 @@ def test_figure_8_it_is_committed_together_with_an_entry_of_the_current_term() -
 
 def test_a_no_op_opens_a_term_and_leader_work_waits_until_it_is_committed() -> None:
     story = Story()
-    _elected(story, 2)
-    opening = _entries(story.take(AppendEntriesRequest))
+    elected(story, 2)
+    opening = entries(story.take(AppendEntriesRequest))
     story.exchange()
     assert [letter.message.entries for letter in opening] == [(Entry(1, EntryKind.NO_OP),)] * 2
     assert story.events(1, StartWork) == []
@@ -262,7 +261,7 @@ def test_figure_7_all_logs_become_the_leaders_in_a_few_round_trips() -> None:
     }
     for node, terms in logs.items():
         story.change_log(node, terms, term=7)
-    _elected(story, 2, 3, 6, 7)
+    elected(story, 2, 3, 6, 7)
     rejections = _rejections(story, 2.0)
     assert all(story.log(node) == [*logs[1], 8] for node in story.ids)
     assert rejections == {1: 0, 2: 1, 3: 1, 4: 0, 5: 0, 6: 1, 7: 1}
@@ -275,7 +274,7 @@ def test_a_long_diverged_log_is_repaired_in_as_many_round_trips_as_it_has_terms(
     for node in (1, 2):
         story.change_log(node, [1, *[5] * length], term=5)
     story.change_log(3, [1, *[2] * length, *[3] * length, *[4] * length], term=5)
-    _elected(story, 2)
+    elected(story, 2)
     rejections = _rejections(story, 5.0)
     assert story.log(3) == story.log(1) == [1, *[5] * length, 6]
     assert rejections[3] == 1
@@ -286,7 +285,7 @@ def test_terms_that_alternate_cost_a_round_trip_each() -> None:
     for node in (1, 2):
         story.change_log(node, [1, 2, 2, 4, 4, 6, 6], term=6)
     story.change_log(3, [1, 1, 1, 3, 3, 5, 5], term=6)
-    _elected(story, 2)
+    elected(story, 2)
     rejections = _rejections(story, 2.0)
     assert story.log(3) == [1, 2, 2, 4, 4, 6, 6, 7]
     assert rejections[3] <= 3
@@ -332,7 +331,7 @@ def test_an_acknowledgement_of_what_was_replaced_meanwhile_is_of_the_old_term() 
 
 
 def test_what_is_committed_is_never_cut_off() -> None:
-    story = _led()
+    story = led()
     story.propose(1, "a")
     story.exchange()
     story.live(1)
@@ -341,7 +340,7 @@ def test_what_is_committed_is_never_cut_off() -> None:
 
 
 def test_a_follower_that_was_restarted_learns_from_a_heartbeat_what_is_committed() -> None:
-    story = _led()
+    story = led()
     story.propose(1, "a")
     story.live(1)
     story.restart(2)
@@ -362,7 +361,7 @@ def test_a_follower_does_not_take_a_commit_index_for_its_own_uncommitted_entries
 
 def test_a_refusal_of_an_earlier_terms_message_does_not_count_in_a_later_one() -> None:
     """The same node leads again, and numbers its messages from 1 again."""
-    story = _led()
+    story = led()
     story.propose(1, "a")
     (late,) = story.take(AppendEntriesRequest, to=2)
     story.drop()
@@ -371,7 +370,7 @@ def test_a_refusal_of_an_earlier_terms_message_does_not_count_in_a_later_one() -
     story.elect(1)
     story.stick_disk(2)
     story.propose(1, "b")
-    (under_way,) = _entries(story.take(AppendEntriesRequest, to=2))
+    (under_way,) = entries(story.take(AppendEntriesRequest, to=2))
     story.hand_over(under_way)
     before = story.state(1).followers[2].match_index
     number = under_way.message.sequence
@@ -385,7 +384,7 @@ def test_a_refusal_of_an_earlier_terms_message_does_not_count_in_a_later_one() -
 
 
 def test_a_slow_follower_does_not_slow_the_rest() -> None:
-    story = _led()
+    story = led()
     story.state(1).batch_bytes = 1
     sent = 0
     for number in range(500):
@@ -400,7 +399,7 @@ def test_a_slow_follower_does_not_slow_the_rest() -> None:
 
 def _pipelined(number: int) -> tuple[Story, list[Letter]]:
     """Let so many messages be under way to node 2."""
-    story = _led()
+    story = led()
     story.state(1).batch_bytes = 1
     story.propose(1, *(f"{one}" for one in range(number)))
     story.drop(to=3)
@@ -416,7 +415,7 @@ def test_a_reordered_pipeline_is_not_sent_again() -> None:
     story.deliver(AppendEntriesResponse)
     assert story.log(2) == [1] * 6
     assert story.state(1).followers[2].match_index == 6
-    assert not _entries(story.take(AppendEntriesRequest, to=2))
+    assert not entries(story.take(AppendEntriesRequest, to=2))
 
 
 def test_one_lost_message_of_a_pipeline_is_sent_again_and_no_other() -> None:
@@ -424,12 +423,12 @@ def test_one_lost_message_of_a_pipeline_is_sent_again_and_no_other() -> None:
     for letter in letters[1:]:
         story.hand_over(letter)
     story.deliver(AppendEntriesResponse)
-    again = _entries(story.take(AppendEntriesRequest, to=2))
+    again = entries(story.take(AppendEntriesRequest, to=2))
     assert [letter.message.prev_log_index for letter in again] == [1], "without waiting for the timer"
     story.hand_over(again[0])
     story.deliver(AppendEntriesResponse)
     assert story.state(1).followers[2].match_index == 21
-    assert not _entries(story.take(AppendEntriesRequest, to=2))
+    assert not entries(story.take(AppendEntriesRequest, to=2))
 
 
 def test_a_lost_pipeline_is_sent_again_in_time() -> None:
@@ -457,7 +456,7 @@ def _answers(story: Story, node: int = 1) -> list[str]:
 
 
 def test_a_read_needs_a_round_that_began_after_it() -> None:
-    story = _led()
+    story = led()
     story.fire(1)
     story.deliver(AppendEntriesRequest)
     story.wait(0.01)
@@ -469,7 +468,7 @@ def test_a_read_needs_a_round_that_began_after_it() -> None:
 
 
 def test_one_round_serves_all_reads_that_wait() -> None:
-    story = _led()
+    story = led()
     story.read(1, 1)
     for number in range(2, 50):
         story.read(1, number)
@@ -481,13 +480,13 @@ def test_one_round_serves_all_reads_that_wait() -> None:
 
 
 def test_a_deposed_leader_that_does_not_know_it_answers_no_read() -> None:
-    story = _led()
+    story = led()
     story.live(2, without={1})
     story.live(4, without={1})
     story.read(1)
     assert _answers(story) == ["ReadFailed"], "it was paused, and notices before it does anything else"
 
-    story = _led()
+    story = led()
     story.read(1)
     story.drop()
     story.live(TIMING.lower + 0.1, cut_off={1})
@@ -496,8 +495,8 @@ def test_a_deposed_leader_that_does_not_know_it_answers_no_read() -> None:
 
 def test_a_new_leader_answers_reads_once_its_no_op_is_committed() -> None:
     story = Story()
-    _elected(story, 2)
-    opening = _entries(story.take(AppendEntriesRequest))
+    elected(story, 2)
+    opening = entries(story.take(AppendEntriesRequest))
     story.read(1)
     story.exchange()
     assert _answers(story) == []
@@ -519,7 +518,7 @@ def test_a_leader_alone_that_was_paused_steps_down_when_it_is_asked_something() 
 
 
 def test_leadership_is_offered_only_to_who_has_caught_up() -> None:
-    story = _led()
+    story = led()
     story.propose(1, "a", "b")
     story.drop(to=2)
     story.exchange(among={1, 3})
@@ -536,302 +535,3 @@ def test_leadership_is_offered_only_to_who_has_caught_up() -> None:
     assert story.log(2) == story.log(1)
     story.exchange()
     assert story.roles() == ["follower", "leader", "follower"]
-
-
-# --- snapshots (section 7) ----------------------------------------------------------------------------------
-
-
-def _behind(size: int = 200_000) -> Story:
-    """Let node 3 miss what is in a snapshot of the leader, and not in its log any more."""
-    story = _led()
-    story.propose(1, *(f"{number}" for number in range(10)))
-    story.exchange(among={1, 2})
-    story.live(1.0, without={3})
-    story.take_snapshot(1, b"s" * size)
-    assert story.log(1) == []
-    return story
-
-
-def _receive_snapshot(story: Story, index: int = 11) -> None:
-    """Let node 3 be sent the snapshot, and store it."""
-    for _ in range(100):
-        if story.state(3).commit_index >= index:
-            return
-        story.fire(1)
-        story.exchange()
-        story.store_parts(3)
-    raise AssertionError("the snapshot is not there after a hundred turns")
-
-
-def test_who_is_behind_the_log_is_sent_a_snapshot_and_then_entries() -> None:
-    story = _behind()
-    _receive_snapshot(story)
-    assert story.disks[3].snapshot == story.cores[1].snapshot
-    story.propose(1, "more")
-    story.live(1)
-    assert story.applied[3] == [b"more"]
-    assert (story.disks[3].base_index, story.log(3)) == (11, [1])
-
-
-def test_a_snapshot_leaves_entries_for_those_who_are_a_little_behind() -> None:
-    story = _led()
-    story.propose(1, *(f"{number}" for number in range(10)))
-    story.exchange(among={1, 2})
-    story.take_snapshot(1, b"state", keep=10)
-    assert (story.state(1).log.base_index, story.log(1)) == (1, [1] * 10)
-    story.live(1)
-    assert len(story.applied[3]) == 10
-    assert story.disks[3].snapshot is None
-    story.restart(1)
-    assert story.state(1).commit_index == 11
-
-
-def test_a_snapshot_leaves_no_more_bytes_than_told() -> None:
-    story = _led()
-    story.propose(1, *("." * 1000 for _ in range(20)))
-    story.exchange()
-    story.take_snapshot(1, b"state", keep=10, keep_bytes=5100)
-    assert len(story.log(1)) == 5
-    story.propose(1, "." * 6000)
-    story.exchange()
-    story.take_snapshot(1, b"state", keep=10, keep_bytes=5100)
-    assert story.log(1) == []
-
-
-def _sending(story: Story) -> None:
-    """Let the first parts of the snapshot be under way to node 3."""
-    while not story.waiting(InstallSnapshotRequest):
-        story.fire(1)
-        story.deliver(AppendEntriesRequest)
-        story.deliver(AppendEntriesResponse)
-
-
-def test_entries_are_kept_for_who_is_being_sent_an_earlier_snapshot() -> None:
-    """Else the leader of a busy cluster would send it one snapshot after the other."""
-    story = _behind()
-    _sending(story)
-    story.propose(1, *(f"more {number}" for number in range(50)))
-    story.exchange(among={1, 2})
-    sent = story.cores[1].snapshot
-    assert story.take_snapshot(1, b"t" * 200_000) != sent
-    assert len(story.log(1)) == 50
-    _receive_snapshot(story)
-    story.live(1)
-    assert story.disks[3].snapshot == sent
-    assert len(story.applied[3]) == 50
-    story.take_snapshot(1, b"u" * 200_000)
-    assert story.log(1) == [], "and no longer than it takes"
-
-
-def test_no_entries_are_kept_for_who_is_silent() -> None:
-    story = _behind()
-    _sending(story)
-    story.live(TIMING.lower + 1, without={3})
-    story.propose(1, "more")
-    story.exchange(among={1, 2})
-    story.take_snapshot(1, b"t" * 200_000)
-    assert story.log(1) == []
-    _receive_snapshot(story)
-    _receive_snapshot(story, 12)
-    assert story.disks[3].snapshot == story.cores[1].snapshot, "it gets one after the other"
-
-
-def test_a_leader_that_is_sent_a_newer_leaders_snapshot_follows() -> None:
-    story = _led()
-    story.receive(1, 2, InstallSnapshotRequest(2, 5, 1, 10, 0, 0, b"s"))
-    assert story.roles()[0] == "follower"
-    assert (story.state(1).term, story.state(1).leader) == (2, 2)
-
-
-def test_parts_that_overtake_one_another_are_not_sent_again() -> None:
-    story = _behind()
-    while not story.waiting(InstallSnapshotRequest):
-        story.fire(1)
-        story.drop(AppendEntriesRequest, to=2)
-        story.deliver(AppendEntriesRequest)
-        story.deliver(AppendEntriesResponse)
-    parts = story.take(InstallSnapshotRequest)
-    assert len(parts) == 7
-    for letter in reversed(parts):
-        story.hand_over(letter)
-    story.store_parts(3)
-    assert story.disks[3].snapshot == story.cores[1].snapshot
-
-
-def test_who_is_restarted_while_it_is_sent_a_snapshot_gets_it_from_the_beginning() -> None:
-    story = _behind(size=2_000_000)
-    follower = story.state(1).followers[3]
-    while follower.sending is None or not follower.sending.acknowledged:
-        story.fire(1)
-        story.exchange()
-        story.store_parts(3)
-    assert story.disks[3].snapshot is None
-    story.restart(3)
-    _receive_snapshot(story)
-    assert story.disks[3].snapshot == story.cores[1].snapshot
-
-
-def test_who_stores_parts_of_a_snapshot_while_it_knows_no_leader_goes_on_from_there() -> None:
-    story = _behind(size=2_000_000)
-    while not story.events(3, StorePart):
-        story.fire(1)
-        story.exchange()
-    story.fire(3)  # its disk is slower than its patience
-    assert story.state(3).leader == 0
-    story.drop()
-    story.store_parts(3)
-    story.drop()
-    _receive_snapshot(story)
-    assert story.disks[3].snapshot == story.cores[1].snapshot
-
-
-def test_who_has_nothing_of_a_snapshot_is_sent_the_newest_one() -> None:
-    story = _behind()
-    first = story.cores[1].snapshot
-    follower = story.state(1).followers[3]
-    while follower.sending is None:
-        story.fire(1)
-        story.exchange()
-    story.live(TIMING.lower + 1, without={3})
-    story.restart(3)
-    story.propose(1, "more")
-    story.exchange(among={1, 2})
-    newest = story.take_snapshot(1, b"newer state")
-    assert newest != first
-    _receive_snapshot(story)
-    assert story.disks[3].snapshot == newest
-
-
-def test_a_snapshot_that_cannot_be_read_is_sent_no_more_until_there_is_another_one() -> None:
-    story = _behind()
-    _sending(story)
-    story.drop()
-    damaged = story.cores[1].snapshot
-    assert damaged is not None
-    story.cores[1].snapshot_gone(damaged, story.now)
-    assert (story.cores[1].snapshot, story.cores[1].lacks_snapshot) == (None, True)
-    story.live(2)
-    assert not story.waiting(InstallSnapshotRequest)
-    assert story.roles()[0] == "leader"
-    assert story.take_snapshot(1, b"s" * 200_000) == damaged, "of the same entries: it has the same name"
-    _receive_snapshot(story)
-    assert story.disks[3].snapshot == story.cores[1].snapshot
-    assert not story.cores[1].lacks_snapshot
-
-
-def test_who_has_the_most_of_a_snapshot_that_cannot_be_read_gets_the_next_one_whole() -> None:
-    story = _behind(size=2_000_000)
-    follower = story.state(1).followers[3]
-    while follower.sending is None or not follower.sending.acknowledged:
-        story.fire(1)
-        story.exchange()
-        story.store_parts(3)
-    damaged = story.cores[1].snapshot
-    assert damaged is not None
-    story.cores[1].snapshot_gone(damaged, story.now)
-    assert story.take_snapshot(1, b"t" * 2_000_000).index == damaged.index
-    _receive_snapshot(story)
-    assert story.disks[3].snapshot == story.cores[1].snapshot
-
-
-def test_the_newest_snapshot_is_sent_when_an_earlier_one_cannot_be_read_any_more() -> None:
-    story = _behind()
-    _sending(story)
-    story.drop()
-    earlier = story.cores[1].snapshot
-    assert earlier is not None
-    story.propose(1, "more")
-    story.exchange(among={1, 2})
-    newest = story.take_snapshot(1, b"newer state")
-    story.cores[1].snapshot_gone(earlier, story.now)
-    assert story.cores[1].snapshot == newest
-    _receive_snapshot(story, 12)
-    assert story.disks[3].snapshot == newest
-
-
-def test_what_a_snapshot_covers_is_acknowledged_when_it_is_on_disk() -> None:
-    story = _behind(size=10)
-    story.stick_disk(3)
-    while story.state(3).commit_index < 11:
-        story.fire(1)
-        story.deliver(to=3)
-        story.store_parts(3)
-        story.drop(to=2)
-        if story.state(3).commit_index < 11:
-            story.deliver(sender=3)
-    story.drop()
-    story.receive(3, 1, AppendEntriesRequest(1, 500, 6.0, 11, 1, 11))
-    assert story.waiting(AppendEntriesResponse)[0].matched <= 1
-    story.restart(3)
-    assert story.state(3).commit_index == 0
-    story.live(1)
-    _receive_snapshot(story)
-    assert story.disks[3].snapshot == story.cores[1].snapshot
-
-
-def test_entries_that_overtake_a_snapshot_are_not_lost_when_it_is_installed() -> None:
-    story = _behind(size=10)
-    snapshot = story.cores[1].snapshot
-    assert snapshot is not None
-    story.receive(3, 1, InstallSnapshotRequest(1, 11, 1, 10, snapshot.checksum, 0, b"s" * 10))
-    entries = tuple(Entry(1, EntryKind.COMMAND, b"%d" % number) for number in range(12))
-    story.receive(3, 1, AppendEntriesRequest(1, 400, 6.0, 1, 1, 13, entries))
-    assert story.state(3).commit_index == 13
-    story.store_parts(3)
-    assert (story.state(3).commit_index, story.state(3).log.last_index) == (13, 13)
-    assert story.applied[3] == [b"%d" % number for number in range(12)]
-
-
-def test_a_snapshot_replaces_a_log_that_contradicts_it() -> None:
-    story = _behind(size=10)
-    story.change_log(3, [1, *[0] * 20], term=1)
-    _receive_snapshot(story)
-    assert story.log(3) == []
-    assert (story.disks[3].entries, story.disks[3].base_index) == ([], 11)
-
-
-@pytest.mark.parametrize("length", [11, 12, 30])
-def test_who_differs_in_the_last_entry_that_the_leader_has_dropped_is_sent_the_snapshot(length: int) -> None:
-    """Where its own entry is of an earlier term, the search for where the logs agree must not end at the leader's."""
-    story = Story()
-    for node in (1, 2):
-        story.change_log(node, [1, *[3] * 10], term=3)
-    story.change_log(3, [1, *[2] * (length - 1)], term=3)
-    _elected(story, 2)
-    story.live(1, without={3})
-    story.take_snapshot(1, b"state", keep=1)
-    assert (story.state(1).log.base_index, story.state(1).log.base_term) == (11, 3)
-    story.restart(1)
-    story.wait(TIMING.upper)
-    _elected(story, 2)  # begins with what it has last, not with what node 3 has
-    _receive_snapshot(story)
-    story.live(1)
-    assert story.log(3) == [5]
-
-
-def test_a_leader_that_begins_with_a_snapshot_is_not_taken_for_the_one_before() -> None:
-    """What matched the log of an earlier leader need not match the log of this one."""
-    story = Story()
-    entries = tuple(Entry(1, EntryKind.COMMAND, b"%d" % number) for number in range(20))
-    story.receive(3, 1, AppendEntriesRequest(1, 1, 6.0, 0, 0, 0, entries))
-    story.receive(3, 2, InstallSnapshotRequest(2, 5, 1, 10, 0, 0, b"s"))
-    story.drop()
-    story.receive(3, 2, AppendEntriesRequest(2, 1, 6.0, 20, 2, 20))
-    assert story.state(3).commit_index == 0
-    assert story.waiting(AppendEntriesResponse)[0].matched == 0
-
-
-def test_entries_follow_a_snapshot_although_some_were_under_way_before_it() -> None:
-    story = _behind(size=10)
-    follower = story.state(1).followers[3]
-    while follower.sending is None:
-        story.fire(1)
-        story.drop(to=2)
-        story.deliver(AppendEntriesRequest)
-        story.deliver(AppendEntriesResponse)
-    follower.in_flight[1] = (3, 100)
-    _receive_snapshot(story)
-    story.live(1)
-    story.propose(1, "more")
-    story.live(1)
-    assert story.applied[3] == [b"more"]
