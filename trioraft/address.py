@@ -1,7 +1,9 @@
 """Where a datagram comes from or goes to."""
 
 import ipaddress
-from typing import NamedTuple, Self
+import socket
+from contextlib import suppress
+from typing import Any, NamedTuple, Self
 
 
 class Address(NamedTuple):
@@ -26,7 +28,7 @@ class Address(NamedTuple):
         """Make an address in its one canonical form.
 
         An IPv4 address that a dual-stack socket shows as ``::ffff:192.0.2.1`` becomes ``192.0.2.1``, so that
-        equal addresses compare equal.
+        equal addresses compare equal. So does the zone ``%2`` become ``%eth0``, if that is the interface's name.
 
         Parameters
         ----------
@@ -48,4 +50,26 @@ class Address(NamedTuple):
         ip = ipaddress.ip_address(host)
         if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
             ip = ip.ipv4_mapped
+        if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None and ip.scope_id.isdecimal():
+            with suppress(OSError, OverflowError):
+                zone = socket.if_indextoname(int(ip.scope_id))
+                return cls(f"{str(ip).partition('%')[0]}%{zone}", port)
         return cls(str(ip), port)
+
+    @classmethod
+    def of_sockaddr(cls, sockaddr: Any) -> Self:
+        """Make an address of what a socket says of one.
+
+        Parameters
+        ----------
+        sockaddr : tuple
+            An address of ``AF_INET`` or ``AF_INET6``; the latter may be good on one interface only, and names it.
+
+        Returns
+        -------
+        Address
+            The address.
+        """
+        host, port, *rest = sockaddr
+        scope = rest[1] if rest else 0
+        return cls.of(f"{host}%{scope}" if scope and "%" not in host else host, port)

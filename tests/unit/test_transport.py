@@ -4,6 +4,8 @@ import errno
 import os
 import socket
 import sys
+from ipaddress import IPv6Address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +64,106 @@ async def test_a_dual_stack_socket_shows_ipv4_as_ipv4() -> None:
     assert not both.counters
     for sock in (both, four, six):
         sock.close()
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells it to a socket")
+
+# --- hosts with several addresses ---------------------------------------------------------------------------
+
+
+@on_linux
+@pytest.mark.parametrize("host", ["0.0.0.0", pytest.param("::", marks=needs_ipv6)])  # noqa: S104
+async def test_each_answer_leaves_from_where_it_was_asked_for(host: str) -> None:
+    asked, asker, other = await open_udp(host, 0), await open_udp("127.0.0.1", 0), await open_udp("127.0.0.1", 0)
+    port = asked.address.port
+    hosts = ["127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.1", "127.0.0.3"]
+    for number, to in enumerate(hosts):
+        asker.send(b"%d" % number, Address(to, port))
+    other.send(b"other", Address("127.0.0.4", port))
+    answers: list[tuple[bytes, Address]] = []
+    while len(answers) <= len(hosts):
+        for data, source in await receive(asked):  # sent before the next is taken, as nodes do
+            asked.send(data, source)
+        for sock in (asker, other):
+            answers += sock.receive()
+    expected = {(b"%d" % number, Address(host, port)) for number, host in enumerate(hosts)}
+    assert set(answers) == expected | {(b"other", Address("127.0.0.4", port))}
+    asked.send(b"later", asker.address)
+    assert (await receive(asker))[0][1] in {address for _, address in expected}
+    for sock in (asked, asker, other):
+        assert not sock.counters
+        sock.close()
+
+
+@on_linux
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
+async def test_the_system_chooses_when_the_address_that_was_asked_is_gone(host: str) -> None:
+    asked, asker = await open_udp("::" if ":" in host else "0.0.0.0", 0), await open_udp(host, 0)  # noqa: S104
+    asker.send(b"question", Address(host, asked.address.port))
+    await receive(asked)
+    gone = (
+        bytes([32, 1, 13, 184, *range(12), *bytes(4)])
+        if ":" in host
+        else bytes([*bytes(4), 192, 0, 2, 77, *bytes(4)])
+    )
+    asked._remotes[asker.address].turn_to(gone)
+    for number in (b"1", b"2"):
+        asked.send(number, asker.address)
+        assert await receive(asker) == [(number, Address(host, asked.address.port))]
+    assert not asked.counters
+    asked.close()
+    asker.close()
+
+
+@on_linux
+async def test_the_system_chooses_where_nothing_comes_back_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("trioraft.datagrams.transport.time.monotonic", lambda: now)
+    asked, asker = await open_udp("0.0.0.0", 0), await open_udp("127.0.0.1", 0)  # noqa: S104
+    there = Address("127.0.0.2", asked.address.port)
+
+    async def source_after(seconds: float) -> str:
+        nonlocal now
+        now += seconds
+        asked.send(b"answer", asker.address)
+        return (await receive(asker))[0][1].host
+
+    for _ in range(2):
+        asker.send(b"question", there)
+        await receive(asked)
+        assert await source_after(60.0) == there.host, "an answer may take long"
+        assert await source_after(1.5) == there.host
+        assert await source_after(1.5) == "127.0.0.1"
+        assert await source_after(60.0) == "127.0.0.1"
+    asked.close()
+    asker.close()
+
+
+def link_local() -> str | None:
+    """Find an address of this host that is good on one link only."""
+    try:
+        lines = Path("/proc/net/if_inet6").read_text("ascii").splitlines()
+    except FileNotFoundError:
+        return None
+    for host, _index, _prefix, scope, flags, name in map(str.split, lines):
+        if scope == "20" and not int(flags, 16) & 0x40:  # not while it is looked whether another host has it
+            return f"{IPv6Address(bytes.fromhex(host))}%{name}"
+    return None
+
+
+@pytest.mark.skipif(link_local() is None, reason="this host has no address of one link")
+async def test_an_address_of_one_link_keeps_its_zone() -> None:
+    host = link_local()
+    assert host is not None
+    ip, _, name = host.partition("%")
+    asked, asker = await open_udp("::", 0), await open_udp(host, 0)
+    assert asker.address.host == host
+    asker.send(b"question", Address.of(f"{ip}%{socket.if_nametoindex(name)}", asked.address.port))
+    assert await receive(asked) == [(b"question", asker.address)]
+    asked.send(b"answer", asker.address)
+    assert await receive(asker) == [(b"answer", Address(host, asked.address.port))]
+    asked.close()
+    asker.close()
 
 
 async def test_all_interfaces_are_bound_where_there_is_no_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,10 +225,10 @@ class Failing(socket.socket):
             raise _os_error(self.sends.pop())
         return super().sendto(*args)
 
-    def recvfrom(self, *args: Any) -> tuple[bytes, Any]:
+    def recvmsg(self, *args: Any) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         if self.receipts:
             raise _os_error(self.receipts.pop())
-        return super().recvfrom(*args)
+        return super().recvmsg(*args)
 
 
 def _os_error(number: int) -> OSError:
@@ -215,13 +317,11 @@ async def test_many_strange_senders_do_not_fill_the_memory() -> None:
     sock = await open_udp("127.0.0.1", 0)
     for number in range(10_000):
         sock.send(b"", Address(f"127.1.{number % 250}.{number // 250 + 1}", 9))
-    assert len(sock._targets) <= 4096
+    assert len(sock._remotes) <= 4096
     sock.close()
 
 
 # --- the size of datagrams ----------------------------------------------------------------------------------
-
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the MTU of a path")
 
 
 @on_linux

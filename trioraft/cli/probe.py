@@ -72,7 +72,7 @@ def _exchange(sock: socket.socket, endpoint: Endpoint, address: Address, until: 
         except OSError:
             continue
         now = time.monotonic()
-        event = endpoint.receive_datagram_untrusted(data, Address.of(source[0], source[1]), now)
+        event = endpoint.receive_datagram_untrusted(data, Address.of_sockaddr(source), now)
         match event:
             case PeerConfirmed(peer=peer) if peer.address == address:
                 endpoint.send(peer, StatusRequest(), now)

@@ -1,10 +1,17 @@
-"""The UDP socket: drained after one wake-up, never blocked by a send, survivor of every error."""
+"""The UDP socket: drained after one wake-up, never blocked by a send, survivor of every error.
+
+A socket that is bound to all addresses of its host answers from the one where it was asked. Whoever asked waits for
+an answer from there, and so does each firewall on the way; the system by itself would take the address that is first
+on the way back.
+"""
 
 import errno
 import socket
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final, Protocol
 
 import trio
@@ -20,6 +27,9 @@ _CACHED_MAX: Final = 4096
 # Linux's numbers, for which Python 3.11 has no names; and what the headers of IP and UDP take.
 _IP_MTU: Final = 14
 _IPV6_MTU: Final = 24
+_IP_PKTINFO: Final = 8
+# What a datagram was sent to takes so many bytes (a header of 16, and 20 that are padded).
+_ANCILLARY_BYTES: Final = 40
 _HEADERS_V4: Final = 20 + 8
 _HEADERS_V6: Final = 40 + 8
 # UDP over IPv4 carries so many bytes; every path of IPv4 carries datagrams of 576 bytes with their headers.
@@ -27,6 +37,10 @@ _PATH_BYTES_MAX: Final = 65507
 _PATH_BYTES_MIN: Final = 576 - _HEADERS_V4
 # The system learns of a narrower path when a router says so.
 _PATH_LASTS: Final = 10.0
+# Whoever answers nothing for so long, although it is sent something all the time, may not be reached any more from
+# the address where it asked: the system knows other ways.
+_UNANSWERED_SECONDS: Final = 2.0
+_BACKLOG: Final = frozenset({errno.EAGAIN, errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class DatagramSocket(Protocol):
@@ -59,6 +73,41 @@ class DatagramSocket(Protocol):
         """Close the socket."""
 
 
+class _Remote:
+    """Somebody at an address, and at which address of this host it was heard last."""
+
+    __slots__ = ("address", "ancillary", "asked", "batch", "sent_at", "target", "unanswered_since")
+
+    def __init__(self, address: Address, target: Any) -> None:
+        self.address = address
+        self.target = target  # its address, as the system wants it
+        self.asked = b""  # where it was heard, as the system tells it
+        self.ancillary: tuple[tuple[int, int, bytes], ...] = ()  # what makes the system send from there
+        self.batch = 0
+        self.sent_at = self.unanswered_since = float("-inf")
+
+    def is_unanswered(self, now: float) -> bool:
+        """Note that something is sent; tell whether nothing has come back for some time."""
+        if now - self.sent_at > _UNANSWERED_SECONDS:
+            self.unanswered_since = now
+        self.sent_at = now
+        return now - self.unanswered_since > _UNANSWERED_SECONDS
+
+    def turn_to(self, asked: bytes) -> None:
+        """Note where it was heard; nothing lets the system choose."""
+        self.asked = asked
+        self.ancillary = (_origin_at(asked),) if asked else ()
+
+
+def _origin_at(asked: bytes) -> tuple[int, int, bytes]:
+    """Make the ancillary data that sends from where a datagram arrived; which interface it takes is left open."""
+    if len(asked) == 12:  # the interface, the address of this host, what the datagram was sent to
+        return socket.IPPROTO_IP, _IP_PKTINFO, bytes(4) + asked[4:8] + bytes(4)
+    # The address and the interface, without which an address of one link means nothing.
+    is_link_local = asked[0] == 0xFE and asked[1] & 0xC0 == 0x80
+    return socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, asked[:16] + (asked[16:] if is_link_local else bytes(4))
+
+
 class UdpSocket:
     """A UDP socket of the system; :func:`open_udp` makes one.
 
@@ -81,10 +130,13 @@ class UdpSocket:
         self._socket = bound
         self.counters: Counter[str] = Counter()
         # Looking an address up costs more than sending to it.
-        self._known: dict[Any, Address] = {}
-        self._targets: dict[Address, Any] = {}
+        self._by_source: dict[Any, _Remote] = {}
+        self._remotes: dict[Address, _Remote] = {}
         self._paths: dict[Address, tuple[int | None, float]] = {}
-        self.address = self._address_of(bound.getsockname())
+        self.address = Address.of_sockaddr(bound.getsockname())
+        self._ancillary_bytes = _tell_where_asked(bound) if self.address.host in {"0.0.0.0", "::"} else 0  # noqa: S104
+        self._batch = 0
+        self._held: list[tuple[bytes, bytes, Any]] = []
 
     async def wait_readable(self) -> None:
         """Wait until there is something to receive.
@@ -94,10 +146,16 @@ class UdpSocket:
         trio.ClosedResourceError
             If the socket is closed meanwhile.
         """
-        await trio.lowlevel.wait_readable(self._socket)
+        if self._held:
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.wait_readable(self._socket)
 
     def receive(self) -> list[tuple[bytes, Address]]:
         """Take what is there, without waiting.
+
+        What somebody has sent to one address of this host, and what it has sent to another one, are not given at
+        once: the answers to the former are to be sent first, and so from there.
 
         Returns
         -------
@@ -105,19 +163,36 @@ class UdpSocket:
             At most 256 datagrams and where they came from; empty when nothing is there, or only errors.
         """
         received: list[tuple[bytes, Address]] = []
-        for _ in range(BATCH_MAX):
+        self._batch = batch = self._batch + 1
+        held, self._held = self._held, []
+        for data, asked, source in chain(held, self._read(BATCH_MAX - len(held))):
+            remote = self._by_source.get(source) or self._heard_of(source)
+            if asked != remote.asked:
+                if remote.batch == batch:
+                    self._held.append((data, asked, source))
+                    continue
+                remote.turn_to(asked)
+            remote.batch = batch
+            remote.sent_at = float("-inf")
+            received.append((data, remote.address))
+        return received
+
+    def _read(self, most: int) -> Iterator[tuple[bytes, bytes, Any]]:
+        """Read what is there: each datagram, at which address of this host it arrived, and where it came from."""
+        for _ in range(most):
             try:
-                data, source = self._socket.recvfrom(DATAGRAM_MAX)
+                data, ancillary, _flags, source = self._socket.recvmsg(DATAGRAM_MAX, self._ancillary_bytes)
             except BlockingIOError:
                 break
             except OSError as error:
                 self._count("receive", error)
                 continue
-            received.append((data, self._known.get(source) or self._address_of(source)))
-        return received
+            yield data, ancillary[0][2] if ancillary else b"", source
 
     def send(self, data: bytes, address: Address) -> None:
         """Send a datagram without waiting; what cannot be sent is dropped and counted.
+
+        It leaves from the address at which the receiver was heard last, where this socket is bound to several.
 
         Parameters
         ----------
@@ -127,11 +202,26 @@ class UdpSocket:
             Where it goes.
         """
         try:
-            self._socket.sendto(data, self._targets.get(address) or self._target_of(address))
+            remote = self._remotes.get(address) or self._remote_at(address)
+            if not remote.ancillary or not self._sends_from_there(data, remote):
+                self._socket.sendto(data, remote.target)
         except OSError as error:
             self._count("send", error)
             if error.errno == errno.EMSGSIZE:
                 self._narrow(address, len(data))
+
+    def _sends_from_there(self, data: bytes, remote: _Remote) -> bool:
+        """Send from where the receiver was heard; from now on the system chooses where that cannot be done."""
+        if not remote.is_unanswered(time.monotonic()):
+            try:
+                self._socket.sendmsg((data,), remote.ancillary, 0, remote.target)
+            except OSError as error:
+                if error.errno in _BACKLOG:
+                    raise
+            else:
+                return True
+        remote.turn_to(b"")  # that address is not this host's any more, or leads nowhere
+        return False
 
     def path_bytes(self, address: Address) -> int | None:
         """Tell how large a datagram to an address may be.
@@ -175,20 +265,34 @@ class UdpSocket:
         name = errno.errorcode.get(error.errno or 0, type(error).__name__)
         self.counters[f"{doing}_{name.lower()}"] += 1
 
-    def _address_of(self, source: Any) -> Address:
-        if len(self._known) >= _CACHED_MAX:
-            self._known.clear()
-        self._known[source] = address = Address.of(source[0], source[1])
-        return address
+    def _heard_of(self, source: Any) -> _Remote:
+        address = Address.of_sockaddr(source)
+        self._by_source[source] = remote = self._remotes.get(address) or self._remember(_Remote(address, source))
+        return remote
 
-    def _target_of(self, address: Address) -> Any:
-        if len(self._targets) >= _CACHED_MAX:
-            self._targets.clear()
+    def _remote_at(self, address: Address) -> _Remote:
         # Numeric only, so no name is ever looked up here; an IPv6 socket reaches IPv4 at ::ffff:0:0/96.
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV | socket.AI_V4MAPPED
         found = socket.getaddrinfo(address.host, address.port, self._socket.family, socket.SOCK_DGRAM, flags=flags)
-        self._targets[address] = target = found[0][4]
-        return target
+        return self._remember(_Remote(address, found[0][4]))
+
+    def _remember(self, remote: _Remote) -> _Remote:
+        if len(self._remotes) >= _CACHED_MAX:
+            self._remotes.clear()
+            self._by_source.clear()
+        self._remotes[remote.address] = remote
+        return remote
+
+
+def _tell_where_asked(bound: socket.socket) -> int:
+    """Let the system tell with each datagram where it was sent to; give how many bytes that takes."""
+    if sys.platform != "linux":
+        return 0
+    if bound.family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        bound.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+    return _ANCILLARY_BYTES
 
 
 def _ask_path_bytes(address: Address) -> int | None:
