@@ -71,6 +71,43 @@ class Queryable(StateMachine, Protocol):
         """
 
 
+@runtime_checkable
+class Versioned(StateMachine, Protocol):
+    """A state machine some of whose commands need a later version of the protocol (:mod:`trioraft.versions`).
+
+    So nodes of two releases, with two releases of the state machine, can be in one cluster.
+    """
+
+    def version_needed(self, command: bytes) -> int:
+        """Tell which version a command, or a question, needs.
+
+        A leader proposes it only when the cluster speaks that one.
+
+        Parameters
+        ----------
+        command : bytes
+            What somebody proposes or asks. It may be nonsense, which needs the first version.
+
+        Returns
+        -------
+        int
+            The version.
+        """
+
+    def follow_version(self, version: int) -> None:
+        """Learn which version the cluster speaks from here on: from the next command in the log, or in a snapshot.
+
+        It is told the first version before anything else, and of every change at the same place of the log on every
+        node. What is applied while that is lower than what a command needs must give what the release before gave:
+        a leader of that release may have proposed it.
+
+        Parameters
+        ----------
+        version : int
+            The version.
+        """
+
+
 class NothingToReplicate:
     """The state machine of a cluster that only elects."""
 

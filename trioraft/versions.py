@@ -8,7 +8,16 @@ alone, and has a version of its own: :mod:`trioraft.storage.database`.)
 * The *version of the cluster* is a part of its configuration, and so of the log and of snapshots. A new cluster
   begins with the first one. Its leader raises it as soon as every member, learners included, has shown that it
   speaks a higher one; it is never lowered. From then on a member says that it speaks that one at least.
-* What a version has added is sent, or put into the log, only from that version of the cluster on.
+* What a version has added is sent, or put into the log, only from that version of the cluster on. The leader judges
+  that at its entrance, for kinds of entries (:func:`added_in`) and for commands, their fields and their bounds: the
+  state machine says which version a command needs (:class:`trioraft.machine.Versioned`). What comes too early is
+  refused with the names of the nodes to upgrade first.
+* A leader of an older release judges nothing, so such a command may be in the log all the same. The state machine is
+  told, in the order of the log, which version the cluster speaks (the entries of kind ``CONFIGURATION`` and the
+  snapshots have it). Under a lower one it gives what it gave before it knew the command, at the same index on every
+  replica. New refusals, bounds and kinds of results of older commands begin there too.
+* A question is answered by the state that a node has applied, and so by the version that the cluster spoke there. A
+  kind of request that a node does not know it refuses by itself, and says that it must be upgraded.
 * Whoever finds that its cluster speaks a higher version than it does itself stops, and changes nothing.
 
 ==========  ===============================================================================================
@@ -17,6 +26,7 @@ version     what it has added
 1           everything else
 2           settings of the cluster: entries of kind ``SETTINGS``, the commands ``ReadSettings`` and
             ``ChangeSettings``, and their record in snapshots
+3           versions of commands
 ==========  ===============================================================================================
 """
 
@@ -74,7 +84,7 @@ class Versions(Struct, frozen=True):
         return Versions(max(self.lowest, cluster), self.highest)
 
 
-SPOKEN: Final = Versions(FIRST_VERSION, 2)
+SPOKEN: Final = Versions(FIRST_VERSION, 3)
 
 _ADDED: Final[Mapping[EntryKind, int]] = {EntryKind.SETTINGS: 2}
 

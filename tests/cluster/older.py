@@ -1,8 +1,8 @@
 """``python -m tests.cluster.older node``: a node as it was before there were settings of the cluster.
 
 It speaks version 1 of the protocol only, and its ``Hello`` does not even have the fields that say so. What came with
-version 2 it knows neither on the wire nor in its log, and in no snapshot: it fails where it should ever have to do
-with that.
+later versions it knows neither on the wire nor in its log, and in no snapshot: it fails where it should ever have to
+do with that.
 """
 
 from dataclasses import replace
@@ -15,7 +15,9 @@ import msgspec
 from trioraft.cli.main import main
 from trioraft.cluster_settings import ClusterSettings
 from trioraft.datagrams import outbox, wire
+from trioraft.kv.store import KeyValueStore
 from trioraft.messages import (
+    FIRST_VERSION,
     AppendEntriesRequest,
     ChangeSettings,
     ClientRequest,
@@ -25,41 +27,57 @@ from trioraft.messages import (
     ReadSettings,
     UnknownCommand,
 )
+from trioraft.node.applier import Applier
 from trioraft.node.world import World
 from trioraft.storage import records
 from trioraft.versions import Versions, added_in
 
-_SPOKEN: Final = Versions(1, 1)
 _HELLO_FIELDS: Final = 7  # with its tag
-_LATER_KINDS: Final = frozenset(kind for kind in EntryKind if added_in(kind) > _SPOKEN.highest)
-_LATER_COMMANDS: Final[dict[type, int]] = {ReadSettings: 16, ChangeSettings: 17}
+# The requests of each later version, with their tags.
+_ADDED: Final[dict[int, dict[type, int]]] = {2: {ReadSettings: 16, ChangeSettings: 17}}
 
 
-def _as_older(message: Any) -> Any:
-    """Give a message as an older node reads it."""
-    match message:
-        case AppendEntriesRequest(entries=entries) if any(entry.kind in _LATER_KINDS for entry in entries):
-            older = tuple(
-                msgspec.structs.replace(entry, kind=EntryKind.UNKNOWN if entry.kind in _LATER_KINDS else entry.kind)
-                for entry in entries
-            )
-            return msgspec.structs.replace(message, entries=older)
-        case ClientRequest(command=command) if type(command) in _LATER_COMMANDS:
-            return msgspec.structs.replace(message, command=UnknownCommand(_LATER_COMMANDS[type(command)]))
-        case ClientRequests(requests=requests):
-            return ClientRequests(tuple(map(_as_older, requests)))
-    return message
+class _Older:
+    """How a release reads messages that speaks no later version than one."""
+
+    def __init__(self, highest: int) -> None:
+        self.kinds = frozenset(kind for kind in EntryKind if added_in(kind) > highest)
+        self.requests = {
+            request: tag for version, added in _ADDED.items() if version > highest for request, tag in added.items()
+        }
+
+    def read(self, message: Any) -> Any:
+        """Give a message as it understands it."""
+        match message:
+            case AppendEntriesRequest(entries=entries) if any(entry.kind in self.kinds for entry in entries):
+                older = tuple(
+                    msgspec.structs.replace(entry, kind=EntryKind.UNKNOWN if entry.kind in self.kinds else entry.kind)
+                    for entry in entries
+                )
+                return msgspec.structs.replace(message, entries=older)
+            case ClientRequest(command=command) if type(command) in self.requests:
+                return msgspec.structs.replace(message, command=UnknownCommand(self.requests[type(command)]))
+            case ClientRequests(requests=requests):
+                return ClientRequests(tuple(map(self.read, requests)))
+        return message
 
 
-def _forget() -> None:
-    """Forget what came with version 2."""
+def forget(highest: int) -> None:
+    """Forget what came after a version of the protocol.
+
+    Parameters
+    ----------
+    highest : int
+        The version.
+    """
+    release = _Older(highest)
     decode, encode, real = wire._decode_untrusted, wire.encode_message, World.real
 
     def decode_untrusted(data: bytes, kind: Any) -> Any:
         decoded = decode(data, kind)
         if isinstance(decoded, wire.Envelope):
-            return msgspec.structs.replace(decoded, message=_as_older(decoded.message))
-        return _as_older(decoded)
+            return msgspec.structs.replace(decoded, message=release.read(decoded.message))
+        return release.read(decoded)
 
     def encode_message(message: Any) -> wire.EncodedMessage:
         if not isinstance(message, Hello):
@@ -70,16 +88,20 @@ def _forget() -> None:
     def changed(self: ClusterSettings, change: bytes) -> ClusterSettings:
         raise AssertionError(f"an older node has to do with settings: {change!r}")
 
-    for place, name, older in (
+    versions = Versions(FIRST_VERSION, highest)
+    of_all: list[tuple[Any, str, Any]] = [
         (wire, "_decode_untrusted", decode_untrusted),
-        (outbox, "encode_message", encode_message),
-        (World, "real", classmethod(lambda cls: replace(real(), versions=_SPOKEN))),
-        (ClusterSettings, "changed", changed),
-        (records, "_KINDS", records._KINDS - _LATER_KINDS),
-    ):
+        (World, "real", classmethod(lambda cls: replace(real(), versions=versions))),
+        (records, "_KINDS", records._KINDS - release.kinds),
+        # Commands had no versions, so a leader proposed whatever came, and the store knew those of the first one.
+        (Applier, "version_needed", lambda self, command: FIRST_VERSION),
+        (KeyValueStore, "follow_version", lambda self, version: None),
+    ]
+    of_the_first = [(outbox, "encode_message", encode_message), (ClusterSettings, "changed", changed)]
+    for place, name, older in [*of_all, *(of_the_first if highest == FIRST_VERSION else [])]:
         mock.patch.object(place, name, older).start()
 
 
 if __name__ == "__main__":
-    _forget()
+    forget(FIRST_VERSION)
     main()

@@ -1,21 +1,28 @@
 """Rolling upgrades, and rolling changes of the timeouts, of real processes under a writer."""
 
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import trio
 
+from tests.cluster import stand_in
 from tests.cluster.harness import Cluster
 from tests.cluster.test_kv import command, settings_of
 from trioraft.client.client import open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode
+from trioraft.errors import RefusedError
+from trioraft.kv.client import KeyValueError
 from trioraft.messages import Transfer
+from trioraft.versions import SPOKEN
 
 SIZE = 3
 OLDER = "tests.cluster.older"
+STAND_IN = "tests.cluster.stand_in"
 NEWER = "trioraft"
 NEEDS = "refused: the cluster speaks version 1 of the protocol, and this needs 2; upgrade first: "
 GONE_ON = "the cluster speaks another version of the protocol"
@@ -119,13 +126,46 @@ async def test_a_rolling_upgrade(tmp_path: Path) -> None:
                         f"trioraft: {NEEDS}{older}\n",
                     )
                     assert "version 1 of the protocol until all are upgraded" in (await command(cluster, "status"))[1]
-            await cluster.wait_for(speaks(2), 10, "the cluster goes on")
+            await cluster.wait_for(speaks(SPOKEN.highest), 10, "the cluster goes on")
             assert await command(cluster, "settings", "--reads", "lease") == (0, "reads: lease\n", "")
             assert "until all are upgraded" not in (await command(cluster, "status"))[1]
-            assert "(1 to 2)" in (await command(cluster, "members"))[1]
+            assert f"({SPOKEN})" in (await command(cluster, "members"))[1]
         await cluster.same_state()
         for i in range(SIZE):
-            assert [line["version"] for line in cluster.logs(i) if line["event"] == GONE_ON] == [2]
+            assert [line["version"] for line in cluster.logs(i) if line["event"] == GONE_ON] == [SPOKEN.highest]
+
+
+async def test_a_command_of_the_next_version(tmp_path: Path) -> None:
+    """Nobody carries it out before all nodes can, and all of them do from the same entry of the log on."""
+    each = [stand_in.OLDER] * SIZE
+    async with Cluster(tmp_path, SIZE, {"SNAPSHOT_ENTRIES": "10"}, each=each, modules=[STAND_IN] * SIZE) as cluster:
+        await cluster.wait_leader()
+        await cluster.wait_for(speaks(stand_in.NEEDED - 1), 20, "the cluster speaks what its nodes do")
+        async with open_client(settings_of(cluster)) as client:
+            for i in range(SIZE):
+                # A leader of the release before puts it into the log, where it means nothing to anybody.
+                await lead(cluster, SIZE - 1)
+                with pytest.raises(KeyValueError, match="this is no command of the key-value store"):
+                    await client.put(stand_in.KEY + b"early", b"%d" % i)
+                cluster.each[i] = {}
+                if i == SIZE - 1:
+                    await cluster.stop(i)
+                    await cluster.start(i)
+                    break
+                await restart(cluster, i)
+                await lead(cluster, i)
+                older = ", ".join(f"node-{number} (speaks 2)" for number in range(i + 2, SIZE + 1))
+                with pytest.raises(RefusedError, match=f"and this needs 3; upgrade first: {re.escape(older)}$"):
+                    await client.put(stand_in.KEY + b"early", b"0")
+                await cluster.same_state()
+            await cluster.wait_for(speaks(stand_in.NEEDED), 20, "the cluster goes on")
+            await client.put(stand_in.KEY + b"late", b"1")
+            found = await client.list(stand_in.KEY)
+            assert [kv.key for kv in found] == [stand_in.KEY + b"late"]
+        await cluster.same_state()
+        for i in range(SIZE):  # also from a snapshot, and where the log is applied anew
+            await restart(cluster, i)
+        await cluster.same_state()
 
 
 async def test_a_downgrade_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -133,7 +173,7 @@ async def test_a_downgrade_is_refused_and_nothing_is_lost(tmp_path: Path) -> Non
     modules = [NEWER] * SIZE + [OLDER]
     async with Cluster(tmp_path, SIZE + 1, {"AUTOPILOT": "on"}, each=each, modules=modules) as cluster:
         waits = SIZE
-        await cluster.wait_for(speaks(2), 20, "the cluster goes on")
+        await cluster.wait_for(speaks(SPOKEN.highest), 20, "the cluster goes on")
         async with writing(cluster):
             # What has no data is refused by the others, and by itself.
             refusal = f"refused; upgrade node-{waits + 1}"
@@ -157,7 +197,7 @@ async def test_a_downgrade_is_refused_and_nothing_is_lost(tmp_path: Path) -> Non
             # What has data does not start: before it has met anything new, and after.
             victim = next(i for i in range(SIZE) if (node := cluster.node(i)) and node.status.role != "leader")
             told = (
-                "the cluster speaks version 2 of the protocol, and this software",
+                f"the cluster speaks version {SPOKEN.highest} of the protocol, and this software",
                 "run the version that has written",
             )
             for said in told:
@@ -175,14 +215,14 @@ async def test_a_downgrade_is_refused_and_nothing_is_lost(tmp_path: Path) -> Non
             cluster.modules[waits] = NEWER
             await cluster.stop(waits)
             await cluster.start(waits)
-            await cluster.wait_for(speaks(2, SIZE + 1), 20, "it joins")
+            await cluster.wait_for(speaks(SPOKEN.highest, SIZE + 1), 20, "it joins")
         await cluster.same_state()
 
 
 async def test_a_rolling_change_of_the_timeouts(tmp_path: Path) -> None:
     async with Cluster(tmp_path, SIZE, LONG) as cluster:
         await cluster.wait_leader()
-        await cluster.wait_for(speaks(2), 20, "the cluster goes on")
+        await cluster.wait_for(speaks(SPOKEN.highest), 20, "the cluster goes on")
         async with writing(cluster):
             for timeouts in (SHORT, LONG):
                 for i in range(SIZE):

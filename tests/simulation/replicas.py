@@ -106,7 +106,7 @@ class Keeper:
         self.process.core.read_by_lease(self.replica.settings.reads is ReadMode.LEASE)
 
     def _restore(self, snapshot: SnapshotInfo, data: bytes) -> None:
-        self.replica.restore(snapshot.index, [data[:100], data[100:]])
+        self.replica.restore(snapshot.index, [data[:100], data[100:]], snapshot.version)
         self._follow_settings()
         self.checks.state_is(self.process, snapshot.index, self.machine.digest)
 

@@ -44,6 +44,14 @@ class StoreMachine:
         self.checks.store.applied(self.process, self.replica.applied_index, command, result, self._change)
         return result
 
+    def version_needed(self, command: bytes) -> int:
+        """Tell which version a command needs."""
+        return self.service.version_needed(command)
+
+    def follow_version(self, version: int) -> None:
+        """Go by a version of the protocol."""
+        self.service.follow_version(version)
+
     def query(self, question: bytes) -> bytes:
         """Read keys."""
         return self.service.query(question)

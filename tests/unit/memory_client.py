@@ -1,7 +1,8 @@
 """Clients and key-value nodes in memory, under trio's mocked clock: the real code over a network that can fail."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class KeyValueCluster(MemoryCluster):
     def __init__(self, nursery: trio.Nursery, size: int, seed: int, **settings: object) -> None:
         super().__init__(nursery, size, seed, script_leader_path=None, script_follower_path=None, **settings)
         self.services: dict[int, KeyValueService] = {}
+        self.make_service: Callable[[int], KeyValueService] = lambda index: KeyValueService()
         self.addresses = [self.address(index) for index in range(size)]
 
     async def _run(self, index: int, changes: dict[str, object], *, task_status: trio.TaskStatus[None]) -> None:
@@ -45,7 +47,8 @@ class KeyValueCluster(MemoryCluster):
             chance=self.chance,
             launcher=self.launchers[index],
         )
-        service = self.services[index] = KeyValueService()
+        world = replace(world, versions=self.versions[index])
+        service = self.services[index] = self.make_service(index)
         with trio.CancelScope() as self._scopes[index]:
             async with (
                 open_node(settings, service, world=world) as self.nodes[index],

@@ -23,7 +23,7 @@ from trioraft.consensus import Role
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.discovery import Answer
 from trioraft.errors import NodeError
-from trioraft.machine import NothingToReplicate
+from trioraft.machine import NothingToReplicate, StateMachine
 from trioraft.messages import format_id
 from trioraft.node.node import Node, open_node
 from trioraft.settings import NodeSettings
@@ -46,6 +46,7 @@ class MemoryCluster:
         self.answers: dict[int, Callable[[], Answer]] = {}  # what it says to some nodes instead
         self.network.carries = lambda source, to: not self.cut_off & {source.port - 7300, to.port - 7300}
         self.versions = [SPOKEN] * size
+        self.machine: Callable[[int], StateMachine] = lambda index: NothingToReplicate()
         self._nursery = nursery
         self._scopes: dict[int, trio.CancelScope] = {}
         self._settings = {"bootstrap_expect": size, **settings}
@@ -86,7 +87,7 @@ class MemoryCluster:
         )
         world = replace(world, versions=self.versions[index])
         with trio.CancelScope() as self._scopes[index]:
-            async with open_node(settings, world=world) as self.nodes[index]:
+            async with open_node(settings, self.machine(index), world=world) as self.nodes[index]:
                 task_status.started()
                 await trio.sleep_forever()
         del self.nodes[index]

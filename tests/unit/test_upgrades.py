@@ -9,14 +9,19 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from tests.cluster import stand_in
 from tests.unit.test_node import MemoryCluster, cluster_of
 from trioraft.cluster_settings import encode_change
+from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.errors import NodeError, RefusedError
-from trioraft.messages import EntryKind, ReadSettings, UnknownCommand, format_id
+from trioraft.kv import Error, ErrorCode, KeyValueStore, Put, PutResult, Result, decode_result, encode_command
+from trioraft.machine import StateMachine
+from trioraft.messages import Entry, EntryKind, ReadSettings, UnknownCommand, format_id
 from trioraft.node.node import Node
+from trioraft.node.replica import Replica
 from trioraft.versions import SPOKEN, Versions
 
-OLD, FUTURE = Versions(1, 1), Versions(2, 3)
+OLD, FUTURE = Versions(1, 1), Versions(2, SPOKEN.highest + 1)
 SHORT = {"election_timeout_lower": 0.3, "election_timeout_upper": 0.5, "heartbeat_repeat": 0.05}
 LONG = {"election_timeout_lower": 3.0, "election_timeout_upper": 5.0, "heartbeat_repeat": 0.5}
 
@@ -82,8 +87,90 @@ async def test_a_rolling_upgrade(autojump_clock: trio.testing.MockClock) -> None
             with pytest.raises(RefusedError, match="speaks version 1 of the protocol, and this needs 2") as refused:
                 await _change_settings(cluster.nodes[leader])
             assert str(refused.value).endswith(f"; upgrade first: {older}")
-        assert _versions(cluster) == {2}
+        assert _versions(cluster) == {SPOKEN.highest}
         await _change_settings(cluster.nodes[await cluster.leader()])
+
+
+class _Before:
+    """The key-value store of the release before, which knows nothing of versions."""
+
+    def __init__(self, store: KeyValueStore) -> None:
+        self.apply, self.snapshot, self.restore = store.apply, store.snapshot, store.restore
+
+
+async def test_a_command_of_the_next_version_means_the_same_on_each_release(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader of the release before puts it into the log; one of this release refuses it until all can do it."""
+    monkeypatch.setattr("trioraft.kv.store.version_needed", stand_in.version_needed)
+    before = Versions(1, stand_in.NEEDED - 1)
+    stores: dict[int, KeyValueStore] = {}
+
+    def machine(index: int) -> StateMachine:
+        stores[index] = KeyValueStore()
+        return stores[index] if cluster.versions[index] == SPOKEN else _Before(stores[index])
+
+    def digests() -> set[str]:
+        return {stores[index].digest() for index in cluster.nodes}
+
+    async def put(key: bytes) -> Result:
+        node = cluster.nodes[await cluster.leader()]
+        return decode_result(await node.propose(encode_command(Put(key, b"1"))))
+
+    async with cluster_of(3, 10) as cluster:
+        cluster.machine = machine
+        cluster.versions = [before] * 3
+        await cluster.start()
+        await _settle(cluster)
+        for index in range(3):
+            cluster.versions[index] = SPOKEN
+            await _restart(cluster, index)
+            leader = await _settle(cluster)
+            if index == 2:
+                break
+            await put(b"another")
+            if cluster.versions[leader] == before:
+                error = await put(stand_in.KEY)
+                assert isinstance(error, Error)
+                assert error.code is ErrorCode.MALFORMED
+            else:
+                with pytest.raises(
+                    RefusedError, match=r"speaks version 2 of the protocol, and this needs 3; upgrade"
+                ):
+                    await put(stand_in.KEY)
+            await trio.sleep(1)
+            assert len(digests()) == 1
+        assert isinstance(await put(stand_in.KEY), PutResult)
+        for index in range(3):  # also where the log is applied anew
+            await _restart(cluster, index)
+            await _settle(cluster)
+            assert isinstance(await put(stand_in.KEY), PutResult)
+        await trio.sleep(1)
+        assert len(digests()) == 1
+
+
+def test_a_replica_goes_by_the_version_that_the_log_has_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trioraft.kv.store.version_needed", stand_in.version_needed)
+    replica = Replica(KeyValueStore())
+
+    def apply(kind: EntryKind, data: bytes) -> bytes:
+        return replica.apply(replica.applied_index + 1, Entry(1, kind, data)).data
+
+    def raise_to(version: int) -> None:
+        apply(EntryKind.CONFIGURATION, encode_configuration(Configuration((1,), version=version)))
+
+    command = encode_command(Put(stand_in.KEY, b"1"))
+    assert isinstance(decode_result(apply(EntryKind.COMMAND, command)), Error)
+    raise_to(stand_in.NEEDED - 1)
+    early = b"".join(replica.snapshot())
+    assert isinstance(decode_result(apply(EntryKind.COMMAND, command)), Error)
+    assert b"".join(replica.snapshot()) == early
+    raise_to(stand_in.NEEDED)
+    assert isinstance(decode_result(apply(EntryKind.COMMAND, command)), PutResult)
+    for version, kind in ((stand_in.NEEDED, PutResult), (stand_in.NEEDED - 1, Error)):
+        replica = Replica(KeyValueStore())
+        replica.restore(9, [early], version)
+        assert isinstance(decode_result(apply(EntryKind.COMMAND, command)), kind)
 
 
 async def test_a_member_that_is_silent_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
@@ -102,7 +189,7 @@ async def test_a_member_that_is_silent_is_waited_for(autojump_clock: trio.testin
             await _change_settings(cluster.nodes[await cluster.leader()])
         await cluster.start(away)
         await _settle(cluster)
-        assert _versions(cluster) == {2}
+        assert _versions(cluster) == {SPOKEN.highest}
 
 
 async def test_older_software_refuses_to_start_on_newer_data_and_loses_nothing(
@@ -116,7 +203,8 @@ async def test_older_software_refuses_to_start_on_newer_data_and_loses_nothing(
         before = (disk.hard, disk.log.entries(1, 99))
         cluster.versions[0] = OLD
         with pytest.raises(
-            NodeError, match=r"the cluster speaks version 2 of the protocol, and this software .* version 1; nothing"
+            NodeError,
+            match=rf"speaks version {SPOKEN.highest} of the protocol, and this software .* version 1; nothing",
         ):
             await cluster.run_alone(0)
         assert (disk.hard, disk.log.entries(1, 99)) == before
@@ -143,12 +231,12 @@ async def test_a_node_put_back_at_the_wrong_moment_stops(autojump_clock: trio.te
             nursery.start_soon(go_on)
             with (
                 trio.fail_after(60),
-                pytest.raises(NodeError, match=r"the cluster speaks version 2 .*newer software"),
+                pytest.raises(NodeError, match=rf"speaks version {SPOKEN.highest} .*newer software"),
             ):
                 await cluster.run_alone(2)
         assert cluster.disks[2].log.configuration.version == 1
         await trio.sleep(5)
-        assert {cluster.nodes[index].status().cluster_version for index in (0, 1)} == {2}
+        assert {cluster.nodes[index].status().cluster_version for index in (0, 1)} == {SPOKEN.highest}
 
 
 async def test_a_node_that_is_too_old_does_not_join_and_both_sides_say_who_must_be_upgraded(
@@ -165,7 +253,10 @@ async def test_a_node_that_is_too_old_does_not_join_and_both_sides_say_who_must_
         assert old.role == "forming"
         assert old.cluster_id is None
         assert len(leading.members) == 3
-        assert any("speaks version 1 of the protocol, and this node 2: refused" in text for text in leading.alerts)
+        assert any(
+            f"speaks version 1 of the protocol, and this node {SPOKEN.highest}: refused" in text
+            for text in leading.alerts
+        )
         assert any(text.endswith("upgrade node-4") for text in leading.alerts)
         assert any("refused; upgrade node-4 (this node)" in text for text in old.alerts)
 
@@ -193,7 +284,7 @@ async def test_an_old_node_that_waits_is_left_behind_when_the_cluster_goes_on(
             await trio.sleep(10)
         (leader,) = cluster.leaders()
         await trio.sleep(30)
-        assert _versions(cluster) == {2, 0}
+        assert _versions(cluster) == {SPOKEN.highest, 0}
         assert any(text.endswith("upgrade node-4") for text in cluster.nodes[leader].status().alerts)
         assert cluster.nodes[leader]._requests.why_not_join(4) is None, "there is no session with it"
         assert 4 not in cluster.nodes[leader].reachable_nodes()
@@ -216,7 +307,7 @@ async def test_software_that_has_left_a_version_behind_refuses_those_who_speak_n
             await cluster.kill(index)
         await cluster.start(0, 2)
         await _settle(cluster)
-        assert _versions(cluster) == {3}
+        assert _versions(cluster) == {FUTURE.highest}
 
 
 async def test_a_command_of_a_later_version_is_refused(autojump_clock: trio.testing.MockClock) -> None:

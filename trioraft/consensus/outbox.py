@@ -47,6 +47,11 @@ class SnapshotInfo(Struct, frozen=True):
         """Give the configuration; None when it is the formation's."""
         return decode_configuration(self.configuration)
 
+    @property
+    def version(self) -> int:
+        """Which version of the protocol the cluster spoke after that entry."""
+        return (self.members() or Configuration()).version
+
 
 class Write(Struct, frozen=True):
     """One write, which must be done whole and after all earlier ones.

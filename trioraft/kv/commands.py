@@ -9,6 +9,8 @@ from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from msgspec import Meta, Struct
 
+from trioraft.messages import FIRST_VERSION
+
 KEY_MAX: Final = 1536
 VALUE_MAX: Final = 2**20
 # Of one encoded command, and of all keys and values in one result: room for one pair of the largest key and value.
@@ -369,3 +371,26 @@ class Compact(Struct, frozen=True, array_like=True, tag=8):
 
 
 Command: TypeAlias = Operation | Txn | LeaseGrant | LeaseRevoke | LeaseExpire | Compact
+
+
+def version_needed(command: Command) -> int:
+    """Tell which version of the protocol a command needs, for itself, its fields and their bounds.
+
+    What it does anew from a version on that it also did before is no matter of this function: the store goes by
+    :attr:`~trioraft.kv.store.KeyValueStore.version` there.
+
+    Parameters
+    ----------
+    command : Command
+        The command.
+
+    Returns
+    -------
+    int
+        The version (:mod:`trioraft.versions`).
+    """
+    match command:
+        case Txn(success=success, failure=failure):
+            return max(map(version_needed, (*success, *failure)), default=FIRST_VERSION)
+        case _:
+            return FIRST_VERSION

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import trio
 
-from trioraft.kv.codec import decode_command, encode_command, encode_result, pack, unpack
+from trioraft.kv.codec import encode_command, encode_result, pack, unpack
 from trioraft.kv.commands import Event, Range
 from trioraft.kv.lessor import Lessor
 from trioraft.kv.questions import (
@@ -111,7 +111,7 @@ class KeyValueService:
             An encoded :class:`~trioraft.kv.results.RangeResult` or :class:`~trioraft.kv.results.Error`.
         """
         try:
-            request = decode_command(question)
+            request = self.store.decode(question)
         except ValueError:
             request = None
         if not isinstance(request, Range):
@@ -125,6 +125,14 @@ class KeyValueService:
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Take over the state of a snapshot; see :meth:`KeyValueStore.restore`."""
         self.store.restore(chunks)
+
+    def version_needed(self, command: bytes) -> int:
+        """Tell which version a command needs; see :meth:`KeyValueStore.version_needed`."""
+        return self.store.version_needed(command)
+
+    def follow_version(self, version: int) -> None:
+        """Go by a version; see :meth:`KeyValueStore.follow_version`."""
+        self.store.follow_version(version)
 
     def _changed(self, change: Change) -> None:
         if change.restored and not trio.lowlevel.in_trio_run():

@@ -23,6 +23,7 @@ from trioraft.kv.commands import (
     Put,
     Range,
     Txn,
+    version_needed,
 )
 from trioraft.kv.conditions import has_overlaps, holds
 from trioraft.kv.history import HistoryLimits
@@ -42,6 +43,7 @@ from trioraft.kv.results import (
 )
 from trioraft.kv.snapshot import SnapshotReader, write_snapshot
 from trioraft.kv.state import State
+from trioraft.messages import FIRST_VERSION
 
 DEFAULT_HISTORY: Final = HistoryLimits()
 
@@ -95,12 +97,15 @@ class KeyValueStore:
     ----------
     on_change : callable or None
         As above.
+    version : int
+        Which version of the protocol the cluster speaks at the command that is being applied.
     """
 
     def __init__(
         self, history: HistoryLimits = DEFAULT_HISTORY, on_change: Callable[[Change], None] | None = None
     ) -> None:
         self.on_change = on_change
+        self.version = FIRST_VERSION
         self._limits = history
         self._state = State(history)
 
@@ -123,12 +128,46 @@ class KeyValueStore:
             text = f"the command is too large: at most {COMMAND_MAX} bytes are allowed"
             return encode_result(Error(self.revision, ErrorCode.TOO_LARGE, text))
         try:
-            decoded = decode_command(command)
+            decoded = self.decode(command)
         except ValueError:
             # Not the libraries' words: another version of them on another replica might use others.
             text = "this is no command of the key-value store, or a field of it is out of bounds"
             return encode_result(Error(self.revision, ErrorCode.MALFORMED, text))
         return encode_result(self.execute(decoded))
+
+    def decode(self, command: bytes) -> Command:
+        """Decode a command as a release does that knows only what the cluster's version has.
+
+        Parameters
+        ----------
+        command : bytes
+            The command, from anybody.
+
+        Returns
+        -------
+        Command
+            The command.
+
+        Raises
+        ------
+        ValueError
+            If it is none, or needs a later version.
+        """
+        decoded = decode_command(command)
+        if version_needed(decoded) > self.version:
+            raise ValueError("it needs a later version of the protocol")
+        return decoded
+
+    def version_needed(self, command: bytes) -> int:
+        """Tell which version a command needs; see :meth:`trioraft.machine.Versioned.version_needed`."""
+        try:
+            return version_needed(decode_command(command))
+        except ValueError:
+            return FIRST_VERSION
+
+    def follow_version(self, version: int) -> None:
+        """Go by a version; see :meth:`trioraft.machine.Versioned.follow_version`."""
+        self.version = version
 
     def execute(self, command: Command) -> Result:
         """Carry out a command.

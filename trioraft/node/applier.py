@@ -17,8 +17,10 @@ from trioraft.errors import (
     RefusedError,
     UnknownError,
 )
-from trioraft.messages import ENTRY_MAX, PAYLOAD_MAX, EntryKind
+from trioraft.machine import Versioned
+from trioraft.messages import ENTRY_MAX, FIRST_VERSION, PAYLOAD_MAX, EntryKind
 from trioraft.node.replica import Replica, Result
+from trioraft.versions import added_in
 
 # Entries are applied for this long, in seconds, before other tasks get their turn.
 _TURN: Final = 0.005
@@ -45,12 +47,12 @@ class Applier:
 
     Attributes
     ----------
-    check : callable
-        Raises what is said of a kind of entry that the cluster does not know yet.
+    require : callable
+        Raises what is said of something that needs a version of the protocol which the cluster does not speak yet.
     """
 
     def __init__(self, core: Core, replica: Replica, clock: Callable[[], float], flush: Callable[[], None]) -> None:
-        self.check: Callable[[EntryKind], None] = lambda kind: None
+        self.require: Callable[[int, int], None] = lambda needed, speaks: None
         self._core = core
         self.replica = replica
         self._clock = clock
@@ -198,7 +200,27 @@ class Applier:
         """Note that a snapshot of the state as it is now is being taken."""
         self._grown_entries = self._grown_bytes = 0
 
-    def submit(self, kind: EntryKind, data: bytes, done: Callable[[Outcome], None]) -> tuple[int, int]:
+    def version_needed(self, command: bytes) -> int:
+        """Tell which version of the protocol a command needs, as far as that may be more than the cluster speaks.
+
+        Parameters
+        ----------
+        command : bytes
+            A command for the state machine, or a question to it.
+
+        Returns
+        -------
+        int
+            The version.
+        """
+        machine = self.replica.machine
+        if self.replica.version >= self._core.versions.highest or not isinstance(machine, Versioned):
+            return FIRST_VERSION  # whatever this software knows may be proposed
+        return machine.version_needed(command)
+
+    def submit(
+        self, kind: EntryKind, data: bytes, done: Callable[[Outcome], None], needs: int = FIRST_VERSION
+    ) -> tuple[int, int]:
         """Have an entry committed and applied.
 
         Parameters
@@ -209,6 +231,8 @@ class Applier:
             The command.
         done : callable
             Told what became of it, which may take for ever.
+        needs : int
+            Which version of the protocol its command needs, where that is not all of `data`.
 
         Returns
         -------
@@ -224,10 +248,13 @@ class Applier:
             ENTRY_MAX if kind is EntryKind.SESSION_COMMAND else PAYLOAD_MAX
         ):  # it could not be sent to anybody, nor could what follows it in the log
             raise RefusedError(f"not proposed: the command has {len(data)} bytes; at most {PAYLOAD_MAX} are allowed")
+        if self._core.role is Role.LEADER:
+            if kind is EntryKind.COMMAND:
+                needs = self.version_needed(data)
+            self.require(max(needs, added_in(kind)), self._core.version)
         placed = self._core.propose(kind, data, self._clock())
         if placed is None:
             if self._core.role is Role.LEADER:
-                self.check(kind)
                 raise BusyError("busy: too much is not committed yet, or leadership is being given away; try again")
             raise NotLeaderError("not committed: this node does not lead")
         self._waiting[placed] = done

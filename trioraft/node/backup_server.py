@@ -136,7 +136,8 @@ class BackupServer:
             return BusyError(f"busy: {BACKUPS_MAX} backups are under way at this node; try again")
         index = self._applier.replica.applied_index
         index_term = self._core.term_at(index)
-        about = Backup(self._core.cluster, max(self._core.term, index_term), index, index_term, 0, self._core.version)
+        term, version = max(self._core.term, index_term), self._applier.replica.version
+        about = Backup(self._core.cluster, term, index, index_term, 0, version)
         number = int.from_bytes(self._entropy(8), "big") % LARGEST_ID + 1
         path = self._directory / f"backup-{format_id(number)}"
         kept = _Kept(number, path, about, self._applier.replica.snapshot(), self._clock())

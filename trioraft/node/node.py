@@ -193,7 +193,7 @@ class Node:
             self._neighbours.names,
         )
         self._requests.why_not_join = self._upgrades.why_not_join
-        self._applier.check = self._upgrades.check
+        self._applier.require = self._requests.require = self._upgrades.require
         self._steering = Steering(self._core, settings, self._neighbours.nodes, self._neighbours.names)
         self._requests.let_leave = self._steering.let_leave
         self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)

@@ -18,8 +18,9 @@ import msgspec
 from msgspec import Struct
 
 from trioraft.cluster_settings import ClusterSettings
-from trioraft.machine import StateMachine
-from trioraft.messages import TERM_LEAP, Counter, Entry, EntryKind, Refusal
+from trioraft.consensus.configuration import decode_configuration
+from trioraft.machine import StateMachine, Versioned
+from trioraft.messages import FIRST_VERSION, TERM_LEAP, Counter, Entry, EntryKind, Refusal
 
 _CHUNK: Final = 64 * 1024
 # Of a session's number: no log has more entries, and no cluster is made of old data more often.
@@ -123,10 +124,13 @@ class Replica:
     ----------
     settings : ClusterSettings
         The cluster's settings.
+    version : int
+        Which version of the protocol the cluster speaks after what is applied.
     """
 
     def __init__(self, machine: StateMachine) -> None:
         self.machine = machine
+        self._follow_version(FIRST_VERSION)
         self.settings = ClusterSettings()
         self.applied_index = 0
         self._sessions: dict[int, _Session] = {}
@@ -180,7 +184,17 @@ class Replica:
                 return self._open_session(_session_number(index, entry.term))
             case EntryKind.END_SESSION:
                 self._end_session(int.from_bytes(entry.data, "big"))
+            case EntryKind.CONFIGURATION:
+                configuration = decode_configuration(entry.data)
+                if configuration is not None and configuration.version != self.version:
+                    self._follow_version(configuration.version)
         return Result()
+
+    def _follow_version(self, version: int) -> None:
+        """Go by another version of the protocol, and let the state machine do so."""
+        self.version = version
+        if isinstance(self.machine, Versioned):
+            self.machine.follow_version(version)
 
     def has_session(self, session: int) -> bool:
         """Tell whether a session is open."""
@@ -253,7 +267,7 @@ class Replica:
         further = [{"settings": self.settings.encoded()}] if self.settings.values else []
         return chain(_write_records([*sessions, *further]), first, chunks)
 
-    def restore(self, index: int, chunks: Iterable[bytes]) -> None:
+    def restore(self, index: int, chunks: Iterable[bytes], version: int = FIRST_VERSION) -> None:
         """Take over a snapshot.
 
         Parameters
@@ -262,7 +276,10 @@ class Replica:
             The last entry that it covers.
         chunks : iterable of bytes
             What :meth:`snapshot` gave.
+        version : int
+            Which version of the protocol the cluster spoke there.
         """
+        self._follow_version(version)
         stream = iter(chunks)
         self._sessions, self.settings, left = _read_records(stream)
         self._size = sum(session.size for session in self._sessions.values())

@@ -22,9 +22,10 @@ from trioraft.consensus import Core, Role
 from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
 from trioraft.digests import Digests
-from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError, RefusedError
+from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError
 from trioraft.machine import Queryable
 from trioraft.messages import (
+    FIRST_VERSION,
     PAYLOAD_MAX,
     AbandonFormation,
     Ask,
@@ -128,6 +129,8 @@ class Requests:
         Begins to remove a member that is about to stop, or says why not.
     why_not_join : callable
         Tells why a node cannot become a member.
+    require : callable
+        Raises what is said of something that needs a version of the protocol which the cluster does not speak yet.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class Requests:
             "not here", for_now=False
         )
         self.why_not_join: Callable[[int], str | None] = lambda node: None
+        self.require: Callable[[int, int], None] = lambda needed, speaks: None
         self._core = core
         self._applier = applier
         machine = applier.replica.machine
@@ -250,11 +254,12 @@ class Requests:
         self._hear(command.session)
         result = self._applier.replica.result_of(command.session, command.number)
         if result is None:
-            self._propose(asked, EntryKind.SESSION_COMMAND, cbor2.dumps(_fields(command)))
+            needs = self._applier.version_needed(command.data)
+            self._propose(asked, EntryKind.SESSION_COMMAND, cbor2.dumps(_fields(command)), needs)
         else:  # only its answer was lost: the log need not carry it again
             self._answer(asked, data=result)
 
-    def _propose(self, asked: _Asked, kind: EntryKind, data: bytes) -> None:
+    def _propose(self, asked: _Asked, kind: EntryKind, data: bytes, needs: int = FIRST_VERSION) -> None:
         def done(outcome: Outcome) -> None:
             if isinstance(outcome, NotCommittedError):
                 self._refuse(asked, Refusal.NOT_COMMITTED, str(outcome))
@@ -267,13 +272,11 @@ class Requests:
 
         asked.term = self._core.term
         try:
-            self._applier.submit(kind, data, done)
+            self._applier.submit(kind, data, done, needs)
         except NotLeaderError:
             self._refuse_elsewhere(asked)
-        except BusyError as error:
-            self._refuse(asked, Refusal.BUSY, str(error))
-        except RefusedError as error:
-            self._refuse(asked, Refusal.REFUSED, str(error))
+        except ProposalError as error:
+            self._refuse(asked, _code_of(error), str(error))
 
     def _hear(self, session: int) -> None:
         """Note that a client lives; only of sessions that there are, so that nobody can make this grow."""
@@ -310,9 +313,12 @@ class Requests:
 
         def answer() -> None:
             try:
+                self.require(self._applier.version_needed(data), self._applier.replica.version)
                 found = machine.query(data)
                 if not isinstance(found, bytes):
                     raise TypeError(f"query must return bytes, and has returned {type(found).__name__}")
+            except ProposalError as error:
+                self._refuse(asked, _code_of(error), str(error))
             except ValueError as error:  # what it raises for nonsense
                 self._refuse(asked, Refusal.REFUSED, f"the state machine does not take the question: {error}")
             except Exception as error:  # nothing has changed, and a question must not stop one node after another
@@ -448,8 +454,7 @@ class Requests:
     def _back_up(self, asked: _Asked, command: StartBackup | ReadBackup | EndBackup) -> None:
         def answered(part: BackupPart | ProposalError) -> None:
             if isinstance(part, ProposalError):
-                code = Refusal.BUSY if isinstance(part, BusyError) else Refusal.REFUSED
-                self._refuse(asked, code, str(part))
+                self._refuse(asked, _code_of(part), str(part))
             else:
                 self._answer(asked, data=cbor2.dumps(msgspec.to_builtins(part, builtin_types=(bytes,))))
 
@@ -578,6 +583,10 @@ class Requests:
             except ProposalError:
                 return  # it is proposed again
             _log.info("session ends: its client is silent", session=session)
+
+
+def _code_of(error: ProposalError) -> Refusal:
+    return Refusal.BUSY if isinstance(error, BusyError) else Refusal.REFUSED
 
 
 def _fields(command: Propose | ChangeSettings) -> tuple[int, int, int, bytes]:

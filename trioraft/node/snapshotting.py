@@ -103,7 +103,7 @@ class Snapshotter:
             if replica.applied_index >= snapshot.index:
                 return  # entries came faster
             await trio.to_thread.run_sync(
-                lambda: replica.restore(snapshot.index, read_chunks(self._directory, snapshot))
+                lambda: replica.restore(snapshot.index, read_chunks(self._directory, snapshot), snapshot.version)
             )
 
     # --- taking ---------------------------------------------------------------------------------------------

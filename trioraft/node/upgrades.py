@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from trioraft.consensus import Core, Role
 from trioraft.datagrams.endpoint import Peer
 from trioraft.errors import BusyError, RefusedError
-from trioraft.messages import EntryKind, format_id
-from trioraft.versions import added_in
+from trioraft.messages import format_id
 
 
 class Upgrades:
@@ -50,13 +49,13 @@ class Upgrades:
         if self._core.role is Role.LEADER:
             self._core.raise_version(self._highest(), self._clock())
 
-    def check(self, kind: EntryKind) -> None:
-        """See that the cluster's version knows a kind of entry.
+    def require(self, needed: int, speaks: int) -> None:
+        """See that the cluster speaks the version of the protocol that something needs.
 
         Parameters
         ----------
-        kind : EntryKind
-            The kind.
+        needed, speaks : int
+            That version; and what the cluster speaks, by the log or by what is applied of it.
 
         Raises
         ------
@@ -65,7 +64,6 @@ class Upgrades:
         BusyError
             If none must be: the version is about to be raised.
         """
-        needed, speaks = added_in(kind), self._core.version
         if speaks >= needed:
             return
         highest = self._highest()

@@ -100,15 +100,14 @@ def back_up(path: Path, data_dir: Path, machine: StateMachine, tell: Progress) -
     with _furthest(data_dir) as (disk, term):
         replica = Replica(machine)
         if disk.snapshot is not None:
-            replica.restore(disk.snapshot.index, read_chunks(disk.directory, disk.snapshot))
+            chunks = read_chunks(disk.directory, disk.snapshot)
+            replica.restore(disk.snapshot.index, chunks, disk.snapshot.version)
         log, first = disk.log, replica.applied_index + 1
         entries = log.entries(first, log.last_index)
         for done, entry in enumerate(entries):
             replica.apply(first + done, entry)
             tell(done + 1, len(entries))
-        members = disk.snapshot.members() if disk.snapshot is not None else None
-        version = max(log.configuration.version, members.version if members is not None else FIRST_VERSION)
-        about = Backup(disk.hard.formation.cluster, term, log.last_index, log.last_term, 0, version)
+        about = Backup(disk.hard.formation.cluster, term, log.last_index, log.last_term, 0, replica.version)
         return write_backup(path, about, replica.snapshot())
 
 

@@ -1,0 +1,32 @@
+"""A command of the next version of the protocol, for as long as a test needs one: a put with a key of its own kind.
+
+``python -m tests.cluster.stand_in node`` runs a node of this release that knows it, and with ``OLDER_RELEASE`` in its
+environment one of the release before, which speaks version 2 of the protocol and knows no such command.
+"""
+
+import os
+from typing import Final
+from unittest import mock
+
+from tests.cluster.older import forget
+from trioraft.cli.main import main
+from trioraft.kv import commands, store
+from trioraft.kv.commands import Command, Put
+
+KEY: Final = b"needs/"
+OLDER: Final = {"OLDER_RELEASE": "yes"}
+NEEDED: Final = 3
+
+_version_needed: Final = commands.version_needed
+
+
+def version_needed(command: Command) -> int:
+    """Tell which version a command needs."""
+    return NEEDED if isinstance(command, Put) and command.key.startswith(KEY) else _version_needed(command)
+
+
+if __name__ == "__main__":
+    mock.patch.object(store, "version_needed", version_needed).start()
+    if os.environ.get("OLDER_RELEASE"):
+        forget(NEEDED - 1)
+    main()
