@@ -1,5 +1,6 @@
 """``trioraft up``: a whole cluster from one command, and its end."""
 
+import json
 import os
 import re
 import signal
@@ -10,11 +11,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.cluster.harness import FAST, LOOPBACK, ROOT, clean_environment
+from trioraft.cli.local import announced, default_peers, running_clusters
 from trioraft.client.client import open_client
-from trioraft.settings import ClientSettings
+from trioraft.errors import CommandError
+from trioraft.settings import DEFAULT_PORT, ClientSettings
 
 SCRIPT = """#!/bin/sh
 echo "leads: $TRIORAFT_NODE_NAME"
@@ -56,10 +60,10 @@ class Up:
 
 
 def free_base_port() -> int:
-    """Find three UDP ports in a row that nobody uses now."""
-    for base in range(21000 + os.getpid() % 1000 * 8, 60000, 3):
+    """Find five UDP ports in a row that nobody uses now."""
+    for base in range(21000 + os.getpid() % 1000 * 8, 60000, 5):
         try:
-            for port in range(base, base + 3):
+            for port in range(base, base + 5):
                 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
                     probe.bind((LOOPBACK, port))
         except OSError:
@@ -86,6 +90,7 @@ async def running(tmp_path: Path, *options: str, **environment: str) -> AsyncIte
             **FAST,
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(tmp_path),
+            "XDG_RUNTIME_DIR": "",
             **environment,
         },
         start_new_session=True,
@@ -203,3 +208,83 @@ async def test_a_second_ctrl_c_kills_all_at_once(tmp_path: Path) -> None:
         with trio.fail_after(5):
             assert await up.process.wait() == 0
         await all_gone(pids, 1)
+
+
+# --- commands that are told nothing -------------------------------------------------------------------------
+
+
+async def command(tmp_path: Path, *arguments: str) -> tuple[int, str, str]:
+    """Run a command that is not told where nodes are."""
+    with trio.fail_after(30):
+        done = await trio.run_process(
+            [sys.executable, "-m", "trioraft", *arguments],
+            env={
+                **clean_environment(),
+                "PYTHONPATH": str(ROOT),
+                "TMPDIR": str(tmp_path),
+                "XDG_RUNTIME_DIR": "",
+            },
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+        )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def default_port_is_taken() -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((LOOPBACK, DEFAULT_PORT))
+        except OSError:
+            return True
+    return False
+
+
+@pytest.mark.skipif(default_port_is_taken(), reason=f"port {DEFAULT_PORT} is taken, where commands look first")
+async def test_commands_find_it_by_whichever_nodes_are_left_at_whatever_ports(tmp_path: Path) -> None:
+    async with running(tmp_path, "--nodes", "5") as up:
+        await up.until_led()
+        pids = await up.pids()
+        for name in ("node-1", "node-2"):
+            os.kill(pids[name], signal.SIGKILL)
+        await up.until(lambda text: len(re.findall(r"node-[12] +does not answer", text)) == 2)
+        status, _, error = await command(tmp_path, "put", "key", "value")
+        assert (status, error) == (0, "")
+        status, printed, error = await command(tmp_path, "status", "--format", "json")
+        assert (status, error) == (0, "")
+        assert {n["name"] for n in json.loads(printed)["nodes"] if n["reachable"]} == {"node-3", "node-4", "node-5"}
+        up.process.kill()  # it leaves its file behind, and nobody is led astray
+        await up.process.wait()
+        await all_gone(pids)
+    status, _, error = await command(tmp_path, "get", "key", "--timeout", "0.5")
+    assert (status, f"no node answers at {LOOPBACK}:{DEFAULT_PORT} " in error) == (1, True)
+
+
+def test_of_several_clusters_the_one_at_the_default_port_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("trioraft.cli.local._is_taken", lambda: False)
+    first, second, usual = "127.0.0.1:8300,127.0.0.1:8301", "127.0.0.1:9300", "127.0.0.1:7299,127.0.0.1:7300"
+    assert default_peers() is None
+    with announced(first):
+        assert default_peers() == first
+        with announced(second):
+            with pytest.raises(
+                CommandError, match=r"at 127\.0\.0\.1:8300 and 127\.0\.0\.1:9300: choose one with --peers"
+            ):
+                default_peers()
+            with announced(usual):
+                assert default_peers() == usual
+        monkeypatch.setattr("trioraft.cli.local._is_taken", lambda: True)
+        assert default_peers() is None, "something else is where commands look"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_others_can_write_to_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "trioraft").mkdir()
+    (tmp_path / "trioraft").chmod(0o777)
+    with announced("127.0.0.1:8300") as told:
+        assert not told
+        assert running_clusters() == []

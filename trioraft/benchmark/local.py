@@ -12,7 +12,8 @@ from typing import Final, Literal
 import msgspec
 import trio
 
-from trioraft.cli.up import LOOPBACK, node_environment, start_process
+from trioraft.cli.local import LOOPBACK
+from trioraft.cli.up import node_environment, start_process
 from trioraft.client.observed import printable
 from trioraft.errors import CommandError
 from trioraft.settings import ClientSettings, NodeSettings, load

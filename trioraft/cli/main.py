@@ -204,12 +204,13 @@ def healthcheck(
     """
     from trioraft.address import Address  # noqa: PLC0415
     from trioraft.cli.probe import ask_status  # noqa: PLC0415
+    from trioraft.settings import ClientSettings  # noqa: PLC0415
     from trioraft.variables import find_variable  # noqa: PLC0415
 
     def read(name: str) -> Any:
         return checked(lambda: find_variable(name, "node").read(os.environ.get(name, "")))
 
-    settings = client_settings(None)
+    settings = checked(ClientSettings.from_environ)
     host, port, service = read("BIND_HOST"), read("BIND_PORT"), read("APP_NAME")
     # A socket for all addresses takes IPv4 as well, and a container may have no IPv6 loopback.
     address = Address.of("127.0.0.1" if host in {"0.0.0.0", "::"} else host, port)  # noqa: S104

@@ -20,7 +20,8 @@ Peers = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT,...",
-        help="Where nodes are; one is enough. Else PEERS, else APP_NAME in DNS, else 127.0.0.1:7300.",
+        help="Where nodes are; one is enough. Else PEERS, else APP_NAME in DNS, else those of `trioraft up`, else "
+        "127.0.0.1:7300.",
         show_default=False,
     ),
 ]
@@ -70,7 +71,13 @@ def client_settings(peers: str | None) -> "ClientSettings":
     from trioraft.settings import ClientSettings  # noqa: PLC0415
 
     if peers is None:
-        return checked(ClientSettings.from_environ)
+        settings = checked(ClientSettings.from_environ)
+        if os.environ.get("PEERS") or settings.app_name:
+            return settings
+        from trioraft.cli.local import default_peers  # noqa: PLC0415
+
+        if (peers := default_peers()) is None:
+            return settings
     if not peers.strip():
         raise CommandError("--peers is empty; allowed: host:port, separated by commas", WRONG)
     try:

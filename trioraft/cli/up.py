@@ -19,12 +19,12 @@ from typing import IO, Final
 
 import trio
 
+from trioraft.cli.local import LOOPBACK, announced
 from trioraft.cli.output import Output, say
 from trioraft.client.client import open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode, printable
 from trioraft.settings import ClientSettings, MonitorSettings, NodeSettings, settings_warnings
 
-LOOPBACK: Final = "127.0.0.1"
 MONITOR: Final = "monitor"
 _REFRESH: Final = 0.5
 _LINE_MAX: Final = 64 * 1024
@@ -125,6 +125,8 @@ async def run_up(nodes: int, base_port: int, monitor_port: int, data_dir: Path |
         environments[MONITOR] = _monitor_environment(monitor_port, peers)
         settings = _check(environments)
         say(f"{nodes} nodes at {peers}; page at http://{LOOPBACK}:{monitor_port}; data in {directory}")
+        if not stack.enter_context(announced(peers)):
+            say(f"commands do not find this cluster by themselves: give them --peers {peers}")
         for warning in settings_warnings(os.environ):
             say(warning)
         return await _Cluster(environments, settings.hook_stop_grace).run()
