@@ -48,9 +48,9 @@ class Up:
             return
         raise AssertionError(f"not printed in time; there is:\n{self.printed}")
 
-    async def until_led(self) -> str:
-        """Wait for a leader and two followers, and give the leader's name."""
-        await self.until(lambda text: len(set(re.findall(r"(node-\d) +(?:follower|leader), term", text))) == 3)
+    async def until_led(self, nodes: int = 3) -> str:
+        """Wait for a leader, and until all others follow, and give the leader's name."""
+        await self.until(lambda text: len(set(re.findall(r"(node-\d) +(?:follower|leader), term", text))) == nodes)
         await self.until(lambda text: re.search(r"node-\d +leader, term", text))
         return str(re.findall(r"(node-\d) +leader, term", self.printed)[-1])
 
@@ -243,7 +243,7 @@ def default_port_is_taken() -> bool:
 @pytest.mark.skipif(default_port_is_taken(), reason=f"port {DEFAULT_PORT} is taken, where commands look first")
 async def test_commands_find_it_by_whichever_nodes_are_left_at_whatever_ports(tmp_path: Path) -> None:
     async with running(tmp_path, "--nodes", "5") as up:
-        await up.until_led()
+        await up.until_led(5)
         pids = await up.pids()
         for name in ("node-1", "node-2"):
             os.kill(pids[name], signal.SIGKILL)
