@@ -11,7 +11,7 @@ from quart_schema import QuartSchema, deprecate, document_response, hide
 from quart_trio import QuartTrio
 
 import trioraft
-from monitor.connection import HTTPConnection
+from monitor.connection import finishing_answers
 from monitor.documents import ClusterDocument, Health, NodesDocument
 from monitor.feed import Feed
 from monitor.observation import Observation
@@ -35,8 +35,6 @@ class MonitorApp(QuartTrio):
     client : Client
         The client that observes the cluster.
     """
-
-    asgi_http_class = HTTPConnection
 
     def __init__(self, settings: MonitorSettings, client: Client) -> None:
         super().__init__("monitor", root_path=str(_HERE))
@@ -63,6 +61,8 @@ class MonitorApp(QuartTrio):
             if not path.startswith(f"{root}/"):
                 path = root + (path if path != root else "/")
             scope = {**scope, "path": path, "root_path": root}
+        if scope["type"] == "http":
+            receive, send = finishing_answers(receive, send)
         await super().asgi_app(scope, receive, send)
 
 

@@ -341,7 +341,8 @@ class Storm:
                 await trio.sleep(0.1)
             return
         raise BrokenError(
-            f"not all vote {_MEND_SECONDS:.0f} s after the last fault: {self._members()}; lost: {self._lost}"
+            f"not all vote {_MEND_SECONDS:.0f} s after the last fault: {self._members()}; lost: {self._lost};"
+            f" seen: {[node.to_json() for node in self.cluster.client.nodes.values()]}"
         )
 
     def _all_vote(self) -> bool:
