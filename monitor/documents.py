@@ -53,13 +53,14 @@ class AutopilotRecord(Struct, frozen=True):
 
 
 class MonitorFacts(Struct, frozen=True):
-    """Who tells this, and when."""
+    """Who tells this, and when; and how many lines of the monitor's own log were dropped."""
 
     service: str
     hostname: str
     version: str
     refresh_seconds: float
     time: datetime
+    log_lines_dropped: int = 0
 
 
 class ClusterDocument(Struct, frozen=True):

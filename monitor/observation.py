@@ -16,6 +16,7 @@ from trioraft.client.observed import ObservedNode
 from trioraft.messages import NodeStatus
 from trioraft.node.members import survives
 from trioraft.settings import MonitorSettings
+from trioraft.streams import log_lines_dropped
 
 _STATUS_FIELDS: Final = NodeStatus.__struct_fields__
 
@@ -90,6 +91,7 @@ class Observation:
                 version=trioraft.__version__,
                 refresh_seconds=self._settings.refresh_rate,
                 time=utc(wall),
+                log_lines_dropped=log_lines_dropped(),
             ),
         )
 
@@ -138,6 +140,7 @@ def content_of(document: ClusterDocument) -> object:
             commit_index=0,
             applied_index=0,
             last_index=0,
+            log_lines_dropped=min(node.log_lines_dropped, 1),
         )
         for node in document.nodes
     ]

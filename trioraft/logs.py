@@ -1,11 +1,16 @@
-"""Where the log goes and how it looks: to standard error, one line per event, as JSON or for people."""
+"""Where the log goes and how it looks: to standard error, one line per event, as JSON or for people.
+
+The programs of this package write it by way of :mod:`trioraft.streams`, so that it neither blocks nor ends them.
+"""
 
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from trioraft.streams import QueuedStream
 
 
 def configure_logging(level: str, log_format: str = "auto", stream: TextIO | None = None) -> None:
@@ -54,6 +59,16 @@ def configure_logging(level: str, log_format: str = "auto", stream: TextIO | Non
         force=True,
     )
     logging.captureWarnings(True)
+    if isinstance(stream, QueuedStream):
+        stream.describe_gap = lambda lines: _render([*common, *ending], lines)
+
+
+def _render(processors: list[Processor], lines_dropped: int) -> str:
+    """Make the line of the log that stands where lines are missing."""
+    line: Any = {"event": "lines of the log are missing here, because they were not taken", "lines": lines_dropped}
+    for process in processors:
+        line = process(None, "warning", line)
+    return str(line)
 
 
 def _in_order(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

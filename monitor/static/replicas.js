@@ -141,6 +141,7 @@ class Replica {
       ["In touch with", node.peers.length ? node.peers.join(", ") : "nobody"],
       ["Script", node.hook.path || "none"],
       ["Dropped", dropped.length ? dropped.map(([name, value]) => `${value} ${name.slice(8).replaceAll("_", " ")}`).join(", ") : "none"],
+      ["Log", node.log_lines_dropped ? `${node.log_lines_dropped} lines dropped` : "whole"],
       ...(forming?.formation ? [["Formation", forming.formation], ["Members", forming.members.join(", ")]] : []),
       ...(forming?.missing?.length ? [["Missing", forming.missing.join(", ")]] : []),
     ];

@@ -24,7 +24,7 @@ from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import trio
 
@@ -193,10 +193,14 @@ class Cluster:
         """Give the file that all runs of a node write their logs to."""
         return self.directory / f"node-{i + 1}.log"
 
+    def open_output(self, i: int) -> IO[bytes]:
+        """Open what a node is to write to."""
+        return self.log_file(i).open("ab")
+
     async def start(self, i: int) -> None:
         """Start a node, on the data it had."""
         assert self.processes[i] is None, f"node {i} runs already"
-        with self.log_file(i).open("ab") as log:
+        with self.open_output(i) as log:
             self.processes[i] = await trio.lowlevel.open_process(
                 [*self.places[i].command, sys.executable, "-m", self.modules[i], "node", "--end-with-stdin"],
                 stdin=subprocess.PIPE,

@@ -29,6 +29,7 @@ from trioraft.cli.running import (
     timeout_seconds,
 )
 from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
+from trioraft.streams import open_standard_descriptors, queue_standard_stream
 
 app = typer.Typer(
     name="trioraft",
@@ -50,6 +51,8 @@ _WithStdin = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
 
 def main() -> None:
     """Run the command with the process's arguments, and exit."""
+    open_standard_descriptors()
+    queue_standard_stream("stderr")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -169,6 +172,7 @@ def up(
     from trioraft.cli.up import UpError, run_up  # noqa: PLC0415
     from trioraft.settings import SettingsError  # noqa: PLC0415
 
+    queue_standard_stream("stdout")  # as the logs of its nodes: what it shows must not hold them up
     return run_program(lambda: run_up(count, base, page, data_dir), (UpError, SettingsError), WRONG)
 
 

@@ -173,6 +173,8 @@ def _remarks(cluster: ClusterStatus) -> list[str]:
             lines.append(f"{node.status.name} waits for {node.status.forming.waiting_for}")
         if node.status.disk_stuck:
             lines.append(f"{node.status.name}: its disk is stuck")
+        if node.status.log_lines_dropped:
+            lines.append(f"{node.status.name}: {node.status.log_lines_dropped:,} lines of its log were dropped")
         lines.extend(f"{node.status.name}: {alert}" for alert in node.status.alerts)
     if cluster.leader is not None:
         lines.extend(

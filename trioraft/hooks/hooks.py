@@ -146,6 +146,11 @@ class Hooks:
         Called with the reason when this node should not go on as leader.
     launcher : Launcher, optional
         Launches supervisors.
+
+    Attributes
+    ----------
+    lines_dropped : int
+        How many lines that scripts wrote were not passed on, because there were too many.
     """
 
     def __init__(
@@ -170,6 +175,7 @@ class Hooks:
         self._on_work_ended = on_work_ended
         self._on_work_failed = on_work_failed
         self._launcher = launcher or SupervisorLauncher()
+        self.lines_dropped = 0
         # What the node wants.
         self._work: _Work | None = None
         self._follower_wanted = False
@@ -375,6 +381,7 @@ class Hooks:
                 for line in lines:
                     _log.info("script output", script=run.kind, line=line)
             case Dropped(lines=lines_dropped):
+                self.lines_dropped += lines_dropped
                 _log.warning("script writes too much", script=run.kind, path=run.path, lines_dropped=lines_dropped)
 
     def _handle_exit(self, run: _Run, status: int) -> None:

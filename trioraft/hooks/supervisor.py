@@ -488,6 +488,10 @@ def main() -> int:
     int
         The exit status.
     """
+    try:
+        os.fstat(2)
+    except OSError:
+        os.open(os.devnull, os.O_WRONLY)  # it becomes the lowest free one, 2, which else the work file would become
     channel = _Channel(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     try:
         # They reach a whole session or control group; this process ends by itself, after its scripts.

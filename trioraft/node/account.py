@@ -19,6 +19,7 @@ from trioraft.node.neighbours import Neighbours
 from trioraft.node.snapshotting import Snapshotter
 from trioraft.node.steering import Steering
 from trioraft.settings import NodeSettings
+from trioraft.streams import log_lines_dropped
 
 _ELECTIONS_KEPT: Final = 5
 
@@ -158,6 +159,7 @@ class Account:
             lowest_version=core.versions.lowest,
             highest_version=core.versions.highest,
             cluster_version=core.version if core.cluster else 0,
+            log_lines_dropped=log_lines_dropped() + self._hooks.lines_dropped,
         )
 
     def _forming(self) -> FormingStatus | None:

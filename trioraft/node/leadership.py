@@ -6,7 +6,6 @@ overlaps; so a watchdog thread, which needs no event loop, then ends the whole p
 """
 
 import os
-import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +14,8 @@ from typing import Final, Literal
 
 import structlog
 import trio
+
+from trioraft.streams import write_last_words
 
 _log: Final = structlog.get_logger("trioraft.leadership")
 
@@ -206,6 +207,7 @@ class Bodies:
         if self._on_overrun == "log":
             _log.error(text, consequence="another node may start leader work now")
             return
-        sys.stderr.write(f"trioraft: {text}; ending the process, before another node starts leader work\n")
-        sys.stderr.flush()
-        os._exit(OVERRUN_STATUS)
+        try:
+            write_last_words(f"trioraft: {text}; ending the process, before another node starts leader work\n")
+        finally:
+            os._exit(OVERRUN_STATUS)
