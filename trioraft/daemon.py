@@ -2,6 +2,7 @@
 
 import gc
 import signal
+from collections.abc import AsyncIterator
 
 import trio
 
@@ -31,43 +32,59 @@ async def run_node(settings: NodeSettings) -> None:
     gc.collect()
     gc.freeze()  # what is imported stays; looking through it again and again would take 15 ms each time
     try:
-        while await _run_once(settings):
-            pass
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                life = _Life()
+                nursery.start_soon(life.obey, signals)
+                while await life.run_once(settings):
+                    pass
+                nursery.cancel_scope.cancel()
     except* (NodeError, StorageError) as group:
         failure = NodeError(str(_first(group)))
     if failure is not None:
         raise failure
 
 
-async def _run_once(settings: NodeSettings) -> bool:
-    """Run a node until it is told to stop; True when it finds that it was removed before it came back.
+class _Life:
+    """The life of a node's process, during all of which it may be told to stop."""
 
-    Then it begins anew, as another node, as it would after one more start: whoever started it wants it to take part.
-    One that is removed while it takes part stays removed until somebody starts it again.
-    """
-    service = KeyValueService()
-    async with open_node(settings, service) as node, trio.open_nursery() as nursery:
-        node.answer_questions(service.answer)
-        nursery.start_soon(service.run, node)
-        nursery.start_soon(_stop_at_signals, node, nursery.cancel_scope)
-        await node.must_begin_anew.wait()
-        nursery.cancel_scope.cancel()
-    return node.must_begin_anew.is_set() and not node.stopping
+    def __init__(self) -> None:
+        self._node: Node | None = None  # while it is open
+        self._running = trio.CancelScope()
+        self._told = False
 
+    async def run_once(self, settings: NodeSettings) -> bool:
+        """Run a node until it is told to stop; True when it finds that it was removed before it came back.
 
-async def _stop_at_signals(node: Node, running: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        Then it begins anew, as another node, as it would after one more start: whoever started it wants it to take
+        part. One that is removed while it takes part stays removed until somebody starts it again.
+        """
+        service = KeyValueService()
+        with self._running:
+            async with open_node(settings, service) as node, trio.open_nursery() as nursery:
+                self._node = node
+                node.answer_questions(service.answer)
+                nursery.start_soon(service.run, node)
+                try:
+                    await node.must_begin_anew.wait()
+                finally:
+                    self._node = None
+                nursery.cancel_scope.cancel()
+            return not self._told
+        return False
+
+    async def obey(self, signals: AsyncIterator[int]) -> None:
+        """Stop when a signal says so."""
         async with trio.open_nursery() as nursery:
             async for number in signals:
-                nursery.start_soon(_stop, node, running, signal.Signals(number).name)
+                self._told = True
+                nursery.start_soon(self._stop, signal.Signals(number).name)
 
-
-async def _stop(node: Node, running: trio.CancelScope, reason: str) -> None:
-    """Step aside, leave the cluster if that is wanted, and stop; a second signal stops at once."""
-    if node.stopping:
-        running.cancel()
-    await node.step_aside(reason)
-    running.cancel()
+    async def _stop(self, reason: str) -> None:
+        """Step aside, leave the cluster if that is wanted, and stop; a second signal stops at once."""
+        if self._node is not None and not self._node.stopping:
+            await self._node.step_aside(reason)
+        self._running.cancel()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -7,11 +7,13 @@ started, before that time by itself: also when this process is stopped, killed, 
 
 import os
 import signal
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import trio
 
 from trioraft.cli.lead import find_program
+from trioraft.cli.signals import SIGNALLED, not_ignored
 from trioraft.client.client import NoAnswerError, open_client
 from trioraft.client.observed import printable
 from trioraft.datagrams.endpoint import Domain
@@ -27,6 +29,7 @@ from trioraft.hooks.launcher import (
     Link,
     Ready,
     Start,
+    Started,
     Unstartable,
     launch_command_supervisor,
 )
@@ -40,7 +43,6 @@ _GRACE_SHARE: Final = 1 / 4
 _GRACE_MAX: Final = 5.0
 _KILL_TAKES: Final = 0.1
 _LOOK_INTERVAL: Final = 0.1
-_SIGNALLED: Final = 128
 
 
 async def run_locked(
@@ -74,21 +76,24 @@ async def run_locked(
     path = find_program(command[0])
     if not 0 < len(name.encode("utf-8", "surrogateescape")) <= NAME_MAX:
         raise CommandError(f"NAME={name[:100]!r}: allowed: 1 to {NAME_MAX} bytes", WRONG)
-    status, stopped = None, list[int]()
+    status: int | None = None
     try:
-        async with open_client(settings, Domain.CLIENT) as client:
-            async with trio.open_nursery() as waiting:
-                waiting.start_soon(_stop_waiting, waiting.cancel_scope, stopped)
-                if patience is not None:
-                    waiting.cancel_scope.deadline = trio.current_time() + patience
-                async with hold_lock(client, name, ttl) as held:
-                    waiting.cancel_scope.deadline = float("inf")
-                    status = await _Run(held, path, command[1:]).run()
-                waiting.cancel_scope.cancel()
+        with trio.open_signal_receiver(*not_ignored(signal.SIGTERM, signal.SIGHUP, signal.SIGINT)) as signals:
+            async with open_client(settings, Domain.CLIENT) as client, trio.open_nursery() as nursery:
+                told = _Told()
+                nursery.start_soon(told.listen, signals)
+                with trio.CancelScope() as waiting:
+                    told.act = waiting.cancel  # leave the queue, so that nobody waits for this lease to end
+                    if patience is not None:
+                        waiting.deadline = trio.current_time() + patience
+                    async with hold_lock(client, name, ttl) as held:
+                        waiting.deadline = float("inf")
+                        status = await _Run(held, path, command[1:], told).run()
+                nursery.cancel_scope.cancel()
             if status is not None:
                 return status
-            if stopped:
-                return _SIGNALLED + stopped[0]
+            if told.number:
+                return SIGNALLED + told.number
             if client.problem and not client.nodes:
                 raise NoAnswerError(printable(client.problem))
             raise CommandError(f"the lock {printable(name)} is held by somebody else (waited {patience:g} s)")
@@ -97,12 +102,29 @@ async def run_locked(
     raise CommandError(f"the lock {printable(name)} is not held: {text}")
 
 
-async def _stop_waiting(scope: trio.CancelScope, stopped: list[int]) -> None:
-    """Give up the place in the queue when this process is to end, so that nobody waits for its lease to end."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+class _Told:
+    """What signals have told this process, from before it has the lock until after it has released it.
+
+    Attributes
+    ----------
+    number : int
+        The first of them; 0 for none.
+    act : callable
+        What is done then.
+    runs : bool
+        Whether the command runs, and Ctrl-C reaches it by itself.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.act: Callable[[], None] = lambda: None
+        self.runs = False
+
+    async def listen(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
-            stopped.append(number)
-            scope.cancel()
+            if number != signal.SIGINT or not self.runs or not os.isatty(0):
+                self.number = self.number or number
+                self.act()
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -113,29 +135,32 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 class _Run:
     """One run of the command."""
 
-    def __init__(self, held: HeldLock, path: str, arguments: list[str]) -> None:
+    def __init__(self, held: HeldLock, path: str, arguments: list[str], told: _Told) -> None:
         self._held = held
         self._path = path
         self._arguments = arguments
+        self._told = told
         self._grace = min(_GRACE_MAX, held.lease.ttl * _GRACE_SHARE)
         self._status: int | None = None
         self._is_lost = False
 
     async def run(self) -> int:
-        """Run it to its end."""
+        """Run it to its end, or not at all when this process was told to end before it was started."""
         link = await launch_command_supervisor(self._grace)
         try:
+            self._told.act = lambda: link.send(End())
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._extend, link)
-                nursery.start_soon(self._obey_signals, link)
                 await self._follow(link)
                 nursery.cancel_scope.cancel()
         finally:
             with trio.CancelScope(shield=True):
                 await link.close()
+        if self._status is None and self._told.number:
+            return SIGNALLED + self._told.number
         if self._status is None or self._is_lost:
             raise LeaseLostError("the command was ended in time, because no keep-alive was answered")
-        return self._status if self._status >= 0 else _SIGNALLED - self._status
+        return self._status if self._status >= 0 else SIGNALLED - self._status
 
     @property
     def _deadline(self) -> float:
@@ -153,8 +178,12 @@ class _Run:
     def _act_on(self, event: Event, link: Link) -> bool:
         """Act on an event; true when all has ended."""
         match event:
+            case Ready() if self._told.number:
+                return True
             case Ready():
                 link.send(Start(self._path, self._environment(), self._deadline, self._arguments))
+            case Started():
+                self._told.runs = True
             case Ending(cause="deadline"):
                 self._is_lost = True
             case Exited(status=status):
@@ -178,10 +207,3 @@ class _Run:
             if self._deadline > told:
                 told = self._deadline
                 link.send(Extend(told))
-
-    async def _obey_signals(self, link: Link) -> None:
-        """End the command when this process is to end; Ctrl-C reaches the command by itself."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP, signal.SIGINT) as signals:
-            async for number in signals:
-                if number != signal.SIGINT or not os.isatty(0):
-                    link.send(End())

@@ -28,6 +28,7 @@ from trioraft.cli.running import (
     run_program,
     timeout_seconds,
 )
+from trioraft.cli.signals import ToldToEnd, die_when_told, raise_when_told
 from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
 from trioraft.streams import open_standard_descriptors, queue_standard_stream
 
@@ -53,7 +54,13 @@ def main() -> None:
     """Run the command with the process's arguments, and exit."""
     open_standard_descriptors()
     queue_standard_stream("stderr")
-    sys.exit(run(sys.argv[1:]))
+    raise_when_told()
+    try:
+        status = run(sys.argv[1:])
+    except ToldToEnd as told:
+        status = told.exit_status
+    die_when_told()
+    sys.exit(status)
 
 
 def run(arguments: list[str]) -> int:
@@ -406,8 +413,11 @@ def _start_log(level: str, log_format: str) -> None:
 
 
 def _serve(main: Callable[[], Awaitable[None]], errors: Errors, *, end_with_stdin: bool) -> int:
-    if not end_with_stdin:
-        return run_program(main, errors, WRONG)
-    from trioraft.cli.up import until_stdin_closes  # noqa: PLC0415
+    try:
+        if not end_with_stdin:
+            return run_program(main, errors, WRONG)
+        from trioraft.cli.up import until_stdin_closes  # noqa: PLC0415
 
-    return run_program(lambda: until_stdin_closes(main), errors, WRONG)
+        return run_program(lambda: until_stdin_closes(main), errors, WRONG)
+    except ToldToEnd:
+        return DONE

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, TypeVar
 
 import typer
 
+from trioraft.cli.signals import ToldToEnd, run_until_told, signals_held_back
 from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
 
 if TYPE_CHECKING:
@@ -104,7 +105,10 @@ def run_program(
     import trio  # noqa: PLC0415
 
     try:
-        return trio.run(main) or DONE
+        with signals_held_back():
+            return trio.run(run_until_told, main) or DONE
+    except ToldToEnd:
+        raise
     except BaseException as error:
         leaves = list(_leaves(error))
         if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):

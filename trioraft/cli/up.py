@@ -21,6 +21,7 @@ import trio
 
 from trioraft.cli.local import LOOPBACK, announced
 from trioraft.cli.output import Output, say
+from trioraft.cli.signals import not_ignored
 from trioraft.client.client import open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode, printable
 from trioraft.settings import ClientSettings, MonitorSettings, NodeSettings, settings_warnings
@@ -233,7 +234,7 @@ class _Cluster:
         int
             0 when it was told to end, 1 when all nodes ended by themselves.
         """
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with trio.open_signal_receiver(*not_ignored(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) as signals:
             async with trio.open_nursery() as followers:
                 try:
                     for name, environment in self._environments.items():

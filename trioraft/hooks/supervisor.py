@@ -44,6 +44,8 @@ _SWEEP_INTERVAL = 0.02
 _LOCK_INTERVAL = 0.05
 
 _CHUNK = 65536
+# What a command goes on ignoring: `nohup` and shells arrange that before it starts.
+_left_ignored: set[int] = set()
 _LINE_BYTES = 4096
 _BUFFER_BYTES = 262144
 # A script that floods its output must not keep the node from its heartbeats.
@@ -430,7 +432,7 @@ class _Supervisor:
             argv,
             os.environ | environment,
             setsigmask=[],
-            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} - _left_ignored,
             **options,  # type: ignore[arg-type]
         )
 
@@ -496,7 +498,8 @@ def main() -> int:
     try:
         # They reach a whole session or control group; this process ends by itself, after its scripts.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
-            signal.signal(number, signal.SIG_IGN)
+            if signal.signal(number, signal.SIG_IGN) is signal.SIG_IGN and channel.fd:
+                _left_ignored.add(number)
         _become_subreaper()
         work_file, grace = sys.argv[1], float(sys.argv[2])
         supervisor = _Supervisor(channel, work_file, grace)
