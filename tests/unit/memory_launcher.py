@@ -15,6 +15,7 @@ from trioraft.hooks.launcher import (
     Event,
     Exited,
     Extend,
+    Extended,
     Killing,
     Ready,
     Start,
@@ -104,6 +105,7 @@ class MemoryLink:
                 self._start(command)
             case Extend(deadline=deadline):
                 self._deadline = max(self._deadline, deadline)
+                self._events.append(Extended())
             case End() if self._run is not None and self._ending_at == math.inf:
                 self._end(self._launcher.clock(), "command")
         self._news.set()

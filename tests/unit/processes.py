@@ -58,7 +58,7 @@ def numbers_in(path: Path) -> list[int]:
 
 async def pids_in(path: Path, count: int) -> list[int]:
     """Wait until scripts have written down the process ids of what they started."""
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         while len(numbers_in(path)) < count:
             await trio.sleep(0.01)
     return numbers_in(path)

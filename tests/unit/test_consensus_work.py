@@ -4,6 +4,7 @@ import pytest
 
 from tests.unit.story import CLAIM, LEASE, TIMING, Story
 from trioraft.consensus import Timing
+from trioraft.consensus.lease import contact_end
 from trioraft.consensus.state import EndWork, ExtendWork, StartWork
 from trioraft.consensus.timing import CLOCK_DRIFT, WORK_MARGIN
 from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse, PreVoteResponse, VoteRequest, VoteResponse
@@ -38,6 +39,37 @@ def test_each_renewal_of_the_lease_extends_the_work() -> None:
     assert len(deadlines) == 3
     assert deadlines == sorted(deadlines)
     assert deadlines[-1] == pytest.approx(story.state(1).heartbeat_at - TIMING.heartbeat + LEASE)
+
+
+def test_work_is_told_once_a_heartbeat_however_often_the_lease_is_renewed() -> None:
+    story = Story()
+    story.elect(1)
+    began, told = story.now, 0
+    (start,) = story.events(1, StartWork)
+    known = start.deadline
+    while story.now < began + 10 * TIMING.heartbeat:
+        story.propose(1, "x")
+        story.live(TIMING.heartbeat / 20)
+        for event in story.events(1, ExtendWork)[told:]:
+            assert story.now < known - TIMING.heartbeat, "it is told long before what it knows has run out"
+            assert event.deadline > known
+            known, told = event.deadline, told + 1
+        assert contact_end(story.state(1)) - known < TIMING.heartbeat
+    assert 9 <= len(story.events(1, ExtendWork)) <= 11
+
+
+def test_work_is_told_of_what_little_was_renewed_before_the_lease_that_it_knows_ends() -> None:
+    story = Story()
+    story.elect(1)
+    story.live(TIMING.heartbeat / 2)
+    story.propose(1, "x")
+    story.live(0.01)
+    (start,), end = story.events(1, StartWork), contact_end(story.state(1))
+    assert story.events(1, ExtendWork) == []
+    assert start.deadline < end < start.deadline + TIMING.heartbeat
+    story.live(start.deadline - story.now, cut_off={1})
+    assert [event.deadline for event in story.events(1, ExtendWork)] == [end]
+    assert story.roles()[0] == "leader"
 
 
 def test_work_is_told_to_end_when_its_leader_steps_down() -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,8 +32,8 @@ def script(tmp_path: Path) -> Write:
     return functools.partial(write_script, tmp_path)
 
 
-def settings(leader: str | None = None, follower: str | None = None, hook_failure: str = "ignore") -> Settings:
-    return Settings(leader, follower, hook_stop_grace=GRACE, hook_failure=hook_failure)
+def settings(leader: str | None = None, follower: str | None = None, **others: Any) -> Settings:
+    return Settings(leader, follower, hook_stop_grace=GRACE, **others)
 
 
 @asynccontextmanager
@@ -113,7 +114,7 @@ async def test_scripts_of_one_node_follow_each_other_without_overlap(tmp_path: P
 
 async def test_a_script_that_vanished_is_reported_and_the_node_goes_on(tmp_path: Path, script: Write) -> None:
     leader, follower = script("exit 0"), script("exit 0")
-    async with running(settings(leader, follower, "step-down"), tmp_path) as node:
+    async with running(settings(leader, follower, hook_failure="step-down"), tmp_path) as node:
         await trio.Path(leader).unlink()
         node.hooks.start_work(5, boottime() + 60)
         await node.state("failed")
@@ -156,18 +157,50 @@ async def test_a_stopped_supervisor_is_found_out_when_the_work_must_end(tmp_path
         assert boottime() < began + 2
 
 
-async def test_a_stopped_supervisor_that_is_never_told_to_end_fills_up_and_is_replaced(
+async def test_a_supervisor_that_is_stopped_for_a_while_goes_on_and_one_that_stays_so_is_given_up(
     tmp_path: Path, script: Write
 ) -> None:
+    """It may owe an acknowledgement for a lower election timeout, and never owes more than one."""
     pids = tmp_path / "pids"
-    async with running(settings(script(family(pids, ignores_sigterm=True))), tmp_path) as node:
+    lower = 2.0
+    leader = script(family(pids, ignores_sigterm=True))
+    async with running(settings(leader, election_timeout_lower=lower), tmp_path) as node:
         processes = await started(node, pids, FAMILY_SIZE)
-        os.kill(supervisor_of(node), signal.SIGSTOP)
-        with trio.fail_after(5):
-            while not node.failed:
-                node.hooks.extend_work(boottime() + 60)
-                await trio.lowlevel.checkpoint()
-        await gone(*processes)
+        stopped = supervisor_of(node)
+        os.kill(stopped, signal.SIGSTOP)
+        await renewing(node, lower / 2)
+        os.kill(stopped, signal.SIGCONT)
+        await renewing(node, lower)
+        assert all(is_alive(pid) for pid in processes)
+        os.kill(stopped, signal.SIGSTOP)
+        await renewing(node, lower * 0.9)
+        assert node.failed == []
+        await renewing(node, 3 * lower, until_failed=True)
+        assert node.failed == ["the supervisor of its scripts was lost: it does not answer"]
+        await gone(*processes, stopped)
+
+
+async def renewing(node: Node, seconds: float, *, until_failed: bool = False) -> None:
+    """Renew the lease a thousand times a second."""
+    until = trio.current_time() + seconds
+    while trio.current_time() < until and not (until_failed and node.failed):
+        node.hooks.extend_work(boottime() + 60)
+        await trio.sleep(0.001)
+
+
+async def test_a_node_that_stood_still_reads_what_was_answered_meanwhile(tmp_path: Path, script: Write) -> None:
+    async with running(settings(script("exec sleep 1000"), election_timeout_lower=0.3), tmp_path) as node:
+        node.hooks.start_work(5, boottime() + 60)
+        await node.state("running")
+        while node.hooks.status.pid is None:
+            await trio.sleep(0.01)
+        for _ in range(3):
+            node.hooks.extend_work(boottime() + 60)
+            # For longer than the acknowledgement may take; it is there before that.
+            time.sleep(0.5)  # noqa: ASYNC251 (the node itself stands still)
+            await trio.sleep(0.1)
+        assert node.failed == []
+        assert node.hooks.status.state == "running"
 
 
 async def test_cancelling_ends_everything_within_the_grace(tmp_path: Path, script: Write) -> None:

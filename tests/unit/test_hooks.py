@@ -28,6 +28,7 @@ class Settings:
     script_follower_path: str | None = "/follower"
     hook_stop_grace: float = GRACE
     hook_failure: str = "ignore"
+    election_timeout_lower: float = LEASE
 
 
 class Node:

@@ -23,6 +23,7 @@ from trioraft.hooks.launcher import (
     Event,
     Exited,
     Extend,
+    Extended,
     Killing,
     Link,
     Output,
@@ -32,6 +33,7 @@ from trioraft.hooks.launcher import (
     SupervisorLauncher,
     Unstartable,
     Waiting,
+    launch_command_supervisor,
 )
 from trioraft.runtime import boottime
 
@@ -237,6 +239,41 @@ async def test_a_supervisor_that_comes_late_kills_at_once(driver: Driver, script
     woken = boottime()
     await driver.until(Ended)
     assert driver.at(Ended) < woken + LATE
+
+
+async def test_a_supervisor_that_comes_late_hears_first_of_a_later_deadline(driver: Driver, script: Write) -> None:
+    deadline = boottime() + 0.5
+    pid = await driver.start(script("exec sleep 1000"), deadline)
+    os.kill(driver.pid, signal.SIGSTOP)
+    driver.link.send(Extend(deadline=deadline + 2))
+    await trio.sleep(0.7)
+    os.kill(driver.pid, signal.SIGCONT)
+    await driver.until(Extended)
+    await trio.sleep(0.2)
+    assert is_alive(pid)
+    assert (await driver.until(Ending)).cause == "deadline"
+    assert driver.at(Ending) >= deadline + 2
+
+
+async def test_a_command_that_is_longer_than_the_channel_takes_at_once(tmp_path: Path) -> None:
+    """A full channel is no lost supervisor: what it does not take now leaves later."""
+    written = tmp_path / "written"
+    arguments = ["-c", f"echo $# >{written}; exec sleep 1000", *("x" * 100_000 for _ in range(15))]
+    driver = Driver(await launch_command_supervisor(GRACE))
+    await driver.until(Ready)
+    deadline = boottime() + 60
+    driver.link.send(Start(path="/bin/sh", environment={}, deadline=deadline, arguments=arguments))
+    for second in range(10):
+        driver.link.send(Extend(deadline=deadline + second))
+    await driver.until(Started)
+    for _ in range(10):
+        await driver.until(Extended)
+    with trio.fail_after(10):
+        while not written.exists() or written.read_text() != "14\n":
+            await trio.sleep(0.01)
+    driver.link.send(End())
+    await driver.until(Ended)
+    await driver.link.close()
 
 
 async def test_what_a_short_script_left_behind_is_still_its_work(

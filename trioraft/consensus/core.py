@@ -713,8 +713,7 @@ class Core:
                 times.append(follower.sending.resend_at)
         if s.handover is not None:
             times += [s.handover.deadline, s.handover.resend_at, s.handover.retarget_at]
-        if self._now < work.work_start_at(s):
-            times.append(work.work_start_at(s))
+        times += [due for due in (work.work_start_at(s), work.extend_work_at(s)) if self._now < due]
         return min(times)
 
     def to_persist(self) -> Write | None:

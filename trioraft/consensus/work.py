@@ -13,11 +13,19 @@ it waits its own heartbeats claim at least that. A claim of 0 says that all work
 before* has ended; only a leader whose own wait is over and whose work has ended can say it.
 """
 
+from typing import Final
+
 import msgspec
 
 from trioraft.consensus.lease import lease_end
+from trioraft.consensus.outbox import NEVER
 from trioraft.consensus.state import EndWork, ExtendWork, Role, Round, StartWork, State, Work
 from trioraft.consensus.timing import WORK_MARGIN, here
+
+# Leader work is told of a longer lease when it was renewed by this part of a heartbeat interval: a little less than
+# one, because adding times rounds.
+_RENEWED: Final = 0.9
+_TOLERANCE: Final = 1e-6
 
 
 def work_left(s: State, now: float) -> float:
@@ -60,7 +68,7 @@ def wait_for_earlier_work(s: State, won: Round) -> None:
 
 
 def drive_work(s: State, now: float) -> None:
-    """Start leader work as soon as it is allowed, and extend it whenever the lease was renewed."""
+    """Start leader work as soon as it is allowed, and extend it when that is due."""
     if s.role is not Role.LEADER or s.handover is not None:
         return
     end = lease_end(s)
@@ -72,10 +80,36 @@ def drive_work(s: State, now: float) -> None:
         s.own_work = Work.RUNNING
         s.own_work_term = s.term
         s.events.append(StartWork(token=s.term, deadline=end))
-    elif s.own_work is Work.RUNNING and s.work_until < end + s.timing.stop_grace + WORK_MARGIN:
+    elif _is_extension_due(s, end, now):
         s.events.append(ExtendWork(deadline=end))
-    if s.own_work is Work.RUNNING:
-        s.work_until = max(s.work_until, end + s.timing.stop_grace + WORK_MARGIN)
+    else:
+        return
+    s.work_until = max(s.work_until, end + s.timing.stop_grace + WORK_MARGIN)
+
+
+def _is_extension_due(s: State, end: float, now: float) -> bool:
+    """Whether leader work is to be told now that the lease lasts longer than it knows.
+
+    That is once a heartbeat, however many acknowledgements renew the lease meanwhile, and in any case before the time
+    that it knows of comes near.
+    """
+    if s.own_work is not Work.RUNNING:
+        return False
+    renewed = end - _known_deadline(s)
+    return renewed >= _RENEWED * (s.heartbeat_at - s.heartbeat_sent_at) or (
+        renewed > _TOLERANCE and extend_work_at(s) <= now
+    )
+
+
+def _known_deadline(s: State) -> float:
+    """Tell until when running leader work knows that it may run."""
+    return s.work_until - s.timing.stop_grace - WORK_MARGIN
+
+
+def extend_work_at(s: State) -> float:
+    """Tell when running leader work is to be told of a longer lease at the latest, for the timer."""
+    runs = s.role is Role.LEADER and s.own_work is Work.RUNNING
+    return _known_deadline(s) - (s.heartbeat_at - s.heartbeat_sent_at) if runs else NEVER
 
 
 def work_start_at(s: State) -> float:

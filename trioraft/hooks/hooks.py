@@ -35,6 +35,7 @@ from trioraft.hooks.launcher import (
     Event,
     Exited,
     Extend,
+    Extended,
     Killing,
     Launcher,
     Link,
@@ -57,6 +58,10 @@ _LAUNCH_PATIENCE: Final = 10.0
 _START_PATIENCE: Final = 5.0
 _END_PATIENCE: Final = (0.5, 1.0)
 _KILL_PATIENCE: Final = 5.0
+# When an answer is due, what is there is read before the supervisor counts as lost. Where this node was late itself,
+# because it stood still, it waits for as long again, at most so many seconds.
+_GLANCE: Final = 0.02
+_SECOND_CHANCE: Final = 0.5
 # How long killing a supervisor may take when the node ends, in seconds.
 _DESTROY_PATIENCE: Final = 1.0
 # Between attempts to start one, in seconds.
@@ -67,6 +72,10 @@ _Kind = Literal["leader", "follower"]
 
 class HookSettings(Protocol):
     """What of a node's settings concerns its scripts."""
+
+    @property
+    def election_timeout_lower(self) -> float:
+        """For so many seconds a supervisor may owe an acknowledgement of a new deadline."""
 
     @property
     def script_leader_path(self) -> str | None:
@@ -118,11 +127,12 @@ class _Work:
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """The script that the supervisor runs; it has ended when nothing of it is left."""
+    """The script that the supervisor runs, and the deadline it was told; it has ended when nothing of it is left."""
 
     kind: _Kind
     path: str
     work: _Work | None
+    deadline: float | None = None
     told_to_end: bool = False
     ending: bool = False
     killed: bool = False
@@ -169,6 +179,7 @@ class Hooks:
         }
         self._paths: dict[_Kind, str] = {kind: path for kind, path in paths.items() if path}
         self._grace = settings.hook_stop_grace
+        self._acknowledgement_patience = settings.election_timeout_lower
         self._steps_down = settings.hook_failure == "step-down"
         self._directory = directory
         self._context = context
@@ -185,6 +196,7 @@ class Hooks:
         self._link: Link | None = None
         self._ready = False
         self._run: _Run | None = None
+        self._answer_due = self._acknowledgement_due = math.inf
         self._patience = trio.CancelScope()
         # What the node is to be told.
         self._end_owed = False
@@ -225,7 +237,7 @@ class Hooks:
         work.deadline = max(work.deadline, deadline)
         run = self._run
         if run is not None and run.work is work and not run.ending:
-            self._send(Extend(deadline=work.deadline))
+            self._extend(run)
         elif work.overdue:
             work.overdue = False
             self._fail("the leader script was ended at its deadline, before the lease was renewed")
@@ -304,9 +316,20 @@ class Hooks:
         }
         self._run = run
         self._show("running", script=run.kind, path=run.path, pid=None, exit_status=None)
-        deadline = run.work.deadline if run.work is not None else None
-        self._send(Start(path=run.path, environment=environment, deadline=deadline))
+        run.deadline = run.work.deadline if run.work is not None else None
+        self._send(Start(path=run.path, environment=environment, deadline=run.deadline))
         self._expect_answer(_START_PATIENCE)
+
+    def _extend(self, run: _Run) -> None:
+        """Tell the newest deadline, unless an earlier one has not been acknowledged; so no channel is ever full."""
+        work = run.work
+        if work is None or work.deadline == run.deadline or run.told_to_end or run.ending:
+            return
+        if math.isinf(self._acknowledgement_due):
+            run.deadline = work.deadline
+            self._send(Extend(deadline=work.deadline))
+            self._acknowledgement_due = trio.current_time() + self._acknowledgement_patience
+            self._note_patience()
 
     def _end_run(self, run: _Run) -> None:
         run.told_to_end = True
@@ -346,6 +369,11 @@ class Hooks:
                 self._ready = True
                 if self._status.state == "waiting":
                     self._show("idle")
+            case Extended():
+                self._acknowledgement_due = math.inf
+                self._note_patience()
+                if self._run is not None:
+                    self._extend(self._run)
             case Crashed(error=error, traceback=traceback):
                 _log.error("the supervisor of scripts has crashed", error=error, traceback=traceback)
             case _ if self._run is not None:
@@ -468,12 +496,9 @@ class Hooks:
         """Follow a supervisor until it is lost, and then kill what it left."""
         self._link = link
         try:
-            self._patience = trio.CancelScope()
+            self._acknowledgement_due = math.inf
             self._expect_answer(_LAUNCH_PATIENCE)
-            with self._patience:
-                while await self._take_events(link):
-                    pass
-            self._lost("it does not answer" if self._patience.cancelled_caught else "it has ended")
+            self._lost(await self._follow(link))
             await link.destroy()
         except BaseException:
             await self._shut_down(link)
@@ -481,6 +506,23 @@ class Hooks:
         if self._run is not None:
             self._run.failed = True
             self._run_over(self._run)
+
+    async def _follow(self, link: Link) -> str:
+        """Act on what a supervisor says until it is lost, and tell why that is."""
+        while True:
+            self._patience = trio.CancelScope()
+            self._note_patience()
+            with self._patience:
+                while await self._take_events(link):
+                    pass
+                return "it has ended"
+            late = trio.current_time() - self._due
+            with trio.move_on_after(_GLANCE + min(late, _SECOND_CHANCE)):
+                while self._due <= trio.current_time():
+                    if not await self._take_events(link):
+                        return "it has ended"
+            if self._due <= trio.current_time():
+                return "it does not answer"
 
     async def _take_events(self, link: Link) -> bool:
         events = await link.receive()
@@ -519,7 +561,16 @@ class Hooks:
             self._link.send(command)
 
     def _expect_answer(self, within: float) -> None:
-        self._patience.deadline = math.inf if math.isinf(within) else trio.current_time() + within
+        self._answer_due = trio.current_time() + within
+        self._note_patience()
+
+    @property
+    def _due(self) -> float:
+        """When the supervisor must have said something at the latest."""
+        return min(self._answer_due, self._acknowledgement_due)
+
+    def _note_patience(self) -> None:
+        self._patience.deadline = self._due
 
     def _show(self, state: str, **changes: object) -> None:
         if state != self._status.state and self._since is not None:

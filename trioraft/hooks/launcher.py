@@ -50,7 +50,7 @@ class Start(Struct, frozen=True, tag_field="do", tag="start"):
 
 
 class Extend(Struct, frozen=True, tag_field="do", tag="extend"):
-    """Move the deadline.
+    """Move the deadline; :class:`Extended` follows.
 
     Attributes
     ----------
@@ -100,6 +100,10 @@ class Unstartable(Struct, frozen=True, tag_field="event", tag="unstartable"):
     """
 
     error: str
+
+
+class Extended(Struct, frozen=True, tag_field="event", tag="extended"):
+    """A command to move the deadline has been carried out."""
 
 
 class Exited(Struct, frozen=True, tag_field="event", tag="exited"):
@@ -183,7 +187,18 @@ class Crashed(Struct, frozen=True, tag_field="event", tag="crashed"):
 
 
 Event: TypeAlias = (
-    Waiting | Ready | Started | Unstartable | Exited | Ending | Killing | Ended | Output | Dropped | Crashed
+    Waiting
+    | Ready
+    | Started
+    | Unstartable
+    | Extended
+    | Exited
+    | Ending
+    | Killing
+    | Ended
+    | Output
+    | Dropped
+    | Crashed
 )
 
 # --- the seam -----------------------------------------------------------------------------------------------
@@ -297,24 +312,32 @@ class _ProcessLink:
         self._process = process
         self._marker = marker
         self._incoming = b""
+        self._outgoing = bytearray()
+        self._full = trio.Event()
         self._decoder = msgspec.json.Decoder(Event)
 
     def send(self, command: Command) -> None:
         # The standard library's encoder can write paths that are not UTF-8.
-        line = json.dumps(msgspec.to_builtins(command)).encode() + b"\n"
+        self._outgoing += json.dumps(msgspec.to_builtins(command)).encode() + b"\n"
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send as much as the socket takes; the rest leaves while somebody is in :meth:`receive`."""
         try:
-            taken = self._channel.send(line)
-        except (BrokenPipeError, ConnectionResetError):
-            return  # receive() tells
+            while self._outgoing:
+                del self._outgoing[: self._channel.send(self._outgoing)]
         except BlockingIOError:
-            taken = 0
-        if taken < len(line):
-            # It has not read for minutes; a supervisor that is stopped protects nobody.
-            self._channel.shutdown(socket.SHUT_RDWR)
+            self._full.set()
+        except (BrokenPipeError, ConnectionResetError):
+            self._outgoing.clear()  # receive() tells
 
     async def receive(self) -> list[Event]:
         while True:
-            await trio.lowlevel.wait_readable(self._channel)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send_rest)
+                await trio.lowlevel.wait_readable(self._channel)
+                nursery.cancel_scope.cancel()
+            # Nothing is read before a point where this may be cancelled: it would be lost.
             try:
                 data = self._channel.recv(65536)
             except BlockingIOError:
@@ -326,6 +349,14 @@ class _ProcessLink:
             *lines, self._incoming = (self._incoming + data).split(b"\n")
             if lines:
                 return [self._decoder.decode(line) for line in lines]
+
+    async def _send_rest(self) -> None:
+        while True:
+            while self._outgoing:
+                await trio.lowlevel.wait_writable(self._channel)
+                self._flush()
+            await self._full.wait()
+            self._full = trio.Event()
 
     async def close(self) -> None:
         self._channel.close()

@@ -1,13 +1,13 @@
 """The supervisor: a small process that runs a node's scripts and ends them without the node's help.
 
 A node may be killed or stopped at any moment, and its leader work must end all the same, before another node
-starts its own. So a process of its own runs the scripts. It is told a deadline, again at each renewal of the
-lease, and ends the work at that time by itself; also on command, and when its node's end of the channel closes,
-which is how it notices the end of the node. Ending means SIGTERM (and SIGCONT, so that a stopped process gets
-to see it) to all descendants, once more to what is left when the script itself has ended, and from the end of
-the grace on SIGKILL, until none is left. Processes that change their session or whose parents have ended are
-still found: as a child subreaper, this process becomes the parent of every orphan among its descendants, and has
-no child left exactly when no descendant is left.
+starts its own. So a process of its own runs the scripts. It is told a deadline, and a later one again and again
+while the lease is renewed; it acknowledges each, and ends the work at that time by itself; also on command, and when
+its node's end of the channel closes, which is how it notices the end of the node. Ending means SIGTERM (and SIGCONT,
+so that a stopped process gets to see it) to all descendants, once more to what is left when the script itself has
+ended, and from the end of the grace on SIGKILL, until none is left. Processes that change their session or whose
+parents have ended are still found: as a child subreaper, this process becomes the parent of every orphan among its
+descendants, and has no child left exactly when no descendant is left.
 
 It holds a lock (flock) on the work file from before a script runs, and so does every script, by inheritance:
 while that lock is taken, work may be running. A second lock (POSIX, which no child inherits) tells whether the
@@ -339,7 +339,10 @@ class _Supervisor:
         if self.channel.closed:
             self.end("node")
         if script.deadline is not None and now >= script.deadline:
-            self.end("deadline")
+            # It may have been told of a later one while this process stood still.
+            self.hear()
+            if now >= script.deadline:
+                self.end("deadline")
         if script.kill_at is not None and now >= script.kill_at:
             pids = self.descendants()
             denied = _send_signals(pids, signal.SIGKILL)
@@ -375,6 +378,7 @@ class _Supervisor:
             case "extend":
                 if self.script is not None and self.script.deadline is not None:
                     self.script.deadline = max(self.script.deadline, float(command["deadline"]))
+                self.channel.send("extended")
             case "end":
                 self.end("command")
             case unknown:
@@ -454,8 +458,12 @@ class _Supervisor:
         if events & select.POLLOUT:
             self.channel.flush()
         if events & ~select.POLLOUT:
-            for line in self.channel.receive():
-                self.obey(line)
+            self.hear()
+
+    def hear(self) -> None:
+        """Carry out the commands that have come."""
+        for line in self.channel.receive():
+            self.obey(line)
 
     def patience(self) -> float | None:
         """Say how long to wait at most."""
