@@ -26,7 +26,7 @@ version     what it has added
 1           everything else
 2           settings of the cluster: entries of kind ``SETTINGS``, the commands ``ReadSettings`` and
             ``ChangeSettings``, and their record in snapshots
-3           versions of commands
+3           versions of commands; a history that keeps a revision larger than its limits
 ==========  ===============================================================================================
 """
 

@@ -254,6 +254,7 @@ class StoreComparison(RuleBasedStateMachine):
 
     def begin_watch(self, key: bytes, end: bytes, revision: int) -> Watching:
         watching = Watching(key, end, revision)
+        watching.idle = revision > self.store.revision
         watching.watch = self.hub.watch(key, end, revision=revision, wake=watching.wake)
         return watching
 

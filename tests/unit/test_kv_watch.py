@@ -107,17 +107,68 @@ def test_a_watch_can_start_in_the_past_and_in_the_future() -> None:
     assert seen(future) == [(6, b"a")]
 
 
-def test_events_come_in_batches_that_never_divide_a_revision() -> None:
+def test_events_come_in_batches_that_divide_no_revision_where_that_is_asked() -> None:
     world = World()
     watch = world.watch(*ALL)
     for _ in range(3):
         world.store.execute(Txn(success=(Put(b"a", bytes(60)), Put(b"b", bytes(60)))))
-    batches = [watch.take(max_bytes=150), watch.take(max_bytes=150), watch.take(max_bytes=150)]
+    batches = [watch.take(max_bytes=800), watch.take(max_bytes=800), watch.take(max_bytes=800)]
     assert [(batch.revision, len(batch.events)) for batch in batches if isinstance(batch, WatchBatch)] == [
         (3, 4),
         (4, 2),
     ]
     assert batches[2] is None
+
+
+def test_a_batch_holds_no_more_than_was_said_and_may_end_within_a_change() -> None:
+    world = World()
+    world.store.execute(Put(b"a", bytes(500)))
+    watch = world.hub.watch(*ALL, revision=3, given=0, wake=world.wake)
+    world.store.execute(Txn(success=(Put(b"a", bytes(500)), Put(b"b", b""), Put(b"c", bytes(500)))))
+    batches = [watch.take(max_bytes=700) for _ in range(4)]
+    assert [
+        (
+            batch.revision,
+            batch.given,
+            [(event.kv.key, len(event.kv.value), bool(event.prev_kv)) for event in batch.events],
+        )
+        for batch in batches
+        if isinstance(batch, WatchBatch)
+    ] == [
+        (2, 1, [(b"a", 500, False)]),
+        (2, 4, [(b"a", 0, True), (b"b", 0, False)]),
+        (3, 0, [(b"c", 500, False)]),
+    ]
+    late = world.hub.watch(*ALL, revision=3, given=4, wake=world.wake)
+    assert late.take() == batches[2]
+
+
+def test_a_revision_larger_than_the_history_can_be_watched_until_as_much_has_followed() -> None:
+    world = World(HistoryLimits(bytes=2000))
+    world.store.follow_version(3)
+    watch = world.watch(*ALL)
+    for number in range(9):
+        world.store.execute(Put(b"k%d" % number, bytes(900)))
+    world.store.execute(DeleteRange(*ALL))
+    assert isinstance(watch.take(), Error)
+    for _ in range(15):
+        world.store.execute(Put(b"other", b""))
+        restored = KeyValueStore(HistoryLimits(bytes=2000))
+        restored.follow_version(3)
+        restored.restore(world.store.snapshot())
+        assert restored.digest() == world.store.digest()
+        assert len(seen(world.watch(*prefix_range(b"k"), revision=11))) == 9
+    for _ in range(5):
+        world.store.execute(Put(b"other", bytes(500)))
+    assert isinstance(world.watch(*prefix_range(b"k"), revision=11).take(), Error)
+
+
+def test_before_version_3_such_a_revision_is_in_no_history() -> None:
+    world = World(HistoryLimits(bytes=2000))
+    for number in range(9):
+        world.store.execute(Put(b"k%d" % number, bytes(900)))
+    world.store.execute(DeleteRange(*ALL))
+    assert world.store.oldest_revision == world.store.revision + 1
 
 
 def test_a_slow_watch_goes_on_as_long_as_the_history_reaches_back() -> None:

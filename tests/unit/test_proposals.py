@@ -138,7 +138,7 @@ async def test_a_result_that_is_too_large_is_told_as_such_and_applied_once(
             assert await client.propose(b"\1a") == b"a"
             while not all(machine.applied == [command, b"\1a"] for machine in machines):
                 await trio.sleep(0.1)
-            with pytest.raises(RefusedError, match="bytes is more than"):
+            with pytest.raises(RefusedError, match="the answer has 3139584 bytes, more than the 2093056 allowed"):
                 await client.query(command)
 
 

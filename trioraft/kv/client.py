@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import trio
+from msgspec import structs
 
 from trioraft.kv.codec import decode_result, encode_command, pack, unpack
 from trioraft.kv.commands import (
@@ -52,6 +53,7 @@ from trioraft.kv.results import (
     Result,
     TxnResult,
 )
+from trioraft.kv.watch import WHOLE_REVISIONS
 
 if TYPE_CHECKING:
     from trioraft.kv.lock import HeldLease, HeldLock
@@ -62,8 +64,10 @@ _R = TypeVar("_R")
 _WATCH_PATIENCE: Final = 5.0
 
 
-# How long to wait, in seconds, before another node is asked because the last one was behind.
+# How long to wait, in seconds, before another node is asked because the last one was behind, and before everything is
+# read again because it took too long.
 _BEHIND_PAUSE: Final = 0.02
+_AGAIN_PAUSE: Final = 0.05
 
 
 class KeyValueError(Exception):
@@ -184,20 +188,50 @@ class KeyValueMethods(ABC):
             The keys, in ascending order.
         """
         key, range_end = prefix_range(to_bytes(prefix))
-        found: tuple[KeyValue, ...] = ()
+        return (await self.read_all(Range(key, range_end, limit, revision, keys_only), stale=stale)).kvs
+
+    async def read_all(self, request: Range, *, stale: bool = False) -> RangeResult:
+        """Read a range of keys, in as many parts as it takes, all at one revision.
+
+        When that revision is compacted before the last part is read, everything is read again at a later one, unless
+        the request names it.
+
+        Parameters
+        ----------
+        request : Range
+            What to read.
+        stale : bool
+            Whether an old answer will do; see :meth:`query`.
+
+        Returns
+        -------
+        RangeResult
+            What was found; with `more` where that is less because of the request's limit.
+        """
         while True:
-            room = limit - len(found) if limit else 0
             try:
-                part = await self.range(Range(key, range_end, room, revision, keys_only), stale=stale)
+                return await self._read_parts(request, stale=stale)
             except KeyValueError as error:
-                if not found or error.code != ErrorCode.FUTURE_REVISION:
+                if request.revision or error.code != ErrorCode.COMPACTED:
+                    raise
+            await trio.sleep(_AGAIN_PAUSE)
+
+    async def _read_parts(self, request: Range, *, stale: bool) -> RangeResult:
+        first = part = await self.range(request, stale=stale)
+        found = list(first.kvs)
+        at_first = structs.replace(request, revision=request.revision or first.revision)
+        while part.more and part.kvs and len(found) != request.limit:
+            room = request.limit and request.limit - len(found)
+            rest = structs.replace(at_first, key=found[-1].key + b"\0", limit=room)
+            try:
+                part = await self.range(rest, stale=stale)
+            except KeyValueError as error:
+                if error.code != ErrorCode.FUTURE_REVISION:
                     raise
                 await trio.sleep(_BEHIND_PAUSE)  # this node is behind the one that gave the first part
-                continue
-            found += part.kvs
-            if not part.more or not part.kvs or (limit and len(found) >= limit):
-                return found
-            key, revision = part.kvs[-1].key + b"\0", revision or part.revision
+            else:
+                found += part.kvs
+        return RangeResult(first.revision, tuple(found), first.count, more=len(found) < first.count)
 
     async def range(self, request: Range, *, stale: bool = False) -> RangeResult:
         """Read a range of keys.
@@ -399,7 +433,15 @@ class KeyValueMethods(ABC):
         LeaseTimeToLiveAnswer
             The answer.
         """
-        return _expect(LeaseTimeToLiveAnswer, await self.ask_store(LeaseTimeToLive(lease, keys), leader=True))
+        found: list[bytes] = []
+        after = b""
+        while True:
+            question = LeaseTimeToLive(lease, keys, after)
+            answer = _expect(LeaseTimeToLiveAnswer, await self.ask_store(question, leader=True))
+            found += (key for key in answer.keys if key > after)  # an earlier release gives all of them again
+            if not answer.more:
+                return structs.replace(answer, keys=tuple(found))
+            after = found[-1]
 
     def lease(self, ttl: int) -> AbstractAsyncContextManager["HeldLease"]:
         """Hold a lease for as long as a block lasts; see :func:`~trioraft.kv.lock.hold_lease`.
@@ -438,8 +480,15 @@ class KeyValueMethods(ABC):
         return hold_lock(self, name, ttl)
 
     async def leases(self) -> tuple[int, ...]:
-        """Give the ids of all leases."""
-        return _expect(LeaseListAnswer, await self.ask_store(LeaseList(), leader=True)).ids
+        """Give the ids of all leases: surely of those that live for as long as the call takes."""
+        found: list[int] = []
+        after = 0
+        while True:
+            answer = _expect(LeaseListAnswer, await self.ask_store(LeaseList(after), leader=True))
+            found += (lease for lease in answer.ids if lease > after)  # an earlier release gives all of them again
+            if not answer.more:
+                return tuple(found)
+            after = found[-1]
 
     async def ask_store(self, question: Question, *, leader: bool = False, patience: float = 1.0) -> Answer:
         """Ask the program around the store; see :meth:`ask`."""
@@ -468,6 +517,8 @@ class Watcher:
         self._range_end = range_end
         self._prev_kv = prev_kv
         self._events: list[Event] = []  # the next one is last
+        self._given = 0  # halves of the events of the revision behind what was fetched, see `trioraft.kv.watch`
+        self._half: Event | None = None  # an event whose `prev_kv` is still to come
         self._restores: int | None = None  # as the first answer showed it
 
     def __aiter__(self) -> Self:
@@ -492,13 +543,25 @@ class Watcher:
 
     async def _fetch(self) -> None:
         await self.start()
-        question = WatchEvents(self._key, self._range_end, self.next_revision, self._prev_kv)
+        question = WatchEvents(self._key, self._range_end, self.next_revision, self._prev_kv, self._given)
         answer = _expect(WatchAnswer, await self._client.ask_store(question, patience=_WATCH_PATIENCE))
         self._check_restores()
-        self._events = list(reversed(answer.events))
+        self._events = self._whole_events(answer)[::-1]
         self._fetched = answer.revision
         if not self._events:
             self.next_revision = max(self.next_revision, answer.revision + 1)
+
+    def _whole_events(self, answer: WatchAnswer) -> list[Event]:
+        """Give the events of an answer that are whole now, and were not given before."""
+        events = list(answer.events)
+        if answer.given == WHOLE_REVISIONS:  # a node of an earlier release has begun with the whole revision
+            del events[: self._given // 2]
+        elif self._half is not None and events:
+            events[0] = Event(self._half.kind, self._half.kv, events[0].prev_kv)
+        if events:
+            self._half = events.pop() if answer.given > 0 and answer.given % 2 else None
+        self._given = max(answer.given, 0)
+        return events
 
     def _check_restores(self) -> None:
         restores = self._client.restores

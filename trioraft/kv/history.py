@@ -38,13 +38,18 @@ class History:
     ----------
     oldest : int
         The oldest revision whose events are kept.
+    overshoots : bool
+        Whether so many revisions are kept as *reach* the limits, so that one which has more than all that is kept,
+        such as the deletion of large values, can be watched too.
     """
 
-    def __init__(self, limits: HistoryLimits, oldest: int) -> None:
+    def __init__(self, limits: HistoryLimits, oldest: int, *, overshoots: bool = False) -> None:
         self.oldest = oldest
+        self.overshoots = overshoots
         self._limits = limits
         # A list, because a deque is slow to reach its middle; what is dropped leaves an empty place until half is.
         self._revisions: list[tuple[Event, ...]] = []
+        self._sizes: list[int] = []  # of each, in bytes
         self._dropped = 0
         self._events = 0
         self._bytes = 0
@@ -58,9 +63,17 @@ class History:
         """Add the events of the next revision; where it becomes too much, the oldest revisions are dropped."""
         self._revisions.append(events)
         self._events += len(events)
-        self._bytes += sum(map(_size, events))
-        while self._events > self._limits.events or self._bytes > self._limits.bytes:
+        self._sizes.append(sum(map(_size, events)))
+        self._bytes += self._sizes[-1]
+        while self._is_too_much():
             self._drop_oldest()
+
+    def _is_too_much(self) -> bool:
+        """Tell whether the oldest revision is dropped."""
+        if not self.overshoots:
+            return self._events > self._limits.events or self._bytes > self._limits.bytes
+        events, size = len(self._revisions[self._dropped]), self._sizes[self._dropped]
+        return self._events - events >= self._limits.events or self._bytes - size >= self._limits.bytes
 
     def drop_before(self, revision: int) -> None:
         """Drop what is older than a revision."""
@@ -103,14 +116,14 @@ class History:
         return tuple(self._revisions[self._dropped :])
 
     def _drop_oldest(self) -> None:
-        events = self._revisions[self._dropped]
+        self._events -= len(self._revisions[self._dropped])
+        self._bytes -= self._sizes[self._dropped]
         self._revisions[self._dropped] = ()
         self._dropped += 1
         self.oldest += 1
-        self._events -= len(events)
-        self._bytes -= sum(map(_size, events))
         if self._dropped > len(self._revisions) // 2:
             del self._revisions[: self._dropped]
+            del self._sizes[: self._dropped]
             self._dropped = 0
 
 

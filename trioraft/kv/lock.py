@@ -257,7 +257,7 @@ async def _deleted(client: KeyValueMethods, kv: KeyValue, revision: int) -> None
 async def _before(client: KeyValueMethods, prefix: bytes, own: bytes) -> tuple[KeyValue, int] | None:
     """Find who comes directly before in the queue, and the revision at which that was so."""
     key, range_end = prefix_range(prefix)
-    found = await client.range(Range(key, range_end, keys_only=True))
+    found = await client.read_all(Range(key, range_end, keys_only=True))
     queue = sorted(
         (kv for kv in found.kvs if re.fullmatch(rb"[0-9a-f]{16}", kv.key.removeprefix(prefix))),
         key=lambda kv: kv.create_revision,

@@ -1,4 +1,9 @@
-"""What is asked of a running store beside what is in the log: the time that leases still have, and watches."""
+"""What is asked of a running store beside what is in the log: the time that leases still have, and watches.
+
+Answers come in pages where they may have any size. A field that asks for the next page says, by being there, that
+its sender knows of pages: it was added later, and a node of an earlier release ignores it and gives everything at
+once. What is asked without it is answered so too, as far as one answer holds it.
+"""
 
 from typing import TypeAlias
 
@@ -7,6 +12,7 @@ from msgspec import Struct
 from trioraft.kv.codec import Box
 from trioraft.kv.commands import Bound, Event, LeaseId, Number, OptionalBound, TimeToLive
 from trioraft.kv.results import Error
+from trioraft.kv.watch import WHOLE_REVISIONS
 
 
 class LeaseKeepAlive(Struct, frozen=True, array_like=True, tag=1):
@@ -30,14 +36,25 @@ class LeaseTimeToLive(Struct, frozen=True, array_like=True, tag=2):
         The lease.
     keys : bool
         Whether the answer shall have the keys that are attached to it.
+    after : bytes or None
+        Give those behind this one, as many as fit; None for all at once.
     """
 
     id: LeaseId
     keys: bool = False
+    after: OptionalBound | None = None
 
 
 class LeaseList(Struct, frozen=True, array_like=True, tag=3):
-    """Ask for all leases."""
+    """Ask for all leases.
+
+    Attributes
+    ----------
+    after : int
+        Give those with larger ids, as many as fit; -1 for all at once.
+    """
+
+    after: int = -1
 
 
 class WatchEvents(Struct, frozen=True, array_like=True, tag=4):
@@ -51,12 +68,16 @@ class WatchEvents(Struct, frozen=True, array_like=True, tag=4):
         The first revision of interest.
     prev_kv : bool
         Whether the events shall have what was there before.
+    given : int
+        How many halves of the events of that revision were given before (:mod:`trioraft.kv.watch`); -1 where the
+        answer must not divide a revision.
     """
 
     key: Bound
     range_end: OptionalBound
     revision: Number
     prev_kv: bool = False
+    given: int = WHOLE_REVISIONS
 
 
 Question: TypeAlias = LeaseKeepAlive | LeaseTimeToLive | LeaseList | WatchEvents
@@ -87,13 +108,16 @@ class LeaseTimeToLiveAnswer(Struct, frozen=True, array_like=True, tag=2):
     remaining : float
         For how many seconds it still lives.
     keys : tuple of bytes
-        The keys that are attached to it, where that was asked for.
+        The keys that are attached to it, in ascending order, where that was asked for.
+    more : bool
+        Whether further ones follow.
     """
 
     id: LeaseId
     granted_ttl: TimeToLive
     remaining: float
     keys: tuple[bytes, ...] = ()
+    more: bool = False
 
 
 class LeaseListAnswer(Struct, frozen=True, array_like=True, tag=3):
@@ -103,9 +127,12 @@ class LeaseListAnswer(Struct, frozen=True, array_like=True, tag=3):
     ----------
     ids : tuple of int
         The leases, in ascending order.
+    more : bool
+        Whether further ones follow.
     """
 
     ids: tuple[LeaseId, ...]
+    more: bool = False
 
 
 class WatchAnswer(Struct, frozen=True, array_like=True, tag=4):
@@ -117,10 +144,14 @@ class WatchAnswer(Struct, frozen=True, array_like=True, tag=4):
         All events up to this revision have been given; go on from the next one.
     events : tuple of Event
         The events, in order.
+    given : int
+        How many halves of the events of the next revision have been given too; -1 from a node that divides no
+        revision, and began with the whole one.
     """
 
     revision: Number
     events: tuple[Event, ...] = ()
+    given: int = WHOLE_REVISIONS
 
 
 class Refused(Struct, frozen=True, array_like=True, tag=5):

@@ -1,7 +1,7 @@
 """Reading keys, now and at an older revision, within what a result can hold."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -45,10 +45,39 @@ def read(state: State, request: Range, now: int, uncommitted: Sequence[Event], r
     RangeResult
         What was found.
     """
-    start, end = bounds(request)
-    found, count = state.items.values(start, end), state.items.count(start, end)
+    changed: Mapping[bytes, KeyValue | None] = {}
     if 0 < request.revision < now:
-        changed = state.history.undo(request.revision, uncommitted, start, end)
+        changed = state.history.undo(request.revision, uncommitted, *bounds(request))
+    return read_before(state, request, now, changed, room)
+
+
+def read_before(
+    state: State, request: Range, now: int, changed: Mapping[bytes, KeyValue | None], room: int
+) -> RangeResult:
+    """Read keys as they were before some of them changed.
+
+    Parameters
+    ----------
+    state : State
+        The state.
+    request : Range
+        What to read.
+    now : int
+        The revision of what is in the state.
+    changed : mapping of bytes to KeyValue or None
+        What of the range has changed, as it was before; None where it was not there.
+    room : int
+        How many bytes of keys and values the result may have.
+
+    Returns
+    -------
+    RangeResult
+        What was found.
+    """
+    start, end = bounds(request)
+    changed = {key: item for key, item in changed.items() if start <= key and (end is None or key < end)}
+    found, count = state.items.values(start, end), state.items.count(start, end)
+    if changed:
         count += sum((item is not None) - (state.items.get(key) is not None) for key, item in changed.items())
         found = _merge(found, changed)
     if request.count_only:
@@ -61,7 +90,7 @@ def read(state: State, request: Range, now: int, uncommitted: Sequence[Event], r
     return RangeResult(now, kvs, count, more=len(kvs) < count)
 
 
-def _merge(found: Iterator[KeyValue], changed: dict[bytes, KeyValue | None]) -> Iterator[KeyValue]:
+def _merge(found: Iterator[KeyValue], changed: Mapping[bytes, KeyValue | None]) -> Iterator[KeyValue]:
     """Put in what was there before (None: nothing), and leave out what has replaced it."""
     # A heap rather than a sorted list, because few of them may fit into the result.
     before = [(key, item) for key, item in changed.items() if item is not None]

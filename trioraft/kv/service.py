@@ -14,8 +14,9 @@ from typing import Final, Protocol
 import trio
 
 from trioraft.kv.codec import encode_command, encode_result, pack, unpack
-from trioraft.kv.commands import Event, Range
+from trioraft.kv.commands import Range
 from trioraft.kv.lessor import Lessor
+from trioraft.kv.paging import LEASES_PAGE, PagedReads, page_of_keys
 from trioraft.kv.questions import (
     Answer,
     AnyQuestion,
@@ -68,7 +69,6 @@ class _Waiting:
     watch: Watch
     answer: Callable[[bytes], None]
     until: float
-    prev_kv: bool
 
 
 class KeyValueService:
@@ -84,6 +84,7 @@ class KeyValueService:
         self.store = store or KeyValueStore()
         self.store.on_change = self._changed
         self._hub = WatchHub(self.store)
+        self._reads = PagedReads(self.store)
         self._lessor: Lessor | None = None
         self._lessor_term = 0
         self._host: Leader | None = None
@@ -116,7 +117,9 @@ class KeyValueService:
             request = None
         if not isinstance(request, Range):
             return encode_result(self._malformed("this is no question of the key-value store"))
-        return encode_result(self.store.query(request))
+        if self._host is None:
+            return encode_result(self.store.query(request))
+        return encode_result(self._reads.read(request, self._host.now()))
 
     def snapshot(self) -> Iterator[bytes]:
         """Write the state as it is now; see :meth:`KeyValueStore.snapshot`."""
@@ -149,6 +152,7 @@ class KeyValueService:
             What the store told.
         """
         self._hub.publish(change)
+        self._reads.follow(change)
         if self._lessor is None or self._host is None:
             return
         if change.restored:
@@ -179,11 +183,17 @@ class KeyValueService:
         match asked:
             case WatchEvents():
                 self._watch(asked, answered)
-            case LeaseList():
-                answered(pack(LeaseListAnswer(tuple(lease.id for lease in self.store.leases()))))
+            case LeaseList(after=after):
+                answered(pack(self._list_leases(after)))
             case LeaseKeepAlive(id=lease) | LeaseTimeToLive(id=lease):
                 found = self._ask_lessor(asked)
                 answered(pack(found if found is not None else Refused(self._no_lease(lease))))
+
+    def _list_leases(self, after: int) -> LeaseListAnswer:
+        if after < 0:
+            return LeaseListAnswer(tuple(lease.id for lease in self.store.leases()))
+        ids = self.store.lease_ids(after, LEASES_PAGE + 1)
+        return LeaseListAnswer(tuple(ids[:LEASES_PAGE]), more=len(ids) > LEASES_PAGE)
 
     def _ask_lessor(self, asked: LeaseKeepAlive | LeaseTimeToLive) -> Answer | None:
         host, lessor = self._host, self._current_lessor()
@@ -194,8 +204,12 @@ class KeyValueService:
             ttl = lessor.keep_alive(asked.id, host.now())
             return None if ttl is None else LeaseKeepAliveAnswer(asked.id, ttl)
         remaining = lessor.remaining(asked.id, host.now())
-        keys = tuple(self.store.lease_keys(asked.id)) if asked.keys else ()
-        return None if remaining is None else LeaseTimeToLiveAnswer(asked.id, lease.ttl, remaining, keys)
+        if remaining is None:
+            return None
+        keys, more = tuple(self.store.lease_keys(asked.id)) if asked.keys else (), False
+        if asked.after is not None:
+            keys, more = page_of_keys(keys, asked.after)
+        return LeaseTimeToLiveAnswer(asked.id, lease.ttl, remaining, keys, more)
 
     def _malformed(self, text: str) -> Error:
         return Error(self.store.revision, ErrorCode.MALFORMED, text)
@@ -214,8 +228,15 @@ class KeyValueService:
         if self._host is None or len(self._waiting) >= WATCHES_MAX:
             answered(pack(Refused(self._malformed(f"there are {WATCHES_MAX} watches already; try again later"))))
             return
-        watch = self._hub.watch(asked.key, asked.range_end, revision=asked.revision, wake=wake)
-        waiting = _Waiting(watch, answered, self._host.now() + WATCH_SECONDS, asked.prev_kv)
+        watch = self._hub.watch(
+            asked.key,
+            asked.range_end,
+            revision=asked.revision,
+            given=asked.given,
+            prev_kv=asked.prev_kv,
+            wake=wake,
+        )
+        waiting = _Waiting(watch, answered, self._host.now() + WATCH_SECONDS)
         self._waiting[waiting] = None
         self._give(waiting)
 
@@ -225,8 +246,7 @@ class KeyValueService:
         if isinstance(taken, Error):
             self._end(waiting, Refused(taken))
         elif taken is not None:
-            events = taken.events if waiting.prev_kv else tuple(map(_without_previous, taken.events))
-            self._end(waiting, WatchAnswer(taken.revision, events))
+            self._end(waiting, WatchAnswer(taken.revision, taken.events, taken.given))
 
     def _end(self, waiting: _Waiting, answer: Answer) -> None:
         waiting.watch.close()
@@ -258,7 +278,8 @@ class KeyValueService:
         for waiting in list(self._waiting):
             if waiting.until > now:
                 return  # the others came later
-            self._end(waiting, WatchAnswer(waiting.watch.next_revision - 1))
+            watch = waiting.watch
+            self._end(waiting, WatchAnswer(watch.next_revision - 1, (), watch.given))
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -287,6 +308,7 @@ class KeyValueService:
             while True:
                 await trio.sleep(_LOOK_INTERVAL)
                 self.end_old_watches(host.now())
+                self._reads.end_old(host.now())
 
     async def _lead(self, host: Host) -> None:
         """Propose the end of leases whose time is up, while this node leads."""
@@ -345,7 +367,3 @@ class KeyValueService:
         if self._lessor is None or self._lessor_term != host.leads_in:
             self._lessor, self._lessor_term = Lessor(self.store.leases(), host.now()), host.leads_in
         return self._lessor
-
-
-def _without_previous(event: Event) -> Event:
-    return Event(event.kind, event.kv)

@@ -151,10 +151,13 @@ class SnapshotReader:
     ----------
     limits : HistoryLimits
         How much history is kept.
+    history_overshoots : bool
+        See :class:`~trioraft.kv.history.History`.
     """
 
-    def __init__(self, limits: HistoryLimits) -> None:
+    def __init__(self, limits: HistoryLimits, *, history_overshoots: bool = False) -> None:
         self._limits = limits
+        self._overshoots = history_overshoots
         self._pending = bytearray()
         self._header: Header | None = None
         self._end: End | None = None
@@ -238,7 +241,7 @@ class SnapshotReader:
         self._header = header
         state = self._state
         state.revision, state.compacted, state.grants = header.revision, header.compacted, header.grants
-        state.history = History(self._limits, header.oldest)
+        state.history = History(self._limits, header.oldest, overshoots=self._overshoots)
         if header.oldest == FIRST_REVISION:
             state.history.append(())
 

@@ -1,7 +1,8 @@
 """The key-value store: a deterministic state machine with etcd's data model."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from msgspec import Struct
@@ -15,6 +16,7 @@ from trioraft.kv.commands import (
     Compact,
     DeleteRange,
     Event,
+    KeyValue,
     Lease,
     LeaseExpire,
     LeaseGrant,
@@ -27,7 +29,7 @@ from trioraft.kv.commands import (
 )
 from trioraft.kv.conditions import has_overlaps, holds
 from trioraft.kv.history import HistoryLimits
-from trioraft.kv.reading import bounds, read, size
+from trioraft.kv.reading import bounds, read, read_before, size
 from trioraft.kv.results import (
     CompactResult,
     DeleteRangeResult,
@@ -71,6 +73,9 @@ class Change(Struct, frozen=True):
     ended: tuple[int, ...] = ()
     restored: bool = False
 
+
+# The version of the protocol from which on the history keeps a revision that is larger than its limits.
+_HISTORY_OVERSHOOTS: Final = 3
 
 # How many keys of a state that a snapshot replaces are freed in one step.
 _FREED_AT_ONCE: Final = 1000
@@ -168,6 +173,11 @@ class KeyValueStore:
     def follow_version(self, version: int) -> None:
         """Go by a version; see :meth:`trioraft.machine.Versioned.follow_version`."""
         self.version = version
+        self._state.history.overshoots = self._overshoots
+
+    @property
+    def _overshoots(self) -> bool:
+        return self.version >= _HISTORY_OVERSHOOTS
 
     def execute(self, command: Command) -> Result:
         """Carry out a command.
@@ -239,7 +249,7 @@ class KeyValueStore:
         SnapshotReader
             To be fed; the store does not change meanwhile.
         """
-        return SnapshotReader(self._limits)
+        return SnapshotReader(self._limits, history_overshoots=self._overshoots)
 
     def finish_restore(self, reader: SnapshotReader) -> None:
         """Take over the state that was fed to a reader.
@@ -299,6 +309,40 @@ class KeyValueStore:
         assert isinstance(result, RangeResult | Error)  # noqa: S101 - tells the type checker what `execute` does
         return result
 
+    def read_before(self, request: Range, changed: Mapping[bytes, KeyValue | None]) -> RangeResult:
+        """Read keys as they were before some of them changed, also where the history does not reach back so far.
+
+        Parameters
+        ----------
+        request : Range
+            What to read.
+        changed : mapping of bytes to KeyValue or None
+            What has changed since, as it was before; None where it was not there.
+
+        Returns
+        -------
+        RangeResult
+            What was found.
+        """
+        return read_before(self._state, request, self.revision, changed, RESULT_MAX)
+
+    def changed_since(self, request: Range) -> dict[bytes, KeyValue | None]:
+        """Give what has changed in a range since the revision of a request, as it was then.
+
+        Parameters
+        ----------
+        request : Range
+            A request that :meth:`query` has answered.
+
+        Returns
+        -------
+        dict of bytes to KeyValue or None
+            Every such key; None where it was not there.
+        """
+        if not request.revision:
+            return {}
+        return self._state.history.undo(request.revision, (), *bounds(request))
+
     def events_since(self, revision: int) -> Iterator[tuple[Event, ...]] | Error:
         """Give what happened from a revision on.
 
@@ -326,6 +370,10 @@ class KeyValueStore:
     def leases(self) -> list[Lease]:
         """Give all leases, in ascending order of their ids."""
         return list(self._state.leases.values(0, None))
+
+    def lease_ids(self, after: int, limit: int) -> list[int]:
+        """Give the ids of leases behind one, in ascending order, at most so many."""
+        return [lease.id for lease in islice(self._state.leases.values(after + 1, None), limit)]
 
     def lease(self, lease_id: int) -> Lease | None:
         """Give a lease, or None."""

@@ -3,19 +3,31 @@
 A watch is no queue but a place in the store's history, which is bounded and shared: a watch costs the same however
 far it is behind, and a slow one goes on where it was as long as the history reaches back so far. After that it gets
 an error that names the oldest revision there is, and has to read the keys again before it watches from the next one.
+
+What is taken comes in pages, for an answer to a client has a largest size. A revision may be larger than any page:
+one command can delete thousands of keys, and one change of a key with the largest values is more than an answer
+holds. So a page may end within a revision, and even between a change and what the key was before. Where it ended is
+told as a number of *halves*: two for each change of the revision that the watch is shown, the first one without its
+`prev_kv`. Every node has the same changes in the same order, so this number means the same at another node, or after
+a restart.
 """
 
 from collections.abc import Callable
 from itertools import chain
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from trioraft.kv.commands import Event
 from trioraft.kv.results import Error
 from trioraft.kv.store import Change, KeyValueStore
 
+# Of the keys and values in one page, as :func:`_size` counts them; a single half may have more.
 TAKE_BYTES: Final = 2**20
+# Stands in place of a number of halves: no revision is to be divided.
+WHOLE_REVISIONS: Final = -1
+
+_KEY_OVERHEAD: Final = 64  # what a key has beside its name and value, at most, when it is encoded
 
 
 class WatchBatch(Struct, frozen=True):
@@ -26,23 +38,38 @@ class WatchBatch(Struct, frozen=True):
     revision : int
         All events up to this revision have been given.
     events : tuple of Event
-        The events, in order; those of one revision are never divided.
+        The events, in order. The last one lacks its `prev_kv` where `given` is odd; the next batch begins with the
+        same event then, with `prev_kv` and without the value.
+    given : int
+        How many halves of the events of the next revision have been given too.
     """
 
     revision: int
     events: tuple[Event, ...]
+    given: int = 0
 
 
 class Watch:
     """A watch on some keys, made by :meth:`WatchHub.watch`."""
 
     def __init__(
-        self, hub: "WatchHub", key: bytes, range_end: bytes, revision: int, wake: Callable[[], None]
+        self,
+        hub: "WatchHub",
+        key: bytes,
+        range_end: bytes,
+        revision: int,
+        wake: Callable[[], None],
+        *,
+        given: int,
+        prev_kv: bool,
     ) -> None:
         self._hub = hub
         self._key = key
         self._range_end = range_end
         self._next = revision
+        self._given = max(given, 0)  # of that revision
+        self._divides = given != WHOLE_REVISIONS
+        self._prev_kv = prev_kv
         self._wake = wake
         self._waiting = revision <= hub.revision  # whether there may be something to take
 
@@ -51,13 +78,19 @@ class Watch:
         """Everything before this revision was given; whoever loses the watch starts another one here."""
         return self._next if self._waiting else max(self._next, self._hub.revision + 1)
 
+    @property
+    def given(self) -> int:
+        """How many halves of the events of that revision were given too."""
+        return self._given if self.next_revision == self._next else 0
+
     def take(self, max_bytes: int = TAKE_BYTES) -> WatchBatch | Error | None:
         """Take the next events.
 
         Parameters
         ----------
         max_bytes : int
-            Take no further revision when there are so many bytes of keys and values.
+            Take no more bytes of keys and values; but one half of an event, or one revision where these are not to
+            be divided, however large it is.
 
         Returns
         -------
@@ -71,17 +104,42 @@ class Watch:
         if isinstance(since, Error):
             self.close()
             return since
-        events: list[Event] = []
-        filled = 0
+        page = _Page(max_bytes)
         for revision_events in since:
-            if filled >= max_bytes:
-                return WatchBatch(self._next - 1, tuple(events))
-            matching = [event for event in revision_events if self.matches(event.kv.key)]
-            events += matching
-            filled += sum(map(_size, matching))
+            matching = [self._shown(event) for event in revision_events if self.matches(event.kv.key)]
+            if not (self._take_part if self._divides else self._take_whole)(page, matching):
+                return WatchBatch(self._next - 1, tuple(page.events), self._given)
             self._next += 1
+            self._given = 0
         self._waiting = False
-        return WatchBatch(self._next - 1, tuple(events)) if events else None
+        return WatchBatch(self._next - 1, tuple(page.events)) if page.events else None
+
+    @staticmethod
+    def _take_whole(page: "_Page", matching: list[Event]) -> bool:
+        """Add a revision to a page; False where there is no room for it."""
+        if page.events and not page.fits(*matching):
+            return False
+        page.add(*matching)
+        return True
+
+    def _take_part(self, page: "_Page", matching: list[Event]) -> bool:
+        """Add what is left of a revision to a page, as far as there is room; False where something remains."""
+        for event in matching[self._given // 2 :]:
+            halves = 2 - self._given % 2
+            left = event if halves == 2 else _second_half(event)
+            if not page.fits(left):
+                if page.events:
+                    return False
+                if halves == 2 and event.prev_kv is not None:
+                    page.add(_without_previous(event))
+                    self._given += 1
+                    return False
+            page.add(left)
+            self._given += halves
+        return True
+
+    def _shown(self, event: Event) -> Event:
+        return event if self._prev_kv or event.prev_kv is None else _without_previous(event)
 
     def matches(self, key: bytes) -> bool:
         """Tell whether a key is watched."""
@@ -92,6 +150,7 @@ class Watch:
     def notify(self, revision: int) -> None:
         """Let it look into the history from a revision on, or from where it is if it has not come so far."""
         if not self._waiting and revision >= self._next:
+            self._given = self._given if revision == self._next else 0
             self._next = revision
             self._waiting = True
             self._wake()
@@ -100,6 +159,23 @@ class Watch:
         """End it; nothing more can be taken."""
         self._waiting = False
         self._hub.remove(self, self._key, self._range_end)
+
+
+class _Page:
+    """Events that are given at once."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.events: list[Event] = []
+        self._room = max_bytes
+
+    def fits(self, *events: Event) -> bool:
+        """Tell whether there is room for events."""
+        return sum(map(_size, events)) <= self._room
+
+    def add(self, *events: Event) -> None:
+        """Add events."""
+        self.events += events
+        self._room -= sum(map(_size, events))
 
 
 class WatchHub:
@@ -124,7 +200,16 @@ class WatchHub:
         self._of_key: dict[bytes, list[Watch]] = {}
         self._of_range: list[Watch] = []
 
-    def watch(self, key: bytes, range_end: bytes = b"", *, revision: int = 0, wake: Callable[[], None]) -> Watch:
+    def watch(
+        self,
+        key: bytes,
+        range_end: bytes = b"",
+        *,
+        revision: int = 0,
+        given: int = WHOLE_REVISIONS,
+        prev_kv: bool = True,
+        wake: Callable[[], None],
+    ) -> Watch:
         """Watch a key, or the keys of a range.
 
         Parameters
@@ -133,6 +218,11 @@ class WatchHub:
             As in :class:`~trioraft.kv.commands.Range`.
         revision : int
             The first revision of interest, also one to come; 0 for the next one.
+        given : int
+            How many halves of the events of that revision were given before; :data:`WHOLE_REVISIONS` where batches
+            must not divide a revision.
+        prev_kv : bool
+            Whether the events shall have what was there before.
         wake : callable
             Called when there is something to take, once until everything is taken; not for what there is already
             when this returns. It must not make or close watches.
@@ -142,7 +232,8 @@ class WatchHub:
         Watch
             The watch; close it in the end.
         """
-        watch = Watch(self, key, range_end, revision or self.revision + 1, wake)
+        first = revision or self.revision + 1
+        watch = Watch(self, key, range_end, first, wake, given=given, prev_kv=prev_kv)
         if range_end:
             self._of_range.append(watch)
         else:
@@ -185,5 +276,13 @@ class WatchHub:
             self._of_key.pop(key, None)
 
 
+def _without_previous(event: Event) -> Event:
+    return Event(event.kind, event.kv)
+
+
+def _second_half(event: Event) -> Event:
+    return Event(event.kind, structs.replace(event.kv, value=b""), event.prev_kv)
+
+
 def _size(event: Event) -> int:
-    return len(event.kv.key) + len(event.kv.value) + (len(event.prev_kv.value) if event.prev_kv else 0)
+    return sum(_KEY_OVERHEAD + len(kv.key) + len(kv.value) for kv in (event.kv, event.prev_kv) if kv)

@@ -326,7 +326,7 @@ class Requests:
                 text = f"the state machine failed at the question: {type(error).__name__}: {error}"
                 self._refuse(asked, Refusal.REFUSED, text)
             else:
-                self._answer(asked, data=found)
+                self._answer_question(asked, found)
 
         if not self._core.cluster:
             self._refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
@@ -343,7 +343,7 @@ class Requests:
                 self.on_ask(data, answered)
 
         def answered(answer: bytes) -> None:
-            self._answer(asked, data=answer)
+            self._answer_question(asked, answer)
             self._wake.set()  # it may come at any time, and has to leave
 
         if not self._core.cluster:
@@ -352,6 +352,13 @@ class Requests:
             self._as_leader(asked, ask)
         else:
             self._applier.when_applied(0, ask)
+
+    def _answer_question(self, asked: _Asked, answer: bytes) -> None:
+        if len(answer) <= PAYLOAD_MAX:
+            self._answer(asked, data=answer)
+        else:
+            text = f"the answer has {len(answer)} bytes, more than the {PAYLOAD_MAX} allowed; ask for it in parts"
+            self._refuse(asked, Refusal.REFUSED, text)
 
     def _digest(self, asked: _Asked) -> None:
         def digested(index: int, digest: str) -> None:

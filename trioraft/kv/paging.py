@@ -1,0 +1,151 @@
+"""Answers in pages: ranges that are read page by page at one revision, and the keys of leases.
+
+The first page of a range has a revision, and the others are asked for as they were at that one. The history that all
+replicas keep may not reach back so far by then, where values are large and are put all the time. So a node remembers
+for a while, for each range that it has given a part of, what its keys were before they changed. That is no part of
+the replicated state, and may be lost: whoever reads begins again then.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from msgspec import Struct
+
+from trioraft.kv.commands import KeyValue, Range
+from trioraft.kv.reading import bounds, size
+from trioraft.kv.results import Error, RangeResult
+from trioraft.kv.store import Change, KeyValueStore
+
+# A range is remembered for so many seconds after its last page was asked for.
+READ_SECONDS: Final = 10.0
+READS_MAX: Final = 64
+# Of all that is remembered.
+READS_BYTES_MAX: Final = 64 * 2**20
+
+KEYS_PAGE_BYTES: Final = 2**20
+LEASES_PAGE: Final = 2**16
+
+
+class _Read(Struct, eq=False):
+    """A range that is being read."""
+
+    revision: int
+    start: bytes
+    end: bytes | None
+    until: float
+    before: dict[bytes, KeyValue | None]  # what has changed since that revision, as it was then
+    size: int
+
+    def covers(self, request: Range) -> bool:
+        """Tell whether a request is for a further page of it."""
+        start, end = bounds(request)
+        return self.revision == request.revision and self.end == end and self.start <= start
+
+
+class PagedReads:
+    """The ranges that are being read from one node.
+
+    Parameters
+    ----------
+    store : KeyValueStore
+        What they are read from.
+    """
+
+    def __init__(self, store: KeyValueStore) -> None:
+        self._store = store
+        self._reads: list[_Read] = []  # the one whose page was asked for last is last
+
+    def read(self, request: Range, now: float) -> RangeResult | Error:
+        """Read a range, or as much as fits into an answer.
+
+        Parameters
+        ----------
+        request : Range
+            What to read.
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        RangeResult or Error
+            What was found.
+        """
+        known = next((read for read in self._reads if read.covers(request)), None)
+        if known is not None:
+            self._reads.remove(known)
+            self._reads.append(known)
+            known.until = now + READ_SECONDS
+            return self._store.read_before(request, known.before)
+        found = self._store.query(request)
+        if isinstance(found, RangeResult) and found.more and len(found.kvs) != request.limit:
+            self._begin(request, found.revision, now)
+        return found
+
+    def _begin(self, request: Range, current: int, now: float) -> None:
+        before = self._store.changed_since(request)
+        filled = sum(map(_size, before.values()))
+        read = _Read(request.revision or current, *bounds(request), now + READ_SECONDS, before, filled)
+        self._reads.append(read)
+        self._forget_some()
+
+    def follow(self, change: Change) -> None:
+        """Remember what keys were that have changed.
+
+        Parameters
+        ----------
+        change : Change
+            What the store told.
+        """
+        if change.restored:
+            self._reads.clear()
+        for read in self._reads:
+            for event in change.events:
+                key = event.kv.key
+                if read.start <= key and (read.end is None or key < read.end) and key not in read.before:
+                    read.before[key] = event.prev_kv
+                    read.size += _size(event.prev_kv)
+        self._forget_some()
+
+    def _forget_some(self) -> None:
+        while len(self._reads) > READS_MAX or sum(read.size for read in self._reads) > READS_BYTES_MAX:
+            del self._reads[0]
+
+    def end_old(self, now: float) -> None:
+        """Forget the ranges of which no page was asked for lately.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
+        self._reads = [read for read in self._reads if read.until > now]
+
+
+def _size(item: KeyValue | None) -> int:
+    return size(item) if item is not None else 0
+
+
+def page_of_keys(keys: Iterable[bytes], after: bytes) -> tuple[tuple[bytes, ...], bool]:
+    """Give the keys behind one, as many as fit into an answer.
+
+    Parameters
+    ----------
+    keys : iterable of bytes
+        Keys, in ascending order.
+    after : bytes
+        The one; empty for the beginning.
+
+    Returns
+    -------
+    tuple of (tuple of bytes, bool)
+        The keys, and whether further ones follow.
+    """
+    page: list[bytes] = []
+    room = KEYS_PAGE_BYTES
+    for key in keys:
+        if key > after:
+            room -= len(key) + 3  # and the head of a byte string
+            if room < 0:
+                return tuple(page), True
+            page.append(key)
+    return tuple(page), False
