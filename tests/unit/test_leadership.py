@@ -1,5 +1,6 @@
 """Leadership as structured concurrency: on memory nodes under the mocked clock, and the watchdog for real."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import trio.testing
 
 from tests.cluster.harness import free_ports
 from tests.unit.test_node import MemoryCluster, cluster_of
+from trioraft.consensus.timing import WORK_MARGIN
 from trioraft.node.leadership import OVERRUN_STATUS, Bodies, Leadership
 
 
@@ -204,6 +206,29 @@ async def shields():
     with trio.CancelScope(shield=True):
         await trio.sleep(4)
 
+async def sleeps():
+    print("leading", flush=True)
+    await trio.sleep_forever()
+
+async def takes_steps():
+    print("leading", flush=True)
+    while True:
+        time.sleep(0.05)
+        await trio.lowlevel.checkpoint()
+
+async def waits_for_threads():
+    print("leading", flush=True)
+    while True:
+        await trio.to_thread.run_sync(time.sleep, 0.05)
+
+async def cleans_up():
+    print("leading", flush=True)
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.1)
+
 async def main(work, on_overrun):
     settings = NodeSettings(
         bind_port=int(sys.argv[2]), bootstrap_expect=1, data_dir=Path(sys.argv[1]), node_name="one",
@@ -240,6 +265,56 @@ def test_a_body_that_does_not_end_in_time_is_ended_with_the_process(tmp_path: Pa
     assert "ended" not in done.stdout
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("trioraft: ")]
     assert "leader work must be over, and has not ended: main (<string>:" in line
+
+
+# Until when leader work may run, by the settings of the program, and a moment more.
+PAUSE = 0.3 + 0.2 + WORK_MARGIN + 0.5
+
+
+def run_paused(directory: Path, work: str, pause: float) -> tuple[int, str]:
+    """Run the program, stop it for a while as soon as it leads, and give its exit status and what it says last."""
+    (port,) = free_ports(1)
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(directory), str(port), work, "exit"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert any(line == "leading\n" for line in process.stdout)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(pause)
+        process.send_signal(signal.SIGCONT)
+        rest = process.stdout.readlines()
+        return process.wait(30), rest[-1]
+
+
+@pytest.mark.parametrize("work", ["sleeps", "takes_steps", "waits_for_threads", "cleans_up"])
+def test_a_body_that_behaves_sees_its_cancellation_when_its_process_was_stopped(tmp_path: Path, work: str) -> None:
+    assert run_paused(tmp_path, work, PAUSE) == (0, "ended\n")
+
+
+def test_a_body_that_blocks_is_ended_with_the_process_soon_after_that_was_stopped(tmp_path: Path) -> None:
+    began = time.monotonic()
+    status, said = run_paused(tmp_path, "blocks", PAUSE)
+    assert status == OVERRUN_STATUS
+    assert "leader work must be over, and has not ended: main (<string>:" in said
+    assert time.monotonic() - began < PAUSE + 15, "the body blocks for 30 s"
+
+
+async def test_no_body_begins_when_the_lease_has_ended_and_the_node_has_not_noticed() -> None:
+    work = bodies(Told(), clock=time.monotonic)
+    work.start_work(7, time.monotonic() - 0.01)
+    try:
+        with trio.move_on_after(0.2):
+            async with work.leadership("late"):
+                raise AssertionError("it runs without a lease")
+        work.extend_work(time.monotonic() + 60)
+        with trio.fail_after(5):
+            async with work.leadership("in time") as leadership:
+                assert leadership.fencing_token == 7
+    finally:
+        work.close()
 
 
 def test_the_process_lives_on_where_that_was_asked_for(tmp_path: Path) -> None:

@@ -3,10 +3,15 @@
 A body is cancelled, at its next checkpoint, when leader work must end. One that has not ended when leader work must
 be over, because it shields itself or blocks the event loop, would break the promise that leader work never
 overlaps; so a watchdog thread, which needs no event loop, then ends the whole process.
+
+When the process is stopped for longer than leader work may run, or its host is suspended, nothing in it could end in
+time, and the watchdog may be the first to go on. It then gives bodies a moment in which those that behave see their
+cancellation and end. Where no other node can have started leader work yet, the moment is over before one can.
 """
 
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +20,7 @@ from typing import Final, Literal
 import structlog
 import trio
 
+from trioraft.consensus.timing import WORK_MARGIN
 from trioraft.streams import write_last_words
 
 _log: Final = structlog.get_logger("trioraft.leadership")
@@ -22,6 +28,14 @@ _log: Final = structlog.get_logger("trioraft.leadership")
 OVERRUN_STATUS: Final = 70  # EX_SOFTWARE of sysexits.h
 
 OnOverrun = Literal["exit", "log"]
+
+# How often the watchdog looks, in seconds: short, because the clock goes on while the host is suspended. When it
+# comes later than that by so much, and nothing of this process used a processor meanwhile, the process stood still.
+_LOOK_INTERVAL: Final = 0.2
+_STOOD_STILL: Final = 0.1
+# For how long bodies may then go on, in seconds; and which part of the margin, before another node's work may start.
+_MOMENT: Final = 1.0
+_PART_OF_MARGIN: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +162,10 @@ class Bodies:
         Leadership
             The fencing token.
         """
-        while self._token is None:
+        while self._token is None or self._is_late():
             await self._started.wait()
+            if self._is_late():  # this process stood still, and the node has not noticed yet
+                await trio.sleep(_LOOK_INTERVAL / 10)
         body = _Body(name)
         self._bodies.add(body)
         self._watch()
@@ -159,6 +175,10 @@ class Bodies:
         finally:
             self._bodies.discard(body)
             self._note_end()
+
+    def _is_late(self) -> bool:
+        """Whether the lease that is known here has ended."""
+        return self._clock is not None and self._clock() >= self._over_at - self._grace
 
     async def run_while_leader(self, name: str, function: Callable[[Leadership], Awaitable[object]]) -> None:
         """Run a function at each promotion, for ever.
@@ -188,18 +208,31 @@ class Bodies:
         self._watching.set()
 
     def _watchdog_thread(self, clock: Callable[[], float]) -> None:
+        spared_until = 0.0
         while not self._closed.is_set():
             if not self._bodies:
                 self._watching.clear()
                 if not self._bodies and not self._closed.is_set():  # what was set before is seen here
                     self._watching.wait()
                 continue
-            late = clock() - self._over_at
-            if late < 0:
-                self._closed.wait(min(-late, 0.2))  # short, because the clock goes on while the host is suspended
-                continue
-            self._overrun()
-            self._closed.wait(self._grace)
+            left = max(self._over_at, spared_until) - clock()
+            if left <= 0:
+                self._overrun()
+                self._closed.wait(self._grace)
+            elif self._stood_still(clock, min(left, _LOOK_INTERVAL)):
+                spared_until = self._spare(clock())
+
+    def _stood_still(self, clock: Callable[[], float], seconds: float) -> bool:
+        """Wait, and tell whether this process stood still meanwhile."""
+        began, used = clock(), time.process_time()
+        self._closed.wait(seconds)
+        return clock() - began - seconds - (time.process_time() - used) > _STOOD_STILL
+
+    def _spare(self, now: float) -> float:
+        """Tell until when bodies are spared after a standstill."""
+        if now < self._over_at + WORK_MARGIN:
+            return self._over_at + _PART_OF_MARGIN * WORK_MARGIN
+        return now + _MOMENT
 
     def _overrun(self) -> None:
         names = ", ".join(body.name for body in list(self._bodies))
