@@ -457,7 +457,7 @@ async def test_a_failed_write_is_an_error_that_names_the_file_and_nothing_is_wri
 def test_each_process_gets_a_directory_of_its_own_and_gets_it_back(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib; from trioraft.storage.directories import take_directory;"
-        "print(take_directory(pathlib.Path(sys.argv[1]))[0].name, flush=True); sys.stdin.read()"
+        "taken = take_directory(pathlib.Path(sys.argv[1])); print(taken[0].name, flush=True); sys.stdin.read()"
     )
 
     def start() -> tuple[subprocess.Popen[str], str]:

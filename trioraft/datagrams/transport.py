@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from trioraft.address import Address
+from trioraft.forks import keep_from_forks
 
 DATAGRAM_MAX: Final = 65535
 BATCH_MAX: Final = 256
@@ -350,6 +351,7 @@ async def _bind(host: str, port: int) -> UdpSocket:
         # The system gives what it allows. Room for a burst matters: a paused process finds all of it at once.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        keep_from_forks(bound)
         bound.bind(address)
         return UdpSocket(bound)
     except BaseException:

@@ -17,6 +17,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from trioraft.forks import keep_from_forks
 from trioraft.hooks import supervisor
 
 WORK_FILE: Final = "work.lock"
@@ -253,6 +254,7 @@ class SupervisorLauncher:
         marker = secrets.token_hex(16)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
+        keep_from_forks(ours)
         environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
         try:
             process = await trio.lowlevel.open_process(
@@ -291,6 +293,7 @@ async def launch_command_supervisor(grace: float) -> Link:
     marker = secrets.token_hex(16)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
+    keep_from_forks(ours)
     theirs.set_inheritable(True)
     try:
         process = await trio.lowlevel.open_process(

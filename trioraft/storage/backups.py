@@ -126,7 +126,7 @@ def _furthest(data_dir: Path) -> Iterator[tuple[SqliteDisk, int]]:
             lock = lock_directory(directory)
             if lock is None:
                 raise BackupError(f"{directory}: its node runs; stop all nodes first")
-            opened.callback(os.close, lock)
+            opened.enter_context(lock)
             disks.append(SqliteDisk(directory))
             opened.callback(disks[-1].close)
         if len({disk.hard.formation.cluster for disk in disks}) > 1:

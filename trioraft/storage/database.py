@@ -13,7 +13,7 @@ the database says that it is one, and whoever opens it again sets it aside and t
 """
 
 import contextlib
-import os
+import io
 import random
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -128,8 +128,8 @@ class SqliteDisk:
 
     Attributes
     ----------
-    lock : int or None
-        The descriptor that locks the directory, which is closed with the database.
+    lock : io.FileIO or None
+        The file that locks the directory, which is closed with the database.
     log_is_unsynced : bool
         Whether the log that was found may lack entries that were acknowledged.
 
@@ -147,7 +147,7 @@ class SqliteDisk:
         new_id: Callable[[], int] | None = None,
         hard: HardState = _NOTHING,
     ) -> None:
-        self.lock: int | None = None
+        self.lock: io.FileIO | None = None
         self._worker: Worker | None = None
         self._durability = durability
         self._has_failed = False
@@ -414,7 +414,7 @@ class SqliteDisk:
             self._worker.stop()
         self._db.close()
         if self.lock is not None:
-            os.close(self.lock)
+            self.lock.close()
 
 
 def _words(error: Exception) -> str:
@@ -451,7 +451,7 @@ def open_disk(data_dir: Path, durability: Durability = "sync") -> SqliteDisk:
     """
     directory, lock = take_directory(data_dir)
     with contextlib.ExitStack() as undo:
-        undo.callback(os.close, lock)
+        undo.enter_context(lock)
         disk = SqliteDisk(directory, durability=durability)
         if disk.hard.removed:
             waits = HardState(formation=FormationState(heard=disk.hard.formation.cluster))

@@ -2,15 +2,17 @@
 
 ``DATA_DIR`` may be one volume that all replicas of a service share on one host: each node takes the first
 directory under it whose lock is free, or makes a new one, so the same identities come back after a restart of
-all. The lock is an ``flock`` that is held until the process has ended.
+all. The lock is an ``flock`` that is held until the process has ended; a forked copy of the process does not hold it.
 """
 
 import fcntl
+import io
 import os
 import shutil
 from pathlib import Path
 from typing import Final
 
+from trioraft.forks import keep_from_forks
 from trioraft.messages import format_id
 
 _DIRECTORIES_MAX: Final = 1000
@@ -22,7 +24,7 @@ class StorageError(Exception):
     """The disk does not hold, or did not take, what it should: what, where, and what to do, in one line."""
 
 
-def take_directory(data_dir: Path) -> tuple[Path, int]:
+def take_directory(data_dir: Path) -> tuple[Path, io.FileIO]:
     """Take the first free node directory under `data_dir`, or make a new one.
 
     Parameters
@@ -32,8 +34,8 @@ def take_directory(data_dir: Path) -> tuple[Path, int]:
 
     Returns
     -------
-    tuple of Path and int
-        A directory, and the descriptor whose lock keeps others away from it for as long as it is open.
+    tuple of Path and io.FileIO
+        A directory, and the file whose lock keeps others away from it for as long as it is open.
 
     Raises
     ------
@@ -54,8 +56,8 @@ def take_directory(data_dir: Path) -> tuple[Path, int]:
     raise StorageError(f"DATA_DIR={data_dir}: {_DIRECTORIES_MAX} nodes use it already; give this one another")
 
 
-def lock_directory(directory: Path) -> int | None:
-    """Lock a node's directory for as long as a descriptor is open, at most as long as the process lives.
+def lock_directory(directory: Path) -> io.FileIO | None:
+    """Lock a node's directory for as long as a file is open, at most as long as the process lives.
 
     Parameters
     ----------
@@ -64,16 +66,17 @@ def lock_directory(directory: Path) -> int | None:
 
     Returns
     -------
-    int or None
-        The descriptor; None when another process has the lock.
+    io.FileIO or None
+        The file; None when another process has the lock.
     """
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = io.FileIO(os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+    keep_from_forks(file)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
+        file.close()
         return None
-    return descriptor
+    return file
 
 
 def sync_directory(path: Path) -> None:

@@ -142,7 +142,7 @@ def _open(directory: Path, opened: contextlib.ExitStack) -> SqliteDisk:
         raise RecoveryError(f"{directory}: {error.strerror}; it must be a directory that can be written") from error
     if lock is None:
         raise RecoveryError(f"{directory}: its node runs; stop it first, or let it go on if it has a quorum")
-    opened.callback(os.close, lock)
+    opened.enter_context(lock)
     disk = SqliteDisk(directory)
     opened.callback(disk.close)
     return disk
