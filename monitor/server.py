@@ -15,6 +15,7 @@ from hypercorn.trio import serve
 from monitor.app import create_app
 from trioraft.client.client import open_client
 from trioraft.settings import MonitorSettings
+from trioraft.signals import not_ignored
 
 _BACKLOG: Final = 128
 _GRACE: Final = 2.0  # seconds for answers under way at shutdown
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 async def run_monitor(
     settings: MonitorSettings, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Observe a cluster and serve its page, until SIGTERM or SIGINT.
+    """Observe a cluster and serve its page, until SIGTERM, SIGINT or SIGHUP.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ async def run_monitor(
         await client.observe(settings.refresh_rate)
 
         async def wait_for_signal() -> None:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            with trio.open_signal_receiver(*not_ignored(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)) as signals:
                 log.info("monitor listening", url=_url(settings), service=settings.raft_service_name)
                 task_status.started()
                 async for _ in signals:

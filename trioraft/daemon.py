@@ -10,11 +10,12 @@ from trioraft.errors import NodeError
 from trioraft.kv.service import KeyValueService
 from trioraft.node.node import Node, open_node
 from trioraft.settings import NodeSettings
+from trioraft.signals import not_ignored
 from trioraft.storage.database import StorageError
 
 
 async def run_node(settings: NodeSettings) -> None:
-    """Run a node with the key-value store until SIGTERM or SIGINT.
+    """Run a node with the key-value store until SIGTERM, SIGINT or SIGHUP.
 
     A leader gives its leadership away first; with ``LEAVE_ON_STOP`` the node has itself removed.
 
@@ -32,7 +33,7 @@ async def run_node(settings: NodeSettings) -> None:
     gc.collect()
     gc.freeze()  # what is imported stays; looking through it again and again would take 15 ms each time
     try:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        with trio.open_signal_receiver(*not_ignored(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)) as signals:
             async with trio.open_nursery() as nursery:
                 life = _Life()
                 nursery.start_soon(life.obey, signals)

@@ -30,7 +30,7 @@ def logged(cluster: Cluster, i: int, event: str) -> list[tuple[float, dict[str, 
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_leader_that_is_stopped_is_replaced_at_once(tmp_path: Path, number: signal.Signals) -> None:
     async with Cluster(tmp_path, SIZE, SLOW) as cluster:
         leader = await cluster.wait_leader()

@@ -7,8 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -72,18 +72,27 @@ def free_base_port() -> int:
     raise AssertionError("no free ports")
 
 
-@asynccontextmanager
-async def running(tmp_path: Path, *options: str, **environment: str) -> AsyncIterator[Up]:
+async def started(
+    tmp_path: Path,
+    options: Sequence[str],
+    environment: Mapping[str, str],
+    before: Sequence[str] = (),
+    *,
+    stdin: int | None = None,
+    stdout: int = subprocess.PIPE,
+) -> tuple[trio.Process, int, int]:
+    """Start it, and give the process, the base port and the monitor's port."""
     base_port = free_base_port()
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         monitor_port = probe.getsockname()[1]
     process = await trio.lowlevel.open_process(
         [
-            *(sys.executable, "-m", "trioraft", "up", *options),
+            *(*before, sys.executable, "-m", "trioraft", "up", *options),
             *("--base-port", str(base_port), "--monitor-port", str(monitor_port)),
         ],
-        stdout=subprocess.PIPE,
+        stdin=stdin,
+        stdout=stdout,
         stderr=subprocess.STDOUT,
         env={
             **clean_environment(),
@@ -93,8 +102,14 @@ async def running(tmp_path: Path, *options: str, **environment: str) -> AsyncIte
             "XDG_RUNTIME_DIR": "",
             **environment,
         },
-        start_new_session=True,
+        start_new_session=not before,
     )
+    return process, base_port, monitor_port
+
+
+@asynccontextmanager
+async def running(tmp_path: Path, *options: str, **environment: str) -> AsyncIterator[Up]:
+    process, base_port, monitor_port = await started(tmp_path, options, environment)
     up = Up(process, base_port, monitor_port)
     try:
         async with trio.open_nursery() as nursery:
@@ -145,21 +160,18 @@ async def test_a_cluster_comes_up_shows_what_happens_and_ends_with_ctrl_c(tmp_pa
 
 
 async def test_the_page_is_served(tmp_path: Path) -> None:
+    request = b"GET /api/nodes HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    answer = b""
     async with running(tmp_path) as up:
         await up.until_led()
-        request = b"GET /api/nodes HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         with trio.fail_after(20):
-            while True:
-                try:
-                    stream = await trio.open_tcp_stream(LOOPBACK, up.monitor_port)
-                    break
-                except OSError:
-                    await trio.sleep(0.1)
-            async with stream:
-                await stream.send_all(request)
-                answer = b"".join([chunk async for chunk in stream])
+            while answer.count(b'"reachable"') < 3:  # a monitor that has just started has heard nobody yet
+                await trio.sleep(0.1)
+                with suppress(OSError):
+                    async with await trio.open_tcp_stream(LOOPBACK, up.monitor_port) as stream:
+                        await stream.send_all(request)
+                        answer = b"".join([chunk async for chunk in stream])
     assert b" 200 " in answer.splitlines()[0]
-    assert answer.count(b'"reachable"') == 3
 
 
 async def test_nodes_keep_their_identities_in_a_data_directory(tmp_path: Path) -> None:
@@ -208,6 +220,26 @@ async def test_a_second_ctrl_c_kills_all_at_once(tmp_path: Path) -> None:
         with trio.fail_after(5):
             assert await up.process.wait() == 0
         await all_gone(pids, 1)
+
+
+async def test_it_ends_in_good_order_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    ours, terminal = os.openpty()
+    process, base_port, _ = await started(tmp_path, [], {}, ["setsid", "--ctty"], stdin=terminal, stdout=terminal)
+    os.close(terminal)
+    printed = b""
+    try:
+        with trio.fail_after(30):
+            while b"leader, term" not in printed:
+                printed += await trio.to_thread.run_sync(os.read, ours, 65536)
+        async with open_client(ClientSettings.of(peers=f"{LOOPBACK}:{base_port}")) as client:
+            pids = {node.status.name: node.status.pid for node in (await client.statuses(2)).nodes}
+        os.close(ours)
+        with trio.fail_after(15):
+            assert await process.wait() == 0
+    finally:
+        process.kill()
+    await all_gone(pids, 1)
+    assert [name for name in os.listdir(tmp_path) if name.startswith("trioraft-")] == [], "temporary data is removed"
 
 
 # --- commands that are told nothing -------------------------------------------------------------------------

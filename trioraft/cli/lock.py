@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from trioraft.cli.lead import find_program
-from trioraft.cli.signals import SIGNALLED, not_ignored
+from trioraft.cli.signals import SIGNALLED
 from trioraft.client.client import NoAnswerError, open_client
 from trioraft.client.observed import printable
 from trioraft.datagrams.endpoint import Domain
@@ -36,6 +36,7 @@ from trioraft.hooks.launcher import (
 from trioraft.kv.client import KeyValueError
 from trioraft.kv.lock import NAME_MAX, HeldLock, LeaseLostError, hold_lock
 from trioraft.settings import ClientSettings
+from trioraft.signals import not_ignored
 
 # Of the lease's time to live, and at most: how long a command that is ended because of it has between SIGTERM and
 # SIGKILL; and before the lease's end the processes must be gone by so many seconds.

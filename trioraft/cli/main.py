@@ -109,7 +109,7 @@ def _say(text: str) -> None:
 def node(*, end_with_stdin: _WithStdin = False) -> int:
     """Run a node.
 
-    It is configured by environment variables only, and ends with SIGTERM or SIGINT.
+    It is configured by environment variables only, and ends with SIGTERM, SIGINT or SIGHUP.
     """
     from trioraft.daemon import run_node  # noqa: PLC0415
     from trioraft.errors import NodeError  # noqa: PLC0415
@@ -147,7 +147,7 @@ def lead(
 def monitor(*, end_with_stdin: _WithStdin = False) -> int:
     """Run the page that shows a cluster.
 
-    It has a JSON API too, is configured by environment variables only, and ends with SIGTERM or SIGINT.
+    It has a JSON API too, is configured by environment variables only, and ends with SIGTERM, SIGINT or SIGHUP.
     """
     from trioraft.settings import MonitorSettings  # noqa: PLC0415
 

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import FrameType
 from typing import Final, TypeVar
 
+from trioraft.signals import not_ignored
+
 _T = TypeVar("_T")
 
 SIGNALLED: Final = 128
@@ -29,22 +31,6 @@ class ToldToEnd(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}")
         self.exit_status = SIGNALLED + number
-
-
-def not_ignored(*numbers: signal.Signals) -> list[signal.Signals]:
-    """Tell which signals this process does not ignore.
-
-    Parameters
-    ----------
-    *numbers : signal.Signals
-        The signals.
-
-    Returns
-    -------
-    list of signal.Signals
-        Those that are not ignored.
-    """
-    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 class _Handler:

@@ -21,10 +21,10 @@ import trio
 
 from trioraft.cli.local import LOOPBACK, announced
 from trioraft.cli.output import Output, say
-from trioraft.cli.signals import not_ignored
 from trioraft.client.client import open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode, printable
 from trioraft.settings import ClientSettings, MonitorSettings, NodeSettings, settings_warnings
+from trioraft.signals import not_ignored
 
 MONITOR: Final = "monitor"
 _REFRESH: Final = 0.5
