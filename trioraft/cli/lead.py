@@ -64,7 +64,7 @@ def leader_script(settings: NodeSettings, command: list[str]) -> NodeSettings:
     words = [find_program(command[0]), *command[1:]]
     path = settings.data_dir / _SCRIPT
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(0o700, parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}")
         temporary.write_text(f"#!/bin/sh\nexec {shlex.join(words)}\n", "utf-8", "surrogateescape")
         temporary.chmod(0o700)

@@ -36,6 +36,7 @@ from trioraft.consensus.state import State
 from trioraft.consensus.work import work_left
 from trioraft.messages import Message, format_id
 from trioraft.storage.directories import StorageError
+from trioraft.storage.private import make_file
 
 # What changes by itself as time passes: no line is written for that alone.
 _PASSING: Final = frozenset({"refuses_for", "lease_for", "work_for"})
@@ -135,6 +136,7 @@ def recording(core: Core, path: Path | None) -> Iterator[None]:
         yield
         return
     try:
+        make_file(path)
         file = path.open("ab", buffering=0)
     except OSError as problem:
         reason = f"cannot be written: {problem.strerror}"

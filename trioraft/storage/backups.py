@@ -27,6 +27,7 @@ from trioraft.messages import FIRST_VERSION, LARGEST_ID, TERM_LEAP, Counter, Opt
 from trioraft.node.replica import Replica
 from trioraft.storage.database import SqliteDisk
 from trioraft.storage.directories import lock_directory, sync_directory
+from trioraft.storage.private import DIRECTORY_MODE, make_file
 from trioraft.storage.snapshots import SnapshotWriter, frame, read_chunks
 from trioraft.versions import SPOKEN
 
@@ -280,6 +281,7 @@ class BackupWriter:
         self._checksum = 0
         self.written = 0
         with reported(path):
+            make_file(path)
             self._file = path.open("wb")
         self.write(_HEAD)
 
@@ -359,13 +361,13 @@ def restore(path: Path, data_dir: Path, members: int, tell: Progress) -> tuple[B
     hard = HardState(term=about.term + TERM_LEAP, formation=FormationState(cluster=cluster, members=tuple(nodes)))
     made = data_dir / "restoring"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
         if any(found.name.isdecimal() for found in data_dir.iterdir()):
             raise BackupError(f"{data_dir}: a node has kept something there already; give an empty directory")
-        made.mkdir()
+        made.mkdir(DIRECTORY_MODE)
         for number, node in enumerate(nodes):
             directory = made / str(number)
-            directory.mkdir()
+            directory.mkdir(DIRECTORY_MODE)
             done = number * about.size
 
             def tell_one(size: int, done: int = done) -> None:

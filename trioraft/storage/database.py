@@ -29,6 +29,7 @@ from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.messages import LARGEST_ID, Entry, format_id
 from trioraft.storage.directories import StorageError, set_aside, sync_directory, take_directory
+from trioraft.storage.private import make_file
 from trioraft.storage.records import (
     DamagedError,
     UnknownKindError,
@@ -157,6 +158,7 @@ class SqliteDisk:
         self.path = directory / "trioraft.db"
         try:
             self._see_that_the_wal_is_whole()
+            make_file(self.path)
             # Opened here, written in one thread, one write at a time.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             with contextlib.ExitStack() as undo:
@@ -377,9 +379,10 @@ class SqliteDisk:
             If it could not be written; the database itself is as it was.
         """
         try:
+            make_file(path)
             with contextlib.closing(sqlite3.connect(path)) as copy:
                 self._db.backup(copy)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StorageError(
                 f"{path}: {_words(error)}; nothing was changed: make room, or check the disk"
             ) from error

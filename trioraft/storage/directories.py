@@ -12,8 +12,13 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from trioraft.forks import keep_from_forks
 from trioraft.messages import format_id
+from trioraft.storage.private import DIRECTORY_MODE, mend
+
+_log: Final = structlog.get_logger("trioraft.storage")
 
 _DIRECTORIES_MAX: Final = 1000
 # How many logs that were set aside are kept, in case all nodes were restarted and somebody wants what is left.
@@ -43,17 +48,30 @@ def take_directory(data_dir: Path) -> tuple[Path, io.FileIO]:
         If none can be made or locked.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
         for number in range(_DIRECTORIES_MAX):
             directory = data_dir / f"{number}"
-            directory.mkdir(exist_ok=True)
+            directory.mkdir(DIRECTORY_MODE, exist_ok=True)
             lock = lock_directory(directory)
             if lock is not None:
                 sync_directory(data_dir)
+                _mend(data_dir)
                 return directory, lock
     except OSError as error:
         raise StorageError(f"DATA_DIR={data_dir}: {error.strerror}; it must be a writable directory") from error
     raise StorageError(f"DATA_DIR={data_dir}: {_DIRECTORIES_MAX} nodes use it already; give this one another")
+
+
+def _mend(data_dir: Path) -> None:
+    """Keep others away from what an earlier release has made, or say once that it cannot be done."""
+    problems = mend(data_dir)
+    if problems:
+        _log.warning(
+            "other users may reach what nodes keep in DATA_DIR, and this user may not change that",
+            data_dir=str(data_dir),
+            paths=len(problems),
+            first=problems[0],
+        )
 
 
 def lock_directory(directory: Path) -> io.FileIO | None:
@@ -142,7 +160,7 @@ def set_aside(database: Path, node_id: int, *, is_empty: bool) -> Path | None:
         if is_empty:
             database.unlink()
             return None
-        aside.mkdir(exist_ok=True)
+        aside.mkdir(DIRECTORY_MODE, exist_ok=True)
         for path in [*directory.glob("snapshot-*"), database]:
             path.rename(aside / path.name)
         sync_directory(aside)

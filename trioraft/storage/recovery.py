@@ -28,6 +28,7 @@ from trioraft.errors import CommandError
 from trioraft.messages import LARGEST_ID, TERM_LEAP, Entry, EntryKind
 from trioraft.storage.database import SqliteDisk, StorageError
 from trioraft.storage.directories import aside_of, lock_directory, sync_directory
+from trioraft.storage.private import DIRECTORY_MODE, mend_tree
 from trioraft.storage.snapshots import path_of, read_chunks
 
 _DATABASE: Final = "trioraft.db"
@@ -212,10 +213,11 @@ def _keep_copy(disk: SqliteDisk) -> Path:
         for left in (building, aside):
             if left.exists():
                 shutil.rmtree(left)
-        building.mkdir()
+        building.mkdir(DIRECTORY_MODE)
         disk.copy_to(building / _DATABASE)
         if disk.snapshot is not None:
             shutil.copy2(path_of(disk.directory, disk.snapshot), building)
+        mend_tree(building)
         for path in building.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
