@@ -27,11 +27,12 @@ from typing import Final, Self, TypeVar
 
 import trio
 
+from trioraft.arguments import check_function, check_is, check_seconds
 from trioraft.client.client import Client as AsyncClient
 from trioraft.client.client import NoAnswerError, open_client
 from trioraft.cluster_settings import ClusterSettings, ReadMode
 from trioraft.kv.commands import Compare, Event, KeyValue, Operation
-from trioraft.kv.lock import HeldLock, hold_lock
+from trioraft.kv.lock import HeldLock, check_lock, hold_lock
 from trioraft.kv.results import DeleteRangeResult, PutResult, TxnResult
 from trioraft.settings import ClientSettings
 
@@ -63,8 +64,8 @@ class Client:
     """
 
     def __init__(self, settings: ClientSettings, timeout: float = _DEFAULT_TIMEOUT) -> None:
-        self._settings = settings
-        self._timeout = timeout
+        self._settings = check_is("settings", settings, ClientSettings)
+        self._timeout = check_seconds("timeout", timeout)
         self._thread = threading.Thread(target=self._run_thread, name="trioraft client", daemon=True)
         self._opened = threading.Event()
         self._failure: BaseException | None = None
@@ -128,12 +129,13 @@ class Client:
         object
             What the method returned.
         """
+        check_function("method", method)
+        seconds = self._timeout if timeout is None else check_seconds("timeout", timeout)
         client, token = self._client, self._token
         if client is None or token is None:
             raise RuntimeError("the client is not open; use it as a context manager")
         if self._process != os.getpid():
             raise RuntimeError("the client was opened before a fork, by another process; open one in this process")
-        seconds = self._timeout if timeout is None else timeout
 
         async def run() -> _T:
             with trio.move_on_after(seconds):
@@ -262,6 +264,7 @@ class Client:
         LeaseLostError
             At the end of the block, if the lock may have been somebody else's before.
         """
+        check_lock(name, ttl)
         held: list[HeldLock] = []
         failures: list[Exception] = []
         scope, ended = trio.CancelScope(), trio.Event()

@@ -11,6 +11,7 @@ import cbor2
 import msgspec
 import trio
 
+from trioraft.arguments import check_bytes, check_is, check_seconds
 from trioraft.client.calls import Calls
 from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.client.observer import RETRY_LAST, Observer
@@ -24,6 +25,7 @@ from trioraft.errors import RefusedError, SessionEndedError
 from trioraft.groups import bare_errors
 from trioraft.kv.client import KeyValueError, KeyValueMethods
 from trioraft.messages import (
+    LARGEST_ID,
     PAYLOAD_MAX,
     REQUESTS_TAG,
     TERM_LEAP,
@@ -121,8 +123,10 @@ class Client(KeyValueMethods, Observer):
         NoAnswerError
             If nobody answered in time, or there was no leader to ask.
         """
+        number = _number_of(node_id) if node_id is not None else None
+        _check_command(command)
+        check_seconds("timeout", timeout)
         await self._watch_leader()
-        number = int(node_id, 16) if node_id is not None else None
         with trio.move_on_after(timeout):
             return await self._calls.call(lambda: command, node=number, stays=True)
         raise NoAnswerError(self._why_unanswered(node_id, timeout))
@@ -137,7 +141,8 @@ class Client(KeyValueMethods, Observer):
         command : Command
             The command.
         """
-        self._calls.post(command, int(node_id, 16))
+        _check_command(command)
+        self._calls.post(command, _number_of(node_id))
 
     async def propose(self, data: bytes) -> bytes:
         """Have a command committed, and applied by the state machine, once; deadlines are the caller's.
@@ -167,7 +172,7 @@ class Client(KeyValueMethods, Observer):
         SettingsError
             If the key is not good for commands.
         """
-        return await self._propose(data, Propose)
+        return await self._propose(check_bytes("data", data), Propose)
 
     async def _propose(self, data: bytes, kind: type[Propose] | type[ChangeSettings]) -> bytes:
         await self._watch_leader()
@@ -200,7 +205,8 @@ class Client(KeyValueMethods, Observer):
         SettingsError
             If the key is not good for commands.
         """
-        return await self._question(lambda: Query(data, linearizable=not stale), anybody=stale)
+        question = Query(check_bytes("data", data), linearizable=not check_is("stale", stale, bool))
+        return await self._question(lambda: question, anybody=stale)
 
     async def ask(self, data: bytes, *, leader: bool = False, patience: float = RETRY_LAST) -> bytes:
         """Ask the program around the state machine; deadlines are the caller's.
@@ -226,7 +232,9 @@ class Client(KeyValueMethods, Observer):
         SettingsError
             If the key is not good for commands.
         """
-        return await self._question(lambda: Ask(data, leader), anybody=not leader, patience=patience)
+        question = Ask(check_bytes("data", data), check_is("leader", leader, bool))
+        check_seconds("patience", patience)
+        return await self._question(lambda: question, anybody=not leader, patience=patience)
 
     async def state_digest(self, node_id: str, timeout: float = 60.0) -> StateDigested:  # noqa: ASYNC109 - as above
         """Ask a node for a hash of the replicated state it has, sessions of clients included.
@@ -252,7 +260,7 @@ class Client(KeyValueMethods, Observer):
         RefusedError
             If it was too busy.
         """
-        response = await self.command(node_id, StateDigest(), timeout)
+        response = await self.command(check_is("node_id", node_id, str), StateDigest(), timeout)
         if not response.done:
             raise RefusedError(f"refused: {response.detail}")
         return msgspec.convert(cbor2.loads(response.data), StateDigested)
@@ -296,6 +304,8 @@ class Client(KeyValueMethods, Observer):
         SettingsError
             If the key is not good for commands.
         """
+        if reads not in list(ReadMode):
+            raise ValueError(f"reads must be {' or '.join(ReadMode)}, not {reads!r}")
         return ClusterSettings().changed(await self._propose(encode_change(reads=reads), ChangeSettings))
 
     async def _question(
@@ -383,6 +393,26 @@ class Client(KeyValueMethods, Observer):
         return leader.status.id if leader is not None else None
 
 
+def _number_of(node_id: str) -> int:
+    try:
+        number = int(check_is("node_id", node_id, str), 16)
+    except ValueError:
+        number = 0
+    if not 0 < number <= LARGEST_ID:
+        raise ValueError(f"node_id must be 16 hexadecimal digits, not {node_id!r}")
+    return number
+
+
+def _check_command(command: Command) -> None:
+    """Refuse what no node could read."""
+    if not isinstance(command, Command):
+        raise TypeError(f"command must be a command of trioraft.messages, not {type(command).__name__}")
+    try:
+        msgspec.convert(msgspec.to_builtins(command, builtin_types=(bytes,)), type(command), builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{type(command).__name__} has a wrong field: {error}") from None
+
+
 @contextlib.asynccontextmanager
 async def open_client(settings: ClientSettings, domain: Domain | None = None) -> AsyncIterator[Client]:
     """Open a client, and look for the nodes of its cluster for as long as it is open.
@@ -405,6 +435,7 @@ async def open_client(settings: ClientSettings, domain: Domain | None = None) ->
     SettingsError
         If there are keys, but none for `domain`.
     """
+    check_is("settings", settings, ClientSettings)
     if domain is None:
         domain = Domain.CLIENT if settings.keys is None or settings.keys.can(Domain.CLIENT) else Domain.STATUS
     if settings.keys is not None and not settings.keys.can(domain):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from trioraft.address import Address
+from trioraft.arguments import check_seconds
 from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.datagrams.endpoint import (
     Domain,
@@ -117,6 +118,7 @@ class Observer:
         ClusterStatus
             The nodes that answered, and those heard earlier as not reachable.
         """
+        check_seconds("timeout", timeout)
         started = trio.current_time()
         with trio.move_on_after(timeout):
             await self._looked_up.wait()
@@ -152,7 +154,7 @@ class Observer:
         refresh : float
             The interval, in seconds.
         """
-        self._refresh = refresh
+        self._refresh = check_seconds("refresh", refresh)
         now = trio.current_time()
         for target in self._targets.values():
             self._ask_now(target, now)

@@ -303,7 +303,9 @@ ENVELOPE_MAX: Final = 65507 - SEALED_OVERHEAD
 # What a datagram has beside its message, at most: header, tag, and the envelope's start with three ids.
 MESSAGE_OVERHEAD: Final = SEALED_OVERHEAD + 1 + 3 * 9
 
-_COMMANDS: Final = frozenset(command.__struct_config__.tag for command in get_args(Command))
+_COMMANDS: Final[dict[Any, type[msgspec.Struct]]] = {
+    command.__struct_config__.tag: command for command in get_args(Command)
+}
 
 _DEPTH_MAX: Final = 8  # a status nests its elections 5 deep
 
@@ -454,7 +456,7 @@ def _decode_untrusted(data: bytes, kind: Any) -> Any:
         try:
             decoded = msgspec.convert(read, kind, builtin_types=(bytes,))
         except msgspec.ValidationError:
-            _replace_unknown_commands(read if kind is Message else read[3])
+            _replace_bad_commands(read if kind is Message else read[3])
             decoded = msgspec.convert(read, kind, builtin_types=(bytes,))
     except Exception as error:  # whatever the two libraries raise, it is the datagram that is wrong
         raise MalformedError(str(error)) from error
@@ -463,12 +465,31 @@ def _decode_untrusted(data: bytes, kind: Any) -> Any:
     return decoded
 
 
-def _replace_unknown_commands(message: Any) -> None:
-    """Put an ``UnknownCommand`` in the place of each command of a later version, so that it is answered."""
+def _replace_bad_commands(message: Any) -> None:
+    """Put an ``UnknownCommand`` in the place of each command of a later version, or with a wrong field.
+
+    So they are answered, and whoever has sent them learns why nothing is done.
+    """
     requests = message[1] if message[0] == REQUESTS_TAG else [message]
     for request in requests:
-        if request[0] == REQUEST_TAG and request[2][0] not in _COMMANDS:
-            request[2] = [0, request[2][0]]
+        if request[0] != REQUEST_TAG:
+            continue
+        tag = request[2][0]
+        if tag not in _COMMANDS:
+            request[2] = [0, tag]
+            continue
+        try:
+            msgspec.convert(request[2], Command, builtin_types=(bytes,))
+        except msgspec.ValidationError as error:
+            request[2] = [0, tag, _in_words(_COMMANDS[tag], str(error))]
+
+
+def _in_words(command: type[msgspec.Struct], error: str) -> str:
+    """Say which field is wrong: ``Propose.data: expected bytes, got str`` instead of ``… at `$[4]```."""
+    reason, _, path = error.replace("`", "").partition(" - at $")
+    place = int(path[1:].partition("]")[0] or 0) if path.startswith("[") else 0
+    field = f".{command.__struct_fields__[place - 1]}" if 0 < place <= len(command.__struct_fields__) else ""
+    return f"{command.__name__}{field}: {reason[:1].lower()}{reason[1:]}"
 
 
 def encode_message(message: Carried) -> EncodedMessage:

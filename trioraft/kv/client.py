@@ -6,15 +6,15 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import trio
-from msgspec import structs
+from msgspec import Struct, structs
 
-from trioraft.kv.codec import decode_result, encode_command, pack, unpack
+from trioraft.arguments import check_all, check_is, check_number
+from trioraft.kv.codec import decode_result, encode_command, pack_checked, unpack
 from trioraft.kv.commands import (
+    TTL_MAX,
     Command,
     Compact,
     Compare,
-    CompareOperator,
-    CompareTarget,
     DeleteRange,
     Event,
     KeyValue,
@@ -136,7 +136,8 @@ class KeyValueMethods(ABC):
         PutResult
             With the revision.
         """
-        return _expect(PutResult, await self._execute(Put(to_bytes(key), to_bytes(value), lease, prev_kv)))
+        command = Put(to_bytes(key, "key"), to_bytes(value, "value"), lease, prev_kv)
+        return _expect(PutResult, await self._execute(command))
 
     async def get(self, key: str | bytes, *, revision: int = 0, stale: bool = False) -> KeyValue | None:
         """Read a key.
@@ -155,7 +156,7 @@ class KeyValueMethods(ABC):
         KeyValue or None
             The key with its value and revisions, None where there is none.
         """
-        found = await self.range(Range(to_bytes(key), revision=revision), stale=stale)
+        found = await self.range(Range(to_bytes(key, "key"), revision=revision), stale=stale)
         return found.kvs[0] if found.kvs else None
 
     async def list(
@@ -187,7 +188,7 @@ class KeyValueMethods(ABC):
         tuple of KeyValue
             The keys, in ascending order.
         """
-        key, range_end = prefix_range(to_bytes(prefix))
+        key, range_end = prefix_range(to_bytes(prefix, "prefix"))
         return (await self.read_all(Range(key, range_end, limit, revision, keys_only), stale=stale)).kvs
 
     async def read_all(self, request: Range, *, stale: bool = False) -> RangeResult:
@@ -248,7 +249,8 @@ class KeyValueMethods(ABC):
         RangeResult
             What was found; with `more` where it did not fit into one answer.
         """
-        return _expect(RangeResult, decode_result(await self.query(encode_command(request), stale=stale)))
+        question = encode_command(check_is("request", request, Range))
+        return _expect(RangeResult, decode_result(await self.query(question, stale=stale)))
 
     async def delete(self, key: str | bytes, *, prefix: bool = False, prev_kv: bool = False) -> DeleteRangeResult:
         """Delete a key, or all that start with a prefix; refused where those are more than 10,000.
@@ -267,7 +269,7 @@ class KeyValueMethods(ABC):
         DeleteRangeResult
             How many keys there were.
         """
-        start, end = prefix_range(to_bytes(key)) if prefix else (to_bytes(key), b"")
+        start, end = _bounds(key, prefix)
         return _expect(DeleteRangeResult, await self._execute(DeleteRange(start, end, prev_kv)))
 
     async def cas(self, key: str | bytes, expected: str | bytes | None, value: str | bytes) -> int:
@@ -289,8 +291,7 @@ class KeyValueMethods(ABC):
         """
         if expected is None:
             return await self.cas_revision(key, 0, value)
-        operand = to_bytes(expected)
-        return await self._swap(Compare(to_bytes(key), CompareTarget.VALUE, CompareOperator.EQUAL, operand), value)
+        return await self._swap(Compare.value(key, "=", to_bytes(expected, "expected")), value)
 
     async def cas_revision(self, key: str | bytes, revision: int, value: str | bytes) -> int:
         """Give a key a value if it was last changed at a revision.
@@ -309,10 +310,10 @@ class KeyValueMethods(ABC):
         int
             The revision of the change; 0 where the key was not as expected.
         """
-        return await self._swap(Compare(to_bytes(key), CompareTarget.MOD, CompareOperator.EQUAL, revision), value)
+        return await self._swap(Compare.mod_revision(key, "=", check_number("revision", revision)), value)
 
     async def _swap(self, compare: Compare, value: str | bytes) -> int:
-        result = await self.txn((compare,), (Put(compare.key, to_bytes(value)),))
+        result = await self.txn((compare,), (Put(compare.key, to_bytes(value, "value")),))
         return result.revision if result.succeeded else 0
 
     async def txn(
@@ -332,7 +333,12 @@ class KeyValueMethods(ABC):
         TxnResult
             Whether they held, and the results.
         """
-        return _expect(TxnResult, await self._execute(Txn(tuple(compare), tuple(success), tuple(failure))))
+        command = Txn(
+            check_all("compare", compare, Compare),
+            check_all("success", success, Put, Range, DeleteRange),
+            check_all("failure", failure, Put, Range, DeleteRange),
+        )
+        return _expect(TxnResult, await self._execute(command))
 
     async def compact(self, revision: int) -> None:
         """Forget what was before a revision.
@@ -366,7 +372,8 @@ class KeyValueMethods(ABC):
         Watcher
             For ``async for event in …``.
         """
-        start, end = prefix_range(to_bytes(key)) if prefix else (to_bytes(key), b"")
+        start, end = _bounds(key, prefix)
+        pack_checked(WatchEvents(start, end, revision, prev_kv))
         return Watcher(self, start, end, revision, prev_kv=prev_kv)
 
     # --- leases ---------------------------------------------------------------------------------------------
@@ -456,6 +463,7 @@ class KeyValueMethods(ABC):
         context manager of HeldLease
             For ``async with client.lease(10) as lease:``.
         """
+        check_number("ttl", ttl, 1, TTL_MAX)
         from trioraft.kv.lock import hold_lease  # noqa: PLC0415 - few clients need it
 
         return hold_lease(self, ttl)
@@ -475,8 +483,9 @@ class KeyValueMethods(ABC):
         context manager of HeldLock
             For ``async with client.lock("job") as lock:``.
         """
-        from trioraft.kv.lock import hold_lock  # noqa: PLC0415 - few clients need it
+        from trioraft.kv.lock import check_lock, hold_lock  # noqa: PLC0415 - few clients need it
 
+        check_lock(name, ttl)
         return hold_lock(self, name, ttl)
 
     async def leases(self) -> tuple[int, ...]:
@@ -492,7 +501,8 @@ class KeyValueMethods(ABC):
 
     async def ask_store(self, question: Question, *, leader: bool = False, patience: float = 1.0) -> Answer:
         """Ask the program around the store; see :meth:`ask`."""
-        return unpack(await self.ask(pack(question), leader=leader, patience=patience), AnyAnswer)
+        encoded = pack_checked(check_is("question", question, Struct))
+        return unpack(await self.ask(encoded, leader=leader, patience=patience), AnyAnswer)
 
 
 class Watcher:
@@ -573,6 +583,11 @@ class Watcher:
                 " read the keys again, and watch from the revision after"
             )
             raise KeyValueError(Error(self.next_revision - 1, ErrorCode.COMPACTED, message))
+
+
+def _bounds(key: str | bytes, prefix: bool) -> tuple[bytes, bytes]:
+    encoded = to_bytes(key, "key")
+    return prefix_range(encoded) if check_is("prefix", prefix, bool) else (encoded, b"")
 
 
 def _expect(kind: type[_R], result: Result | Answer) -> _R:

@@ -117,18 +117,41 @@ def encode_command(command: Command) -> bytes:
     ValueError
         If a field is out of its bounds, or the whole is too large; says which.
     """
-    plain = msgspec.to_builtins(command, builtin_types=(bytes,))
-    try:
-        msgspec.convert(plain, type(command), builtin_types=(bytes,))
-    except msgspec.ValidationError as error:
-        raise ValueError(_in_words(command, str(error))) from None
-    data = cbor2.dumps(plain)
+    if not isinstance(command, Command):
+        raise TypeError(f"this is no command of the key-value store, but {type(command).__name__}")
+    data = pack_checked(command)
     if len(data) > COMMAND_MAX:
         raise ValueError(f"the command has {len(data)} bytes; at most {COMMAND_MAX} are allowed")
     return data
 
 
-def _in_words(command: Command, error: str) -> str:
+def pack_checked(struct: msgspec.Struct) -> bytes:
+    """Encode a struct as :func:`pack` does, if its fields are within their bounds.
+
+    Parameters
+    ----------
+    struct : Struct
+        A command or a question.
+
+    Returns
+    -------
+    bytes
+        Its CBOR.
+
+    Raises
+    ------
+    ValueError
+        If a field is out of its bounds; says which.
+    """
+    plain = msgspec.to_builtins(struct, builtin_types=(bytes,))
+    try:
+        msgspec.convert(plain, type(struct), builtin_types=(bytes,))
+    except msgspec.ValidationError as error:
+        raise ValueError(_in_words(struct, str(error))) from None
+    return cbor2.dumps(plain)
+
+
+def _in_words(command: msgspec.Struct, error: str) -> str:
     """Say which field of a command is wrong: ``key: expected `bytes` of length >= 1`` instead of ``… at `$[1]```."""
     reason, _, path = error.partition(" - at ")
     reason = reason.replace("`", "")

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from msgspec import Meta, Struct
 
+from trioraft.arguments import check_text_or_bytes
 from trioraft.messages import FIRST_VERSION
 
 KEY_MAX: Final = 1536
@@ -50,13 +51,13 @@ def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
     return prefix or b"\0", end
 
 
-def to_bytes(text: str | bytes) -> bytes:
-    """Give bytes as they are, and text as its UTF-8."""
-    return text.encode() if isinstance(text, str) else text
+def to_bytes(text: str | bytes, name: str = "a key or a value") -> bytes:
+    """Give bytes as they are, and text as its UTF-8; refuse anything else, by what it is called."""
+    return check_text_or_bytes(name, text)
 
 
 def _range(key: str | bytes, *, prefix: bool) -> tuple[bytes, bytes]:
-    return prefix_range(to_bytes(key)) if prefix else (to_bytes(key), b"")
+    return prefix_range(to_bytes(key, "key")) if prefix else (to_bytes(key, "key"), b"")
 
 
 class KeyValue(Struct, frozen=True, array_like=True, gc=False):
@@ -148,7 +149,7 @@ class Put(Struct, frozen=True, array_like=True, tag=1):
     @classmethod
     def of(cls, key: str | bytes, value: str | bytes, *, lease: int = 0) -> Self:
         """Make one of text or bytes; text stands for its UTF-8."""
-        return cls(to_bytes(key), to_bytes(value), lease)
+        return cls(to_bytes(key, "key"), to_bytes(value, "value"), lease)
 
 
 class Range(Struct, frozen=True, array_like=True, tag=2):
@@ -234,6 +235,12 @@ _OPERATORS: Final[dict[Comparison, CompareOperator]] = {
 }
 
 
+def _operator(comparison: Comparison) -> CompareOperator:
+    if comparison not in _OPERATORS:
+        raise ValueError(f"comparison must be one of {' '.join(_OPERATORS)}, not {comparison!r}")
+    return _OPERATORS[comparison]
+
+
 class Compare(Struct, frozen=True, array_like=True):
     """A condition on one key.
 
@@ -263,27 +270,27 @@ class Compare(Struct, frozen=True, array_like=True):
     @classmethod
     def value(cls, key: str | bytes, comparison: Comparison, value: str | bytes) -> Self:
         """Compare a key's value, as in ``Compare.value("colour", "=", "red")``; text stands for its UTF-8."""
-        return cls(to_bytes(key), CompareTarget.VALUE, _OPERATORS[comparison], to_bytes(value))
+        return cls(to_bytes(key, "key"), CompareTarget.VALUE, _operator(comparison), to_bytes(value, "value"))
 
     @classmethod
     def version(cls, key: str | bytes, comparison: Comparison, version: int) -> Self:
         """Compare how often a key was put since it was created."""
-        return cls(to_bytes(key), CompareTarget.VERSION, _OPERATORS[comparison], version)
+        return cls(to_bytes(key, "key"), CompareTarget.VERSION, _operator(comparison), version)
 
     @classmethod
     def mod_revision(cls, key: str | bytes, comparison: Comparison, revision: int) -> Self:
         """Compare the revision at which a key was last changed."""
-        return cls(to_bytes(key), CompareTarget.MOD, _OPERATORS[comparison], revision)
+        return cls(to_bytes(key, "key"), CompareTarget.MOD, _operator(comparison), revision)
 
     @classmethod
     def create_revision(cls, key: str | bytes, comparison: Comparison, revision: int) -> Self:
         """Compare the revision at which a key was created."""
-        return cls(to_bytes(key), CompareTarget.CREATE, _OPERATORS[comparison], revision)
+        return cls(to_bytes(key, "key"), CompareTarget.CREATE, _operator(comparison), revision)
 
     @classmethod
     def lease(cls, key: str | bytes, comparison: Comparison, lease: int) -> Self:
         """Compare the lease that a key goes with."""
-        return cls(to_bytes(key), CompareTarget.LEASE, _OPERATORS[comparison], lease)
+        return cls(to_bytes(key, "key"), CompareTarget.LEASE, _operator(comparison), lease)
 
     @classmethod
     def exists(cls, key: str | bytes) -> Self:

@@ -15,9 +15,10 @@ from typing import Final
 
 import trio
 
+from trioraft.arguments import check_is, check_number
 from trioraft.groups import bare_errors
 from trioraft.kv.client import KeyValueError, KeyValueMethods
-from trioraft.kv.commands import KeyValue, Put, Range, prefix_range
+from trioraft.kv.commands import TTL_MAX, KeyValue, Put, Range, prefix_range
 from trioraft.kv.results import ErrorCode
 from trioraft.runtime import boottime
 
@@ -202,6 +203,28 @@ async def _revoke(client: KeyValueMethods, lease: int) -> None:
             raise
 
 
+def check_lock(name: str, ttl: int) -> bytes:
+    """Give a lock's name as its key has it, or refuse what is no name, or no time to live.
+
+    Parameters
+    ----------
+    name : str
+        The lock's name.
+    ttl : int
+        The time to live of the lease that holds it, in seconds.
+
+    Returns
+    -------
+    bytes
+        The name.
+    """
+    encoded = check_is("name", name, str).encode("utf-8", "surrogateescape")  # a command's arguments may be any bytes
+    if not 0 < len(encoded) <= NAME_MAX:
+        raise ValueError(f"a lock's name has 1 to {NAME_MAX} bytes; this one has {len(encoded)}")
+    check_number("ttl", ttl, 1, TTL_MAX)
+    return encoded
+
+
 @asynccontextmanager
 async def hold_lock(
     client: KeyValueMethods, name: str, ttl: int = 10, *, clock: Callable[[], float] = boottime
@@ -230,9 +253,7 @@ async def hold_lock(
         If no keep-alive was answered for so long that the lock may be somebody else's; the block is cancelled
         then.
     """
-    encoded = name.encode("utf-8", "surrogateescape")  # a command's arguments may be any bytes
-    if not 0 < len(encoded) <= NAME_MAX:
-        raise ValueError(f"a lock's name has 1 to {NAME_MAX} bytes; this one has {len(encoded)}")
+    encoded = check_lock(name, ttl)
     async with hold_lease(client, ttl, clock=clock) as lease:
         prefix = LOCKS.encode() + encoded + b"/"
         own = prefix + f"{lease.id:016x}".encode()

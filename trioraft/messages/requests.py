@@ -234,15 +234,18 @@ class StepDown(Struct, frozen=True, array_like=True, tag=19):
 
 
 class UnknownCommand(Struct, frozen=True, array_like=True, tag=0):
-    """Stands for a command that only a later version knows, and is never sent.
+    """Stands for a command that only a later version knows, or that has a wrong field; never sent.
 
     Attributes
     ----------
     command : int
         Its tag.
+    problem : str
+        Which field is wrong; empty where this version does not know the command.
     """
 
     command: Counter
+    problem: str = ""
 
 
 Command: TypeAlias = (

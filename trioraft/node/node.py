@@ -14,13 +14,14 @@ go and without a checkpoint for each datagram, whatever came out. All deadlines 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Final
+from typing import Final, get_args
 
 import structlog
 import trio
 
 from trioraft import __version__
 from trioraft.address import Address
+from trioraft.arguments import check_bytes, check_function, check_is, check_methods, check_number
 from trioraft.client.calls import Calls
 from trioraft.client.session import Session
 from trioraft.consensus import Core, Role, Timing
@@ -618,6 +619,7 @@ class Node:
             If it was not carried out, or that is not known; the text says which. When the wait is cancelled, it is
             not known.
         """
+        command = check_bytes("command", command)
         while self._core.role is Role.LEADER:
             try:
                 return (await self._applier.propose(EntryKind.COMMAND, command)).data
@@ -654,7 +656,7 @@ class Node:
         handler : callable
             Called with a question, and whom to tell the answer, now or later.
         """
-        self._requests.on_ask = handler
+        self._requests.on_ask = check_function("handler", handler, is_async=False)
 
     # --- leadership -----------------------------------------------------------------------------------------
 
@@ -680,6 +682,7 @@ class Node:
             An async function of the leadership. It is cancelled as the body of :meth:`leadership` is; when it
             returns, it is done until the next promotion.
         """
+        check_function("function", function)
         await self._bodies.run_while_leader(getattr(function, "__qualname__", repr(function)), function)
 
     @property
@@ -701,7 +704,8 @@ class Node:
         command : bytes
             The command.
         """
-        if term and self.leads_in == term:
+        command = check_bytes("command", command)
+        if check_number("term", term) and self.leads_in == term:
             with suppress(ProposalError):
                 self._applier.submit(EntryKind.COMMAND, command, lambda outcome: None)
             self._flush()
@@ -747,6 +751,7 @@ class Node:
         reason : str
             Why the node stops, for the log.
         """
+        check_is("reason", reason, str)
         self.stopping = True
         await self._stopping.step_aside(self._log, reason)
 
@@ -808,7 +813,13 @@ async def open_node(
     NodeError, StorageError
         If it cannot start or go on; the block is cancelled then. One line that says what to do.
     """
-    node = Node(settings, world or World.real(), machine or NothingToReplicate(), on_overrun)
+    check_is("settings", settings, NodeSettings)
+    if machine is not None:
+        optional = [method for method in ("query", "version_needed", "follow_version") if hasattr(machine, method)]
+        check_methods("machine", machine, "apply", "snapshot", "restore", *optional)
+    if on_overrun not in get_args(OnOverrun):
+        raise ValueError(f"on_overrun must be {' or '.join(get_args(OnOverrun))}, not {on_overrun!r}")
+    node = Node(settings, world or World.real(), NothingToReplicate() if machine is None else machine, on_overrun)
     with bare_errors():
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)

@@ -32,6 +32,8 @@ RESULTS_MAX: Final = 1024
 RESULT_BYTES_MAX: Final = 4 * 1024 * 1024
 RESULT_BYTES_MAX_OF_ALL: Final = 64 * 1024 * 1024
 SESSIONS_MAX: Final = 10_000
+# The version of the protocol from which on a text in the log is nothing but its UTF-8.
+_TEXT_IS_TEXT: Final = 3
 
 
 class SessionCommand(Struct, frozen=True, array_like=True):
@@ -108,8 +110,27 @@ def _session_number(index: int, term: int) -> int:
     return index + (term // TERM_LEAP % _CLUSTERS << _INDEX_BITS)
 
 
-def _session_command(entry: Entry) -> SessionCommand:
-    return msgspec.convert(cbor2.loads(entry.data), SessionCommand)
+def _session_command(entry: Entry, version: int) -> SessionCommand | None:
+    """Read a client's command; None where nobody can, for then it can be in the log by a fault only.
+
+    Before version 3 of the protocol a text was taken from a program on the node itself, and read as Base64 where it
+    is that; else all nodes ended. What such entries mean must not change: there is a state that they have made.
+    """
+    try:
+        fields = cbor2.loads(entry.data)
+        text = fields[3]
+        if isinstance(text, str):
+            fields[3] = _base64(text) if version < _TEXT_IS_TEXT else text.encode()
+        return msgspec.convert(fields, SessionCommand)
+    except (ValueError, TypeError, LookupError, OverflowError, cbor2.CBORError):  # msgspec's is a ValueError
+        return None
+
+
+def _base64(text: str) -> bytes:
+    try:
+        return msgspec.convert(text, bytes)
+    except msgspec.ValidationError:
+        return text.encode()
 
 
 class Replica:
@@ -177,9 +198,9 @@ class Replica:
             case EntryKind.COMMAND:
                 return Result(data=self._apply(entry.data))
             case EntryKind.SESSION_COMMAND:
-                return self._apply_once(_session_command(entry), self._apply)
+                return self._apply_once(_session_command(entry, self.version), self._apply)
             case EntryKind.SETTINGS:
-                return self._apply_once(_session_command(entry), self._change_settings)
+                return self._apply_once(_session_command(entry, self.version), self._change_settings)
             case EntryKind.OPEN_SESSION:
                 return self._open_session(_session_number(index, entry.term))
             case EntryKind.END_SESSION:
@@ -227,7 +248,9 @@ class Replica:
         self.settings = self.settings.changed(change)
         return self.settings.encoded()
 
-    def _apply_once(self, command: SessionCommand, apply: Callable[[bytes], bytes]) -> Result:
+    def _apply_once(self, command: SessionCommand | None, apply: Callable[[bytes], bytes]) -> Result:
+        if command is None:
+            return Result(refused="the entry in the log is no command of a client", code=Refusal.REFUSED)
         session = self._sessions.get(command.session)
         if session is None:
             text = "the session has ended; it is not known whether the command was applied before"

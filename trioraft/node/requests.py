@@ -17,6 +17,7 @@ import msgspec
 import structlog
 import trio
 
+from trioraft.arguments import check_bytes
 from trioraft.cluster_settings import why_unknown
 from trioraft.consensus import Core, Role
 from trioraft.consensus.configuration import Configuration
@@ -198,6 +199,9 @@ class Requests:
             self._of_client[peer.process] += 1
             if self._of_client[peer.process] > _OF_ONE_CLIENT_MAX or len(self._under_way) > _UNDER_WAY_MAX:
                 self._refuse(asked, Refusal.BUSY, "busy: too many requests are under way; try again")
+            elif not isinstance(getattr(message.command, "data", b""), bytes):
+                # This node's own program asks: a datagram was looked at before. No log may have anything else.
+                self._refuse(asked, Refusal.REFUSED, f"{type(message.command).__name__}.data must be bytes")
             else:
                 self._carry_out(asked, message)
 
@@ -234,6 +238,8 @@ class Requests:
                 refusal = self._core.abandon_formation(formation, self._clock())
                 detail = refusal or f"formation {format_id(formation)} is abandoned here"
                 self._answer(asked, done=refusal is None, detail=detail)
+            case UnknownCommand(problem=problem) if problem:
+                self._refuse(asked, Refusal.REFUSED, f"the request has a wrong field: {problem}")
             case UnknownCommand(command=tag):
                 speaks = f"version {self._core.versions} of the protocol"
                 text = f"node {format_id(self._core.id)} speaks {speaks} and does not know this command ({tag})"
@@ -339,11 +345,16 @@ class Requests:
         def ask() -> None:
             if self.on_ask is None:
                 self._refuse(asked, Refusal.REFUSED, "this node's program answers no such questions")
-            else:
+                return
+            try:
                 self.on_ask(data, answered)
+            except Exception as error:  # nothing has changed, and a question must not stop one node after another
+                _log.exception("the node's program failed at a question", question=data[:100])
+                text = f"the node's program failed at the question: {type(error).__name__}: {error}"
+                self._refuse(asked, Refusal.REFUSED, text)
 
         def answered(answer: bytes) -> None:
-            self._answer_question(asked, answer)
+            self._answer_question(asked, check_bytes("an answer", answer))
             self._wake.set()  # it may come at any time, and has to leave
 
         if not self._core.cluster:

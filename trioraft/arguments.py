@@ -1,0 +1,210 @@
+"""Checks what callers give to public functions, before anything is done with it.
+
+Each function raises ``TypeError`` or ``ValueError`` with one line that names the argument, what is wanted and what
+was given. What has the wrong type must not get further: a command in the log is every node's, and for ever.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+_LARGEST: Final = 2**63 - 1
+_SHOWN_MAX: Final = 60
+
+
+def _given(value: object) -> str:
+    """Say what was given: what it is, and a short one also how it looks."""
+    kind = type(value).__qualname__
+    if value is None or isinstance(value, type):
+        return repr(value)
+    shown = repr(value)
+    return f"{kind} {shown}" if isinstance(value, str | int | float) and len(shown) <= _SHOWN_MAX else kind
+
+
+def check_bytes(name: str, value: object) -> bytes:
+    """Give bytes as they are now, or refuse.
+
+    Parameters
+    ----------
+    name : str
+        What the argument is called.
+    value : object
+        Bytes, a ``bytearray`` or a ``memoryview``.
+
+    Returns
+    -------
+    bytes
+        The bytes, which nobody can change any more.
+    """
+    if type(value) is bytes:
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    hint = "; encode the text first, as in .encode()" if isinstance(value, str) else ""
+    raise TypeError(f"{name} must be bytes, not {_given(value)}{hint}")
+
+
+def check_text_or_bytes(name: str, value: object) -> bytes:
+    """Give bytes as they are now, and text as its UTF-8, or refuse.
+
+    Parameters
+    ----------
+    name : str
+        What the argument is called.
+    value : object
+        Text or bytes.
+
+    Returns
+    -------
+    bytes
+        The bytes.
+    """
+    if isinstance(value, str):
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{name} has no UTF-8: {error.reason} at {error.start}; give bytes") from None
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    raise TypeError(f"{name} must be text or bytes, not {_given(value)}")
+
+
+def check_number(name: str, value: object, lowest: int = 0, highest: int = _LARGEST) -> int:
+    """Give a whole number, or refuse.
+
+    Parameters
+    ----------
+    name : str
+        What the argument is called.
+    value : object
+        The number; a truth value is none.
+    lowest, highest : int
+        What is allowed.
+
+    Returns
+    -------
+    int
+        The number.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {_given(value)}")
+    if not lowest <= value <= highest:
+        raise ValueError(f"{name} must be from {lowest} to {highest}, not {value}")
+    return int(value)
+
+
+def check_seconds(name: str, value: object) -> float:
+    """Give a duration, or refuse.
+
+    Parameters
+    ----------
+    name : str
+        What the argument is called.
+    value : object
+        Seconds; may be infinite.
+
+    Returns
+    -------
+    float
+        The seconds.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number of seconds, not {_given(value)}")
+    if not value >= 0:
+        raise ValueError(f"{name} must be 0 seconds or more, not {value}")
+    return float(value)
+
+
+def check_is(name: str, value: object, kind: type[T]) -> T:
+    """Give an object of a class, or refuse.
+
+    Parameters
+    ----------
+    name : str
+        What the argument is called.
+    value : object
+        The object.
+    kind : type
+        The class.
+
+    Returns
+    -------
+    object
+        The object.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {kind.__name__}, not {_given(value)}")
+    return value
+
+
+def check_all(name: str, values: object, *kinds: type) -> tuple[Any, ...]:
+    """Give a sequence of objects of some classes as a tuple, or refuse.
+
+    Parameters
+    ----------
+    name : str
+        What the argument is called.
+    values : object
+        A list or a tuple, or anything else that gives objects one by one.
+    *kinds : type
+        The classes.
+
+    Returns
+    -------
+    tuple
+        The objects.
+    """
+    words = " or ".join(kind.__name__ for kind in kinds)
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping):
+        raise TypeError(f"{name} must be a sequence of {words}, not {_given(values)}")
+    given = tuple(values)
+    for value in given:
+        if not isinstance(value, kinds):
+            raise TypeError(f"{name} must be a sequence of {words}, and has {_given(value)} in it")
+    return given
+
+
+def check_function(name: str, value: object, *, is_async: bool | None = None) -> Callable[..., Any]:
+    """Give something that can be called, or refuse.
+
+    Parameters
+    ----------
+    name : str
+        What the argument is called.
+    value : object
+        The function.
+    is_async : bool, optional
+        Whether it must, or must not, be an async function, as far as that can be seen.
+
+    Returns
+    -------
+    callable
+        The function.
+    """
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, not {_given(value)}")
+    if is_async is False and inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} must not be an async function: nobody awaits what it returns")
+    return value
+
+
+def check_methods(name: str, value: object, *methods: str) -> None:
+    """Refuse an object that lacks methods, or a class in the place of an object.
+
+    Parameters
+    ----------
+    name : str
+        What the argument is called.
+    value : object
+        The object.
+    *methods : str
+        The methods; none of them may be an async function.
+    """
+    if isinstance(value, type):
+        raise TypeError(f"{name} must be an object, not the class {value.__qualname__} itself; call it")
+    for method in methods:
+        if not hasattr(value, method):
+            raise TypeError(f"{name} must have a method {method!r}, which {type(value).__qualname__} has not")
+        check_function(f"{type(value).__qualname__}.{method}", getattr(value, method), is_async=False)
