@@ -63,21 +63,39 @@ class MonitorFacts(Struct, frozen=True):
     log_lines_dropped: int = 0
 
 
-class ClusterDocument(Struct, frozen=True):
-    """The whole cluster at one moment.
+class ClusterFacts(Struct, frozen=True, kw_only=True):
+    """What a cluster's own nodes tell of it.
 
     Attributes
     ----------
     cluster_id : str or None
         The cluster's id, None before there is one.
     leader : str or None
-        The id of the reachable node that leads in the highest term, None when nobody does.
+        The id of its reachable node that leads in the highest term, None when nobody does.
     term : int
         The highest term that a member of the cluster knows.
-    survives : str or None
-        How many voters there are and how many of them may fail, None when nobody leads.
+    survives : int or None
+        How many more members may fail, whichever they are; None when nobody leads.
+    survives_text : str or None
+        The same in words, with how many voters there are and answer.
+    """
+
+    cluster_id: str | None
+    leader: str | None
+    term: int
+    survives: int | None
+    survives_text: str | None
+
+
+class ClusterDocument(ClusterFacts, frozen=True, kw_only=True):
+    """The whole cluster at one moment; where nodes of several answer, the one of most nodes.
+
+    Attributes
+    ----------
     nodes : tuple of Node
         Every node that has answered so far.
+    clusters : tuple of ClusterFacts
+        Every cluster that these are members of, this one first; there should be no other.
     silent : tuple of str
         Numeric addresses that were found, but at which no node has answered.
     elections : tuple of ElectionRecord
@@ -90,11 +108,8 @@ class ClusterDocument(Struct, frozen=True):
         Who tells this, and when.
     """
 
-    cluster_id: str | None
-    leader: str | None
-    term: int
-    survives: str | None
     nodes: tuple[Node, ...]
+    clusters: tuple[ClusterFacts, ...]
     silent: tuple[str, ...]
     elections: tuple[ElectionRecord, ...]
     autopilot: tuple[AutopilotRecord, ...]

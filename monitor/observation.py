@@ -2,19 +2,18 @@
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import trio
 
 import trioraft
-from monitor.documents import AutopilotRecord, ClusterDocument, ElectionRecord, MonitorFacts, Node, utc
+from monitor.documents import AutopilotRecord, ClusterDocument, ClusterFacts, ElectionRecord, MonitorFacts, Node, utc
 from monitor.history import ElectionHistory
 from monitor.story import SeenNote, Story
 from trioraft.client.client import Client
-from trioraft.client.observed import ObservedNode
+from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.messages import NodeStatus
-from trioraft.node.members import survives
 from trioraft.settings import MonitorSettings
 from trioraft.streams import log_lines_dropped
 
@@ -64,7 +63,7 @@ class Observation:
             The cluster.
         """
         cluster = self._client.cluster()
-        leader = cluster.leader
+        clusters = cluster.clusters
         nodes = self.nodes()
         wall = time.time()
         for node in nodes:
@@ -72,13 +71,11 @@ class Observation:
             self._story.record(node, wall - node.age_seconds)
         names = self._story.names
         elections = self._history.recent(names)
-        notes = self._story.told(leader.status.id if leader else None)
+        notes = self._story.told({each.leader.status.id for each in clusters if each.leader is not None})
         return ClusterDocument(
-            cluster_id=cluster.cluster_id,
-            leader=leader.status.id if leader else None,
-            term=cluster.term,
-            survives=survives(cluster.voters) if cluster.voters else None,
+            **_facts(cluster),
             nodes=nodes,
+            clusters=tuple(ClusterFacts(**_facts(each)) for each in clusters),
             silent=tuple(map(str, cluster.silent)),
             elections=tuple(
                 ElectionRecord(one.cluster_id, one.term, one.leader, one.name, utc(one.at)) for one in elections
@@ -144,7 +141,19 @@ def content_of(document: ClusterDocument) -> object:
         )
         for node in document.nodes
     ]
-    return lasting, document.leader, document.silent, document.elections, document.autopilot, document.problems
+    told = document.clusters, document.silent, document.elections, document.autopilot, document.problems
+    return lasting, document.leader, told
+
+
+def _facts(cluster: ClusterStatus) -> dict[str, Any]:
+    leader, survival = cluster.leader, cluster.survival
+    return {
+        "cluster_id": cluster.cluster_id,
+        "leader": leader.status.id if leader else None,
+        "term": cluster.term,
+        "survives": survival.failures if survival else None,
+        "survives_text": survival.text if survival else None,
+    }
 
 
 def _node(observed: ObservedNode, now: float) -> Node:

@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Collection
+from itertools import chain
 from typing import Final
 
 from msgspec import Struct
@@ -86,21 +88,21 @@ class Story:
         if not any(_is_same(known, seen) for known in self._done):
             self._done = sorted([*self._done, seen], key=lambda note: note.at, reverse=True)[:_KEPT]
 
-    def told(self, leader: str | None) -> tuple[SeenNote, ...]:
+    def told(self, leaders: Collection[str]) -> tuple[SeenNote, ...]:
         """List the notes.
 
         Parameters
         ----------
-        leader : str or None
-            The id of the node that leads.
+        leaders : collection of str
+            The ids of the nodes that lead, each its own cluster.
 
         Returns
         -------
         tuple of SeenNote
-            What the leader declines now, then what was done, newest first; nodes by the names that they have now.
+            What the leaders decline now, then what was done, newest first; nodes by the names that they have now.
         """
-        self._declined = {node: notes for node, notes in self._declined.items() if node == leader}
-        notes = (*self._declined.get(leader or "", ()), *self._done)
+        self._declined = {node: notes for node, notes in self._declined.items() if node in leaders}
+        notes = (*chain.from_iterable(self._declined.values()), *self._done)
         return tuple(replace(note, text=_NAMED.sub(self._name_anew, note.text)) for note in notes)
 
     def _name_anew(self, named: re.Match[str]) -> str:

@@ -4,12 +4,6 @@ import { count, duration, listing, nameOf } from "./format.js";
 import { setAttribute, setText } from "./dom.js";
 import { membersOf } from "./members.js";
 
-const section = document.getElementById("leader");
-const headline = document.getElementById("leader-headline");
-const detail = document.getElementById("leader-detail");
-const picture = document.getElementById("leader-icon");
-const reachable = document.getElementById("figure-reachable");
-const term = document.getElementById("figure-term");
 const announcement = document.getElementById("announcement");
 
 let announced = "";
@@ -59,31 +53,48 @@ function noLeaderDetail(nodes, here) {
   return `${missing} ${count(here.length, "reachable replica")}, no election yet.`;
 }
 
-let since;
+/** The card of one cluster. */
+export class LeaderCard {
+  constructor(section) {
+    const part = (name) => section.querySelector(`[data-part="${name}"]`);
+    this.section = section;
+    this.picture = part("icon");
+    this.headline = part("headline");
+    this.detail = part("detail");
+    this.reachable = part("reachable");
+    this.term = part("term");
+  }
 
-/** Show who leads, and tell screen readers when that changes. */
-export function showLeader(cluster) {
-  const now = situation(cluster);
-  setAttribute(section, "data-state", now.state);
-  setAttribute(picture, "href", `#icon-${now.icon}`);
-  setText(headline, now.headline);
-  detail.dataset.text = now.detail.trim();
-  since = now.since;
-  // Those that should be there: the members, as far as they are known.
-  const members = membersOf(cluster);
-  const here = cluster.nodes.filter((node) => node.reachable && (members.size === 0 || members.has(node.id))).length;
-  setText(reachable, cluster.nodes.length ? `${here} of ${members.size || cluster.nodes.length}` : "none");
-  setText(term, cluster.nodes.length ? String(cluster.term) : "–");
+  /** Show who leads a cluster; `several` says that there are others. */
+  show(cluster, several) {
+    const now = situation(cluster);
+    const which = several ? `${now.detail.trim()}${now.state === "leader" ? ", of" : " This is"} cluster ${cluster.cluster_id}` : now.detail.trim();
+    setAttribute(this.section, "data-state", now.state);
+    setAttribute(this.section, "aria-label", now.headline);
+    setAttribute(this.picture, "href", `#icon-${now.icon}`);
+    setText(this.headline, now.headline);
+    this.text = which;
+    this.since = now.since;
+    // Those that should be there: the members, as far as they are known.
+    const members = membersOf(cluster);
+    const here = cluster.nodes.filter((node) => node.reachable && (members.size === 0 || members.has(node.id))).length;
+    setText(this.reachable, cluster.nodes.length ? `${here} of ${members.size || cluster.nodes.length}` : "none");
+    setText(this.term, cluster.nodes.length ? String(cluster.term) : "–");
+    return now;
+  }
+
+  /** Bring the time for which the leader has led up to date; `now` is the monitor's clock. */
+  tick(now) {
+    if (this.text !== undefined) {
+      setText(this.detail, this.since === undefined ? this.text : `for ${duration((now - this.since) / 1000)}, ${this.text}`);
+    }
+  }
+}
+
+/** Tell screen readers, and the window's title, when what there is to say of the first cluster changes. */
+export function announce(now, service) {
   setText(announcement, announced === now.headline ? announcement.textContent : `${now.headline}, ${now.detail}`);
   announced = now.headline;
   const brief = now.state === "leader" ? now.headline.replace(" is the leader", " leads") : now.headline;
-  document.title = `${brief} · ${cluster.monitor.service}`;
-}
-
-/** Bring the time for which the leader has led up to date; `now` is the monitor's clock. */
-export function tickLeader(now) {
-  const text = detail.dataset.text;
-  if (text !== undefined) {
-    setText(detail, since === undefined ? text : `for ${duration((now - since) / 1000)}, ${text}`);
-  }
+  document.title = `${brief} · ${service}`;
 }

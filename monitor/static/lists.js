@@ -56,7 +56,8 @@ export function showElections(cluster) {
     ));
     const [term, who, , when] = item.children;
     setText(term, `Term ${one.term}`);
-    setText(who, one.name || one.leader);
+    const where = cluster.clusters.length > 1 && one.cluster_id ? ` of ${one.cluster_id}` : "";
+    setText(who, `${one.name || one.leader}${where}`);
     when.dateTime = one.at;
     setText(when, clock.format(new Date(one.at)));
     return item;

@@ -1,11 +1,12 @@
 // The page: shows each cluster document as it comes, and lets the ages grow in between.
 
 import { duration } from "./format.js";
-import { setAttribute, setText } from "./dom.js";
+import { arrange, make, setAttribute, setText } from "./dom.js";
+import { clustersOf, copyOf } from "./clusters.js";
 import { listen } from "./connection.js";
-import { showLeader, tickLeader } from "./leader.js";
+import { LeaderCard, announce } from "./leader.js";
 import { showAlerts, showAutopilot, showElections, tickLists } from "./lists.js";
-import { showMembers } from "./members.js";
+import { MembersCard } from "./members.js";
 import { showReplicas, tickReplicas } from "./replicas.js";
 
 const TICK_MILLISECONDS = 250;
@@ -18,6 +19,13 @@ const lostDetail = document.getElementById("lost-detail");
 const clusterLabel = document.getElementById("cluster-label");
 const clusterId = document.getElementById("cluster-id");
 
+const otherClusters = document.getElementById("other-clusters");
+const leaderSection = document.getElementById("leader");
+const membersSection = document.getElementById("members");
+// A leader's and a members card for each cluster: the first one's are there from the beginning.
+const patterns = [leaderSection, membersSection].map(copyOf);
+const cards = [{ leader: new LeaderCard(leaderSection), members: new MembersCard(membersSection) }];
+
 let received; // when the last document came, on this page's own clock, in seconds
 let monitorTime; // the monitor's clock in that document, in milliseconds
 
@@ -28,10 +36,10 @@ function show(cluster) {
   monitorTime = Date.parse(cluster.monitor.time);
   setText(clusterLabel, cluster.cluster_id ? "cluster" : "no cluster yet");
   setText(clusterId, cluster.cluster_id ?? "");
-  showLeader(cluster);
+  const clusters = clustersOf(cluster);
   showAlerts(cluster);
-  showMembers(cluster);
-  showReplicas(cluster, received);
+  showCards(clusters);
+  showReplicas(clusters, received);
   showAutopilot(cluster);
   showElections(cluster);
   setConnection("live", "live");
@@ -39,6 +47,23 @@ function show(cluster) {
   main.classList.remove("stale");
   setAttribute(main, "aria-busy", "false");
   tick();
+}
+
+function showCards(clusters) {
+  while (cards.length < clusters.length) {
+    const [leader, members] = patterns.map((pattern) => pattern.cloneNode(true));
+    const body = make("div", { class: "other-cluster" }, leader, members);
+    cards.push({ leader: new LeaderCard(leader), members: new MembersCard(members), body });
+  }
+  cards.length = clusters.length;
+  arrange(otherClusters, cards.slice(1).map((card) => card.body));
+  clusters.forEach((cluster, index) => {
+    const now = cards[index].leader.show(cluster, clusters.length > 1);
+    cards[index].members.show(cluster);
+    if (index === 0) {
+      announce(now, cluster.monitor.service);
+    }
+  });
 }
 
 function showLost() {
@@ -62,7 +87,7 @@ function tick() {
   }
   if (received !== undefined) {
     const monitorNow = monitorTime + (now - received) * 1000;
-    tickLeader(monitorNow);
+    cards.forEach((card) => card.leader.tick(monitorNow));
     tickReplicas(now);
     tickLists(monitorNow);
   }

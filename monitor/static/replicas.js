@@ -69,7 +69,7 @@ class Replica {
     });
   }
 
-  show(node, cluster, received) {
+  show(node, cluster, received, several) {
     this.node = node;
     this.received = received;
     const members = membersOf(cluster);
@@ -79,7 +79,8 @@ class Replica {
     setText(this.id, node.name ? node.id : "");
     setText(this.toggleLabel, `Details of ${nameOf(node)}`);
     this.showRole(node, cluster);
-    setText(this.term, `in term ${node.term}`);
+    // Which cluster, as far as it tells them apart; the whole id is among the details.
+    setText(this.term, `in term ${node.term}${several && node.cluster_id ? ` of …${node.cluster_id.slice(-4)}` : ""}`);
     this.showLog(node, cluster);
     const leader = cluster.nodes.find((other) => other.id === node.leader);
     setText(this.leader, leader ? nameOf(leader) : node.leader ?? "none");
@@ -195,27 +196,30 @@ function hookWords(hook, age) {
   }
 }
 
-/** Show all replicas of a cluster document that came at `received` (this page's own clock, in seconds). */
-export function showReplicas(cluster, received) {
-  const known = new Set(cluster.nodes.map((node) => node.id));
+/** Show all replicas of the documents of all clusters, which came at `received` (this page's own clock, in seconds). */
+export function showReplicas(clusters, received) {
+  const found = clusters.flatMap((cluster) => {
+    const members = membersOf(cluster);
+    return cluster.nodes.map((node) => ({ node, cluster, gone: Number(isGone(node, members, cluster)) }));
+  });
+  const known = new Set(found.map(({ node }) => node.id));
   for (const id of rows.keys()) {
     if (!known.has(id)) {
       rows.delete(id);
     }
   }
-  const members = membersOf(cluster);
-  const gone = (node) => Number(isGone(node, members, cluster));
-  const sorted = [...cluster.nodes].sort(
-    (a, b) => gone(a) - gone(b) || nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }) || a.id.localeCompare(b.id),
-  );
-  const bodies = sorted.map((node) => {
+  found.sort((a, b) =>
+    clusters.indexOf(a.cluster) - clusters.indexOf(b.cluster) || a.gone - b.gone
+    || nameOf(a.node).localeCompare(nameOf(b.node), undefined, { numeric: true }) || a.node.id.localeCompare(b.node.id));
+  const bodies = found.map(({ node, cluster }) => {
     const replica = rows.get(node.id) ?? new Replica(node.id);
     rows.set(node.id, replica);
-    replica.show(node, cluster, received);
+    replica.show(node, cluster, received, clusters.length > 1);
     return replica.body;
   });
   arrange(table, bodies, 1);
-  setText(silent, cluster.silent.length ? `Found, but no replica has answered there: ${cluster.silent.join(", ")}` : "");
+  const unanswered = clusters[0].silent;
+  setText(silent, unanswered.length ? `Found, but no replica has answered there: ${unanswered.join(", ")}` : "");
   table.hidden = bodies.length === 0;
   empty.hidden = bodies.length > 0;
 }

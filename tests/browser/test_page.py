@@ -245,8 +245,7 @@ def test_a_large_cluster_with_learners_is_told_apart_and_fits_every_screen(brows
             window = Window(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
             page = window.page
             page.goto(url)
-            expect(page.locator("#survives")).to_have_text("7 voters: survives 3 failures")
-            expect(page.locator("#survives-now")).to_have_text("1 voter is unreachable: 2 more may fail.")
+            expect(page.locator("#survives")).to_have_text("6 of 7 voters answer: survives 2 failures")
             expect(page.locator("#figure-reachable")).to_have_text("8 of 9")
             expect(page.get_by_role("list", name="Voters").get_by_role("listitem")).to_have_count(7)
             expect(page.get_by_role("list", name="Learners").get_by_role("listitem")).to_have_text(
@@ -267,5 +266,40 @@ def test_a_large_cluster_with_learners_is_told_apart_and_fits_every_screen(brows
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
             assert page.locator("td").evaluate_all(OUTSIDE) == [], "nothing is wider than its cell"
             window.screenshot(f"monitor-large-{name}")
+            window.check(url)
+            window.context.close()
+
+
+def test_of_two_clusters_each_has_its_own_leader_term_and_members(browser: Browser) -> None:
+    (port,) = free_ports(socket.SOCK_STREAM, 1)
+    url = f"http://127.0.0.1:{port}"
+    with doubles("two_clusters") as peers, monitor_of(peers, port, SERVICE):
+        for width in (1280, 360):
+            window = Window(browser, viewport={"width": width, "height": 900})
+            page = window.page
+            page.goto(url)
+            expect(page.get_by_role("rowheader")).to_have_count(5)
+            expect(page.locator("#leader")).to_contain_text("node-2 is the leader")
+            expect(page.locator("#leader")).to_contain_text("in term 2, of cluster 00000000000000c1")
+            expect(page.locator("#survives")).to_have_text("3 voters: survives 1 failure")
+            other = page.locator(".other-cluster")
+            expect(other).to_have_count(1)
+            expect(other.get_by_role("heading", name="node-8 is the leader")).to_be_visible()
+            expect(other).to_contain_text("in term 70, of cluster 00000000000000c2")
+            expect(other.locator("[data-part=reachable]")).to_have_text("2 of 3")
+            expect(other.locator("[data-part=survives]")).to_have_text("2 of 3 voters answer: survives no failure")
+            expect(other.get_by_role("list", name="Voters").get_by_role("listitem")).to_have_text(
+                ["node-7", "node-8", "node-9"]
+            )
+            for number, role in ((2, "leader"), (3, "follower"), (8, "leader"), (9, "follower")):
+                row = page.get_by_role("row").filter(has_text=f"000000000000000{number}").first
+                expect(row.locator(".badge")).to_have_text(role)
+                expect(row).not_to_contain_text("older term")
+                expect(row).to_contain_text("in term 2 of …00c1" if number < 4 else "in term 70 of …00c2")
+            expect(page.locator("#alerts-list")).to_contain_text("nodes of 2 different clusters answer")
+            expect(page.locator("#elections")).to_contain_text("node-8 of 00000000000000c2")
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+            assert page.locator("td").evaluate_all(OUTSIDE) == [], "nothing is wider than its cell"
+            window.screenshot(f"monitor-two-clusters-{width}")
             window.check(url)
             window.context.close()

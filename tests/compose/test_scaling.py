@@ -19,7 +19,6 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import Window
 from tests.compose.engine import OUT, Container, Project, run
 from tests.compose.scaling import Scaled, Writer, lost, report
-from trioraft.node.members import survives
 
 FULL: Final = "TRIORAFT_COMPOSE_SCALING" in os.environ
 SIZES: Final = (3, 5, 3, 7)
@@ -66,6 +65,11 @@ def page(scaled: Scaled, browser: Browser) -> Iterator[Page]:
         # That the network has changed, for example: every container that comes or goes changes it.
         print(f"the page complained: {window.complaints}")
         window.context.close()
+
+
+def survives(voters: int) -> str:
+    failures = (voters - 1) // 2
+    return f"{voters} voter{'s' * (voters > 1)}: survives {failures or 'no'} failure{'s' * (failures > 1)}"
 
 
 @pytest.mark.parametrize("scaled", WAYS, indirect=True, ids=lambda way: f"{way[0]}-leave_{way[1]}")

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Collection
+from typing import Any
 
 import pytest
 
 from tests.unit.node_double import make_status
 from tests.unit.test_cli import command, commanded
 from tests.unit.test_client import CommandDouble
+from trioraft.address import Address
 from trioraft.cli import main as cli
+from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.messages import ChangeMember, ClientResponse, MemberStatus, NodeStatus, StepDown, format_id
-from trioraft.node.members import survives
+from trioraft.node.members import Survival, survives
 
 
 def member(number: int, kind: str = "voter", name: str = "") -> MemberStatus:
@@ -54,7 +57,7 @@ async def test_the_members_are_a_table_with_what_the_cluster_survives(arguments:
     ]
     assert str(leader.address) in rows[1]
     assert "17" in rows[1]
-    assert can == "3 voters: survives 1 failure"
+    assert can == "2 of 3 voters answer: survives no failure"
 
 
 async def test_the_members_are_json_for_programs() -> None:
@@ -106,43 +109,81 @@ async def test_nobody_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("voters", "words"),
+    ("kinds", "alive", "failures", "words"),
     [
-        (1, "1 voter: survives no failure"),
-        (2, "2 voters: survives no failure"),
-        (3, "3 voters: survives 1 failure"),
-        (4, "4 voters: survives 1 failure"),
-        (5, "5 voters: survives 2 failures"),
-        (6, "6 voters: survives 2 failures"),
-        (7, "7 voters: survives 3 failures"),
+        ("v", 1, 0, "1 voter: survives no failure"),
+        ("vv", 2, 0, "2 voters: survives no failure"),
+        ("vvv", 3, 1, "3 voters: survives 1 failure"),
+        ("vvv", 2, 0, "2 of 3 voters answer: survives no failure"),
+        ("vvv", 1, 0, "1 of 3 voters answer: no quorum"),
+        ("vvvv", 4, 1, "4 voters: survives 1 failure"),
+        ("vvvv", 3, 0, "3 of 4 voters answer: survives no failure"),
+        ("vvvvvvv", 7, 3, "7 voters: survives 3 failures"),
+        ("vvvvvvv", 6, 2, "6 of 7 voters answer: survives 2 failures"),
+        # Learners do not count, alive or not.
+        ("lvvv", 3, 0, "2 of 3 voters answer: survives no failure"),
+        ("vvvll", 3, 1, "3 voters: survives 1 failure"),
+        # While voters change, both quorums are needed: the one that is nearer to its end counts.
+        ("vnno", 4, 0, "2 old voters: survives no failure"),
+        ("vvnoo", 3, 0, "2 of 4 old voters answer: no quorum"),
+        ("vvvnno", 4, 0, "3 of 4 old voters answer: survives no failure"),
+        ("vvoooonn", 6, 0, "2 of 4 voters answer: no quorum"),
     ],
 )
-def test_what_a_cluster_survives(voters: int, words: str) -> None:
-    assert survives(voters) == words
+def test_what_a_cluster_survives_now(kinds: str, alive: int, failures: int, words: str) -> None:
+    names = {"v": "voter", "l": "learner", "n": "new voter", "o": "old voter"}
+    members = [member(number, names[kind]) for number, kind in enumerate(kinds, 1)]
+    assert survives(members, {one.id for one in members[:alive]}) == Survival(failures, words)
 
 
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [(1, "1 voter: survives no failure"), (2, "2 voters: survives no failure"), (4, "4 voters: survives 1 failure")],
-)
-async def test_small_and_even_clusters_say_what_they_survive(size: int, words: str) -> None:
-    members = (*(member(number) for number in range(1, size + 1)), member(9, "learner"))
+async def test_every_command_says_what_is_survived_now_and_shows_who_does_not_answer() -> None:
+    members = (*(member(number) for number in range(1, 6)), member(9, "learner"))
     leader = make_status(1, role="leader", leader=format_id(1), members=members)
-    others = [make_status(number, leader=format_id(1), members=members) for number in range(2, size + 1)]
+    others = [make_status(number, leader=format_id(1), members=members) for number in range(2, 5)]
     async with commanded(leader, *others) as (peers, _):
         table = await command("status", "--peers", peers)
         document = await command("status", "--format", "json", "--peers", peers)
         listed = await command("members", "--peers", peers)
+    words = "4 of 5 voters answer: survives 1 failure"
     assert table.stdout.splitlines()[0].endswith(f"led by node-1 in term 4; {words}")
-    assert json.loads(document.stdout)["survives"] == words
     assert listed.stdout.splitlines()[-1] == words
+    rows = [line.split()[:4] for line in table.stdout.splitlines()]
+    assert ["node-5", format_id(5), "-", "unreachable"] in rows
+    assert ["node-9", format_id(9), "-", "unreachable"] in rows
+    told = json.loads(document.stdout)
+    assert (told["survives"], told["survives_text"]) == (1, words)
+    assert [(one["name"], one["reachable"]) for one in told["members"]] == [
+        *((f"node-{number}", True) for number in range(1, 5)),
+        ("node-5", False),
+        ("node-9", False),
+    ]
 
 
-async def test_while_voters_change_those_to_come_are_counted() -> None:
-    members = (member(1), member(2, "new voter"), member(3, "new voter"), member(4, "old voter"))
-    async with commanded(make_status(1, role="leader", leader=format_id(1), members=members)) as (peers, _):
-        done = await command("status", "--format", "json", "--peers", peers)
-    assert json.loads(done.stdout)["survives"] == "3 voters: survives 1 failure"
+@pytest.mark.parametrize(
+    ("silent", "facts", "failures"),
+    [
+        (0.4, None, 1),  # the leader hears it, and who asks does not
+        (4.0, None, 0),
+        (None, None, 0),
+        (4.0, {}, 1),
+        (11.0, {}, 0),  # it answers, and the leader has not heard it for long
+        (None, {}, 1),
+        (0.4, {"disk_stuck": True}, 0),
+        (0.4, {"role": "removed"}, 0),
+        (0.4, {"cluster_id": None, "role": "forming"}, 0),
+        (0.4, {"cluster_id": "00000000000000ff"}, 0),
+    ],
+)
+def test_who_takes_part_is_judged_by_what_it_says_and_by_what_the_leader_hears(
+    silent: float | None, facts: dict[str, Any] | None, failures: int
+) -> None:
+    third = MemberStatus(format_id(3), "node-3", "voter", silent)
+    leader = make_status(1, role="leader", leader=format_id(1), members=(member(1), member(2), third))
+    answering = [leader, make_status(2), *([make_status(3, **facts)] if facts is not None else [])]
+    nodes = tuple(ObservedNode(status, Address("127.0.0.1", 7300), 0.0) for status in answering)
+    survival = ClusterStatus(nodes).survival
+    assert survival is not None
+    assert survival.failures == failures
 
 
 async def test_without_a_leader_nothing_is_said_to_survive() -> None:

@@ -386,9 +386,27 @@ def test_a_foreign_cluster_does_not_count() -> None:
     assert (cluster.cluster_id, cluster.term) == ("00000000000000c1", 4)
 
 
+def test_each_of_two_clusters_has_its_own_leader_and_term() -> None:
+    ours = [node(1, role="leader", leader=format_id(1)), node(2), node(3)]
+    theirs = [node(number, cluster_id="00000000000000ff", term=70) for number in (8, 9)]
+    theirs[0] = node(8, cluster_id="00000000000000ff", term=70, role="leader", leader=format_id(8))
+    whole = ClusterStatus((*ours, *theirs))
+    assert [(each.cluster_id, each.leader, each.term) for each in whole.clusters] == [
+        ("00000000000000c1", ours[0], 4),
+        ("00000000000000ff", theirs[0], 70),
+    ]
+    assert (whole.leader, whole.term) == (ours[0], 4)
+    told = whole.to_json()
+    assert [(each["leader"], each["term"]) for each in told["clusters"]] == [(format_id(1), 4), (format_id(8), 70)]
+    without = ClusterStatus((node(2), node(3), *theirs))
+    assert without.leader is theirs[0], "of two with as many nodes the one that is led"
+
+
 def test_the_document_has_what_is_documented() -> None:
     document = ClusterStatus((node(1, role="leader", leader=format_id(1)),)).to_json()
-    assert list(document) == ["cluster_id", "leader", "term", "survives", "nodes"]
+    assert list(document) == [
+        *("cluster_id", "leader", "term", "survives", "survives_text", "members", "nodes", "clusters")
+    ]
     assert document["leader"] == format_id(1)
     (shown,) = document["nodes"]
     documented = {"id", "name", "address", "role", "term", "leader", "pid", "uptime_seconds", "reachable", "hook"}

@@ -123,7 +123,7 @@ async def test_the_cluster_document_tells_what_it_survives_and_what_the_autopilo
     )
     async with serving(leader, *FOLLOWERS) as client:
         document = json.loads(await (await client.get("/api/cluster")).get_data())
-    assert document["survives"] == "3 voters: survives 1 failure"
+    assert (document["survives"], document["survives_text"]) == (1, "3 voters: survives 1 failure")
     told = [(note["kind"], note["text"], note["name"]) for note in document["autopilot"]]
     assert told == [("declined", "node-4 stays", "node-2"), ("changed", "node-3 joined", "node-2")]
     age = datetime.fromisoformat(document["monitor"]["time"]) - datetime.fromisoformat(document["autopilot"][1]["at"])
@@ -146,6 +146,19 @@ async def test_a_found_address_without_a_node_and_two_clusters_are_reported() ->
     (problem,) = [text for text in document.problems if "different clusters" in text]
     assert "00000000000000c1" in problem
     assert "00000000000000c2" in problem
+
+
+async def test_each_of_two_clusters_is_told_by_itself() -> None:
+    other = "00000000000000c2"
+    strange = make_status(9, cluster_id=other, role="leader", leader=make_status(9).id, term=2)
+    notes = (AutopilotNote("declined", "node-8 stays", 5.0),)
+    strange = msgspec.structs.replace(strange, autopilot=notes)
+    async with serving(LEADER, *FOLLOWERS, strange) as client:
+        document = json.loads(await (await client.get("/api/cluster")).get_data())
+    assert (document["leader"], document["term"]) == (LEADER.id, 4)
+    told = [(each["cluster_id"], each["leader"], each["term"]) for each in document["clusters"]]
+    assert told == [(LEADER.cluster_id, LEADER.id, 4), (other, strange.id, 2)]
+    assert [note["text"] for note in document["autopilot"]] == ["node-8 stays"]
 
 
 def deaf_port(silent: tuple[str, ...]) -> str:

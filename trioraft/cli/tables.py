@@ -11,7 +11,6 @@ from rich.text import Text
 from trioraft.client.client import Client
 from trioraft.client.observed import ClusterStatus, ObservedNode, printable
 from trioraft.messages import FIRST_VERSION, HookStatus, MemberStatus, NodeStatus
-from trioraft.node.members import survives
 from trioraft.versions import Versions
 
 _STYLES = {"leader": "bold green", "follower": "", "learner": "cyan"}  # of rows, by role; all others are on their way
@@ -55,7 +54,7 @@ def print_members(members: tuple[MemberStatus, ...], cluster: ClusterStatus) -> 
             seen = (node.status.role, str(node.address), _version(node.status), str(node.status.last_index))
         table.add_row(*(Text(printable(cell)) for cell in (member.name or "-", member.id, member.kind, *seen)))
     console.print(table)
-    console.print(Text(survives(cluster.voters) if cluster.voters else "no leader"))
+    console.print(Text(cluster.survival.text if cluster.survival else "no leader"))
 
 
 async def watch_cluster(client: Client) -> None:
@@ -94,8 +93,12 @@ def render(cluster: ClusterStatus) -> RenderableType:
     for node in cluster.nodes:
         # As Text, because a plain string would be read as markup.
         table.add_row(*(Text(printable(cell)) for cell in _row(node, names)), style=_style(node))
+    for member in (member for each in cluster.clusters for member in each.members if member.id not in names):
+        cells = (member.name or "-", member.id, "-", "unreachable", *"-----")
+        table.add_row(*(Text(printable(cell)) for cell in cells), style="dim")
     remarks = (Text(printable(line), style="yellow") for line in _remarks(cluster))
-    return Group(_heading(cluster), table, *remarks)
+    # One cluster is what there should be. Each one's term, leader and voters are its own affair.
+    return Group(*map(_heading, cluster.clusters or (cluster,)), table, *remarks)
 
 
 def _heading(cluster: ClusterStatus) -> Text:
@@ -108,7 +111,7 @@ def _heading(cluster: ClusterStatus) -> Text:
     spoken = (leader.status.cluster_version if leader else 0) or FIRST_VERSION  # the oldest software tells none
     if leader and any(node.status.highest_version > spoken for node in cluster.nodes):
         text += f", version {spoken} of the protocol until all are upgraded"
-    can = f"; {survives(cluster.voters)}" if cluster.voters else ""
+    can = f"; {cluster.survival.text}" if cluster.survival else ""
     return Text(printable(f"cluster {cluster.cluster_id}, {text}{can}"), style="" if leader else "bold red")
 
 
@@ -176,12 +179,13 @@ def _remarks(cluster: ClusterStatus) -> list[str]:
         if node.status.log_lines_dropped:
             lines.append(f"{node.status.name}: {node.status.log_lines_dropped:,} lines of its log were dropped")
         lines.extend(f"{node.status.name}: {alert}" for alert in node.status.alerts)
-    if cluster.leader is not None:
-        lines.extend(
-            f"autopilot, {note.kind} {_ago(note.seconds_ago)}: {note.text}"
-            for note in cluster.leader.status.autopilot
-        )
-    lines.extend(_absent(cluster))
+    for each in cluster.clusters:
+        if each.leader is not None:
+            lines.extend(
+                f"autopilot, {note.kind} {_ago(note.seconds_ago)}: {note.text}"
+                for note in each.leader.status.autopilot
+            )
+        lines.extend(_absent(each))
     if cluster.silent:
         lines.append(f"no answer from {', '.join(map(str, cluster.silent))}")
     return lines

@@ -2,13 +2,18 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from trioraft.address import Address
 from trioraft.messages import MemberStatus, NodeStatus
-from trioraft.node.members import survives
+from trioraft.node.members import Survival, survives
+
+# A member that the leader has heard so lately takes part, although it does not answer here; and one that it has not
+# heard for so long does not, although it does.
+_SILENT_SECONDS: Final = 3.0
+_DEAF_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -65,57 +70,107 @@ class ClusterStatus:
 
     @property
     def leader(self) -> ObservedNode | None:
-        """The reachable node that says, in the highest term, that it leads."""
-        leaders = (node for node in self.nodes if node.reachable and node.status.role == "leader")
+        """The reachable node of the cluster that says, in the highest term, that it leads."""
+        ours = self.cluster_id
+        leaders = (
+            node
+            for node in self.nodes
+            if node.reachable and node.status.role == "leader" and node.status.cluster_id == ours
+        )
         return max(leaders, key=lambda node: node.status.term, default=None)
 
     @property
+    def cluster_ids(self) -> tuple[str, ...]:
+        """The clusters of the nodes: the one of most reachable nodes first; there should be one."""
+        known = Counter(node.status.cluster_id for node in self.nodes)
+        heard = Counter(node.status.cluster_id for node in self.nodes if node.reachable)
+        led = {node.status.cluster_id for node in self.nodes if node.reachable and node.status.role == "leader"}
+        formed = (cluster for cluster in known if cluster is not None)
+        return tuple(sorted(formed, key=lambda each: (-heard[each], -known[each], each not in led, each)))
+
+    @property
     def cluster_id(self) -> str | None:
-        """The leader's cluster; without a leader the one that most nodes are members of."""
-        if self.leader is not None:
-            return self.leader.status.cluster_id
-        formed = Counter(node.status.cluster_id for node in self.nodes if node.status.cluster_id is not None)
-        return formed.most_common(1)[0][0] if formed else None
+        """The cluster that most nodes are members of, reachable ones first."""
+        return next(iter(self.cluster_ids), None)
+
+    @property
+    def clusters(self) -> tuple["ClusterStatus", ...]:
+        """Each cluster by itself: terms, leaders and members of two of them have nothing to do with each other."""
+        return tuple(
+            ClusterStatus(tuple(node for node in self.nodes if node.status.cluster_id == cluster))
+            for cluster in self.cluster_ids
+        )
 
     @property
     def term(self) -> int:
         """The highest term that a member of the cluster knows, reachable ones first."""
-        members = [node for node in self.nodes if node.status.cluster_id == self.cluster_id]
+        ours = self.cluster_id
+        members = [node for node in self.nodes if node.status.cluster_id == ours]
         heard = [node for node in members if node.reachable] or members
         return max((node.status.term for node in heard), default=0)
 
     @property
     def members(self) -> tuple[MemberStatus, ...]:
         """The members as the leader knows them; without one as whoever goes by the newest log."""
-        if self.leader is not None and self.leader.status.members:
-            return self.leader.status.members
-        ours = [node.status for node in self.nodes if node.status.cluster_id == self.cluster_id]
+        leader, cluster = self.leader, self.cluster_id
+        if leader is not None and leader.status.members:
+            return leader.status.members
+        ours = [node.status for node in self.nodes if node.status.cluster_id == cluster]
         newest = max(ours, key=lambda status: (bool(status.members), status.term, status.last_index), default=None)
         return newest.members if newest is not None else ()
 
     @property
-    def voters(self) -> int | None:
-        """How many voters the leader counts; None without a leader."""
+    def survival(self) -> Survival | None:
+        """What the cluster survives now; None without a leader."""
         leader = self.leader
-        kinds = {"voter", "new voter"}
-        return None if leader is None else sum(member.kind in kinds for member in leader.status.members)
+        if leader is None or not leader.status.members:
+            return None
+        here = {node.status.id: node.status for node in self.nodes if node.reachable}
+        members, cluster = leader.status.members, leader.status.cluster_id
+        return survives(members, {each.id for each in members if _takes_part(each, here.get(each.id), cluster)})
 
     def to_json(self) -> dict[str, Any]:
-        """Give the cluster as ``trioraft status --format json`` and the monitor show it.
+        """Give the cluster as ``trioraft status --format json`` shows it.
 
         Returns
         -------
         dict
-            ``cluster_id``, ``leader`` (an id or None), ``term``, ``survives`` (what the cluster can survive, in
-            words; None without a leader) and ``nodes``.
+            ``cluster_id``, ``leader`` (an id or None), ``term``, ``survives`` (how many more members may fail; None
+            without a leader), ``survives_text`` (the same in words), ``members`` (also those that do not answer),
+            ``nodes``, and ``clusters``: the same but ``nodes`` for each cluster that was met.
         """
+        return {
+            **self._facts(),
+            "nodes": [node.to_json() for node in self.nodes],
+            "clusters": [cluster._facts() for cluster in self.clusters],
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        survival = self.survival
+        answering = {node.status.id for node in self.nodes if node.reachable}
         return {
             "cluster_id": self.cluster_id,
             "leader": self.leader.status.id if self.leader is not None else None,
             "term": self.term,
-            "survives": survives(self.voters) if self.voters else None,
-            "nodes": [node.to_json() for node in self.nodes],
+            "survives": survival.failures if survival else None,
+            "survives_text": survival.text if survival else None,
+            "members": [
+                {**msgspec.to_builtins(member), "reachable": member.id in answering} for member in self.members
+            ],
         }
+
+
+def _takes_part(member: MemberStatus, status: NodeStatus | None, cluster: str | None) -> bool:
+    """Tell whether a member takes part, by what it says, if it answers, and by when the leader has heard it last.
+
+    A client may be where it does not reach all nodes, and then the leader knows better.
+    """
+    if status is not None and (status.disk_stuck or status.role == "removed" or status.cluster_id != cluster):
+        return False
+    silent = member.silent_seconds
+    if silent is None:
+        return status is not None
+    return silent < (_SILENT_SECONDS if status is None else _DEAF_SECONDS)
 
 
 def printable(text: str) -> str:

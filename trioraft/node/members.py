@@ -1,8 +1,8 @@
 """Changes of the members as people ask for them: one node at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from trioraft.consensus.configuration import Configuration
 from trioraft.messages import MemberStatus, format_id
@@ -88,21 +88,48 @@ def _kind(configuration: Configuration, node: int) -> str:
     return "old voter" if is_old else "learner"
 
 
-def survives(voters: int) -> str:
-    """Tell what a cluster can survive.
+class Survival(NamedTuple):
+    """What a cluster survives now.
+
+    Attributes
+    ----------
+    failures : int
+        How many more members may fail, whichever they are, while those that are left still have a quorum.
+    text : str
+        The same in words, such as "3 voters: survives 1 failure" or "2 of 3 voters answer: survives no failure".
+    """
+
+    failures: int
+    text: str
+
+
+def survives(members: Iterable[MemberStatus], alive: Collection[str]) -> Survival:
+    """Tell what a cluster survives now.
+
+    While its voters change, a quorum of the old and one of the new voters are needed. Learners do not count.
 
     Parameters
     ----------
-    voters : int
-        How many voters it has.
+    members : iterable of MemberStatus
+        Its members, as its leader tells them.
+    alive : collection of str
+        The ids of the nodes that take part now.
 
     Returns
     -------
-    str
-        Such as "3 voters: survives 1 failure".
+    Survival
+        How many failures, as a number and in words.
     """
-    failures = (voters - 1) // 2
-    return (
-        f"{voters} {'voter' if voters == 1 else 'voters'}: survives"
-        f" {failures or 'no'} {'failure' if failures <= 1 else 'failures'}"
+    kinds = {member.id: member.kind for member in members}
+    old = {node for node, kind in kinds.items() if kind in {"voter", "old voter"}}
+    new = {node for node, kind in kinds.items() if kind in {"voter", "new voter"}}
+    spare, _, voters = min(
+        (len(each.intersection(alive)) - len(each) // 2 - 1, each is old, each) for each in (new, old)
     )
+    here = len(voters.intersection(alive))
+    of_which = "old voter" if voters is old and old != new else "voter"
+    answer = "" if here == len(voters) else f"{here} of "
+    text = f"{answer}{len(voters)} {of_which if len(voters) == 1 else f'{of_which}s'}{' answer' if answer else ''}"
+    if spare < 0:
+        return Survival(0, f"{text}: no quorum")
+    return Survival(spare, f"{text}: survives {spare or 'no'} {'failure' if spare <= 1 else 'failures'}")
