@@ -18,7 +18,7 @@ Locks and leases
     `HeldLock`, `HeldLease`
 Errors
     `SettingsError`; `NodeError`, `StorageError`; `ProposalError` with the kinds of it, `KeyValueError` with its
-    `ErrorCode`, `NoAnswerError`, `LeaseLostError`
+    `ErrorCode`, `NoAnswerError`, `LeaseLostError`, `LockHeldError`
 
 Whatever else the submodules have may change from one version to the next.
 """
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     )
     from trioraft.kv.client import KeyValueError
     from trioraft.kv.commands import Compare, DeleteRange, Event, EventKind, KeyValue, Put, Range
-    from trioraft.kv.lock import HeldLease, HeldLock, LeaseLostError
+    from trioraft.kv.lock import HeldLease, HeldLock, LeaseLostError, LockHeldError
     from trioraft.kv.results import ErrorCode
     from trioraft.machine import Queryable, StateMachine
     from trioraft.node.leadership import Leadership
@@ -68,6 +68,7 @@ __all__ = [
     "KeyValueError",
     "Leadership",
     "LeaseLostError",
+    "LockHeldError",
     "NoAnswerError",
     "Node",
     "NodeError",
@@ -108,7 +109,7 @@ _HOMES: Final = {
         ),
         "kv.client": ("KeyValueError",),
         "kv.commands": ("Compare", "DeleteRange", "Event", "EventKind", "KeyValue", "Put", "Range"),
-        "kv.lock": ("HeldLease", "HeldLock", "LeaseLostError"),
+        "kv.lock": ("HeldLease", "HeldLock", "LeaseLostError", "LockHeldError"),
         "kv.results": ("ErrorCode",),
         "node.leadership": ("Leadership",),
         "machine": ("Queryable", "StateMachine"),

@@ -27,6 +27,10 @@ class NodeError(Exception):
     """A node cannot start or go on: what, where, and what to do, in one line."""
 
 
+class NoAnswerError(Exception):
+    """Nobody answered in time, or no leader was found; the text is one line for people."""
+
+
 class ProposalError(Exception):
     """A command was not carried out, or it is not known whether it was; the text says which."""
 

@@ -18,6 +18,7 @@ asyncio, needs no callbacks between two schedulers, and a blocked asyncio progra
 keep-alives. It costs a thread switch for each call, some 0.2 ms.
 """
 
+import math
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -239,7 +240,9 @@ class Client:
         return self.call(lambda client: client.lease_revoke(lease), timeout)
 
     @contextmanager
-    def lock(self, name: str, ttl: int = 10, *, timeout: float | None = None) -> Iterator[HeldLock]:
+    def lock(
+        self, name: str, ttl: int = 10, *, wait: float | None = None, timeout: float | None = None
+    ) -> Iterator[HeldLock]:
         """Hold a lock for as long as the block lasts; the thread of the client keeps its lease alive.
 
         A thread cannot be cancelled. Look at ``lock.lease.held_until`` before every step that needs the lock, or give
@@ -251,8 +254,11 @@ class Client:
             The lock's name.
         ttl : int
             The time to live of the lease that holds it, in seconds.
+        wait : float, optional
+            For how many seconds to wait while somebody else holds it; 0 to take it only if it is free; `timeout` by
+            default.
         timeout : float, optional
-            For how many seconds to wait for the lock; the client's timeout by default.
+            For how many seconds to try where the cluster does not answer; the client's timeout by default.
 
         Yields
         ------
@@ -261,24 +267,35 @@ class Client:
 
         Raises
         ------
+        LockHeldError
+            If somebody else held it for all that time.
         LeaseLostError
             At the end of the block, if the lock may have been somebody else's before.
         """
-        check_lock(name, ttl)
+        check_lock(name, ttl, wait)
+        seconds = self._timeout if timeout is None else check_seconds("timeout", timeout)
+        patience = seconds if wait is None else wait
         held: list[HeldLock] = []
         failures: list[Exception] = []
         scope, ended = trio.CancelScope(), trio.Event()
 
+        def queued() -> None:
+            scope.deadline = trio.current_time() + patience + seconds
+
         async def hold(client: AsyncClient, *, task_status: trio.TaskStatus[None]) -> None:
+            scope.deadline = trio.current_time() + seconds
             with scope:
                 try:
-                    async with hold_lock(client, name, ttl) as lock:
+                    async with hold_lock(client, name, ttl, wait=patience, queued=queued) as lock:
+                        scope.deadline = math.inf
                         held.append(lock)
                         task_status.started()
                         await trio.sleep_forever()
                 except Exception as failure:  # raised where somebody waits for it
                     failures.append(failure)
             if not held:
+                if not failures:
+                    failures.append(NoAnswerError(f"{client.problem} (waited for the lock {name})"))
                 task_status.started()
             ended.set()
 
@@ -289,10 +306,7 @@ class Client:
             scope.cancel()
             await ended.wait()
 
-        try:
-            self.call(begin, timeout)
-        except NoAnswerError as error:
-            raise NoAnswerError(f"the lock {name} is held by somebody else, or nobody answers: {error}") from None
+        self.call(begin, math.inf)
         if not held:
             raise failures[0]
         try:

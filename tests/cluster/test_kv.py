@@ -323,7 +323,7 @@ def blocking_program(settings: ClientSettings) -> None:
         with client.lock("job", ttl=5) as lock:
             assert lock.fencing_token > revision
             with sync.Client(settings) as other, pytest.raises(NoAnswerError, match="held by somebody else"):
-                other.lock("job", timeout=0.5).__enter__()
+                other.lock("job", wait=0.5).__enter__()
         with sync.Client(settings) as other, other.lock("job", timeout=5) as again:
             assert again.fencing_token > lock.fencing_token
         assert client.delete("greeting").deleted == 1

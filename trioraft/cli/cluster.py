@@ -5,6 +5,7 @@ import sys
 
 import trio
 
+from trioraft.cli.silence import silence_told
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode, printable
 from trioraft.cluster_settings import ClusterSettings, ReadMode
@@ -132,7 +133,7 @@ async def settings(where: ClientSettings, reads: str | None, form: str, seconds:
         The exit status.
     """
     found: ClusterSettings | None = None
-    async with open_client(where, Domain.CLIENT) as client:
+    async with open_client(where, Domain.CLIENT) as client, silence_told(client, seconds):
         with trio.move_on_after(seconds or float("inf")):
             try:
                 if reads is None:

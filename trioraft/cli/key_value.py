@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 
+from trioraft.cli.silence import silence_told
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.observed import printable
 from trioraft.datagrams.endpoint import Domain
@@ -44,7 +45,7 @@ class Asked:
 @asynccontextmanager
 async def _client(asked: Asked) -> AsyncIterator[Client]:
     """Open a client for one command, which has to end in time."""
-    async with open_client(asked.settings, Domain.CLIENT) as client:
+    async with open_client(asked.settings, Domain.CLIENT) as client, silence_told(client, asked.timeout):
         try:
             with trio.move_on_after(asked.timeout or float("inf")) as scope:
                 yield client

@@ -163,7 +163,11 @@ def lock(
         str, typer.Option(metavar="SECONDS", help="So long others wait for a holder that is lost.")
     ] = "10",
     wait: Annotated[
-        str | None, typer.Option(metavar="SECONDS", help="Give up when it takes longer to get the lock.")
+        str | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Give up when somebody else holds it for so long; 0 to take it only if it is free.",
+        ),
     ] = None,
     peers: Peers = None,
 ) -> int:

@@ -5,15 +5,18 @@ when the lease surely lives, again at each keep-alive that was answered. It ends
 started, before that time by itself: also when this process is stopped, killed, or has lost the cluster.
 """
 
+import math
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Final
 
 import trio
 
 from trioraft.cli.lead import find_program
 from trioraft.cli.signals import SIGNALLED
+from trioraft.cli.silence import silence_told
 from trioraft.client.client import NoAnswerError, open_client
 from trioraft.client.observed import printable
 from trioraft.datagrams.endpoint import Domain
@@ -34,7 +37,7 @@ from trioraft.hooks.launcher import (
     launch_command_supervisor,
 )
 from trioraft.kv.client import KeyValueError
-from trioraft.kv.lock import NAME_MAX, HeldLock, LeaseLostError, hold_lock
+from trioraft.kv.lock import NAME_MAX, HeldLock, LeaseLostError, LockHeldError, hold_lock
 from trioraft.settings import ClientSettings
 from trioraft.signals import not_ignored
 
@@ -44,6 +47,8 @@ _GRACE_SHARE: Final = 1 / 4
 _GRACE_MAX: Final = 5.0
 _KILL_TAKES: Final = 0.1
 _LOOK_INTERVAL: Final = 0.1
+# A cluster has so long to answer, however short it may be waited for somebody else.
+_ANSWER_SECONDS: Final = 5.0
 
 
 async def run_locked(
@@ -62,7 +67,7 @@ async def run_locked(
     ttl : int
         The time to live of the lease that holds the lock, in seconds.
     patience : float or None
-        For how many seconds to wait for the lock; None for as long as it takes.
+        For how many seconds to wait while somebody else holds the lock; None for as long as it takes.
 
     Returns
     -------
@@ -78,29 +83,40 @@ async def run_locked(
     if not 0 < len(name.encode("utf-8", "surrogateescape")) <= NAME_MAX:
         raise CommandError(f"NAME={name[:100]!r}: allowed: 1 to {NAME_MAX} bytes", WRONG)
     status: int | None = None
+    answers_within = max(patience or 0, _ANSWER_SECONDS)
+    began = trio.current_time()
     try:
         with trio.open_signal_receiver(*not_ignored(signal.SIGTERM, signal.SIGHUP, signal.SIGINT)) as signals:
-            async with open_client(settings, Domain.CLIENT) as client, trio.open_nursery() as nursery:
+            async with (
+                open_client(settings, Domain.CLIENT) as client,
+                silence_told(client, 0 if patience is None else answers_within),
+                trio.open_nursery() as nursery,
+            ):
                 told = _Told()
                 nursery.start_soon(told.listen, signals)
                 with trio.CancelScope() as waiting:
                     told.act = waiting.cancel  # leave the queue, so that nobody waits for this lease to end
-                    if patience is not None:
-                        waiting.deadline = trio.current_time() + patience
-                    async with hold_lock(client, name, ttl) as held:
-                        waiting.deadline = float("inf")
+
+                    def give_up_after(seconds: float) -> None:
+                        if patience is not None:
+                            waiting.deadline = trio.current_time() + seconds
+
+                    give_up_after(answers_within)
+                    queued = partial(give_up_after, (patience or 0) + _ANSWER_SECONDS)
+                    async with hold_lock(client, name, ttl, wait=patience, queued=queued) as held:
+                        waiting.deadline = math.inf
                         status = await _Run(held, path, command[1:], told).run()
                 nursery.cancel_scope.cancel()
             if status is not None:
                 return status
             if told.number:
                 return SIGNALLED + told.number
-            if client.problem and not client.nodes:
-                raise NoAnswerError(printable(client.problem))
-            raise CommandError(f"the lock {printable(name)} is held by somebody else (waited {patience:g} s)")
+            raise NoAnswerError(f"{printable(client.problem)} (waited {trio.current_time() - began:.1f} s)")
+    except* LockHeldError as group:
+        text = str(_first(group))
     except* (LeaseLostError, KeyValueError, ProposalError) as group:
-        text = printable(str(_first(group)))
-    raise CommandError(f"the lock {printable(name)} is not held: {text}")
+        text = f"the lock {name} is not held: {_first(group)}"
+    raise CommandError(printable(text))
 
 
 class _Told:

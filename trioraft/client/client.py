@@ -21,7 +21,7 @@ from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import Domain
 from trioraft.datagrams.transport import DatagramSocket, open_udp
 from trioraft.datagrams.wire import encode_message
-from trioraft.errors import RefusedError, SessionEndedError
+from trioraft.errors import NoAnswerError, RefusedError, SessionEndedError
 from trioraft.groups import bare_errors
 from trioraft.kv.client import KeyValueError, KeyValueMethods
 from trioraft.messages import (
@@ -59,10 +59,6 @@ __all__ = [
 
 # Nodes tell by themselves who leads; they are asked for their status only to see that they are there. Seconds.
 _REFRESH_FOR_CALLS: Final = 2.0
-
-
-class NoAnswerError(Exception):
-    """Nobody answered in time, or no leader was found; the text is one line for people."""
 
 
 class Client(KeyValueMethods, Observer):
@@ -307,6 +303,23 @@ class Client(KeyValueMethods, Observer):
         if reads not in list(ReadMode):
             raise ValueError(f"reads must be {' or '.join(ReadMode)}, not {reads!r}")
         return ClusterSettings().changed(await self._propose(encode_change(reads=reads), ChangeSettings))
+
+    def trouble(self) -> str:
+        """Tell what keeps the cluster from doing anything for this client, as far as is known once it has asked.
+
+        Returns
+        -------
+        str
+            One line; empty while a leader answers.
+        """
+        cluster = self.cluster()
+        heard = sum(node.reachable for node in cluster.nodes)
+        if not heard:
+            return self.why_silent()
+        if cluster.leader is None:
+            known = max(len(cluster.members), len(cluster.nodes))
+            return f"no leader answers; {heard} of {known} nodes do"
+        return ""
 
     async def _question(
         self, command: Callable[[], Query | Ask | ReadSettings], *, anybody: bool, patience: float = RETRY_LAST

@@ -468,7 +468,7 @@ class KeyValueMethods(ABC):
 
         return hold_lease(self, ttl)
 
-    def lock(self, name: str, ttl: int = 10) -> AbstractAsyncContextManager["HeldLock"]:
+    def lock(self, name: str, ttl: int = 10, *, wait: float | None = None) -> AbstractAsyncContextManager["HeldLock"]:
         """Wait for a lock, and hold it for as long as a block lasts; see :func:`~trioraft.kv.lock.hold_lock`.
 
         Parameters
@@ -477,6 +477,8 @@ class KeyValueMethods(ABC):
             The lock's name.
         ttl : int
             For how many seconds others wait for a holder that is lost.
+        wait : float, optional
+            For how many seconds to wait while somebody else holds it; 0 to take it only if it is free.
 
         Returns
         -------
@@ -485,8 +487,8 @@ class KeyValueMethods(ABC):
         """
         from trioraft.kv.lock import check_lock, hold_lock  # noqa: PLC0415 - few clients need it
 
-        check_lock(name, ttl)
-        return hold_lock(self, name, ttl)
+        check_lock(name, ttl, wait)
+        return hold_lock(self, name, ttl, wait=wait)
 
     async def leases(self) -> tuple[int, ...]:
         """Give the ids of all leases: surely of those that live for as long as the call takes."""

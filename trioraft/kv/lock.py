@@ -7,6 +7,7 @@ keys were created, which are the fencing tokens: each holder's is larger than th
 restored from a backup goes back to an earlier revision, so the number of restores counts more than the revision.
 """
 
+import math
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,8 @@ from typing import Final
 
 import trio
 
-from trioraft.arguments import check_is, check_number
+from trioraft.arguments import check_is, check_number, check_seconds
+from trioraft.errors import NoAnswerError
 from trioraft.groups import bare_errors
 from trioraft.kv.client import KeyValueError, KeyValueMethods
 from trioraft.kv.commands import TTL_MAX, KeyValue, Put, Range, prefix_range
@@ -37,6 +39,21 @@ _REVISION_BITS: Final = 48
 
 class LeaseLostError(Exception):
     """A lease ended, or may have ended, before its holder was done with it."""
+
+
+class LockHeldError(NoAnswerError):
+    """Somebody else held a lock for as long as it was waited for.
+
+    Parameters
+    ----------
+    name : str
+        The lock.
+    wait : float
+        For how many seconds it was waited for.
+    """
+
+    def __init__(self, name: str, wait: float) -> None:
+        super().__init__(f"the lock {name} is held by somebody else (waited {wait:g} s)")
 
 
 @dataclass(slots=True)
@@ -203,8 +220,8 @@ async def _revoke(client: KeyValueMethods, lease: int) -> None:
             raise
 
 
-def check_lock(name: str, ttl: int) -> bytes:
-    """Give a lock's name as its key has it, or refuse what is no name, or no time to live.
+def check_lock(name: str, ttl: int, wait: float | None = None) -> bytes:
+    """Give a lock's name as its key has it, or refuse what is no name, no time to live or no time to wait.
 
     Parameters
     ----------
@@ -212,6 +229,8 @@ def check_lock(name: str, ttl: int) -> bytes:
         The lock's name.
     ttl : int
         The time to live of the lease that holds it, in seconds.
+    wait : float or None
+        For how many seconds to wait for it; None for as long as it takes.
 
     Returns
     -------
@@ -222,12 +241,20 @@ def check_lock(name: str, ttl: int) -> bytes:
     if not 0 < len(encoded) <= NAME_MAX:
         raise ValueError(f"a lock's name has 1 to {NAME_MAX} bytes; this one has {len(encoded)}")
     check_number("ttl", ttl, 1, TTL_MAX)
+    if wait is not None:
+        check_seconds("wait", wait)
     return encoded
 
 
 @asynccontextmanager
 async def hold_lock(
-    client: KeyValueMethods, name: str, ttl: int = 10, *, clock: Callable[[], float] = boottime
+    client: KeyValueMethods,
+    name: str,
+    ttl: int = 10,
+    *,
+    wait: float | None = None,
+    queued: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = boottime,
 ) -> AsyncIterator[HeldLock]:
     """Wait for a lock, and hold it for as long as the block lasts.
 
@@ -239,6 +266,11 @@ async def hold_lock(
         The lock's name.
     ttl : int
         The time to live of the lease that holds it, in seconds: so long others wait for a holder that is lost.
+    wait : float, optional
+        For how many seconds to wait while somebody else holds it; 0 to take it only if it is free. For as long as it
+        takes by default. That the cluster does not answer is another matter, and for the caller's deadlines.
+    queued : callable
+        Called when the cluster has answered, and only those are waited for who came before.
     clock : callable
         Tells the time in seconds.
 
@@ -252,15 +284,22 @@ async def hold_lock(
     LeaseLostError
         If no keep-alive was answered for so long that the lock may be somebody else's; the block is cancelled
         then.
+    LockHeldError
+        If somebody else held it for as long as it was to be waited for.
     """
-    encoded = check_lock(name, ttl)
+    encoded = check_lock(name, ttl, wait)
     async with hold_lease(client, ttl, clock=clock) as lease:
         prefix = LOCKS.encode() + encoded + b"/"
         own = prefix + f"{lease.id:016x}".encode()
         result = await client.txn((), (Put(own, b"", lease.id),))
-        while (before := await _before(client, prefix, own)) is not None:
-            kv, revision = before
-            await _deleted(client, kv, revision)
+        queued()
+        with trio.move_on_after(math.inf if wait is None else wait) as waiting:
+            while (before := await _before(client, prefix, own)) is not None:
+                kv, revision = before
+                await _deleted(client, kv, revision)
+        # A last look: it may have become free, and a cluster that does not answer is not somebody else.
+        if waiting.cancelled_caught and await _before(client, prefix, own) is not None:
+            raise LockHeldError(name, wait or 0.0)
         yield HeldLock(name, (client.restores << _REVISION_BITS) + result.revision, lease)
 
 
