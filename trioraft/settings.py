@@ -146,6 +146,8 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
         None: never form a cluster, only join.
     script_leader_path, script_follower_path : str or None
         Absolute; were executable when they were loaded.
+    script_leader_arguments : tuple of str or None
+        Of no variable: `script_leader_path` is a command with these arguments.
     durability : {'sync', 'memory'}
         Whether the log is synced; when it is not, a restarted node takes a new id.
     trace_file : pathlib.Path or None
@@ -169,6 +171,7 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
     heartbeat_repeat: float = _default("HEARTBEAT_REPEAT_MILLIS")
     script_leader_path: str | None = _default("SCRIPT_LEADER_PATH")
     script_follower_path: str | None = _default("SCRIPT_FOLLOWER_PATH")
+    script_leader_arguments: tuple[str, ...] | None = None
     hook_stop_grace: float = _default("HOOK_STOP_GRACE_MILLIS")
     hook_failure: str = _default("HOOK_FAILURE")
     durability: Literal["sync", "memory"] = _default("DURABILITY")

@@ -260,34 +260,45 @@ async def test_a_command_whose_lock_may_be_lost_is_told_to_end(tmp_path: Path) -
     assert said.endswith(line)
 
 
-async def test_lead_runs_a_command_as_the_leader_script(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
-    file = tmp_path / "out"
-    variables = {"BIND_HOST": LOOPBACK, "BIND_PORT": str(port), "PEERS": f"{LOOPBACK}:{port}"}
-    node = await trio.lowlevel.open_process(
-        arguments("lead", "--", "sh", "-c", f'echo "$0 $TRIORAFT_FENCING_TOKEN" >{file}; exec sleep 1000', "it's"),
-        env={
-            **clean_environment(),
-            **variables,
-            "PYTHONPATH": str(ROOT),
-            "DATA_DIR": str(tmp_path / "data"),
-            "BOOTSTRAP_EXPECT": "1",
-            "ELECTION_TIMEOUT_LOWER_MILLIS": "600",
-            "ELECTION_TIMEOUT_UPPER_MILLIS": "1200",
-            "HEARTBEAT_REPEAT_MILLIS": "100",
-        },
-    )
+async def test_nodes_of_one_data_directory_lead_with_their_own_commands(tmp_path: Path) -> None:
+    """They are of different services and are started at once, so that neither leads before the other is there."""
+    data = tmp_path / "data"
+    files = [tmp_path / f"out {number}" for number in range(2)]
+    nodes = []
     try:
-        with trio.fail_after(20):
-            while not file.exists() or not file.read_text():
-                await trio.sleep(0.05)
-        name, token = file.read_text().split()
-        assert name == "it's"
-        assert int(token) > 0
+        for file, port in zip(files, free_ports(2), strict=True):
+            command = ["sh", "-c", f"echo \"$0 $TRIORAFT_FENCING_TOKEN\" >'{file}'; exec sleep 1000", "it's"]
+            nodes.append(
+                await trio.lowlevel.open_process(
+                    arguments("lead", "--", *command),
+                    env={
+                        **clean_environment(),
+                        "BIND_HOST": LOOPBACK,
+                        "BIND_PORT": str(port),
+                        "PEERS": f"{LOOPBACK}:{port}",
+                        "APP_NAME": f"service-{port}",
+                        "PYTHONPATH": str(ROOT),
+                        "DATA_DIR": str(data),
+                        "BOOTSTRAP_EXPECT": "1",
+                        "ELECTION_TIMEOUT_LOWER_MILLIS": "600",
+                        "ELECTION_TIMEOUT_UPPER_MILLIS": "1200",
+                        "HEARTBEAT_REPEAT_MILLIS": "100",
+                    },
+                )
+            )
+        for file in files:
+            with trio.fail_after(30):
+                while not file.exists() or not file.read_text():
+                    await trio.sleep(0.05)
+            name, token = file.read_text().split()
+            assert name == "it's"
+            assert int(token) > 0
+        assert sorted(path.name for path in data.iterdir()) == ["0", "1"]
     finally:
-        node.terminate()
+        for node in nodes:
+            node.terminate()
         with trio.fail_after(15):
-            assert await node.wait() == 0
+            assert [await node.wait() for node in nodes] == [0] * len(nodes)
 
 
 # --- programs without trio ----------------------------------------------------------------------------------

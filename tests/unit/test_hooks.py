@@ -26,6 +26,7 @@ Clock = trio.testing.MockClock
 class Settings:
     script_leader_path: str | None = "/leader"
     script_follower_path: str | None = "/follower"
+    script_leader_arguments: tuple[str, ...] | None = None
     hook_stop_grace: float = GRACE
     hook_failure: str = "ignore"
     election_timeout_lower: float = LEASE

@@ -137,6 +137,18 @@ async def test_a_script_runs_with_its_variables_and_its_output_comes_line_by_lin
     assert not driver.has(Ending)
 
 
+async def test_a_command_gets_its_arguments_and_the_shell_where_it_names_no_interpreter(
+    driver: Driver, tmp_path: Path
+) -> None:
+    path = tmp_path / "plain"
+    path.write_text('echo "$#" "$2"\n')
+    path.chmod(0o700)
+    arguments = ["it's", os.fsdecode(b"\xff *"), ""]
+    driver.link.send(Start(path=str(path), environment={}, deadline=None, arguments=arguments))
+    await driver.until(Ended)
+    assert driver.lines() == ["3 \ufffd *"]
+
+
 async def test_no_script_sees_a_key(tmp_path: Path, script: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLUSTER_KEY", "the secret itself")
     monkeypatch.setenv("CLUSTER_KEY_FILE", "/where/the/secret/is")
@@ -262,7 +274,7 @@ async def test_a_command_that_is_longer_than_the_channel_takes_at_once(tmp_path:
     driver = Driver(await launch_command_supervisor(GRACE))
     await driver.until(Ready)
     deadline = boottime() + 60
-    driver.link.send(Start(path="/bin/sh", environment={}, deadline=deadline, arguments=arguments))
+    driver.link.send(Start(path="/bin/sh", environment={}, deadline=deadline, arguments=arguments, terminal=True))
     for second in range(10):
         driver.link.send(Extend(deadline=deadline + second))
     await driver.until(Started)

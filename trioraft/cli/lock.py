@@ -198,7 +198,7 @@ class _Run:
             case Ready() if self._told.number:
                 return True
             case Ready():
-                link.send(Start(self._path, self._environment(), self._deadline, self._arguments))
+                link.send(Start(self._path, self._environment(), self._deadline, self._arguments, terminal=True))
             case Started():
                 self._told.runs = True
             case Ending(cause="deadline"):

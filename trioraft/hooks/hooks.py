@@ -82,6 +82,10 @@ class HookSettings(Protocol):
         """The leader script."""
 
     @property
+    def script_leader_arguments(self) -> tuple[str, ...] | None:
+        """Its arguments, where it is a command."""
+
+    @property
     def script_follower_path(self) -> str | None:
         """The follower script."""
 
@@ -178,6 +182,7 @@ class Hooks:
             "follower": settings.script_follower_path,
         }
         self._paths: dict[_Kind, str] = {kind: path for kind, path in paths.items() if path}
+        self._leader_arguments = settings.script_leader_arguments
         self._grace = settings.hook_stop_grace
         self._acknowledgement_patience = settings.election_timeout_lower
         self._steps_down = settings.hook_failure == "step-down"
@@ -317,7 +322,9 @@ class Hooks:
         self._run = run
         self._show("running", script=run.kind, path=run.path, pid=None, exit_status=None)
         run.deadline = run.work.deadline if run.work is not None else None
-        self._send(Start(path=run.path, environment=environment, deadline=run.deadline))
+        given = self._leader_arguments if run.kind == "leader" else None
+        arguments = list(given) if given is not None else None
+        self._send(Start(path=run.path, environment=environment, deadline=run.deadline, arguments=arguments))
         self._expect_answer(_START_PATIENCE)
 
     def _extend(self, run: _Run) -> None:

@@ -41,13 +41,16 @@ class Start(Struct, frozen=True, tag_field="do", tag="start"):
     deadline : float or None
         When the supervisor ends it by itself, in seconds of CLOCK_BOOTTIME; None for when the node ends.
     arguments : list of str or None
-        Given, it is a command with these arguments that has the terminal.
+        Given, it is a command with these arguments.
+    terminal : bool
+        Whether it has this process's terminal; otherwise its output comes as events.
     """
 
     path: str
     environment: dict[str, str]
     deadline: float | None
     arguments: list[str] | None = None
+    terminal: bool = False
 
 
 class Extend(Struct, frozen=True, tag_field="do", tag="extend"):

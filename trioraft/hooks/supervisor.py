@@ -23,6 +23,7 @@ seconds of CLOCK_BOOTTIME.
 """
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -43,6 +44,7 @@ _TICK = 0.1
 _SWEEP_INTERVAL = 0.02
 _LOCK_INTERVAL = 0.05
 
+_SHELL = "/bin/sh"
 _CHUNK = 65536
 # What a command goes on ignoring: `nohup` and shells arrange that before it starts.
 _left_ignored: set[int] = set()
@@ -372,9 +374,9 @@ class _Supervisor:
     def obey(self, line: bytes) -> None:
         """Carry out a command of the node."""
         command = json.loads(line)
-        match command["do"]:
+        match command.pop("do"):
             case "start":
-                self.start(command["path"], command.get("arguments"), command["environment"], command["deadline"])
+                self.start(**command)
             case "extend":
                 if self.script is not None and self.script.deadline is not None:
                     self.script.deadline = max(self.script.deadline, float(command["deadline"]))
@@ -385,9 +387,14 @@ class _Supervisor:
                 raise ValueError(f"unknown command {unknown!r}")
 
     def start(
-        self, path: str, arguments: list[str] | None, environment: dict[str, str], deadline: float | None
+        self,
+        path: str,
+        arguments: list[str] | None,
+        environment: dict[str, str],
+        deadline: float | None,
+        terminal: bool,
     ) -> None:
-        """Run a script; or, with arguments, a command that has the terminal."""
+        """Run a script; or, with arguments, a command, which may have the terminal."""
         if self.script is not None or not self.locked:
             raise RuntimeError("told to start a script while another one runs, or without the lock")
         if deadline is not None and _boottime() >= deadline:
@@ -395,23 +402,30 @@ class _Supervisor:
             self.channel.send("ended")
             return
         try:
-            if arguments is None:
-                pid, output = self.spawn_script(path, environment)
-            else:
-                pid, output = self.spawn(path, [path, *arguments], environment), None
+            try:
+                pid, output = self.spawn(path, [path, *(arguments or [])], environment, terminal)
+            except OSError as error:
+                if error.errno != errno.ENOEXEC or arguments is None:
+                    raise
+                # A command without an interpreter line is one for the shell, as it is for shells.
+                pid, output = self.spawn(_SHELL, [_SHELL, path, *arguments], environment, terminal)
         except (OSError, ValueError) as error:
             self.channel.send("unstartable", error=getattr(error, "strerror", None) or str(error))
             return
         self.script = _Script(pid, output, deadline)
         self.channel.send("started", pid=pid)
 
-    def spawn_script(self, path: str, environment: dict[str, str]) -> tuple[int, _Output]:
-        """Start a script whose output is passed on."""
+    def spawn(
+        self, path: str, argv: list[str], environment: dict[str, str], terminal: bool
+    ) -> tuple[int, _Output | None]:
+        """Start a process, whose output is passed on unless it has the terminal."""
+        if terminal:
+            return self.spawn_process(path, argv, environment), None
         reader, writer = os.pipe()
         try:
-            pid = self.spawn(
+            pid = self.spawn_process(
                 path,
-                [path],
+                argv,
                 environment,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -429,7 +443,7 @@ class _Supervisor:
         return pid, _Output(reader, self.channel)
 
     @staticmethod
-    def spawn(path: str, argv: list[str], environment: dict[str, str], **options: object) -> int:
+    def spawn_process(path: str, argv: list[str], environment: dict[str, str], **options: object) -> int:
         """Start a process."""
         return os.posix_spawn(
             path,
