@@ -170,6 +170,20 @@ def test_pages_of_a_watch_are_what_would_have_come_at_once(
     assert found == expected
 
 
+def test_a_watch_from_a_revision_of_before_a_restore_says_so() -> None:
+    nodes = Nodes([Node()])
+    nodes.store.execute(Put(b"a", b"1"))  # revision 2
+
+    async def watch(revision: int) -> Event:
+        return await anext(nodes.watch("a", revision=revision))
+
+    assert trio.run(watch, 2).kv.value == b"1"
+    trio.run(nodes.watch("a", revision=3).start)
+    with pytest.raises(KeyValueError, match="revision 4 is still to come; the newest one is 2") as raised:
+        trio.run(watch, 4)
+    assert raised.value.code == ErrorCode.FUTURE_REVISION
+
+
 # --- ranges -------------------------------------------------------------------------------------------------
 
 NUMBERED = st.integers(0, 9).map(lambda number: b"k%d" % number)

@@ -363,7 +363,7 @@ class KeyValueMethods(ABC):
         prefix : bool
             Whether it is a prefix.
         revision : int
-            The first revision of interest; 0 for what changes from now on.
+            The first revision of interest, the next one at most; 0 for what changes from now on.
         prev_kv : bool
             Whether the events shall have what was there before.
 
@@ -512,7 +512,8 @@ class Watcher:
 
     It keeps nothing open between two calls, and goes on at another node when one is lost. A :class:`KeyValueError`
     with ``ErrorCode.COMPACTED`` tells that it came too late, or that the cluster was restored or recovered meanwhile
-    and revisions began again from an earlier one: read the keys again, and watch from the revision after.
+    and revisions began again from an earlier one: read the keys again, and watch from the revision after. So does one
+    with ``ErrorCode.FUTURE_REVISION``, which tells that the cluster has not come to the revision that it begins with.
 
     Attributes
     ----------
@@ -532,6 +533,7 @@ class Watcher:
         self._given = 0  # halves of the events of the revision behind what was fetched, see `trioraft.kv.watch`
         self._half: Event | None = None  # an event whose `prev_kv` is still to come
         self._restores: int | None = None  # as the first answer showed it
+        self._is_begun = False
 
     def __aiter__(self) -> Self:
         return self
@@ -547,11 +549,23 @@ class Watcher:
         return event
 
     async def start(self) -> None:
-        """Fix the first revision of interest now, so that whatever changes after this call is given."""
-        if not self.next_revision:
-            now = await self._client.range(Range(self._key, count_only=True))
-            self._check_restores()
-            self.next_revision = now.revision + 1
+        """Fix the first revision of interest now, so that whatever changes after this call is given.
+
+        A revision that is still further away than the next one was seen before the cluster was restored from a
+        backup, or is a mistake: waiting for it would leave out all that changes until then.
+        """
+        if self._is_begun:
+            return
+        now = (await self._client.range(Range(self._key, count_only=True))).revision
+        self._check_restores()
+        if self.next_revision > now + 1:
+            message = (
+                f"revision {self.next_revision} is still to come; the newest one is {now}. If the cluster was"
+                " restored since you saw it, read the keys again, and watch from the revision after"
+            )
+            raise KeyValueError(Error(now, ErrorCode.FUTURE_REVISION, message))
+        self.next_revision = self.next_revision or now + 1
+        self._is_begun = True
 
     async def _fetch(self) -> None:
         await self.start()
