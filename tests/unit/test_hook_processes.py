@@ -157,6 +157,40 @@ async def test_a_stopped_supervisor_is_found_out_when_the_work_must_end(tmp_path
         assert boottime() < began + 2
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"#!/bin/sh\r\nexit 0\r\n", "cannot be run: No such file or directory: its first line ends with CR LF"),
+        (b"#!/usr/bin/env sh\r\nexit 0\r\n", "exit status 127; its first line ends with CR LF"),
+        (b"#!/bin/sh -e\r\nexit 0\r\n", "exit status 2; its first line ends with CR LF"),
+        (b"#!/no/such -x\nexit 0\n", "its first line names the interpreter '/no/such', which is not there"),
+        (b"#!/bin/sh\nexit 7\n", "exit status 7"),
+    ],
+)
+async def test_a_script_that_its_first_line_keeps_from_running_is_told_of(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = tmp_path / "script"
+    path.write_bytes(content)
+    path.chmod(0o700)
+    async with running(settings(str(path), hook_failure="step-down"), tmp_path) as node:
+        node.hooks.start_work(5, boottime() + 60)
+        await node.state("failed", within=20)
+    (reason,) = node.failed
+    assert said in reason
+    assert ("sed -i" in reason) == (b"\r" in content)
+
+
+def test_no_script_is_checked_out_with_the_line_endings_of_windows(tmp_path: Path) -> None:
+    root, clone = Path(__file__).parents[2], tmp_path / "clone"
+    if not (root / ".git").exists():
+        pytest.skip("not in a clone")
+    windows = ["-c", "core.autocrlf=true", "-c", "core.eol=crlf"]
+    subprocess.run(["git", *windows, "clone", "-q", "--depth", "1", f"file://{root}", clone], check=True)
+    scripts = [*(clone / "hooks").iterdir(), clone / "tests" / "run"]
+    assert [path.name for path in scripts if b"\r" in path.read_bytes()] == []
+
+
 async def test_a_supervisor_that_is_stopped_for_a_while_goes_on_and_one_that_stays_so_is_given_up(
     tmp_path: Path, script: Write
 ) -> None:

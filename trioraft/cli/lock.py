@@ -36,6 +36,7 @@ from trioraft.hooks.launcher import (
     Unstartable,
     launch_command_supervisor,
 )
+from trioraft.hooks.scripts import why_not_run
 from trioraft.kv.client import KeyValueError
 from trioraft.kv.lock import NAME_MAX, HeldLock, LeaseLostError, LockHeldError, hold_lock
 from trioraft.settings import ClientSettings
@@ -207,7 +208,7 @@ class _Run:
                 self._status = status
                 link.send(End())  # what it has started does not outlive it: the lock is about to be released
             case Unstartable(error=error):
-                raise CommandError(f"{self._path}: {error}")
+                raise CommandError(f"{self._path}: {why_not_run(self._path, error)}")
             case Crashed(error=error):
                 raise CommandError(f"the process that supervises the command failed: {error}")
             case Ended():

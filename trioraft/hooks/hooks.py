@@ -47,6 +47,7 @@ from trioraft.hooks.launcher import (
     Unstartable,
     Waiting,
 )
+from trioraft.hooks.scripts import why_failed, why_not_run
 from trioraft.messages import HookStatus
 
 __all__ = ["HookContext", "HookSettings", "Hooks", "Launcher", "SupervisorLauncher"]
@@ -395,7 +396,7 @@ class Hooks:
                 _log.info("script started", script=run.kind, path=run.path, pid=pid, token=token)
             case Unstartable(error=error):
                 self._expect_answer(math.inf)
-                self._run_failed(run, f"cannot be run: {error}")
+                self._run_failed(run, f"cannot be run: {why_not_run(run.path, error)}")
                 self._run_over(run)
             case Exited(status=status):
                 self._handle_exit(run, status)
@@ -425,7 +426,7 @@ class Hooks:
             _log.info("script ended", script=run.kind, path=run.path, exit_status=status)
         else:
             how = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
-            self._run_failed(run, how, exit_status=status)
+            self._run_failed(run, why_failed(run.path, how), exit_status=status)
 
     def _handle_killing(self, run: _Run, left: int, denied: tuple[int, ...]) -> None:
         if not run.killed:
