@@ -270,8 +270,9 @@ class Cluster:
         return int(node.status.name.removeprefix("node-")) - 1
 
     def node(self, i: int) -> ObservedNode | None:
-        """Give what was last heard of a node."""
-        return next((node for node in self.client.nodes.values() if self.index(node) == i), None)
+        """Give what was last heard of a node, which may have been another one before."""
+        heard = (node for node in self.client.nodes.values() if self.index(node) == i)
+        return max(heard, key=lambda node: node.heard_at, default=None)
 
     async def statuses(self, seconds: float = 1.0) -> ClusterStatus:
         """Ask all nodes now."""

@@ -79,6 +79,31 @@ class ClusterStatus:
         )
         return max(leaders, key=lambda node: node.status.term, default=None)
 
+    def is_former(self, node: ObservedNode) -> bool:
+        """Tell whether a node that does not answer is one of the past, of which there is nothing to show any more.
+
+        Parameters
+        ----------
+        node : ObservedNode
+            The node.
+
+        Returns
+        -------
+        bool
+            Whether it does not answer, and whoever leads its cluster does not count it as a member.
+        """
+        if node.reachable:
+            return False
+        clusters = [
+            {member.id for member in other.status.members}
+            for other in self.nodes
+            if other.reachable
+            and other.status.role == "leader"
+            and other.status.members
+            and node.status.cluster_id in {None, other.status.cluster_id}
+        ]
+        return bool(clusters) and not any(node.status.id in members for members in clusters)
+
     @property
     def cluster_ids(self) -> tuple[str, ...]:
         """The clusters of the nodes: the one of most reachable nodes first; there should be one."""

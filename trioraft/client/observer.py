@@ -130,7 +130,8 @@ class Observer:
             ObservedNode(node.status, node.address, node.heard_at, node.heard_at >= started)
             for node in self.nodes.values()
         ]
-        return ClusterStatus(_in_order(nodes), self._silent())
+        cluster = ClusterStatus(tuple(nodes))
+        return ClusterStatus(_in_order(node for node in nodes if not cluster.is_former(node)), self._silent())
 
     def cluster(self) -> ClusterStatus:
         """Give what :meth:`observe` has gathered.
@@ -146,8 +147,9 @@ class Observer:
         """Keep `nodes` up to date from now on, in the background; returns at once.
 
         Every node is asked every `refresh` seconds, and sends its status by itself when its role, term or leader
-        changes. A node that was not heard for two such intervals is not reachable; one that was not heard and
-        not found any more for 60 s is forgotten.
+        changes. A node that was not heard for two such intervals is not reachable. It is forgotten when its cluster's
+        leader does not count it as a member any more, or when it was not found any more for 60 s. So `nodes` shows
+        who is there and where, at most six intervals (of a second at least) after the nodes themselves know it.
 
         Parameters
         ----------
@@ -284,6 +286,10 @@ class Observer:
         target = self._targets.get(peer.address)
         if target is None:
             return
+        if self._is_elsewhere(target) and target.node_id == format_id(peer.node_id):
+            target.asked_at = None
+            self._endpoint.greet(self.nodes[target.node_id].address, self._domain, now)
+            return
         target.peer = peer
         target.node_id = format_id(peer.node_id)
         self._target_by_node[peer.node_id] = target
@@ -386,10 +392,11 @@ class Observer:
                 await self._wake.wait()
 
     def _ask(self, target: _Target, now: float) -> None:
-        node = self.nodes.get(target.node_id or "")
-        if node is not None and node.address != target.address and self._answers(node.address):
-            # The same node under another address. A greeting there would only move its session to and fro.
-            target.due = now + RETRY_LAST
+        if self._is_elsewhere(target):
+            # It has moved, and another may be here; or it has both addresses, and `_confirm` goes back to the other.
+            self._endpoint.greet(target.address, self._domain, now)
+            target.asked_at = now
+            target.due = now + max(RETRY_LAST, 2 * self._refresh) if self._refresh is not None else float("inf")
             return
         peer = target.peer
         if peer is not None and target.tries < 2:
@@ -401,9 +408,13 @@ class Observer:
         target.due = now + min(_RETRY_FIRST * 2**target.tries, max(RETRY_LAST, self._refresh or 0.0))
         target.tries = min(target.tries + 1, 16)
 
-    def _answers(self, address: Address) -> bool:
-        target = self._targets.get(address)
-        return target is not None and target.tries < _SILENT_TRIES
+    def _is_elsewhere(self, target: _Target) -> bool:
+        """Tell whether the node that answered at an address was heard at another one last, and answers there."""
+        node = self.nodes.get(target.node_id or "")
+        if node is None or node.address == target.address:
+            return False
+        other = self._targets.get(node.address)
+        return other is not None and other.node_id == target.node_id and other.tries < _SILENT_TRIES
 
     def _send_request(self, target: _Target, now: float) -> None:
         if target.peer is None:
@@ -426,8 +437,11 @@ class Observer:
             if not target.discovered and now - max(target.listed_at, heard_at) > FORGET_SECONDS:
                 del self._targets[target.address]
                 self._target_by_node = {n: t for n, t in self._target_by_node.items() if t is not target}
-                if node is not None and node.address == target.address:
-                    del self.nodes[node.status.id]
+                self._tell()
+        cluster = ClusterStatus(tuple(self.nodes.values()))
+        for node in cluster.nodes:
+            if node.address not in self._targets or cluster.is_former(node):
+                del self.nodes[node.status.id]
                 self._tell()
 
     def _next_deadline(self) -> float:
