@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import trio
 
@@ -34,7 +35,8 @@ class MemorySocket:
 
     def receive(self) -> list[tuple[bytes, Address]]:
         arrived, self._arrived = self._arrived, []
-        self._readable = trio.Event()
+        if self._readable.is_set():  # else somebody waits for it
+            self._readable = trio.Event()
         return arrived
 
     def send(self, data: bytes, address: Address) -> None:
@@ -97,6 +99,11 @@ class MemoryDisk:
         self.stuck = False
         self.fails = False
         self.writes = 0
+        self.written = 0
+
+    def opened(self) -> Self:
+        self.written = 0
+        return self
 
     @property
     def log(self) -> Log:
@@ -117,6 +124,7 @@ class MemoryDisk:
         if write.first_index:
             self._entries[write.first_index - self._base[0] - 1 :] = write.entries
         self.writes += 1
+        self.written = write.number
 
     def close(self) -> None:
         pass
@@ -158,7 +166,7 @@ def memory_world(
         random=chance,
         entropy=chance.randbytes,
         host_name="memory",
-        open_disk=lambda settings: disk,
+        open_disk=lambda settings: disk.opened(),
         open_socket=network.open_socket,
         open_discovery=open_discovery,
         launcher=launcher or MemoryLauncher(trio.current_time),

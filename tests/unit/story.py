@@ -133,14 +133,17 @@ class Story:
 
     def settle(self, node: int) -> None:
         """Carry out what a core wants: write (unless its disk is stuck), post, apply, note events."""
-        core = self.cores[node]
         self._take(node)
         while node not in self.stuck and self._unwritten[node]:
-            write = self._unwritten[node].pop(0)
-            self.disks[node].put(write)
-            self.writes[node] += 1
-            core.persisted(write.number, self.now)
-            self._take(node)
+            self.write_one(node)
+
+    def write_one(self, node: int) -> None:
+        """Let the disk end the write that it was given first."""
+        write = self._unwritten[node].pop(0)
+        self.disks[node].put(write)
+        self.writes[node] += 1
+        self.cores[node].persisted(write.number, self.now)
+        self._take(node)
 
     def _take(self, node: int) -> None:
         core = self.cores[node]

@@ -422,6 +422,22 @@ def test_a_leader_whose_disk_is_stuck_steps_down_after_a_lower_election_timeout(
     assert "disk" in down.reason
 
 
+def test_a_leader_whose_disk_ends_write_after_write_goes_on_leading() -> None:
+    story = Story()
+    story.elect(1)
+    story.stick_disk(1)
+    for command in "abcd":
+        story.propose(1, command)
+        story.live(TIMING.lower * 0.05)
+    for _ in range(4):
+        story.live(TIMING.lower * 0.7)
+        story.write_one(1)
+    assert story.roles()[0] == "leader", "each answer came in time; what was proposed meanwhile had to wait for two"
+    story.propose(1, "e")
+    story.live(TIMING.lower + 0.1)
+    assert story.roles()[0] != "leader"
+
+
 def test_a_node_whose_disk_is_stuck_does_not_stand_for_election() -> None:
     story = Story()
     story.stick_disk(1)

@@ -247,7 +247,7 @@ async def test_what_is_promised_after_a_pause_counts_from_after_the_pause(
             """One whose node is paused for 2 s just before it receives."""
 
             def receive(self) -> list[tuple[bytes, Address]]:
-                if not paused.is_set():
+                if self._arrived and not paused.is_set():
                     autojump_clock.jump(2)
                     paused.set()
                 return super().receive()

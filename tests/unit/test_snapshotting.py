@@ -316,7 +316,7 @@ class Member(Follower):
             await self.disk.save(write)
             self.core.persisted(write.number, trio.current_time())
             if write.snapshot is not None:
-                await self.snapshots.clean_up(write.snapshot)
+                self.snapshots.is_valid(write.snapshot)
         self.applier.apply_some()
 
     @property

@@ -6,6 +6,8 @@ The session is opened with the first command. It ends when its client says so, o
 sent again in another session: that is for the caller to decide, by another call.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -36,12 +38,9 @@ class _Open:
         self.number = number
         self.last_command = 0
         self.waiting: dict[int, None] = {}  # commands without a result, in order
-
-    def begin(self) -> int:
-        """Give the next command its number."""
-        self.last_command += 1
-        self.waiting[self.last_command] = None
-        return self.last_command
+        self.queue = trio.lowlevel.ParkingLot()  # who waits for a place, the first first
+        self._called = 0  # who was called out of the queue, and has not begun yet
+        self._has_ended = False
 
     @property
     def answered_below(self) -> int:
@@ -49,9 +48,37 @@ class _Open:
         return next(iter(self.waiting), self.last_command + 1)
 
     @property
-    def is_full(self) -> bool:
-        """Whether another command would need more results to be kept than are."""
-        return self.last_command + 1 - self.answered_below >= RESULTS_MAX
+    def _free(self) -> int:
+        """How many commands more may begin: no more results are needed then than are kept."""
+        return self.answered_below + RESULTS_MAX - (self.last_command + 1) - self._called
+
+    async def wait_for_place(self) -> None:
+        """Wait for one's turn, where more commands are under way than results are kept; or until the session ends."""
+        if not self._has_ended and (self.queue or self._free <= 0):
+            await self.queue.park()  # whoever is called runs on, also if it was cancelled since
+            self._called -= not self._has_ended
+
+    @contextmanager
+    def command(self) -> Iterator[int]:
+        """Give the next command its number; after the block, each place that is free now is another's."""
+        self.last_command += 1
+        number = self.last_command
+        self.waiting[number] = None
+        try:
+            yield number
+        finally:
+            del self.waiting[number]
+            self._call()
+
+    def _call(self) -> None:
+        """Call as many as there are places, and nobody else."""
+        if not self._has_ended:
+            self._called += len(self.queue.unpark(count=max(self._free, 0)))
+
+    def end(self) -> None:
+        """Let everybody go on in another session."""
+        self._has_ended = True
+        self.queue.unpark_all()
 
 
 class Session:
@@ -74,7 +101,6 @@ class Session:
         self._open: _Open | None = None
         self._opening = trio.Lock()
         self._used_at = float("-inf")
-        self._room = trio.Event()
         self._used = trio.Event()
 
     async def propose(self, data: bytes, kind: type[Propose] | type[ChangeSettings] = Propose) -> bytes:
@@ -104,17 +130,14 @@ class Session:
         if len(data) > PAYLOAD_MAX:
             raise RefusedError(f"not proposed: the command has {len(data)} bytes; at most {PAYLOAD_MAX} are allowed")
         session = await self._session()
-        number = session.begin()
-        self._used_at = trio.current_time()
-        try:
-            response = await self._calls.call(lambda: kind(session.number, number, session.answered_below, data))
-        except trio.Cancelled:
-            known = "unknown" if self._calls.may_be_done else "not proposed"
-            self.problem = f"{known}: {self._calls.problem.removeprefix(f'{known}: ')}"
-            raise
-        finally:
-            del session.waiting[number]
-            self._room.set()
+        with session.command() as number:
+            self._used_at = trio.current_time()
+            try:
+                response = await self._calls.call(lambda: kind(session.number, number, session.answered_below, data))
+            except trio.Cancelled:
+                known = "unknown" if self._calls.may_be_done else "not proposed"
+                self.problem = f"{known}: {self._calls.problem.removeprefix(f'{known}: ')}"
+                raise
         if not response.done:
             self._fail(session, response)
         return response.data
@@ -126,10 +149,7 @@ class Session:
                 if self._open is None:
                     self._open = await self._begin()
         session = self._open
-        while session.is_full:
-            if self._room.is_set():
-                self._room = trio.Event()
-            await self._room.wait()
+        await session.wait_for_place()
         return session if session is self._open else await self._session()
 
     async def _begin(self) -> _Open:
@@ -149,8 +169,7 @@ class Session:
             raise ProposalError(response.detail)
         if response.code != Refusal.SESSION_ENDED:
             raise RefusedError(f"refused: {response.detail}")
-        if self._open is session:
-            self._open = None
+        self._forget(session)
         raise SessionEndedError(response.detail)
 
     async def keep(self) -> None:
@@ -165,11 +184,16 @@ class Session:
                     continue
                 response = await self._calls.call(partial(KeepSession, session.number))
                 self._used_at = trio.current_time()
-                if response.code == Refusal.SESSION_ENDED and self._open is session:
-                    self._open = None
+                if response.code == Refusal.SESSION_ENDED:
+                    self._forget(session)
+
+    def _forget(self, session: _Open) -> None:
+        if self._open is session:
+            self._open = None
+            session.end()
 
     def close(self) -> None:
         """Tell the leader that the session is not needed any more; if that gets lost, it ends by itself."""
         if self._open is not None:
             self._calls.post(EndSession(self._open.number))
-            self._open = None
+            self._forget(self._open)

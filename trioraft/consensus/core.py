@@ -305,7 +305,7 @@ class Core:
         self._now, self._unsettled = now, True  # nothing that depends on the lease
         if self._state is None or self._state.role is not Role.LEADER or added_in(kind) > self.version:
             return None
-        index = replication.propose(self._state, kind, data, now)
+        index = replication.propose(self._state, kind, data)
         return None if index is None else (self.term, index)
 
     def start_read(self, read: int, now: float) -> None:
@@ -434,8 +434,10 @@ class Core:
         now : float
             The time in seconds.
         """
+        self._outbox.persisted(
+            number, now
+        )  # first: a disk that has answered is not stuck, however late that is noticed
         self._begin(now)
-        self._outbox.persisted(number)
         self._join_what_was_formed(now)
         if self._state is not None:
             election.count_own_vote(self._state, now)
@@ -516,7 +518,7 @@ class Core:
         """
         self._begin(now)
         if self._state is not None:
-            snapshots.snapshot_installed(self._state, snapshot, now)
+            snapshots.snapshot_installed(self._state, snapshot)
 
     def work_ended(self, now: float) -> None:
         """Learn that leader work has ended, all of it, after it was told to.
@@ -725,7 +727,7 @@ class Core:
             What to write, with a number for :meth:`persisted`; None when there is nothing new.
         """
         self._settle()
-        write = self._outbox.to_persist()
+        write = self._outbox.to_persist(self._now)
         if self._observer is not None and write is not None:
             self._note("to_persist", 0, write)
         return write
@@ -924,7 +926,7 @@ class Core:
 
     @property
     def disk_waiting_since(self) -> float:
-        """Since when the oldest change that is not on disk waits; infinity when there is none."""
+        """Since when an answer of the disk is waited for; infinity when there is nothing to write."""
         return self._outbox.waiting_since
 
 

@@ -147,8 +147,8 @@ def start_election(s: State, now: float) -> None:
 
     Nothing of it leaves before the term and the vote are on disk, and the own vote counts only then.
     """
-    adopt_term(s, s.term + 1, now)
-    s.outbox.persist(msgspec.structs.replace(s.hard, voted_for=s.id), now)
+    adopt_term(s, s.term + 1)
+    s.outbox.persist(msgspec.structs.replace(s.hard, voted_for=s.id))
     s.role = Role.CANDIDATE
     s.leader = 0
     ask(s, start_round(s, now), vote_request(s), now)
@@ -186,7 +186,7 @@ def handle_vote_request(s: State, sender: int, request: VoteRequest, now: float)
         granted = free and is_up_to_date(s, request)
     if granted:
         become_follower(s, s.term, now, f"a candidate has term {s.term}")
-        s.outbox.persist(msgspec.structs.replace(s.hard, voted_for=sender), now)
+        s.outbox.persist(msgspec.structs.replace(s.hard, voted_for=sender))
         reset_election_timer(s, now)
     s.outbox.send(
         sender,
@@ -245,5 +245,5 @@ def become_leader(s: State, won: Round, now: float) -> None:
             s.followers[node].heard_at = now  # its vote came just now, or not long ago
     s.events.append(BecameLeader(term=s.term))
     record_own_claim(s, now)
-    open_term(s, now)
+    open_term(s)
     send_heartbeats(s, now)

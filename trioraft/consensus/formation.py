@@ -130,8 +130,8 @@ class Formation:
         """The members whose promise is not known."""
         return tuple(m for m in self.state.members if m != self.id and m not in self.promises)
 
-    def _write(self, state: FormationState, now: float) -> None:
-        self.outbox.persist(msgspec.structs.replace(self.outbox.hard, formation=state), now)
+    def _write(self, state: FormationState) -> None:
+        self.outbox.persist(msgspec.structs.replace(self.outbox.hard, formation=state))
 
     # --- the volatile round ---------------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ class Formation:
 
     def promise(self, formation: int, members: tuple[int, ...], now: float) -> None:
         """Promise a formation, durably, and ask the others for theirs."""
-        self._write(msgspec.structs.replace(self.state, promised=formation, members=members), now)
+        self._write(msgspec.structs.replace(self.state, promised=formation, members=members))
         self.promises = set()
         self.views.clear()
         self.ask_for_promises()
@@ -229,7 +229,7 @@ class Formation:
         elif cluster != self.heard_cluster:
             if self.state.promised or self.heard_cluster:
                 self.events.append(ForeignCluster(node=sender, cluster=cluster))
-            self._write(msgspec.structs.replace(self.state, heard=cluster), now)
+            self._write(msgspec.structs.replace(self.state, heard=cluster))
 
     def join(self, cluster: int, now: float) -> None:
         """Become a member of the cluster whose leader has just spoken to this node, unless it is bound elsewhere.
@@ -239,7 +239,7 @@ class Formation:
         """
         if self.formed or self.state.promised or not cluster or cluster in self.state.never:
             return
-        self._write(FormationState(cluster=cluster), now)
+        self._write(FormationState(cluster=cluster))
 
     def handle_request(self, sender: int, request: FormationRequest, now: float) -> None:
         """Promise what is asked for, or refuse it for ever."""
@@ -265,7 +265,7 @@ class Formation:
         if formation not in self.state.never:
             if len(self.state.never) >= _NEVER_MAX:
                 return
-            self._write(msgspec.structs.replace(self.state, never=(*self.state.never, formation)), now)
+            self._write(msgspec.structs.replace(self.state, never=(*self.state.never, formation)))
         self.outbox.send(sender, FormationResponse(formation=formation, promised=False))
 
     def handle_response(self, sender: int, response: FormationResponse, now: float) -> None:
@@ -290,7 +290,7 @@ class Formation:
     def stand(self, now: float) -> None:
         """Become a member of the cluster that the promised formation made, and say so to all of it."""
         state = self.state
-        self._write(FormationState(cluster=state.promised, members=state.members), now)
+        self._write(FormationState(cluster=state.promised, members=state.members))
         for member in state.members:
             if member != self.id:
                 self.outbox.send(member, FormationResponse(formation=state.promised, promised=True))
@@ -300,7 +300,7 @@ class Formation:
         state = self.state
         # With no room for one more, the note of whoever refused first is enough; none is ever forgotten.
         noted = (*state.never, state.promised) if len(state.never) < _NEVER_MAX else state.never
-        self._write(FormationState(never=noted, heard=state.heard), now)
+        self._write(FormationState(never=noted, heard=state.heard))
         for member in state.members:
             if member != self.id:
                 self.outbox.send(member, FormationResponse(formation=state.promised, promised=False))

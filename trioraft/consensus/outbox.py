@@ -118,9 +118,10 @@ class Outbox:
         self.durable = 0  # number of the newest change that is on disk
         self.durable_index = log.last_index  # up to here the log is on disk as it is in memory, or need not be
         self._log_waits = log_waits
-        self.waiting_since = NEVER  # when the oldest change that is not on disk was made
+        # Since when the disk owes an answer. One that ends write after write is busy, not stuck, however much comes
+        # meanwhile; and what was not handed to it yet tells nothing of it.
+        self.waiting_since = NEVER
         self._changed_from = 0  # first index that the disk was not given yet
-        self._changed_at: deque[tuple[int, float]] = deque()
         self._handed_to: deque[tuple[int, int]] = deque()  # write and the last index in it
         self._held: dict[After, deque[tuple[int, int, Message]]] = {
             After.HARD_STATE: deque(),
@@ -129,35 +130,29 @@ class Outbox:
         self._ready: list[tuple[int, Message]] = []
         self.noted: list[tuple[int, Message]] | None = None  # what was sent, for somebody who looks on
 
-    def _note_change(self, now: float) -> None:
+    def _note_change(self) -> None:
         self.written += 1
-        self._changed_at.append((self.written, now))
-        self.waiting_since = self._changed_at[0][1]
 
-    def persist(self, hard: HardState, now: float) -> None:
+    def persist(self, hard: HardState) -> None:
         """Change the hard state.
 
         Parameters
         ----------
         hard : HardState
             The new state.
-        now : float
-            The time in seconds.
         """
         if hard != self.hard:
             self.hard = hard
-            self._note_change(now)
+            self._note_change()
             self.hard_written = self.written
 
-    def append(self, entry: Entry, now: float) -> int:
+    def append(self, entry: Entry) -> int:
         """Add an entry to the log.
 
         Parameters
         ----------
         entry : Entry
             The entry.
-        now : float
-            The time in seconds.
 
         Returns
         -------
@@ -168,26 +163,24 @@ class Outbox:
         if not self._log_waits:
             self.durable_index = index
         self._changed_from = min(self._changed_from or index, index)
-        self._note_change(now)
+        self._note_change()
         return index
 
-    def truncate(self, first: int, now: float) -> None:
+    def truncate(self, first: int) -> None:
         """Drop the end of the log.
 
         Parameters
         ----------
         first : int
             The first index that is dropped.
-        now : float
-            The time in seconds.
         """
         self.log.truncate(first)
         self.durable_index = min(self.durable_index, first - 1)
         self._handed_to = deque((number, min(last, first - 1)) for number, last in self._handed_to)
         self._changed_from = min(self._changed_from or first, first)
-        self._note_change(now)
+        self._note_change()
 
-    def take_snapshot(self, snapshot: SnapshotInfo, base: int, now: float) -> None:
+    def take_snapshot(self, snapshot: SnapshotInfo, base: int) -> None:
         """Note that a snapshot of this node's own is on disk, and drop entries that it covers.
 
         Parameters
@@ -196,21 +189,17 @@ class Outbox:
             The snapshot.
         base : int
             The last entry that is dropped, not after the snapshot's.
-        now : float
-            The time in seconds.
         """
         self.log.drop_until(base)
-        self._note_snapshot(snapshot, now)
+        self._note_snapshot(snapshot)
 
-    def install_snapshot(self, snapshot: SnapshotInfo, now: float) -> None:
+    def install_snapshot(self, snapshot: SnapshotInfo) -> None:
         """Note that a received snapshot is on disk, and let the log follow it.
 
         Parameters
         ----------
         snapshot : SnapshotInfo
             The snapshot.
-        now : float
-            The time in seconds.
         """
         if self.log.term_at(snapshot.index) == snapshot.term:
             self.log.drop_until(snapshot.index)
@@ -220,13 +209,13 @@ class Outbox:
             self._handed_to = deque((number, 0) for number, _ in self._handed_to)
             self._changed_from = 0
             self._restarts = True
-        self._note_snapshot(snapshot, now)
+        self._note_snapshot(snapshot)
 
-    def _note_snapshot(self, snapshot: SnapshotInfo, now: float) -> None:
+    def _note_snapshot(self, snapshot: SnapshotInfo) -> None:
         self.snapshot = self._new_snapshot = snapshot
         if self._changed_from:
             self._changed_from = max(self._changed_from, self.log.base_index + 1)
-        self._note_change(now)
+        self._note_change()
 
     def send(self, to: int, message: Message, after: After = After.HARD_STATE) -> None:
         """Send a message once what it depends on is on disk.
@@ -251,8 +240,13 @@ class Outbox:
         else:
             self._ready.append((to, message))
 
-    def to_persist(self) -> Write | None:
+    def to_persist(self, now: float) -> Write | None:
         """Hand out what the disk does not have yet.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
 
         Returns
         -------
@@ -262,6 +256,7 @@ class Outbox:
         if self.handed_out == self.written:
             return None
         self.handed_out = self.written
+        self.waiting_since = min(self.waiting_since, now)
         first, self._changed_from = self._changed_from, 0
         self._handed_to.append((self.written, self.log.last_index))
         snapshot, self._new_snapshot = self._new_snapshot, None
@@ -277,20 +272,20 @@ class Outbox:
             restarts,
         )
 
-    def persisted(self, number: int) -> None:
+    def persisted(self, number: int, now: float) -> None:
         """Release what waited for a write.
 
         Parameters
         ----------
         number : int
             The write that is on disk now, with all before it.
+        now : float
+            The time in seconds.
         """
         self.durable = max(self.durable, number)
         while self._handed_to and self._handed_to[0][0] <= self.durable:
             self.durable_index = max(self.durable_index, self._handed_to.popleft()[1])
-        while self._changed_at and self._changed_at[0][0] <= self.durable:
-            self._changed_at.popleft()
-        self.waiting_since = self._changed_at[0][1] if self._changed_at else NEVER
+        self.waiting_since = now if self.durable < self.handed_out else NEVER
         for held in self._held.values():
             while held and held[0][0] <= self.durable:
                 _, to, message = held.popleft()

@@ -36,16 +36,16 @@ _DOUBLINGS_MAX: Final = 5
 # --- the leader ---------------------------------------------------------------------------------------------
 
 
-def open_term(s: State, now: float) -> None:
+def open_term(s: State) -> None:
     """Begin a leader's term with a no-op, so that what earlier terms left is committed with it (section 8)."""
     for follower in s.followers.values():
         follower.next_index = s.log.last_index + 1
-    s.opened_at = s.outbox.append(Entry(term=s.term, kind=EntryKind.NO_OP), now)
+    s.opened_at = s.outbox.append(Entry(term=s.term, kind=EntryKind.NO_OP))
     count_uncommitted(s)  # what earlier leaders could not commit takes room too
     s.settings_at = 0
 
 
-def propose(s: State, kind: EntryKind, data: bytes, now: float) -> int | None:
+def propose(s: State, kind: EntryKind, data: bytes) -> int | None:
     """Append an entry to the leader's log; None when too much is not committed yet, or it is handing over."""
     if s.handover is not None:
         return None
@@ -54,7 +54,7 @@ def propose(s: State, kind: EntryKind, data: bytes, now: float) -> int | None:
     if s.commit_index < s.log.last_index and s.uncommitted_bytes + size > UNCOMMITTED_BYTES_MAX:
         return None
     s.uncommitted_bytes += size
-    index = s.outbox.append(entry, now)
+    index = s.outbox.append(entry)
     if kind is EntryKind.SETTINGS:
         s.settings_at = index
     return index
@@ -187,10 +187,10 @@ def store_entries(s: State, request: AppendEntriesRequest, now: float) -> bool:
         return False
     for index, entry in enumerate(request.entries, previous + 1):
         if index > s.log.last_index:
-            s.outbox.append(entry, now)
+            s.outbox.append(entry)
         elif index > s.commit_index and s.log.term_at(index) != entry.term:
-            s.outbox.truncate(index, now)
-            s.outbox.append(entry, now)
+            s.outbox.truncate(index)
+            s.outbox.append(entry)
         matched = max(matched, index)
     s.matched_index = max(s.matched_index, matched)
     if s.ahead:

@@ -23,10 +23,10 @@ def retry_soon(s: State, now: float) -> None:
     s.election_deadline = max(now + pause, s.refuse_until)
 
 
-def adopt_term(s: State, term: int, now: float) -> None:
+def adopt_term(s: State, term: int) -> None:
     """Take over a newer term, in which this node has not voted yet."""
     if term > s.term:
-        s.outbox.persist(msgspec.structs.replace(s.hard, term=term, voted_for=0), now)
+        s.outbox.persist(msgspec.structs.replace(s.hard, term=term, voted_for=0))
         s.heard_sequence = 0
         s.leader = 0
 
@@ -49,7 +49,7 @@ def become_follower(s: State, term: int, now: float, reason: str) -> None:
         s.handover = None
         s.heartbeat_at = NEVER
         s.leader = 0
-    adopt_term(s, term, now)
+    adopt_term(s, term)
     s.role = Role.FOLLOWER
     s.round = None
     s.transferred = None

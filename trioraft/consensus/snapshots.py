@@ -63,7 +63,7 @@ def drop_covered(s: State, snapshot: SnapshotInfo, keep: int, keep_bytes: int | 
     ]
     if receivers:
         base = min(base, max(min(receivers), s.log.before_last_bytes(snapshot.index, _KEPT_FOR_RECEIVERS)))
-    s.outbox.take_snapshot(snapshot, base, now)
+    s.outbox.take_snapshot(snapshot, base)
 
 
 def snapshot_gone(s: State, snapshot: SnapshotInfo) -> None:
@@ -190,14 +190,14 @@ def reception_failed(s: State, snapshot: SnapshotInfo) -> None:
         s.receiving = None
 
 
-def snapshot_installed(s: State, snapshot: SnapshotInfo, now: float) -> None:
+def snapshot_installed(s: State, snapshot: SnapshotInfo) -> None:
     """Let the log follow a snapshot that has been verified, is on disk and has been taken over."""
     s.receiving = None
     if snapshot.index <= s.commit_index:
         # Entries have overtaken it; but the state machine may have taken it over before it had applied them.
         s.applied_index = max(s.applied_index, snapshot.index)
         return
-    s.outbox.install_snapshot(snapshot, now)
+    s.outbox.install_snapshot(snapshot)
     s.commit_index = s.applied_index = snapshot.index
     count_uncommitted(s)  # this node may have become the leader meanwhile
     s.matched_index = max(s.matched_index, snapshot.index)

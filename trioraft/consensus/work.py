@@ -46,13 +46,13 @@ def remember_claim(s: State, term: int, claim: float, now: float) -> None:
     s.work_until = now + seconds
     s.work_term = term
     if seconds > s.hard.work or term != s.hard.work_term or (seconds == 0) != (s.hard.work == 0):
-        s.outbox.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=term), now)
+        s.outbox.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=term))
 
 
 def record_own_claim(s: State, now: float) -> None:
     """Remember, as a new leader, what its own heartbeats will claim, as every other voter does."""
     seconds = here(max(s.timing.work_claim, work_left(s, now)))
-    s.outbox.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=s.term), now)
+    s.outbox.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=s.term))
     s.work_recorded = s.outbox.hard_written
 
 

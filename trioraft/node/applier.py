@@ -22,9 +22,10 @@ from trioraft.messages import ENTRY_MAX, FIRST_VERSION, PAYLOAD_MAX, EntryKind
 from trioraft.node.replica import Replica, Result
 from trioraft.versions import added_in
 
-# Entries are applied for this long, in seconds, before other tasks get their turn.
+# Entries are applied for this long, in seconds, before other tasks get their turn; fewer at a time where each of them
+# takes long.
 _TURN: Final = 0.005
-_BATCH: Final = 64
+_BATCH_MAX: Final = 64
 
 
 # What became of a proposed entry.
@@ -65,6 +66,7 @@ class Applier:
         self._last_waiter = 0
         self._told = False
         self._proposed = False
+        self._batch = _BATCH_MAX
         self._turn = trio.Lock()
         self._grown_entries = self._grown_bytes = 0
 
@@ -112,7 +114,8 @@ class Applier:
             self._turn.acquire_nowait()
 
     def _apply_batch(self) -> None:
-        entries = self._core.to_apply(_BATCH)
+        began = self._clock()
+        entries = self._core.to_apply(self._batch)
         for index, entry in entries:
             result = self.replica.apply(index, entry)
             if entry.kind is EntryKind.SETTINGS:
@@ -126,6 +129,8 @@ class Applier:
             if entry.term > self._applied_term:
                 self._applied_term = entry.term
                 self._give_up_earlier(entry.term)
+        took_long = self._clock() - began > _TURN
+        self._batch = max(self._batch // 2, 1) if took_long else min(self._batch * 2, _BATCH_MAX)
         self._applied.set()
         self._applied = trio.Event()
 

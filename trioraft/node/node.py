@@ -87,6 +87,7 @@ from trioraft.node.leadership import Bodies, Leadership, OnOverrun
 from trioraft.node.neighbours import Neighbours
 from trioraft.node.reads import Reads
 from trioraft.node.replica import Replica
+from trioraft.node.request_queue import RequestQueue
 from trioraft.node.requests import AskHandler, Requests
 from trioraft.node.snapshotting import Snapshotter
 from trioraft.node.stalls import LoopWatch
@@ -100,6 +101,9 @@ from trioraft.storage.database import StorageError
 from trioraft.versions import Versions
 
 _log: Final = structlog.get_logger("trioraft.node")
+
+# Where tasks that propose take long, the node looks so many times within a heartbeat interval what has come in.
+_LOOKS: Final = 4
 
 
 class Node:
@@ -185,6 +189,7 @@ class Node:
             reachable=self._neighbours.reachable_voters,
             flush=self._flush,
         )
+        self._request_queue = RequestQueue(self._requests.receive, world.clock, self._flush)
         self._requests.names = self._neighbours.names
         self._upgrades = Upgrades(
             self._core,
@@ -233,8 +238,12 @@ class Node:
         self._was_removed_while_away = False
         self.must_begin_anew = trio.Event()
         self._disk_wanted = trio.Event()
+        self._noted_written = 0
         self._changed = trio.Event()
         self._timer = trio.CancelScope()
+        self._failure: NodeError | None = None
+        self._looked_at = float("-inf")  # when the socket was looked at last
+        self._look_interval = settings.heartbeat_repeat / _LOOKS
         self.stopping = False
 
     # --- the tasks ------------------------------------------------------------------------------------------
@@ -283,10 +292,12 @@ class Node:
             self._applier.run,
             self._reads.run,
             self._requests.run,
+            self._request_queue.run,
             *self._calls.tasks(),
             self._session.keep,
             self._snapshots.take,
             self._snapshots.receive,
+            self._snapshots.clean_up,
             self._backups.run,
             self._discover,
             self._greet,
@@ -313,15 +324,34 @@ class Node:
         """
         while True:
             await self._socket.wait_readable()
-            datagrams = self._socket.receive()
-            now = self._world.clock()
-            for data, source in datagrams:
-                event = self._endpoint.receive_datagram_untrusted(data, source, now)
-                if event is not None:
-                    self._handle(event, now)
-            for further in self._endpoint.further_events():
-                self._handle(further, now)
+            self._take_in()
+            self._request_queue.carry_out_some()
             self._flush()
+
+    def _take_in(self) -> None:
+        """Hear the disk and drain the socket; what clients ask for waits for its turn."""
+        self._note_written()
+        datagrams = self._socket.receive()
+        now = self._looked_at = self._world.clock()
+        for data, source in datagrams:
+            event = self._endpoint.receive_datagram_untrusted(data, source, now)
+            if event is not None:
+                self._handle(event, now)
+        for further in self._endpoint.further_events():
+            self._handle(further, now)
+
+    def _look_around(self) -> None:
+        """Let the node do its own business, in the midst of a turn of trio's loop, when that takes long.
+
+        Trio looks at sockets and clocks once all tasks that can run have run, and thousands of them may propose in
+        one turn. The heartbeats of a leader, a follower's answers to them, and those of the disk do not wait for all.
+        """
+        if self._world.clock() - self._looked_at > self._look_interval:
+            try:
+                self._keep_up()
+            except NodeError as error:  # not for whoever proposes
+                self._failure = error
+                self._timer.cancel()
 
     async def _keep_time(self) -> None:
         """Wake the core at its deadlines."""
@@ -329,10 +359,18 @@ class Node:
             with self._timer:
                 await trio.sleep_forever()
             self._timer = trio.CancelScope()
-            now = self._world.clock()
-            self._core.handle_timer(now)
-            self._endpoint.handle_timer(now)
-            self._flush()
+            if self._failure is not None:
+                raise self._failure
+            self._keep_up()
+
+    def _keep_up(self) -> None:
+        """Take what has come in, and then do what is due."""
+        self._take_in()
+        now = self._world.clock()
+        self._core.handle_timer(now)
+        self._endpoint.handle_timer(now)
+        self._flush()
+        self._request_queue.leave_to_run()
 
     async def _write(self) -> None:
         """Write the hard state, one write at a time; the newest one is written when several wait."""
@@ -345,14 +383,20 @@ class Node:
                 except StorageError as error:
                     self._say_farewell(str(error))
                     raise
-                self._core.persisted(write.number, self._world.clock())
+                self._note_written()
                 self._flush()
                 if write.hard.removed:
                     self._removed.set()
                     if self._was_removed_while_away:
                         self.must_begin_anew.set()
                 if write.snapshot is not None:
-                    await self._snapshots.clean_up(write.snapshot)
+                    self._snapshots.is_valid(write.snapshot)
+
+    def _note_written(self) -> None:
+        """Tell the core what the disk has written by now."""
+        if self._disk.written > self._noted_written:
+            self._noted_written = self._disk.written
+            self._core.persisted(self._noted_written, self._world.clock())
 
     async def _discover(self) -> None:
         """Ask DNS again and again; what it says, or that it is silent, never disturbs a running cluster."""
@@ -406,10 +450,10 @@ class Node:
             case StatusRequest(subscribe=seconds):
                 self._account.subscribe(peer, seconds, now)
             case ClientRequest():
-                self._requests.receive(peer, message)
+                self._request_queue.add(peer, message)
             case ClientRequests(requests=requests):
                 for request in requests:
-                    self._requests.receive(peer, request)
+                    self._request_queue.add(peer, request)
             case ClientResponse():
                 self._calls.receive(peer.node_id, message)
             case ClientResponses(responses=responses):
@@ -620,6 +664,7 @@ class Node:
             not known.
         """
         command = check_bytes("command", command)
+        self._look_around()
         while self._core.role is Role.LEADER:
             try:
                 return (await self._applier.propose(EntryKind.COMMAND, command)).data
@@ -639,6 +684,7 @@ class Node:
                 found.append(index)
                 answered.set()
 
+            self._look_around()
             self._reads.start(confirmed)
             self._flush()
             await answered.wait()

@@ -86,6 +86,8 @@ class Snapshotter:
         self._send_parts, self._parts = trio.open_memory_channel[StorePart](1024)
         self._readers: dict[int, SnapshotReader] = {}  # by the follower that is sent what they read
         self._growing = trio.CancelScope()
+        self._valid: SnapshotInfo | None = None
+        self._has_valid = trio.Event()
 
     # --- at the start ---------------------------------------------------------------------------------------
 
@@ -248,16 +250,25 @@ class Snapshotter:
         self._core.snapshot_installed(snapshot, self._clock())
         _log.info("snapshot received", index=snapshot.index, bytes=snapshot.size)
 
-    async def clean_up(self, snapshot: SnapshotInfo) -> None:
-        """Remove the snapshots that were valid before.
+    def is_valid(self, snapshot: SnapshotInfo) -> None:
+        """Learn which snapshot is valid on disk from now on.
 
         Parameters
         ----------
         snapshot : SnapshotInfo
-            The one that is valid on disk.
+            The snapshot.
         """
-        self._close_sent()
-        await trio.to_thread.run_sync(remove_older, self._directory, snapshot)
+        self._valid = snapshot
+        self._has_valid.set()
+
+    async def clean_up(self) -> None:
+        """Remove the snapshots that were valid before the newest one, until cancelled; no write waits for that."""
+        while True:
+            await self._has_valid.wait()
+            self._has_valid = trio.Event()
+            self._close_sent()
+            if self._valid is not None:
+                await trio.to_thread.run_sync(remove_older, self._directory, self._valid)
 
 
 async def write_chunks(write: Callable[[bytes], None], chunks: Iterable[bytes]) -> None:

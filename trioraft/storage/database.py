@@ -87,8 +87,9 @@ CREATE TABLE log_is_unsynced (    -- has a row when the log may lack what was ac
 """,
 )
 _SCHEMA_VERSION: Final = len(_SCHEMA)
-# Rows that one statement adds: SQLite may be built for no more than 999 values in one.
-_ROWS_MAX: Final = 128
+# Rows that one statement adds, of so many values each, if SQLite is built for so many.
+_ROWS_MAX: Final = 1024
+_VALUES: Final = 5
 
 
 class Disk(Protocol):
@@ -98,6 +99,7 @@ class Disk(Protocol):
     hard: HardState
     snapshot: SnapshotInfo | None
     directory: Path
+    written: int  # the number of the newest write of this process that is durable
 
     @property
     def log(self) -> Log:
@@ -154,6 +156,7 @@ class SqliteDisk:
         self._has_failed = False
         self._synced = True  # what `PRAGMA synchronous` was set to
         self._to_move = 0  # how many bytes the WAL has grown by, about, since the last checkpoint
+        self.written = 0
         self.directory = directory
         self.path = directory / "trioraft.db"
         try:
@@ -307,6 +310,7 @@ class SqliteDisk:
         synced = self._durability == "sync" or body != self._body or write.snapshot is not None
         self._write(partial(self._put, write, body), synced=synced)
         self._body = body
+        self.written = write.number
         self._to_move += _WRITE_BYTES + sum(len(entry.data) for entry in write.entries)
         if self._to_move >= _CHECKPOINT_BYTES:
             self._to_move = 0
@@ -354,9 +358,10 @@ class SqliteDisk:
 
         The numbers of rows are powers of two, so that there are few statements to be compiled.
         """
+        rows_max = min(_ROWS_MAX, self._db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // _VALUES)
         done = 0
         while done < len(entries):
-            rows = min(_ROWS_MAX, 1 << (len(entries) - done).bit_length() - 1)
+            rows = 1 << min(rows_max, len(entries) - done).bit_length() - 1
             values: list[int | bytes] = []
             for index, entry in enumerate(entries[done : done + rows], first + done):
                 values += entry_row(index, entry)

@@ -51,7 +51,7 @@ def _cut_off_what_follows() -> list[Patch]:
         stored = original(s, request, now)
         end = request.prev_log_index + len(request.entries)
         if stored and request.entries and s.log.base_index <= end < s.log.last_index:
-            s.outbox.truncate(end + 1, now)
+            s.outbox.truncate(end + 1)
             s.matched_index = s.commit_index = min(s.commit_index, end)
         return stored
 
@@ -104,8 +104,8 @@ def _refusals_name_messages() -> list[Patch]:
 def _snapshot_before_disk() -> list[Patch]:
     original = Outbox.install_snapshot
 
-    def install_snapshot(self: Outbox, snapshot: Any, now: float) -> None:
-        original(self, snapshot, now)
+    def install_snapshot(self: Outbox, snapshot: Any) -> None:
+        original(self, snapshot)
         self.durable_index = max(self.durable_index, snapshot.index)
 
     return [(Outbox, "install_snapshot", install_snapshot)]
@@ -167,9 +167,9 @@ def _heartbeats_before_disk() -> list[Patch]:
 def _on_disk_as_it_was() -> list[Patch]:
     original = Outbox.truncate
 
-    def truncate(self: Outbox, first: int, now: float) -> None:
+    def truncate(self: Outbox, first: int) -> None:
         durable, handed = self.durable_index, self._handed_to
-        original(self, first, now)
+        original(self, first)
         self.durable_index, self._handed_to = durable, handed
 
     return [(Outbox, "truncate", truncate)]
@@ -178,9 +178,9 @@ def _on_disk_as_it_was() -> list[Patch]:
 def _install(change: Callable[[Log, Any], None]) -> list[Patch]:
     original = Outbox.install_snapshot
 
-    def install_snapshot(self: Outbox, snapshot: Any, now: float) -> None:
+    def install_snapshot(self: Outbox, snapshot: Any) -> None:
         change(self.log, snapshot)
-        original(self, snapshot, now)
+        original(self, snapshot)
 
     return [(Outbox, "install_snapshot", install_snapshot)]
 
