@@ -103,6 +103,61 @@ async def test_a_supervisor_that_stays_stopped_is_given_up_and_its_job_has_ended
         assert cluster.index(after) != leader
 
 
+async def test_a_locked_command_ends_before_its_lease_although_its_supervisor_is_stopped(tmp_path: Path) -> None:
+    ttl = 4
+    async with Cluster(tmp_path, 1) as cluster:
+        await cluster.wait_leader()
+        locked = await trio.lowlevel.open_process(
+            [
+                sys.executable,
+                "-m",
+                "trioraft",
+                "lock",
+                "job",
+                "--ttl",
+                str(ttl),
+                "--",
+                "sh",
+                "-c",
+                "echo $$; sleep 99",
+            ],
+            env={**clean_environment(), "PYTHONPATH": str(ROOT), "PEERS": cluster.peers},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert locked.stdout is not None
+        assert locked.stderr is not None
+        with trio.fail_after(30):
+            job = int(await locked.stdout.receive_some())
+            supervisor = supervisor_of(locked.pid)
+            os.kill(supervisor, signal.SIGSTOP)
+            await trio.sleep(ttl / 4)
+            os.kill(supervisor, signal.SIGCONT)
+            await trio.sleep(ttl)
+            assert is_alive(job), "it was stopped for a moment only"
+            os.kill(supervisor, signal.SIGSTOP)
+            stopped = boottime()
+            ended = await gone(job, supervisor, within=10)
+            assert await locked.wait() == 1
+        assert ended < stopped + ttl + ttl / 3, "the lease was renewed at most a third of it later"
+        assert b"the process that supervises the command was lost" in await locked.stderr.receive_some()
+        status = await trio.run_process(
+            [sys.executable, "-m", "trioraft", "lock", "job", "--", windows_script(tmp_path)],
+            env={**clean_environment(), "PYTHONPATH": str(ROOT), "PEERS": cluster.peers},
+            capture_stderr=True,
+            check=False,
+        )
+        assert status.returncode == 1
+        assert b"its first line ends with CR LF" in status.stderr
+
+
+def windows_script(directory: Path) -> str:
+    path = directory / "windows.sh"
+    path.write_bytes(b"#!/bin/sh\r\nexit 0\r\n")
+    path.chmod(0o700)
+    return str(path)
+
+
 async def test_a_supervisor_that_hears_nothing_for_a_whole_lease_ends_the_work(tmp_path: Path) -> None:
     async with led_by_script(tmp_path) as (cluster, leader, job, _):
         cluster.pause(leader)

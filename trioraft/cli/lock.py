@@ -29,6 +29,7 @@ from trioraft.hooks.launcher import (
     Event,
     Exited,
     Extend,
+    Extended,
     Link,
     Ready,
     Start,
@@ -39,6 +40,7 @@ from trioraft.hooks.launcher import (
 from trioraft.hooks.scripts import why_not_run
 from trioraft.kv.client import KeyValueError
 from trioraft.kv.lock import NAME_MAX, HeldLock, LeaseLostError, LockHeldError, hold_lock
+from trioraft.runtime import boottime
 from trioraft.settings import ClientSettings
 from trioraft.signals import not_ignored
 
@@ -48,6 +50,9 @@ _GRACE_SHARE: Final = 1 / 4
 _GRACE_MAX: Final = 5.0
 _KILL_TAKES: Final = 0.1
 _LOOK_INTERVAL: Final = 0.1
+# How long after the grace the supervisor may take to end, in seconds.
+_CLOSING_TAKES: Final = 1.0
+_SUPERVISOR_LOST: Final = "the process that supervises the command was lost; the command was ended"
 # A cluster has so long to answer, however short it may be waited for somebody else.
 _ANSWER_SECONDS: Final = 5.0
 
@@ -160,7 +165,9 @@ class _Run:
         self._told = told
         self._grace = min(_GRACE_MAX, held.lease.ttl * _GRACE_SHARE)
         self._status: int | None = None
-        self._is_lost = False
+        self._is_lost = self._is_ending = self._is_silent = False
+        # The newest deadline that was sent to the supervisor, and the newest that it surely knows.
+        self._sent = self._known = math.inf
 
     async def run(self) -> int:
         """Run it to its end, or not at all when this process was told to end before it was started."""
@@ -168,12 +175,13 @@ class _Run:
         try:
             self._told.act = lambda: link.send(End())
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._extend, link)
+                nursery.start_soon(self._extend, link, nursery.cancel_scope)
                 await self._follow(link)
                 nursery.cancel_scope.cancel()
         finally:
-            with trio.CancelScope(shield=True):
-                await link.close()
+            await self._close(link)
+        if self._is_silent:
+            raise CommandError(_SUPERVISOR_LOST)
         if self._status is None and self._told.number:
             return SIGNALLED + self._told.number
         if self._status is None or self._is_lost:
@@ -191,7 +199,15 @@ class _Run:
                 if self._act_on(event, link):
                     return
         await link.destroy()
-        raise CommandError("the process that supervises the command was lost; the command was ended")
+        raise CommandError(_SUPERVISOR_LOST)
+
+    async def _close(self, link: Link) -> None:
+        """Let the supervisor end; kill one that stands still, with all that it runs."""
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(0 if self._is_silent else self._grace + _CLOSING_TAKES) as waiting:
+                await link.close()
+            if waiting.cancelled_caught:
+                await link.destroy()
 
     def _act_on(self, event: Event, link: Link) -> bool:
         """Act on an event; true when all has ended."""
@@ -199,11 +215,15 @@ class _Run:
             case Ready() if self._told.number:
                 return True
             case Ready():
-                link.send(Start(self._path, self._environment(), self._deadline, self._arguments, terminal=True))
+                self._sent = self._known = self._deadline
+                link.send(Start(self._path, self._environment(), self._sent, self._arguments, terminal=True))
+            case Extended():
+                self._known = self._sent
             case Started():
                 self._told.runs = True
-            case Ending(cause="deadline"):
-                self._is_lost = True
+            case Ending(cause=cause):
+                self._is_ending = True
+                self._is_lost = cause == "deadline"
             case Exited(status=status):
                 self._status = status
                 link.send(End())  # what it has started does not outlive it: the lock is about to be released
@@ -218,10 +238,18 @@ class _Run:
     def _environment(self) -> dict[str, str]:
         return {"TRIORAFT_FENCING_TOKEN": str(self._held.fencing_token), "TRIORAFT_LOCK": self._held.name}
 
-    async def _extend(self, link: Link) -> None:
-        told = self._deadline
+    async def _extend(self, link: Link, running: trio.CancelScope) -> None:
+        """Tell the supervisor of later deadlines; give it up when it has let one pass that it knew.
+
+        Looked at twice, so that what it said is read first where this process stood still itself.
+        """
+        is_overdue = False
         while True:
             await trio.sleep(_LOOK_INTERVAL)
-            if self._deadline > told:
-                told = self._deadline
-                link.send(Extend(told))
+            if self._sent == self._known and self._deadline > self._sent:
+                self._sent = self._deadline
+                link.send(Extend(self._sent))
+            was_overdue, is_overdue = is_overdue, boottime() > self._known + self._grace / 2
+            if is_overdue and was_overdue and not self._is_ending:
+                self._is_silent = True
+                running.cancel()
