@@ -1,19 +1,24 @@
 """Who may take part: nodes with the same identity, another key, another cluster, another service."""
 
 import shutil
+import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+import pytest
 import trio
 
-from tests.cluster.harness import LOOPBACK, Cluster, free_ports
+from tests.cluster.harness import LOOPBACK, ROOT, Cluster, clean_environment, free_ports
 from tests.cluster.test_members import command
+from trioraft.client.client import NoAnswerError
 from trioraft.client.observed import ClusterStatus
 from trioraft.consensus.hard import HardState
 from trioraft.datagrams.sealing import generate_key
 from trioraft.messages import NodeStatus
+from trioraft.settings import ClientSettings
 from trioraft.storage.database import SqliteDisk
+from trioraft.sync import Client
 
 SIZE = 3
 
@@ -200,3 +205,41 @@ async def refuse(cluster: Cluster, nodes: Iterable[int], foreign: NodeStatus) ->
     for i in nodes:
         await cluster.wait_for(partial(reports, cluster, i, text), 15, text)
         assert says(cluster, i, text)
+
+
+async def test_clients_of_another_service_are_told_so_and_raise_no_alert(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, 1, {"APP_NAME": "shop"}) as cluster:
+        await cluster.wait_leader()
+        where = cluster.address(0)
+        environment = {
+            **clean_environment(),
+            "PYTHONPATH": str(ROOT),
+            "APP_NAME": "web",
+            "BIND_PORT": str(cluster.ports[0]),
+        }
+        met = f"at {where} is a node of service 'shop'"
+        for arguments in (
+            ("status", "--peers", where),
+            ("put", "key", "value", "--timeout", "2", "--peers", where),
+            ("healthcheck",),
+        ):
+            with trio.fail_after(30):
+                done = await trio.run_process(
+                    [sys.executable, "-m", "trioraft", *arguments],
+                    env=environment,
+                    capture_stdout=True,
+                    capture_stderr=True,
+                    check=False,
+                )
+            error = done.stderr.decode()
+            assert (done.returncode, met in error, error.count("\n")) == (1, True, 1), error
+
+        def put() -> None:
+            with Client(ClientSettings.of(peers=where, app_name="web")) as client:
+                client.put("key", "value", timeout=2)
+
+        with pytest.raises(NoAnswerError, match=met):
+            await trio.to_thread.run_sync(put)
+        await cluster.statuses()
+        assert alerts(cluster, [0]) == []
+        assert not says(cluster, 0, "service")

@@ -150,13 +150,27 @@ async def test_a_client_that_was_not_told_the_service_finds_it() -> None:
     assert [node.status.service for node in cluster.nodes] == [SERVICE]
 
 
-async def test_a_client_of_another_service_sees_nothing_and_says_what_it_asked() -> None:
+async def test_a_client_of_another_service_is_told_at_once_whom_it_met_and_where() -> None:
     async with doubles_and_client(FOLLOWER, app_name="other") as (client, (double,)):
-        cluster = await client.statuses(0.4)
+        with trio.fail_after(5):
+            cluster = await client.statuses(60)
         text = client.why_silent()
-    assert cluster.nodes == ()
-    assert str(double.address) in text
-    assert "'other'" in text
+    met = f"at {double.address} is a node of service '{SERVICE}', and this is a client of service 'other'"
+    assert (cluster.nodes, cluster.silent) == ((), ())
+    assert text.startswith(f"no node of service 'other' was found: {met}")
+    assert [line.partition(":")[0] for line in cluster.foreign] == [met.partition(":")[0]]
+    assert client.problems == cluster.foreign
+
+
+async def test_nodes_of_another_service_beside_those_of_ours_are_told_apart_from_the_silent() -> None:
+    stranger = make_status(2, service="shop")
+    async with doubles_and_client(FOLLOWER, stranger, app_name=SERVICE) as (client, (_, other)):
+        with trio.fail_after(5):
+            cluster = await client.statuses(60)
+    assert [node.status.id for node in cluster.nodes] == [FOLLOWER.id]
+    assert cluster.silent == ()
+    (line,) = cluster.foreign
+    assert f"at {other.address} is a node of service 'shop'" in line
 
 
 async def test_a_status_key_is_refused_for_commands_at_once() -> None:

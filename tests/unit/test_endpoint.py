@@ -450,7 +450,7 @@ def test_another_service_is_told_by_both_and_makes_no_session(keys: str | None) 
     network = Network()
     a, b = network.add(A, ONE, keys), network.add(B, TWO, keys, service="shop")
     a.greet(B, Domain.CONSENSUS, network.now)
-    assert network.run() == [ForeignService(B, "shop"), ForeignService(A, "web")]
+    assert network.run() == [ForeignService(B, "shop", TWO), ForeignService(A, "web", ONE)]
     assert a.peers == b.peers == []
 
 

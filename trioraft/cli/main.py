@@ -215,6 +215,7 @@ def healthcheck(
     """
     from trioraft.address import Address  # noqa: PLC0415
     from trioraft.cli.probe import ask_status  # noqa: PLC0415
+    from trioraft.datagrams.events import ForeignService  # noqa: PLC0415
     from trioraft.settings import ClientSettings  # noqa: PLC0415
     from trioraft.variables import find_variable  # noqa: PLC0415
 
@@ -228,6 +229,8 @@ def healthcheck(
     found = ask_status(address, service, settings.keys, seconds=2.0)
     if found is None:
         raise CommandError(f"no node of service {service!r} answers at {address}")
+    if isinstance(found, ForeignService):
+        raise CommandError(f"at {address} is a node of service {found.service!r}, not of {service!r}: see APP_NAME")
     if found.disk_stuck:
         raise CommandError(f"node {found.id}: its disk is stuck")
     if ready and found.cluster_id is None:

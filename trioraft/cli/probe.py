@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 from trioraft.address import Address
-from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed, Received
+from trioraft.datagrams.endpoint import Domain, Endpoint, ForeignService, Identity, PeerConfirmed, Received
 from trioraft.datagrams.sealing import KeyRing
 from trioraft.messages import NodeStatus, Status, StatusRequest
 
@@ -17,7 +17,9 @@ _DATAGRAM_MAX: Final = 65535
 _AGAIN: Final = 0.3  # seconds after which the question is asked again
 
 
-def ask_status(address: Address, service: str, keys: KeyRing | None, seconds: float) -> NodeStatus | None:
+def ask_status(
+    address: Address, service: str, keys: KeyRing | None, seconds: float
+) -> NodeStatus | ForeignService | None:
     """Ask a node for its status.
 
     Parameters
@@ -33,8 +35,8 @@ def ask_status(address: Address, service: str, keys: KeyRing | None, seconds: fl
 
     Returns
     -------
-    NodeStatus or None
-        Its status; None when it does not answer.
+    NodeStatus, ForeignService or None
+        Its status; of which other service it is; None when it does not answer.
 
     Raises
     ------
@@ -53,7 +55,9 @@ def ask_status(address: Address, service: str, keys: KeyRing | None, seconds: fl
     return None
 
 
-def _exchange(sock: socket.socket, endpoint: Endpoint, address: Address, until: float) -> NodeStatus | None:
+def _exchange(
+    sock: socket.socket, endpoint: Endpoint, address: Address, until: float
+) -> NodeStatus | ForeignService | None:
     """Send what is to be sent and take what comes, until there is a status or the time is up."""
     while True:
         for data, to in endpoint.datagrams_to_send():
@@ -78,3 +82,5 @@ def _exchange(sock: socket.socket, endpoint: Endpoint, address: Address, until: 
                 endpoint.send(peer, StatusRequest(), now)
             case Received(message=Status(node=status)):
                 return status
+            case ForeignService():
+                return event

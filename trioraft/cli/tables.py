@@ -186,6 +186,7 @@ def _remarks(cluster: ClusterStatus) -> list[str]:
                 for note in each.leader.status.autopilot
             )
         lines.extend(_absent(each))
+    lines.extend(cluster.foreign)
     if cluster.silent:
         lines.append(f"no answer from {', '.join(map(str, cluster.silent))}")
     return lines

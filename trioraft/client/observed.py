@@ -63,10 +63,13 @@ class ClusterStatus:
         The nodes, by name and id.
     silent : tuple of Address
         The addresses that were found, but at which no node has answered.
+    foreign : tuple of str
+        At which of them there are nodes of another service: a line for each.
     """
 
     nodes: tuple[ObservedNode, ...]
     silent: tuple[Address, ...] = ()
+    foreign: tuple[str, ...] = ()
 
     @property
     def leader(self) -> ObservedNode | None:

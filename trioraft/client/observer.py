@@ -63,6 +63,7 @@ class _Target:
     due: float = 0.0  # when to ask (again)
     asked_at: float | None = None  # of the question that is still open
     tries: int = 0
+    foreign: str = ""  # the service of a node of another one
 
 
 class Observer:
@@ -81,15 +82,13 @@ class Observer:
     ----------
     nodes : dict of str to ObservedNode
         Every node heard of, by id.
-    problems : tuple of str
-        What discovery last complained about.
     version : int
         Grows with every change of `nodes`; see :meth:`changed`.
     """
 
     def __init__(self, settings: ClientSettings, domain: Domain, socket: DatagramSocket) -> None:
         self.nodes: dict[str, ObservedNode] = {}
-        self.problems: tuple[str, ...] = ()
+        self._not_found: tuple[str, ...] = ()
         self.version = 0
         self._settings = settings
         self._domain = domain
@@ -131,7 +130,9 @@ class Observer:
             for node in self.nodes.values()
         ]
         cluster = ClusterStatus(tuple(nodes))
-        return ClusterStatus(_in_order(node for node in nodes if not cluster.is_former(node)), self._silent())
+        return ClusterStatus(
+            _in_order(node for node in nodes if not cluster.is_former(node)), self._silent(), self._foreign()
+        )
 
     def cluster(self) -> ClusterStatus:
         """Give what :meth:`observe` has gathered.
@@ -141,7 +142,12 @@ class Observer:
         ClusterStatus
             The nodes as last heard.
         """
-        return ClusterStatus(_in_order(self.nodes.values()), self._silent())
+        return ClusterStatus(_in_order(self.nodes.values()), self._silent(), self._foreign())
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What discovery last complained about, and which nodes of other services were met."""
+        return *self._not_found, *self._foreign()
 
     async def observe(self, refresh: float) -> None:
         """Keep `nodes` up to date from now on, in the background; returns at once.
@@ -192,7 +198,9 @@ class Observer:
         problems = "; ".join(self.problems)
         if not self._targets:
             return f"no node was found: {problems or 'no address is known'}; set PEERS, APP_NAME or --peers"
-        asked = ", ".join(map(str, sorted(self._targets)))
+        asked = ", ".join(str(address) for address, target in sorted(self._targets.items()) if not target.foreign)
+        if not asked:
+            return f"no node of service {self._service!r} was found: {problems}"
         sealed = "with a key" if self._settings.keys else "without a key"
         text = f"no node answers at {asked} (asked {sealed}, as a client of service {self._service!r})"
         return f"{text}; {problems}" if problems else text
@@ -263,8 +271,8 @@ class Observer:
                 self._hear(peer, status, now)
             case Received(peer=peer, message=message):
                 self._received(peer.node_id, message)
-            case ForeignService(service=service) if not self._settings.app_name:
-                self._take_service(service)
+            case ForeignService(address=address, service=service):
+                self._meet_foreign(address, service)
 
     def _make_endpoint(self, service: str) -> Endpoint:
         identity = Identity(node_id=0, service=service, name=platform.node()[:255])
@@ -272,9 +280,13 @@ class Observer:
         endpoint.use_path_bytes(self._socket.path_bytes)
         return endpoint
 
-    def _take_service(self, service: str) -> None:
-        """Be a client of the service that was found; of the first one, when nobody said which."""
-        if self._service != _DEFAULT_SERVICE or self.nodes:
+    def _meet_foreign(self, address: Address, service: str) -> None:
+        """Be a client of the first service that is found, when nobody said which; else note who is not of ours."""
+        if self._settings.app_name or self._service != _DEFAULT_SERVICE or self.nodes:
+            target = self._targets.get(address)
+            if target is not None and target.foreign != service:
+                target.foreign = service
+                self._tell()
             return
         self._endpoint = self._make_endpoint(service)
         self._target_by_node.clear()
@@ -286,6 +298,7 @@ class Observer:
         target = self._targets.get(peer.address)
         if target is None:
             return
+        target.foreign = ""
         if self._is_elsewhere(target) and target.node_id == format_id(peer.node_id):
             target.asked_at = None
             self._endpoint.greet(self.nodes[target.node_id].address, self._domain, now)
@@ -339,7 +352,7 @@ class Observer:
         await discovery.run(self._discovered)
 
     def _discovered(self, answer: "Answer") -> None:
-        self.problems = answer.problems
+        self._not_found = answer.problems
         if answer.complete:
             for target in self._targets.values():
                 target.discovered = False
@@ -372,10 +385,20 @@ class Observer:
 
     def _has_answered(self, target: _Target, since: float) -> bool:
         node = self.nodes.get(target.node_id or "")
-        return node is not None and node.heard_at >= since
+        return bool(target.foreign) or (node is not None and node.heard_at >= since)
 
     def _silent(self) -> tuple[Address, ...]:
-        return tuple(sorted(t.address for t in self._targets.values() if t.node_id not in self.nodes))
+        return tuple(
+            sorted(t.address for t in self._targets.values() if t.node_id not in self.nodes and not t.foreign)
+        )
+
+    def _foreign(self) -> tuple[str, ...]:
+        found = sorted((t.address, t.foreign) for t in self._targets.values() if t.foreign)
+        return tuple(
+            f"at {address} is a node of service {service!r}, and this is a client of service {self._service!r}:"
+            " APP_NAME must be that of the nodes"
+            for address, service in found
+        )
 
     async def tend(self) -> None:
         """Ask who is to be asked, and notice who is silent, for as long as it is open."""

@@ -538,7 +538,7 @@ class Endpoint:
             if session is None:
                 return None
         if hello.service not in {"", self.identity.service}:
-            return ForeignService(origin.address, hello.service)
+            return ForeignService(origin.address, hello.service, envelope.sender)
         if envelope.sender and envelope.sender == self.identity.node_id:
             return DuplicateIdentity(envelope.sender, (origin.address,))
         versions = Versions(hello.lowest, hello.highest)

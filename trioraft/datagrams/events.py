@@ -45,7 +45,7 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class ForeignService(msgspec.Struct, frozen=True):
-    """A node of another service name is, provably, at an address.
+    """Somebody of another service name is, provably, at an address.
 
     Attributes
     ----------
@@ -53,10 +53,13 @@ class ForeignService(msgspec.Struct, frozen=True):
         The address.
     service : str
         Its service name.
+    node_id : int
+        Its node id, 0 for a client or monitor.
     """
 
     address: Address
     service: str
+    node_id: int
 
 
 class OtherVersions(msgspec.Struct, frozen=True):

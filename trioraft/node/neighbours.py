@@ -199,6 +199,8 @@ class Neighbours:
                 if address != self._addresses.own:
                     self.own_found.set()  # others shall not know it by its host's name for long
                 self._addresses.is_own(address, now)
+            case ForeignService(node_id=0):
+                pass  # a client, which is told so itself
             case ForeignService(address=address, service=service):
                 self._addresses.of_another_service(address, service, now)
             case OtherVersions():
