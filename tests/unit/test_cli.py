@@ -17,7 +17,6 @@ from tests.cluster.harness import clean_environment
 from tests.unit.node_double import SERVICE, make_status, open_doubles
 from tests.unit.test_client import CommandDouble
 from trioraft.cli import main as cli
-from trioraft.cli.running import run_client
 from trioraft.datagrams.sealing import KeyRing, derive_key
 from trioraft.datagrams.transport import open_udp
 from trioraft.messages import (
@@ -406,13 +405,3 @@ def test_keys_and_values_out_of_bounds_are_one_line(
     assert out == ""
     assert err.startswith(f"trioraft: {line}")
     assert err.count("\n") == 1
-
-
-def test_who_reads_no_further_ends_a_command_quietly() -> None:
-    async def print_much() -> int:
-        async with trio.open_nursery():
-            await trio.lowlevel.checkpoint()
-            raise BrokenPipeError(32, "Broken pipe")
-
-    with pytest.raises(BrokenPipeError):
-        run_client(print_much)

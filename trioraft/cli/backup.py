@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from trioraft.cli.running import run_client
+from trioraft.cli.streams import tell
 from trioraft.client.backup import fetch_backup
 from trioraft.client.client import open_client
 from trioraft.datagrams.endpoint import Domain
@@ -43,13 +43,13 @@ def back_up(file: Path, data_dir: Path) -> None:
     data_dir : Path
         The nodes' data.
     """
-    with _progress("applying the log") as tell:
-        about = backups.back_up(file, data_dir, KeyValueService(), tell)
+    with _progress("applying the log") as show:
+        about = backups.back_up(file, data_dir, KeyValueService(), show)
     _tell(file, about)
 
 
 def _tell(file: Path, about: backups.Backup) -> None:
-    typer.echo(f"{file}: cluster {format_id(about.cluster)} up to entry {about.index}, {about.size} bytes")
+    tell(f"{file}: cluster {format_id(about.cluster)} up to entry {about.index}, {about.size} bytes")
 
 
 class _Shown:
@@ -108,9 +108,7 @@ def restore(file: Path, data_dir: Path, members: int) -> None:
     members : int
         How many nodes the new cluster has.
     """
-    with _progress("writing") as tell:
-        about, cluster = backups.restore(file, data_dir, members, tell)
+    with _progress("writing") as show:
+        about, cluster = backups.restore(file, data_dir, members, show)
     old, new = format_id(about.cluster), format_id(cluster)
-    typer.echo(
-        f"{data_dir}: cluster {new}, made from entry {about.index} of cluster {old}; start {members} node(s) on it"
-    )
+    tell(f"{data_dir}: cluster {new}, made from entry {about.index} of cluster {old}; start {members} node(s) on it")

@@ -6,6 +6,7 @@ import sys
 import trio
 
 from trioraft.cli.silence import silence_told
+from trioraft.cli.streams import tell
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode, printable
 from trioraft.cluster_settings import ClusterSettings, ReadMode
@@ -109,7 +110,7 @@ async def transfer(settings: ClientSettings, to: str | None) -> int:
         response = await client.command(None, Transfer(target), _TRANSFER_SECONDS)
     if not response.done:
         raise CommandError(f"refused: {printable(response.detail)}")
-    print(printable(response.detail))  # noqa: T201 - what the command is for
+    tell(printable(response.detail))
     return 0
 
 
@@ -145,12 +146,11 @@ async def settings(where: ClientSettings, reads: str | None, form: str, seconds:
         if found is None:
             raise NoAnswerError(f"{printable(client.problem)} (waited {seconds:g} s)")
     shown = {printable(name): printable(value) for name, value in found.shown().items()}
-    if form == "json":
-        json.dump(shown, sys.stdout)
-        sys.stdout.write("\n")
+    text = json.dumps(shown) if form == "json" else "\n".join(f"{name}: {value}" for name, value in shown.items())
+    if reads is None:
+        print(text, flush=True)  # noqa: T201 - what the command is for
     else:
-        for name, value in shown.items():
-            print(f"{name}: {value}")  # noqa: T201 - what the command is for
+        tell(text)
     return 0
 
 
@@ -183,7 +183,7 @@ async def abandon_formation(settings: ClientSettings, *, yes: bool) -> int:
             raise CommandError("no node that answers has promised a formation; there is nothing to abandon")
         for node, forming in promised:
             missing = ", ".join(forming.missing) or "none"
-            print(f"{_named(node)} waits in formation {forming.formation}; missing members: {missing}")  # noqa: T201
+            tell(f"{_named(node)} waits in formation {forming.formation}; missing members: {missing}")
         if not yes:
             raise CommandError(
                 "nothing was done; make sure that the missing members are lost for good, or remove their data"
@@ -202,7 +202,7 @@ async def _abandon(client: Client, node: ObservedNode, formation: str | None) ->
     response = await client.command(node.status.id, command, _ABANDON_SECONDS)
     if not response.done:
         return f"{_named(node)} refused: {printable(response.detail)}"
-    print(f"{_named(node)}: {printable(response.detail)}")  # noqa: T201 - what the command is for
+    tell(f"{_named(node)}: {printable(response.detail)}")
     return ""
 
 

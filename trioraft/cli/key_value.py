@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from trioraft.cli.silence import silence_told
+from trioraft.cli.streams import tell
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.observed import printable
 from trioraft.datagrams.endpoint import Domain
@@ -126,12 +127,9 @@ async def cas(asked: Asked, key: bytes, expected: int | bytes, value: bytes) -> 
             revision = await client.cas(key, expected, value)
         else:
             revision = await client.cas_revision(key, expected, value)
-        if asked.as_json:
-            _print_json({"succeeded": bool(revision), "revision": revision or None})
-        elif revision:
-            print(f"revision {revision}")  # noqa: T201 - what the command is for
-        else:
+        if not revision and not asked.as_json:
             raise CommandError(f"nothing was changed: the key {_text(key)} is not as expected")
+        _say(asked, f"revision {revision}", {"succeeded": bool(revision), "revision": revision or None})
     return 0 if revision else 1
 
 
@@ -189,7 +187,10 @@ async def lease_show(asked: Asked, lease: int) -> int:
             "keys": [_encoded("key", key) for key in found.keys],
         }
         lines = [f"lives for {found.remaining:.1f} s of {found.granted_ttl} s", *map(_text, found.keys)]
-        _say(asked, "\n".join(lines), document)
+        if asked.as_json:
+            _print_json(document)
+        else:
+            print("\n".join(lines))  # noqa: T201 - what the command is for
     return 0
 
 
@@ -209,10 +210,8 @@ async def lease_list(asked: Asked) -> int:
 
 
 def _say(asked: Asked, text: str, document: Mapping[str, Any]) -> None:
-    if asked.as_json:
-        _print_json(document)
-    else:
-        print(text, flush=True)  # noqa: T201 - what the command is for
+    """Say what was done."""
+    tell(json.dumps(document) if asked.as_json else text)
 
 
 def _print_json(document: object) -> None:

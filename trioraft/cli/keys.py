@@ -1,11 +1,11 @@
 """The commands for keys, leases and locks."""
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trioraft.cli.running import DONE, Peers, choice, client_settings, number, run_client, timeout_seconds
+from trioraft.cli.streams import read_stdin
 from trioraft.errors import WRONG, CommandError
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _value(text: str) -> bytes:
     """Give a value, or what standard input has."""
     from trioraft.kv.commands import VALUE_MAX  # noqa: PLC0415
 
-    value = sys.stdin.buffer.read(VALUE_MAX + 1) if text == "-" else _bytes(text)
+    value = read_stdin(VALUE_MAX + 1) if text == "-" else _bytes(text)
     if len(value) > VALUE_MAX:
         raise CommandError(f"VALUE: too large; allowed: at most {VALUE_MAX} bytes", WRONG)
     return value

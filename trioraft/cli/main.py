@@ -7,6 +7,7 @@ one line on standard error. What a command needs is imported where it is used, s
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,8 @@ from trioraft.cli.running import (
     timeout_seconds,
 )
 from trioraft.cli.signals import ToldToEnd, die_when_told, raise_when_told
-from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
+from trioraft.cli.streams import OutputError, check_stdout, read_stdin, stdin_is_terminal
+from trioraft.errors import INTERRUPTED, WRONG, CommandError
 from trioraft.streams import open_standard_descriptors, queue_standard_stream
 
 app = typer.Typer(
@@ -46,20 +48,27 @@ app.command()(cli_bench.bench)
 cli_members.add_commands(app)
 app.command()(cli_recover.recover)
 
+# More than any key has.
+_KEY_FILE_MAX = 64 * 1024
+
 # A process started by `trioraft up` ends when that one does, however that came.
 _WithStdin = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
 
 
 def main() -> None:
     """Run the command with the process's arguments, and exit."""
+    stdout_is_closed = sys.stdout is None
     open_standard_descriptors()
     queue_standard_stream("stderr")
+    check_stdout(is_closed=stdout_is_closed)
     raise_when_told()
     try:
         status = run(sys.argv[1:])
     except ToldToEnd as told:
         status = told.exit_status
     die_when_told()
+    with suppress(OutputError):  # the status tells of something else already
+        sys.stdout.flush()
     sys.exit(status)
 
 
@@ -85,11 +94,10 @@ def run(arguments: list[str]) -> int:
         return _fail(f"{text} (see `{context.command_path if context else 'trioraft'} --help`)", WRONG)
     except typer.Abort:
         return INTERRUPTED
+    except OutputError as error:
+        return DONE if error.reader_gone else _fail(str(error), error.exit_status)
     except CommandError as error:
         return _fail(str(error), error.exit_status)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return REFUSED
     return status if isinstance(status, int) else DONE
 
 
@@ -395,9 +403,12 @@ def _key_text() -> tuple[str, str]:
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not a text file"
             raise CommandError(f"CLUSTER_KEY_FILE={path}: {reason.lower()}", WRONG) from None
-    if sys.stdin.isatty():
+    if stdin_is_terminal():
         raise CommandError("--derive needs a cluster key in CLUSTER_KEY, CLUSTER_KEY_FILE or standard input", WRONG)
-    return "standard input", sys.stdin.read()
+    try:
+        return "standard input", read_stdin(_KEY_FILE_MAX).decode()
+    except UnicodeDecodeError:
+        raise CommandError("standard input: not a text", WRONG) from None
 
 
 # --- how commands run ---------------------------------------------------------------------------------------

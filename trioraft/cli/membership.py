@@ -6,6 +6,7 @@ import sys
 import msgspec
 
 from trioraft.cli.cluster import find, heard
+from trioraft.cli.streams import tell
 from trioraft.client.client import Client, open_client
 from trioraft.client.observed import ClusterStatus, printable
 from trioraft.datagrams.endpoint import Domain
@@ -132,5 +133,5 @@ async def _have_done(client: Client, cluster: ClusterStatus, command: Command) -
     response = await client.command(None, command, _SECONDS)
     if not response.done:
         raise CommandError(f"refused: {printable(response.detail)}")
-    print(printable(response.detail))  # noqa: T201 - what the command is for
+    tell(printable(response.detail))
     return 0

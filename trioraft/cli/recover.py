@@ -1,7 +1,6 @@
 """``trioraft recover``: a new cluster of what one node has, when a quorum is lost for good."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from trioraft.cli.running import DONE, checked
+from trioraft.cli.streams import stdin_is_terminal, tell
 from trioraft.errors import WRONG, CommandError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def recover(
             )
         _ask(yes=yes)
         recovered = make_new_cluster(survivor, work)
-        typer.echo(_done(survivor, recovered))
+        tell(_done(survivor, recovered))
     return DONE
 
 
@@ -90,7 +90,7 @@ def _one_line() -> Iterator[None]:
 def _ask(*, yes: bool) -> None:
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not stdin_is_terminal():
         raise CommandError("nothing was done; there is no terminal to ask at, so say --yes", WRONG)
     if not typer.confirm("Make the new cluster?"):
         raise CommandError("nothing was done")

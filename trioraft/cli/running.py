@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, TypeVar
 import typer
 
 from trioraft.cli.signals import ToldToEnd, run_until_told, signals_held_back
+from trioraft.cli.streams import OutputError
 from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ def run_program(
         leaves = list(_leaves(error))
         if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
             return interrupted
-        if all(isinstance(leaf, BrokenPipeError) for leaf in leaves):
-            raise leaves[0] from None  # whoever read the output has seen enough
+        if all(isinstance(leaf, OutputError) for leaf in leaves):
+            raise leaves[0] from None
         if not all(isinstance(leaf, errors) for leaf in leaves):
             raise
         first = leaves[0]
