@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # So little that watches are sometimes too late.
 _HISTORY: Final = HistoryLimits(events=60, bytes=2**20)
+_PAGE_BYTES: Final = 100  # so that revisions are divided, and changes with what was before
 _DIGEST: Final = 4
 
 
@@ -29,6 +30,7 @@ class StoreMachine:
         self.digest = 0
         self.service = KeyValueService(KeyValueStore(_HISTORY))
         self.service.store.on_change = self._changed
+        self.service.watch_page_bytes = _PAGE_BYTES
         self.service.attach(self)
         self.replica = Replica(self)
         self._change: Change | None = None

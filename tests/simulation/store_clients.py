@@ -36,6 +36,7 @@ class Watcher:
     range_end: bytes
     prev_kv: bool
     next: int = 2
+    given: int = 0  # halves of the events of that revision
     asked: int = 0  # counts the questions: only the newest is waited for
 
 
@@ -237,7 +238,7 @@ class StoreClients:
     def _watch(self, watcher: Watcher) -> None:
         """Ask some node for the next events, again if nothing comes."""
         watcher.asked += 1
-        asked = WatchEvents(watcher.key, watcher.range_end, watcher.next, watcher.prev_kv)
+        asked = WatchEvents(watcher.key, watcher.range_end, watcher.next, watcher.prev_kv, watcher.given)
         self.workload.send(self.random.choice(self.world.hosts), self._ask_watch, watcher, asked)
         again = self.world.loop.now + self.unit * self.random.uniform(1, 3)
         self.world.loop.at(again, self._watch_again, watcher, watcher.asked)
@@ -258,14 +259,14 @@ class StoreClients:
         told = unpack(answer, AnyAnswer)
         if isinstance(told, WatchAnswer):
             self.world.checks.store.watched(asked, told)
-            following = told.revision + 1
+            following = told.revision + 1, told.given
         elif isinstance(told, Refused) and told.error.oldest_revision > asked.revision:
             self.world.count["watches that were too late"] += 1
-            following = told.error.oldest_revision
+            following = told.error.oldest_revision, 0
         else:
             self.world.checks.fail(f"{asked} is answered with {told}")
-        if asked.revision == watcher.next:  # also where it is asked again already
-            watcher.next = following
+        if (asked.revision, asked.given) == (watcher.next, watcher.given):  # also where it is asked again already
+            watcher.next, watcher.given = following
             self._watch(watcher)
 
 

@@ -32,7 +32,7 @@ from trioraft.kv.questions import (
 )
 from trioraft.kv.results import Error, ErrorCode
 from trioraft.kv.store import Change, KeyValueStore
-from trioraft.kv.watch import Watch, WatchHub
+from trioraft.kv.watch import TAKE_BYTES, Watch, WatchHub
 
 # A watch without events is answered after so many seconds, so that nobody waits for a client that is gone.
 WATCH_SECONDS: Final = 20.0
@@ -78,9 +78,15 @@ class KeyValueService:
     ----------
     store : KeyValueStore, optional
         The store; an empty one by default.
+
+    Attributes
+    ----------
+    watch_page_bytes : int
+        How many bytes of keys and values a watch is told at once, about.
     """
 
     def __init__(self, store: KeyValueStore | None = None) -> None:
+        self.watch_page_bytes = TAKE_BYTES
         self.store = store or KeyValueStore()
         self.store.on_change = self._changed
         self._hub = WatchHub(self.store)
@@ -242,7 +248,7 @@ class KeyValueService:
 
     def _give(self, waiting: _Waiting) -> None:
         """Answer if there is something to tell."""
-        taken = waiting.watch.take()
+        taken = waiting.watch.take(self.watch_page_bytes)
         if isinstance(taken, Error):
             self._end(waiting, Refused(taken))
         elif taken is not None:

@@ -74,6 +74,15 @@ def _skips_what_a_snapshot_has() -> list[Patch]:
     return [(watch.WatchHub, "publish", publish)]
 
 
+def _begins_a_revision_again() -> list[Patch]:
+    original = watch.WatchHub.watch
+
+    def begin(self: watch.WatchHub, *args: Any, given: int, **more: Any) -> watch.Watch:
+        return original(self, *args, given=min(given, 0), **more)
+
+    return [(watch.WatchHub, "watch", begin)]
+
+
 def _reads_what_a_follower_has() -> list[Patch]:
     def start(self: reads.Reads, answered: Callable[[int | None], None]) -> None:
         state = self._core.state
@@ -100,6 +109,9 @@ STORE: Final = (
     Mutant("keep a lease alive whose end is proposed", "store: leases", "store", _keeps_alive_what_ends, "lease"),
     Mutant("go on with the clock of an earlier term", "store: leases", "store", _one_clock_for_all_terms, "lease"),
     Mutant("tell a watch an event again", "store: watches", "store", _tells_again, "a watch"),
+    Mutant(
+        "give a page of a revision from its beginning", "store: watches", "store", _begins_a_revision_again, "a watch"
+    ),
     Mutant(
         "let a watch miss what came in a snapshot", "store: watches", "store", _skips_what_a_snapshot_has, "a watch"
     ),
