@@ -143,7 +143,7 @@ def test_pages_of_a_watch_are_what_would_have_come_at_once(
     sizes = iter([(size, restart) for _, size, restart in turns])
     take = Watch.take
 
-    def take_page(self: Watch) -> object:
+    def take_page(self: Watch, _max_bytes: int) -> object:
         size, _ = next(sizes, (100, False))
         return take(self, size)
 
