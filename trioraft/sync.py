@@ -168,9 +168,17 @@ class Client:
         """Change the cluster's settings; see :meth:`trioraft.client.client.Client.change_cluster_settings`."""
         return self.call(lambda client: client.change_cluster_settings(reads=reads), timeout)
 
-    def put(self, key: str | bytes, value: str | bytes, *, lease: int = 0, timeout: float | None = None) -> PutResult:
+    def put(
+        self,
+        key: str | bytes,
+        value: str | bytes,
+        *,
+        lease: int = 0,
+        keep_lease: bool = False,
+        timeout: float | None = None,
+    ) -> PutResult:
         """Give a key a value; see :meth:`~trioraft.kv.client.KeyValueMethods.put`."""
-        return self.call(lambda client: client.put(key, value, lease=lease), timeout)
+        return self.call(lambda client: client.put(key, value, lease=lease, keep_lease=keep_lease), timeout)
 
     def get(
         self, key: str | bytes, *, revision: int = 0, stale: bool = False, timeout: float | None = None
@@ -194,10 +202,12 @@ class Client:
         expected: str | bytes | None,
         value: str | bytes,
         *,
+        lease: int = 0,
+        keep_lease: bool = False,
         timeout: float | None = None,
     ) -> int:
         """Compare and swap; see :meth:`~trioraft.kv.client.KeyValueMethods.cas`."""
-        return self.call(lambda client: client.cas(key, expected, value), timeout)
+        return self.call(lambda client: client.cas(key, expected, value, lease=lease, keep_lease=keep_lease), timeout)
 
     def txn(
         self,

@@ -123,6 +123,27 @@ async def test_the_commands_for_leases_and_watches(tmp_path: Path) -> None:
         assert "there is no lease" in err
 
 
+async def test_a_key_keeps_its_lease_or_says_that_it_has_left_it(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=1) as cluster:
+        await cluster.wait_leader()
+        lease = (await command(cluster, "lease", "grant", "60"))[1].strip()
+        left = f"; the key has left its lease {lease} (--keep-lease keeps it)\n"
+        assert await command(cluster, "put", "svc/me", "up", "--lease", lease) == (0, "revision 2\n", "")
+        assert (await command(cluster, "cas", "svc/me", "up", "draining", "--keep-lease"))[:2] == (0, "revision 3\n")
+        assert (await command(cluster, "put", "svc/me", "up", "--keep-lease"))[:2] == (0, "revision 4\n")
+        assert (await command(cluster, "cas", "svc/me", "4", "new", "--revision", "--lease", lease))[0] == 0
+        assert await command(cluster, "cas", "svc/me", "new", "up") == (0, f"revision 6{left}", "")
+        assert (await command(cluster, "put", "svc/me", "up", "--lease", lease))[1] == "revision 7\n"
+        out = (await command(cluster, "put", "svc/me", "up", "--format", "json"))[1]
+        assert json.loads(out) == {"revision": 8, "left_lease": lease}
+        assert (await command(cluster, "cas", "svc/me", "up", "x", "--lease", lease))[0] == 0
+        assert (await command(cluster, "cas", "svc/me", "up", "y", "--keep-lease"))[0] == 1
+        assert (await command(cluster, "put", "a", "1", "--keep-lease"))[1] == "revision 10\n", "it has none to keep"
+        assert (await command(cluster, "cas", "a", "1", "2", "--keep-lease", "--lease", lease))[0] == 2
+        await command(cluster, "lease", "revoke", lease)
+        assert [kv.key for kv in await cluster.client.list()] == [b"a"]
+
+
 async def test_a_command_without_a_quorum_says_so(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=3) as cluster:
         leader = cluster.index(await cluster.wait_leader())

@@ -16,8 +16,8 @@ from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.observed import printable
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import CommandError, ProposalError
-from trioraft.kv.client import KeyValueError
-from trioraft.kv.commands import DELETED_MAX, DeleteRange, Event, EventKind, KeyValue
+from trioraft.kv.client import KeyValueError, PutOutcome
+from trioraft.kv.commands import DELETED_MAX, Compare, DeleteRange, Event, EventKind, KeyValue, Put
 from trioraft.kv.lock import HeldLease, held_until, keep_lease_alive
 from trioraft.kv.results import DeleteRangeResult, ErrorCode
 from trioraft.runtime import boottime
@@ -56,12 +56,21 @@ async def _client(asked: Asked) -> AsyncIterator[Client]:
             raise NoAnswerError(f"{printable(client.problem)} (waited {asked.timeout:g} s)")
 
 
-async def put(asked: Asked, key: bytes, value: bytes, lease: int) -> int:
+async def put(asked: Asked, put: Put, *, keep_lease: bool) -> int:
     """Give a key a value."""
     async with _client(asked) as client:
-        result = await client.put(key, value, lease=lease)
-        _say(asked, f"revision {result.revision}", {"revision": result.revision})
+        outcome = await client.put_if((), put, keep_lease=keep_lease)
+        _say_put(asked, outcome, {"revision": outcome.put.revision})
     return 0
+
+
+def _say_put(asked: Asked, outcome: PutOutcome, document: dict[str, Any]) -> None:
+    """Say what became of a key, and that it has left a lease: it stays for ever then, which may surprise."""
+    text = f"revision {outcome.put.revision}"
+    if outcome.left:
+        text += f"; the key has left its lease {outcome.left:016x} (--keep-lease keeps it)"
+        document["left_lease"] = f"{outcome.left:016x}"
+    _say(asked, text, document)
 
 
 async def get(asked: Asked, key: bytes, revision: int, *, stale: bool) -> int:
@@ -120,16 +129,14 @@ async def list_keys(asked: Asked, prefix: bytes, limit: int, revision: int, *, s
     return 0
 
 
-async def cas(asked: Asked, key: bytes, expected: int | bytes, value: bytes) -> int:
+async def cas(asked: Asked, expected: Compare, put: Put, *, keep_lease: bool) -> int:
     """Give a key a value if it is as expected."""
     async with _client(asked) as client:
-        if isinstance(expected, bytes):
-            revision = await client.cas(key, expected, value)
-        else:
-            revision = await client.cas_revision(key, expected, value)
+        outcome = await client.put_if((expected,), put, keep_lease=keep_lease)
+        revision = outcome.put.revision
         if not revision and not asked.as_json:
-            raise CommandError(f"nothing was changed: the key {_text(key)} is not as expected")
-        _say(asked, f"revision {revision}", {"succeeded": bool(revision), "revision": revision or None})
+            raise CommandError(f"nothing was changed: the key {_text(put.key)} is not as expected")
+        _say_put(asked, outcome, {"succeeded": bool(revision), "revision": revision or None})
     return 0 if revision else 1
 
 

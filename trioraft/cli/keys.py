@@ -22,6 +22,8 @@ _Timeout = Annotated[str, typer.Option(metavar="SECONDS", help="Give up after so
 _Stale = Annotated[bool, typer.Option("--stale", help="Take what any node has, which may be old.")]
 _Prefix = Annotated[bool, typer.Option("--prefix", help="All keys that start with KEY.")]
 _Revision = Annotated[str, typer.Option(metavar="N", help="As it was at that revision; 0 for now.")]
+_Lease = Annotated[str, typer.Option(metavar="ID", help="The lease that the key goes with.", show_default=False)]
+_KeepLease = Annotated[bool, typer.Option("--keep-lease", help="The key goes on with the lease it has, if any.")]
 _LeaseId = Annotated[str, typer.Argument(metavar="ID", help="16 hexadecimal digits.", show_default=False)]
 
 
@@ -43,22 +45,24 @@ def put(
     key: _Key,
     value: _Value,
     *,
-    lease: Annotated[
-        str, typer.Option(metavar="ID", help="The lease that the key goes with.", show_default=False)
-    ] = "0",
+    lease: _Lease = "0",
+    keep_lease: _KeepLease = False,
     peers: Peers = None,
     form: _Form = "text",
     timeout: _Timeout = "10",
 ) -> int:
     """Give a key a value.
 
+    A key that went with a lease leaves it, and stays for ever, unless --lease or --keep-lease is given.
+
     A value that starts with '-' goes after '--': trioraft put temperature -- -5
     """
     from trioraft.cli import key_value as kv_commands  # noqa: PLC0415
+    from trioraft.kv.commands import Put  # noqa: PLC0415
 
-    asked, name, number = _asked(peers, form, timeout), _key(key), _lease_id(lease)
-    content = _value(value)
-    return run_client(lambda: kv_commands.put(asked, name, content, number))
+    asked, name, number = _asked(peers, form, timeout), _key(key), _lease_of_put(lease, keep_lease=keep_lease)
+    put = Put(name, _value(value), number)
+    return run_client(lambda: kv_commands.put(asked, put, keep_lease=keep_lease))
 
 
 def get(
@@ -123,20 +127,27 @@ def cas(
     revision: Annotated[
         bool, typer.Option("--revision", help="EXPECTED is a mod_revision; 0 where there must be no such key.")
     ] = False,
+    lease: _Lease = "0",
+    keep_lease: _KeepLease = False,
     peers: Peers = None,
     form: _Form = "text",
     timeout: _Timeout = "10",
 ) -> int:
     """Give a key a value if it is as expected (compare and swap).
 
-    The exit status is 1 where it is not.
+    The exit status is 1 where it is not. A key that went with a lease leaves it, and stays for ever, unless --lease
+    or --keep-lease is given.
     """
     from trioraft.cli import key_value as kv_commands  # noqa: PLC0415
+    from trioraft.kv.commands import Compare, Put  # noqa: PLC0415
 
-    asked, name = _asked(peers, form, timeout), _key(key)
-    condition = number("EXPECTED", expected, 0, _LARGEST) if revision else _bytes(expected)
-    content = _value(value)
-    return run_client(lambda: kv_commands.cas(asked, name, condition, content))
+    asked, name, lease_id = _asked(peers, form, timeout), _key(key), _lease_of_put(lease, keep_lease=keep_lease)
+    if revision:
+        condition = Compare.mod_revision(name, "=", number("EXPECTED", expected, 0, _LARGEST))
+    else:
+        condition = Compare.value(name, "=", _bytes(expected))
+    put = Put(name, _value(value), lease_id)
+    return run_client(lambda: kv_commands.cas(asked, condition, put, keep_lease=keep_lease))
 
 
 def watch(
@@ -279,6 +290,13 @@ def _lease_id(text: str) -> int:
         lease = -1
     if not 0 <= lease <= _LARGEST:
         raise CommandError(f"lease {text[:100]!r}: allowed: 16 hexadecimal digits, as `trioraft lease` prints", WRONG)
+    return lease
+
+
+def _lease_of_put(text: str, *, keep_lease: bool) -> int:
+    lease = _lease_id(text)
+    if lease and keep_lease:
+        raise CommandError("--lease and --keep-lease exclude each other; give one of them", WRONG)
     return lease
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 
 import trio
 from msgspec import Struct, structs
@@ -92,6 +92,21 @@ class KeyValueError(Exception):
         self.oldest_revision: int = error.oldest_revision
 
 
+class PutOutcome(NamedTuple):
+    """What has come of :meth:`KeyValueMethods.put_if`.
+
+    Attributes
+    ----------
+    put : PutResult
+        Its revision is 0 where the key was not as expected.
+    left : int
+        The lease that the key went with before, and does not any more; 0 for none.
+    """
+
+    put: PutResult
+    left: int
+
+
 class KeyValueMethods(ABC):
     """What a client can do with the key-value store.
 
@@ -119,8 +134,16 @@ class KeyValueMethods(ABC):
 
     # --- keys -----------------------------------------------------------------------------------------------
 
-    async def put(self, key: str | bytes, value: str | bytes, *, lease: int = 0, prev_kv: bool = False) -> PutResult:
-        """Give a key a value.
+    async def put(
+        self,
+        key: str | bytes,
+        value: str | bytes,
+        *,
+        lease: int = 0,
+        keep_lease: bool = False,
+        prev_kv: bool = False,
+    ) -> PutResult:
+        """Give a key a value; it leaves the lease that it went with, unless that is given again or kept.
 
         Parameters
         ----------
@@ -128,6 +151,9 @@ class KeyValueMethods(ABC):
             At most 1,536 bytes, and 1 MiB.
         lease : int
             The lease that the key goes with; 0 for none.
+        keep_lease : bool
+            Whether it goes on with the lease it has, if any. That is looked up first, and again where it changes
+            meanwhile.
         prev_kv : bool
             Whether the result shall have what was there before.
 
@@ -137,7 +163,40 @@ class KeyValueMethods(ABC):
             With the revision.
         """
         command = Put(to_bytes(key, "key"), to_bytes(value, "value"), lease, prev_kv)
+        if keep_lease:
+            return (await self.put_if((), command, keep_lease=True)).put
         return _expect(PutResult, await self._execute(command))
+
+    async def put_if(self, compare: Sequence[Compare], put: Put, *, keep_lease: bool = False) -> "PutOutcome":
+        """Give a key a value if conditions hold, and tell which lease it has left with that.
+
+        Parameters
+        ----------
+        compare : sequence of Compare
+            The conditions.
+        put : Put
+            The key, its value, and the lease that it goes with.
+        keep_lease : bool
+            Whether it goes on with the lease it has, if any; that of `put` must be 0 then.
+
+        Returns
+        -------
+        PutOutcome
+            What has come of it.
+        """
+        if keep_lease and put.lease:
+            raise ValueError("lease and keep_lease exclude each other; give one of them")
+        look = Range(put.key, keys_only=True)
+        while True:
+            lease = _lease_of(await self.range(look)) if keep_lease else put.lease
+            unchanged = (Compare.lease(put.key, "=", lease),) if keep_lease else ()
+            changed = Put(put.key, put.value, lease, put.prev_kv)
+            result = await self.txn((*compare, *unchanged), (look, changed), (look,))
+            before = _lease_of(_expect(RangeResult, result.responses[0]))
+            if result.succeeded:
+                return PutOutcome(_expect(PutResult, result.responses[1]), before if before != lease else 0)
+            if not keep_lease or before == lease:
+                return PutOutcome(PutResult(0), 0)
 
     async def get(self, key: str | bytes, *, revision: int = 0, stale: bool = False) -> KeyValue | None:
         """Read a key.
@@ -272,7 +331,15 @@ class KeyValueMethods(ABC):
         start, end = _bounds(key, prefix)
         return _expect(DeleteRangeResult, await self._execute(DeleteRange(start, end, prev_kv)))
 
-    async def cas(self, key: str | bytes, expected: str | bytes | None, value: str | bytes) -> int:
+    async def cas(
+        self,
+        key: str | bytes,
+        expected: str | bytes | None,
+        value: str | bytes,
+        *,
+        lease: int = 0,
+        keep_lease: bool = False,
+    ) -> int:
         """Give a key a value if it has the expected one (compare and swap).
 
         Parameters
@@ -283,6 +350,8 @@ class KeyValueMethods(ABC):
             Its value; None if there must be no such key.
         value : str or bytes
             The new one.
+        lease, keep_lease
+            As in :meth:`put`: without either the key leaves the lease that it went with.
 
         Returns
         -------
@@ -290,10 +359,14 @@ class KeyValueMethods(ABC):
             The revision of the change; 0 where the key was not as expected.
         """
         if expected is None:
-            return await self.cas_revision(key, 0, value)
-        return await self._swap(Compare.value(key, "=", to_bytes(expected, "expected")), value)
+            return await self.cas_revision(key, 0, value, lease=lease, keep_lease=keep_lease)
+        compare = Compare.value(key, "=", to_bytes(expected, "expected"))
+        put = Put(compare.key, to_bytes(value, "value"), lease)
+        return (await self.put_if((compare,), put, keep_lease=keep_lease)).put.revision
 
-    async def cas_revision(self, key: str | bytes, revision: int, value: str | bytes) -> int:
+    async def cas_revision(
+        self, key: str | bytes, revision: int, value: str | bytes, *, lease: int = 0, keep_lease: bool = False
+    ) -> int:
         """Give a key a value if it was last changed at a revision.
 
         Parameters
@@ -304,17 +377,17 @@ class KeyValueMethods(ABC):
             Its `mod_revision`; 0 if there must be no such key.
         value : str or bytes
             The new value.
+        lease, keep_lease
+            As in :meth:`put`: without either the key leaves the lease that it went with.
 
         Returns
         -------
         int
             The revision of the change; 0 where the key was not as expected.
         """
-        return await self._swap(Compare.mod_revision(key, "=", check_number("revision", revision)), value)
-
-    async def _swap(self, compare: Compare, value: str | bytes) -> int:
-        result = await self.txn((compare,), (Put(compare.key, to_bytes(value, "value")),))
-        return result.revision if result.succeeded else 0
+        compare = Compare.mod_revision(key, "=", check_number("revision", revision))
+        put = Put(compare.key, to_bytes(value, "value"), lease)
+        return (await self.put_if((compare,), put, keep_lease=keep_lease)).put.revision
 
     async def txn(
         self, compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()
@@ -604,6 +677,10 @@ class Watcher:
 def _bounds(key: str | bytes, prefix: bool) -> tuple[bytes, bytes]:
     encoded = to_bytes(key, "key")
     return prefix_range(encoded) if check_is("prefix", prefix, bool) else (encoded, b"")
+
+
+def _lease_of(found: RangeResult) -> int:
+    return found.kvs[0].lease if found.kvs else 0
 
 
 def _expect(kind: type[_R], result: Result | Answer) -> _R:
