@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trioraft.cluster_settings import ClusterSettings, ReadMode
     from trioraft.errors import (
         BusyError,
+        LimitError,
         NodeError,
         NotCommittedError,
         NotLeaderError,
@@ -68,6 +69,7 @@ __all__ = [
     "KeyValueError",
     "Leadership",
     "LeaseLostError",
+    "LimitError",
     "LockHeldError",
     "NoAnswerError",
     "Node",
@@ -99,6 +101,7 @@ _HOMES: Final = {
         "storage.directories": ("StorageError",),
         "errors": (
             "BusyError",
+            "LimitError",
             "NodeError",
             "NotCommittedError",
             "NotLeaderError",

@@ -51,6 +51,10 @@ class RefusedError(ProposalError):
     """It was refused, for a reason that the text gives, and was not carried out."""
 
 
+class LimitError(RefusedError):
+    """A client has as many requests under way at a node as it may; the text names the limit."""
+
+
 class UnknownError(ProposalError):
     """It is not known whether the command was carried out, or will be."""
 

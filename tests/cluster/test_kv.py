@@ -388,3 +388,30 @@ async def test_keys_of_the_cluster_are_needed(tmp_path: Path) -> None:
             with trio.move_on_after(1) as scope:
                 await stranger.get("a")
             assert scope.cancelled_caught
+
+
+async def test_thousands_of_watches_that_were_given_up_do_not_keep_their_client_waiting(tmp_path: Path) -> None:
+    async with Cluster(tmp_path, size=3) as cluster, open_client(settings_of(cluster)) as client:
+        await cluster.wait_leader()
+        begun, ended = 0, 0
+
+        async def watch() -> None:
+            nonlocal begun, ended
+            begun += 1
+            with trio.move_on_after(0.2):
+                await client.watch("k", revision=1).__anext__()
+            ended += 1
+
+        with trio.fail_after(60):
+            await client.put("other", "value")
+            async with client.lock("l", 5):
+                until = trio.current_time() + 8
+                async with trio.open_nursery() as nursery:
+                    while begun < 8000 and trio.current_time() < until:
+                        for _ in range(100):
+                            nursery.start_soon(watch)
+                        await trio.sleep(0.05)
+                with trio.fail_after(4):
+                    await client.put("other", "again")
+                await trio.sleep(2)
+        assert begun == ended

@@ -8,6 +8,7 @@ import trio.testing
 
 from trioraft.client.calls import Calls
 from trioraft.messages import ClientRequest, ClientResponse, Query
+from trioraft.versions import SPOKEN
 
 LEADER = 7
 
@@ -33,6 +34,9 @@ class Leader:
     async def answer(self, request: ClientRequest) -> None:
         await trio.sleep(self.seconds)
         self.calls.receive(LEADER, ClientResponse(request.request, done=True, term=1, leader=LEADER))
+
+    def highest_version(self, node: int) -> int:
+        return SPOKEN.highest if node == LEADER else 0
 
     def reachable_nodes(self) -> list[int]:
         return [LEADER]

@@ -5,14 +5,16 @@ While the leader is silent, or nobody is known to lead, anybody is asked: whoeve
 Used by clients, and by nodes that have something to propose and do not lead.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import trio
 
-from trioraft.messages import Ask, ClientRequest, ClientResponse, Command, Refusal
+from trioraft.errors import LimitError, RefusedError
+from trioraft.messages import Ask, Cancel, ClientRequest, ClientResponse, Command, Refusal
+from trioraft.versions import CANCELS_FROM
 
 # What is not answered is sent again, first soon (a datagram was lost), then ever more rarely. Seconds.
 _RETRY_FIRST: Final = 0.15
@@ -28,6 +30,10 @@ _AT_ONCE: Final = 3
 _SILENCE_MAX: Final = 2.0
 # After so many unanswered tries in a row another node is asked too.
 _TRIES: Final = 2
+
+# So many requests that were given up are told at once, and so many of them once more.
+_TOLD_AT_ONCE: Final = 200
+_TOLD_AGAIN: Final = 16
 
 # Times of two clocks are added and taken away; what is due then is due.
 _ROUNDING: Final = 1e-6
@@ -45,6 +51,22 @@ _TRY_AGAIN: Final = frozenset(
 )
 
 
+def refused(response: ClientResponse) -> RefusedError:
+    """Give the error for a request that was refused for good.
+
+    Parameters
+    ----------
+    response : ClientResponse
+        The refusal.
+
+    Returns
+    -------
+    RefusedError
+        The error to raise.
+    """
+    return (LimitError if response.code == Refusal.LIMIT else RefusedError)(f"refused: {response.detail}")
+
+
 class Routes(Protocol):
     """How nodes are reached. Nodes are named by their ids."""
 
@@ -53,6 +75,9 @@ class Routes(Protocol):
 
     def reachable_nodes(self) -> list[int]:
         """Give the nodes that can be sent something now, those that are well first."""
+
+    def highest_version(self, node: int) -> int:
+        """Give the highest version of the protocol that a node speaks; 0 where there is no way to it now."""
 
     def meet(self, node: int, address: str) -> None:
         """Find a way to a node at an ``ip:port`` that another node named, and call :meth:`Calls.met` then."""
@@ -145,6 +170,8 @@ class Calls:
         self._wake = trio.Event()
         self._wakes_at = float("inf")
         self._unsent = trio.Event()
+        self._given_up: dict[int, list[int]] = {}  # what each node need not answer any more, and was not told yet
+        self._told: dict[int, deque[int]] = {}  # and was told last
         self._answers_take = 0.0
         self._answers_vary = 0.0
 
@@ -193,11 +220,35 @@ class Calls:
         except trio.Cancelled:
             self.may_be_done = call.unrefused.total() > 0
             self.problem = self.problem or ("no answer in time" if self.may_be_done else "no node can be reached")
+            self._give_up(call)
             raise
         finally:
             del self._calls[number]
         assert call.response is not None  # noqa: S101 - tells the type checker what the event means
         return call.response
+
+    def _give_up(self, call: _Call) -> None:
+        """Tell those who have a request, with the next datagram, that it is not waited for any more."""
+        for node, times in call.unrefused.items():
+            if times:
+                self._given_up.setdefault(node, []).append(call.number)
+                self._unsent.set()
+
+    def tell_given_up(self) -> None:
+        """Send what nodes need not answer any more, to those who understand it; the caller flushes.
+
+        A datagram may be lost, and is not sent again. So each has the last few of the one before too.
+        """
+        given_up, self._given_up = self._given_up, {}
+        for node, numbers in given_up.items():
+            if self._routes.highest_version(node) < CANCELS_FROM:
+                continue
+            told = self._told.setdefault(node, deque(maxlen=_TOLD_AGAIN))
+            for start in range(0, len(numbers), _TOLD_AT_ONCE):
+                news = numbers[start : start + _TOLD_AT_ONCE]
+                self._last_request += 1
+                self._routes.send_request(node, ClientRequest(self._last_request, Cancel((*told, *news))))
+                told += news
 
     def post(self, command: Command, node: int = 0) -> None:
         """Send a command once, and wait for nothing.
@@ -378,6 +429,7 @@ class Calls:
         while True:
             await self._unsent.wait()
             self._unsent = trio.Event()
+            self.tell_given_up()
             self._flush()
 
     async def _send_again(self) -> None:

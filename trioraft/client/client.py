@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from trioraft.arguments import check_bytes, check_is, check_seconds
-from trioraft.client.calls import Calls
+from trioraft.client.calls import Calls, refused
 from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.client.observer import RETRY_LAST, Observer
 from trioraft.client.session import Session
@@ -258,7 +258,7 @@ class Client(KeyValueMethods, Observer):
         """
         response = await self.command(check_is("node_id", node_id, str), StateDigest(), timeout)
         if not response.done:
-            raise RefusedError(f"refused: {response.detail}")
+            raise refused(response)
         return msgspec.convert(cbor2.loads(response.data), StateDigested)
 
     async def cluster_settings(self) -> ClusterSettings:
@@ -334,7 +334,7 @@ class Client(KeyValueMethods, Observer):
             self.problem = self._with_silence(self._calls.problem)
             raise
         if not response.done:
-            raise RefusedError(f"refused: {response.detail}")
+            raise refused(response)
         return response.data
 
     async def _watch_leader(self) -> None:
@@ -365,6 +365,11 @@ class Client(KeyValueMethods, Observer):
         self._batches.add(peer, encode_message(request))
         return True
 
+    def highest_version(self, node: int) -> int:
+        """Give the highest version of the protocol that a node speaks; 0 where there is no way to it now."""
+        peer = self._peer(node)
+        return peer.versions.highest if peer is not None else 0
+
     def _met(self, node: int) -> None:
         self._calls.met(node)
 
@@ -389,8 +394,10 @@ class Client(KeyValueMethods, Observer):
         return *super().tasks(), *self._calls.tasks(), self._session.keep
 
     def end_session(self) -> None:
-        """Say that no command will follow; a later one opens another session."""
+        """Say that nothing is waited for, and no command will follow; a later one opens another session."""
         self._session.close()
+        self._calls.tell_given_up()
+        self._flush()
 
     def _why_unanswered(self, node_id: str | None, seconds: float) -> str:
         if not self.nodes:

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from trioraft.client.calls import Calls
+from trioraft.client.calls import Calls, refused
 from trioraft.errors import ProposalError, RefusedError, SessionEndedError
 from trioraft.messages import (
     PAYLOAD_MAX,
@@ -168,7 +168,7 @@ class Session:
         if response.code == Refusal.NO_RESULT:
             raise ProposalError(response.detail)
         if response.code != Refusal.SESSION_ENDED:
-            raise RefusedError(f"refused: {response.detail}")
+            raise refused(response)
         self._forget(session)
         raise SessionEndedError(response.detail)
 

@@ -9,6 +9,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -39,6 +40,8 @@ WATCH_SECONDS: Final = 20.0
 WATCHES_MAX: Final = 10_000
 # Leases and waiting watches are looked at this often, in seconds.
 _LOOK_INTERVAL: Final = 0.25
+# One change may concern very many watches: so many are answered before other tasks get their turn.
+_AT_ONCE: Final = 64
 
 
 class Leader(Protocol):
@@ -168,7 +171,7 @@ class KeyValueService:
 
     # --- questions ------------------------------------------------------------------------------------------
 
-    def answer(self, question: bytes, answered: Callable[[bytes], None]) -> None:
+    def answer(self, question: bytes, answered: Callable[[bytes], None]) -> Callable[[], None] | None:
         """Answer a question, now or later.
 
         What is asked of the leader comes here only once the node has made sure that it leads, and has applied
@@ -180,20 +183,26 @@ class KeyValueService:
             An encoded :data:`~trioraft.kv.questions.Question`.
         answered : callable
             Told the encoded :data:`~trioraft.kv.questions.Answer`.
+
+        Returns
+        -------
+        callable or None
+            What to call if the answer is not waited for any more.
         """
         try:
             asked = unpack(question, AnyQuestion)
         except ValueError:
             answered(pack(Refused(self._malformed("this is no question of the key-value store"))))
-            return
+            return None
         match asked:
             case WatchEvents():
-                self._watch(asked, answered)
+                return self._watch(asked, answered)
             case LeaseList(after=after):
                 answered(pack(self._list_leases(after)))
             case LeaseKeepAlive(id=lease) | LeaseTimeToLive(id=lease):
                 found = self._ask_lessor(asked)
                 answered(pack(found if found is not None else Refused(self._no_lease(lease))))
+        return None
 
     def _list_leases(self, after: int) -> LeaseListAnswer:
         if after < 0:
@@ -226,14 +235,14 @@ class KeyValueService:
 
     # --- watches --------------------------------------------------------------------------------------------
 
-    def _watch(self, asked: WatchEvents, answered: Callable[[bytes], None]) -> None:
+    def _watch(self, asked: WatchEvents, answered: Callable[[bytes], None]) -> Callable[[], None] | None:
         def wake() -> None:
             self._ready.append(waiting)
             self._has_ready.set()
 
         if self._host is None or len(self._waiting) >= WATCHES_MAX:
             answered(pack(Refused(self._malformed(f"there are {WATCHES_MAX} watches already; try again later"))))
-            return
+            return None
         watch = self._hub.watch(
             asked.key,
             asked.range_end,
@@ -245,6 +254,13 @@ class KeyValueService:
         waiting = _Waiting(watch, answered, self._host.now() + WATCH_SECONDS)
         self._waiting[waiting] = None
         self._give(waiting)
+        return partial(self._forget, waiting)
+
+    def _forget(self, waiting: _Waiting) -> None:
+        """Watch no longer for somebody who waits no more."""
+        if waiting in self._waiting:
+            waiting.watch.close()
+            del self._waiting[waiting]
 
     def _give(self, waiting: _Waiting) -> None:
         """Answer if there is something to tell."""
@@ -263,12 +279,19 @@ class KeyValueService:
         while True:
             await self._has_ready.wait()
             self._has_ready = trio.Event()
-            self.give_ready()
-            await trio.lowlevel.checkpoint()
+            while self._ready:
+                self.give_ready(_AT_ONCE)
+                await trio.lowlevel.checkpoint()
 
-    def give_ready(self) -> None:
-        """Answer those who watch something that has changed."""
-        ready, self._ready = self._ready, []
+    def give_ready(self, most: int | None = None) -> None:
+        """Answer those who watch something that has changed.
+
+        Parameters
+        ----------
+        most : int, optional
+            How many at most; all by default.
+        """
+        ready, self._ready = self._ready[:most], self._ready[most:] if most else []
         for waiting in ready:
             if waiting in self._waiting:
                 self._give(waiting)

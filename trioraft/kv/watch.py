@@ -197,8 +197,8 @@ class WatchHub:
     def __init__(self, store: KeyValueStore) -> None:
         self.store = store
         self.revision = store.revision
-        self._of_key: dict[bytes, list[Watch]] = {}
-        self._of_range: list[Watch] = []
+        self._of_key: dict[bytes, dict[Watch, None]] = {}
+        self._of_range: dict[Watch, None] = {}
 
     def watch(
         self,
@@ -235,9 +235,9 @@ class WatchHub:
         first = revision or self.revision + 1
         watch = Watch(self, key, range_end, first, wake, given=given, prev_kv=prev_kv)
         if range_end:
-            self._of_range.append(watch)
+            self._of_range[watch] = None
         else:
-            self._of_key.setdefault(key, []).append(watch)
+            self._of_key.setdefault(key, {})[watch] = None
         return watch
 
     def publish(self, change: Change) -> None:
@@ -269,9 +269,8 @@ class WatchHub:
 
     def remove(self, watch: Watch, key: bytes, range_end: bytes) -> None:
         """Forget a watch; for :meth:`Watch.close`."""
-        watches = self._of_range if range_end else self._of_key.get(key, [])
-        if watch in watches:
-            watches.remove(watch)
+        watches = self._of_range if range_end else self._of_key.get(key, {})
+        watches.pop(watch, None)
         if not watches and not range_end:
             self._of_key.pop(key, None)
 

@@ -233,6 +233,20 @@ class StepDown(Struct, frozen=True, array_like=True, tag=19):
     """Ask the leader to lead no more for a while: it gives its leadership away, or ends it when nobody can lead."""
 
 
+class Cancel(Struct, frozen=True, array_like=True, tag=20):
+    """Tell a node that requests of this client are not waited for any more; it is not answered.
+
+    What was proposed may be carried out all the same.
+
+    Attributes
+    ----------
+    requests : tuple of int
+        Their numbers. Some may have been told before, because a datagram may be lost.
+    """
+
+    requests: Annotated[tuple[Counter, ...], Meta(max_length=256)]
+
+
 class UnknownCommand(Struct, frozen=True, array_like=True, tag=0):
     """Stands for a command that only a later version knows, or that has a wrong field; never sent.
 
@@ -265,6 +279,7 @@ Command: TypeAlias = (
     | ChangeSettings
     | ChangeMember
     | StepDown
+    | Cancel
     | UnknownCommand
 )
 
@@ -291,6 +306,7 @@ class Refusal(enum.StrEnum):
     ``NOT_COMMITTED``   it was not, and never will be
     ``UNKNOWN``         it was, or will be, or not; within a session it is safe to repeat it
     ``SESSION_ENDED``   the session has ended: whether earlier tries were carried out is not known
+    ``LIMIT``           it was not: the client has as many requests under way as it may
     ``REFUSED``         it was not, and it will not be when it is repeated
     ``NO_RESULT``       it was, but its result cannot be told
     """
@@ -302,6 +318,7 @@ class Refusal(enum.StrEnum):
     NOT_COMMITTED = "not-committed"
     UNKNOWN = "unknown"
     SESSION_ENDED = "session-ended"
+    LIMIT = "limit"
     REFUSED = "refused"
     NO_RESULT = "no-result"
 

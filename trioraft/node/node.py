@@ -768,6 +768,11 @@ class Node:
             self._questions.add(peer, encode_message(request))
         return peer is not None
 
+    def highest_version(self, node: int) -> int:
+        """Give the highest version of the protocol that a node speaks; 0 where there is no way to it now."""
+        peer = self._own_peer if node == self.id else self._endpoint.peer(node)
+        return peer.versions.highest if peer is not None else 0
+
     def reachable_nodes(self) -> list[int]:
         """Give the nodes that can be sent something now."""
         return [peer.node_id for peer in self._neighbours.nodes()]

@@ -7,7 +7,7 @@ again, where that does no harm: a command within a session is applied once, what
 Nothing here waits: whoever finds an answer calls back.
 """
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -31,6 +31,7 @@ from trioraft.messages import (
     AbandonFormation,
     Ask,
     BackupPart,
+    Cancel,
     ChangeMember,
     ChangeSettings,
     ClientRequest,
@@ -57,24 +58,24 @@ from trioraft.node.autopilot import Declined
 from trioraft.node.backup_server import BackupServer
 from trioraft.node.members import Action, other_members
 from trioraft.node.reads import Reads
+from trioraft.node.room import Kind, Room
 from trioraft.node.session_clock import SessionClock
+from trioraft.versions import CANCELS_FROM
 
 _log: Final = structlog.get_logger("trioraft.requests")
 
 # Requests whose answer is kept, for when it is asked for again.
 _KEPT: Final = 256
-# Requests under way, of one client and in all.
-_OF_ONE_CLIENT_MAX: Final = 2048
-_UNDER_WAY_MAX: Final = 20_000
 _LOOK_AT_SESSIONS: Final = 5.0
 # A text of the program around the state machine may have any length.
 _DETAIL_MAX: Final = 1000
 
 UNKNOWN_TEXT: Final = "unknown: the leader changed; the session makes the retry safe"
 
-# Whom the program around the state machine tells its answer, or why there is none.
+# Whom the program around the state machine tells its answer; and what it gives to be called if that is not waited for
+# any more.
 AskAnswer: TypeAlias = Callable[[bytes], None]
-AskHandler: TypeAlias = Callable[[bytes, AskAnswer], None]
+AskHandler: TypeAlias = Callable[[bytes, AskAnswer], Callable[[], None] | None]
 
 
 @dataclass(slots=True)
@@ -87,16 +88,22 @@ class _Asked:
         Who asked last.
     request : int
         The asker's number for it.
+    kind : Kind
+        Which room it takes.
     term : int
         The term in which this node must go on leading for it; 0 when that does not matter.
     keep : bool
         Whether its answer is kept.
+    give_up : callable or None
+        Whom to tell that nobody waits for the answer any more.
     """
 
     peer: Peer
     request: int
+    kind: Kind
     term: int = 0
     keep: bool = False
+    give_up: Callable[[], None] | None = None
 
     @property
     def key(self) -> tuple[bytes, int]:
@@ -167,7 +174,7 @@ class Requests:
         self._reachable = reachable
         self._flush = flush
         self._under_way: dict[tuple[bytes, int], _Asked] = {}
-        self._of_client: Counter[bytes] = Counter()
+        self._room = Room()
         self._answers: OrderedDict[tuple[bytes, int], ClientResponse] = OrderedDict()
         # and the term in which it was asked for, and whether it is enough that this node leads no more
         self._transferring: list[tuple[_Asked, int, bool]] = []
@@ -188,7 +195,10 @@ class Requests:
         message : ClientRequest
             What for.
         """
-        asked = _Asked(peer, message.request)
+        if isinstance(message.command, Cancel):
+            self._cancel(peer, message.command)
+            return
+        asked = _Asked(peer, message.request, Kind.of(message.command))
         known = self._under_way.get(asked.key)
         if known is not None:
             known.peer = peer
@@ -196,14 +206,29 @@ class Requests:
             self._send(peer, self._answers[asked.key])
         else:
             self._under_way[asked.key] = asked
-            self._of_client[peer.process] += 1
-            if self._of_client[peer.process] > _OF_ONE_CLIENT_MAX or len(self._under_way) > _UNDER_WAY_MAX:
-                self._refuse(asked, Refusal.BUSY, "busy: too many requests are under way; try again")
+            self._room.enter(peer.process, asked.kind)
+            limit, is_own = self._room.why_none(peer.process, asked.kind)
+            if limit:
+                final = is_own and peer.versions.highest >= CANCELS_FROM
+                self._refuse(asked, Refusal.LIMIT if final else Refusal.BUSY, limit if final else f"busy: {limit}")
             elif not isinstance(getattr(message.command, "data", b""), bytes):
                 # This node's own program asks: a datagram was looked at before. No log may have anything else.
                 self._refuse(asked, Refusal.REFUSED, f"{type(message.command).__name__}.data must be bytes")
             else:
                 self._carry_out(asked, message)
+
+    def _cancel(self, peer: Peer, cancel: Cancel) -> None:
+        """Let go of what a client waits for no more."""
+        for request in cancel.requests:
+            asked = self._under_way.get((peer.process, request))
+            if asked is not None:
+                self._let_go(asked)
+                if asked.give_up is not None:
+                    asked.give_up()
+
+    def _let_go(self, asked: _Asked) -> None:
+        del self._under_way[asked.key]
+        self._room.leave(asked.peer.process, asked.kind)
 
     def _carry_out(self, asked: _Asked, message: ClientRequest) -> None:
         match message.command:
@@ -343,11 +368,13 @@ class Requests:
 
     def _ask(self, asked: _Asked, data: bytes, *, leader: bool) -> None:
         def ask() -> None:
+            if self._under_way.get(asked.key) is not asked:
+                return
             if self.on_ask is None:
                 self._refuse(asked, Refusal.REFUSED, "this node's program answers no such questions")
                 return
             try:
-                self.on_ask(data, answered)
+                asked.give_up = self.on_ask(data, answered)
             except Exception as error:  # nothing has changed, and a question must not stop one node after another
                 _log.exception("the node's program failed at a question", question=data[:100])
                 text = f"the node's program failed at the question: {type(error).__name__}: {error}"
@@ -506,10 +533,7 @@ class Requests:
         if len(data) > PAYLOAD_MAX:
             detail = f"it was carried out, but its result of {len(data)} bytes is more than the {PAYLOAD_MAX} allowed"
             done, code, data = False, Refusal.NO_RESULT, b""
-        del self._under_way[asked.key]
-        self._of_client[asked.peer.process] -= 1
-        if not self._of_client[asked.peer.process]:
-            del self._of_client[asked.peer.process]
+        self._let_go(asked)
         leader = self._core.leader
         response = ClientResponse(
             asked.request,
