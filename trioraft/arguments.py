@@ -71,6 +71,29 @@ def check_text_or_bytes(name: str, value: object) -> bytes:
     raise TypeError(f"{name} must be text or bytes, not {_given(value)}")
 
 
+def check_name(name: str, value: object, longest: int) -> str:
+    """Give a text of one character at least, or refuse.
+
+    Parameters
+    ----------
+    name : str
+        What the argument is called.
+    value : object
+        The text.
+    longest : int
+        How many bytes of UTF-8 it may have.
+
+    Returns
+    -------
+    str
+        The text.
+    """
+    text = check_is(name, value, str)
+    if not 0 < len(check_text_or_bytes(name, text)) <= longest:
+        raise ValueError(f"{name} must have 1 to {longest} bytes")
+    return text
+
+
 def check_number(name: str, value: object, lowest: int = 0, highest: int = _LARGEST) -> int:
     """Give a whole number, or refuse.
 

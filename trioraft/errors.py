@@ -31,6 +31,23 @@ class NoAnswerError(Exception):
     """Nobody answered in time, or no leader was found; the text is one line for people."""
 
 
+class StateKindError(NodeError):
+    """A node's state machine is of another kind than the state of its cluster.
+
+    Parameters
+    ----------
+    kinds : str
+        Both of them, in words.
+    """
+
+    def __init__(self, kinds: str) -> None:
+        super().__init__(
+            f"{kinds}; nothing was changed: run the program that the other nodes run, or give this one an APP_NAME"
+            " and a DATA_DIR of its own"
+        )
+        self.kinds = kinds
+
+
 class ProposalError(Exception):
     """A command was not carried out, or it is not known whether it was; the text says which."""
 

@@ -1,7 +1,11 @@
 """What is replicated: the user's state machine."""
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
+
+# The kind of state of a machine that does not name one.
+PROGRAM: Final = "program"
+KIND_MAX: Final = 255
 
 
 class StateMachine(Protocol):
@@ -9,6 +13,10 @@ class StateMachine(Protocol):
 
     It sees no clock, no randomness and nothing else that differs between nodes; whatever it needs of these comes
     in a command. It is called by one task only.
+
+    It may have an attribute `state_kind`, a text that names what kind of state it is (``program`` where it has none).
+    The first leader's is written into the log, for ever. A node with a machine of another kind stops, and clients
+    that say which kind they mean, as those of the key-value store do, are refused by a cluster of another one.
     """
 
     def apply(self, command: bytes) -> bytes:
@@ -106,6 +114,23 @@ class Versioned(StateMachine, Protocol):
         version : int
             The version.
         """
+
+
+def state_kind(machine: StateMachine) -> str:
+    """Tell what kind of state a machine is.
+
+    Parameters
+    ----------
+    machine : StateMachine
+        The machine.
+
+    Returns
+    -------
+    str
+        Its kind.
+    """
+    kind: str = getattr(machine, "state_kind", PROGRAM)
+    return kind
 
 
 class NothingToReplicate:

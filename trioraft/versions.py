@@ -26,7 +26,8 @@ version     what it has added
 1           everything else
 2           settings of the cluster: entries of kind ``SETTINGS``, the commands ``ReadSettings`` and
             ``ChangeSettings``, and their record in snapshots
-3           versions of commands; a history that keeps a revision larger than its limits; the request ``Cancel``,
+3           versions of commands; a history that keeps a revision larger than its limits; the kind of the
+            replicated state: an entry of kind ``STATE_KIND``, and its record in snapshots; the request ``Cancel``,
             and the refusal ``limit`` (both for whoever speaks this version, whatever the cluster does)
 ==========  ===============================================================================================
 """
@@ -90,7 +91,7 @@ SPOKEN: Final = Versions(FIRST_VERSION, 3)
 # Whoever speaks this one understands that a request is given up, and a refusal that names a limit.
 CANCELS_FROM: Final = 3
 
-_ADDED: Final[Mapping[EntryKind, int]] = {EntryKind.SETTINGS: 2}
+_ADDED: Final[Mapping[EntryKind, int]] = {EntryKind.SETTINGS: 2, EntryKind.STATE_KIND: 3}
 
 
 def added_in(kind: EntryKind) -> int:

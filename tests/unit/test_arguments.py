@@ -68,6 +68,7 @@ RIGHT: Final[dict[str, Any]] = {
     "request": Range.of("a"),
     "revision": 1,
     "stale": False,
+    "state_kind": "counter",
     "success": [Put.of("a", "1")],
     "term": 1,
     "timeout": 0.5,
@@ -126,7 +127,7 @@ def _is_right(right: object, value: object, argument: str) -> bool:
     if isinstance(right, str):
         if argument in {"name", "reason"}:
             return isinstance(value, str)
-        return argument not in {"node_id", "reads"} and (isinstance(value, bytes) or value is None)
+        return argument not in {"node_id", "reads", "state_kind"} and (isinstance(value, bytes) or value is None)
     if isinstance(right, float):
         return value in {1.5, None} if not isinstance(value, list | dict) else False
     return type(value) is type(right) and value != -1

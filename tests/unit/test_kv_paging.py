@@ -101,13 +101,13 @@ class Nodes(KeyValueMethods):
         self.before()
         return self.nodes[next(self._turns, 0) % len(self.nodes)]
 
-    async def propose(self, data: bytes) -> bytes:
+    async def propose(self, data: bytes, *, state_kind: str = "") -> bytes:
         raise AssertionError("the tests change all nodes by themselves")
 
-    async def query(self, data: bytes, *, stale: bool = False) -> bytes:
+    async def query(self, data: bytes, *, stale: bool = False, state_kind: str = "") -> bytes:
         return self._next().service.query(data)
 
-    async def ask(self, data: bytes, *, leader: bool = False, patience: float = 1.0) -> bytes:
+    async def ask(self, data: bytes, *, leader: bool = False, patience: float = 1.0, state_kind: str = "") -> bytes:
         return self._next().ask(data)
 
 

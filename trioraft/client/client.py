@@ -5,13 +5,14 @@ How they are found, and that a client is not a member, is told in :mod:`trioraft
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import cbor2
 import msgspec
 import trio
 
-from trioraft.arguments import check_bytes, check_is, check_seconds
+from trioraft.arguments import check_bytes, check_is, check_name, check_seconds
 from trioraft.client.calls import Calls, refused
 from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.client.observer import RETRY_LAST, Observer
@@ -24,6 +25,7 @@ from trioraft.datagrams.wire import encode_message
 from trioraft.errors import NoAnswerError, RefusedError, SessionEndedError
 from trioraft.groups import bare_errors
 from trioraft.kv.client import KeyValueError, KeyValueMethods
+from trioraft.machine import KIND_MAX
 from trioraft.messages import (
     LARGEST_ID,
     PAYLOAD_MAX,
@@ -140,7 +142,7 @@ class Client(KeyValueMethods, Observer):
         _check_command(command)
         self._calls.post(command, _number_of(node_id))
 
-    async def propose(self, data: bytes) -> bytes:
+    async def propose(self, data: bytes, *, state_kind: str = "") -> bytes:
         """Have a command committed, and applied by the state machine, once; deadlines are the caller's.
 
         It is sent again, to whichever node leads, until it is answered or the wait is cancelled; then
@@ -150,6 +152,9 @@ class Client(KeyValueMethods, Observer):
         ----------
         data : bytes
             The command.
+        state_kind : str
+            What kind of state it is meant for (:class:`~trioraft.machine.StateMachine`): a cluster of another kind
+            refuses it. Empty for any.
 
         Returns
         -------
@@ -168,9 +173,10 @@ class Client(KeyValueMethods, Observer):
         SettingsError
             If the key is not good for commands.
         """
-        return await self._propose(check_bytes("data", data), Propose)
+        kind = partial(Propose, state_kind=_check_kind(state_kind))
+        return await self._propose(check_bytes("data", data), kind)
 
-    async def _propose(self, data: bytes, kind: type[Propose] | type[ChangeSettings]) -> bytes:
+    async def _propose(self, data: bytes, kind: Callable[[int, int, int, bytes], Propose | ChangeSettings]) -> bytes:
         await self._watch_leader()
         try:
             return await self._session.propose(data, kind)
@@ -178,7 +184,7 @@ class Client(KeyValueMethods, Observer):
             self.problem = self._with_silence(self._session.problem)
             raise
 
-    async def query(self, data: bytes, *, stale: bool = False) -> bytes:
+    async def query(self, data: bytes, *, stale: bool = False, state_kind: str = "") -> bytes:
         """Ask the state machine a question; deadlines are the caller's.
 
         Parameters
@@ -188,6 +194,8 @@ class Client(KeyValueMethods, Observer):
         stale : bool
             Whether any node may answer from what it has, which may be old. Else the answer shows everything that
             was acknowledged before the call.
+        state_kind : str
+            As in :meth:`propose`.
 
         Returns
         -------
@@ -201,10 +209,13 @@ class Client(KeyValueMethods, Observer):
         SettingsError
             If the key is not good for commands.
         """
-        question = Query(check_bytes("data", data), linearizable=not check_is("stale", stale, bool))
+        is_linearizable = not check_is("stale", stale, bool)
+        question = Query(check_bytes("data", data), is_linearizable, _check_kind(state_kind))
         return await self._question(lambda: question, anybody=stale)
 
-    async def ask(self, data: bytes, *, leader: bool = False, patience: float = RETRY_LAST) -> bytes:
+    async def ask(
+        self, data: bytes, *, leader: bool = False, patience: float = RETRY_LAST, state_kind: str = ""
+    ) -> bytes:
         """Ask the program around the state machine; deadlines are the caller's.
 
         Parameters
@@ -215,6 +226,8 @@ class Client(KeyValueMethods, Observer):
             Whether only a node may answer that has made sure, after the question came, that it leads.
         patience : float
             Ask again after at most so many seconds without an answer.
+        state_kind : str
+            As in :meth:`propose`.
 
         Returns
         -------
@@ -228,7 +241,7 @@ class Client(KeyValueMethods, Observer):
         SettingsError
             If the key is not good for commands.
         """
-        question = Ask(check_bytes("data", data), check_is("leader", leader, bool))
+        question = Ask(check_bytes("data", data), check_is("leader", leader, bool), _check_kind(state_kind))
         check_seconds("patience", patience)
         return await self._question(lambda: question, anybody=not leader, patience=patience)
 
@@ -421,6 +434,10 @@ def _number_of(node_id: str) -> int:
     if not 0 < number <= LARGEST_ID:
         raise ValueError(f"node_id must be 16 hexadecimal digits, not {node_id!r}")
     return number
+
+
+def _check_kind(state_kind: str) -> str:
+    return check_name("state_kind", state_kind, KIND_MAX) if state_kind != "" else ""
 
 
 def _check_command(command: Command) -> None:

@@ -6,7 +6,7 @@ The session is opened with the first command. It ends when its client says so, o
 sent again in another session: that is for the caller to decide, by another call.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
@@ -103,15 +103,18 @@ class Session:
         self._used_at = float("-inf")
         self._used = trio.Event()
 
-    async def propose(self, data: bytes, kind: type[Propose] | type[ChangeSettings] = Propose) -> bytes:
+    async def propose(
+        self, data: bytes, kind: Callable[[int, int, int, bytes], Propose | ChangeSettings] = Propose
+    ) -> bytes:
         """Have a command committed and applied, once; go on until it is, or the wait is cancelled.
 
         Parameters
         ----------
         data : bytes
             The command.
-        kind : type
-            What it is: for the state machine, or a change of the cluster's settings.
+        kind : callable
+            Makes the request of session, number, what is answered, and data: for the state machine, or a change of
+            the cluster's settings.
 
         Returns
         -------

@@ -20,6 +20,9 @@ Everything but the clock is deterministic, and nothing here does I/O or knows th
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+# What the kind of this state is called (:attr:`trioraft.machine.StateMachine`).
+STATE_KIND: Final = "key-value store"
+
 if TYPE_CHECKING:
     from trioraft.kv.codec import decode_command, decode_result, encode_command, encode_result
     from trioraft.kv.commands import (

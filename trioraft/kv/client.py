@@ -9,6 +9,8 @@ import trio
 from msgspec import Struct, structs
 
 from trioraft.arguments import check_all, check_is, check_number
+from trioraft.errors import ProposalError
+from trioraft.kv import STATE_KIND
 from trioraft.kv.codec import decode_result, encode_command, pack_checked, unpack
 from trioraft.kv.commands import (
     TTL_MAX,
@@ -64,6 +66,11 @@ _R = TypeVar("_R")
 _WATCH_PATIENCE: Final = 5.0
 
 
+_NO_STORE: Final = (
+    "what answers is no key-value store: the state of this cluster is of another kind; ask another cluster, by its"
+    " PEERS or APP_NAME"
+)
+
 # How long to wait, in seconds, before another node is asked because the last one was behind, and before everything is
 # read again because it took too long.
 _BEHIND_PAUSE: Final = 0.02
@@ -116,15 +123,15 @@ class KeyValueMethods(ABC):
     """
 
     @abstractmethod
-    async def propose(self, data: bytes) -> bytes:
+    async def propose(self, data: bytes, *, state_kind: str = "") -> bytes:
         """Have a command applied once."""
 
     @abstractmethod
-    async def query(self, data: bytes, *, stale: bool = False) -> bytes:
+    async def query(self, data: bytes, *, stale: bool = False, state_kind: str = "") -> bytes:
         """Ask the state machine."""
 
     @abstractmethod
-    async def ask(self, data: bytes, *, leader: bool = False, patience: float = 1.0) -> bytes:
+    async def ask(self, data: bytes, *, leader: bool = False, patience: float = 1.0, state_kind: str = "") -> bytes:
         """Ask the program around the state machine."""
 
     @property
@@ -309,7 +316,7 @@ class KeyValueMethods(ABC):
             What was found; with `more` where it did not fit into one answer.
         """
         question = encode_command(check_is("request", request, Range))
-        return _expect(RangeResult, decode_result(await self.query(question, stale=stale)))
+        return _expect(RangeResult, _result_in(await self.query(question, stale=stale, state_kind=STATE_KIND)))
 
     async def delete(self, key: str | bytes, *, prefix: bool = False, prev_kv: bool = False) -> DeleteRangeResult:
         """Delete a key, or all that start with a prefix; refused where those are more than 10,000.
@@ -424,7 +431,7 @@ class KeyValueMethods(ABC):
         _expect(CompactResult, await self._execute(Compact(revision)))
 
     async def _execute(self, command: Command) -> Result:
-        return decode_result(await self.propose(encode_command(command)))
+        return _result_in(await self.propose(encode_command(command), state_kind=STATE_KIND))
 
     def watch(self, key: str | bytes, *, prefix: bool = False, revision: int = 0, prev_kv: bool = False) -> "Watcher":
         """Watch a key, or all that start with a prefix.
@@ -577,7 +584,11 @@ class KeyValueMethods(ABC):
     async def ask_store(self, question: Question, *, leader: bool = False, patience: float = 1.0) -> Answer:
         """Ask the program around the store; see :meth:`ask`."""
         encoded = pack_checked(check_is("question", question, Struct))
-        return unpack(await self.ask(encoded, leader=leader, patience=patience), AnyAnswer)
+        answer = await self.ask(encoded, leader=leader, patience=patience, state_kind=STATE_KIND)
+        try:
+            return unpack(answer, AnyAnswer)
+        except ValueError:
+            raise ProposalError(_NO_STORE) from None
 
 
 class Watcher:
@@ -672,6 +683,13 @@ class Watcher:
                 " read the keys again, and watch from the revision after"
             )
             raise KeyValueError(Error(self.next_revision - 1, ErrorCode.COMPACTED, message))
+
+
+def _result_in(answer: bytes) -> Result:
+    try:
+        return decode_result(answer)
+    except ValueError:  # of a release that does not ask what a command is meant for
+        raise ProposalError(_NO_STORE) from None
 
 
 def _bounds(key: str | bytes, prefix: bool) -> tuple[bytes, bytes]:

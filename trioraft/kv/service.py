@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import trio
 
+from trioraft.kv import STATE_KIND
 from trioraft.kv.codec import encode_command, encode_result, pack, unpack
 from trioraft.kv.commands import Range
 from trioraft.kv.lessor import Lessor
@@ -87,6 +88,8 @@ class KeyValueService:
     watch_page_bytes : int
         How many bytes of keys and values a watch is told at once, about.
     """
+
+    state_kind = STATE_KIND
 
     def __init__(self, store: KeyValueStore | None = None) -> None:
         self.watch_page_bytes = TAKE_BYTES

@@ -88,6 +88,7 @@ class EntryKind(enum.IntEnum):
     OPEN_SESSION = 4
     END_SESSION = 5
     SETTINGS = 6  # changes the cluster's settings, once
+    STATE_KIND = 7  # names what is replicated; only the first one counts
     UNKNOWN = 255  # what only a later version knows; never in a log
 
     @classmethod

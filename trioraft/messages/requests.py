@@ -73,12 +73,15 @@ class Propose(Struct, frozen=True, array_like=True, tag=6):
         The client waits for the result of no command before this number any more.
     data : bytes
         The command, for the state machine.
+    state_kind : str
+        What kind of state it is meant for (:class:`trioraft.machine.StateMachine`); empty for any.
     """
 
     session: Counter
     number: Counter
     answered_below: Counter
     data: bytes
+    state_kind: Name = ""
 
 
 class Query(Struct, frozen=True, array_like=True, tag=7):
@@ -90,10 +93,13 @@ class Query(Struct, frozen=True, array_like=True, tag=7):
         The question.
     linearizable : bool
         Whether the answer must show everything that was acknowledged before; else it is what the node has.
+    state_kind : str
+        What kind of state it is meant for (:class:`trioraft.machine.StateMachine`); empty for any.
     """
 
     data: bytes
     linearizable: bool = True
+    state_kind: Name = ""
 
 
 class Ask(Struct, frozen=True, array_like=True, tag=8):
@@ -105,10 +111,13 @@ class Ask(Struct, frozen=True, array_like=True, tag=8):
         The question.
     leader : bool
         Whether only a node may answer that has made sure, after the question came, that it leads.
+    state_kind : str
+        What kind of state it is meant for (:class:`trioraft.machine.StateMachine`); empty for any.
     """
 
     data: bytes
     leader: bool = False
+    state_kind: Name = ""
 
 
 # How many bytes of a backup are sent at once, at most.

@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeAlias
 
 import trio
@@ -17,7 +17,7 @@ from trioraft.errors import (
     RefusedError,
     UnknownError,
 )
-from trioraft.machine import Versioned
+from trioraft.machine import Versioned, state_kind
 from trioraft.messages import ENTRY_MAX, FIRST_VERSION, PAYLOAD_MAX, EntryKind
 from trioraft.node.replica import Replica, Result
 from trioraft.versions import added_in
@@ -60,6 +60,7 @@ class Applier:
         self._flush = flush
         self._waiting: dict[tuple[int, int], Callable[[Outcome], None]] = {}  # by term and index
         self._applied_term = 0
+        self._named_in = 0  # the term in which the kind of state was put into the log here
         self._wake = trio.Event()
         self._applied = trio.Event()
         self._when_applied: list[tuple[int, int, Callable[[], None]]] = []
@@ -222,6 +223,15 @@ class Applier:
         if self.replica.version >= self._core.versions.highest or not isinstance(machine, Versioned):
             return FIRST_VERSION  # whatever this software knows may be proposed
         return machine.version_needed(command)
+
+    def name_kind(self) -> None:
+        """Put into the log of what kind the state is, on a leader, once the cluster's version has such entries."""
+        is_new = not self.replica.state_kind and self._named_in != self._core.term
+        if is_new and self._core.role is Role.LEADER and self._core.version >= added_in(EntryKind.STATE_KIND):
+            with suppress(ProposalError):  # it is tried again
+                kind = state_kind(self.replica.machine).encode()
+                self.submit(EntryKind.STATE_KIND, kind, lambda outcome: None)
+                self._named_in = self._core.term
 
     def submit(
         self, kind: EntryKind, data: bytes, done: Callable[[Outcome], None], needs: int = FIRST_VERSION

@@ -21,7 +21,7 @@ import trio
 
 from trioraft import __version__
 from trioraft.address import Address
-from trioraft.arguments import check_bytes, check_function, check_is, check_methods, check_number
+from trioraft.arguments import check_bytes, check_function, check_is, check_methods, check_name, check_number
 from trioraft.client.calls import Calls
 from trioraft.client.session import Session
 from trioraft.consensus import Core, Role, Timing
@@ -61,7 +61,7 @@ from trioraft.discovery import Answer
 from trioraft.errors import NodeError, NotCommittedError, NotLeaderError, ProposalError
 from trioraft.groups import bare_errors
 from trioraft.hooks.hooks import HookContext, Hooks
-from trioraft.machine import NothingToReplicate, StateMachine
+from trioraft.machine import KIND_MAX, NothingToReplicate, StateMachine, state_kind
 from trioraft.messages import (
     REQUESTS_TAG,
     RESPONSES_TAG,
@@ -415,6 +415,7 @@ class Node:
             now = self._world.clock()
             self._neighbours.greet(now)
             self._upgrades.drive()
+            self._applier.name_kind()
             self._steering.steer(now)
             self._flush()
             own = self.address
@@ -868,6 +869,7 @@ async def open_node(
     if machine is not None:
         optional = [method for method in ("query", "version_needed", "follow_version") if hasattr(machine, method)]
         check_methods("machine", machine, "apply", "snapshot", "restore", *optional)
+        check_name("machine.state_kind", state_kind(machine), KIND_MAX)
     if on_overrun not in get_args(OnOverrun):
         raise ValueError(f"on_overrun must be {' or '.join(get_args(OnOverrun))}, not {on_overrun!r}")
     node = Node(settings, world or World.real(), NothingToReplicate() if machine is None else machine, on_overrun)

@@ -19,7 +19,8 @@ from msgspec import Struct
 
 from trioraft.cluster_settings import ClusterSettings
 from trioraft.consensus.configuration import decode_configuration
-from trioraft.machine import StateMachine, Versioned
+from trioraft.errors import StateKindError
+from trioraft.machine import StateMachine, Versioned, state_kind
 from trioraft.messages import FIRST_VERSION, TERM_LEAP, Counter, Entry, EntryKind, Refusal
 
 _CHUNK: Final = 64 * 1024
@@ -147,10 +148,13 @@ class Replica:
         The cluster's settings.
     version : int
         Which version of the protocol the cluster speaks after what is applied.
+    state_kind : str
+        What kind of state the cluster has; empty as long as no leader has named it.
     """
 
     def __init__(self, machine: StateMachine) -> None:
         self.machine = machine
+        self.state_kind = ""
         self._follow_version(FIRST_VERSION)
         self.settings = ClusterSettings()
         self.applied_index = 0
@@ -205,11 +209,23 @@ class Replica:
                 return self._open_session(_session_number(index, entry.term))
             case EntryKind.END_SESSION:
                 self._end_session(int.from_bytes(entry.data, "big"))
+            case EntryKind.STATE_KIND:
+                self._follow_kind(self.state_kind or entry.data.decode(errors="replace"))
             case EntryKind.CONFIGURATION:
                 configuration = decode_configuration(entry.data)
                 if configuration is not None and configuration.version != self.version:
                     self._follow_version(configuration.version)
         return Result()
+
+    def _follow_kind(self, kind: str) -> None:
+        """Take the state for what it is, unless this machine is of another kind."""
+        own = state_kind(self.machine)
+        if kind not in {"", own}:
+            raise StateKindError(
+                f"the state of this cluster is of kind {kind!r}, and this node's state machine"
+                f" ({type(self.machine).__qualname__}) of kind {own!r}"
+            )
+        self.state_kind = kind
 
     def _follow_version(self, version: int) -> None:
         """Go by another version of the protocol, and let the state machine do so."""
@@ -287,8 +303,10 @@ class Replica:
         chunks = iter(self.machine.snapshot())
         # A generator function does nothing until its first chunk is asked for: by then the state would be another.
         first = list(islice(chunks, 1))
-        further = [{"settings": self.settings.encoded()}] if self.settings.values else []
-        return chain(_write_records([*sessions, *further]), first, chunks)
+        further = {"settings": self.settings.encoded()} if self.settings.values else {}
+        if self.state_kind:
+            further["kind"] = self.state_kind.encode()
+        return chain(_write_records([*sessions, *([further] if further else [])]), first, chunks)
 
     def restore(self, index: int, chunks: Iterable[bytes], version: int = FIRST_VERSION) -> None:
         """Take over a snapshot.
@@ -304,7 +322,9 @@ class Replica:
         """
         self._follow_version(version)
         stream = iter(chunks)
-        self._sessions, self.settings, left = _read_records(stream)
+        self._sessions, further, left = _read_records(stream)
+        self._follow_kind(further.get("kind", b"").decode(errors="replace"))
+        self.settings = ClusterSettings().changed(further.get("settings", b""))
         self._size = sum(session.size for session in self._sessions.values())
         self.applied_index = index
         self.machine.restore(chain((left,), stream) if left else stream)
@@ -328,10 +348,10 @@ def _write_records(records: Iterable[object]) -> Iterator[bytes]:
         yield bytes(pending[start : start + _CHUNK])
 
 
-def _read_records(stream: Iterator[bytes]) -> tuple[dict[int, _Session], ClusterSettings, bytes]:
-    """Read sessions and settings back, and give what is left of the last chunk."""
+def _read_records(stream: Iterator[bytes]) -> tuple[dict[int, _Session], dict[str, bytes], bytes]:
+    """Read sessions, and what else there is, back, and give what is left of the last chunk."""
     sessions: dict[int, _Session] = {}
-    settings = ClusterSettings()
+    further: dict[str, bytes] = {}
     pending = bytearray()
 
     def take(size: int) -> bytes:
@@ -344,8 +364,8 @@ def _read_records(stream: Iterator[bytes]) -> tuple[dict[int, _Session], Cluster
     while size := int.from_bytes(take(4), "big"):
         record = cbor2.loads(take(size))
         if isinstance(record, dict):
-            settings = settings.changed(record.get("settings", b""))
+            further.update(record)
         else:
             number, below, results = msgspec.convert(record, tuple[int, int, dict[int, bytes]])
             sessions[number] = _Session(below, results, sum(map(len, results.values())))
-    return sessions, settings, bytes(pending)
+    return sessions, further, bytes(pending)

@@ -24,7 +24,7 @@ from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
 from trioraft.digests import Digests
 from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError
-from trioraft.machine import Queryable
+from trioraft.machine import Queryable, state_kind
 from trioraft.messages import (
     FIRST_VERSION,
     PAYLOAD_MAX,
@@ -36,6 +36,7 @@ from trioraft.messages import (
     ChangeSettings,
     ClientRequest,
     ClientResponse,
+    Command,
     EndBackup,
     EndSession,
     EntryKind,
@@ -211,9 +212,8 @@ class Requests:
             if limit:
                 final = is_own and peer.versions.highest >= CANCELS_FROM
                 self._refuse(asked, Refusal.LIMIT if final else Refusal.BUSY, limit if final else f"busy: {limit}")
-            elif not isinstance(getattr(message.command, "data", b""), bytes):
-                # This node's own program asks: a datagram was looked at before. No log may have anything else.
-                self._refuse(asked, Refusal.REFUSED, f"{type(message.command).__name__}.data must be bytes")
+            elif reason := self._why_not_taken(message.command):
+                self._refuse(asked, Refusal.REFUSED, reason)
             else:
                 self._carry_out(asked, message)
 
@@ -229,6 +229,20 @@ class Requests:
     def _let_go(self, asked: _Asked) -> None:
         del self._under_way[asked.key]
         self._room.leave(asked.peer.process, asked.kind)
+
+    def _why_not_taken(self, command: Command) -> str:
+        """Say why a command or a question must not get to the state machine; empty where it may."""
+        if not isinstance(getattr(command, "data", b""), bytes):
+            # This node's own program asks: a datagram was looked at before. No log may have anything else.
+            return f"{type(command).__name__}.data must be bytes"
+        replica = self._applier.replica
+        wanted, found = getattr(command, "state_kind", ""), replica.state_kind or state_kind(replica.machine)
+        if wanted not in {"", found}:
+            return (
+                f"it is meant for a {wanted}, and the state of this cluster is of kind {found!r}:"
+                " ask another cluster, by its PEERS or APP_NAME"
+            )
+        return ""
 
     def _carry_out(self, asked: _Asked, message: ClientRequest) -> None:
         match message.command:

@@ -21,7 +21,7 @@ from msgspec import Struct
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
-from trioraft.errors import WRONG, CommandError
+from trioraft.errors import WRONG, CommandError, StateKindError
 from trioraft.machine import StateMachine
 from trioraft.messages import FIRST_VERSION, LARGEST_ID, TERM_LEAP, Counter, OptionalId, Version
 from trioraft.node.replica import Replica
@@ -98,7 +98,7 @@ def back_up(path: Path, data_dir: Path, machine: StateMachine, tell: Progress) -
     BackupError, StorageError
         If a node runs, the data is damaged, or the file cannot be written.
     """
-    with _furthest(data_dir) as (disk, term):
+    with _furthest(data_dir) as (disk, term), _of_its_kind(data_dir):
         replica = Replica(machine)
         if disk.snapshot is not None:
             chunks = read_chunks(disk.directory, disk.snapshot)
@@ -110,6 +110,17 @@ def back_up(path: Path, data_dir: Path, machine: StateMachine, tell: Progress) -
             tell(done + 1, len(entries))
         about = Backup(disk.hard.formation.cluster, term, log.last_index, log.last_term, 0, replica.version)
         return write_backup(path, about, replica.snapshot())
+
+
+@contextlib.contextmanager
+def _of_its_kind(data_dir: Path) -> Iterator[None]:
+    """Say so where the state is of another kind than what it is read with."""
+    try:
+        yield
+    except StateKindError as error:
+        raise BackupError(
+            f"{data_dir}: {error.kinds}; start the nodes, and take the backup of the running cluster"
+        ) from None
 
 
 @contextlib.contextmanager
