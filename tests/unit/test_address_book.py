@@ -73,3 +73,35 @@ def test_another_node_that_answers_at_what_was_its_own_address_is_believed_at_on
     node.live(60)
     assert node.book.own is None
     assert other.counters["received"] - before >= 2, "it is greeted as any other node"
+
+
+def test_a_node_that_stood_still_itself_blames_nobody_for_the_silence() -> None:
+    node = Greeter()
+    node.network.add(B, TWO)
+    node.live(30)
+    assert node.book.own == A
+    node.network.now += 40
+    node.live(60)
+    assert node.alerts == []
+    assert node.book.own == A
+
+
+def test_a_node_that_is_gone_after_a_standstill_is_reported_a_while_later() -> None:
+    node = Greeter()
+    node.network.add(B, TWO)
+    node.live(30)
+    node.network.now += 40
+    node.network.at = {A: node.endpoint}
+    node.live(10)
+    assert node.alerts == []
+    node.live(30)
+    assert node.alerts == [f"nothing answers at {B}"]
+
+
+def test_an_answer_is_still_awaited_after_a_standstill() -> None:
+    node = Greeter()
+    node.book.greet(node.network.now, pause=PAUSE)
+    node.network.now += 40
+    node.book.greet(node.network.now, pause=PAUSE)
+    assert node.book.awaits_answer(node.network.now + 1, patience=3)
+    assert not node.book.awaits_answer(node.network.now + 4, patience=3)

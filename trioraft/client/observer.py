@@ -28,6 +28,7 @@ from trioraft.datagrams.endpoint import (
 from trioraft.datagrams.transport import DatagramSocket
 from trioraft.messages import Message, NodeStatus, Status, StatusRequest, format_id
 from trioraft.settings import DEFAULT_PORT, ClientSettings
+from trioraft.standstill import Standstill
 
 if TYPE_CHECKING:
     from trioraft.discovery import Answer
@@ -97,6 +98,7 @@ class Observer:
         self._targets: dict[Address, _Target] = {}
         self._target_by_node: dict[int, _Target] = {}
         self._refresh: float | None = None
+        self._standstill = Standstill(2 * RETRY_LAST)
         self._changed = trio.Event()
         self._wake = trio.Event()
         self._timer = trio.CancelScope()
@@ -409,6 +411,7 @@ class Observer:
                 if target.due <= now:
                     self._ask(target, now)
             self._flush()
+            self._standstill.look(now)
             self._notice_silence(now)
             self._forget(now)
             with trio.move_on_at(self._next_deadline()):
@@ -449,7 +452,7 @@ class Observer:
         if self._refresh is None:
             return
         for node in self.nodes.values():
-            if node.reachable and now >= node.heard_at + 2 * self._refresh:
+            if node.reachable and now >= max(node.heard_at, self._standstill.ended_at) + 2 * self._refresh:
                 node.reachable = False
                 self._tell()
 
@@ -457,7 +460,10 @@ class Observer:
         for target in list(self._targets.values()):
             node = self.nodes.get(target.node_id or "")
             heard_at = node.heard_at if node is not None and node.address == target.address else 0.0
-            if not target.discovered and now - max(target.listed_at, heard_at) > FORGET_SECONDS:
+            if (
+                not target.discovered
+                and now - max(target.listed_at, heard_at, self._standstill.ended_at) > FORGET_SECONDS
+            ):
                 del self._targets[target.address]
                 self._target_by_node = {n: t for n, t in self._target_by_node.items() if t is not target}
                 self._tell()
@@ -474,7 +480,7 @@ class Observer:
         if self._refresh is not None:
             for node in self.nodes.values():
                 if node.reachable:
-                    deadline = min(deadline, node.heard_at + 2 * self._refresh)
+                    deadline = min(deadline, max(node.heard_at, self._standstill.ended_at) + 2 * self._refresh)
         return deadline
 
     async def keep_time(self) -> None:

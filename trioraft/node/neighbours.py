@@ -169,7 +169,9 @@ class Neighbours:
 
     def _somebody_may_answer(self, now: float) -> bool:
         """Tell whether a node may be there that had no time to answer; on a busy machine that may take seconds."""
-        beats = (now - self._started_at) / self._settings.heartbeat_repeat
+        self._addresses.standstill.look(now)
+        began = max(self._started_at, self._addresses.standstill.ended_at)
+        beats = (now - began) / self._settings.heartbeat_repeat
         patience = _ANSWERS_WITHIN * self._settings.heartbeat_repeat
         if beats > _FORMS_AFTER:
             return False

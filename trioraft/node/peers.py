@@ -12,11 +12,14 @@ from typing import Final, NamedTuple, Protocol
 from trioraft.address import Address
 from trioraft.datagrams.endpoint import Domain
 from trioraft.discovery import Answer
+from trioraft.standstill import Standstill
 
 # A confirmed address is greeted again after this long, in seconds; the endpoint trusts it for 60.
 _RENEW_AFTER: Final = 20.0
 # An address at which nothing has answered for this long is reported.
 _SILENT_AFTER: Final = 10.0
+# It looks about once a second; when it comes so late, in seconds, it was away itself.
+_STOOD_STILL: Final = 5.0
 # An address that neither discovery names nor anybody is heard from is forgotten after this long.
 _FORGET_AFTER: Final = 60.0
 # An alert is shown for this long after its cause was last seen.
@@ -123,6 +126,13 @@ class AddressBook:
         Makes the greetings.
     alerts : Alerts
         Where an address is reported behind which there is no node of this service.
+
+    Attributes
+    ----------
+    own : Address or None
+        Where a greeting comes back to this node.
+    standstill : Standstill
+        Whether this node itself was away while nothing was heard; looked at with each greeting.
     """
 
     def __init__(self, endpoint: Greeter, alerts: Alerts) -> None:
@@ -130,6 +140,7 @@ class AddressBook:
         self._alerts = alerts
         self._known: dict[Address, _Known] = {}
         self.own: Address | None = None
+        self.standstill = Standstill(_STOOD_STILL)
 
     def discovered(self, answer: Answer, now: float) -> None:
         """Take in what a look-up found; an incomplete one takes nothing away.
@@ -170,7 +181,7 @@ class AddressBook:
             known.discovered
             and known.service is None
             and known.answered_at == float("-inf")
-            and now - known.since < patience
+            and now - max(known.since, self.standstill.ended_at) < patience
             for known in self._known.values()
         )
 
@@ -248,9 +259,10 @@ class AddressBook:
         pause : float
             How long to wait between greetings of an address that has not answered, in seconds.
         """
+        self.standstill.look(now)
         for address in list(self._known):
             known = self._known[address]
-            heard = max(known.answered_at, known.since)
+            heard = max(known.answered_at, known.since, self.standstill.ended_at)
             if not known.discovered and now - heard > _FORGET_AFTER:
                 del self._known[address]
                 continue

@@ -1,16 +1,21 @@
 """The leader's clock of client sessions: those that were silent for long are ended, through the log.
 
-Only the leader knows when a client was last heard, and a new leader gives every session its full time again. That
+Only the leader knows when a client was last heard, and a new leader gives every session its full time again; so does
+one that stood still itself. That
 an entry ends a session is what counts: commands before it in the log are carried out, those behind it refused.
 """
 
 from collections.abc import Collection
 from typing import Final
 
+from trioraft.standstill import Standstill
+
 # A session ends when nothing was heard of its client for so many seconds.
 SESSION_SECONDS: Final = 300.0
 # It is proposed again after so many seconds, in case that came to nothing.
 _AGAIN_SECONDS: Final = 10.0
+# A leader looks every five seconds; when it comes so late, in seconds, it was away itself.
+_STOOD_STILL: Final = 15.0
 
 
 class SessionClock:
@@ -19,6 +24,7 @@ class SessionClock:
     def __init__(self) -> None:
         self._term = 0
         self._ends_at: dict[int, float] = {}
+        self._standstill = Standstill(_STOOD_STILL)
 
     def heard(self, session: int, now: float) -> None:
         """Give a session its full time again.
@@ -49,7 +55,7 @@ class SessionClock:
         list of int
             Those to end now.
         """
-        if term != self._term:
+        if self._standstill.look(now) or term != self._term:
             self._term = term
             self._ends_at.clear()
         self._ends_at = {session: self._ends_at.get(session, now + SESSION_SECONDS) for session in sessions}

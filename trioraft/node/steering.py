@@ -11,9 +11,12 @@ from trioraft.messages import AutopilotNote
 from trioraft.node.autopilot import Change, Declined, Observation, Presence, Rules, Seen, decide, leave
 from trioraft.node.notes import Notes
 from trioraft.settings import NodeSettings
+from trioraft.standstill import Standstill
 
 # Who has asked to leave, and has not asked again for so long, has stopped or thought better of it. Seconds.
 _LEAVING_LASTS: Final = 10.0
+# It looks about once a second; when it comes so late, in seconds, it was away itself.
+_STOOD_STILL: Final = 5.0
 
 
 class Steering:
@@ -50,7 +53,8 @@ class Steering:
         )
         self._heard: dict[int, tuple[Address, float]] = {}
         self._presence = Presence()
-        self._led = (0, 0.0)  # the term that this node leads in, and since when
+        self._led = (0, 0.0)  # the term that this node leads in, and since when others are watched
+        self._standstill = Standstill(_STOOD_STILL)
         self._looked_at = 0.0
         self._current_since: dict[int, float] = {}
         self._leaving: dict[int, float] = {}
@@ -165,13 +169,16 @@ class Steering:
         """Take in how the other nodes are."""
         self._note_heard(now)
         self._leaving = {node: at for node, at in self._leaving.items() if now - at < _LEAVING_LASTS}
+        stood_still = self._standstill.look(now)
         if self._core.role is not Role.LEADER:
             return
-        if self._led[0] != self._core.term:
-            # As a new leader: what was seen before, perhaps long ago, is not counted on.
+        is_new = self._led[0] != self._core.term
+        if is_new or stood_still:
+            # What was seen before, perhaps long ago, is not counted on, by a new leader or one that was away itself.
             self._led = (self._core.term, now)
             self._presence = Presence()
             self._current_since.clear()
+        if is_new:
             self._notes.clear()
         progress = self._core.progress(now)
         for node, known in progress.items():
