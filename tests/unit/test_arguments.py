@@ -49,6 +49,7 @@ RIGHT: Final[dict[str, Any]] = {
     "failure": (),
     "function": trio.sleep,
     "handler": lambda question, answered: None,
+    "keep_lease": False,
     "key": "a",
     "keys": False,
     "keys_only": False,
@@ -61,6 +62,7 @@ RIGHT: Final[dict[str, Any]] = {
     "patience": 1.0,
     "prefix": False,
     "prev_kv": False,
+    "put": Put.of("a", "1"),
     "question": LeaseList(),
     "reads": "lease",
     "reason": "test",
@@ -74,6 +76,7 @@ RIGHT: Final[dict[str, Any]] = {
     "timeout": 0.5,
     "ttl": 10,
     "value": "1",
+    "wait": 1.0,
 }
 OF_A_CLIENT: Final = [
     *(name for name in vars(KeyValueMethods) if not name.startswith("_") and name != "restores"),

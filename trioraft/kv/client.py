@@ -170,7 +170,7 @@ class KeyValueMethods(ABC):
             With the revision.
         """
         command = Put(to_bytes(key, "key"), to_bytes(value, "value"), lease, prev_kv)
-        if keep_lease:
+        if check_is("keep_lease", keep_lease, bool):
             return (await self.put_if((), command, keep_lease=True)).put
         return _expect(PutResult, await self._execute(command))
 
@@ -191,7 +191,9 @@ class KeyValueMethods(ABC):
         PutOutcome
             What has come of it.
         """
-        if keep_lease and put.lease:
+        compare = check_all("compare", compare, Compare)
+        encode_command(check_is("put", put, Put))
+        if check_is("keep_lease", keep_lease, bool) and put.lease:
             raise ValueError("lease and keep_lease exclude each other; give one of them")
         look = Range(put.key, keys_only=True)
         while True:
