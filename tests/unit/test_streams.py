@@ -159,7 +159,7 @@ import trio
 from trioraft.node.leadership import Bodies
 async def main():
     bodies = Bodies(time.monotonic, 0.1, lambda: None, "exit")
-    bodies.start_work(1, time.monotonic())
+    bodies.start_work(1, time.monotonic() + 1)
     async with bodies.leadership("one that blocks"):
         time.sleep(20)
 trio.run(main)

@@ -55,7 +55,7 @@ def mend_tree(path: Path) -> list[str]:
 
 
 def _is_of_a_node(path: Path) -> bool:
-    return path.name.isdecimal() or path.name == "restoring" or (path.name.startswith("lead") and path.is_file())
+    return path.name.isdecimal() or path.name in {"restoring", "lead.sh"}
 
 
 def _walk(path: Path) -> Iterator[tuple[Path, int]]:
