@@ -72,6 +72,20 @@ def test_work_is_told_of_what_little_was_renewed_before_the_lease_that_it_knows_
     assert story.roles()[0] == "leader"
 
 
+def test_a_leader_that_stood_still_until_its_work_ended_by_itself_steps_down_although_it_has_a_lease() -> None:
+    story = Story()
+    story.elect(1)
+    story.live(TIMING.heartbeat / 2)
+    story.propose(1, "x")
+    story.live(0.01)
+    (start,), lease = story.events(1, StartWork), contact_end(story.state(1))
+    assert start.deadline < lease, "the lease was renewed, and work was not told yet"
+    story.wait((start.deadline + lease) / 2 - story.now)
+    story.tick(1)
+    assert story.roles()[0] == "follower"
+    assert story.work(1)[-1] == "EndWork"
+
+
 def test_work_is_told_to_end_when_its_leader_steps_down() -> None:
     story = Story()
     story.elect(1)

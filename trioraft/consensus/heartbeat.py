@@ -24,7 +24,7 @@ from trioraft.consensus.replication import (
 )
 from trioraft.consensus.roles import become_follower, follow, reset_election_timer
 from trioraft.consensus.state import LONG_AGO, Follower, Role, State
-from trioraft.consensus.work import remember_claim, work_claim
+from trioraft.consensus.work import remember_claim, work_claim, work_deadline
 from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse
 
 # So many heartbeats are sent within the shortest election timeout, unless the leader's own settings say fewer; but no
@@ -172,8 +172,10 @@ def disk_deadline(s: State) -> float:
 
 
 def check_quorum(s: State, now: float) -> None:
-    """Step down without a lease, or when the disk has been stuck for an election timeout."""
+    """Step down without a lease, when leader work ends by itself, or when the disk was stuck for too long."""
     if quorum_deadline(s) <= now:
         become_follower(s, s.term, now, "no quorum has answered for a lower election timeout")
+    elif work_deadline(s) <= now:
+        become_follower(s, s.term, now, "leader work was not told of a longer lease in time")
     elif disk_deadline(s) <= now:
         become_follower(s, s.term, now, "the disk has been stuck for a lower election timeout")

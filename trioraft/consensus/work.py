@@ -106,10 +106,18 @@ def _known_deadline(s: State) -> float:
     return s.work_until - s.timing.stop_grace - WORK_MARGIN
 
 
+def work_deadline(s: State) -> float:
+    """Tell when running leader work ends by itself, because it knows of no longer lease.
+
+    Only a leader that stood still meets that time. Its lease may last a little longer, but its work is ending, so it
+    leads no more.
+    """
+    return _known_deadline(s) if s.role is Role.LEADER and s.own_work is Work.RUNNING else NEVER
+
+
 def extend_work_at(s: State) -> float:
     """Tell when running leader work is to be told of a longer lease at the latest, for the timer."""
-    runs = s.role is Role.LEADER and s.own_work is Work.RUNNING
-    return _known_deadline(s) - (s.heartbeat_at - s.heartbeat_sent_at) if runs else NEVER
+    return work_deadline(s) - (s.heartbeat_at - s.heartbeat_sent_at)
 
 
 def work_start_at(s: State) -> float:

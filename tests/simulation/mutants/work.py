@@ -12,6 +12,7 @@ from trioraft.consensus import (
     transfer,
     work,
 )
+from trioraft.consensus.outbox import NEVER
 from trioraft.consensus.state import LONG_AGO, Role, State
 
 
@@ -105,7 +106,11 @@ def _lease_outlives_work() -> list[Patch]:
     def quorum_deadline(s: State) -> float:
         return original(s) + s.timing.lower
 
-    return [(heartbeat, "quorum_deadline", quorum_deadline)]
+    return [(heartbeat, "quorum_deadline", quorum_deadline), *_work_deadline_is_forgotten()]
+
+
+def _work_deadline_is_forgotten() -> list[Patch]:
+    return [(heartbeat, "work_deadline", lambda _s: NEVER)]
 
 
 WORK: Final = (
@@ -136,6 +141,13 @@ WORK: Final = (
     ),
     Mutant(
         "get a lost lease back", "leader work: a lost lease stays lost in its term", "lease", _lease_outlives_work
+    ),
+    Mutant(
+        "lead on when leader work has ended by itself",
+        "leader work: extended before its deadline, or never",
+        "autopilot",
+        _work_deadline_is_forgotten,
+        "extends leader work after its deadline",
     ),
     Mutant("hold the lease after an offer", "thesis 6.4.1: a transfer ends the lease", "lease", _lease_after_offer),
     Mutant(
