@@ -85,7 +85,8 @@ class _Settings(Struct, frozen=True, kw_only=True):
 class ClientSettings(_Settings, frozen=True, kw_only=True):
     """What a client needs to find a cluster: made by :meth:`of` or :meth:`from_environ`.
 
-    One node's address is enough. When neither that nor a service name is given, it is 127.0.0.1:7300.
+    One node's address is enough to find the others; commands are carried out by the leader, which must be reached.
+    When neither that nor a service name is given, it is 127.0.0.1:7300.
 
     Attributes
     ----------

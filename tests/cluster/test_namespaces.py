@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.cluster.harness import Cluster
+from tests.cluster.harness import ROOT, Cluster, clean_environment
 from tests.cluster.namespaces import PORT, Links, open_links, why_not
 from trioraft.client.observed import ClusterStatus
 
@@ -111,3 +112,31 @@ async def test_nodes_are_found_at_other_addresses_also_by_those_that_come_later(
         await cluster.start(0)
         await cluster.wait_leader(SECONDS)
         await cluster.same_state()
+
+
+async def test_a_command_that_reaches_only_followers_says_where_the_leader_is(tmp_path: Path) -> None:
+    async with open_cluster(tmp_path) as (cluster, links):
+        leader = cluster.index(await cluster.wait_leader())
+        follower = (leader + 1) % SIZE
+        route = ["ip", "route", "add", "unreachable", f"{links.hosts[leader]}/32"]
+        peers = f"{links.hosts[follower]}:{PORT}"
+        where = f"the leader is node node-{leader + 1} at {links.hosts[leader]}:{PORT}"
+        told = f"answers, but does not lead; {where}"
+        await trio.run_process(route)
+        try:
+            for words in (
+                ["put", "k", "v", "--timeout", "3"],
+                ["lock", "l", "--wait", "3", "--", "true"],
+                ["transfer"],
+            ):
+                done = await trio.run_process(
+                    [sys.executable, "-m", "trioraft", words[0], "--peers", peers, *words[1:]],
+                    capture_stdout=True,
+                    capture_stderr=True,
+                    check=False,
+                    env={**clean_environment(), "PYTHONPATH": str(ROOT)},
+                )
+                assert done.returncode == 1
+                assert told in done.stderr.decode(), words
+        finally:
+            await trio.run_process(["ip", "route", "del", *route[3:]])

@@ -4,6 +4,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.unit.node_double import make_status
@@ -265,12 +266,15 @@ async def test_what_the_leader_refuses_is_one_line_and_exit_status_1(arguments: 
 
 
 @pytest.mark.parametrize("arguments", [("members", "remove", "node-1"), ("step-down",)])
-async def test_without_a_leader_nothing_is_changed(arguments: tuple[str, ...]) -> None:
-    async with commanded(FOLLOWER, WAITING) as (peers, doubles):
+@pytest.mark.parametrize("leader", [None, FOLLOWER.leader], ids=["there is none", "it does not answer"])
+async def test_without_a_leader_nothing_is_changed(arguments: tuple[str, ...], leader: str | None) -> None:
+    follower = msgspec.structs.replace(FOLLOWER, leader=leader)
+    async with commanded(follower, WAITING) as (peers, doubles):
         done = await command(*arguments, "--peers", peers)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert "there is no leader that could do that" in line
+    told = "does not lead; the leader is node" if leader else "there is no leader that could do that"
+    assert told in line
     assert [double.requests for double in doubles] == [[], []]
 
 

@@ -367,7 +367,8 @@ async def test_a_command_for_one_node_is_not_taken_elsewhere() -> None:
     ("statuses", "reason"),
     [
         ((), "no node was found"),
-        ((FOLLOWER,), "there is no leader"),
+        ((make_status(1),), "there is no leader"),
+        ((FOLLOWER,), "node node-1 at 127.0.0.1:.* does not lead; the leader is node 0000000000000002 at an address"),
         ((LEADER,), "the leader did not answer"),
     ],
 )

@@ -106,7 +106,9 @@ async def transfer(settings: ClientSettings, to: str | None) -> int:
         cluster = await heard(client)
         target = 0 if to is None else int(find(cluster, to, "--to").status.id, 16)
         if cluster.leader is None:
-            raise CommandError("there is no leader that could hand over; see `trioraft status`")
+            raise CommandError(
+                client.why_leader_silent() or "there is no leader that could hand over; see `trioraft status`"
+            )
         response = await client.command(None, Transfer(target), _TRANSFER_SECONDS)
     if not response.done:
         raise CommandError(f"refused: {printable(response.detail)}")

@@ -129,7 +129,9 @@ async def step_down(settings: ClientSettings) -> int:
 
 async def _have_done(client: Client, cluster: ClusterStatus, command: Command) -> int:
     if cluster.leader is None:
-        raise CommandError("there is no leader that could do that; see `trioraft status`")
+        raise CommandError(
+            client.why_leader_silent() or "there is no leader that could do that; see `trioraft status`"
+        )
     response = await client.command(None, command, _SECONDS)
     if not response.done:
         raise CommandError(f"refused: {printable(response.detail)}")

@@ -22,8 +22,8 @@ Peers = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT,...",
-        help="Where nodes are; one is enough. Else PEERS, else APP_NAME in DNS, else those of `trioraft up`, else "
-        "127.0.0.1:7300.",
+        help="Where nodes are. One is enough to find the others; the leader must be reached too, for it carries out"
+        " commands. Else PEERS, else APP_NAME in DNS, else those of `trioraft up`, else 127.0.0.1:7300.",
         show_default=False,
     ),
 ]

@@ -35,6 +35,10 @@ _TRIES: Final = 2
 _TOLD_AT_ONCE: Final = 200
 _TOLD_AGAIN: Final = 16
 
+# What is known where nobody has said more.
+NO_ANSWER: Final = "no answer in time"
+NOT_REACHED: Final = "no node can be reached"
+
 # Times of two clocks are added and taken away; what is due then is due.
 _ROUNDING: Final = 1e-6
 
@@ -219,7 +223,7 @@ class Calls:
             await call.answered.wait()
         except trio.Cancelled:
             self.may_be_done = call.unrefused.total() > 0
-            self.problem = self.problem or ("no answer in time" if self.may_be_done else "no node can be reached")
+            self.problem = self.problem or (NO_ANSWER if self.may_be_done else NOT_REACHED)
             self._give_up(call)
             raise
         finally:

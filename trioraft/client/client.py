@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from trioraft.arguments import check_bytes, check_is, check_name, check_seconds
-from trioraft.client.calls import Calls, refused
+from trioraft.client.calls import NO_ANSWER, NOT_REACHED, Calls, refused
 from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.client.observer import RETRY_LAST, Observer
 from trioraft.client.session import Session
@@ -329,6 +329,8 @@ class Client(KeyValueMethods, Observer):
         heard = sum(node.reachable for node in cluster.nodes)
         if not heard:
             return self.why_silent()
+        if why := self.why_leader_silent():
+            return why
         if cluster.leader is None:
             known = max(len(cluster.members), len(cluster.nodes))
             return f"no leader answers; {heard} of {known} nodes do"
@@ -360,8 +362,38 @@ class Client(KeyValueMethods, Observer):
         if self._refresh is None:
             await self.observe(_REFRESH_FOR_CALLS)
 
+    def why_leader_silent(self) -> str:
+        """Say which node answers without leading, and where the leader is; the latter does not answer.
+
+        Returns
+        -------
+        str
+            One line; empty where a leader answers, no node does, or none of them knows a leader.
+        """
+        cluster = self.cluster()
+        knowing = [node for node in cluster.nodes if node.reachable and node.status.leader]
+        if cluster.leader is not None or not knowing:
+            return ""
+        told = max(knowing, key=lambda node: node.status.term)
+        names = {member.id: member.name for member in told.status.members}
+        leader = names.get(told.status.leader or "") or told.status.leader
+        where = (
+            f"at {told.status.leader_address}"
+            if told.status.leader_address
+            else "at an address that it does not tell"
+        )
+        reached = f"node {told.status.name} at {told.address} answers, but does not lead"
+        return f"{reached}; the leader is node {leader} {where}, which does not answer this client: let it be reached"
+
     def _with_silence(self, problem: str) -> str:
-        return problem if self._target_by_node else self.why_silent()
+        """Say more than that there was no answer."""
+        if not self._target_by_node:
+            return self.why_silent()
+        why = self.why_leader_silent()
+        for text in (NO_ANSWER, NOT_REACHED) if why else ():
+            if problem.endswith(text):
+                return problem.removesuffix(text) + why
+        return problem
 
     # --- how requests are carried out ------------------------------------------------------------------------
 
@@ -418,7 +450,7 @@ class Client(KeyValueMethods, Observer):
         if node_id is not None:
             return f"node {node_id} did not answer within {seconds:g} s"
         if self._known_leader() is None:
-            return f"there is no leader (waited {seconds:g} s)"
+            return f"{self.why_leader_silent() or 'there is no leader'} (waited {seconds:g} s)"
         return f"the leader did not answer within {seconds:g} s"
 
     def _known_leader(self) -> str | None:

@@ -165,6 +165,8 @@ class NodeStatus(Struct, frozen=True):
         Which versions of the protocol the node's software speaks (:mod:`trioraft.versions`).
     cluster_version : int
         Which one its cluster speaks, by the configuration that it goes by; 0 without a cluster.
+    leader_address : str
+        The leader's numeric ``ip:port`` as the node knows it; empty where it does not, or leads itself.
     log_lines_dropped : int
         How many lines of its log, what its scripts wrote included, its process could not get rid of.
     """
@@ -199,6 +201,7 @@ class NodeStatus(Struct, frozen=True):
     highest_version: int = FIRST_VERSION
     cluster_version: int = 0
     log_lines_dropped: int = 0
+    leader_address: str = ""
 
 
 class StatusRequest(Struct, frozen=True, array_like=True, tag=12):

@@ -576,7 +576,11 @@ class Requests:
         if not self._core.cluster:
             self._refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
         elif self._core.leader not in {0, self._core.id}:
-            self._refuse(asked, Refusal.NOT_LEADER, "this node is not the leader")
+            names, leader = self.names(), self._core.leader
+            own = names.get(self._core.id) or format_id(self._core.id)
+            where = self._address_of(leader) or "an address that it does not know"
+            text = f"node {own} does not lead; the leader is node {names.get(leader) or format_id(leader)} at {where}"
+            self._refuse(asked, Refusal.NOT_LEADER, text)
         else:
             self._refuse(asked, Refusal.NO_LEADER, self.why_no_leader())
 
