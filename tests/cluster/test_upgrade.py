@@ -194,23 +194,19 @@ async def test_a_downgrade_is_refused_and_nothing_is_lost(tmp_path: Path) -> Non
                 "the one that waits says so itself",
             )
 
-            # What has data does not start: before it has met anything new, and after.
+            # What has data does not start: the kind of the state, at least, is in its log.
             victim = next(i for i in range(SIZE) if (node := cluster.node(i)) and node.status.role != "leader")
-            told = (
-                f"the cluster speaks version {SPOKEN.highest} of the protocol, and this software",
-                "run the version that has written",
+            await cluster.wait_for(lambda _: has_all(cluster, victim), 20, "it has all")
+            await cluster.stop(victim)
+            cluster.modules[victim] = OLDER
+            await cluster.start(victim)
+            assert await cluster.ended(victim, 20) == 2
+            assert "which this version does not know; run the version that has written" in (
+                cluster.log_file(victim).read_text()
             )
-            for said in told:
-                await cluster.stop(victim)
-                cluster.modules[victim] = OLDER
-                await cluster.start(victim)
-                assert await cluster.ended(victim, 20) == 2
-                assert said in cluster.log_file(victim).read_text()
-                cluster.modules[victim] = NEWER
-                await cluster.start(victim)
-                await cluster.wait_for(lambda _: has_all(cluster, victim), 20, "it is back")
-                if said == told[0]:
-                    assert (await command(cluster, "settings", "--reads", "lease"))[0] == 0
+            cluster.modules[victim] = NEWER
+            await cluster.start(victim)
+            await cluster.wait_for(lambda _: has_all(cluster, victim), 20, "it is back")
 
             cluster.modules[waits] = NEWER
             await cluster.stop(waits)
