@@ -35,6 +35,7 @@ from trioraft.cluster_settings import ClusterSettings, ReadMode
 from trioraft.kv.commands import Compare, Event, KeyValue, Operation
 from trioraft.kv.lock import HeldLock, check_lock, hold_lock
 from trioraft.kv.results import DeleteRangeResult, PutResult, TxnResult
+from trioraft.runtime import boottime
 from trioraft.settings import ClientSettings
 
 __all__ = ["Client", "NoAnswerError"]
@@ -249,6 +250,12 @@ class Client:
         """End a lease; see :meth:`~trioraft.kv.client.KeyValueMethods.lease_revoke`."""
         return self.call(lambda client: client.lease_revoke(lease), timeout)
 
+    async def _let_end(self, lock: HeldLock, block_left: trio.Event) -> None:
+        """Keep a lock that was revoked for as long as a thread may rely on it: it cannot be cancelled."""
+        if not self._scope.cancel_called:
+            with trio.move_on_after(lock.lease.held_until - boottime(), shield=True):
+                await block_left.wait()
+
     @contextmanager
     def lock(
         self, name: str, ttl: int = 10, *, wait: float | None = None, timeout: float | None = None
@@ -287,7 +294,7 @@ class Client:
         patience = seconds if wait is None else wait
         held: list[HeldLock] = []
         failures: list[Exception] = []
-        scope, ended = trio.CancelScope(), trio.Event()
+        scope, ended, block_left = trio.CancelScope(), trio.Event(), trio.Event()
 
         def queued() -> None:
             scope.deadline = trio.current_time() + patience + seconds
@@ -300,7 +307,10 @@ class Client:
                         scope.deadline = math.inf
                         held.append(lock)
                         task_status.started()
-                        await trio.sleep_forever()
+                        try:
+                            await block_left.wait()
+                        finally:
+                            await self._let_end(lock, block_left)
                 except Exception as failure:  # raised where somebody waits for it
                     failures.append(failure)
             if not held:
@@ -313,7 +323,7 @@ class Client:
             await self._nursery.start(hold, client)
 
         async def end(client: AsyncClient) -> None:
-            scope.cancel()
+            block_left.set()
             await ended.wait()
 
         self.call(begin, math.inf)

@@ -28,7 +28,8 @@ version     what it has added
             ``ChangeSettings``, and their record in snapshots
 3           versions of commands; a history that keeps a revision larger than its limits; the kind of the
             replicated state: an entry of kind ``STATE_KIND``, and its record in snapshots; the request ``Cancel``,
-            and the refusal ``limit`` (both for whoever speaks this version, whatever the cluster does)
+            and the refusal ``limit`` (both for whoever speaks this version, whatever the cluster does);
+            keys of locks that go with their leases only, and the command ``LeaseRecall``
 ==========  ===============================================================================================
 """
 
@@ -92,6 +93,10 @@ SPOKEN: Final = Versions(FIRST_VERSION, 3)
 CANCELS_FROM: Final = 3
 
 _ADDED: Final[Mapping[EntryKind, int]] = {EntryKind.SETTINGS: 2, EntryKind.STATE_KIND: 3}
+
+
+# What is said of something that needs a later version than the cluster speaks; a client can do without it then.
+NEEDS_LATER: Final = "of the protocol, and this needs"
 
 
 def added_in(kind: EntryKind) -> int:

@@ -1,6 +1,7 @@
 """The key-value store against the simplest thing that could be called one, and against a second replica of itself."""
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -27,6 +28,7 @@ from trioraft.kv import (
     KeyValueStore,
     LeaseExpire,
     LeaseGrant,
+    LeaseRecall,
     LeaseRevoke,
     Put,
     PutResult,
@@ -47,10 +49,18 @@ LIMITS = HistoryLimits(events=12)
 ALL = prefix_range(b"")
 Contents: TypeAlias = dict[bytes, KeyValue]
 
-keys = st.binary(min_size=1, max_size=2).map(lambda key: bytes(b"abc"[byte % 3] for byte in key))
+LOCK_KEYS: Final = {b"trioraft/locks/job/%016x" % lease: lease for lease in (1, 2)}
+NO_LOCK: Final = b"trioraft/locks/job"
+# With locks, and with the refusals that keep their keys.
+LATER: Final = 3
+
+keys = st.binary(min_size=1, max_size=2).map(lambda key: bytes(b"abc"[byte % 3] for byte in key)) | st.sampled_from(
+    [*LOCK_KEYS, NO_LOCK]
+)
 ends = st.sampled_from([b"", b"\0", b"b", b"bb", b"c"])
 leases = st.integers(0, 3)
-puts = st.builds(Put, keys, st.binary(max_size=2), leases, st.booleans())
+locking = st.sampled_from(list(LOCK_KEYS.items())).map(lambda item: Put(item[0], b"", item[1]))
+puts = st.builds(Put, keys, st.binary(max_size=2), leases, st.booleans()) | locking
 deletes = st.builds(DeleteRange, keys, ends, st.booleans())
 ranges = st.builds(Range, keys, ends, st.integers(0, 2))
 operations = st.lists(puts | deletes | ranges, max_size=4)
@@ -82,6 +92,7 @@ class Model:
         self.revisions: list[Contents] = [{}, {}]
         self.events: list[Event] = []
         self.leases: set[int] = set()
+        self.version = 1
 
     @property
     def now(self) -> Contents:
@@ -148,8 +159,24 @@ class Model:
         return RangeResult(revision, tuple(shown), len(found), more=len(shown) < len(found))
 
     def allows(self, operations: Sequence[Operation]) -> bool:
-        """Tell whether all leases that are named exist."""
-        return {operation.lease for operation in operations if isinstance(operation, Put)} <= self.leases | {0}
+        """Tell whether all leases that are named exist, and no key of a lock is changed but by locking."""
+        if not {operation.lease for operation in operations if isinstance(operation, Put)} <= self.leases | {0}:
+            return False
+        return self.version < LATER or not any(map(self.meets_lock, operations))
+
+    def meets_lock(self, operation: Operation) -> bool:
+        """Tell whether an operation would change a key of a lock, or put one where those are."""
+        match operation:
+            case Put(key=key, lease=lease):
+                return key.startswith(b"trioraft/locks/") and LOCK_KEYS.get(key, -1) != lease
+            case DeleteRange(key=start, range_end=end):
+                return any(inside(key, start, end) and self.goes_with_lock(key) for key in LOCK_KEYS)
+            case Range():
+                return False
+
+    def goes_with_lock(self, key: bytes) -> bool:
+        """Tell whether a key is there, and that of a lock."""
+        return key in self.now and self.now[key].lease == LOCK_KEYS.get(key, -1)
 
 
 def overlap(operations: Sequence[Operation]) -> bool:
@@ -184,6 +211,7 @@ class StoreComparison(RuleBasedStateMachine):
         self.store = KeyValueStore(LIMITS, on_change=self.note)
         self.replica = KeyValueStore(LIMITS)
         self.reading: tuple[Iterator[bytes], str] | None = None
+        self.reading_version = 1
         self.hub = WatchHub(self.store)
         self.watching: list[Watching] = []
         self.eager = Watching(b"a", b"\0", 1)
@@ -229,6 +257,31 @@ class StoreComparison(RuleBasedStateMachine):
     def revoke(self, lease: int) -> None:
         assert self.done(LeaseRevoke(lease)) == (lease in self.model.leases)
         self.end(lease)
+
+    @rule()
+    def upgrade(self) -> None:
+        """Let the cluster speak a later version of the protocol."""
+        self.model.version = LATER
+        self.store.follow_version(LATER)
+        self.replica.follow_version(LATER)
+
+    @rule(lease=st.integers(1, 3))
+    def recall(self, lease: int) -> None:
+        """Revoke somebody else's lease: one that a lock goes with stays until its holder is done."""
+        command = LeaseRecall(lease)
+        if self.model.version < LATER:
+            error = decode_result(self.replica.apply(encode_command(command)))
+            assert isinstance(error, Error)
+            assert error.code == ErrorCode.MALFORMED
+            return
+        is_there = lease in self.model.leases
+        assert self.done(command) == is_there
+        if not any(item.lease == lease == LOCK_KEYS.get(key) for key, item in self.model.now.items()):
+            self.end(lease)
+        elif is_there:
+            found = self.store.lease(lease)
+            assert found is not None
+            assert found.grant == 0, "it is kept alive no more"
 
     @rule(lease=st.integers(1, 3), late=st.booleans())
     def expire(self, lease: int, late: bool) -> None:
@@ -310,6 +363,7 @@ class StoreComparison(RuleBasedStateMachine):
     @rule()
     def begin_snapshot(self) -> None:
         self.reading = self.store.snapshot(), self.store.digest()
+        self.reading_version = self.model.version
 
     @precondition(lambda self: self.reading is not None)
     @rule()
@@ -318,6 +372,7 @@ class StoreComparison(RuleBasedStateMachine):
         assert self.reading is not None
         chunks, digest = self.reading
         restored = KeyValueStore(LIMITS)
+        restored.follow_version(self.reading_version)
         restored.restore(chunks)
         assert restored.digest() == digest
         self.reading = None
@@ -326,6 +381,7 @@ class StoreComparison(RuleBasedStateMachine):
     def continue_elsewhere(self) -> None:
         """Replace the replica by one that is restored from a snapshot; nobody must be able to tell."""
         restored = KeyValueStore(LIMITS)
+        restored.follow_version(self.model.version)
         restored.restore(self.store.snapshot())
         self.replica = restored
 
@@ -364,7 +420,8 @@ class StoreComparison(RuleBasedStateMachine):
         assert not isinstance(kept, Error)
         found = [event for events in kept for event in sorted(events, key=lambda event: event.kv.key)]
         assert found == [event for event in self.model.events if event.kv.mod_revision >= oldest]
-        assert len(found) <= LIMITS.events
+        largest = max(Counter(event.kv.mod_revision for event in found).values(), default=0)
+        assert len(found) <= LIMITS.events + (largest if self.model.version >= LATER else 0)
         assert isinstance(self.store.events_since(oldest - 1), Error)
 
     @invariant()

@@ -4,7 +4,7 @@ import base64
 import json
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,7 +166,12 @@ async def lease_revoke(asked: Asked, lease: int) -> int:
     """End a lease."""
     async with _client(asked) as client:
         deleted = await client.lease_revoke(lease)
-        _say(asked, f"deleted {deleted}", {"deleted": deleted})
+        text, document = f"deleted {deleted}", {"deleted": deleted, "ends_within": 0.0}
+        with suppress(KeyValueError):  # that there is no such lease any more
+            left = (await client.lease_time_to_live(lease)).remaining
+            text += f"; a lock goes with it, which is free when its holder has ended, in {left:.1f} s at most"
+            document["ends_within"] = round(left, 3)
+        _say(asked, text, document)
     return 0
 
 

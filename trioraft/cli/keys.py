@@ -216,7 +216,10 @@ def lease_grant(
 
 @_leases.command("revoke")
 def lease_revoke(lease: _LeaseId, *, peers: Peers = None, form: _Form = "text", timeout: _Timeout = "10") -> int:
-    """End a lease, and delete its keys."""
+    """End a lease, and delete its keys.
+
+    One that a lock goes with ends when the lock's holder, who is told, has ended, or its time is up.
+    """
     from trioraft.cli import key_value as kv_commands  # noqa: PLC0415
 
     asked = _asked(peers, form, timeout)

@@ -9,7 +9,7 @@ import trio
 from msgspec import Struct, structs
 
 from trioraft.arguments import check_all, check_is, check_number
-from trioraft.errors import ProposalError
+from trioraft.errors import ProposalError, RefusedError
 from trioraft.kv import STATE_KIND
 from trioraft.kv.codec import decode_result, encode_command, pack_checked, unpack
 from trioraft.kv.commands import (
@@ -21,6 +21,7 @@ from trioraft.kv.commands import (
     Event,
     KeyValue,
     LeaseGrant,
+    LeaseRecall,
     LeaseRevoke,
     Operation,
     Put,
@@ -56,6 +57,7 @@ from trioraft.kv.results import (
     TxnResult,
 )
 from trioraft.kv.watch import WHOLE_REVISIONS
+from trioraft.versions import NEEDS_LATER
 
 if TYPE_CHECKING:
     from trioraft.kv.lock import HeldLease, HeldLock
@@ -477,19 +479,34 @@ class KeyValueMethods(ABC):
         """
         return _expect(LeaseGrantResult, await self._execute(LeaseGrant(ttl, lease)))
 
-    async def lease_revoke(self, lease: int) -> int:
+    async def lease_revoke(self, lease: int, *, own: bool = False) -> int:
         """End a lease.
+
+        One that a lock goes with may have a holder who still works. So it is kept alive no more, and ends when its
+        holder, who learns of it by that, has done so, or when its time is up.
 
         Parameters
         ----------
         lease : int
             Its id.
+        own : bool
+            Whether this program holds it, and nothing relies on it any more: it ends at once.
 
         Returns
         -------
         int
             How many keys were deleted with it.
         """
+        if not own:
+            try:
+                return _expect(LeaseRevokeResult, await self._execute(LeaseRecall(lease))).deleted
+            except RefusedError as error:
+                if NEEDS_LATER not in str(error):
+                    raise
+            except KeyValueError as error:
+                if error.code is not ErrorCode.MALFORMED:  # so a leader of an earlier release
+                    raise
+        # A cluster that speaks an earlier version of the protocol ends each lease at once.
         return _expect(LeaseRevokeResult, await self._execute(LeaseRevoke(lease))).deleted
 
     async def lease_keep_alive(self, lease: int) -> int:

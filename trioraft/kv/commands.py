@@ -120,7 +120,8 @@ class Lease(Struct, frozen=True, array_like=True, gc=False):
     ttl : int
         For how many seconds it lives on after a keep-alive.
     grant : int
-        Counts all grants of the store: tells a lease from an earlier one of the same id.
+        Counts all grants of the store from 1 on: tells a lease from an earlier one of the same id. With 0 the lease
+        was recalled, and is kept alive no more.
     """
 
     id: LeaseId
@@ -341,7 +342,7 @@ class LeaseGrant(Struct, frozen=True, array_like=True, tag=5):
 
 
 class LeaseRevoke(Struct, frozen=True, array_like=True, tag=6):
-    """End a lease, and delete the keys that are attached to it.
+    """End a lease, and delete the keys that are attached to it; said by its holder.
 
     Attributes
     ----------
@@ -377,7 +378,21 @@ class Compact(Struct, frozen=True, array_like=True, tag=8):
     revision: Number
 
 
-Command: TypeAlias = Operation | Txn | LeaseGrant | LeaseRevoke | LeaseExpire | Compact
+class LeaseRecall(Struct, frozen=True, array_like=True, tag=9):
+    """End a lease as :class:`LeaseRevoke` does; but one that a lock goes with is only kept alive no more.
+
+    It ends when its holder, who learns of it by that, revokes it, or when its time is up. Since version 3.
+
+    Attributes
+    ----------
+    id : int
+        The lease.
+    """
+
+    id: LeaseId
+
+
+Command: TypeAlias = Operation | Txn | LeaseGrant | LeaseRevoke | LeaseRecall | LeaseExpire | Compact
 
 
 def version_needed(command: Command) -> int:
@@ -399,5 +414,7 @@ def version_needed(command: Command) -> int:
     match command:
         case Txn(success=success, failure=failure):
             return max(map(version_needed, (*success, *failure)), default=FIRST_VERSION)
+        case LeaseRecall():
+            return 3
         case _:
             return FIRST_VERSION

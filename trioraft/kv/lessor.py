@@ -59,11 +59,14 @@ class Lessor:
             self.ended(lease_id)
 
     def granted(self, lease: Lease, now: float) -> None:
-        """Start the clock of a lease."""
+        """Start the clock of a lease; that of one which is recalled goes on, if it has begun."""
+        deadline = now + lease.ttl
+        if not lease.grant:
+            deadline = min(deadline, self._deadlines.get(lease.id, deadline))
         self._leases[lease.id] = lease
-        self._deadlines[lease.id] = now + lease.ttl
+        self._deadlines[lease.id] = deadline
         self._expiring.discard(lease.id)
-        heapq.heappush(self._queue, (now + lease.ttl, lease.id, lease.grant))
+        heapq.heappush(self._queue, (deadline, lease.id, lease.grant))
 
     def ended(self, lease_id: int) -> None:
         """Forget a lease."""
@@ -84,10 +87,11 @@ class Lessor:
         Returns
         -------
         int or None
-            Its time to live in seconds; None where there is no such lease, or its end is proposed already.
+            Its time to live in seconds; None where there is no such lease, it was recalled, or its end is proposed
+            already.
         """
         lease = self._leases.get(lease_id)
-        if lease is None or lease_id in self._expiring:
+        if lease is None or not lease.grant or lease_id in self._expiring:
             return None
         self._deadlines[lease_id] = now + lease.ttl
         return lease.ttl

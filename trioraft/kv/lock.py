@@ -21,10 +21,10 @@ from trioraft.errors import NoAnswerError
 from trioraft.groups import bare_errors
 from trioraft.kv.client import KeyValueError, KeyValueMethods
 from trioraft.kv.commands import TTL_MAX, KeyValue, Put, Range, prefix_range
+from trioraft.kv.lock_keys import lock_prefix
 from trioraft.kv.results import ErrorCode
 from trioraft.runtime import boottime
 
-LOCKS: Final = "trioraft/locks/"
 NAME_MAX: Final = 1000
 
 # Of the time to live: how often a keep-alive is sent, and what is taken away because clocks drift.
@@ -121,21 +121,22 @@ async def hold_lease(
         If no keep-alive was answered for so long that the lease may have ended; the block is cancelled then.
     """
     lease = await _grant(client, ttl, clock)
-    lost = ""
+    lost, refused = "", False
     try:
         with bare_errors():
             async with trio.open_nursery() as nursery:
 
                 async def keep() -> None:
-                    nonlocal lost
-                    lost = await keep_lease_alive(client, lease, clock=clock)
+                    nonlocal lost, refused
+                    lost, refused = await _keep_alive(client, lease, clock)
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(keep)
                 yield lease
                 nursery.cancel_scope.cancel()
     finally:
-        if not lost:
+        # One that somebody else has revoked while it surely lived waits for this: nothing relies on it any more.
+        if not lost or (refused and clock() < lease.held_until):
             with trio.move_on_after(_REVOKE_SECONDS, shield=True):
                 await _revoke(client, lease.id)
     if lost:
@@ -193,12 +194,18 @@ async def keep_lease_alive(
     str
         Why the lease is lost.
     """
+    lost, _ = await _keep_alive(client, lease, clock)
+    return lost
+
+
+async def _keep_alive(client: KeyValueMethods, lease: HeldLease, clock: Callable[[], float]) -> tuple[str, bool]:
+    """Keep a lease alive; tell why it is lost, and whether that is because a keep-alive was refused."""
     interval = lease.ttl * _KEEP_SHARE
     next_at = clock() + interval
     restores = client.restores
     while (now := clock()) < lease.held_until:
         if client.restores != restores:
-            return "the cluster was restored or recovered, and may have lost what the lease holds"
+            return "the cluster was restored or recovered, and may have lost what the lease holds", False
         if now < next_at:
             await trio.sleep(min(next_at - now, lease.held_until - now, _LOOK_INTERVAL))
             continue
@@ -208,13 +215,13 @@ async def keep_lease_alive(
                 lease.held_until = max(lease.held_until, held_until(now, ttl))
                 next_at = now + interval
         except KeyValueError as error:
-            return str(error)
-    return f"no keep-alive of the lease was answered within its {lease.ttl} s"
+            return str(error), True
+    return f"no keep-alive of the lease was answered within its {lease.ttl} s", False
 
 
 async def _revoke(client: KeyValueMethods, lease: int) -> None:
     try:
-        await client.lease_revoke(lease)
+        await client.lease_revoke(lease, own=True)
     except KeyValueError as error:
         if error.code != ErrorCode.LEASE_NOT_FOUND:
             raise
@@ -289,7 +296,7 @@ async def hold_lock(
     """
     encoded = check_lock(name, ttl, wait)
     async with hold_lease(client, ttl, clock=clock) as lease:
-        prefix = LOCKS.encode() + encoded + b"/"
+        prefix = lock_prefix(encoded)
         own = prefix + f"{lease.id:016x}".encode()
         result = await client.txn((), (Put(own, b"", lease.id),))
         queued()

@@ -127,7 +127,11 @@ class CompactResult(Struct, frozen=True, array_like=True, tag=7):
 
 
 class ErrorCode(enum.StrEnum):
-    """Why a command was refused."""
+    """Why a command was refused.
+
+    ``LEASE_EXISTS``: there is such a lease already; or one that a lock goes with, whose key was to be changed. (That
+    has no code of its own, because clients of earlier releases could not read it.)
+    """
 
     MALFORMED = "malformed"
     TOO_LARGE = "too-large"

@@ -233,7 +233,11 @@ class KeyValueService:
         return Error(self.store.revision, ErrorCode.MALFORMED, text)
 
     def _no_lease(self, lease: int) -> Error:
-        text = f"there is no lease {lease:016x}; it may have expired"
+        found = self.store.lease(lease)
+        if found is not None and not found.grant:
+            text = f"the lease {lease:016x} was revoked"
+        else:
+            text = f"there is no lease {lease:016x}; it may have expired"
         return Error(self.store.revision, ErrorCode.LEASE_NOT_FOUND, text)
 
     # --- watches --------------------------------------------------------------------------------------------

@@ -99,6 +99,12 @@ class State:
         self.leases.put(lease.id, lease)
         return lease
 
+    def recall(self, lease: Lease) -> Lease:
+        """Have a lease kept alive no more."""
+        recalled = Lease(lease.id, lease.ttl, 0)
+        self.leases.put(lease.id, recalled)
+        return recalled
+
     def _choose_lease_id(self) -> int:
         lease_id = self.grants * _SCATTER & LARGEST
         while lease_id == 0 or self.leases.get(lease_id) is not None:

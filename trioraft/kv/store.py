@@ -20,6 +20,7 @@ from trioraft.kv.commands import (
     Lease,
     LeaseExpire,
     LeaseGrant,
+    LeaseRecall,
     LeaseRevoke,
     Operation,
     Put,
@@ -29,6 +30,7 @@ from trioraft.kv.commands import (
 )
 from trioraft.kv.conditions import has_overlaps, holds
 from trioraft.kv.history import HistoryLimits
+from trioraft.kv.lock_keys import KEPT_FROM, LOCKS_RANGE, is_kept, lease_of
 from trioraft.kv.reading import bounds, read, read_before, size
 from trioraft.kv.results import (
     CompactResult,
@@ -60,7 +62,7 @@ class Change(Struct, frozen=True):
     events : tuple of Event
         The keys.
     granted : tuple of Lease
-        New leases.
+        New leases, and those that were recalled.
     ended : tuple of int
         The ids of leases that were revoked or have expired.
     restored : bool
@@ -76,6 +78,9 @@ class Change(Struct, frozen=True):
 
 # The version of the protocol from which on the history keeps a revision that is larger than its limits.
 _HISTORY_OVERSHOOTS: Final = 3
+
+# How much of a key an error shows.
+_KEY_SHOWN_MAX: Final = 200
 
 # How many keys of a state that a snapshot replaces are freed in one step.
 _FREED_AT_ONCE: Final = 1000
@@ -202,6 +207,8 @@ class KeyValueStore:
                     return self._grant(command)
                 case LeaseRevoke():
                     return self._end_lease(command.id, None)
+                case LeaseRecall():
+                    return self._recall(command.id)
                 case LeaseExpire():
                     return self._end_lease(command.id, command.grant)
                 case Compact():
@@ -406,6 +413,8 @@ class KeyValueStore:
                 case DeleteRange():
                     deleted += self._state.items.count(*bounds(operation))
                     changes = changes or deleted > 0
+                    if deleted <= DELETED_MAX:
+                        self._check_locks(operation)
                     room -= self._check_delete(operation, room)
                 case Range():
                     self._check_revision(operation.revision)
@@ -438,7 +447,31 @@ class KeyValueStore:
         self._commit(events)
         return tuple(results)
 
+    def _check_locks(self, delete: DeleteRange) -> None:
+        """Refuse to delete the key of somebody who holds a lock, or waits for one."""
+        if self.version < KEPT_FROM:
+            return
+        start, end = bounds(delete)
+        first, last = LOCKS_RANGE
+        start, end = max(start, first), last if end is None else min(end, last)
+        for item in self._state.items.values(start, end) if start < end else ():
+            if is_kept(item):
+                raise _RefusedError(
+                    ErrorCode.LEASE_EXISTS,
+                    f"the key {_shown(item.key)} is that of a lock that is held or waited for, and goes with its"
+                    f" lease only; `trioraft lease revoke {item.lease:016x}` has its holder end",
+                )
+
+    def _check_lock(self, put: Put) -> None:
+        """Refuse to put a key where those of locks are, unless it is put as that of a lock."""
+        if self.version < KEPT_FROM or not put.key.startswith(LOCKS_RANGE[0]):
+            return
+        if not put.lease or lease_of(put.key) != put.lease:
+            text = f"the key {_shown(put.key)} is where those of locks are, which are put by locking only"
+            raise _RefusedError(ErrorCode.LEASE_EXISTS, text)
+
     def _check_put(self, put: Put) -> int:
+        self._check_lock(put)
         if put.lease and self._state.leases.get(put.lease) is None:
             raise _no_lease(put.lease)
         if put.lease and self._state.would_hold(put.lease, put.key) > DELETED_MAX:
@@ -485,6 +518,15 @@ class KeyValueStore:
         self._tell(Change(self.revision, tuple(events), ended=(lease_id,)))
         return LeaseRevokeResult(self.revision, len(events))
 
+    def _recall(self, lease_id: int) -> LeaseRevokeResult:
+        lease = self._state.leases.get(lease_id)
+        if lease is None or all(lease_of(key) != lease_id for key in self._state.attached.get(lease_id, ())):
+            return self._end_lease(lease_id, None)
+        if lease.grant:
+            recalled = self._state.recall(lease)
+            self._tell(Change(self.revision, granted=(recalled,)))
+        return LeaseRevokeResult(self.revision, 0)
+
     def _compact(self, command: Compact) -> CompactResult:
         self._check_revision(command.revision)
         if command.revision in {0, self._state.compacted}:
@@ -502,6 +544,10 @@ class KeyValueStore:
     def _tell(self, change: Change) -> None:
         if self.on_change is not None:
             self.on_change(change)
+
+
+def _shown(key: bytes) -> str:
+    return key[:_KEY_SHOWN_MAX].decode("utf-8", "backslashreplace")
 
 
 def _no_lease(lease_id: int) -> _RefusedError:

@@ -6,6 +6,7 @@ from trioraft.consensus import Core, Role
 from trioraft.datagrams.endpoint import Peer
 from trioraft.errors import BusyError, RefusedError
 from trioraft.messages import format_id
+from trioraft.versions import NEEDS_LATER
 
 
 class Upgrades:
@@ -71,8 +72,7 @@ class Upgrades:
         older = sorted(self._describe(node, highest.get(node)) for node in members if highest.get(node, 0) < needed)
         if older:
             raise RefusedError(
-                f"the cluster speaks version {speaks} of the protocol, and this needs {needed};"
-                f" upgrade first: {', '.join(older)}"
+                f"the cluster speaks version {speaks} {NEEDS_LATER} {needed}; upgrade first: {', '.join(older)}"
             )
         raise BusyError(f"busy: the cluster is changing to version {needed} of the protocol; try again")
 
