@@ -29,6 +29,7 @@ from trioraft.messages import (
     Propose,
 )
 from trioraft.node.node import open_node
+from trioraft.node.room import Kind
 from trioraft.settings import NodeSettings
 
 
@@ -292,9 +293,7 @@ async def test_what_may_still_arrive_late_is_not_said_to_be_not_proposed(
             nursery.start_soon(put)
             await trio.sleep(0.05)
             cluster.network.delay = (0.001, 0.001)
-            monkeypatch.setattr(
-                "trioraft.node.requests._UNDER_WAY_MAX", 0
-            )  # ... and overtaken by one that is refused
+            monkeypatch.setattr(Kind.OTHER, "most", 0)  # ... and overtaken by one that is refused
         assert client.problem.startswith("unknown: busy")
         monkeypatch.undo()
         await trio.sleep(3)
