@@ -547,9 +547,11 @@ async def running(client: Client) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            client.end_session()
-            for scope in scopes:
-                scope.cancel()
+            try:
+                client.end_session()
+            finally:  # also where nothing can be sent any more
+                for scope in scopes:
+                    scope.cancel()
 
 
 async def _run_within(scope: trio.CancelScope, task: Callable[[], Awaitable[None]]) -> None:
