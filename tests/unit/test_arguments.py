@@ -40,7 +40,7 @@ from trioraft.node.replica import Replica
 from trioraft.storage.database import SqliteDisk
 
 NOWHERE: Final = ClientSettings.of(peers="127.0.0.1:9")
-# What each argument may be, by its name.
+# What each argument may be, by its name; a new one of any public method belongs here.
 RIGHT: Final[dict[str, Any]] = {
     "command": StepDown(),
     "compare": [Compare.exists("a")],
@@ -59,6 +59,7 @@ RIGHT: Final[dict[str, Any]] = {
     "method": lambda client: client.get("a"),
     "name": "job",
     "node_id": "00000000000000aa",
+    "own": False,
     "patience": 1.0,
     "prefix": False,
     "prev_kv": False,
