@@ -497,7 +497,7 @@ class KeyValueMethods(ABC):
         int
             How many keys were deleted with it.
         """
-        if not own:
+        if not check_is("own", own, bool):
             try:
                 return _expect(LeaseRevokeResult, await self._execute(LeaseRecall(lease))).deleted
             except RefusedError as error:
