@@ -58,10 +58,10 @@ async def test_nobody_takes_a_lock_from_its_holder(tmp_path: Path) -> None:
     file = tmp_path / "lines"
     async with Cluster(tmp_path, size=3) as cluster:
         await cluster.wait_leader(60)
-        first = await lock(cluster, "first", 60, file)
+        first = await lock(cluster, "first", 30, file)
         await lines(file, 1)
         (kv,) = await cluster.client.list(LOCKS)
-        second = await lock(cluster, "second", 4, file)
+        second = await lock(cluster, "second", 10, file)
         try:
             key = kv.key.decode()
             for words in (("delete", key), ("delete", "", "--prefix"), ("put", key, "x"), ("cas", key, "", "x")):
@@ -71,7 +71,7 @@ async def test_nobody_takes_a_lock_from_its_holder(tmp_path: Path) -> None:
             assert await lines(file, 1) == ["first began"]
             status, out, _ = await run(cluster, "lease", "revoke", f"{kv.lease:016x}")
             assert (status, out.startswith("deleted 0; a lock goes with it")) == (0, True)
-            with trio.fail_after(50):  # long before its time to live is over: it has said that it has ended
+            with trio.fail_after(20):  # long before its time to live is over: it has said that it has ended
                 assert await lines(file, 3) == ["first began", "first ended", "second began"]
             assert first.stderr is not None
             assert b"was revoked" in await first.stderr.receive_some()
