@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+
+# Under `nohup` it would stay ignored in every process that a test starts, also where its handling is what is tested.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def unavailable(reason: str) -> NoReturn:

@@ -239,9 +239,14 @@ class StoreClients:
         """Ask some node for the next events, again if nothing comes."""
         watcher.asked += 1
         asked = WatchEvents(watcher.key, watcher.range_end, watcher.next, watcher.prev_kv, watcher.given)
-        self.workload.send(self.random.choice(self.world.hosts), self._ask_watch, watcher, asked)
+        self.workload.send(self.random.choice(self._hosts_for(watcher)), self._ask_watch, watcher, asked)
         again = self.world.loop.now + self.unit * self.random.uniform(1, 3)
         self.world.loop.at(again, self._watch_again, watcher, watcher.asked)
+
+    def _hosts_for(self, watcher: Watcher) -> "list[Host]":
+        """List who may be asked: in the end those who have something to tell, since others may never be members."""
+        able = [h for h in self.world.hosts if h.process and _machine(h).service.store.revision >= watcher.next]
+        return (self.workload.over and able) or self.world.hosts
 
     def _watch_again(self, watcher: Watcher, number: int) -> None:
         if watcher.asked == number:
