@@ -1,6 +1,6 @@
 """Mixed versions: machines with older software at first, which are upgraded some time, one after the other."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tests.simulation.trace import name
 from trioraft.consensus.state import TooOld
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from tests.simulation.host import Host
     from tests.simulation.simulation import Simulation
 
-OLDER: Final = Versions(SPOKEN.lowest, SPOKEN.highest - 1)
-
 
 def first_versions(world: "Simulation") -> Versions:
     """Draw what a machine's software speaks at first."""
-    return OLDER if world.profile.older and world.random.random() < world.profile.older else SPOKEN
+    if not world.profile.older or world.random.random() >= world.profile.older:
+        return SPOKEN
+    return Versions(SPOKEN.lowest, world.random.randrange(SPOKEN.lowest, SPOKEN.highest))
 
 
 def upgrade(host: "Host") -> bool:

@@ -9,6 +9,7 @@ from tests.simulation.mutants.mutant import Mutant, Patch
 from trioraft.consensus import core, heartbeat, lease, membership
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.state import State
+from trioraft.versions import SPOKEN
 
 
 def _raised_by(members: Callable[[Configuration], tuple[int, ...]]) -> list[Patch]:
@@ -17,7 +18,7 @@ def _raised_by(members: Callable[[Configuration], tuple[int, ...]]) -> list[Patc
 
     def raise_version(s: State, highest: Mapping[int, int], now: float) -> None:
         counted = members(s.configuration)
-        others = {node: 2 for node in s.configuration.members if node not in counted}
+        others = {node: SPOKEN.highest for node in s.configuration.members if node not in counted}
         original(s, {**highest, **others}, now)
 
     return [(membership, "raise_version", raise_version)]
