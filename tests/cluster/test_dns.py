@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.cluster.harness import Cluster, free_ports
+from tests.cluster.harness import LOOPBACK, Cluster, free_ports
 from tests.unit.dns_server import Behaviour, DnsServer, open_dns_server
+from trioraft.client.client import open_client
+from trioraft.settings import ClientSettings
 
 SECONDS = float(os.environ.get("TRIORAFT_DNS_SECONDS", "3"))
 NAME = "cluster.test"
@@ -207,3 +209,13 @@ async def test_dns_that_fails_or_lies_makes_and_ends_no_membership(tmp_path: Pat
                 while {len(each) for each in await members(cluster, live)} != {len(live)}:
                     await trio.sleep(0.1)
             assert len(changes(cluster, live)) > len(changed)
+
+
+async def test_a_status_waits_for_a_slow_dns_and_says_whom_it_has_asked() -> None:
+    async with open_dns_server() as server:
+        server.set("slow", "A", [LOOPBACK])
+        server.delay = 0.3
+        settings = ClientSettings.of(app_name="slow", dns_servers=str(server.address))
+        async with open_client(settings) as client:
+            assert not (await client.statuses(0.1)).nodes
+            assert client.why_silent().startswith(f"no node answers at {LOOPBACK}:")

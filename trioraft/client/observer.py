@@ -50,6 +50,8 @@ _DEFAULT_SERVICE: Final = "trioraft"
 
 # Whoever answers without a key may name any number of addresses; we do not write to all of them.
 _TARGETS_MAX: Final = 256
+# How long DNS has at least, in seconds, to say where nodes may be.
+_LOOK_UP_PATIENCE: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -112,7 +114,8 @@ class Observer:
         Parameters
         ----------
         timeout : float
-            For how many seconds to wait for those that do not answer.
+            For how many seconds to wait for those that do not answer, once it is known where they may be. DNS has 5 s
+            at least to say that.
 
         Returns
         -------
@@ -121,8 +124,9 @@ class Observer:
         """
         check_seconds("timeout", timeout)
         started = trio.current_time()
-        with trio.move_on_after(timeout):
+        with trio.move_on_after(max(timeout, _LOOK_UP_PATIENCE)):
             await self._looked_up.wait()
+        with trio.move_on_after(timeout):
             for target in self._targets.values():
                 self._ask_now(target, started)
             while self._targets and not all(self._has_answered(t, started) for t in self._targets.values()):
@@ -198,6 +202,8 @@ class Observer:
             One line.
         """
         problems = "; ".join(self.problems)
+        if not self._targets and not self._looked_up.is_set():
+            return f"DNS has not said yet where {self._settings.dns_name or 'PEERS'} is; ask again, or set PEERS"
         if not self._targets:
             return f"no node was found: {problems or 'no address is known'}; set PEERS, APP_NAME or --peers"
         asked = ", ".join(str(address) for address, target in sorted(self._targets.items()) if not target.foreign)
