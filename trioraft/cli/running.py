@@ -93,10 +93,7 @@ def run_client(main: Callable[[], Awaitable[int]], interrupted: int = INTERRUPTE
     from trioraft.client.client import NoAnswerError  # noqa: PLC0415
     from trioraft.settings import SettingsError  # noqa: PLC0415
 
-    try:
-        return run_program(main, (NoAnswerError, CommandError), REFUSED, interrupted)
-    except SettingsError as error:
-        raise CommandError(str(error), WRONG) from None
+    return run_program(main, (NoAnswerError, CommandError, SettingsError), REFUSED, interrupted)
 
 
 def run_program(
@@ -104,6 +101,8 @@ def run_program(
 ) -> int:
     """Run a program to its end; errors that it is known to raise become one line."""
     import trio  # noqa: PLC0415
+
+    from trioraft.variables import SettingsError  # noqa: PLC0415
 
     try:
         with signals_held_back():
@@ -119,7 +118,8 @@ def run_program(
         if not all(isinstance(leaf, errors) for leaf in leaves):
             raise
         first = leaves[0]
-        raise CommandError(str(first), getattr(first, "exit_status", exit_status)) from None
+        wrong = WRONG if isinstance(first, SettingsError) else exit_status
+        raise CommandError(str(first), getattr(first, "exit_status", wrong)) from None
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
