@@ -61,6 +61,7 @@ class _Life:
         part. One that is removed while it takes part stays removed until somebody starts it again.
         """
         service = KeyValueService()
+        self._running = trio.CancelScope()
         with self._running:
             async with open_node(settings, service) as node, trio.open_nursery() as nursery:
                 self._node = node
