@@ -291,7 +291,8 @@ def run_paused(directory: Path, work: str, pause: float) -> tuple[int, str]:
 
 @pytest.mark.parametrize("work", ["sleeps", "takes_steps", "waits_for_threads", "cleans_up"])
 def test_a_body_that_behaves_sees_its_cancellation_when_its_process_was_stopped(tmp_path: Path, work: str) -> None:
-    assert run_paused(tmp_path, work, PAUSE) == (0, "ended\n")
+    status, printed = run_paused(tmp_path, work, PAUSE)  # a busy machine may add a warning of a late loop
+    assert (status, "ended" in printed.splitlines()) == (0, True), printed
 
 
 def test_a_body_that_blocks_is_ended_with_the_process_soon_after_that_was_stopped(tmp_path: Path) -> None:
