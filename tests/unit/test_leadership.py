@@ -286,7 +286,7 @@ def run_paused(directory: Path, work: str, pause: float) -> tuple[int, str]:
         time.sleep(pause)
         process.send_signal(signal.SIGCONT)
         rest = process.stdout.readlines()
-        return process.wait(30), rest[-1]
+        return process.wait(30), "".join(rest)
 
 
 @pytest.mark.parametrize("work", ["sleeps", "takes_steps", "waits_for_threads", "cleans_up"])
