@@ -3,7 +3,6 @@
 import errno
 import logging
 import os
-import signal
 import socket
 from typing import Final
 
@@ -15,7 +14,7 @@ from hypercorn.trio import serve
 from monitor.app import create_app
 from trioraft.client.client import open_client
 from trioraft.settings import MonitorSettings
-from trioraft.signals import not_ignored
+from trioraft.signals import ENDING, not_ignored
 
 _BACKLOG: Final = 128
 _GRACE: Final = 2.0  # seconds for answers under way at shutdown
@@ -54,7 +53,7 @@ async def run_monitor(
         await client.observe(settings.refresh_rate)
 
         async def wait_for_signal() -> None:
-            with trio.open_signal_receiver(*not_ignored(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)) as signals:
+            with trio.open_signal_receiver(*not_ignored(*ENDING)) as signals:
                 log.info("monitor listening", url=_url(settings), service=settings.raft_service_name)
                 task_status.started()
                 async for _ in signals:

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
         SessionEndedError,
         UnknownError,
     )
-    from trioraft.kv.client import KeyValueError
     from trioraft.kv.commands import Compare, DeleteRange, Event, EventKind, KeyValue, Put, Range
+    from trioraft.kv.errors import KeyValueError
     from trioraft.kv.lock import HeldLease, HeldLock, LeaseLostError, LockHeldError
     from trioraft.kv.results import ErrorCode
     from trioraft.machine import Queryable, StateMachine
@@ -110,7 +110,7 @@ _HOMES: Final = {
             "SessionEndedError",
             "UnknownError",
         ),
-        "kv.client": ("KeyValueError",),
+        "kv.errors": ("KeyValueError",),
         "kv.commands": ("Compare", "DeleteRange", "Event", "EventKind", "KeyValue", "Put", "Range"),
         "kv.lock": ("HeldLease", "HeldLock", "LeaseLostError", "LockHeldError"),
         "kv.results": ("ErrorCode",),

@@ -10,7 +10,7 @@ from trioraft.errors import NodeError
 from trioraft.kv.service import KeyValueService
 from trioraft.node.node import Node, open_node
 from trioraft.settings import NodeSettings
-from trioraft.signals import not_ignored
+from trioraft.signals import ENDING, not_ignored
 from trioraft.storage.database import StorageError
 
 
@@ -33,7 +33,7 @@ async def run_node(settings: NodeSettings) -> None:
     gc.collect()
     gc.freeze()  # what is imported stays; looking through it again and again would take 15 ms each time
     try:
-        with trio.open_signal_receiver(*not_ignored(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)) as signals:
+        with trio.open_signal_receiver(*not_ignored(*ENDING)) as signals:
             async with trio.open_nursery() as nursery:
                 life = _Life()
                 nursery.start_soon(life.obey, signals)

@@ -1,6 +1,10 @@
 """Which signals a program obeys: those that it was not started to ignore."""
 
 import signal
+from typing import Final
+
+# By these a program is told to end in good order.
+ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def not_ignored(*numbers: signal.Signals) -> list[signal.Signals]:

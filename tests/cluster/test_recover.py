@@ -11,7 +11,7 @@ from tests.cluster.harness import Cluster
 from tests.cluster.test_backup import command
 from trioraft.client.observed import ClusterStatus
 from trioraft.kv import ErrorCode
-from trioraft.kv.client import KeyValueError
+from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock import LeaseLostError
 from trioraft.storage.database import SqliteDisk
 

@@ -30,7 +30,7 @@ async def put(host: str, port: int, within: Sequence[str] = ()) -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-@pytest.mark.parametrize("bind_host", ["0.0.0.0", "::"])  # noqa: S104
+@pytest.mark.parametrize("bind_host", ["0.0.0.0", "::"])  # noqa: S104 - what is tested
 async def test_nodes_and_commands_find_each_other_at_any_address_of_a_host(tmp_path: Path, bind_host: str) -> None:
     places = [Place(f"127.0.0.{i + 2}", bind_host) for i in range(3)]
     async with Cluster(tmp_path, 3, places=places) as cluster:

@@ -16,7 +16,7 @@ from tests.cluster.test_kv import command, settings_of
 from trioraft.client.client import open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.errors import RefusedError
-from trioraft.kv.client import KeyValueError
+from trioraft.kv.errors import KeyValueError
 from trioraft.messages import Transfer
 from trioraft.versions import SPOKEN
 

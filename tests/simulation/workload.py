@@ -127,21 +127,21 @@ class Workload:
         leading = [h for h in self.world.hosts if h.process is not None and h.process.core.role is Role.LEADER]
         return self.random.choice(leading if leading and self.random.random() < 0.9 else self.world.hosts)
 
-    def send(self, host: "Host", what: object, *arguments: object) -> None:
+    def send(self, host: "Host", what: Callable[..., None], *arguments: object) -> None:
         """Carry a request to a node, or its answer back; or not."""
         weather = self.world.network.weather
         if self.random.random() >= weather.loss:
             delay = weather.delay * (0.5 + self.random.random())
             self.world.loop.at(self.world.loop.now + delay, self._arrive, host, what, arguments)
 
-    def _arrive(self, host: "Host", what: object, arguments: tuple[object, ...]) -> None:
+    def _arrive(self, host: "Host", what: Callable[..., None], arguments: tuple[object, ...]) -> None:
         process = host.process
         if process is None:
             return
         if process.paused:
             process.inbox.append((self._arrive, (host, what, arguments)))
         else:
-            what(host, *arguments)  # type: ignore[operator]
+            what(host, *arguments)
 
     # --- without a session: once, or not at all -------------------------------------------------------------
 

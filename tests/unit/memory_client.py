@@ -32,7 +32,7 @@ class KeyValueCluster(MemoryCluster):
 
     async def _run(self, index: int, changes: dict[str, object], *, task_status: trio.TaskStatus[None]) -> None:
         settings = NodeSettings(
-            **{  # type: ignore[arg-type]
+            **{  # type: ignore[arg-type]  # a test names any settings
                 "bind_port": 7300 + index,
                 "node_name": f"node-{index + 1}",
                 "data_dir": Path("/nowhere"),

@@ -221,7 +221,7 @@ class _Counter(NothingToReplicate):
 
 
 class _Async(NothingToReplicate):
-    async def apply(self, command: bytes) -> bytes:  # type: ignore[override]
+    async def apply(self, command: bytes) -> bytes:  # type: ignore[override]  # a mistake that is to be refused
         return command
 
 
@@ -250,25 +250,25 @@ async def test_what_is_no_state_machine_is_refused_before_it_could_end_every_nod
 
 async def test_settings_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"^settings must be NodeSettings, not str 'x'$"):
-        async with open_node("x"):  # type: ignore[arg-type]
+        async with open_node("x"):  # type: ignore[arg-type]  # the mistake
             pass
     with pytest.raises(TypeError, match=r"^settings must be ClientSettings, not NodeSettings$"):
-        async with open_client(NodeSettings.of(data_dir=str(tmp_path))):  # type: ignore[arg-type]
+        async with open_client(NodeSettings.of(data_dir=str(tmp_path))):  # type: ignore[arg-type]  # as above
             pass
     with pytest.raises(ValueError, match=r"^on_overrun must be exit or log, not 'stop'$"):
-        async with open_node(NodeSettings.of(data_dir=str(tmp_path)), on_overrun="stop"):  # type: ignore[arg-type]
+        async with open_node(NodeSettings.of(data_dir=str(tmp_path)), on_overrun="stop"):  # type: ignore[arg-type]  # as above
             pass
     with pytest.raises(ValueError, match=r"^comparison must be one of = != > <, not '=='$"):
-        Compare.value("a", "==", "1")  # type: ignore[arg-type]
+        Compare.value("a", "==", "1")  # type: ignore[arg-type]  # as above
     with pytest.raises(TypeError, match=r"^key must be text or bytes, not int 5$"):
-        DeleteRange.of(5)  # type: ignore[arg-type]
+        DeleteRange.of(5)  # type: ignore[arg-type]  # as above
 
 
 # --- the leader -----------------------------------------------------------------------------------------------
 
 
 def test_a_request_with_a_wrong_field_is_read_as_such() -> None:
-    wrong = ClientRequest(5, Propose(1, 2, 3, "1"))  # type: ignore[arg-type]
+    wrong = ClientRequest(5, Propose(1, 2, 3, "1"))  # type: ignore[arg-type]  # as above
     said = UnknownCommand(6, "Propose.data: expected bytes, got str")
     for message in (wrong, ClientRequests((ClientRequest(4, OpenSession()), wrong))):
         read = wire.decode_message_untrusted(cbor2.dumps(msgspec.to_builtins(message, builtin_types=(bytes,))))

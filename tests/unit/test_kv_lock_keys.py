@@ -21,8 +21,8 @@ from trioraft.kv import (
     encode_command,
     prefix_range,
 )
-from trioraft.kv.client import KeyValueError
 from trioraft.kv.commands import Operation
+from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock import LeaseLostError, hold_lock
 from trioraft.kv.lock_keys import LOCKS
 from trioraft.versions import SPOKEN, Versions

@@ -26,12 +26,14 @@ from trioraft.kv import (
     Watch,
     prefix_range,
 )
-from trioraft.kv.client import KeyValueError, KeyValueMethods, Watcher
+from trioraft.kv.client import KeyValueMethods
 from trioraft.kv.codec import pack, unpack
+from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock import hold_lock
 from trioraft.kv.paging import READ_SECONDS, READS_MAX, PagedReads
 from trioraft.kv.questions import AnyQuestion
 from trioraft.kv.service import KeyValueService
+from trioraft.kv.watcher import Watcher
 
 # How many fields the release before knew of questions, and of answers, with the tag: LeaseTimeToLive, LeaseList and
 # WatchEvents.

@@ -14,7 +14,7 @@ from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.observed import printable
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import CommandError, ProposalError
-from trioraft.kv.client import KeyValueError
+from trioraft.kv.errors import KeyValueError
 from trioraft.settings import ClientSettings
 
 # A client has at most 1,024 commands under way, counted from the oldest that is not answered.

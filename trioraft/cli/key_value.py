@@ -16,8 +16,9 @@ from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.observed import printable
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import CommandError, ProposalError
-from trioraft.kv.client import KeyValueError, PutOutcome
+from trioraft.kv.client import PutOutcome
 from trioraft.kv.commands import DELETED_MAX, Compare, DeleteRange, Event, EventKind, KeyValue, Put
+from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock import HeldLease, held_until, keep_lease_alive
 from trioraft.kv.results import DeleteRangeResult, ErrorCode
 from trioraft.runtime import boottime

@@ -38,11 +38,11 @@ from trioraft.hooks.launcher import (
     launch_command_supervisor,
 )
 from trioraft.hooks.scripts import why_not_run
-from trioraft.kv.client import KeyValueError
+from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock import NAME_MAX, HeldLock, LeaseLostError, LockHeldError, hold_lock
 from trioraft.runtime import boottime
 from trioraft.settings import ClientSettings
-from trioraft.signals import not_ignored
+from trioraft.signals import ENDING, not_ignored
 
 # Of the lease's time to live, and at most: how long a command that is ended because of it has between SIGTERM and
 # SIGKILL; and before the lease's end the processes must be gone by so many seconds.
@@ -92,7 +92,7 @@ async def run_locked(
     answers_within = max(patience or 0, _ANSWER_SECONDS)
     began = trio.current_time()
     try:
-        with trio.open_signal_receiver(*not_ignored(signal.SIGTERM, signal.SIGHUP, signal.SIGINT)) as signals:
+        with trio.open_signal_receiver(*not_ignored(*ENDING)) as signals:
             async with (
                 open_client(settings, Domain.CLIENT) as client,
                 silence_told(client, 0 if patience is None else answers_within),

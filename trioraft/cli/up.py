@@ -24,7 +24,7 @@ from trioraft.cli.output import Output, say
 from trioraft.client.client import open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode, printable
 from trioraft.settings import ClientSettings, MonitorSettings, NodeSettings, settings_warnings
-from trioraft.signals import not_ignored
+from trioraft.signals import ENDING, not_ignored
 
 MONITOR: Final = "monitor"
 _REFRESH: Final = 0.5
@@ -234,7 +234,7 @@ class _Cluster:
         int
             0 when it was told to end, 1 when all nodes ended by themselves.
         """
-        with trio.open_signal_receiver(*not_ignored(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) as signals:
+        with trio.open_signal_receiver(*not_ignored(*ENDING)) as signals:
             async with trio.open_nursery() as followers:
                 try:
                     for name, environment in self._environments.items():

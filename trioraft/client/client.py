@@ -24,7 +24,8 @@ from trioraft.datagrams.transport import DatagramSocket, open_udp
 from trioraft.datagrams.wire import encode_message
 from trioraft.errors import NoAnswerError, RefusedError, SessionEndedError
 from trioraft.groups import bare_errors
-from trioraft.kv.client import KeyValueError, KeyValueMethods
+from trioraft.kv.client import KeyValueMethods
+from trioraft.kv.errors import KeyValueError
 from trioraft.machine import KIND_MAX
 from trioraft.messages import (
     LARGEST_ID,

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import trio
 from msgspec import Struct, structs
@@ -18,7 +18,6 @@ from trioraft.kv.commands import (
     Compact,
     Compare,
     DeleteRange,
-    Event,
     KeyValue,
     LeaseGrant,
     LeaseRecall,
@@ -30,6 +29,7 @@ from trioraft.kv.commands import (
     prefix_range,
     to_bytes,
 )
+from trioraft.kv.errors import KeyValueError, expect
 from trioraft.kv.questions import (
     Answer,
     AnyAnswer,
@@ -40,14 +40,11 @@ from trioraft.kv.questions import (
     LeaseTimeToLive,
     LeaseTimeToLiveAnswer,
     Question,
-    Refused,
-    WatchAnswer,
     WatchEvents,
 )
 from trioraft.kv.results import (
     CompactResult,
     DeleteRangeResult,
-    Error,
     ErrorCode,
     LeaseGrantResult,
     LeaseRevokeResult,
@@ -56,17 +53,13 @@ from trioraft.kv.results import (
     Result,
     TxnResult,
 )
-from trioraft.kv.watch import WHOLE_REVISIONS
+from trioraft.kv.watcher import Watcher
 from trioraft.versions import NEEDS_LATER
 
 if TYPE_CHECKING:
     from trioraft.kv.lock import HeldLease, HeldLock
 
 _R = TypeVar("_R")
-
-# A watch that waits for its answer is asked again only this often, in seconds: a node that is gone is noticed then.
-_WATCH_PATIENCE: Final = 5.0
-
 
 _NO_STORE: Final = (
     "what answers is no key-value store: the state of this cluster is of another kind; ask another cluster, by its"
@@ -77,28 +70,6 @@ _NO_STORE: Final = (
 # read again because it took too long.
 _BEHIND_PAUSE: Final = 0.02
 _AGAIN_PAUSE: Final = 0.05
-
-
-class KeyValueError(Exception):
-    """The store has refused a command or question; nothing was changed.
-
-    Parameters
-    ----------
-    error : Error
-        What it said.
-
-    Attributes
-    ----------
-    code : ErrorCode
-        Why.
-    oldest_revision : int
-        With ``ErrorCode.COMPACTED``: the oldest revision that can still be read, or watched from.
-    """
-
-    def __init__(self, error: Error) -> None:
-        super().__init__(error.message)
-        self.code: ErrorCode = error.code
-        self.oldest_revision: int = error.oldest_revision
 
 
 class PutOutcome(NamedTuple):
@@ -174,7 +145,7 @@ class KeyValueMethods(ABC):
         command = Put(to_bytes(key, "key"), to_bytes(value, "value"), lease, prev_kv)
         if check_is("keep_lease", keep_lease, bool):
             return (await self.put_if((), command, keep_lease=True)).put
-        return _expect(PutResult, await self._execute(command))
+        return expect(PutResult, await self._execute(command))
 
     async def put_if(self, compare: Sequence[Compare], put: Put, *, keep_lease: bool = False) -> "PutOutcome":
         """Give a key a value if conditions hold, and tell which lease it has left with that.
@@ -203,9 +174,9 @@ class KeyValueMethods(ABC):
             unchanged = (Compare.lease(put.key, "=", lease),) if keep_lease else ()
             changed = Put(put.key, put.value, lease, put.prev_kv)
             result = await self.txn((*compare, *unchanged), (look, changed), (look,))
-            before = _lease_of(_expect(RangeResult, result.responses[0]))
+            before = _lease_of(expect(RangeResult, result.responses[0]))
             if result.succeeded:
-                return PutOutcome(_expect(PutResult, result.responses[1]), before if before != lease else 0)
+                return PutOutcome(expect(PutResult, result.responses[1]), before if before != lease else 0)
             if not keep_lease or before == lease:
                 return PutOutcome(PutResult(0), 0)
 
@@ -320,7 +291,7 @@ class KeyValueMethods(ABC):
             What was found; with `more` where it did not fit into one answer.
         """
         question = encode_command(check_is("request", request, Range))
-        return _expect(RangeResult, _result_in(await self.query(question, stale=stale, state_kind=STATE_KIND)))
+        return expect(RangeResult, _result_in(await self.query(question, stale=stale, state_kind=STATE_KIND)))
 
     async def delete(self, key: str | bytes, *, prefix: bool = False, prev_kv: bool = False) -> DeleteRangeResult:
         """Delete a key, or all that start with a prefix; refused where those are more than 10,000.
@@ -340,7 +311,7 @@ class KeyValueMethods(ABC):
             How many keys there were.
         """
         start, end = _bounds(key, prefix)
-        return _expect(DeleteRangeResult, await self._execute(DeleteRange(start, end, prev_kv)))
+        return expect(DeleteRangeResult, await self._execute(DeleteRange(start, end, prev_kv)))
 
     async def cas(
         self,
@@ -422,7 +393,7 @@ class KeyValueMethods(ABC):
             check_all("success", success, Put, Range, DeleteRange),
             check_all("failure", failure, Put, Range, DeleteRange),
         )
-        return _expect(TxnResult, await self._execute(command))
+        return expect(TxnResult, await self._execute(command))
 
     async def compact(self, revision: int) -> None:
         """Forget what was before a revision.
@@ -432,7 +403,7 @@ class KeyValueMethods(ABC):
         revision : int
             The oldest revision that can be read afterwards.
         """
-        _expect(CompactResult, await self._execute(Compact(revision)))
+        expect(CompactResult, await self._execute(Compact(revision)))
 
     async def _execute(self, command: Command) -> Result:
         return _result_in(await self.propose(encode_command(command), state_kind=STATE_KIND))
@@ -477,7 +448,7 @@ class KeyValueMethods(ABC):
         LeaseGrantResult
             With its id.
         """
-        return _expect(LeaseGrantResult, await self._execute(LeaseGrant(ttl, lease)))
+        return expect(LeaseGrantResult, await self._execute(LeaseGrant(ttl, lease)))
 
     async def lease_revoke(self, lease: int, *, own: bool = False) -> int:
         """End a lease.
@@ -499,7 +470,7 @@ class KeyValueMethods(ABC):
         """
         if not check_is("own", own, bool):
             try:
-                return _expect(LeaseRevokeResult, await self._execute(LeaseRecall(lease))).deleted
+                return expect(LeaseRevokeResult, await self._execute(LeaseRecall(lease))).deleted
             except RefusedError as error:
                 if NEEDS_LATER not in str(error):
                     raise
@@ -507,7 +478,7 @@ class KeyValueMethods(ABC):
                 if error.code is not ErrorCode.MALFORMED:  # so a leader of an earlier release
                     raise
         # A cluster that speaks an earlier version of the protocol ends each lease at once.
-        return _expect(LeaseRevokeResult, await self._execute(LeaseRevoke(lease))).deleted
+        return expect(LeaseRevokeResult, await self._execute(LeaseRevoke(lease))).deleted
 
     async def lease_keep_alive(self, lease: int) -> int:
         """Give a lease its full time to live again.
@@ -522,7 +493,7 @@ class KeyValueMethods(ABC):
         int
             For how many seconds it lives, counted from *before* the call.
         """
-        return _expect(LeaseKeepAliveAnswer, await self.ask_store(LeaseKeepAlive(lease), leader=True)).ttl
+        return expect(LeaseKeepAliveAnswer, await self.ask_store(LeaseKeepAlive(lease), leader=True)).ttl
 
     async def lease_time_to_live(self, lease: int, *, keys: bool = False) -> LeaseTimeToLiveAnswer:
         """Ask for how long a lease still lives.
@@ -543,7 +514,7 @@ class KeyValueMethods(ABC):
         after = b""
         while True:
             question = LeaseTimeToLive(lease, keys, after)
-            answer = _expect(LeaseTimeToLiveAnswer, await self.ask_store(question, leader=True))
+            answer = expect(LeaseTimeToLiveAnswer, await self.ask_store(question, leader=True))
             found += (key for key in answer.keys if key > after)  # an earlier release gives all of them again
             if not answer.more:
                 return structs.replace(answer, keys=tuple(found))
@@ -594,7 +565,7 @@ class KeyValueMethods(ABC):
         found: list[int] = []
         after = 0
         while True:
-            answer = _expect(LeaseListAnswer, await self.ask_store(LeaseList(after), leader=True))
+            answer = expect(LeaseListAnswer, await self.ask_store(LeaseList(after), leader=True))
             found += (lease for lease in answer.ids if lease > after)  # an earlier release gives all of them again
             if not answer.more:
                 return tuple(found)
@@ -608,100 +579,6 @@ class KeyValueMethods(ABC):
             return unpack(answer, AnyAnswer)
         except ValueError:
             raise ProposalError(_NO_STORE) from None
-
-
-class Watcher:
-    """Gives the changes of keys, one by one, each once and in order; made by :meth:`KeyValueMethods.watch`.
-
-    It keeps nothing open between two calls, and goes on at another node when one is lost. A :class:`KeyValueError`
-    with ``ErrorCode.COMPACTED`` tells that it came too late, or that the cluster was restored or recovered meanwhile
-    and revisions began again from an earlier one: read the keys again, and watch from the revision after. So does one
-    with ``ErrorCode.FUTURE_REVISION``, which tells that the cluster has not come to the revision that it begins with.
-
-    Attributes
-    ----------
-    next_revision : int
-        Everything before this revision was given; 0 before the first call.
-    """
-
-    def __init__(
-        self, client: KeyValueMethods, key: bytes, range_end: bytes, revision: int, *, prev_kv: bool
-    ) -> None:
-        self.next_revision = revision
-        self._client = client
-        self._key = key
-        self._range_end = range_end
-        self._prev_kv = prev_kv
-        self._events: list[Event] = []  # the next one is last
-        self._given = 0  # halves of the events of the revision behind what was fetched, see `trioraft.kv.watch`
-        self._half: Event | None = None  # an event whose `prev_kv` is still to come
-        self._restores: int | None = None  # as the first answer showed it
-        self._is_begun = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        while not self._events:
-            await self._fetch()
-        event = self._events.pop()
-        if self._events:
-            self.next_revision = max(self.next_revision, event.kv.mod_revision)
-        else:
-            self.next_revision = self._fetched + 1
-        return event
-
-    async def start(self) -> None:
-        """Fix the first revision of interest now, so that whatever changes after this call is given.
-
-        A revision that is still further away than the next one was seen before the cluster was restored from a
-        backup, or is a mistake: waiting for it would leave out all that changes until then.
-        """
-        if self._is_begun:
-            return
-        now = (await self._client.range(Range(self._key, count_only=True))).revision
-        self._check_restores()
-        if self.next_revision > now + 1:
-            message = (
-                f"revision {self.next_revision} is still to come; the newest one is {now}. If the cluster was"
-                " restored since you saw it, read the keys again, and watch from the revision after"
-            )
-            raise KeyValueError(Error(now, ErrorCode.FUTURE_REVISION, message))
-        self.next_revision = self.next_revision or now + 1
-        self._is_begun = True
-
-    async def _fetch(self) -> None:
-        await self.start()
-        question = WatchEvents(self._key, self._range_end, self.next_revision, self._prev_kv, self._given)
-        answer = _expect(WatchAnswer, await self._client.ask_store(question, patience=_WATCH_PATIENCE))
-        self._check_restores()
-        self._events = self._whole_events(answer)[::-1]
-        self._fetched = answer.revision
-        if not self._events:
-            self.next_revision = max(self.next_revision, answer.revision + 1)
-
-    def _whole_events(self, answer: WatchAnswer) -> list[Event]:
-        """Give the events of an answer that are whole now, and were not given before."""
-        events = list(answer.events)
-        if answer.given == WHOLE_REVISIONS:  # a node of an earlier release has begun with the whole revision
-            del events[: self._given // 2]
-        elif self._half is not None and events:
-            events[0] = Event(self._half.kind, self._half.kv, events[0].prev_kv)
-        if events:
-            self._half = events.pop() if answer.given > 0 and answer.given % 2 else None
-        self._given = max(answer.given, 0)
-        return events
-
-    def _check_restores(self) -> None:
-        restores = self._client.restores
-        if self._restores is None:
-            self._restores = restores
-        if self._restores != restores:
-            message = (
-                "the cluster was restored or recovered since this watch began, and may have lost what it gave:"
-                " read the keys again, and watch from the revision after"
-            )
-            raise KeyValueError(Error(self.next_revision - 1, ErrorCode.COMPACTED, message))
 
 
 def _result_in(answer: bytes) -> Result:
@@ -718,13 +595,3 @@ def _bounds(key: str | bytes, prefix: bool) -> tuple[bytes, bytes]:
 
 def _lease_of(found: RangeResult) -> int:
     return found.kvs[0].lease if found.kvs else 0
-
-
-def _expect(kind: type[_R], result: Result | Answer) -> _R:
-    if isinstance(result, Refused):
-        result = result.error
-    if isinstance(result, Error):
-        raise KeyValueError(result)
-    if not isinstance(result, kind):
-        raise TypeError(f"the cluster answers with {type(result).__name__} where {kind.__name__} belongs")
-    return result

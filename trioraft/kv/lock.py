@@ -19,8 +19,9 @@ import trio
 from trioraft.arguments import check_is, check_number, check_seconds
 from trioraft.errors import NoAnswerError
 from trioraft.groups import bare_errors
-from trioraft.kv.client import KeyValueError, KeyValueMethods
+from trioraft.kv.client import KeyValueMethods
 from trioraft.kv.commands import TTL_MAX, KeyValue, Put, Range, prefix_range
+from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock_keys import lock_prefix
 from trioraft.kv.results import ErrorCode
 from trioraft.runtime import boottime

@@ -1,0 +1,109 @@
+"""A watch as a client sees it: the changes of keys, fetched page by page from whichever node answers."""
+
+from typing import TYPE_CHECKING, Final, Self
+
+from trioraft.kv.commands import Event, Range
+from trioraft.kv.errors import KeyValueError, expect
+from trioraft.kv.questions import WatchAnswer, WatchEvents
+from trioraft.kv.results import Error, ErrorCode
+from trioraft.kv.watch import WHOLE_REVISIONS
+
+if TYPE_CHECKING:
+    from trioraft.kv.client import KeyValueMethods
+
+# A watch that waits for its answer is asked again only this often, in seconds: a node that is gone is noticed then.
+_WATCH_PATIENCE: Final = 5.0
+
+
+class Watcher:
+    """The changes of keys, one by one, each once and in order; :meth:`KeyValueMethods.watch` makes it.
+
+    It keeps nothing open between two calls, and goes on at another node when one is lost. A :class:`KeyValueError`
+    with ``ErrorCode.COMPACTED`` tells that it came too late, or that the cluster was restored or recovered meanwhile
+    and revisions began again from an earlier one: read the keys again, and watch from the revision after. So does one
+    with ``ErrorCode.FUTURE_REVISION``, which tells that the cluster has not come to the revision that it begins with.
+
+    Attributes
+    ----------
+    next_revision : int
+        Everything before this revision was given; 0 before the first call.
+    """
+
+    def __init__(
+        self, client: "KeyValueMethods", key: bytes, range_end: bytes, revision: int, *, prev_kv: bool
+    ) -> None:
+        self.next_revision = revision
+        self._client = client
+        self._key = key
+        self._range_end = range_end
+        self._prev_kv = prev_kv
+        self._events: list[Event] = []  # the next one is last
+        self._given = 0  # halves of the events of the revision behind what was fetched, see `trioraft.kv.watch`
+        self._half: Event | None = None  # an event whose `prev_kv` is still to come
+        self._restores: int | None = None  # as the first answer showed it
+        self._is_begun = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            await self._fetch()
+        event = self._events.pop()
+        if self._events:
+            self.next_revision = max(self.next_revision, event.kv.mod_revision)
+        else:
+            self.next_revision = self._fetched + 1
+        return event
+
+    async def start(self) -> None:
+        """Fix the first revision of interest now, so that whatever changes after this call is given.
+
+        A revision that is still further away than the next one was seen before the cluster was restored from a
+        backup, or is a mistake: waiting for it would leave out all that changes until then.
+        """
+        if self._is_begun:
+            return
+        now = (await self._client.range(Range(self._key, count_only=True))).revision
+        self._check_restores()
+        if self.next_revision > now + 1:
+            message = (
+                f"revision {self.next_revision} is still to come; the newest one is {now}. If the cluster was"
+                " restored since you saw it, read the keys again, and watch from the revision after"
+            )
+            raise KeyValueError(Error(now, ErrorCode.FUTURE_REVISION, message))
+        self.next_revision = self.next_revision or now + 1
+        self._is_begun = True
+
+    async def _fetch(self) -> None:
+        await self.start()
+        question = WatchEvents(self._key, self._range_end, self.next_revision, self._prev_kv, self._given)
+        answer = expect(WatchAnswer, await self._client.ask_store(question, patience=_WATCH_PATIENCE))
+        self._check_restores()
+        self._events = self._whole_events(answer)[::-1]
+        self._fetched = answer.revision
+        if not self._events:
+            self.next_revision = max(self.next_revision, answer.revision + 1)
+
+    def _whole_events(self, answer: WatchAnswer) -> list[Event]:
+        """Give the events of an answer that are whole now, and were not given before."""
+        events = list(answer.events)
+        if answer.given == WHOLE_REVISIONS:  # a node of an earlier release has begun with the whole revision
+            del events[: self._given // 2]
+        elif self._half is not None and events:
+            events[0] = Event(self._half.kind, self._half.kv, events[0].prev_kv)
+        if events:
+            self._half = events.pop() if answer.given > 0 and answer.given % 2 else None
+        self._given = max(answer.given, 0)
+        return events
+
+    def _check_restores(self) -> None:
+        restores = self._client.restores
+        if self._restores is None:
+            self._restores = restores
+        if self._restores != restores:
+            message = (
+                "the cluster was restored or recovered since this watch began, and may have lost what it gave:"
+                " read the keys again, and watch from the revision after"
+            )
+            raise KeyValueError(Error(self.next_revision - 1, ErrorCode.COMPACTED, message))
