@@ -10,8 +10,11 @@ from typing import NoReturn
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-# Under `nohup` it would stay ignored in every process that a test starts, also where its handling is what is tested.
+# Under `nohup`, or in the background of a script, some signals are ignored. They would stay so in every process that
+# a test starts, also where its handling of them is what is tested.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def unavailable(reason: str) -> NoReturn:
