@@ -159,6 +159,7 @@ def _facts(cluster: ClusterStatus) -> dict[str, Any]:
 def _node(observed: ObservedNode, now: float) -> Node:
     told = {name: getattr(observed.status, name) for name in _STATUS_FIELDS}
     told["address"] = str(observed.address)
+    told["exposed"] = observed.exposed
     age = round(max(0.0, now - observed.heard_at), 3)
     return Node(**told, reachable=observed.reachable, age_seconds=age)
 

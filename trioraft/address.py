@@ -6,6 +6,22 @@ from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether what is sent to an address, or comes to it, never leaves this machine.
+
+    Parameters
+    ----------
+    host : str
+        A numeric address; one that stands for all of a machine is not on loopback only.
+
+    Returns
+    -------
+    bool
+        Whether it is one of 127.0.0.0/8 or ``::1``.
+    """
+    return ipaddress.ip_address(Address.of(host, 1).host).is_loopback
+
+
 class Address(NamedTuple):
     """A numeric UDP address.
 

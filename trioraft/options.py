@@ -34,6 +34,7 @@ class NodeOptions(ClientOptions, total=False):
     """What :meth:`trioraft.NodeSettings.of` takes; the README's table says what each means."""
 
     bind_host: str
+    unsealed: Literal["loopback", "allowed"]
     bind_port: int
     data_dir: StrPath
     bootstrap_expect: int | None

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeVar, Unpack
 
 from msgspec import Struct
 
-from trioraft.address import Address
+from trioraft.address import Address, is_loopback
 from trioraft.datagrams.sealing import Domain, KeyRing
 from trioraft.options import ClientOptions, NodeOptions, as_environ
 from trioraft.values import PeerName
@@ -153,6 +153,8 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
         Whether the log is synced; when it is not, a restarted node takes a new id.
     trace_file : pathlib.Path or None
         Where transitions are recorded; absolute.
+    unsealed : {'loopback', 'allowed'}
+        Where it may listen without keys.
     keys : KeyRing or None
         From ``CLUSTER_KEY`` or ``CLUSTER_KEY_FILE``; None when datagrams are not sealed.
     """
@@ -164,6 +166,7 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
     logging: str = _default("LOGGING")
     log_format: str = _default("LOG_FORMAT")
     bind_host: str = _default("BIND_HOST")
+    unsealed: Literal["loopback", "allowed"] = _default("UNSEALED")
     bind_port: int = _default("BIND_PORT")
     data_dir: Path = _default("DATA_DIR")
     bootstrap_expect: int | None = _default("BOOTSTRAP_EXPECT")
@@ -184,6 +187,11 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
     max_voters: int = _default("MAX_VOTERS")
     dead_server: float = _default("DEAD_SERVER_MILLIS")
     leave_on_stop: bool = _default("LEAVE_ON_STOP")
+
+    @property
+    def exposed(self) -> bool:
+        """Whether it listens where others than this machine may reach it, and without a key."""
+        return self.keys is None and not is_loopback(self.bind_host)
 
     @classmethod
     def of(cls, **options: Unpack[NodeOptions]) -> Self:

@@ -185,6 +185,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
               "auto", "auto, console or json", _SERVERS, values.one_of("auto", "console", "json")),
     _variable("BIND_HOST", "where a node listens (UDP), or the monitor (TCP)", "127.0.0.1", _IP, _SERVERS,
               values.ip_address),
+    _variable("UNSEALED", "where a node without a key may listen: allowed means at any address", "loopback",
+              "loopback or allowed", _NODE, values.one_of("loopback", "allowed")),
     _variable("BIND_PORT", "the node's UDP port", str(DEFAULT_PORT), "a port from 1 to 65535", _NODE,
               values.port_number),
     _variable("BIND_PORT", "the monitor's TCP port", "8000", "a port from 1 to 65535", _MONITOR,

@@ -5,6 +5,8 @@ import { arrange, icon, make, setAttribute, setText } from "./dom.js";
 
 const alerts = document.getElementById("alerts");
 const alertList = document.getElementById("alerts-list");
+const exposed = document.getElementById("exposed");
+const exposedNames = document.getElementById("exposed-nodes");
 const elections = document.getElementById("elections");
 const noElections = document.getElementById("elections-empty");
 const notes = document.getElementById("autopilot");
@@ -35,6 +37,9 @@ function findAlerts(cluster) {
 }
 
 export function showAlerts(cluster) {
+  const exposedNodes = cluster.nodes.filter((node) => node.exposed).map(nameOf);
+  setText(exposedNames, exposedNodes.join(", "));
+  exposed.hidden = exposedNodes.length === 0;
   const found = findAlerts(cluster);
   const keys = found.map((alert) => JSON.stringify(alert));
   keep(alertItems, new Set(keys));

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,6 +165,16 @@ def test_a_lost_connection_is_told_and_made_good(window: Window) -> None:
     with monitor_of("127.0.0.1:9", port):
         expect(page.locator("#connection-text")).to_have_text("live", timeout=10_000)
         expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_banner_says_that_a_node_without_a_key_can_be_reached(window: Window, tmp_path: Path) -> None:
+    (udp,), (port,) = free_ports(socket.SOCK_DGRAM, 1), free_ports(socket.SOCK_STREAM, 1)
+    where = {"BIND_HOST": "0.0.0.0", "BIND_PORT": str(udp), "PEERS": f"127.0.0.1:{udp}"}  # noqa: S104 - what is tested
+    environ = {**where, "UNSEALED": "allowed", "DATA_DIR": str(tmp_path), "NODE_NAME": "open"}
+    with running("node", environ=environ), monitor_of(f"127.0.0.1:{udp}", port):
+        window.page.goto(f"http://127.0.0.1:{port}")
+        expect(window.page.get_by_role("alert")).to_contain_text("Not sealed: open. Whoever can reach a node")
+        window.screenshot("monitor-not-sealed")
 
 
 def test_a_page_one_of_whose_files_could_not_be_fetched_is_loaded_again(window: Window) -> None:

@@ -167,6 +167,7 @@ class Cluster:
             "PYTHONPATH": str(ROOT),
             "BIND_HOST": self.places[i].bind_host,
             "BIND_PORT": str(self.ports[i]),
+            "UNSEALED": "allowed",  # in namespaces of their own, where nobody else is
             "PEERS": self.peers,
             "BOOTSTRAP_EXPECT": str(self.size),
             "NODE_NAME": f"node-{i + 1}",

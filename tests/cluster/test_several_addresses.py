@@ -76,6 +76,7 @@ async def test_ipv6_and_addresses_of_one_link_answer_too(tmp_path: Path) -> None
                 **FAST,
                 "PYTHONPATH": str(ROOT),
                 "BIND_HOST": "::",
+                "UNSEALED": "allowed",
                 "BIND_PORT": str(port),
                 "BOOTSTRAP_EXPECT": "1",
                 "PEERS": f"[::1]:{port}",

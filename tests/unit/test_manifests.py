@@ -230,6 +230,7 @@ COMPOSE_DEFAULTS: Final = {
     "APP_NAME": "node",
     "RAFT_SERVICE_NAME": "node",
     "BIND_HOST": "::",
+    "UNSEALED": "allowed",
     "BOOTSTRAP_EXPECT": "3",
     "DATA_DIR": "/data",
     "LOG_FORMAT": "console",

@@ -59,7 +59,9 @@ async def test_what_a_body_raises_comes_out_of_a_client_as_it_is() -> None:
 
 
 async def test_a_node_that_cannot_start_says_so_without_a_group(tmp_path: Path) -> None:
-    settings = trioraft.NodeSettings.of(bind_host="192.0.2.1", data_dir=tmp_path, peers="127.0.0.1:9")
+    settings = trioraft.NodeSettings.of(
+        bind_host="192.0.2.1", unsealed="allowed", data_dir=tmp_path, peers="127.0.0.1:9"
+    )
     with pytest.raises(trioraft.NodeError, match=r"^BIND_HOST=192.0.2.1 BIND_PORT=7300: "):
         async with trioraft.open_node(settings):
             raise AssertionError("it has started")

@@ -171,6 +171,11 @@ def _last_heard(seconds: float | None) -> str:
 
 def _remarks(cluster: ClusterStatus) -> list[str]:
     lines = []
+    if exposed := [node.status.name or node.status.id for node in cluster.nodes if node.exposed]:
+        lines.append(
+            f"not sealed, and not on loopback only: {', '.join(exposed)};"
+            " whoever can reach a node reads and changes everything: give all nodes a CLUSTER_KEY_FILE"
+        )
     for node in cluster.nodes:
         if node.status.forming is not None:
             lines.append(f"{node.status.name} waits for {node.status.forming.waiting_for}")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from trioraft.address import Address
+from trioraft.address import Address, is_loopback
 from trioraft.messages import MemberStatus, NodeStatus
 from trioraft.node.members import Survival, survives
 
@@ -38,6 +38,11 @@ class ObservedNode:
     heard_at: float
     reachable: bool = True
 
+    @property
+    def exposed(self) -> bool:
+        """Whether whoever reaches it reads and changes everything; older releases tell that by their address only."""
+        return not self.status.sealed and (self.status.exposed or not is_loopback(self.address.host))
+
     def to_json(self) -> dict[str, Any]:
         """Give the node as ``trioraft status --format json`` and the monitor show it.
 
@@ -45,11 +50,12 @@ class ObservedNode:
         -------
         dict
             The fields of :class:`~trioraft.messages.NodeStatus` with ``reachable``; ``address`` is the one at
-            which the node answered.
+            which the node answered, and ``exposed`` is :attr:`exposed`.
         """
         document: dict[str, Any] = msgspec.to_builtins(self.status)
         document["address"] = str(self.address)
         document["reachable"] = self.reachable
+        document["exposed"] = self.exposed
         return document
 
 

@@ -169,6 +169,8 @@ class NodeStatus(Struct, frozen=True):
         The leader's numeric ``ip:port`` as the node knows it; empty where it does not, or leads itself.
     log_lines_dropped : int
         How many lines of its log, what its scripts wrote included, its process could not get rid of.
+    exposed : bool
+        Whether it listens at an address that is not loopback, and without a key.
     """
 
     id: str
@@ -202,6 +204,7 @@ class NodeStatus(Struct, frozen=True):
     cluster_version: int = 0
     log_lines_dropped: int = 0
     leader_address: str = ""
+    exposed: bool = False
 
 
 class StatusRequest(Struct, frozen=True, array_like=True, tag=12):

@@ -160,6 +160,7 @@ class Account:
             highest_version=core.versions.highest,
             cluster_version=core.version if core.cluster else 0,
             log_lines_dropped=log_lines_dropped() + self._hooks.lines_dropped,
+            exposed=self._settings.exposed,
             leader_address=around.address_of(core.leader) if core.leader not in {0, core.id} else "",
         )
 

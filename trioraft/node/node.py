@@ -306,7 +306,8 @@ class Node:
     def _start_up(self) -> None:
         if self.settings.keys is None:
             self._log.warning(
-                "no CLUSTER_KEY: datagrams are neither secret nor authentic; make one with `trioraft keygen`"
+                "no CLUSTER_KEY: datagrams are neither secret nor authentic;"
+                " make one with `trioraft keygen --output FILE`"
             )
         self._log.info(
             "node started", address=str(self._socket.address), service=self.settings.app_name, role=self._core.role
@@ -863,7 +864,8 @@ async def open_node(
     Raises
     ------
     NodeError, StorageError
-        If it cannot start or go on; the block is cancelled then. One line that says what to do.
+        If it cannot start or go on; the block is cancelled then. One line that says what to do. A node without a
+        key starts on loopback only, unless ``UNSEALED`` is ``allowed``.
     """
     check_is("settings", settings, NodeSettings)
     if machine is not None:
@@ -872,6 +874,12 @@ async def open_node(
         check_name("machine.state_kind", state_kind(machine), KIND_MAX)
     if on_overrun not in get_args(OnOverrun):
         raise ValueError(f"on_overrun must be {' or '.join(get_args(OnOverrun))}, not {on_overrun!r}")
+    if settings.exposed and settings.unsealed != "allowed":
+        raise NodeError(
+            f"BIND_HOST={settings.bind_host}: without a key, whoever can reach a node reads and changes everything;"
+            " make a key with `trioraft keygen --output FILE`, and give it to all nodes as CLUSTER_KEY_FILE,"
+            " or set UNSEALED=allowed"
+        )
     node = Node(settings, world or World.real(), NothingToReplicate() if machine is None else machine, on_overrun)
     with bare_errors():
         async with trio.open_nursery() as nursery:
