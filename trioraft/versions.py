@@ -30,6 +30,7 @@ version     what it has added
             replicated state: an entry of kind ``STATE_KIND``, and its record in snapshots; the request ``Cancel``,
             and the refusal ``limit`` (both for whoever speaks this version, whatever the cluster does);
             keys of locks that go with their leases only, and the command ``LeaseRecall``
+4           ephemeral values and signatures in a ``Hello``
 ==========  ===============================================================================================
 """
 
@@ -87,7 +88,7 @@ class Versions(Struct, frozen=True):
         return Versions(max(self.lowest, cluster), self.highest)
 
 
-SPOKEN: Final = Versions(FIRST_VERSION, 3)
+SPOKEN: Final = Versions(FIRST_VERSION, 4)
 
 # Whoever speaks this one understands that a request is given up, and a refusal that names a limit.
 CANCELS_FROM: Final = 3

@@ -32,7 +32,8 @@ from trioraft.node.world import World
 from trioraft.storage import records
 from trioraft.versions import Versions, added_in
 
-_HELLO_FIELDS: Final = 7  # with its tag
+# How many fields a Hello has of a release that speaks no later version, with its tag.
+_HELLO_FIELDS: Final = {1: 7, 2: 9, 3: 9}
 # The requests of each later version, with their tags.
 _ADDED: Final[dict[int, dict[type, int]]] = {2: {ReadSettings: 16, ChangeSettings: 17}}
 
@@ -82,7 +83,7 @@ def forget(highest: int) -> None:
     def encode_message(message: Any) -> wire.EncodedMessage:
         if not isinstance(message, Hello):
             return encode(message)
-        fields = msgspec.to_builtins(message, builtin_types=(bytes,))[:_HELLO_FIELDS]
+        fields = msgspec.to_builtins(message, builtin_types=(bytes,))[: _HELLO_FIELDS[highest]]
         return wire.EncodedMessage(cbor2.dumps(fields))
 
     def changed(self: ClusterSettings, change: bytes) -> ClusterSettings:
@@ -96,8 +97,9 @@ def forget(highest: int) -> None:
         # Commands had no versions, so a leader proposed whatever came, and the store knew those of the first one.
         (Applier, "version_needed", lambda self, command: FIRST_VERSION),
         (KeyValueStore, "follow_version", lambda self, version: None),
+        (outbox, "encode_message", encode_message),
     ]
-    of_the_first = [(outbox, "encode_message", encode_message), (ClusterSettings, "changed", changed)]
+    of_the_first = [(ClusterSettings, "changed", changed)]
     for place, name, older in [*of_all, *(of_the_first if highest == FIRST_VERSION else [])]:
         mock.patch.object(place, name, older).start()
 

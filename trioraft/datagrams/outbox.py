@@ -18,8 +18,9 @@ from trioraft.versions import SPOKEN, Versions
 NAME_MAX: Final = 255  # characters, as a Hello allows
 ADDRESSES_MAX: Final = 2048
 GREETED_MAX: Final = 256
-# With the service name this is more than an answer can have whose sender's name has 255 bytes.
-_HELLO_BYTES: Final = 448
+# With the service name this is more than an answer can have whose sender's name has 255 bytes, and which has an
+# ephemeral value and a signature of 32 and 64 bytes.
+_HELLO_BYTES: Final = 548
 
 
 class Identity(msgspec.Struct, frozen=True):

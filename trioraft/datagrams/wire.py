@@ -84,7 +84,7 @@ confirm both sides::
 - A challenge is 8 to 32 bytes. It must not be guessable, and is accepted for 20 s at most. It should be a keyed
   hash of address, domain and time, so that nothing is remembered for those who never answer.
 - Whoever gets a challenge answers at once. An answer to an address that is not confirmed is never larger than
-  what it answers; so the first ``Hello`` is padded (to 448 bytes and the service name here). Where nothing else
+  what it answers; so the first ``Hello`` is padded (to 548 bytes and the service name here). Where nothing else
   fits, the answer has an empty service and name, and no challenge; who gets such an echo starts a handshake.
 - Who gets any other message from a process or address that is not confirmed answers with a ``Hello`` that has a
   challenge (and that is not larger), and drops the message.
@@ -105,12 +105,12 @@ either side's new process id changes the key.
 
 Versions
 ========
-The last two fields of a ``Hello`` say from which to which version of the protocol the sender speaks; without them it
-is version 1 alone. They do not concern the format of datagrams, which is what a datagram begins with. A node in a
-cluster that speaks version 2, whose software speaks 1 to 3, and one that waits to join and speaks 1 only::
+Two fields of a ``Hello``, `lowest` and `highest`, say from which to which version of the protocol the sender speaks;
+without them it is version 1 alone. They do not concern the format of datagrams, which is what a datagram begins with.
+A node in a cluster that speaks version 2, whose software speaks 1 to 3, and one that waits to join and speaks 1 only::
 
-    A → B   [1, "web", "node-4", challenge, h'', token, padding, 1, 1]
-    B → A   [1, "web", "node-1", challenge, echo, token, h'', 2, 3]
+    A → B   [1, "web", "node-4", challenge, h'', token, padding, 1, 1, h'', h'']
+    B → A   [1, "web", "node-1", challenge, echo, token, h'', 2, 3, h'', h'']
 
 Both are confirmed and refuse each other. :mod:`trioraft.versions` tells what each version has added, and when it may
 be sent. The version of a cluster is ``version`` in its configuration. A command that the receiver does not know is

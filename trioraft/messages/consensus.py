@@ -1,8 +1,13 @@
 """What nodes tell each other: who is there, formation, election, replication, and reads on followers."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from trioraft.messages.basics import FIRST_VERSION, Counter, Entry, Id, Members, Name, Nonce, Seconds, Version
+
+EphemeralValue = Annotated[bytes, Meta(max_length=32)]
+Signature = Annotated[bytes, Meta(max_length=64)]
 
 # --- who is there -------------------------------------------------------------------------------------------
 
@@ -31,6 +36,11 @@ class Hello(Struct, frozen=True, array_like=True, tag=1):
     lowest, highest : int
         Which versions of the protocol the sender speaks (:mod:`trioraft.versions`): as the member of a cluster none
         below the cluster's.
+    ephemeral : bytes
+        An X25519 value of the sender's process, 32 bytes (:mod:`trioraft.datagrams.sealing`); empty when unsealed,
+        and where `service` is.
+    signature : bytes
+        An Ed25519 signature of a node for a client, 64 bytes; empty when there is none.
     """
 
     service: Name
@@ -41,6 +51,8 @@ class Hello(Struct, frozen=True, array_like=True, tag=1):
     padding: bytes = b""
     lowest: Version = FIRST_VERSION
     highest: Version = FIRST_VERSION
+    ephemeral: EphemeralValue = b""
+    signature: Signature = b""
 
 
 # --- formation ----------------------------------------------------------------------------------------------
