@@ -34,6 +34,8 @@ from trioraft.versions import Versions, added_in
 
 # How many fields a Hello has of a release that speaks no later version, with its tag.
 _HELLO_FIELDS: Final = {1: 7, 2: 9, 3: 9}
+# Since when commands have versions.
+VERSIONED: Final = 3
 # The requests of each later version, with their tags.
 _ADDED: Final[dict[int, dict[type, int]]] = {2: {ReadSettings: 16, ChangeSettings: 17}}
 
@@ -89,18 +91,26 @@ def forget(highest: int) -> None:
     def changed(self: ClusterSettings, change: bytes) -> ClusterSettings:
         raise AssertionError(f"an older node has to do with settings: {change!r}")
 
+    version_needed = Applier.version_needed
+
+    def needed(self: Applier, command: bytes) -> int:
+        version = version_needed(self, command) if highest >= VERSIONED else FIRST_VERSION
+        return version if version <= highest else FIRST_VERSION
+
     versions = Versions(FIRST_VERSION, highest)
     of_all: list[tuple[Any, str, Any]] = [
         (wire, "_decode_untrusted", decode_untrusted),
         (World, "real", classmethod(lambda cls: replace(real(), versions=versions))),
         (records, "_KINDS", records._KINDS - release.kinds),
-        # Commands had no versions, so a leader proposed whatever came, and the store knew those of the first one.
-        (Applier, "version_needed", lambda self, command: FIRST_VERSION),
-        (KeyValueStore, "follow_version", lambda self, version: None),
+        # A leader proposes whatever it does not know.
+        (Applier, "version_needed", needed),
         (outbox, "encode_message", encode_message),
     ]
+    # Commands had no versions, so the store knew those of the first one.
+    before_versions = [(KeyValueStore, "follow_version", lambda self, version: None)]
     of_the_first = [(ClusterSettings, "changed", changed)]
-    for place, name, older in [*of_all, *(of_the_first if highest == FIRST_VERSION else [])]:
+    of_some = [*(before_versions if highest < VERSIONED else []), *(of_the_first if highest == FIRST_VERSION else [])]
+    for place, name, older in [*of_all, *of_some]:
         mock.patch.object(place, name, older).start()
 
 

@@ -1,7 +1,7 @@
 """A command of the next version of the protocol, for as long as a test needs one: a put with a key of its own kind.
 
 ``python -m tests.cluster.stand_in node`` runs a node of this release that knows it, and with ``OLDER_RELEASE`` in its
-environment one of the release before, which speaks version 2 of the protocol and knows no such command.
+environment one of the release before, which speaks the version before that and knows no such command.
 """
 
 import os
@@ -12,10 +12,11 @@ from tests.cluster.older import forget
 from trioraft.cli.main import main
 from trioraft.kv import commands, store
 from trioraft.kv.commands import Command, Put
+from trioraft.versions import SPOKEN
 
 KEY: Final = b"needs/"
 OLDER: Final = {"OLDER_RELEASE": "yes"}
-NEEDED: Final = 3
+NEEDED: Final = SPOKEN.highest
 
 _version_needed: Final = commands.version_needed
 

@@ -154,8 +154,12 @@ async def test_a_command_of_the_next_version(tmp_path: Path) -> None:
                     break
                 await restart(cluster, i)
                 await lead(cluster, i)
-                older = ", ".join(f"node-{number} (speaks 2)" for number in range(i + 2, SIZE + 1))
-                with pytest.raises(RefusedError, match=f"and this needs 3; upgrade first: {re.escape(older)}$"):
+                older = ", ".join(
+                    f"node-{number} (speaks {stand_in.NEEDED - 1})" for number in range(i + 2, SIZE + 1)
+                )
+                with pytest.raises(
+                    RefusedError, match=f"and this needs {stand_in.NEEDED}; upgrade first: {re.escape(older)}$"
+                ):
                     await client.put(stand_in.KEY + b"early", b"0")
                 await cluster.same_state()
             await cluster.wait_for(speaks(stand_in.NEEDED), 20, "the cluster goes on")

@@ -107,7 +107,7 @@ Versions
 ========
 Two fields of a ``Hello``, `lowest` and `highest`, say from which to which version of the protocol the sender speaks;
 without them it is version 1 alone. They do not concern the format of datagrams, which is what a datagram begins with.
-A node in a cluster that speaks version 2, whose software speaks 1 to 3, and one that waits to join and speaks 1 only::
+A node in a cluster that speaks version 2, whose software speaks 1 to 3, and one that waits and speaks 1 only::
 
     A → B   [1, "web", "node-4", challenge, h'', token, padding, 1, 1, h'', h'']
     B → A   [1, "web", "node-1", challenge, echo, token, h'', 2, 3, h'', h'']
