@@ -5,24 +5,27 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import trio
 from jinja2 import ChoiceLoader, FileSystemLoader
 from quart import Response, render_template, request, send_from_directory
 from quart_schema import QuartSchema, deprecate, document_response, hide
 from quart_trio import QuartTrio
 
 import trioraft
-from monitor.connection import finishing_answers
+from monitor.admission import REQUESTS_MAX, Admission, Hosts, Refusal
+from monitor.connection import finishing_answers, given_up_when_slow
 from monitor.documents import ClusterDocument, Health, NodesDocument
 from monitor.feed import Feed
 from monitor.observation import Observation
 from monitor.openapi import EVENT_STREAM, MonitorOpenAPI, info_of, servers_of
-from monitor.security import add_security_headers
+from monitor.security import SECURITY_HEADERS, add_security_headers
 from trioraft.client.client import Client
 from trioraft.settings import MonitorSettings
 
 _HERE: Final = Path(__file__).parent
 _SWAGGER: Final = Path(str(resources.files("flask_swagger_ui"))) / "dist"
 _LARGEST_REQUEST: Final = 16 * 1024  # bytes; no request here needs a body
+_HEALTH: Final = "/healthz"
 
 
 class MonitorApp(QuartTrio):
@@ -34,11 +37,14 @@ class MonitorApp(QuartTrio):
         The monitor's configuration.
     client : Client
         The client that observes the cluster.
+    requests : int
+        How many requests it may answer at once, beside the streams of events.
     """
 
-    def __init__(self, settings: MonitorSettings, client: Client) -> None:
+    def __init__(self, settings: MonitorSettings, client: Client, requests: int) -> None:
         super().__init__("monitor", root_path=str(_HERE))
         self.settings = settings
+        self.admission = Admission(Hosts(settings.allowed_hosts, settings.hostname), requests)
         self.observation = Observation(settings, client)
         self.feed = Feed(self.observation)
         self.config["MAX_CONTENT_LENGTH"] = _LARGEST_REQUEST
@@ -62,11 +68,30 @@ class MonitorApp(QuartTrio):
                 path = root + (path if path != root else "/")
             scope = {**scope, "path": path, "root_path": root}
         if scope["type"] == "http":
-            receive, send = finishing_answers(receive, send)
-        await super().asgi_app(scope, receive, send)
+            await self._answer(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # there are none
+        else:
+            await super().asgi_app(scope, receive, send)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        if refusal := self.admission.refusal(scope):
+            await _refuse(refusal, scope, send)
+            return
+        is_health = scope["path"] == f"{self.settings.root_path}{_HEALTH}"
+        if refusal := None if is_health else self.admission.enter():
+            await _refuse(refusal, scope, send)
+            return
+        try:
+            with trio.CancelScope() as patience:
+                receive, send = finishing_answers(receive, given_up_when_slow(send, patience))
+                await super().asgi_app(scope, receive, send)
+        finally:
+            if not is_health:
+                self.admission.leave(scope)
 
 
-def create_app(settings: MonitorSettings, client: Client) -> MonitorApp:
+def create_app(settings: MonitorSettings, client: Client, requests: int = REQUESTS_MAX) -> MonitorApp:
     """Make the monitor's application.
 
     Parameters
@@ -75,13 +100,15 @@ def create_app(settings: MonitorSettings, client: Client) -> MonitorApp:
         The monitor's configuration.
     client : Client
         The client that observes the cluster; somebody else runs its ``observe``.
+    requests : int, optional
+        How many requests it may answer at once, beside the streams of events.
 
     Returns
     -------
     MonitorApp
         The application. It publishes events from its start-up to its shutdown.
     """
-    app = MonitorApp(settings, client)
+    app = MonitorApp(settings, client, requests)
     QuartSchema(
         app,
         openapi_path=settings.openapi_path,
@@ -156,6 +183,8 @@ def _add_api(app: MonitorApp) -> None:
         A comment comes when there is nothing to tell for a while. A listener that reads slowly misses documents,
         never the newest.
         """
+        if request.method == "GET" and (refusal := app.admission.open_stream(request.scope)):
+            return Response(f"{refusal.text}\n", refusal.status, _headers_of(refusal))
         body = app.feed.listen() if request.method == "GET" else b""
         stream = _no_store(Response(body, content_type="text/event-stream; charset=utf-8"))
         stream.headers["X-Accel-Buffering"] = "no"  # asks a proxy to pass events on as they come
@@ -164,7 +193,7 @@ def _add_api(app: MonitorApp) -> None:
 
     setattr(events, EVENT_STREAM, ClusterDocument)
 
-    @app.get("/healthz")
+    @app.get(_HEALTH)
     @document_response(Health)
     async def healthz() -> Response:
         """Tell that the monitor answers."""
@@ -178,6 +207,20 @@ def _add_api(app: MonitorApp) -> None:
         async def nodes_by_former_name() -> Response:
             """Show every replica, under the name that the predecessor gave it."""
             return _json(NodesDocument(app.observation.nodes()))
+
+
+async def _refuse(refusal: Refusal, scope: Any, send: Any) -> None:
+    """Answer a request that the application does not get to see."""
+    body = f"{refusal.text}\n".encode()
+    headers = {**SECURITY_HEADERS, **_headers_of(refusal), "Content-Length": str(len(body))}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": int(refusal.status), "headers": raw})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def _headers_of(refusal: Refusal) -> dict[str, str]:
+    headers = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
+    return headers if refusal.retry_after is None else {**headers, "Retry-After": str(refusal.retry_after)}
 
 
 def _json(document: msgspec.Struct) -> Response:

@@ -5,7 +5,7 @@ from typing import Final
 from quart import Response
 
 # Names and alerts come from the network. Even if one were shown as markup, nothing in it could run or load.
-_HEADERS: Final = {
+SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "; ".join(
         (
             "default-src 'self'",
@@ -40,6 +40,6 @@ def add_security_headers(response: Response) -> Response:
     quart.Response
         The same.
     """
-    for name, value in _HEADERS.items():
+    for name, value in SECURITY_HEADERS.items():
         response.headers[name] = value
     return response

@@ -4,14 +4,20 @@ import errno
 import logging
 import os
 import socket
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 import structlog
 import trio
 from hypercorn.config import Config
-from hypercorn.trio import serve
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+from hypercorn.utils import wrap_app
 
-from monitor.app import create_app
+from monitor.admission import STREAMS_MAX
+from monitor.app import MonitorApp, create_app
+from monitor.connections import Connection, Connections, connections_max
 from trioraft.client.client import open_client
 from trioraft.settings import MonitorSettings
 from trioraft.signals import ENDING, not_ignored
@@ -42,14 +48,11 @@ async def run_monitor(
         If the address cannot be listened on; the text is one line.
     """
     listener = _listen(settings.bind_host, settings.bind_port)
-    config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.graceful_timeout = _GRACE
-    config.include_server_header = False
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.loglevel = "WARNING"
+    most = connections_max()
     async with open_client(settings.client()) as client, trio.open_nursery() as nursery:
-        app = create_app(settings, client)
+        app = create_app(settings, client, most)
+        if app.admission.streams_max < STREAMS_MAX:
+            log.warning("few listeners: the limit of open files is low", listeners=app.admission.streams_max)
         await client.observe(settings.refresh_rate)
 
         async def wait_for_signal() -> None:
@@ -60,8 +63,39 @@ async def run_monitor(
                     break
             app.feed.close()
 
-        await serve(app, config, shutdown_trigger=wait_for_signal)
+        await _serve(app, Connections(listener, most), wait_for_signal)
         nursery.cancel_scope.cancel()
+
+
+async def _serve(app: MonitorApp, connections: Connections, end: Callable[[], Awaitable[None]]) -> None:
+    """Serve an application until `end` returns, as hypercorn's own ``serve`` does, which takes every connection."""
+    config = Config()
+    config.include_server_header = False
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.loglevel = "WARNING"
+    context, wrapped = WorkerContext(None), wrap_app(app, config.wsgi_max_body_size, "asgi")
+
+    async def serve(connection: Connection) -> None:
+        stream: Any = connection  # it has what hypercorn uses of a stream of trio
+        await TCPServer(wrapped, config, context, ConnectionState({}), stream)
+
+    async def lose_patience() -> None:
+        await trio.sleep(_GRACE)
+        connections.cut_off()  # hypercorn waits for a write under way, whatever is cancelled
+
+    async with trio.open_nursery() as around:
+        app.nursery = around
+        await app.startup()
+        async with trio.open_nursery() as serving:
+            async with trio.open_nursery() as taking:
+                taking.start_soon(connections.take, serving, serve)
+                await end()
+                taking.cancel_scope.cancel()
+            await context.terminated.set()
+            around.start_soon(lose_patience)
+            serving.cancel_scope.deadline = trio.current_time() + _GRACE
+        await app.shutdown()
+        around.cancel_scope.cancel()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -229,6 +229,8 @@ class MonitorSettings(_Settings, frozen=True, kw_only=True):
         None: the monitor's own.
     hostname : str
         ``HOSTNAME``, else the host's name when loaded.
+    allowed_hosts : tuple of str
+        ``ALLOWED_HOSTS``, in lower case.
     openapi_path, docs_path, api_prefix, root_path : str
         Begin with a slash and do not end with one; `api_prefix` and `root_path` may be empty.
     """
@@ -243,6 +245,7 @@ class MonitorSettings(_Settings, frozen=True, kw_only=True):
     refresh_rate: float = _default("REFRESH_RATE_MILLIS", "monitor")
     templates_dir: Path | None = _default("TEMPLATES_DIR", "monitor")
     hostname: str = _default("HOSTNAME", "monitor")
+    allowed_hosts: tuple[str, ...] = _default("ALLOWED_HOSTS", "monitor")
     api_title: str = _default("API_TITLE", "monitor")
     api_maintainer: str = _default("API_MAINTAINER", "monitor")
     api_email: str = _default("API_EMAIL", "monitor")

@@ -158,6 +158,18 @@ def host_name(text: str) -> str:
     return text
 
 
+def host_patterns(text: str) -> tuple[str, ...]:
+    """Take ``name,…`` with ``*.name`` for the names under one and ``*`` for any; in lower case."""
+    patterns = []
+    for item in _split(text):
+        name = item.removeprefix("*.")
+        try:
+            patterns.append("*" if item == "*" else item.removesuffix(host_name(name)) + name.casefold().rstrip("."))
+        except ValueError as error:
+            raise ValueError(f"{_shown(item)}: {error}") from None
+    return tuple(dict.fromkeys(patterns))
+
+
 def ip_address(text: str) -> str:
     """Take a numeric IPv4 or IPv6 address."""
     try:

@@ -9,6 +9,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from trioraft.settings import MonitorSettings, load
 from trioraft.variables import FORMER_NAMES, VARIABLES
 
 ROOT: Final = Path(__file__).parents[2]
@@ -77,6 +78,21 @@ def test_kubernetes_nodes_are_found_before_they_are_ready() -> None:
     assert {mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in claims} == {
         environment["DATA_DIR"]
     }
+
+
+def test_the_monitor_may_be_asked_under_the_names_of_its_services() -> None:
+    (container,) = _kubernetes("Deployment", "trioraft-monitor")["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    names = load(MonitorSettings, {"ALLOWED_HOSTS": environment["ALLOWED_HOSTS"].replace("$(NAMESPACE)", "raft")})
+    assert names.allowed_hosts == tuple(
+        f"trioraft-monitor{rest}" for rest in ("", ".raft", ".raft.svc", ".raft.svc.cluster.local")
+    )
+    assert list(environment).index("NAMESPACE") < list(environment).index("ALLOWED_HOSTS")
+    for probe in ("livenessProbe", "readinessProbe"):  # they use the pod's address
+        assert set(container[probe]["httpGet"]) == {"path", "port"}
+    for manifest in ("compose.yaml", "containers/swarm.yaml"):
+        environment = _documents(manifest)[0]["services"]["monitor"]["environment"]
+        assert environment["ALLOWED_HOSTS"] == "${ALLOWED_HOSTS:-monitor}"
 
 
 @pytest.mark.parametrize("workload", [("StatefulSet", "trioraft"), ("Deployment", "trioraft-monitor")])
@@ -227,6 +243,7 @@ def test_swarm_names_exist() -> None:
 SUBSTITUTION: Final = re.compile(r"^\$\{([A-Z_]+):-([^${}]*)\}$")
 # Where compose.yaml says something else than the program, because it is a container that it sets up.
 COMPOSE_DEFAULTS: Final = {
+    "ALLOWED_HOSTS": "monitor",
     "APP_NAME": "node",
     "RAFT_SERVICE_NAME": "node",
     "BIND_HOST": "::",

@@ -475,9 +475,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def monitor_process(port: int, **environ: str) -> Iterator[subprocess.Popen[str]]:
+def monitor_process(port: int, *, before: str = "", **environ: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE],
+        [sys.executable, "-c", before + SERVE],
         env={**os.environ, "PEERS": "127.0.0.1:9", "BIND_PORT": str(port), **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -491,7 +491,7 @@ def monitor_process(port: int, **environ: str) -> Iterator[subprocess.Popen[str]
 
 
 def connect(port: int, request: str, *, receive_buffer: int | None = None) -> socket.socket:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer:

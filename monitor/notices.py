@@ -1,0 +1,42 @@
+"""Log lines that strangers can cause: at most one a minute, which says how many were left out before it."""
+
+import math
+import time
+from typing import Any, Final
+
+import structlog
+
+_PAUSE: Final = 60.0  # seconds
+
+log = structlog.get_logger()
+
+
+class Notice:
+    """One warning, with a pause after each time that it is written.
+
+    Parameters
+    ----------
+    event : str
+        The text of the line.
+    """
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self._again_at = -math.inf
+        self._left_out = 0
+
+    def write(self, **fields: Any) -> None:
+        """Write the line, or count it when the last one is less than a minute old.
+
+        Parameters
+        ----------
+        **fields
+            What the line tells beside its text.
+        """
+        now = time.monotonic()
+        if now < self._again_at:
+            self._left_out += 1
+            return
+        more = {"left_out": self._left_out} if self._left_out else {}
+        log.warning(self._event, **fields, **more)
+        self._again_at, self._left_out = now + _PAUSE, 0
