@@ -10,7 +10,7 @@ from trioraft.address import Address
 from trioraft.datagrams import wire
 from trioraft.datagrams.endpoint import Domain, Endpoint, PeerConfirmed, Received
 from trioraft.datagrams.outbox import ADDRESSES_MAX, GREETED_MAX
-from trioraft.datagrams.sealing import ReplayWindow
+from trioraft.datagrams.sealing import KeyRing, ReplayWindow, derive_key
 from trioraft.messages import AppendEntriesRequest, Hello, Message, StatusRequest
 
 both_modes = pytest.mark.parametrize("keys", [None, KEY], ids=["unsealed", "sealed"])
@@ -51,6 +51,40 @@ def test_a_replayed_message_is_dropped_and_a_reordered_one_is_not() -> None:
     for flight in flights:
         assert network.deliver(flight) is None
     assert b.counters["dropped_replayed"] == 100
+
+
+def test_a_copy_from_elsewhere_does_not_take_the_place_of_the_original() -> None:
+    network, a, b = connected(KEY)
+    to_b = a.peer(TWO)
+    assert to_b is not None
+    for sequence in range(5):
+        a.send(to_b, heartbeat(sequence), network.now)
+    flights = network.collect()
+    for flight in flights:
+        assert network.deliver(Flight(flight.data, C, B)) is None
+        assert isinstance(network.deliver(flight), Received)
+    assert len(b.datagrams_to_send()) == 1, "the stranger is asked once who it is"
+    for flight in flights:  # now they are old
+        assert network.deliver(Flight(flight.data, C, B)) is None
+    assert b.counters["dropped_replayed"] == 5
+    assert b.datagrams_to_send() == []
+
+
+def test_a_copy_of_a_handshake_from_elsewhere_does_not_stop_the_original() -> None:
+    network = Network()
+    a, b = network.add(A, ONE), network.add(B, TWO)
+    for round_ in range(2):
+        network.now += 20 * round_
+        a.greet(B, Domain.CONSENSUS, network.now)
+        for _ in range(3):
+            for flight in network.collect():
+                if flight.target in network.at:
+                    network.deliver(Flight(flight.data, C, flight.target))
+                    network.deliver(flight)
+        for end, other in ((a, TWO), (b, ONE)):
+            peer = end.peer(other)
+            assert peer is not None
+            assert peer.confirmed_at == network.now
 
 
 def test_what_is_older_than_the_window_is_dropped() -> None:
@@ -183,6 +217,59 @@ def test_an_unsealed_message_needs_the_token_of_its_address() -> None:
     b.datagrams_to_send()
     assert state(b) == before
     assert b.counters["dropped_unconfirmed"] == 2
+
+
+def test_who_has_shown_nothing_has_nothing_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large envelopes cost much: first the token, the address and the size are looked at."""
+    big = b"\x82" + b"\x82\x01\x02" * 16_000 + b"\x00"
+    hello = wire.plain_hello_start(Domain.CONSENSUS, b"p" * 16)
+    network, a, b = connected(None)
+    process = a.process
+    datagrams = [
+        (A, wire.plain_message_start(Domain.CONSENSUS, process, b"x" * 8) + big),
+        (C, wire.plain_message_start(Domain.CONSENSUS, process, b"x" * 8) + big),
+        (C, wire.plain_message_start(Domain.CLIENT, b"p" * 16, b"x" * 8) + big),
+        (C, hello + big),
+        (C, hello + bytes(wire.SMALL_MAX + 1 - len(hello))),
+    ]
+    sealed, one, two = connected(KEY)
+    to_two = one.peer(TWO)
+    assert to_two is not None
+    one.send(to_two, wire.EncodedMessage(big), sealed.now)
+    copies = [flight.data for flight in sealed.collect()]
+    thief = KeyRing.parse(derive_key(KEY, "status")).first(Domain.STATUS)
+    start = wire.sealed_start(thief.fingerprint, b"p" * 16, is_hello=True)
+    header = wire.sealed_header(start, bytes(8), len(big))
+    copies.append(header + thief.hello_cipher(b"p" * 16).encrypt(bytes(12), big, header))
+    monkeypatch.setattr(wire, "_decode_untrusted", pytest.fail)
+    for source, data in datagrams:
+        assert b.receive_datagram_untrusted(data, source, network.now) is None
+    assert (b.counters["dropped_unconfirmed"], b.counters["dropped_malformed"]) == (3, 2)
+    for data in copies:
+        assert two.receive_datagram_untrusted(data, C, sealed.now) is None
+    assert (two.counters["dropped_unconfirmed"], two.counters["dropped_malformed"]) == (len(copies) - 1, 1)
+
+
+@both_modes
+def test_a_monitor_cannot_make_a_node_read_much(keys: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network()
+    node, monitor = network.add(A, ONE, keys), network.add(C, 0, keys)
+    to_node, _ = network.shake_hands(C, A, Domain.STATUS)
+    monitor.use_path_bytes(lambda _: 60_000)
+    monkeypatch.setattr(wire, "_decode_untrusted", pytest.fail)
+    monitor.send(to_node, wire.EncodedMessage(b"\x82" + b"\x82\x01\x02" * 16_000 + b"\x00"), network.now)
+    assert network.run() == []
+    assert node.counters["dropped_malformed"] == 1
+
+
+@both_modes
+def test_the_longest_names_of_all_fit_into_a_hello(keys: str | None) -> None:
+    network = Network()
+    for address, node_id in ((A, ONE), (B, TWO)):
+        network.add(address, node_id, keys, service="\U0001f6a2" * 255, name="\U0001f6a2" * 255)
+    to_b, _ = network.shake_hands(A, B)
+    assert 100 < len(to_b.name) < 255
+    assert max(len(flight.data) for flight in network.flown) <= wire.SMALL_MAX
 
 
 def test_an_unsealed_client_is_no_node() -> None:

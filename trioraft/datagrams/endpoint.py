@@ -388,10 +388,9 @@ class Endpoint:
     def _plain_untrusted(self, parsed: Plain, source: Address, size: int, now: float) -> Event | None:
         if self._keys is not None:
             return self._not_opened("unsealed", source, "it is not sealed, and this process has a key", now)
-        envelope = wire.decode_envelope_untrusted(parsed.envelope)
         origin = Origin(source, parsed.domain, None, parsed.process, 0, size)
         if parsed.token is None:
-            return self._receive_hello(origin, envelope, now)
+            return self._receive_hello(origin, wire.decode_envelope_untrusted(parsed.envelope), now)
         if parsed.process == self.process:
             self.counters["dropped_misaddressed"] += 1
             return None
@@ -403,7 +402,7 @@ class Endpoint:
         ):
             self._refuse_unconfirmed(origin, session, now)
             return None
-        return self._receive_message(session, origin, envelope, now)
+        return self._receive_message(session, origin, parsed.envelope, now)
 
     def _sealed_hello_untrusted(self, parsed: Sealed, source: Address, size: int, now: float) -> Event | None:
         key = self._keys.find(parsed.fingerprint) if self._keys else None
@@ -428,15 +427,18 @@ class Endpoint:
             self.counters["dropped_unopened"] += 1
             return None
         session, key = opener.session, opener.key
-        if session is not None and not session.window.accept(parsed.counter):
-            self.counters["dropped_replayed"] += 1
-            return None
-        envelope = wire.decode_envelope_untrusted(plaintext)
         origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size)
         if session is None or not session.is_confirmed_at(source, now):
-            self._refuse_unconfirmed(origin, session, now)
+            # It does not count as seen: who copies it, and is faster, shall not take the place of the original.
+            if session is not None and not session.window.is_new(parsed.counter):
+                self.counters["dropped_replayed"] += 1
+            else:
+                self._refuse_unconfirmed(origin, session, now)
             return None
-        return self._receive_message(session, origin, envelope, now)
+        if not session.window.accept(parsed.counter):
+            self.counters["dropped_replayed"] += 1
+            return None
+        return self._receive_message(session, origin, plaintext, now)
 
     def _make_opener(self, parsed: Sealed) -> _Opener | None:
         key = self._keys.find(parsed.fingerprint) if self._keys else None
@@ -460,8 +462,11 @@ class Endpoint:
         self._not_opened_at = now
         return NotOpened(source, reason)
 
-    def _receive_message(self, session: Session, origin: Origin, envelope: Envelope, now: float) -> Event | None:
+    def _receive_message(self, session: Session, origin: Origin, encoded: bytes, now: float) -> Event | None:
         peer = session.peer
+        if len(encoded) > wire.SMALL_MAX and Fragment not in self._takes[peer.domain]:
+            raise MalformedError("whoever may not send large messages has sent one")
+        envelope = wire.decode_envelope_untrusted(encoded)
         if envelope.sender != peer.node_id or envelope.receiver != self.identity.node_id:
             self.counters["dropped_misaddressed"] += 1
             return None

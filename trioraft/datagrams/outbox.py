@@ -21,6 +21,8 @@ GREETED_MAX: Final = 256
 # With the service name this is more than an answer can have whose sender's name has 255 bytes, and which has an
 # ephemeral value and a signature of 32 and 64 bytes.
 _HELLO_BYTES: Final = 548
+# Of service and name together, in bytes; the rest of a Hello has less than what is left.
+_NAMES_MAX: Final = wire.SMALL_MAX - 320
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -191,7 +193,9 @@ class Outbox:
         self._counters["dropped_no_room"] += 1
 
     def _hello(self, to: Origin, challenge: bytes = b"", echo: bytes = b"") -> Hello:
-        return self._bare_hello(to, challenge, echo, self._identity.service, self.name[:NAME_MAX])
+        service = self._identity.service
+        name = self.name[:NAME_MAX].encode()[: _NAMES_MAX - len(service.encode())].decode(errors="ignore")
+        return self._bare_hello(to, challenge, echo, service, name)
 
     def _bare_hello(
         self, to: Origin, challenge: bytes = b"", echo: bytes = b"", service: str = "", name: str = ""

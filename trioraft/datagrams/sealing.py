@@ -290,11 +290,26 @@ class ReplayWindow:
             self._highest = counter
             self._seen = ((self._seen << ahead) | 1) & self._ALL if ahead < self.WIDTH else 1
             return True
-        bit = 1 << -ahead if -ahead < self.WIDTH else 0
-        if not bit or self._seen & bit:
+        if not self.is_new(counter):
             return False
-        self._seen |= bit
+        self._seen |= 1 << -ahead
         return True
+
+    def is_new(self, counter: int) -> bool:
+        """Tell whether a counter would be accepted, without noting it.
+
+        Parameters
+        ----------
+        counter : int
+            The counter of a datagram that has opened.
+
+        Returns
+        -------
+        bool
+            Whether it was not seen before, and is not too old to tell.
+        """
+        behind = self._highest - counter
+        return behind < 0 or (behind < self.WIDTH and not self._seen >> behind & 1)
 
 
 def _hkdf(secret: bytes, label: bytes, context: bytes = b"") -> bytes:

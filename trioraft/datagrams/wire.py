@@ -86,8 +86,10 @@ confirm both sides::
 - Whoever gets a challenge answers at once. An answer to an address that is not confirmed is never larger than
   what it answers; so the first ``Hello`` is padded (to 548 bytes and the service name here). Where nothing else
   fits, the answer has an empty service and name, and no challenge; who gets such an echo starts a handshake.
-- Who gets any other message from a process or address that is not confirmed answers with a ``Hello`` that has a
-  challenge (and that is not larger), and drops the message.
+- A ``Hello`` has 2,048 bytes at most, as a datagram.
+- Who gets any other message from a process or address that is not confirmed, or without the right token, answers with
+  a ``Hello`` that has a challenge (and that is not larger), and drops the message without looking into its envelope.
+  It does not count as seen then: whoever sends a copy of it from elsewhere, and is faster, would stop the original.
 - A ``Hello`` whose echo is not fresh confirms nothing. When sealed, its counter must be one that the window of
   that process has not seen; for a process that is not known yet, that counter becomes the floor of the window.
 - Both sides do it again every 20 s or so, and when they start. A node also does it again, once a second, with
@@ -289,6 +291,7 @@ _SEALED: Final = struct.Struct(">3s B4s B16s BQ BH")
 _PLAIN_HELLO: Final = struct.Struct(">3s B B16s")
 _PLAIN_MESSAGE: Final = struct.Struct(">3s B B16s B8s")
 _KINDS: Final = {b"\x85\x01\x00": 0, b"\x86\x01\x01": 1, b"\x86\x01\x02": 2, b"\x86\x01\x03": 3}
+_HELLOS: Final = frozenset({0, 2})
 _START: Final = {kind: start for start, kind in _KINDS.items()}
 _BYTES_4, _BYTES_8, _BYTES_16, _UINT_64, _BYTES_LONG = 0x44, 0x48, 0x50, 0x1B, 0x59
 _DOMAINS: Final = tuple(Domain)
@@ -299,6 +302,9 @@ PLAIN_HELLO_OVERHEAD: Final = _PLAIN_HELLO.size
 SEALED_OVERHEAD: Final = _SEALED.size + TAG_BYTES
 # UDP over IPv4 carries 65,507 bytes.
 ENVELOPE_MAX: Final = 65507 - SEALED_OVERHEAD
+
+# A Hello, and whatever a monitor has to say, is not larger: whoever may not say more cannot make others read it.
+SMALL_MAX: Final = 2048
 
 # What a datagram has beside its message, at most: header, tag, and the envelope's start with three ids.
 MESSAGE_OVERHEAD: Final = SEALED_OVERHEAD + 1 + 3 * 9
@@ -335,6 +341,8 @@ def parse_datagram_untrusted(data: bytes) -> Plain | Sealed:
         if len(data) >= 3 and data[0] >> 5 == 4 and data[1] <= 0x18 and data[1] != VERSION:
             raise UnknownVersionError("a datagram of another version")
         raise MalformedError("the datagram is none of ours")
+    if kind in _HELLOS and len(data) > SMALL_MAX:
+        raise MalformedError("a Hello is larger than any that says what one has to say")
     if kind >= 2:
         return _parse_sealed_untrusted(data, is_hello=kind == 2)
     return _parse_plain_untrusted(data, is_hello=kind == 0)
