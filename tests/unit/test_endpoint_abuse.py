@@ -126,6 +126,29 @@ def test_a_sealed_handshake_replayed_at_once_changes_nothing() -> None:
     assert a.counters["dropped_replayed"] + b.counters["dropped_replayed"] == 2  # the two that had an echo
 
 
+def test_a_greeting_replayed_from_elsewhere_leads_nobody_there() -> None:
+    """A stranger sends what it has recorded from its own address, and passes on what comes back."""
+    network, a, b = connected(KEY)
+    network.now += 5
+    a.greet(B, Domain.CONSENSUS, network.now)
+    network.run()
+    to_b = a.peer(TWO)
+    assert to_b is not None
+    a.send(to_b, HEARTBEAT, network.now)
+    network.run()
+    recorded = [flight for flight in network.flown if flight.source == A]
+    for flight in recorded:
+        network.deliver(Flight(flight.data, C, B))
+        for _ in range(5):  # what is sent to the stranger goes on, as if it came from there
+            for answer in network.collect():
+                network.deliver(Flight(answer.data, C, A if answer.source == B else B))
+    to_a = b.peer(ONE)
+    assert to_a is not None
+    assert (to_b.addresses, to_a.addresses) == ((B,), (A,))
+    b.send(to_a, HEARTBEAT, network.now)
+    assert [flight.target for flight in network.collect()] == [A]
+
+
 def test_a_message_is_not_replayed_into_a_session_that_was_made_again() -> None:
     network, a, b = connected(KEY)
     to_b, to_a = a.peer(TWO), b.peer(ONE)

@@ -515,6 +515,9 @@ class Endpoint:
         is_alive = session is not None and session.answers_probe(hello.echo, origin.address)
         if is_alive or self._cookies.is_fresh(hello.echo, origin.address, origin.domain, now):
             return self._receive_echo(session, origin, envelope, hello, is_alive=is_alive, now=now)
+        if session is not None and origin.key and not session.is_greeting_new(origin.address, origin.counter, now):
+            self.counters["dropped_replayed"] += 1
+            return None
         if hello.challenge:
             self._outbox.answer(origin, envelope.sender, hello.challenge, now)
         else:

@@ -123,6 +123,8 @@ class Session:
         Its public part.
     window : ReplayWindow
         The counters seen from it.
+    greetings : ReplayWindow or None
+        The counters of each ``Hello`` that came, as its own, from where it is not confirmed.
     key : DomainKey or None
         What we seal under, None in an unsealed session.
     cipher : ChaCha20Poly1305 or None
@@ -148,6 +150,7 @@ class Session:
     key: DomainKey | None
     cipher: ChaCha20Poly1305 | None
     start: bytes = b""
+    greetings: ReplayWindow | None = None
     paths: dict[Address, Path] = field(default_factory=dict)
     standing: Standing = Standing.CURRENT
     probe: bytes = b""
@@ -162,6 +165,19 @@ class Session:
         """Tell whether the process has proved within the last 60 s to be at an address."""
         path = self.paths.get(address)
         return path is not None and now - path.confirmed_at <= CONFIRMATION_SECONDS
+
+    def is_greeting_new(self, address: Address, counter: int, now: float) -> bool:
+        """Tell whether a sealed ``Hello`` that confirms nothing is to be answered.
+
+        Whoever repeats one from elsewhere is not answered; the peer itself is, where it is confirmed. A copy from
+        elsewhere that is faster than the original has a window of its own, and so does not stop the original.
+        """
+        if self.is_confirmed_at(address, now):
+            self.window.accept(counter)
+            return True
+        if self.greetings is None:
+            self.greetings = ReplayWindow(0)
+        return self.window.is_new(counter) and self.greetings.accept(counter)
 
     def answers_probe(self, echo: bytes, address: Address) -> bool:
         """Tell whether an echo is that of the last probe."""

@@ -90,8 +90,9 @@ confirm both sides::
 - Who gets any other message from a process or address that is not confirmed, or without the right token, answers with
   a ``Hello`` that has a challenge (and that is not larger), and drops the message without looking into its envelope.
   It does not count as seen then: whoever sends a copy of it from elsewhere, and is faster, would stop the original.
-- A ``Hello`` whose echo is not fresh confirms nothing. When sealed, its counter must be one that the window of
-  that process has not seen; for a process that is not known yet, that counter becomes the floor of the window.
+- A ``Hello`` whose echo is not fresh confirms nothing. Every sealed ``Hello`` counts in the window of its process. If
+  its counter was seen before, it is not answered, but where that process is confirmed, and confirms nothing. For a
+  process that is not known yet, the counter of the ``Hello`` that confirms it becomes the floor of the window.
 - Both sides do it again every 20 s or so, and when they start. A node also does it again, once a second, with
   another that answers nothing: when its own address has changed, nobody takes what it says, and a message can be too
   small for an answer with a challenge.
