@@ -6,6 +6,7 @@ follows from the descriptors that there are. Above it the connection from which 
 closed; those with a stream of events stay, for their number has a bound of its own.
 """
 
+import contextlib
 import errno
 import os
 import resource
@@ -41,11 +42,13 @@ def connections_max() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/dev/fd"))
     wanted = used + _RESERVE + _PER_CONNECTION * _CONNECTIONS_MAX
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    elif soft == resource.RLIM_INFINITY:
+    if soft == resource.RLIM_INFINITY:
         return _CONNECTIONS_MAX
+    if soft < wanted:
+        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError):  # a sandbox may not allow it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
     return max(_CONNECTIONS_MIN, min(_CONNECTIONS_MAX, (soft - used - _RESERVE) // _PER_CONNECTION))
 
 

@@ -360,11 +360,14 @@ def _is_key(text: str) -> bool:
 
 def _read_key_file(path: str) -> str:
     try:
-        # Opening a FIFO would wait for a writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ValueError("is not a file")
-        with open(path, "rb") as file:
-            data = file.read(_KEY_FILE_MAX + 1)
+        # Opening a FIFO would wait for a writer; and what is looked at must be what is read.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ValueError("is not a file")
+            data = os.read(descriptor, _KEY_FILE_MAX + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from None
     if len(data) > _KEY_FILE_MAX or not data.isascii():

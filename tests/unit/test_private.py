@@ -2,8 +2,11 @@
 
 import os
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog.testing
@@ -12,8 +15,9 @@ from tests.unit.story import Story
 from tests.unit.test_backups import Words, ignore
 from tests.unit.test_recovery import member, recover
 from trioraft.node.transitions import recording
-from trioraft.storage.backups import back_up, restore
-from trioraft.storage.database import open_disk
+from trioraft.storage.backups import BackupWriter, back_up, restore
+from trioraft.storage.database import StorageError, open_disk
+from trioraft.storage.snapshots import SnapshotWriter
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +88,82 @@ def test_what_an_earlier_release_has_made_is_mended_at_the_start(tmp_path: Path)
     assert open_to_others(data) == {}
     assert stat.S_IMODE(tmp_path.stat().st_mode) == outside
     assert logs == []
+
+
+STRANGER = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+
+
+def link_of_a_stranger(name: Path, target: Path) -> None:
+    name.symlink_to(target)
+    os.chown(name, STRANGER, STRANGER, follow_symlinks=False)
+
+
+@as_root
+def test_a_link_that_another_user_has_put_among_the_nodes_leads_nowhere(tmp_path: Path) -> None:
+    victim, data = tmp_path / "victim", tmp_path / "data"
+    victim.mkdir(0o755)
+    (victim / "file").touch(0o644)
+    member(data).close()
+    link_of_a_stranger(data / "5", victim)
+    link_of_a_stranger(data / "6", victim / "file")
+    open_disk(data).close()
+    assert modes(victim) == {".": "755", "file": "644"}
+    # The next node that comes would take it as its directory.
+    (data / "0").rename(tmp_path / "away")
+    (data / "5").rename(data / "0")
+    with pytest.raises(StorageError, match="0: a link that another user has made"):
+        open_disk(data)
+    assert modes(victim) == {".": "755", "file": "644"}
+
+
+def test_a_link_of_this_user_leads_to_a_node_on_another_disk(tmp_path: Path) -> None:
+    data, disk = tmp_path / "data", tmp_path / "disk"
+    data.mkdir()
+    disk.mkdir(0o755)
+    (data / "0").symlink_to(disk)
+    open_disk(data).close()
+    assert {"lock", "trioraft.db"} < set(modes(disk))
+    assert open_to_others(disk) == {}
+
+
+def test_to_mend_a_directory_drops_no_locks_of_a_node_that_runs_in_this_process(tmp_path: Path) -> None:
+    first = member(tmp_path)
+    loosen(tmp_path)
+    open_disk(tmp_path).close()
+    # SQLite holds a shared lock on these bytes for as long as it has a WAL database open.
+    lock = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)"
+    database = tmp_path / "0" / "trioraft.db"
+    ended = subprocess.run(
+        [sys.executable, "-c", lock, database],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "BlockingIOError" in ended.stderr
+    first.close()
+
+
+@pytest.mark.parametrize(
+    "make", [SnapshotWriter, lambda directory, index: BackupWriter(directory / "snapshot-7.new")]
+)
+def test_what_is_written_goes_into_a_file_of_its_own(tmp_path: Path, make: Callable[[Path, int], Any]) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    (tmp_path / "snapshot-7.new").symlink_to(victim)
+    writer = make(tmp_path, 7)
+    writer.write(b"data")
+    assert victim.read_text() == "untouched"
+    assert not (tmp_path / "snapshot-7.new").is_symlink()
+    assert modes(tmp_path)["snapshot-7.new"] == "600"
+
+
+def test_a_lock_is_no_link(tmp_path: Path) -> None:
+    (tmp_path / "data" / "0").mkdir(parents=True)
+    (tmp_path / "data" / "0" / "lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(StorageError, match="DATA_DIR="):
+        open_disk(tmp_path / "data")
+    assert not (tmp_path / "victim").exists()
 
 
 def test_what_nodes_have_not_made_stays_as_it_is(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import fcntl
 import functools
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +18,7 @@ import trio
 from tests.unit.processes import FAMILY_SIZE, family, gone, is_alive, pids_in, write_script
 from trioraft.hooks.launcher import (
     WORK_FILE,
+    Crashed,
     Dropped,
     End,
     Ended,
@@ -450,3 +453,54 @@ async def test_a_supervisor_that_meets_nonsense_ends_its_work_and_says_why(drive
     (crash,) = [event for _, event in driver.events if type(event).__name__ == "Crashed"]
     assert "while another one runs" in crash.error  # type: ignore[union-attr]
     await gone(pid)
+
+
+# A process whose id was another's before: in a namespace of its own, where the next id can be chosen.
+RECYCLED = """
+import os, signal, subprocess, sys, time
+from trioraft.hooks import supervisor
+if {without_descriptors}:
+    del os.pidfd_open  # as where the kernel has none
+own = lambda: supervisor._Supervisor.descendants()
+before = subprocess.Popen(["sleep", "1000"], env={{"TRIORAFT_WORK": "marker", "PATH": os.environ["PATH"]}})
+found = own()
+before.kill()
+before.wait()
+time.sleep(0.05)
+with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+    last.write(str(before.pid - 1))
+stranger = subprocess.Popen(["sleep", "1000"])
+assert list(found) == [before.pid] == [stranger.pid], (found, before.pid, stranger.pid)
+supervisor._send_signals(found, signal.SIGKILL)
+time.sleep(0.1)
+assert stranger.poll() is None, "a stranger was killed"
+assert supervisor.kill_marked("marker") == 0
+assert supervisor._send_signals(own(), signal.SIGKILL) == set()
+assert stranger.wait(5) == -signal.SIGKILL
+"""
+
+
+@pytest.mark.parametrize("without_descriptors", [False, True])
+def test_a_signal_is_not_sent_to_a_process_that_has_got_the_id_of_an_ended_one(without_descriptors: bool) -> None:
+    inside = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*inside, "true"], check=False, capture_output=True).returncode
+    ):
+        pytest.skip("processes cannot have a namespace of their own here")
+    body = RECYCLED.format(without_descriptors=without_descriptors)
+    ended = subprocess.run([*inside, sys.executable, "-c", body], check=False, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
+async def test_a_link_is_no_work_file(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / WORK_FILE).symlink_to(victim)
+    link = await SupervisorLauncher().launch(tmp_path / "node", GRACE)
+    (crashed,) = await link.receive()
+    assert isinstance(crashed, Crashed)
+    assert "Too many levels of symbolic links" in crashed.error
+    await link.close()
+    assert victim.read_text() == "untouched"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from trioraft.errors import WRONG, CommandError
+from trioraft.storage.private import open_new
 from trioraft.variables import DEFAULT_PORT
 
 LOOPBACK: Final = "127.0.0.1"
@@ -60,9 +61,9 @@ def announced(peers: str) -> Iterator[bool]:
                 raise PermissionError(errno.EPERM, "is somebody else's", str(directory))
             name = directory / f"{os.getpid()}.new"
             stack.callback(_remove, name)
-            file = stack.enter_context(name.open("w", encoding="ascii"))
+            file = stack.enter_context(open_new(name))
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.write(peers)
+            file.write(peers.encode("ascii"))
             file.flush()
             # Nobody sees it before it is locked. No two live ones have the same ports, so no live one is replaced.
             stack.callback(_remove, name.replace(directory / peers.partition(",")[0]))

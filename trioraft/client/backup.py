@@ -221,7 +221,7 @@ class _Fetching:
 
 def _open_empty(file: Path) -> int:
     with reported(file):
-        return os.open(file, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        return os.open(file, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _write(file: Path, descriptor: int, data: bytes, offset: int) -> None:

@@ -63,28 +63,33 @@ def _boottime() -> float:
 # --- processes ----------------------------------------------------------------------------------------------
 
 
-def _parents() -> dict[int, int]:
+# A process id is given to another process some time after its process has ended. So a process is its id and the time
+# at which it began, in ticks of the system's clock since its start.
+_Began = int
+
+
+def _process(pid: int) -> tuple[int, _Began] | None:
+    """Look at a process: give its parent, and when it began; None when it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The second field is the name in parentheses, and may hold anything, parentheses included.
+    fields = stat[stat.rindex(b")") + 2 :].split(None, 20)
+    return None if fields[0] in {b"Z", b"X"} else (int(fields[1]), int(fields[19]))
+
+
+def _processes() -> dict[int, tuple[int, _Began]]:
     """Look at all processes that this one can see."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                stat = file.read()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        # The second field is the name in parentheses, and may hold anything, parentheses included.
-        state, parent = stat[stat.rindex(b")") + 2 :].split(None, 2)[:2]
-        if state not in {b"Z", b"X"}:
-            found[int(name)] = int(parent)
-    return found
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return {pid: process for pid in pids if (process := _process(pid)) is not None}
 
 
-def _with_descendants(roots: set[int], parent_of: dict[int, int]) -> set[int]:
+def _with_descendants(roots: set[int], processes: dict[int, tuple[int, _Began]]) -> dict[int, _Began]:
     """Add to some processes everything that descends from them."""
     children: dict[int, list[int]] = {}
-    for pid, parent in parent_of.items():
+    for pid, (parent, _) in processes.items():
         children.setdefault(parent, []).append(pid)
     found = set(roots)
     queue = list(roots)
@@ -93,21 +98,42 @@ def _with_descendants(roots: set[int], parent_of: dict[int, int]) -> set[int]:
             if child not in found:
                 found.add(child)
                 queue.append(child)
-    return found
+    return {pid: processes[pid][1] for pid in found if pid in processes}
 
 
-def _send_signals(pids: set[int], *signals: signal.Signals) -> set[int]:
-    """Send signals to processes, some of which may have ended."""
+def _send_signals(found: dict[int, _Began], *signals: signal.Signals) -> set[int]:
+    """Send signals to processes, some of which may have ended, and their ids be those of others; tell who was denied.
+
+    A descriptor of a process stays with it. So the process is looked at once more when there is one, and what it is
+    then gets the signal or nobody does. Kernels before 5.3 have none, and some sandboxes deny it.
+    """
     denied = set()
-    for pid in pids:
-        for number in signals:
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                break
-            except PermissionError:
-                denied.add(pid)
+    for pid, began in found.items():
+        descriptor = _open_process(pid)
+        try:
+            process = _process(pid)
+            if process is None or process[1] != began:
+                continue
+            for number in signals:
+                if descriptor >= 0:
+                    signal.pidfd_send_signal(descriptor, number)
+                else:
+                    os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+        except PermissionError:
+            denied.add(pid)
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
     return denied
+
+
+def _open_process(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return -1
 
 
 def kill_marked(marker: str) -> int:
@@ -126,17 +152,17 @@ def kill_marked(marker: str) -> int:
         How many there were.
     """
     entry = f"{MARKER}={marker}".encode()
-    parent_of = _parents()
+    processes = _processes()
     carriers = set()
-    for pid in parent_of:
+    for pid in processes:
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 if entry in file.read().split(b"\0"):
                     carriers.add(pid)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
-    found = _with_descendants(carriers, parent_of)
-    return len(found - _send_signals(found, signal.SIGKILL))
+    found = _with_descendants(carriers, processes)
+    return len(found.keys() - _send_signals(found, signal.SIGKILL))
 
 
 # --- the channel to the node --------------------------------------------------------------------------------
@@ -274,7 +300,7 @@ class _Supervisor:
         self.waiting = False
         self.lock = -1
         if work_file:
-            self.lock = os.open(work_file, os.O_RDWR | os.O_CREAT, 0o600)
+            self.lock = os.open(work_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             os.set_inheritable(self.lock, True)
         else:
             self.locked = True
@@ -353,9 +379,11 @@ class _Supervisor:
                 self.channel.send("killing", left=len(pids), denied=sorted(denied))
 
     @staticmethod
-    def descendants() -> set[int]:
+    def descendants() -> dict[int, _Began]:
         """Find what has to end."""
-        return _with_descendants({os.getpid()}, _parents()) - {os.getpid()}
+        found = _with_descendants({os.getpid()}, _processes())
+        found.pop(os.getpid(), None)
+        return found
 
     def end(self, cause: str) -> None:
         """Begin to end the script; nothing happens when that has begun before."""
@@ -533,7 +561,7 @@ def main() -> int:
         import traceback  # noqa: PLC0415 (costs time at every start, and is hardly ever needed)
 
         channel.send("crashed", error=repr(error), traceback=traceback.format_exc())
-        while (left := _Supervisor.descendants()) - _send_signals(left, signal.SIGKILL):
+        while (left := _Supervisor.descendants()).keys() - _send_signals(left, signal.SIGKILL):
             time.sleep(_SWEEP_INTERVAL)
         return 1
     return 0

@@ -27,7 +27,7 @@ from trioraft.messages import FIRST_VERSION, LARGEST_ID, TERM_LEAP, Counter, Opt
 from trioraft.node.replica import Replica
 from trioraft.storage.database import SqliteDisk
 from trioraft.storage.directories import lock_directory, sync_directory
-from trioraft.storage.private import DIRECTORY_MODE, make_file
+from trioraft.storage.private import DIRECTORY_MODE, open_new
 from trioraft.storage.snapshots import SnapshotWriter, frame, read_chunks
 from trioraft.versions import SPOKEN
 
@@ -274,7 +274,7 @@ class BackupWriter:
     Parameters
     ----------
     path : Path
-        The file; what is in it is lost.
+        The file; what was there is lost.
 
     Attributes
     ----------
@@ -292,8 +292,7 @@ class BackupWriter:
         self._checksum = 0
         self.written = 0
         with reported(path):
-            make_file(path)
-            self._file = path.open("wb")
+            self._file = open_new(path)
         self.write(_HEAD)
 
     def write(self, data: bytes) -> None:

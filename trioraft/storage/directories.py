@@ -16,7 +16,7 @@ import structlog
 
 from trioraft.forks import keep_from_forks
 from trioraft.messages import format_id
-from trioraft.storage.private import DIRECTORY_MODE, mend
+from trioraft.storage.private import DIRECTORY_MODE, is_trusted, mend
 
 _log: Final = structlog.get_logger("trioraft.storage")
 
@@ -52,6 +52,8 @@ def take_directory(data_dir: Path) -> tuple[Path, io.FileIO]:
         for number in range(_DIRECTORIES_MAX):
             directory = data_dir / f"{number}"
             directory.mkdir(DIRECTORY_MODE, exist_ok=True)
+            if directory.is_symlink() and not is_trusted(directory):
+                raise StorageError(f"{directory}: a link that another user has made; remove it, or choose a DATA_DIR")
             lock = lock_directory(directory)
             if lock is not None:
                 sync_directory(data_dir)
@@ -87,7 +89,7 @@ def lock_directory(directory: Path) -> io.FileIO | None:
     io.FileIO or None
         The file; None when another process has the lock.
     """
-    file = io.FileIO(os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
+    file = io.FileIO(os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "r+")
     keep_from_forks(file)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

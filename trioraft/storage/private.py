@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
@@ -22,6 +22,23 @@ def make_file(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
     except FileExistsError:
         return  # it is not opened: to close it would drop the locks that SQLite has in this process
+
+
+def open_new(path: Path) -> BinaryIO:
+    """Make an empty file and open it for writing; what had its name, a link for instance, has it no more.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    binary file
+        The file, which nobody else has open.
+    """
+    path.unlink(missing_ok=True)
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE), "wb")
 
 
 def mend(data_dir: Path) -> list[str]:
@@ -45,40 +62,64 @@ def mend(data_dir: Path) -> list[str]:
     own = [entry for entry in entries if _is_of_a_node(entry)]
     problems = [problem for entry in own for problem in mend_tree(entry)]
     if len(own) == len(entries) and found.st_uid == os.geteuid() and found.st_mode & 0o007:
-        problems += _mend_one(data_dir, found.st_mode)
+        problems += _mend_one(data_dir, data_dir, found.st_mode)
     return problems
 
 
 def mend_tree(path: Path) -> list[str]:
-    """Take from others what they may do with a directory and what is in it, or with a file; see :func:`mend`."""
-    return [problem for each, mode in _walk(path) for problem in _mend_one(each, mode)]
+    """Take from others what they may do with a directory and what is in it, or with a file; see :func:`mend`.
+
+    Where others may write beside it, a name may become a link to anything between two looks at it. So no link is
+    followed, unless this user or root has made it, and what is mended is what was opened.
+    """
+    try:
+        follow = path.is_symlink() and is_trusted(path)
+    except OSError:
+        return []
+    return list(_mend_from(path.parent, path.resolve() if follow else path, None))
+
+
+def is_trusted(path: Path) -> bool:
+    """Tell whether a name was given by this user or by root, so that it leads where it should."""
+    return path.lstat().st_uid in {os.geteuid(), 0}
 
 
 def _is_of_a_node(path: Path) -> bool:
     return path.name.isdecimal() or path.name in {"restoring", "lead.sh"}
 
 
-def _walk(path: Path) -> Iterator[tuple[Path, int]]:
-    """Give a directory before what is in it; what has gone meanwhile, and links in it, are passed over."""
+def _mend_from(shown: Path, name: Path | str, inside: int | None) -> Iterator[str]:
+    """Mend a directory before what is in it; what has gone meanwhile, and links in it, are passed over."""
+    path = shown / name
+    inner = -1
     try:
-        mode = path.stat().st_mode
-        yield path, mode
-        if not stat.S_ISDIR(mode):
-            return
-        inside = sorted(path.iterdir())
+        # A file is not opened for good: to close it would drop the locks that SQLite has in this process.
+        outer = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
     except OSError:
         return
-    for each in inside:
-        if not each.is_symlink():
-            yield from _walk(each)
+    try:
+        mode = os.fstat(outer).st_mode
+        if stat.S_ISLNK(mode):
+            return
+        yield from _mend_one(path, Path(f"/proc/self/fd/{outer}"), mode)
+        if stat.S_ISDIR(mode):
+            inner = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=outer)
+            for each in sorted(os.listdir(inner)):
+                yield from _mend_from(path, each, inner)
+    except OSError:
+        return
+    finally:
+        os.close(outer)
+        if inner >= 0:
+            os.close(inner)
 
 
-def _mend_one(path: Path, mode: int) -> list[str]:
+def _mend_one(path: Path, target: Path, mode: int) -> list[str]:
     if not mode & _OTHERS:
         return []
     try:
-        path.chmod(stat.S_IMODE(mode) & ~_OTHERS)
-        left = path.stat().st_mode & _OTHERS
+        target.chmod(stat.S_IMODE(mode) & ~_OTHERS)
+        left = target.stat().st_mode & _OTHERS
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 
 from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.storage.directories import StorageError, sync_directory
-from trioraft.storage.private import make_file
+from trioraft.storage.private import open_new
 
 _LENGTH: Final = 4
 _READ: Final = 256 * 1024
@@ -73,8 +73,7 @@ class SnapshotWriter:
         self._directory = directory
         self._path = directory / f"snapshot-{index}.{'received' if received else 'new'}"
         with _reported(self._path):
-            make_file(self._path)
-            self._file: BinaryIO = self._path.open("wb")
+            self._file: BinaryIO = open_new(self._path)
         self.size = 0
         self.checksum = 0
 
