@@ -1,5 +1,6 @@
 """What tests of several kinds need: the one browser, and what becomes of a test whose tool is missing."""
 
+import inspect
 import os
 import shutil
 import signal
@@ -15,6 +16,15 @@ from playwright.sync_api import Browser, sync_playwright
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a mocked clock that is no argument of its test: pytest-trio would let that test run in real time."""
+    for item in items:
+        if isinstance(item, pytest.Function):
+            arguments = inspect.signature(item.function).parameters
+            for clock in {"mock_clock", "autojump_clock"} & set(item.fixturenames) - set(arguments):
+                raise pytest.UsageError(f"{item.nodeid} must have {clock} as an argument, or it runs in real time")
 
 
 def unavailable(reason: str) -> NoReturn:

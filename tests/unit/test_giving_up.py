@@ -2,16 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 
-import pytest
 import trio
+import trio.testing
 
 from tests.unit.memory_client import KeyValueCluster, key_value_cluster, memory_client
 from trioraft.client.client import Client
 from trioraft.errors import LimitError
+from trioraft.kv.lock import hold_lock
 from trioraft.node.room import OF_ONE_CLIENT_MAX
 from trioraft.versions import CANCELS_FROM, Versions
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
 def under_way(cluster: KeyValueCluster) -> int:
@@ -35,7 +34,7 @@ async def given_up(client: Client, call: Callable[[], Awaitable[object]], times:
     await trio.sleep(0.1)
 
 
-async def test_watches_that_are_given_up_end_at_the_nodes() -> None:
+async def test_watches_that_are_given_up_end_at_the_nodes(autojump_clock: trio.testing.MockClock) -> None:
     async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
         await client.put("k", "v")
         await given_up(client, lambda: client.watch("k").__anext__(), 100)
@@ -46,7 +45,9 @@ async def test_watches_that_are_given_up_end_at_the_nodes() -> None:
         assert under_way(cluster) < 12, "what a lost datagram told, the next one told again"
 
 
-async def test_whatever_waits_for_a_quorum_leaves_no_trace_when_it_is_given_up() -> None:
+async def test_whatever_waits_for_a_quorum_leaves_no_trace_when_it_is_given_up(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     async with key_value_cluster(3, 2) as cluster, memory_client(cluster.network, cluster.addresses) as client:
         await client.put("k", "v")
         leader = await cluster.leader()
@@ -61,17 +62,20 @@ async def test_whatever_waits_for_a_quorum_leaves_no_trace_when_it_is_given_up()
         assert not node._requests._room._of_client
 
 
-async def test_a_client_that_is_closed_leaves_no_trace() -> None:
+async def test_a_client_that_is_closed_leaves_no_trace(autojump_clock: trio.testing.MockClock) -> None:
     async with key_value_cluster(3, 3) as cluster:
         with trio.move_on_after(2):
-            async with memory_client(cluster.network, cluster.addresses) as client, client.lock("l"):
+            async with (
+                memory_client(cluster.network, cluster.addresses) as client,
+                hold_lock(client, "l", clock=trio.current_time),
+            ):
                 await given_up(client, client.watch("k").__anext__, 1)
                 await client.watch("k").__anext__()
         await trio.sleep(0.1)
         assert (under_way(cluster), watched(cluster)) == (0, 0)
 
 
-async def test_a_node_of_an_older_version_is_not_told() -> None:
+async def test_a_node_of_an_older_version_is_not_told(autojump_clock: trio.testing.MockClock) -> None:
     async with key_value_cluster(1, 4) as cluster:
         await cluster.kill(0)
         cluster.versions[0] = Versions(1, CANCELS_FROM - 1)
@@ -84,7 +88,9 @@ async def test_a_node_of_an_older_version_is_not_told() -> None:
             assert len(cluster.services[0]._waiting) == 3
 
 
-async def test_too_many_watches_are_an_error_that_names_the_limit_and_locks_are_kept() -> None:
+async def test_too_many_watches_are_an_error_that_names_the_limit_and_locks_are_kept(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     async with key_value_cluster(1, 5) as cluster, memory_client(cluster.network, cluster.addresses) as client:
         refused: list[LimitError] = []
 
@@ -94,7 +100,7 @@ async def test_too_many_watches_are_an_error_that_names_the_limit_and_locks_are_
             except LimitError as error:
                 refused.append(error)
 
-        async with client.lock("l", 3), trio.open_nursery() as nursery:
+        async with hold_lock(client, "l", 3, clock=trio.current_time), trio.open_nursery() as nursery:
             for _ in range(OF_ONE_CLIENT_MAX + 3):
                 nursery.start_soon(watch)
             with trio.fail_after(20):

@@ -5,17 +5,17 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+import trio.testing
 
 from tests.unit.memory_client import CLIENT_PORT, key_value_cluster, memory_client
 from trioraft.address import Address
 from trioraft.client.client import Client, NoAnswerError
+from trioraft.kv.lock import hold_lock
 from trioraft.messages import StepDown
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
 async def _hold(client: Client) -> None:
-    async with client.lock("l"):
+    async with hold_lock(client, "l", clock=trio.current_time):
         pass
 
 
@@ -27,7 +27,7 @@ CALLS: dict[str, Callable[[Client], Awaitable[object]]] = {
 }
 
 
-async def test_the_text_says_who_was_reached_and_where_the_leader_is() -> None:
+async def test_the_text_says_who_was_reached_and_where_the_leader_is(autojump_clock: trio.testing.MockClock) -> None:
     async with key_value_cluster(3, 1) as cluster:
         leader = await cluster.leader()
         follower = (leader + 1) % 3
