@@ -1,6 +1,9 @@
 """The manifests against their schemas, against each other, and against the settings they give."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +12,8 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from tests.conftest import unavailable
+from trioraft.errors import WRONG
 from trioraft.settings import MonitorSettings, load
 from trioraft.variables import FORMER_NAMES, VARIABLES
 
@@ -106,6 +111,88 @@ def test_kubernetes_pods_are_restricted(workload: tuple[str, str]) -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+
+
+# --- who may reach the pods ---------------------------------------------------------------------------------
+
+
+def _policy(name: str) -> Document:
+    documents = _documents("containers/network-policy.yaml")
+    (found,) = (document["spec"] for document in documents if document["metadata"]["name"] == name)
+    return dict(found)
+
+
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize(
+    "document", _documents("containers/network-policy.yaml"), ids=lambda d: d["metadata"]["name"]
+)
+def test_network_policy_schema(document: Document, version: str) -> None:
+    kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("workload", [("StatefulSet", "trioraft"), ("Deployment", "trioraft-monitor")])
+def test_network_policies_are_for_the_pods_that_there_are_and_their_ports(workload: tuple[str, str]) -> None:
+    template, policy = _kubernetes(*workload)["spec"]["template"], _policy(workload[1])
+    assert policy["podSelector"]["matchLabels"] == template["metadata"]["labels"]
+    ports = {port["name"]: port["protocol"] for port in template["spec"]["containers"][0]["ports"]}
+    (ingress,) = policy["ingress"]
+    assert {port["port"]: port["protocol"] for port in ingress["ports"]} == ports
+    assert "Ingress" in policy["policyTypes"]
+
+
+def test_nodes_are_reached_by_each_other_and_the_monitor_which_reaches_them_and_dns_alone() -> None:
+    labels = [
+        _kubernetes(*workload)["spec"]["template"]["metadata"]["labels"]
+        for workload in (("StatefulSet", "trioraft"), ("Deployment", "trioraft-monitor"))
+    ]
+    allowed = [peer["podSelector"]["matchLabels"] for peer in _policy("trioraft")["ingress"][0]["from"]]
+    assert allowed == [*labels, {"trioraft.client": "true"}]
+    to_nodes, to_dns = _policy("trioraft-monitor")["egress"]
+    assert [peer["podSelector"]["matchLabels"] for peer in to_nodes["to"]] == labels[:1]
+    assert {port["port"] for port in to_dns["ports"]} == {53}
+
+
+# --- systemd ------------------------------------------------------------------------------------------------
+
+UNITS: Final = ("trioraft.service", "trioraft-monitor.service")
+
+
+def _unit(name: str) -> dict[str, list[str]]:
+    settings: dict[str, list[str]] = {}
+    for line in (ROOT / "containers" / name).read_text("utf-8").splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, _, value = line.partition("=")
+            settings.setdefault(key, []).append(value)
+    return settings
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_units_give_keys_as_credentials_to_a_user_of_their_own(name: str) -> None:
+    unit = _unit(name)
+    given = [item for line in unit["Environment"] for item in line.split()]
+    (key,) = [item for item in given if item.startswith("CLUSTER_KEY")]
+    (credential,) = unit["LoadCredential"]
+    assert key == f"CLUSTER_KEY_FILE=%d/{credential.partition(':')[0]}"
+    assert {item.partition("=")[0] for item in given} <= {variable.name for variable in VARIABLES}
+    assert unit["DynamicUser"] == unit["NoNewPrivileges"] == ["yes"]
+    assert unit["ProtectSystem"] == ["strict"]
+    assert unit["CapabilityBoundingSet"] == [""]
+    assert unit["RestartPreventExitStatus"] == [str(WRONG)]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_units_are_understood_and_confine_what_they_start(name: str, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        unavailable("there is no systemd-analyze")
+    unit = tmp_path / name
+    text = (ROOT / "containers" / name).read_text("utf-8")
+    unit.write_text(text.replace("/opt/trioraft/bin/trioraft ", f"{sys.executable} -m trioraft "), "utf-8")
+    assert sys.executable in unit.read_text("utf-8")
+    verified = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert (verified.returncode, verified.stderr) == (0, "")
+    looked = ["systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=20", str(unit)]
+    confined = subprocess.run(looked, capture_output=True, text=True, check=False)
+    assert confined.returncode == 0, confined.stdout[-2000:]
 
 
 # --- Swarm --------------------------------------------------------------------------------------------------
@@ -314,7 +401,8 @@ def test_scripts_get_their_time_before_docker_kills() -> None:
     grace = next(int(variable.default) for variable in VARIABLES if variable.name == "HOOK_STOP_GRACE_MILLIS") / 1000
     pod = _kubernetes("StatefulSet", "trioraft")["spec"]["template"]["spec"]
     swarm = _documents("containers/swarm.yaml")[0]["services"]["node"]
-    for given in (_compose("node")["stop_grace_period"], swarm["stop_grace_period"]):
+    (unit,) = _unit("trioraft.service")["TimeoutStopSec"]
+    for given in (_compose("node")["stop_grace_period"], swarm["stop_grace_period"], unit):
         assert int(given.removesuffix("s")) > 2 * grace
     assert pod["terminationGracePeriodSeconds"] > 2 * grace
 
