@@ -65,7 +65,7 @@ class _Life:
         with self._running:
             async with open_node(settings, service) as node, trio.open_nursery() as nursery:
                 self._node = node
-                node.answer_questions(service.answer)
+                node.answer_questions(service.answer, service.only_reads)
                 nursery.start_soon(service.run, node)
                 try:
                     await node.must_begin_anew.wait()

@@ -37,6 +37,7 @@ __all__ = [
     "PeerName",
     "SettingsError",
     "Variable",
+    "key_warning",
     "load",
     "settings_warnings",
 ]
@@ -344,7 +345,7 @@ def _load_keys(environ: Mapping[str, str], domain: Domain) -> KeyRing | None:
     try:
         keys = KeyRing.parse(text or _read_key_file(path))
         if not keys.can(domain):
-            raise ValueError(f"a derived key is not good for {domain.name.lower()} traffic")
+            raise ValueError(f"a derived key is not good for {domain.label} traffic")
     except ValueError as error:
         raise (inline.error(text, str(error)) if text else file.error(path, str(error))) from None
     return keys
@@ -417,6 +418,29 @@ def _check_paths(environ: Mapping[str, str], values: Mapping[str, Any]) -> None:
 
 
 _OURS: Final = re.compile(r"(ELECTION|HEARTBEAT|BOOTSTRAP|DISCOVERY|HOOK|SCRIPT|CLUSTER_KEY).*|.*_MILLIS")
+
+
+def key_warning(keys: KeyRing | None) -> str:
+    """Tell whether a new key is to be derived before the next release.
+
+    Parameters
+    ----------
+    keys : KeyRing or None
+        The keys that were given.
+
+    Returns
+    -------
+    str
+        One line, without any key in it; empty where all is well.
+    """
+    if keys is None or not keys.former:
+        return ""
+    label = keys.former[0]
+    better = "status" if label == "status" else "reader, client or admin"
+    return (
+        f"CLUSTER_KEY or CLUSTER_KEY_FILE: a {label} key of the release before, which the next release refuses;"
+        f" make a new one of the cluster key: `trioraft keygen --derive` {better}"
+    )
 
 
 def settings_warnings(environ: Mapping[str, str]) -> list[str]:

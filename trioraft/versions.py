@@ -30,7 +30,8 @@ version     what it has added
             replicated state: an entry of kind ``STATE_KIND``, and its record in snapshots; the request ``Cancel``,
             and the refusal ``limit`` (both for whoever speaks this version, whatever the cluster does);
             keys of locks that go with their leases only, and the command ``LeaseRecall``
-4           ephemeral values and signatures in a ``Hello``
+4           ephemeral values and signatures in a ``Hello``, and keys of the second generation (all for whoever speaks
+            this version, whatever the cluster does)
 ==========  ===============================================================================================
 """
 
@@ -92,6 +93,9 @@ SPOKEN: Final = Versions(FIRST_VERSION, 4)
 
 # Whoever speaks this one understands that a request is given up, and a refusal that names a limit.
 CANCELS_FROM: Final = 3
+
+# Whoever speaks this one has the keys of the second generation, and signs.
+SIGNS_FROM: Final = 4
 
 _ADDED: Final[Mapping[EntryKind, int]] = {EntryKind.SETTINGS: 2, EntryKind.STATE_KIND: 3}
 

@@ -30,7 +30,6 @@ import trio
 
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode
-from trioraft.datagrams.endpoint import Domain
 from trioraft.messages import StateDigested
 from trioraft.settings import ClientSettings
 from trioraft.variables import VARIABLES
@@ -138,7 +137,7 @@ class Cluster:
         try:
             for i in range(self.size):
                 await self.start(i)
-            self.client = await self._stack.enter_async_context(open_client(settings, Domain.CLIENT))
+            self.client = await self._stack.enter_async_context(open_client(settings))
             await self.client.observe(0.2)
         except BaseException:
             await self._end()

@@ -14,7 +14,7 @@ import msgspec
 
 from trioraft.cli.main import main
 from trioraft.cluster_settings import ClusterSettings
-from trioraft.datagrams import outbox, wire
+from trioraft.datagrams import outbox, sealing, wire
 from trioraft.kv.store import KeyValueStore
 from trioraft.messages import (
     FIRST_VERSION,
@@ -88,6 +88,11 @@ def forget(highest: int) -> None:
         fields = msgspec.to_builtins(message, builtin_types=(bytes,))[: _HELLO_FIELDS[highest]]
         return wire.EncodedMessage(cbor2.dumps(fields))
 
+    all_keys = sealing._domain_keys
+
+    def domain_keys(written: Any) -> list[sealing.DomainKey]:
+        return [key for key in all_keys(written) if key.domain <= sealing.Domain.FIRST_STATUS]
+
     def changed(self: ClusterSettings, change: bytes) -> ClusterSettings:
         raise AssertionError(f"an older node has to do with settings: {change!r}")
 
@@ -105,6 +110,7 @@ def forget(highest: int) -> None:
         # A leader proposes whatever it does not know.
         (Applier, "version_needed", needed),
         (outbox, "encode_message", encode_message),
+        (sealing, "_domain_keys", domain_keys),
     ]
     # Commands had no versions, so the store knew those of the first one.
     before_versions = [(KeyValueStore, "follow_version", lambda self, version: None)]

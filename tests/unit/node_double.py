@@ -9,6 +9,7 @@ import trio
 
 from trioraft.address import Address
 from trioraft.datagrams.endpoint import Endpoint, Identity, Peer, Received
+from trioraft.datagrams.sealing import KeyRing
 from trioraft.datagrams.transport import UdpSocket, open_udp
 from trioraft.messages import HookStatus, NodeStatus, Status, StatusRequest, format_id
 
@@ -39,12 +40,12 @@ def make_status(number: int, **facts: Any) -> NodeStatus:
 class NodeDouble:
     """Answers requests for its status, and tells subscribers of every new one."""
 
-    def __init__(self, status: NodeStatus, socket: UdpSocket) -> None:
+    def __init__(self, status: NodeStatus, socket: UdpSocket, keys: KeyRing | None = None) -> None:
         self.status = status
         self.address = Address.of("127.0.0.1", socket.address.port)
         self.is_silent = False
         self._socket = socket
-        self._endpoint = Endpoint(Identity(int(status.id, 16), status.service, status.name), None)
+        self._endpoint = Endpoint(Identity(int(status.id, 16), status.service, status.name), keys)
         self._listeners: dict[bytes, Peer] = {}
 
     async def run(self) -> None:
@@ -73,10 +74,10 @@ class NodeDouble:
 
 
 @asynccontextmanager
-async def open_doubles(*statuses: NodeStatus) -> AsyncIterator[tuple[NodeDouble, ...]]:
+async def open_doubles(*statuses: NodeStatus, keys: KeyRing | None = None) -> AsyncIterator[tuple[NodeDouble, ...]]:
     """Run one double for each status."""
     async with trio.open_nursery() as nursery:
-        doubles = tuple([NodeDouble(status, await open_udp("127.0.0.1", 0)) for status in statuses])
+        doubles = tuple([NodeDouble(status, await open_udp("127.0.0.1", 0), keys) for status in statuses])
         for double in doubles:
             nursery.start_soon(double.run)
         yield doubles

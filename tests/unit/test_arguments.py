@@ -59,6 +59,7 @@ RIGHT: Final[dict[str, Any]] = {
     "method": lambda client: client.get("a"),
     "name": "job",
     "node_id": "00000000000000aa",
+    "only_reads": lambda question: True,
     "own": False,
     "patience": 1.0,
     "prefix": False,

@@ -298,7 +298,7 @@ def test_the_longest_names_of_all_fit_into_a_hello(keys: str | None) -> None:
 def test_an_unsealed_client_is_no_node() -> None:
     network, a, _ = connected(None)
     start = wire.envelope_start(CLUSTER, 0, ONE)
-    for domain, sender in ((Domain.CONSENSUS, 0), (Domain.CLIENT, TWO)):
+    for domain, sender in ((Domain.CONSENSUS, 0), (Domain.FIRST_CLIENT, TWO)):
         start = wire.envelope_start(CLUSTER, sender, ONE)
         hello = Hello("web", "x", b"c" * 8, b"", b"t" * 8, bytes(500))
         forged = wire.plain_hello_start(domain, b"p" * 16) + start + wire.encode_message(hello)

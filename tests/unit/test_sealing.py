@@ -4,13 +4,25 @@ import hashlib
 import hmac
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioraft.datagrams.sealing import Domain, KeyRing, ReplayWindow, derive_key, generate_key
+from trioraft.datagrams.sealing import (
+    DERIVED,
+    Domain,
+    KeyRing,
+    NodeIdentity,
+    ReplayWindow,
+    derive_key,
+    generate_key,
+)
 
 KEY = "4b" * 32
 OTHER = "5c" * 32
+# As the release before printed them for the first of these.
+FIRST_CLIENT = "client:3343e0002d237b41a618bf7444f4f1894cea00918d20fb7f479d02bb55ec5443"
+FIRST_STATUS = "status:8ad14d8fa09ddbc87cfd2dcc5ed31aac30b2c8e75136b5e2b42e3c678ec11a9b"
 
 
 def hkdf(secret: bytes, info: bytes) -> bytes:
@@ -26,31 +38,72 @@ def test_a_generated_key_is_a_key_and_never_the_same() -> None:
 
 def test_keys_are_derived_as_documented() -> None:
     secret = bytes.fromhex(KEY)
-    client = hkdf(secret, b"trioraft 1 client")
-    status = hkdf(client, b"trioraft 1 status")
-    assert derive_key(KEY, "client") == f"client:{client.hex()}"
-    assert derive_key(KEY, "status") == f"status:{status.hex()}"
+    admin = hkdf(secret, b"trioraft 2 admin")
+    client = hkdf(admin, b"trioraft 2 client")
+    reader = hkdf(client, b"trioraft 2 reader")
+    status = hkdf(reader, b"trioraft 2 status")
+    seed = hkdf(secret, b"trioraft 2 node identity")
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    for label, derived in zip(DERIVED, (admin, client, reader, status), strict=True):
+        assert derive_key(KEY, label) == f"{label}:{derived.hex()}:{public.hex()}"
     ring = KeyRing.parse(KEY)
     consensus = hkdf(secret, b"trioraft 1 consensus")
-    for domain, domain_secret in zip(Domain, (consensus, client, status), strict=True):
+    first_client = bytes.fromhex(FIRST_CLIENT.removeprefix("client:"))
+    first_status = bytes.fromhex(FIRST_STATUS.removeprefix("status:"))
+    secrets = consensus, first_client, first_status, admin, client, reader, status
+    for domain, domain_secret in zip(Domain, secrets, strict=True):
         assert ring.first(domain).fingerprint == hkdf(domain_secret, b"trioraft 1 fingerprint")[:4]
 
 
-@pytest.mark.parametrize(("label", "domains"), [("client", {1, 2}), ("status", {2})])
-def test_a_derived_key_is_good_for_its_domain_and_those_below(label: str, domains: set[int]) -> None:
+def test_keys_that_the_release_before_derived_are_taken_and_known_as_such() -> None:
     whole = KeyRing.parse(KEY)
-    derived = KeyRing.parse(derive_key(KEY, label))  # type: ignore[arg-type]
-    assert {int(domain) for domain in Domain if derived.can(domain)} == domains
+    for text, domains in ((FIRST_CLIENT, (1, 2)), (FIRST_STATUS, (2,))):
+        ring = KeyRing.parse(text)
+        assert [int(domain) for domain in Domain if ring.has(domain)] == list(domains)
+        assert all(ring.first(Domain(d)).fingerprint == whole.first(Domain(d)).fingerprint for d in domains)
+        assert ring.former == (text.split(":")[0],)
+        assert all(key is not None and key.identity is None for key in map(ring.first, map(Domain, domains)))
+    assert whole.former == KeyRing.parse(derive_key(KEY, "client")).former == ()
+    assert KeyRing.parse(FIRST_CLIENT).best is Domain.ADMIN  # as before
+    assert KeyRing.parse(FIRST_STATUS).best is Domain.STATUS
+    assert derive_key(FIRST_CLIENT, "status") == FIRST_STATUS
+    for text, label in ((FIRST_CLIENT, "admin"), (FIRST_CLIENT, "reader"), (FIRST_STATUS, "client")):
+        said = f"as the release before derived it; no {label} key"
+        with pytest.raises(ValueError, match=said):
+            derive_key(text, label)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", range(len(DERIVED)))
+def test_a_derived_key_is_good_for_its_domain_and_those_below(number: int) -> None:
+    whole, derived = KeyRing.parse(KEY), KeyRing.parse(derive_key(KEY, DERIVED[number]))
+    domains = [Domain[label.upper()] for label in DERIVED[number:]]
+    assert [domain for domain in Domain if derived.can(domain)] == domains
+    assert derived.best is domains[0]
     for domain in domains:
-        assert derived.first(Domain(domain)).fingerprint == whole.first(Domain(domain)).fingerprint
+        assert derived.first(domain).fingerprint == whole.first(domain).fingerprint
     with pytest.raises(ValueError, match="no key for consensus traffic"):
         derived.first(Domain.CONSENSUS)
 
 
-def test_a_status_key_can_be_derived_from_a_client_key_but_not_the_other_way() -> None:
-    assert derive_key(derive_key(KEY, "client"), "status") == derive_key(KEY, "status")
-    with pytest.raises(ValueError, match="key 1 is a status key; no client key can be derived from it"):
-        derive_key(derive_key(KEY, "status"), "client")
+def test_each_key_can_be_derived_from_those_above_it_and_from_none_below() -> None:
+    for number, label in enumerate(DERIVED):
+        for above in DERIVED[: number + 1]:
+            assert derive_key(derive_key(KEY, above), label) == derive_key(KEY, label)
+        for below in DERIVED[number + 1 :]:
+            with pytest.raises(ValueError, match=f"key 1 is a {below} key; no {label} key can be derived from it"):
+                derive_key(derive_key(KEY, below), label)
+
+
+def test_only_the_cluster_key_signs_for_nodes_and_derived_keys_tell_what_it_signed() -> None:
+    signature = NodeIdentity.of_cluster(bytes.fromhex(KEY)).sign(b"text")
+    other = NodeIdentity.of_cluster(bytes.fromhex(OTHER)).sign(b"text")
+    for label in DERIVED:
+        identity = KeyRing.parse(derive_key(KEY, label)).first(Domain.STATUS).identity
+        assert identity is not None
+        assert identity.sign(b"text") == b""
+        assert identity.has_signed(signature, b"text")
+        assert not any((identity.has_signed(other, b"text"), identity.has_signed(signature, b"more")))
+        assert not identity.has_signed(b"", b"text")
 
 
 def test_several_keys_derive_to_several() -> None:
@@ -78,7 +131,10 @@ def test_the_first_key_seals_and_all_are_found(text: str) -> None:
         (KEY[:-1], "key 1 is not 64 hexadecimal digits"),
         (KEY + "00", "key 1 is not 64 hexadecimal digits"),
         (f"{KEY}\n{'zz' * 32}", "key 2 is not 64 hexadecimal digits"),
-        (f"voter:{KEY}", "key 1 starts with something else than client: or status:"),
+        (f"voter:{KEY}", "key 1 starts with something else than admin:, client:, reader: or status:"),
+        (f":{KEY}", "key 1 starts with something else than admin:"),
+        (f"reader:{KEY}", "key 1 lacks its second half; copy the whole line"),
+        (f"reader:{KEY}:{KEY[:-1]}", "key 1 is not 64 hexadecimal digits"),
         (f"{KEY},{KEY}", "a key is given twice"),
     ],
 )
@@ -93,7 +149,8 @@ def test_a_wrong_key_is_refused_in_one_line_that_does_not_show_it(text: str, sai
 
 def test_no_text_form_shows_a_key() -> None:
     ring = KeyRing.parse(f"{KEY} {derive_key(OTHER, 'client')}")
-    secrets = [KEY, derive_key(KEY, "client")[7:], derive_key(KEY, "status")[7:], derive_key(OTHER, "client")[7:]]
+    secrets = [derive_key(key, label).split(":")[1] for key in (KEY, OTHER) for label in DERIVED]
+    secrets += [KEY, FIRST_CLIENT[7:], FIRST_STATUS[7:]]
     shown = f"{ring} {ring!r} {ring.first(Domain.CONSENSUS)!r} {ring.first(Domain.CLIENT)}"
     assert not any(secret in shown for secret in secrets)
 

@@ -74,7 +74,7 @@ def fetch(file: Path, settings: ClientSettings, seconds: float) -> int:
     file : Path
         The backup.
     settings : ClientSettings
-        Where the cluster is, and a key that is good for commands.
+        Where the cluster is, and an admin key.
     seconds : float
         Give up when no node could begin one, or it did not go on, for so long.
 
@@ -88,7 +88,7 @@ def fetch(file: Path, settings: ClientSettings, seconds: float) -> int:
 
     async def main() -> int:
         with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-            async with open_client(settings, Domain.CLIENT) as client:
+            async with open_client(settings, Domain.ADMIN) as client:
                 about = await fetch_backup(client, file, _Shown(progress), seconds)
         _tell(file, about)
         return 0

@@ -93,7 +93,7 @@ async def transfer(settings: ClientSettings, to: str | None) -> int:
     Parameters
     ----------
     settings : ClientSettings
-        Where the cluster is, and a key that is good for commands.
+        Where the cluster is, and an admin key.
     to : str or None
         The id or name of the node that shall lead; None for the best one.
 
@@ -102,7 +102,7 @@ async def transfer(settings: ClientSettings, to: str | None) -> int:
     int
         The exit status.
     """
-    async with open_client(settings, Domain.CLIENT) as client:
+    async with open_client(settings, Domain.ADMIN) as client:
         cluster = await heard(client)
         target = 0 if to is None else int(find(cluster, to, "--to").status.id, 16)
         if cluster.leader is None:
@@ -122,7 +122,7 @@ async def settings(where: ClientSettings, reads: str | None, form: str, seconds:
     Parameters
     ----------
     where : ClientSettings
-        Where the cluster is, and a key that is good for commands.
+        Where the cluster is, and an admin key.
     reads : str or None
         How linearizable reads shall be made sure of; None to change nothing.
     form : {"text", "json"}
@@ -136,7 +136,10 @@ async def settings(where: ClientSettings, reads: str | None, form: str, seconds:
         The exit status.
     """
     found: ClusterSettings | None = None
-    async with open_client(where, Domain.CLIENT) as client, silence_told(client, seconds):
+    async with (
+        open_client(where, Domain.READER if reads is None else Domain.ADMIN) as client,
+        silence_told(client, seconds),
+    ):
         with trio.move_on_after(seconds or float("inf")):
             try:
                 if reads is None:
@@ -162,7 +165,7 @@ async def abandon_formation(settings: ClientSettings, *, yes: bool) -> int:
     Parameters
     ----------
     settings : ClientSettings
-        Where the nodes are, and a key that is good for commands.
+        Where the nodes are, and an admin key.
     yes : bool
         Whether to do it; else it is only told what would be done.
 
@@ -171,7 +174,7 @@ async def abandon_formation(settings: ClientSettings, *, yes: bool) -> int:
     int
         The exit status.
     """
-    async with open_client(settings, Domain.CLIENT) as client:
+    async with open_client(settings, Domain.ADMIN) as client:
         cluster = await heard(client)
         for node in cluster.nodes:
             if node.status.cluster_id is not None:

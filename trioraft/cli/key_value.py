@@ -45,9 +45,9 @@ class Asked:
 
 
 @asynccontextmanager
-async def _client(asked: Asked) -> AsyncIterator[Client]:
+async def _client(asked: Asked, domain: Domain = Domain.CLIENT) -> AsyncIterator[Client]:
     """Open a client for one command, which has to end in time."""
-    async with open_client(asked.settings, Domain.CLIENT) as client, silence_told(client, asked.timeout):
+    async with open_client(asked.settings, domain) as client, silence_told(client, asked.timeout):
         try:
             with trio.move_on_after(asked.timeout or float("inf")) as scope:
                 yield client
@@ -76,7 +76,7 @@ def _say_put(asked: Asked, outcome: PutOutcome, document: dict[str, Any]) -> Non
 
 async def get(asked: Asked, key: bytes, revision: int, *, stale: bool) -> int:
     """Print a key's value."""
-    async with _client(asked) as client:
+    async with _client(asked, Domain.READER) as client:
         kv = await client.get(key, revision=revision, stale=stale)
         if kv is None:
             raise CommandError(f"there is no key {_text(key)}")
@@ -120,7 +120,7 @@ async def _delete_first(client: Client, prefix: bytes) -> int:
 
 async def list_keys(asked: Asked, prefix: bytes, limit: int, revision: int, *, stale: bool) -> int:
     """Print keys and values."""
-    async with _client(asked) as client:
+    async with _client(asked, Domain.READER) as client:
         found = await client.list(prefix, limit=limit, revision=revision, stale=stale)
         if asked.as_json:
             _print_json([_document(kv) for kv in found])
@@ -143,7 +143,7 @@ async def cas(asked: Asked, expected: Compare, put: Put, *, keep_lease: bool) ->
 
 async def watch(asked: Asked, key: bytes, revision: int, *, prefix: bool) -> int:
     """Print what changes."""
-    async with _client(asked) as client:
+    async with _client(asked, Domain.READER) as client:
         async for event in client.watch(key, prefix=prefix, revision=revision):
             kv = event.kv
             if asked.as_json:
@@ -191,7 +191,7 @@ async def lease_keep_alive(asked: Asked, lease: int, *, once: bool) -> int:
 
 async def lease_show(asked: Asked, lease: int) -> int:
     """Print how long a lease still lives, and its keys."""
-    async with _client(asked) as client:
+    async with _client(asked, Domain.READER) as client:
         found = await client.lease_time_to_live(lease, keys=True)
         document = {
             "id": f"{lease:016x}",
@@ -209,7 +209,7 @@ async def lease_show(asked: Asked, lease: int) -> int:
 
 async def lease_list(asked: Asked) -> int:
     """Print the ids of all leases."""
-    async with _client(asked) as client:
+    async with _client(asked, Domain.READER) as client:
         ids = [f"{lease:016x}" for lease in await client.leases()]
         if asked.as_json:
             _print_json(ids)

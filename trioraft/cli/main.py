@@ -157,10 +157,10 @@ def monitor(*, end_with_stdin: _WithStdin = False) -> int:
 
     It has a JSON API too, is configured by environment variables only, and ends with SIGTERM, SIGINT or SIGHUP.
     """
-    from trioraft.settings import MonitorSettings  # noqa: PLC0415
+    from trioraft.settings import MonitorSettings, key_warning  # noqa: PLC0415
 
     settings = checked(MonitorSettings.from_environ)
-    _start_log(settings.logging, settings.log_format)
+    _start_log(settings.logging, settings.log_format, key_warning(settings.keys))
     from monitor.server import run_monitor  # noqa: PLC0415
 
     return _serve(lambda: run_monitor(settings), (OSError,), end_with_stdin=end_with_stdin)
@@ -371,23 +371,23 @@ def keygen(
     derive: Annotated[
         str | None,
         typer.Option(
-            metavar="client|status",
-            help="Print what a client ('client') or the monitor ('status') needs, made from the cluster key in"
-            " CLUSTER_KEY, CLUSTER_KEY_FILE or standard input.",
+            metavar="admin|client|reader|status",
+            help="Print a key for an administrator, a client that changes keys, one that only reads them, or the"
+            " monitor ('status'); made from the cluster key in CLUSTER_KEY, CLUSTER_KEY_FILE or standard input.",
             show_default=False,
         ),
     ] = None,
 ) -> int:
     """Print a new cluster key, or a derived one."""
-    from trioraft.datagrams.sealing import derive_key, generate_key  # noqa: PLC0415
+    from trioraft.datagrams.sealing import DERIVED, derive_key, generate_key  # noqa: PLC0415
 
     if derive is None:
         _say(generate_key())
         return DONE
-    choice("--derive", derive, "client", "status")
+    choice("--derive", derive, *DERIVED)
     name, text = _key_text()
     try:
-        _say(derive_key(text, "client" if derive == "client" else "status"))
+        _say(derive_key(text, next(label for label in DERIVED if label == derive)))
     except ValueError as error:
         raise CommandError(f"{name}: {error}", WRONG) from None
     return DONE
@@ -414,7 +414,7 @@ def _key_text() -> tuple[str, str]:
 # --- how commands run ---------------------------------------------------------------------------------------
 
 
-def _start_log(level: str, log_format: str) -> None:
+def _start_log(level: str, log_format: str, key_warning: str = "") -> None:
     import structlog  # noqa: PLC0415
 
     from trioraft.logs import configure_logging  # noqa: PLC0415
@@ -422,7 +422,7 @@ def _start_log(level: str, log_format: str) -> None:
 
     configure_logging(level, log_format)
     log = structlog.get_logger("trioraft")
-    for warning in settings_warnings(os.environ):
+    for warning in [*settings_warnings(os.environ), *filter(None, [key_warning])]:
         log.warning(warning)
 
 

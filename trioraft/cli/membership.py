@@ -76,7 +76,7 @@ async def change_member(settings: ClientSettings, action: Action, who: str) -> i
     Parameters
     ----------
     settings : ClientSettings
-        Where the cluster is, and a key that is good for commands.
+        Where the cluster is, and an admin key.
     action : {'add', 'remove', 'promote', 'demote'}
         The change.
     who : str
@@ -87,7 +87,7 @@ async def change_member(settings: ClientSettings, action: Action, who: str) -> i
     int
         The exit status.
     """
-    async with open_client(settings, Domain.CLIENT) as client:
+    async with open_client(settings, Domain.ADMIN) as client:
         cluster = await heard(client)
         node = _choose(cluster, action, who)
         return await _have_done(client, cluster, ChangeMember(action, int(node, 16)))
@@ -116,14 +116,14 @@ async def step_down(settings: ClientSettings) -> int:
     Parameters
     ----------
     settings : ClientSettings
-        Where the cluster is, and a key that is good for commands.
+        Where the cluster is, and an admin key.
 
     Returns
     -------
     int
         The exit status.
     """
-    async with open_client(settings, Domain.CLIENT) as client:
+    async with open_client(settings, Domain.ADMIN) as client:
         return await _have_done(client, await heard(client), StepDown())
 
 

@@ -1,6 +1,7 @@
 """How commands read their arguments, run, and end."""
 
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, TypeVar
 
@@ -69,7 +70,16 @@ def checked(read: Callable[[], _T]) -> _T:
 
 
 def client_settings(peers: str | None) -> "ClientSettings":
-    """Read where the cluster is from the environment, or from ``--peers``."""
+    """Read where the cluster is from the environment, or from ``--peers``; say where a key is to be made anew."""
+    from trioraft.settings import key_warning  # noqa: PLC0415
+
+    settings = _client_settings(peers)
+    if warning := key_warning(settings.keys):
+        print(f"trioraft: {warning}", file=sys.stderr)  # noqa: T201 - what people see of a command
+    return settings
+
+
+def _client_settings(peers: str | None) -> "ClientSettings":
     from trioraft.settings import ClientSettings  # noqa: PLC0415
 
     if peers is None:

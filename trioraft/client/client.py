@@ -20,6 +20,7 @@ from trioraft.client.session import Session
 from trioraft.cluster_settings import ClusterSettings, ReadMode, encode_change
 from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import Domain
+from trioraft.datagrams.rights import NEEDED, may
 from trioraft.datagrams.transport import DatagramSocket, open_udp
 from trioraft.datagrams.wire import encode_message
 from trioraft.errors import NoAnswerError, RefusedError, SessionEndedError
@@ -72,7 +73,7 @@ class Client(KeyValueMethods, Observer):
     settings : ClientSettings
         The service name, where to look, and the keys.
     domain : Domain
-        ``Domain.STATUS`` to look only, ``Domain.CLIENT`` to send commands too.
+        What it is for; see :func:`open_client`.
     socket : DatagramSocket
         The socket to use.
 
@@ -125,7 +126,7 @@ class Client(KeyValueMethods, Observer):
         number = _number_of(node_id) if node_id is not None else None
         _check_command(command)
         check_seconds("timeout", timeout)
-        await self._watch_leader()
+        await self._watch_leader(command)
         with trio.move_on_after(timeout):
             return await self._calls.call(lambda: command, node=number, stays=True)
         raise NoAnswerError(self._why_unanswered(node_id, timeout))
@@ -141,6 +142,7 @@ class Client(KeyValueMethods, Observer):
             The command.
         """
         _check_command(command)
+        self._check_key(command)
         self._calls.post(command, _number_of(node_id))
 
     async def propose(self, data: bytes, *, state_kind: str = "") -> bytes:
@@ -178,7 +180,7 @@ class Client(KeyValueMethods, Observer):
         return await self._propose(check_bytes("data", data), kind)
 
     async def _propose(self, data: bytes, kind: Callable[[int, int, int, bytes], Propose | ChangeSettings]) -> bytes:
-        await self._watch_leader()
+        await self._watch_leader(kind(0, 0, 0, b""))
         try:
             return await self._session.propose(data, kind)
         except trio.Cancelled:
@@ -343,7 +345,7 @@ class Client(KeyValueMethods, Observer):
         asked = command()
         if not isinstance(asked, ReadSettings) and len(asked.data) > PAYLOAD_MAX:
             raise RefusedError(f"the question has {len(asked.data)} bytes; at most {PAYLOAD_MAX} are allowed")
-        await self._watch_leader()
+        await self._watch_leader(asked)
         try:
             response = await self._calls.call(command, anybody=anybody, patience=patience)
         except trio.Cancelled:
@@ -353,13 +355,15 @@ class Client(KeyValueMethods, Observer):
             raise refused(response)
         return response.data
 
-    async def _watch_leader(self) -> None:
-        """Be told of it when another node leads."""
-        if self._domain is not Domain.CLIENT:
-            raise SettingsError(
-                "CLUSTER_KEY or CLUSTER_KEY_FILE: the key is not good for client traffic;"
-                " allowed: a cluster key, or what `trioraft keygen --derive client` makes of it"
-            )
+    def _check_key(self, command: Command) -> None:
+        """Refuse what the nodes would refuse; whether a question only reads, they alone know."""
+        needed = Domain.READER if isinstance(command, Ask) else NEEDED[type(command)]
+        if self._settings.keys is not None and not may(self._domain, needed):
+            raise _key_not_good(needed)
+
+    async def _watch_leader(self, command: Command) -> None:
+        """Be told of it when another node leads, for a command that the key must be good for."""
+        self._check_key(command)
         if self._refresh is None:
             await self.observe(_REFRESH_FOR_CALLS)
 
@@ -483,6 +487,13 @@ def _check_command(command: Command) -> None:
         raise ValueError(f"{type(command).__name__} has a wrong field: {error}") from None
 
 
+def _key_not_good(domain: Domain) -> SettingsError:
+    return SettingsError(
+        f"CLUSTER_KEY or CLUSTER_KEY_FILE: the key is not good for {domain.label} traffic;"
+        f" allowed: a cluster key, or what `trioraft keygen --derive {domain.label}` makes of it"
+    )
+
+
 @contextlib.asynccontextmanager
 async def open_client(settings: ClientSettings, domain: Domain | None = None) -> AsyncIterator[Client]:
     """Open a client, and look for the nodes of its cluster for as long as it is open.
@@ -492,8 +503,9 @@ async def open_client(settings: ClientSettings, domain: Domain | None = None) ->
     settings : ClientSettings
         Where to look, and the keys.
     domain : Domain, optional
-        ``Domain.STATUS`` to look only, ``Domain.CLIENT`` to send commands too; by default what the keys are good
-        for.
+        What it is for: ``Domain.STATUS`` to look only, ``READER`` to read what is replicated, ``CLIENT`` to change
+        it, ``ADMIN`` to change the cluster (:mod:`trioraft.datagrams.rights`). By default all that the keys are
+        good for.
 
     Yields
     ------
@@ -507,13 +519,9 @@ async def open_client(settings: ClientSettings, domain: Domain | None = None) ->
     """
     check_is("settings", settings, ClientSettings)
     if domain is None:
-        domain = Domain.CLIENT if settings.keys is None or settings.keys.can(Domain.CLIENT) else Domain.STATUS
+        domain = Domain.ADMIN if settings.keys is None else settings.keys.best
     if settings.keys is not None and not settings.keys.can(domain):
-        label = domain.name.lower()
-        raise SettingsError(
-            f"CLUSTER_KEY or CLUSTER_KEY_FILE: the key is not good for {label} traffic;"
-            f" allowed: a cluster key, or what `trioraft keygen --derive {label}` makes of it"
-        )
+        raise _key_not_good(domain)
     socket = await open_udp("::", 0)
     try:
         client = Client(settings, domain, socket)

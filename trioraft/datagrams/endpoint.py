@@ -7,7 +7,7 @@ Datagrams and the time go in; datagrams to send and events come out. The rules a
 import os
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Final, NamedTuple, get_args
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -26,24 +26,17 @@ from trioraft.datagrams.events import (
     Received,
 )
 from trioraft.datagrams.fragments import DATAGRAM_BYTES, Fragments
+from trioraft.datagrams.generations import Generations
 from trioraft.datagrams.outbox import NAME_MAX, Identity, Origin, Outbox
+from trioraft.datagrams.rights import CLIENT_TAKES, NODE_TAKES
 from trioraft.datagrams.sealing import PROCESS_BYTES, Domain, DomainKey, KeyRing, ReplayWindow
 from trioraft.datagrams.sessions import Outcome, Path, Peer, Registry, Session, Standing, snapshot
 from trioraft.datagrams.wire import EncodedMessage, Envelope, MalformedError, Plain, Sealed, encode_message
 from trioraft.messages import (
-    ClientMessage,
-    ClientRequest,
-    ClientRequests,
-    ClientResponse,
-    ClientResponses,
-    ConsensusMessage,
     Fragment,
     FragmentsReceived,
     Hello,
     Message,
-    ReadMessage,
-    Status,
-    StatusRequest,
 )
 from trioraft.versions import Versions
 
@@ -63,28 +56,6 @@ __all__ = [
     "Received",
     "encode_message",
 ]
-
-# By domain: what a node takes, and what a client takes.
-_PARTS: Final = frozenset({Fragment, FragmentsReceived})
-_NODE_TAKES: Final = (
-    frozenset(
-        {
-            *get_args(ConsensusMessage),
-            *get_args(ReadMessage),
-            *get_args(ClientMessage),
-            StatusRequest,
-            Status,
-        }
-    )
-    | _PARTS,
-    frozenset({StatusRequest, ClientRequest, ClientRequests}) | _PARTS,
-    frozenset({StatusRequest, FragmentsReceived}),
-)
-_CLIENT_TAKES: Final = (
-    frozenset[type](),
-    frozenset({Status, ClientResponse, ClientResponses}) | _PARTS,
-    frozenset({Status}) | _PARTS,
-)
 
 # Asking a peer again, or telling again that somebody has other keys, comes at most this often.
 _ASK_SECONDS: Final = 0.1
@@ -149,7 +120,8 @@ class Endpoint:
         self._fragments = Fragments(self._outbox, self.counters, datagram_bytes)
         self._registry = Registry()
         self._openers: dict[bytes, _Opener] = {}
-        self._takes = _NODE_TAKES if identity.node_id else _CLIENT_TAKES
+        self._takes = NODE_TAKES if identity.node_id else CLIENT_TAKES
+        self._generations = Generations(keys)
         self._not_opened_at = float("-inf")
         self._further: deque[Received] = deque()
 
@@ -232,7 +204,8 @@ class Endpoint:
         address : Address
             The address; nobody needs to be there.
         domain : Domain
-            What the session is for.
+            What the session is for. It is another domain's where there are no keys, or only those of the first
+            generation are known on both sides.
         now : float
             The time, in seconds.
 
@@ -241,6 +214,7 @@ class Endpoint:
         ValueError
             If there are keys, but none for that domain.
         """
+        domain = self._generations.domain_to_greet(address, domain)
         key = self._keys.first(domain) if self._keys else None
         self._outbox.greet(Origin(address, domain, key), now)
 
@@ -535,12 +509,14 @@ class Endpoint:
         now: float,
     ) -> Event | None:
         """Go on with a ``Hello`` whose sender has proved to be at its address, and in its process, now."""
+        if not self.identity.node_id and not self._is_of_a_node(origin, envelope, hello, now):
+            return None
         if session is not None and origin.key is not None and not session.window.accept(origin.counter):
             self.counters["dropped_replayed"] += 1
             return None
         self._outbox.confirm(origin.address, now)
         if hello.challenge:
-            self._outbox.echo(origin, envelope.sender, hello.challenge)
+            self._outbox.echo(origin, envelope.sender, hello.challenge, now)
         if not hello.service:  # there was no room for more; there is now, as the address is confirmed
             self._outbox.greet(origin, now)
             if session is None:
@@ -555,6 +531,29 @@ class Endpoint:
                 self.forget(session.peer)
             return OtherVersions(origin.address, envelope.sender, hello.name, envelope.cluster_id, versions)
         return self._confirm(session, origin, envelope, hello, is_alive=is_alive, now=now)
+
+    def _is_of_a_node(self, origin: Origin, envelope: Envelope, hello: Hello, now: float) -> bool:
+        """Tell whether a client can believe a ``Hello``; where that is not shown yet, ask for it."""
+        newer = self._generations.newer_domain(origin, hello)
+        if newer is not None:
+            self.greet(origin.address, newer, now)
+            return False
+        key = origin.key
+        if key is None or key.identity is None:
+            return True
+        if not hello.signature:
+            self.counters["dropped_unsigned"] += 1
+            self._outbox.confirm(origin.address, now)
+            if hello.challenge:  # the node signs for those of whom it knows that they are there
+                self._outbox.answer(origin, envelope.sender, hello.challenge, now)
+            return False
+        ids = envelope.sender, envelope.cluster_id
+        text = wire.signed_text(key.fingerprint, origin.process, self.process, origin.counter, ids, hello)
+        if not key.identity.has_signed(hello.signature, text):
+            self.counters["dropped_not_of_a_node"] += 1
+            return False
+        self._generations.confirm(origin)
+        return True
 
     def _receive_reflection(self, hello: Hello, now: float) -> OwnReflection | None:
         address = self._outbox.greeted(hello.challenge)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from trioraft.address import Address
 from trioraft.datagrams import wire
 from trioraft.datagrams.cookies import Cookies
-from trioraft.datagrams.sealing import Domain, DomainKey
+from trioraft.datagrams.sealing import SIGNATURE_BYTES, Domain, DomainKey
 from trioraft.datagrams.sessions import CONFIRMATION_SECONDS, Session
 from trioraft.datagrams.wire import EncodedMessage, encode_message
 from trioraft.messages import Hello
@@ -23,6 +23,10 @@ GREETED_MAX: Final = 256
 _HELLO_BYTES: Final = 548
 # Of service and name together, in bytes; the rest of a Hello has less than what is left.
 _NAMES_MAX: Final = wire.SMALL_MAX - 320
+# A signature takes 40 µs, and whoever has a key can ask for one from made-up addresses: so many get one in a second
+# before they have shown that they are at their address.
+_SIGNED_UNCONFIRMED_MAX: Final = 200
+_TO_BE_SIGNED: Final = bytes(SIGNATURE_BYTES)
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -103,6 +107,7 @@ class Outbox:
         self._hello_ciphers: dict[bytes, ChaCha20Poly1305] = {}
         self._confirmed: OrderedDict[Address, float] = OrderedDict()
         self._greeted: OrderedDict[bytes, Address] = OrderedDict()
+        self._signing_since, self._signed_unconfirmed = float("-inf"), 0
         self._count = 0
         self._queue: list[tuple[bytes, Address]] = []
 
@@ -172,15 +177,15 @@ class Outbox:
         self._answer_with(
             to,
             now,
-            self._hello(to, challenge=challenge, echo=echo),
+            self._to_be_signed(to, self._hello(to, challenge=challenge, echo=echo), now),
             self._bare_hello(to, challenge=challenge, echo=echo),
             self._bare_hello(to, echo=echo),
             receiver=receiver,
         )
 
-    def echo(self, to: Origin, receiver: int, echo: bytes) -> None:
+    def echo(self, to: Origin, receiver: int, echo: bytes, now: float) -> None:
         """Send the last ``Hello`` of a handshake, to an address that was just confirmed."""
-        self._queue_hello(to, self._hello(to, echo=echo), receiver=receiver)
+        self._queue_hello(to, self._to_be_signed(to, self._hello(to, echo=echo), now), receiver=receiver)
 
     def _answer_with(self, to: Origin, now: float, *hellos: Hello, receiver: int = 0) -> None:
         """Send the first of some ``Hello`` that is not larger than what it answers."""
@@ -203,6 +208,33 @@ class Outbox:
         lowest, highest = self.versions.lowest, self.versions.highest
         return Hello(service, name, challenge, echo, self._token(to), lowest=lowest, highest=highest)
 
+    def _to_be_signed(self, to: Origin, hello: Hello, now: float) -> Hello:
+        """Note that a node signs it, unless too many ask for that who may not be there at all."""
+        if to.key is None or to.key.identity is None or not self._identity.node_id:
+            return hello
+        if not self.is_confirmed(to.address, now):
+            if now - self._signing_since >= 1:
+                self._signing_since, self._signed_unconfirmed = now, 0
+            self._signed_unconfirmed += 1
+            if self._signed_unconfirmed > _SIGNED_UNCONFIRMED_MAX:
+                self._counters["not_signed_yet"] += 1
+                return hello
+        return msgspec.structs.replace(hello, signature=_TO_BE_SIGNED)
+
+    def _signed(self, to: Origin, hello: Hello) -> Hello:
+        """Sign what is sealed next."""
+        if to.key is None or to.key.identity is None or not hello.signature:
+            return hello
+        text = wire.signed_text(
+            to.key.fingerprint,
+            self._process,
+            to.process,
+            self._count + 1,
+            (self._identity.node_id, self.cluster_id),
+            hello,
+        )
+        return msgspec.structs.replace(hello, signature=to.key.identity.sign(text))
+
     def _token(self, to: Origin) -> bytes:
         return b"" if to.key else self._cookies.token(to.address, to.domain)
 
@@ -214,10 +246,11 @@ class Outbox:
         envelope = start + encode_message(hello)
         missing = size - len(envelope) - (wire.SEALED_OVERHEAD if to.key else wire.PLAIN_HELLO_OVERHEAD)
         if missing > 0:
-            padding = bytes(_string_length(missing))
-            envelope = start + encode_message(msgspec.structs.replace(hello, padding=padding))
+            hello = msgspec.structs.replace(hello, padding=bytes(_string_length(missing)))
         elif limit is not None and missing < size - limit:
             return False
+        if missing > 0 or hello.signature:
+            envelope = start + encode_message(self._signed(to, hello))
         if to.key is None:
             datagram = wire.plain_hello_start(to.domain, self._process) + envelope
         else:

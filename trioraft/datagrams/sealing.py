@@ -4,18 +4,51 @@ Every datagram of a cluster with a key is sealed with ChaCha20-Poly1305 (RFC 843
 is told in :mod:`trioraft.datagrams.wire`; where its keys come from is told here.
 
 A *cluster key* is 32 random bytes, written as 64 hexadecimal digits. HKDF-SHA256 (RFC 5869, no salt, 32 bytes
-out; the strings below are the ``info``) derives everything else::
+out; the strings below are the ``info``) derives everything else, each key from the one above it::
 
-    cluster key ── "trioraft 1 consensus" ──→ consensus key
-         └──────── "trioraft 1 client" ─────→ client key ── "trioraft 1 status" ──→ status key
+    cluster key ── "trioraft 1 consensus" ──────→ consensus key   nodes among themselves
+         ├──────── "trioraft 2 node identity" ──→ seed of an Ed25519 key, the *identity* of the nodes
+         └──────── "trioraft 2 admin" ──────────→ admin key
+                        └── "trioraft 2 client" ─────→ client key
+                                └── "trioraft 2 reader" ────→ reader key
+                                         └── "trioraft 2 status" ───→ status key
 
-So who has a client key can also ask for status, who has a status key can do only that, and neither can vote. A
-client key is written with ``client:`` before its digits, a status key with ``status:``. Such a key is shared by
-all who hold it: a thief of the monitor's key can pretend to other monitors that it is a node, and nothing worse.
+Who has a key can derive those below it, and none above. What each of them is good for is told, command by command,
+in :mod:`trioraft.datagrams.rights`. A derived key is written as its name, its digits and those of the public half of
+the identity, ``client:HEX64:PUB64``.
 
-Each of the three *domain keys* has a fingerprint, the first 4 bytes that HKDF gives for ``"trioraft 1
-fingerprint"``. It stands in the datagram, names the key, and with it the domain. A domain key itself seals
-nothing. It gives one key to every process, for its ``Hello``, and one for each direction between two processes::
+All holders of a derived key share it, so it cannot tell a node from another holder. The identity can: a node signs
+what a ``Hello`` of its echoes to a client (Ed25519, RFC 8032), and a client whose key has the public half takes no
+``Hello`` without a good signature. Signed are these bytes, one after the other::
+
+    "trioraft 2 node hello"
+    fingerprint of the key that the Hello is sealed under       4 bytes
+    process id of the node, process id of the client            16 bytes each
+    counter of the datagram                                     8 bytes
+    node id, cluster id (as in the envelope)                    8 bytes each
+    lowest, highest                                             4 bytes each
+    echo, ephemeral                                             1 byte of length before each
+
+So a signature is good for one challenge of one process, in one domain, and for the ephemeral value that it vouches
+for. A node does not sign in the consensus domain, where only holders of the cluster key are.
+
+Keys of the first generation
+============================
+The release before derived two keys only, and knew no identity::
+
+    cluster key ── "trioraft 1 client" ──→ client:HEX64 ── "trioraft 1 status" ──→ status:HEX64
+
+Nodes still take them, and a holder of such a client key may do what it could. Sessions under them have domains of
+their own (:attr:`Domain.FIRST_CLIENT`, :attr:`Domain.FIRST_STATUS`), which are also those of unsealed sessions.
+Whoever has the cluster key, or keys of both generations, greets with the first and goes over to the second as soon
+as the node says that it speaks version 4 of the protocol: until then it believes everybody who has the first. Whoever
+has only keys of the second generation speaks with nobody who does not sign.
+
+Domains
+=======
+Each *domain key* has a fingerprint, the first 4 bytes that HKDF gives for ``"trioraft 1 fingerprint"``. It stands in
+the datagram, names the key, and with it the domain. A domain key itself seals nothing. It gives one key to every
+process, for its ``Hello``, and one for each direction between two processes::
 
     "trioraft 1 hello" + sender's process id                                → hello key
     "trioraft 1 session" + sender's process id + receiver's process id      → session key
@@ -30,8 +63,11 @@ It can thus never use a nonce twice with one key, even for a session that it for
 import enum
 import re
 import secrets
-from typing import Final, Literal, Self
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple, Self
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -39,19 +75,52 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 KEY_BYTES: Final = 32
 FINGERPRINT_BYTES: Final = 4
 PROCESS_BYTES: Final = 16
+SIGNATURE_BYTES: Final = 64
 
-_LABEL: Final = b"trioraft 1 "
+Derived = Literal["admin", "client", "reader", "status"]
+DERIVED: Final[tuple[Derived, ...]] = ("admin", "client", "reader", "status")
+
+_DIGITS: Final = re.compile("[0-9a-fA-F]{64}")
+_FIRST: Final = b"trioraft 1 "
+_SECOND: Final = b"trioraft 2 "
 
 
 class Domain(enum.IntEnum):
     """What a session is for, and so which key it is sealed under.
 
-    ``CONSENSUS`` is for nodes among themselves, ``CLIENT`` for commands and status, ``STATUS`` for status only.
+    ``CONSENSUS`` is for nodes among themselves; ``ADMIN``, ``CLIENT``, ``READER`` and ``STATUS`` are for those who
+    have the key of that name. ``FIRST_CLIENT`` and ``FIRST_STATUS`` are for keys of the first generation, and for
+    sessions that are not sealed: only these values are ever on the wire.
     """
 
     CONSENSUS = 0
-    CLIENT = 1
-    STATUS = 2
+    FIRST_CLIENT = 1
+    FIRST_STATUS = 2
+    ADMIN = 3
+    CLIENT = 4
+    READER = 5
+    STATUS = 6
+
+    @property
+    def first_generation(self) -> "Domain":
+        """The domain that stands for this one where keys of the second generation are not known."""
+        return _FIRST_GENERATION.get(self, self)
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.name.removeprefix("FIRST_").lower()
+
+
+_FIRST_GENERATION: Final[Mapping[Domain, Domain]] = {
+    Domain.ADMIN: Domain.FIRST_CLIENT,
+    Domain.CLIENT: Domain.FIRST_CLIENT,
+    Domain.READER: Domain.FIRST_CLIENT,
+    Domain.STATUS: Domain.FIRST_STATUS,
+}
+# Each is derived from the one before it.
+_CHAIN: Final = (Domain.ADMIN, Domain.CLIENT, Domain.READER, Domain.STATUS)
+_FIRST_CHAIN: Final = (Domain.FIRST_CLIENT, Domain.FIRST_STATUS)
 
 
 def generate_key() -> str:
@@ -65,15 +134,15 @@ def generate_key() -> str:
     return secrets.token_hex(KEY_BYTES)
 
 
-def derive_key(key_text: str, label: Literal["client", "status"]) -> str:
-    """Derive what a client, or the monitor, needs from a cluster key.
+def derive_key(key_text: str, label: Derived) -> str:
+    """Derive what an administrator, a client, a reader or the monitor needs.
 
     Parameters
     ----------
     key_text : str
-        One or more keys, as :meth:`KeyRing.parse` takes them. A status key can be had from a client key too.
-    label : {"client", "status"}
-        What the derived key shall be good for; a client key is good for status too.
+        One or more keys, as :meth:`KeyRing.parse` takes them: cluster keys, or derived ones that can do more.
+    label : {"admin", "client", "reader", "status"}
+        What the derived key shall be good for; each is good for what those behind it are.
 
     Returns
     -------
@@ -85,13 +154,99 @@ def derive_key(key_text: str, label: Literal["client", "status"]) -> str:
     ValueError
         If a key is not well written, or the wanted one cannot be derived from it; one line.
     """
-    domain = Domain[label.upper()]
     derived = []
-    for number, (has, secret) in enumerate(_parse(key_text), 1):
-        if has > domain:
-            raise ValueError(f"key {number} is a {has.name.lower()} key; no {label} key can be derived from it")
-        derived.append(f"{label}:{_domain_secrets(has, secret)[domain].hex()}")
+    for number, written in enumerate(_parse(key_text), 1):
+        has, secret, public = written
+        is_former = has in _FIRST_CHAIN
+        if has is Domain.CONSENSUS:
+            public = NodeIdentity.of_cluster(secret).public
+        secrets_of = {
+            domain.label: derived_secret
+            for domain, derived_secret in _domain_secrets(written).items()
+            if (domain in _FIRST_CHAIN) == is_former
+        }
+        if label not in secrets_of:
+            former = ", as the release before derived it" if is_former else ""
+            raise ValueError(f"key {number} is a {has.label} key{former}; no {label} key can be derived from it")
+        derived.append(":".join([label, secrets_of[label].hex(), *([public.hex()] if public else [])]))
     return "\n".join(derived)
+
+
+class NodeIdentity:
+    """The Ed25519 key by which clients know the nodes of a cluster. Its text form does not show it.
+
+    Parameters
+    ----------
+    public : bytes
+        The public half, 32 bytes.
+    private : Ed25519PrivateKey or None
+        The other half, where the cluster key is known.
+
+    Attributes
+    ----------
+    public : bytes
+        The public half.
+    """
+
+    __slots__ = ("_private", "_verifier", "public")
+
+    def __init__(self, public: bytes, private: Ed25519PrivateKey | None = None) -> None:
+        self.public = public
+        self._private = private
+        self._verifier = Ed25519PublicKey.from_public_bytes(public)
+
+    @classmethod
+    def of_cluster(cls, secret: bytes) -> Self:
+        """Derive it from a cluster key.
+
+        Parameters
+        ----------
+        secret : bytes
+            The cluster key.
+
+        Returns
+        -------
+        NodeIdentity
+            Both halves.
+        """
+        private = Ed25519PrivateKey.from_private_bytes(_hkdf(secret, b"node identity", generation=_SECOND))
+        return cls(private.public_key().public_bytes_raw(), private)
+
+    def sign(self, text: bytes) -> bytes:
+        """Sign what a node says.
+
+        Parameters
+        ----------
+        text : bytes
+            What is signed.
+
+        Returns
+        -------
+        bytes
+            The signature; empty where only the public half is known.
+        """
+        return self._private.sign(text) if self._private is not None else b""
+
+    def has_signed(self, signature: bytes, text: bytes) -> bool:
+        """Tell whether a node has said something.
+
+        Parameters
+        ----------
+        signature : bytes
+            What should be its signature.
+        text : bytes
+            What should be signed.
+
+        Returns
+        -------
+        bool
+            Whether it is.
+        """
+        try:
+            self._verifier.verify(signature, text)
+        except InvalidSignature:
+            return False
+        return True
 
 
 class DomainKey:
@@ -103,6 +258,8 @@ class DomainKey:
         What it is good for.
     secret : bytes
         The key, 32 bytes.
+    identity : NodeIdentity or None
+        By which nodes are known that answer under it; None where all who have the key are believed.
 
     Attributes
     ----------
@@ -110,15 +267,16 @@ class DomainKey:
         Names the key in datagrams, 4 bytes.
     """
 
-    __slots__ = ("_secret", "domain", "fingerprint")
+    __slots__ = ("_secret", "domain", "fingerprint", "identity")
 
-    def __init__(self, domain: Domain, secret: bytes) -> None:
+    def __init__(self, domain: Domain, secret: bytes, identity: NodeIdentity | None = None) -> None:
         self.domain = domain
+        self.identity = identity
         self.fingerprint = _hkdf(secret, b"fingerprint")[:FINGERPRINT_BYTES]
         self._secret = secret
 
     def __repr__(self) -> str:
-        return f"<{self.domain.name.lower()} key {self.fingerprint.hex()}>"
+        return f"<{self.domain.name.lower().replace('_', ' ')} key {self.fingerprint.hex()}>"
 
     def hello_cipher(self, process: bytes) -> ChaCha20Poly1305:
         """Give the cipher that seals the ``Hello`` of a process.
@@ -155,9 +313,15 @@ class KeyRing:
     """The keys a process has: the first of each domain seals, all open.
 
     Its text form does not show them. Made by :meth:`parse`.
+
+    Attributes
+    ----------
+    former : tuple of str
+        The names of keys that were written as the release before wrote them, ``client`` or ``status``.
     """
 
-    def __init__(self, keys: list[DomainKey]) -> None:
+    def __init__(self, keys: list[DomainKey], former: tuple[str, ...] = ()) -> None:
+        self.former = former
         self._by_fingerprint: dict[bytes, DomainKey] = {}
         self._first: dict[Domain, DomainKey] = {}
         for key in keys:
@@ -174,8 +338,8 @@ class KeyRing:
         Parameters
         ----------
         text : str
-            Keys of 64 hexadecimal digits, separated by new lines, blanks or commas; a derived one after
-            ``client:`` or ``status:``.
+            Keys of 64 hexadecimal digits, separated by new lines, blanks or commas; a derived one between its name
+            and the public half of the nodes' identity, or, as the release before wrote it, after its name.
 
         Returns
         -------
@@ -190,21 +354,36 @@ class KeyRing:
         parsed = _parse(text)
         if len(set(parsed)) < len(parsed):
             raise ValueError("a key is given twice")
-        return cls(
-            [
-                DomainKey(domain, derived)
-                for has, secret in parsed
-                for domain, derived in _domain_secrets(has, secret).items()
-            ]
-        )
+        keys = [key for written in parsed for key in _domain_keys(written)]
+        return cls(keys, tuple(written.domain.label for written in parsed if written.domain in _FIRST_CHAIN))
 
     def can(self, domain: Domain) -> bool:
-        """Tell whether there is a key for a domain.
+        """Tell whether there is a key that is good for a domain.
 
         Parameters
         ----------
         domain : Domain
             The domain; a node needs ``CONSENSUS``.
+
+        Returns
+        -------
+        bool
+            Whether there is one of that domain, or one of the first generation that stands for it.
+        """
+        return self.has(domain) or self.has(domain.first_generation)
+
+    @property
+    def best(self) -> Domain:
+        """The domain of a client that may do all that the keys are good for."""
+        return next(domain for domain in _CHAIN if self.can(domain))
+
+    def has(self, domain: Domain) -> bool:
+        """Tell whether there is a key of exactly that domain.
+
+        Parameters
+        ----------
+        domain : Domain
+            The domain.
 
         Returns
         -------
@@ -232,7 +411,7 @@ class KeyRing:
             If there is no key for that domain.
         """
         if domain not in self._first:
-            raise ValueError(f"no key for {domain.name.lower()} traffic can be derived from the keys given")
+            raise ValueError(f"no key for {domain.label} traffic can be derived from the keys given")
         return self._first[domain]
 
     def find(self, fingerprint: bytes) -> DomainKey | None:
@@ -312,29 +491,65 @@ class ReplayWindow:
         return behind < 0 or (behind < self.WIDTH and not self._seen >> behind & 1)
 
 
-def _hkdf(secret: bytes, label: bytes, context: bytes = b"") -> bytes:
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=_LABEL + label + context).derive(secret)
+class _Written(NamedTuple):
+    """A key as people write it; a cluster key stands as ``CONSENSUS``."""
+
+    domain: Domain
+    secret: bytes
+    public: bytes = b""
 
 
-def _domain_secrets(has: Domain, secret: bytes) -> dict[Domain, bytes]:
-    """Derive every domain key that one written key gives; a cluster key stands as ``CONSENSUS``."""
-    if has is Domain.CONSENSUS:
-        client = _hkdf(secret, b"client")
-        return {Domain.CONSENSUS: _hkdf(secret, b"consensus"), **_domain_secrets(Domain.CLIENT, client)}
-    if has is Domain.CLIENT:
-        return {Domain.CLIENT: secret, Domain.STATUS: _hkdf(secret, b"status")}
-    return {Domain.STATUS: secret}
+def _hkdf(secret: bytes, label: bytes, context: bytes = b"", generation: bytes = _FIRST) -> bytes:
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=generation + label + context).derive(secret)
 
 
-def _parse(text: str) -> list[tuple[Domain, bytes]]:
+def _domain_secrets(written: _Written) -> dict[Domain, bytes]:
+    """Derive every domain key that one written key gives."""
+    domain, secret, _ = written
+    if domain is Domain.CONSENSUS:
+        client, admin = _hkdf(secret, b"client"), _hkdf(secret, b"admin", generation=_SECOND)
+        return {
+            domain: _hkdf(secret, b"consensus"),
+            **_domain_secrets(_Written(Domain.FIRST_CLIENT, client)),
+            **_domain_secrets(_Written(Domain.ADMIN, admin)),
+        }
+    chain, generation = (_CHAIN, _SECOND) if domain in _CHAIN else (_FIRST_CHAIN, _FIRST)
+    found: dict[Domain, bytes] = {domain: secret}
+    for below in chain[chain.index(domain) + 1 :]:
+        secret = found[below] = _hkdf(secret, below.label.encode(), generation=generation)
+    return found
+
+
+def _domain_keys(written: _Written) -> list[DomainKey]:
+    identity = NodeIdentity(written.public) if written.public else None
+    if written.domain is Domain.CONSENSUS:
+        identity = NodeIdentity.of_cluster(written.secret)
+    return [
+        DomainKey(domain, secret, identity if domain in _CHAIN else None)
+        for domain, secret in _domain_secrets(written).items()
+    ]
+
+
+def _parse(text: str) -> list[_Written]:
     keys = []
     for number, word in enumerate(re.split(r"[\s,]+", text.strip(" \t\r\n,")), 1):
         if not word:
             raise ValueError("there is no key; `trioraft keygen` makes one")
-        label, colon, digits = word.rpartition(":")
-        if colon and label not in {"client", "status"}:
-            raise ValueError(f"key {number} starts with something else than client: or status:")
-        if not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
+        label, colon, rest = word.partition(":")
+        digits, _, public = rest.partition(":") if colon else (word, "", "")
+        if colon and label not in DERIVED:
+            raise ValueError(f"key {number} starts with something else than admin:, client:, reader: or status:")
+        if any(not _DIGITS.fullmatch(part) for part in (digits, public or digits)):
             raise ValueError(f"key {number} is not 64 hexadecimal digits; `trioraft keygen` makes one")
-        keys.append((Domain[label.upper()] if colon else Domain.CONSENSUS, bytes.fromhex(digits)))
+        if not colon:
+            domain = Domain.CONSENSUS
+        elif public:
+            domain = Domain[label.upper()]
+        elif label in {first.label for first in _FIRST_CHAIN}:
+            domain = Domain[f"FIRST_{label.upper()}"]
+        else:
+            raise ValueError(
+                f"key {number} lacks its second half; copy the whole line that `trioraft keygen` printed"
+            )
+        keys.append(_Written(domain, bytes.fromhex(digits), bytes.fromhex(public)))
     return keys

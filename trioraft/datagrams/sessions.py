@@ -76,6 +76,11 @@ class Peer:
         return now - self.confirmed_at <= CONFIRMATION_SECONDS
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether what it sends is sealed, and so comes from somebody who has a key."""
+        return self.session is not None and self.session.key is not None
+
+    @property
     def addresses(self) -> tuple[Address, ...]:
         """All addresses at which it was ever confirmed, up to 8; the oldest first."""
         return tuple(self.session.paths) if self.session else (self.address,)

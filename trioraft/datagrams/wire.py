@@ -14,7 +14,8 @@ of the format, 1; a receiver drops what has another version. Its second item is 
     [1, 3, fingerprint, process, counter, sealed envelope]      any other message, sealed
 
 domain
-    0 consensus (between nodes), 1 client, 2 status: what the sender may ask for, see `Who may say what`_.
+    0 consensus (between nodes), 1 client, 2 status: what the sender may ask for, see `Who may say what`_. (A key says
+    that more finely: sealed datagrams have domains that have no value here.)
 process
     16 random bytes that the sender made when it started.
 token
@@ -173,11 +174,13 @@ at another node, it is begun anew, for the bytes are others. A node that has two
 
 Who may say what
 ================
-To a node, in the consensus domain: everything; in the client domain: ``Hello``, ``StatusRequest``,
-``ClientRequest``, ``Fragment``, ``FragmentsReceived``; in the status domain: ``Hello``, ``StatusRequest``,
-``FragmentsReceived``. To a client or monitor: ``Hello``, ``Status``, ``Fragment``, ``FragmentsReceived``, and in the
-client domain ``ClientResponse``. In the consensus domain both sides are nodes, in the others exactly one is. Answers
-come in the domain, and under the key, of their request. What comes in fragments must be allowed as if it came whole.
+To a node, in the consensus domain: everything; in the admin, client and reader domains: ``Hello``,
+``StatusRequest``, ``ClientRequest``, ``Fragment``, ``FragmentsReceived``; in the status domain: ``Hello``,
+``StatusRequest``, ``FragmentsReceived``. To a client or monitor: ``Hello``, ``Status``, ``Fragment``,
+``FragmentsReceived``, and in other domains than status ``ClientResponse``. In the consensus domain both sides are
+nodes, in the others exactly one is. Answers come in the domain, and under the key, of their request. What comes in
+fragments must be allowed as if it came whole. Which commands a ``ClientRequest`` may have is told in
+:mod:`trioraft.datagrams.rights`.
 """
 
 import io
@@ -195,6 +198,7 @@ from trioraft.messages import (
     Command,
     Fragment,
     FragmentsReceived,
+    Hello,
     Message,
     OptionalId,
 )
@@ -295,7 +299,10 @@ _KINDS: Final = {b"\x85\x01\x00": 0, b"\x86\x01\x01": 1, b"\x86\x01\x02": 2, b"\
 _HELLOS: Final = frozenset({0, 2})
 _START: Final = {kind: start for start, kind in _KINDS.items()}
 _BYTES_4, _BYTES_8, _BYTES_16, _UINT_64, _BYTES_LONG = 0x44, 0x48, 0x50, 0x1B, 0x59
-_DOMAINS: Final = tuple(Domain)
+_DOMAINS: Final = (Domain.CONSENSUS, Domain.FIRST_CLIENT, Domain.FIRST_STATUS)
+
+_SIGNED_LABEL: Final = b"trioraft 2 node hello"
+_SIGNED: Final = struct.Struct(">QQQII")
 
 TAG_BYTES: Final = 16
 NONCE_START: Final = bytes(4)
@@ -550,6 +557,34 @@ def envelope_start(cluster_id: int, sender: int, receiver: int) -> bytes:
         The beginning of a CBOR array.
     """
     return b"\x84" + cbor2.dumps(cluster_id) + cbor2.dumps(sender) + cbor2.dumps(receiver)
+
+
+def signed_text(
+    fingerprint: bytes, node: bytes, client: bytes, counter: int, ids: tuple[int, int], hello: Hello
+) -> bytes:
+    """Give the bytes that a node signs, as :mod:`trioraft.datagrams.sealing` lists them.
+
+    Parameters
+    ----------
+    fingerprint : bytes
+        Names the key that the ``Hello`` is sealed under.
+    node, client : bytes
+        Their process ids.
+    counter : int
+        The number of the datagram.
+    ids : tuple of int
+        The node's id, and that of its cluster.
+    hello : Hello
+        What it says.
+
+    Returns
+    -------
+    bytes
+        The bytes.
+    """
+    numbers = _SIGNED.pack(counter, *ids, hello.lowest, hello.highest)
+    echoed = bytes([len(hello.echo)]) + hello.echo + bytes([len(hello.ephemeral)]) + hello.ephemeral
+    return _SIGNED_LABEL + fingerprint + node + client + numbers + echoed
 
 
 def plain_hello_start(domain: Domain, process: bytes) -> bytes:

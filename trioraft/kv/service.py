@@ -3,7 +3,7 @@
 ::
 
     async with open_node(settings, service) as node:
-        node.answer_questions(service.answer)
+        node.answer_questions(service.answer, service.only_reads)
         await service.run(node)
 """
 
@@ -206,6 +206,25 @@ class KeyValueService:
                 found = self._ask_lessor(asked)
                 answered(pack(found if found is not None else Refused(self._no_lease(lease))))
         return None
+
+    @staticmethod
+    def only_reads(question: bytes) -> bool:
+        """Tell whether a question changes nothing, so that a reader may ask it.
+
+        Parameters
+        ----------
+        question : bytes
+            An encoded :data:`~trioraft.kv.questions.Question`.
+
+        Returns
+        -------
+        bool
+            Whether it does not keep a lease alive.
+        """
+        try:
+            return not isinstance(unpack(question, AnyQuestion), LeaseKeepAlive)
+        except ValueError:  # it is answered as such
+            return True
 
     def _list_leases(self, after: int) -> LeaseListAnswer:
         if after < 0:

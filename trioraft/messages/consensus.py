@@ -40,7 +40,8 @@ class Hello(Struct, frozen=True, array_like=True, tag=1):
         An X25519 value of the sender's process, 32 bytes (:mod:`trioraft.datagrams.sealing`); empty when unsealed,
         and where `service` is.
     signature : bytes
-        An Ed25519 signature of a node for a client, 64 bytes; empty when there is none.
+        An Ed25519 signature of a node for a client, 64 bytes (:mod:`trioraft.datagrams.sealing`); empty when there is
+        none.
     """
 
     service: Name

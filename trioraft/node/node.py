@@ -696,15 +696,20 @@ class Node:
             with trio.move_on_after(self.settings.heartbeat_repeat):
                 await self._changed.wait()
 
-    def answer_questions(self, handler: AskHandler) -> None:
+    def answer_questions(
+        self, handler: AskHandler, only_reads: Callable[[bytes], bool] = lambda question: False
+    ) -> None:
         """Let the program around the state machine answer what clients ask it (:meth:`Client.ask`).
 
         Parameters
         ----------
         handler : callable
             Called with a question, and whom to tell the answer, now or later.
+        only_reads : callable
+            Tells whether a question changes nothing, and may so be asked with a reader key.
         """
         self._requests.on_ask = check_function("handler", handler, is_async=False)
+        self._requests.only_reads = check_function("only_reads", only_reads, is_async=False)
 
     # --- leadership -----------------------------------------------------------------------------------------
 

@@ -22,6 +22,8 @@ from trioraft.cluster_settings import why_unknown
 from trioraft.consensus import Core, Role
 from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
+from trioraft.datagrams.rights import NEEDED, goes_too_far, key_needed, may
+from trioraft.datagrams.sealing import Domain
 from trioraft.digests import Digests
 from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError
 from trioraft.machine import Queryable, state_kind
@@ -68,6 +70,8 @@ _log: Final = structlog.get_logger("trioraft.requests")
 # Requests whose answer is kept, for when it is asked for again.
 _KEPT: Final = 256
 _LOOK_AT_SESSIONS: Final = 5.0
+# How often, in seconds, it is noted that somebody has too weak a key for what he does.
+_TOO_FAR_AGAIN: Final = 60.0
 # A text of the program around the state machine may have any length.
 _DETAIL_MAX: Final = 1000
 
@@ -138,6 +142,8 @@ class Requests:
         Begins to remove a member that is about to stop, or says why not.
     why_not_join : callable
         Tells why a node cannot become a member.
+    only_reads : callable
+        Tells whether a question to the program around the state machine changes nothing, so that readers may ask it.
     require : callable
         Raises what is said of something that needs a version of the protocol which the cluster does not speak yet.
     """
@@ -156,6 +162,7 @@ class Requests:
         flush: Callable[[], None],
     ) -> None:
         self.on_ask: AskHandler | None = None
+        self.only_reads: Callable[[bytes], bool] = lambda question: False
         self.names: Callable[[], Mapping[int, str]] = dict
         self.let_leave: Callable[[int, float], Declined | None] = lambda node, now: Declined(
             "not here", for_now=False
@@ -182,6 +189,7 @@ class Requests:
         self._changing: list[tuple[_Asked, str]] = []  # and what has been done then
         self._sessions = SessionClock()
         self._sessions_at = 0.0
+        self._too_far_at = float("-inf")
         self._wake = trio.Event()
 
     # --- what comes in --------------------------------------------------------------------------------------
@@ -196,6 +204,9 @@ class Requests:
         message : ClientRequest
             What for.
         """
+        if why := self._why_not_allowed(peer, message.command):
+            self._send(peer, ClientResponse(message.request, done=False, detail=why, code=Refusal.REFUSED))
+            return
         if isinstance(message.command, Cancel):
             self._cancel(peer, message.command)
             return
@@ -216,6 +227,31 @@ class Requests:
                 self._refuse(asked, Refusal.REFUSED, reason)
             else:
                 self._carry_out(asked, message)
+
+    def _why_not_allowed(self, peer: Peer, command: Command) -> str:
+        """Say which key is needed for a command; empty where the sender has it."""
+        needed = NEEDED[type(command)]
+        if not may(peer.domain, needed):
+            if isinstance(command, Ask) and may(peer.domain, Domain.READER) and self._only_reads(command.data):
+                return ""
+            return key_needed(type(command).__name__, needed)
+        if peer.is_sealed and goes_too_far(peer.domain, needed) and self._clock() >= self._too_far_at:
+            self._too_far_at = self._clock() + _TOO_FAR_AGAIN
+            _log.warning(
+                "a program or client key of the release before did what needs an admin key from the next release on:"
+                " upgrade the program, or make a key with `trioraft keygen --derive admin`",
+                command=type(command).__name__,
+                client=peer.name,
+                address=str(peer.address),
+            )
+        return ""
+
+    def _only_reads(self, question: bytes) -> bool:
+        try:
+            return self.only_reads(question)
+        except Exception:  # as where the program fails at the question itself
+            _log.exception("the node's program failed at a question", question=question[:100])
+            return False
 
     def _cancel(self, peer: Peer, cancel: Cancel) -> None:
         """Let go of what a client waits for no more."""
