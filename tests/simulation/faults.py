@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tests.simulation.mixed import upgrade
-from tests.simulation.profile import RATE_MAX
+from tests.simulation.profile import RATE_MAX, ROGUE
+from tests.simulation.rogue import rogue_messages, second_leader
 from tests.simulation.service import Service
 from tests.simulation.trace import name
 from tests.simulation.upkeep import Operator
 from trioraft.consensus import Role
+from trioraft.consensus.numbers import TERM_STEP
+from trioraft.messages import ConsensusMessage
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host, Process
@@ -58,6 +61,7 @@ class Faults:
             "wipe": self._wipe,
             "abandon": self.abandon,
             "freeze": self._freeze,
+            ROGUE: self._rogue_numbers,
         }
         if isinstance(self.operator, Service):
             self._kinds |= self.operator.kinds
@@ -130,7 +134,7 @@ class Faults:
         """Draw for how long something lasts; most are short."""
         return self.unit * self.world.random.choice((0.1, 0.5, 1.0, 2.0, 4.0)) * (0.5 + self.world.random.random())
 
-    def after(self, seconds: float, call: Callable[..., None], *arguments: object) -> None:
+    def after(self, seconds: float, call: Callable[..., object], *arguments: object) -> None:
         """Arrange something."""
         self.world.loop.at(self.world.loop.now + seconds, call, *arguments)
 
@@ -396,6 +400,40 @@ class Faults:
         leader.core.work_failed(leader.clock())
         leader.settle()
         return True
+
+    def _rogue_numbers(self, host: "Host") -> bool:
+        """Let a member that has gone wrong send another one numbers that nobody can mean."""
+        return self.send_rogue_numbers(host, 10)
+
+    def send_rogue_numbers(self, host: "Host", most: int) -> bool:
+        """Send a node some of them, under any member's name: whoever has the key can say that it is another one.
+
+        But far terms have one sender in a life. Who speaks for most of a cluster can lead it wherever it wants.
+        """
+        process = host.process
+        if process is None:
+            return False
+        world = self.world
+        messages = rogue_messages(process.core, world.random)
+        for message in messages if most >= len(messages) else world.random.sample(messages, most):
+            sender = world.random.choice(world.hosts)
+            if getattr(message, "term", 0) > process.core.term + TERM_STEP:
+                sender = world.hosts[-1]
+            self._send_as(sender, process, message)
+        return True
+
+    def send_second_leader(self, host: "Host") -> None:
+        """Let a node hear, while all is well, from somebody who did not win its leader's term."""
+        process = host.process
+        others = [other for other in self.world.hosts if process is not None and other.node != process.core.leader]
+        if process is not None and process.core.leader and others:
+            self._send_as(self.world.random.choice(others), process, second_leader(process.core))
+
+    def _send_as(self, sender: "Host", process: "Process", message: ConsensusMessage) -> None:
+        host, world = process.host, self.world
+        if sender is not host:
+            world.count["rogue numbers"] += 1
+            world.network.send(sender, host, host.node, process.core.cluster or world.checks.cluster, message)
 
     # --- disks ----------------------------------------------------------------------------------------------
 

@@ -13,10 +13,10 @@ class Loop:
         self.now = 0.0
         self.events = 0
         self.random = random.Random(seed)
-        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._heap: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._made = 0
 
-    def at(self, when: float, call: Callable[..., None], *arguments: Any) -> None:
+    def at(self, when: float, call: Callable[..., object], *arguments: Any) -> None:
         """Call something at a time."""
         self._made += 1
         heappush(self._heap, (when, self._made, call, arguments))

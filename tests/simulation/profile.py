@@ -13,6 +13,10 @@ from trioraft.consensus.timing import Timing
 RATE_MAX: Final = 0.0049
 
 
+# The fault that no theme draws: every second life has it, whatever its theme is.
+ROGUE: Final = "rogue numbers"
+
+
 class Profile(Struct, frozen=True):
     """One life's circumstances."""
 
@@ -191,6 +195,8 @@ _NOT_FOLLOWED: Final = ("change", "wipe", "abandon", "clock leap")
 # No timeout protects leader work from the first, nor what goes by clocks from the second: such lives show less.
 _RARE: Final = ("freeze", "clock leap")
 
+# How many volleys of numbers that nobody can mean come in one lower election timeout, where a member has gone wrong.
+_ROGUE_RATE: Final = 0.3
 # Only themes that name them have these.
 _ON_PURPOSE: Final = ("rot",)
 
@@ -477,6 +483,11 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
     possible = tuple(timing if timing.lower >= 3 * drawn.disk else base for timing in drawn.timings)
     drawn = replace(drawn, timings=possible)
     return _followed(drawn, random_source) if theme.follows else drawn
+
+
+def with_rogue(drawn: Profile, chance: random.Random) -> Profile:
+    """Let a member go wrong; all else stays as it was drawn."""
+    return replace(drawn, rates={**drawn.rates, ROGUE: _ROGUE_RATE * chance.choice((0.3, 1.0, 1.0, 2.0))})
 
 
 def _followed(drawn: Profile, random_source: random.Random) -> Profile:

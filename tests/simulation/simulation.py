@@ -1,5 +1,6 @@
 """One life of one cluster, from nodes without state to the leader that they must agree on when all is well."""
 
+import random
 import time
 import traceback
 from collections import Counter
@@ -12,7 +13,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.host import Host
 from tests.simulation.loop import Loop
 from tests.simulation.network import Machine, Network
-from tests.simulation.profile import RATE_MAX, Profile, draw
+from tests.simulation.profile import RATE_MAX, ROGUE, Profile, draw, with_rogue
 from tests.simulation.replicas import SMALL_PART
 from tests.simulation.service import Service
 from tests.simulation.store import StoreMachine
@@ -42,12 +43,23 @@ class Result(Struct, frozen=True):
 class Simulation:
     """A cluster, its network, and what happens to both."""
 
-    def __init__(self, seed: int, profile: str = "mixed", *, nodes: int = 0, whole: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        profile: str = "mixed",
+        *,
+        nodes: int = 0,
+        whole: bool = False,
+        rogue: bool | None = None,  # whether a member sends numbers that nobody can mean; None leaves it to chance
+    ) -> None:
         self.seed = seed
         self.asked_for = profile
         self.loop = Loop(seed)
         self.random = self.loop.random
         self.profile: Profile = draw(self.random, profile, nodes)
+        own_chance = random.Random(seed)  # a life without is the same as if there were no such thing
+        if own_chance.random() < 0.5 if rogue is None else rogue:
+            self.profile = with_rogue(self.profile, own_chance)
         self.trace = Trace(None if whole else 20 * _SHOWN)
         for line in outline(self.profile):
             self.turn(line)
@@ -204,8 +216,13 @@ class Simulation:
         self.checks.store.conclude()
 
     def _stay(self) -> None:
-        """On a good network, with everybody well, the leader must stay."""
+        """On a good network, with everybody well, the leader must stay, whatever numbers a rogue member sends."""
         self.checks.settled = True
+        if ROGUE in self.profile.rates:
+            for host in self.hosts:
+                for turn in (3, 4):
+                    self.faults.after(turn * self.profile.unit, self.faults.send_rogue_numbers, host, 1000)
+                    self.faults.after(turn * self.profile.unit, self.faults.send_second_leader, host)
         self.loop.run(until=self.loop.now + 10 * self.profile.unit, events=self.loop.events + 10**6)
 
     def _trouble(self) -> str:

@@ -12,7 +12,7 @@ from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.errors import REFUSED, WRONG
-from trioraft.messages import TERM_LEAP, Entry, EntryKind
+from trioraft.messages import TERM_LEAP, TERM_MAX, Entry, EntryKind
 from trioraft.node.replica import Replica
 from trioraft.storage.backups import (
     Backup,
@@ -147,6 +147,23 @@ def test_a_backup_of_a_later_version_is_refused(tmp_path: Path) -> None:
     write_backup(tmp_path / "file", Backup(CLUSTER, 1, 1, 1, 0, 99), [b""])
     with pytest.raises(BackupError, match=r"spoke version 99 of the protocol; this software speaks 1 to 3: use the"):
         read_about(tmp_path / "file")
+
+
+@pytest.mark.parametrize(("known", "begins"), [(7, 7), (TERM_MAX, 5), (TERM_MAX - TERM_LEAP, 5)])
+def test_a_restored_cluster_has_room_for_terms(tmp_path: Path, known: int, begins: int) -> None:
+    node(tmp_path / "data", known, [command(5, b"a")]).close()
+    back_up(tmp_path / "file", tmp_path / "data", Words(), ignore)
+    restore(tmp_path / "file", tmp_path / "new", 1, ignore)
+    disk = open_disk(tmp_path / "new")
+    assert disk.hard.term == begins + TERM_LEAP
+    disk.close()
+
+
+def test_a_backup_whose_terms_leave_no_room_is_not_restored(tmp_path: Path) -> None:
+    write_backup(tmp_path / "file", Backup(CLUSTER, TERM_MAX, 1, TERM_MAX, 0), [b""])
+    with pytest.raises(BackupError, match="leaves no room for the terms of another cluster; README says under"):
+        restore(tmp_path / "file", tmp_path / "new", 1, ignore)
+    assert not (tmp_path / "new").exists()
 
 
 def test_an_empty_cluster_can_be_restored(tmp_path: Path) -> None:

@@ -286,7 +286,7 @@ def test_the_first_election_after_the_own_formation_waits_for_nothing() -> None:
 
 def test_a_start_without_any_promise_given_refuses_nothing() -> None:
     story = Story()
-    story.receive(2, 3, VoteRequest(1, 1, 1, transfer=False))
+    story.receive(2, 3, VoteRequest(1, 1, 0, transfer=False))
     assert story.waiting(VoteResponse)[0].granted
 
 
@@ -441,7 +441,7 @@ def test_a_leader_whose_disk_ends_write_after_write_goes_on_leading() -> None:
 def test_a_node_whose_disk_is_stuck_does_not_stand_for_election() -> None:
     story = Story()
     story.stick_disk(1)
-    story.receive(1, 2, VoteRequest(1, 1, 1, transfer=False))
+    story.receive(1, 2, VoteRequest(1, 1, 0, transfer=False))
     story.wait(60.0)
     for _ in range(10):
         story.fire(1)

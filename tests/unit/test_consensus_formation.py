@@ -239,7 +239,7 @@ def test_who_hears_a_member_speak_for_its_formation_knows_that_it_stands() -> No
     formation = story.disk[1].formation.promised
     story.deliver(FormationRequest)
     story.drop()
-    story.cores[3].receive(2, formation, PreVoteRequest(1, 1, 1, 1), story.now)
+    story.cores[3].receive(2, formation, PreVoteRequest(2, 1, 1, 1), story.now)
     story.settle(3)
     assert story.cores[3].cluster == formation
 

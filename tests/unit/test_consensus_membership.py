@@ -727,7 +727,7 @@ def test_a_removed_node_takes_no_part_any_more() -> None:
     story.change(1, (1, 2))
     story.live(1)
     story.drop()
-    for message in (PreVoteRequest(9, 1, 9, 9), VoteRequest(9, 9, 9, transfer=False), TimeoutNow(1, 0.0)):
+    for message in (PreVoteRequest(9, 1, 9, 8), VoteRequest(9, 9, 8, transfer=False), TimeoutNow(1, 0.0)):
         story.receive(3, 1, message)
     assert not story.post
     assert not story.waiting(PreVoteResponse)

@@ -85,7 +85,7 @@ def test_a_request_of_an_older_term_is_refused_by_who_it_may_reach() -> None:
     story.change_disk(2, term=8)
     story.restart(2)
     before = story.disk[2]
-    story.receive(2, 1, VoteRequest(7, 50, 7, transfer=False))
+    story.receive(2, 1, VoteRequest(7, 50, 6, transfer=False))
     story.receive(2, 1, PreVoteRequest(8, 1, 50, 7))
     story.receive(2, 1, AppendEntriesRequest(7, 1, 6.0, 0, 0, 0, _entries(7)))
     story.receive(2, 1, InstallSnapshotRequest(7, 9, 7, 1, 0, 0, b"s"))

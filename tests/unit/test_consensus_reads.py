@@ -247,8 +247,8 @@ def test_a_voter_that_was_restarted_keeps_its_promise() -> None:
         story.restart(node, Timing(lower=0.3, upper=0.5, heartbeat=0.05, stop_grace=2.0))
     story.now = end - 0.01
     for node, other in ((2, 3), (3, 2)):
-        story.receive(node, other, PreVoteRequest(9, 1, 99, 9))
-        story.receive(node, other, VoteRequest(9, 99, 9, transfer=False))
+        story.receive(node, other, PreVoteRequest(9, 1, 99, 8))
+        story.receive(node, other, VoteRequest(9, 99, 8, transfer=False))
     assert [answer.granted for answer in story.waiting(PreVoteResponse)] == [False, False]
     assert [answer.granted for answer in story.waiting(VoteResponse)] == [False, False]
     assert isinstance(_read(story), ReadReady)

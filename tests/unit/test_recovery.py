@@ -16,10 +16,11 @@ from trioraft.cli import main as cli
 from trioraft.consensus import Core, Role, Timing
 from trioraft.consensus.configuration import Configuration, decode_configuration, encode_configuration
 from trioraft.consensus.hard import FormationState, HardState
+from trioraft.consensus.numbers import CLAIM_MAX
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.consensus.state import Removed, StartWork
 from trioraft.errors import REFUSED, WRONG
-from trioraft.messages import TERM_LEAP, Entry, EntryKind, format_id
+from trioraft.messages import TERM_LEAP, TERM_MAX, Entry, EntryKind, format_id
 from trioraft.node.replica import Replica
 from trioraft.storage.database import SqliteDisk, StorageError, open_disk
 from trioraft.storage.recovery import Recovered, RecoveryError, make_new_cluster, open_survivor
@@ -111,6 +112,30 @@ def test_the_new_cluster_has_all_of_the_log_and_this_node_alone(data_dir: Path) 
     assert decode_configuration(entries[-1].data) == alone
     assert made.cluster != CLUSTER
     assert contents(made.aside) == before
+
+
+def test_a_term_that_leaves_no_room_is_not_gone_on_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An earlier release has believed it; no entry is of so high a term, for there is no election after it."""
+    formed = FormationState(cluster=CLUSTER)
+    member(tmp_path, term=TERM_MAX, work=1e8, formation=formed).close()
+    assert cli.run(["recover", "--data-dir", str(tmp_path)]) == WRONG
+    out = capsys.readouterr().out
+    assert f"has terms above {6 + TERM_LEAP}," in out
+    assert f"has terms below {TERM_MAX}, which this node knows" in out
+    made = recover(tmp_path)
+    disk = open_disk(tmp_path)
+    assert (made.term, disk.hard.term, disk.hard.work) == (6 + TERM_LEAP, 6 + TERM_LEAP, CLAIM_MAX)
+    disk.close()
+
+
+def test_a_log_whose_terms_leave_no_room_is_not_gone_on_from_either(data_dir: Path) -> None:
+    disk = open_disk(data_dir)
+    disk.save_now(Write(9, disk.hard, disk.log.last_index + 1, (command(TERM_MAX - 1, b"x"),)))
+    disk.close()
+    before = contents(data_dir / "0")
+    with pytest.raises(RecoveryError, match="leaves no room for the terms of another cluster; README says under"):
+        recover(data_dir)
+    assert contents(data_dir / "0") == before
 
 
 def test_leader_work_waits_for_what_may_run_longer(data_dir: Path) -> None:

@@ -26,6 +26,7 @@ from trioraft.messages import (
     FormationView,
     Hello,
     HookStatus,
+    MemberStatus,
     Message,
     NodeStatus,
     ReadBackup,
@@ -208,6 +209,23 @@ def test_a_repeated_map_key_is_refused() -> None:
     twice = HEAD + b"\x82\x0d" + bytes([0xB8, len(fields) + 1]) + items + cbor2.dumps("id") + cbor2.dumps("other")
     with pytest.raises(wire.MalformedError):
         wire.decode_envelope_untrusted(twice)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"term": 2**62 + 1},
+        {"last_index": 2**64 - 1},
+        {"members": (MemberStatus("id", "node-1", "voter", float("inf")),)},
+        {"members": (MemberStatus("id", "node-1", "voter", 1e300),)},
+        {"members": (MemberStatus("id", "node-1", "voter", -1.0),)},
+    ],
+    ids=str,
+)
+def test_a_status_with_numbers_that_nobody_can_show_is_refused(facts: dict[str, Any]) -> None:
+    told = Status(msgspec.structs.replace(NODE, **facts))
+    with pytest.raises(wire.MalformedError):
+        wire.decode_message_untrusted(wire.encode_message(told))
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:

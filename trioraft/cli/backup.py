@@ -111,4 +111,9 @@ def restore(file: Path, data_dir: Path, members: int) -> None:
     with _progress("writing") as show:
         about, cluster = backups.restore(file, data_dir, members, show)
     old, new = format_id(about.cluster), format_id(cluster)
+    if (about.next_term or 0) < about.term:
+        tell(
+            f"trioraft: its terms begin above {about.next_term}, not above {about.term}, which the old cluster knew"
+            " and which leaves no room: let whoever compares fencing tokens begin anew"
+        )
     tell(f"{data_dir}: cluster {new}, made from entry {about.index} of cluster {old}; start {members} node(s) on it")

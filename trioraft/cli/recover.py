@@ -27,6 +27,10 @@ A new cluster made of this:
   must have ended: {work:.1f} s after this node starts.
 - keeps keys, settings, sessions and leases as they are in the log. Clients that watch, or hold a lock, may rely on
   what is lost: once they hear of the new cluster, the watch or the lock ends with an error."""
+_NO_ROOM: Final = """\
+- has terms below {term}, which this node knows: that one leaves no room for others, and no cluster reaches it by
+  itself. The new terms are above all in its log ({in_log}). Had the old cluster a leader in a later term, of which
+  nothing is in this log, its fencing token was larger than the new ones: let whoever compares tokens begin anew."""
 _NEXT: Final = """\
 Next:
 1. Start this node alone, and wait until `trioraft status` says that it leads.
@@ -56,14 +60,15 @@ def recover(
     For when a majority of the voters is lost for good, with its data: nothing else helps then but a backup. It says
     what is there and what is lost, and asks. The data is kept as it was, beside the new one.
     """
-    from trioraft.messages import TERM_LEAP  # noqa: PLC0415
     from trioraft.storage.recovery import make_new_cluster, open_survivor  # noqa: PLC0415
 
     with _one_line(), open_survivor(data_dir or Path(_variable("DATA_DIR"))) as survivor:
-        work = max(_longest_work(), survivor.disk.hard.work)
+        work = max(_longest_work(), survivor.longest_work)
         for line in _found(survivor):
             typer.echo(line)
-        typer.echo(_COSTS.format(term=survivor.term + TERM_LEAP, work=work))
+        typer.echo(_COSTS.format(term=survivor.next_term, work=work))
+        if survivor.next_term < survivor.term:
+            typer.echo(_NO_ROOM.format(term=survivor.term, in_log=survivor.log.last_term))
         if not force:
             raise CommandError(
                 "nothing was done; when a quorum can be started again, do that; when it is lost for good, say"

@@ -27,6 +27,8 @@ of what this software adds to it, in one module for each chapter::
 ``membership``   learners, changes of the voters by joint consensus, who joins and who is removed
 ``progress``     how far each follower is: who keeps up, and who knows that it is removed
 ``roles``        becoming a follower, from whatever one was
+``numbers``      what no member can mean, and is dropped; ``far_terms``, how a term far above one's own is learned all
+                 the same
 ``core``         the table from messages to rules, and the way in and out
 
 Nothing leaves before what it depends on is on disk; :class:`~trioraft.consensus.outbox.Outbox` sees to that, so

@@ -8,9 +8,11 @@ from msgspec import Struct
 
 from trioraft.consensus import (
     election,
+    far_terms,
     heartbeat,
     lease,
     membership,
+    numbers,
     progress,
     reads,
     replication,
@@ -25,7 +27,17 @@ from trioraft.consensus.hard import HardState
 from trioraft.consensus.log import Log
 from trioraft.consensus.observer import Observer
 from trioraft.consensus.outbox import Outbox, SnapshotInfo, Write
-from trioraft.consensus.state import Event, ForeignCluster, Formed, Joined, ReadFailed, Role, State, TooOld
+from trioraft.consensus.state import (
+    Event,
+    ForeignCluster,
+    Formed,
+    Joined,
+    NotMeant,
+    ReadFailed,
+    Role,
+    State,
+    TooOld,
+)
 from trioraft.consensus.timing import Timing
 from trioraft.messages import (
     AppendEntriesRequest,
@@ -198,7 +210,7 @@ class Core:
         covered = snapshot.index if snapshot is not None else 0
         s.commit_index = s.applied_index = s.matched_index = covered
         lease.resume_promise(s, now)
-        s.work_until = now + s.hard.work
+        s.work_until = now + min(s.hard.work, numbers.CLAIM_MAX)
         s.work_term = s.hard.work_term
         if first:
             roles.retry_soon(s, now)  # nobody has led yet: there is nothing to wait for
@@ -223,6 +235,8 @@ class Core:
             The time in seconds.
         """
         self._begin(now)
+        if not self._can_be_meant(sender, cluster, message, now):
+            return
         if isinstance(message, FormationView | FormationRequest | FormationResponse):
             self.formation.receive(sender, cluster, message, now)
         elif not self.formation.formed:
@@ -233,6 +247,32 @@ class Core:
             self._apply(self._state, sender, message, now)
         if self._observer is not None:
             self._note("receive", sender, message)
+
+    def _can_be_meant(self, sender: int, cluster: int, message: ConsensusMessage, now: float) -> bool:
+        """Tell whether a message has no number that its sender cannot mean; one that has is dropped."""
+        s = self._state if cluster == self.cluster else None
+        what = numbers.why_not_meant(message)
+        if not what and s is not None:
+            what = numbers.why_not_meant_here(s, sender, message)
+        if what:
+            self._events.append(NotMeant(sender, type(message).__name__, what))
+        return not what and (s is None or not self._is_of_far_term(s, sender, message, now))
+
+    def _is_of_far_term(self, s: State, sender: int, message: ConsensusMessage, now: float) -> bool:
+        """Tell whether a message's term is too far above this node's own to be taken over; look who else knows it."""
+        if isinstance(message, FormationView | FormationRequest | FormationResponse):
+            return False
+        term = message.term - 1 if isinstance(message, PreVoteRequest) else message.term
+        if not numbers.is_far(s, term):
+            if isinstance(message, PreVoteResponse):
+                far_terms.hear_term(s, sender, term, now)
+            return False
+        before = s.term
+        far_terms.hear_far_term(s, sender, term, self.formation.peers, now)
+        if s.term == before and not far_terms.is_usual(s, now):
+            what = f"term {term}, and this node knows term {s.term}"
+            self._events.append(NotMeant(sender, type(message).__name__, what))
+        return True
 
     def _apply(self, s: State, sender: int, message: ConsensusMessage, now: float) -> None:
         rule = _RULES.get(type(message))

@@ -9,7 +9,7 @@ from trioraft.consensus.roles import adopt_term, become_follower, reset_election
 from trioraft.consensus.state import BecameLeader, Follower, Question, Role, Round, State
 from trioraft.consensus.timing import here
 from trioraft.consensus.work import record_own_claim, wait_for_earlier_work, work_left
-from trioraft.messages import Message, PreVoteRequest, PreVoteResponse, VoteRequest, VoteResponse
+from trioraft.messages import TERM_MAX, Message, PreVoteRequest, PreVoteResponse, VoteRequest, VoteResponse
 
 # A round that nobody concluded was perhaps too short for the network; each further one lasts twice as long, up
 # to an election timeout.
@@ -91,7 +91,7 @@ def may_campaign(s: State) -> bool:
 
 def start_pre_vote(s: State, now: float) -> None:
     """Ask, without raising the term, whether an election could be won."""
-    if not may_campaign(s):
+    if not may_campaign(s) or s.term >= TERM_MAX:
         reset_election_timer(s, now)
         s.leader = 0
         return

@@ -37,6 +37,7 @@ def follow(s: State, leader: int) -> None:
         s.leader = leader
         s.matched_index = s.commit_index
         s.ahead.clear()
+    s.far_terms = None
 
 
 def become_follower(s: State, term: int, now: float, reason: str) -> None:

@@ -118,7 +118,7 @@ def handle_install_snapshot_response(s: State, sender: int, response: InstallSna
     if follower.leaves_at != NEVER:
         follower.leaves_at = now + s.timing.upper
     sending = follower.sending
-    if response.index != sending.snapshot.index:
+    if response.index != sending.snapshot.index or response.offset > sending.snapshot.size:
         return
     if response.installed:
         follower.sending = None

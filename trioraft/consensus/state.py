@@ -119,6 +119,14 @@ class ReadReady(Struct, frozen=True):
     by_lease: bool = False
 
 
+class NotMeant(Struct, frozen=True):
+    """A message was dropped, because no member can mean what is in it; `what` says what that is."""
+
+    node: int
+    kind: str
+    what: str
+
+
 class TooOld(Struct, frozen=True):
     """The cluster speaks a version that this node's software does not; 0 where it is not known which.
 
@@ -153,6 +161,7 @@ Event: TypeAlias = (
     | Removed
     | FormationEnded
     | ForeignCluster
+    | NotMeant
     | TooOld
     | BecameLeader
     | SteppedDown
@@ -361,6 +370,25 @@ class Handover:
 
 
 @dataclass(slots=True)
+class FarTerms:
+    """A search for a term that is far above one's own (:mod:`trioraft.consensus.far_terms`).
+
+    Attributes
+    ----------
+    since : float
+        When the first far term was heard of.
+    asked_at : float
+        When others were last asked for theirs.
+    said : dict of int to int
+        The lowest term that each has said it knows.
+    """
+
+    since: float
+    asked_at: float = LONG_AGO
+    said: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class State:
     """A member's state: what the paper's figure 2 lists, and what leases and leader work add."""
 
@@ -384,6 +412,8 @@ class State:
     work_term: int = 0
     own_work: Work = Work.NONE
     own_work_term: int = 0
+
+    far_terms: FarTerms | None = None
 
     # candidates
     round_number: int = 0

@@ -28,6 +28,8 @@ from trioraft.messages.basics import (
     REQUESTS_TAG,
     RESPONSES_TAG,
     TERM_LEAP,
+    TERM_MAX,
+    TERM_ROOM,
     Counter,
     Entry,
     EntryKind,
@@ -38,6 +40,7 @@ from trioraft.messages.basics import (
     OptionalId,
     Seconds,
     Version,
+    first_term,
     format_id,
     parse_id_untrusted,
 )
@@ -113,6 +116,8 @@ __all__ = [
     "REQUEST_TAG",
     "RESPONSES_TAG",
     "TERM_LEAP",
+    "TERM_MAX",
+    "TERM_ROOM",
     "AbandonFormation",
     "AppendEntriesRequest",
     "AppendEntriesResponse",
@@ -181,6 +186,7 @@ __all__ = [
     "Version",
     "VoteRequest",
     "VoteResponse",
+    "first_term",
     "format_id",
     "parse_id_untrusted",
 ]

@@ -11,7 +11,8 @@ _ID: Final = re.compile("[0-9a-f]{16}")
 
 Id = Annotated[int, Meta(ge=1, le=LARGEST_ID)]
 OptionalId = Annotated[int, Meta(ge=0, le=LARGEST_ID)]
-Counter = Annotated[int, Meta(ge=0, le=2**62)]
+_COUNTER_MAX: Final = 2**62
+Counter = Annotated[int, Meta(ge=0, le=_COUNTER_MAX)]
 Seconds = Annotated[float, Meta(ge=0, le=10**8)]
 Nonce = Annotated[bytes, Meta(max_length=32)]
 Name = Annotated[str, Meta(max_length=255)]
@@ -26,6 +27,9 @@ Version = Annotated[int, Meta(ge=1, le=10_000)]
 # A cluster that is made from a backup, or of one node's data, begins so far above the highest term in it; no cluster
 # has so many elections.
 TERM_LEAP: Final = 2**32
+# There is no later term; and at so high a one nobody makes another cluster, for it would have too few.
+TERM_MAX: Final = _COUNTER_MAX
+TERM_ROOM: Final = TERM_MAX - TERM_LEAP
 
 REQUEST_TAG: Final = 14
 # Of messages that are put together from encoded ones.
@@ -57,6 +61,26 @@ def format_id(identifier: int) -> str:
         16 hexadecimal digits.
     """
     return f"{identifier:016x}"
+
+
+def first_term(known: int, in_log: int) -> int | None:
+    """Find where the terms of a cluster begin that is made of an older one's data.
+
+    Parameters
+    ----------
+    known : int
+        The highest term in the data.
+    in_log : int
+        The highest term of an entry in it.
+
+    Returns
+    -------
+    int or None
+        They begin above this one: above all that is known; where that leaves no room, above those of the entries. A
+        leader of a later term has left nothing in these data. None where there is no room above either.
+    """
+    leaps = (term + TERM_LEAP for term in (known, in_log))
+    return next((term for term in leaps if term <= TERM_ROOM), None)
 
 
 def parse_id_untrusted(text: str | None) -> int:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from trioraft.messages.basics import FIRST_VERSION, Seconds
+from trioraft.messages.basics import FIRST_VERSION, Counter, Seconds
 
 
 class Election(Struct, frozen=True):
@@ -20,7 +20,7 @@ class Election(Struct, frozen=True):
         How long ago the node learned of it.
     """
 
-    term: int
+    term: Counter
     leader: str
     seconds_ago: Seconds
 
@@ -89,7 +89,7 @@ class MemberStatus(Struct, frozen=True):
     id: str
     name: str
     kind: str
-    silent_seconds: float | None = None
+    silent_seconds: Seconds | None = None
 
 
 class AutopilotNote(Struct, frozen=True):
@@ -177,7 +177,7 @@ class NodeStatus(Struct, frozen=True):
     name: str
     address: str
     role: str
-    term: int
+    term: Counter
     leader: str | None
     pid: int
     uptime_seconds: Seconds
@@ -194,9 +194,9 @@ class NodeStatus(Struct, frozen=True):
     counters: dict[str, int] = {}
     settings: dict[str, str] = {}
     voter: bool = False
-    commit_index: int = 0
-    applied_index: int = 0
-    last_index: int = 0
+    commit_index: Counter = 0
+    applied_index: Counter = 0
+    last_index: Counter = 0
     members: tuple[MemberStatus, ...] = ()
     autopilot: tuple[AutopilotNote, ...] = ()
     lowest_version: int = FIRST_VERSION

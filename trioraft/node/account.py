@@ -12,7 +12,7 @@ from trioraft.consensus import Core
 from trioraft.datagrams.endpoint import Peer
 from trioraft.datagrams.wire import encode_message
 from trioraft.hooks.hooks import Hooks
-from trioraft.messages import Election, FormingStatus, NodeStatus, Status, format_id
+from trioraft.messages import TERM_ROOM, Election, FormingStatus, NodeStatus, Status, format_id
 from trioraft.node.applier import Applier
 from trioraft.node.members import member_statuses
 from trioraft.node.neighbours import Neighbours
@@ -22,6 +22,27 @@ from trioraft.settings import NodeSettings
 from trioraft.streams import log_lines_dropped
 
 _ELECTIONS_KEPT: Final = 5
+
+
+def no_room(term: int) -> str:
+    """Say so when a term is so high that hardly another one can follow; the text is an alert.
+
+    Parameters
+    ----------
+    term : int
+        The node's term.
+
+    Returns
+    -------
+    str
+        What is wrong and what to do; empty where all is well.
+    """
+    if term < TERM_ROOM:
+        return ""
+    return (
+        f"term {term} is so high that few or no elections can follow, which no cluster reaches by itself: make a new"
+        ' cluster, as README says under "When no terms are left"'
+    )
 
 
 class Account:
@@ -141,7 +162,10 @@ class Account:
             version=__version__,
             sealed=self._settings.keys is not None,
             disk_stuck=now - core.disk_waiting_since > self._settings.election_timeout_lower,
-            alerts=(*filter(None, (self.failure, self._snapshots.problem)), *around.alerts.current(now)),
+            alerts=(
+                *filter(None, (self.failure, self._snapshots.problem, no_room(core.term))),
+                *around.alerts.current(now),
+            ),
             forming=self._forming(),
             peers=around.addresses(),
             elections=tuple(

@@ -12,6 +12,7 @@ go and without a checkpoint for each datagram, whatever came out. All deadlines 
 """
 
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final, get_args
@@ -36,6 +37,7 @@ from trioraft.consensus.state import (
     FormationEnded,
     Formed,
     Joined,
+    NotMeant,
     ReadFailed,
     ReadReady,
     Removed,
@@ -219,7 +221,9 @@ class Node:
             self._applier,
             self._snapshots,
             self._steering,
-            counters=lambda: self._endpoint.counters + self._socket.counters + self._loop_watch.counters,
+            counters=lambda: (
+                self._endpoint.counters + self._socket.counters + self._loop_watch.counters + self._not_meant
+            ),
             clock=world.clock,
         )
         self._scripts_run = False
@@ -235,6 +239,7 @@ class Node:
             confirmed_at=world.clock(),
             heard_at=world.clock(),
         )
+        self._not_meant: Counter[str] = Counter()
         self._was_removed_while_away = False
         self.must_begin_anew = trio.Event()
         self._disk_wanted = trio.Event()
@@ -515,6 +520,8 @@ class Node:
                 failure = _too_old(version, self._world.versions)
                 self._say_farewell(failure)
                 raise NodeError(failure)
+            case NotMeant():
+                self._note_not_meant(event, now)
             case BecameLeader(term=term):
                 self._log.info("became leader", term=term)
             case SteppedDown(term=term, reason=reason):
@@ -565,6 +572,19 @@ class Node:
                     f" service name {self.settings.app_name!r}: refused; give it another APP_NAME or other data",
                     now,
                 )
+
+    def _note_not_meant(self, dropped: NotMeant, now: float) -> None:
+        """Count a message that no member can have meant, and say whose it was."""
+        self._not_meant["dropped_not_meant"] += 1
+        name = self._neighbours.names().get(dropped.node, "")
+        sender = f"{name} ({format_id(dropped.node)})" if name else f"node {format_id(dropped.node)}"
+        where = self._neighbours.address_of(dropped.node)
+        self._neighbours.alerts.raise_alert(
+            f"not meant {dropped.node}",
+            f"{sender}{where and f' at {where}'} sent what no member can mean, and it is dropped: {dropped.kind} with"
+            f" {dropped.what}; find out what runs there, and whether somebody else has the key",
+            now,
+        )
 
     def _follow_version(self, version: int) -> None:
         """Speak to those only who speak what the cluster does, once that cannot be taken back."""

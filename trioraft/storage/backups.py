@@ -23,7 +23,7 @@ from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.errors import WRONG, CommandError, StateKindError
 from trioraft.machine import StateMachine
-from trioraft.messages import FIRST_VERSION, LARGEST_ID, TERM_LEAP, Counter, OptionalId, Version
+from trioraft.messages import FIRST_VERSION, LARGEST_ID, Counter, OptionalId, Version, first_term
 from trioraft.node.replica import Replica
 from trioraft.storage.database import SqliteDisk
 from trioraft.storage.directories import lock_directory, sync_directory
@@ -66,6 +66,11 @@ class Backup(Struct, frozen=True):
     index_term: Counter
     size: Counter
     version: Version = FIRST_VERSION
+
+    @property
+    def next_term(self) -> int | None:
+        """Above which one the terms of a cluster made from it begin; None where there is no room for them."""
+        return first_term(self.term, self.index_term)
 
 
 # --- making one -----------------------------------------------------------------------------------------------
@@ -341,7 +346,7 @@ def restore(path: Path, data_dir: Path, members: int, tell: Progress) -> tuple[B
     """Make the data of a new cluster from a backup.
 
     It has a new cluster id and new node ids, so old members are foreign to it, and its terms begin 2³² above the
-    highest in the data, so that fencing tokens keep growing.
+    highest in the data, so that fencing tokens keep growing; where that leaves no room, 2³² above the last entry's.
 
     Parameters
     ----------
@@ -362,13 +367,19 @@ def restore(path: Path, data_dir: Path, members: int, tell: Progress) -> tuple[B
     Raises
     ------
     BackupError, StorageError
-        If the file is damaged or no backup, or the data cannot be written.
+        If the file is damaged or no backup, its terms leave no room, or the data cannot be written.
     """
     about = read_about(path)
     draw = random.SystemRandom()
     nodes = [draw.randint(1, LARGEST_ID) for _ in range(members)]
     cluster = draw.randint(1, LARGEST_ID)
-    hard = HardState(term=about.term + TERM_LEAP, formation=FormationState(cluster=cluster, members=tuple(nodes)))
+    term = about.next_term
+    if term is None:
+        raise BackupError(
+            f"{path}: its last entry is of term {about.index_term}, which leaves no room for the terms of another"
+            ' cluster; README says under "When no terms are left" how the keys get into one that begins anew'
+        )
+    hard = HardState(term=term, formation=FormationState(cluster=cluster, members=tuple(nodes)))
     made = data_dir / "restoring"
     try:
         data_dir.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)

@@ -6,7 +6,9 @@ a new id, the only voter of a new cluster. That and the hard state are one trans
 is kept beside it, so a crash leaves the old node or the new one, and never loses the old data.
 
 The members of the old cluster are foreign to the new one. Terms go on 2³² above all that the node knows of, so
-fencing tokens and the numbers of client sessions are larger than any that the old cluster can have given.
+fencing tokens and the numbers of client sessions are larger than any that the old cluster can have given. Where that
+leaves no room, because somebody has made the node believe in a term near the last one, they go on 2³² above those of
+the entries in its log: leaders of later terms have left nothing in it.
 """
 
 import contextlib
@@ -23,9 +25,10 @@ from msgspec import Struct
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.log import Log
+from trioraft.consensus.numbers import CLAIM_MAX
 from trioraft.consensus.outbox import Write
 from trioraft.errors import CommandError
-from trioraft.messages import LARGEST_ID, TERM_LEAP, Entry, EntryKind
+from trioraft.messages import LARGEST_ID, Entry, EntryKind, first_term
 from trioraft.storage.database import SqliteDisk, StorageError
 from trioraft.storage.directories import aside_of, lock_directory, sync_directory
 from trioraft.storage.private import DIRECTORY_MODE, mend_tree
@@ -72,6 +75,29 @@ class Survivor(Struct, frozen=True):
     def term(self) -> int:
         """The highest term that it knows of."""
         return max(self.disk.hard.term, self.log.last_term)
+
+    @property
+    def longest_work(self) -> float:
+        """For how long leader work of its cluster may run, as far as it knows; never longer than can be meant."""
+        return min(self.disk.hard.work, CLAIM_MAX)
+
+    @property
+    def next_term(self) -> int:
+        """Above which one the terms of a new cluster begin.
+
+        Raises
+        ------
+        RecoveryError
+            If its terms leave no room for another cluster.
+        """
+        term = first_term(self.term, self.log.last_term)
+        if term is None:
+            raise RecoveryError(
+                f"{self.disk.directory}: its last entry is of term {self.log.last_term}, which leaves no room for the"
+                ' terms of another cluster; README says under "When no terms are left" how the keys get into one that'
+                " begins anew"
+            )
+        return term
 
 
 class Recovered(Struct, frozen=True):
@@ -182,12 +208,14 @@ def make_new_cluster(survivor: Survivor, work: float) -> Recovered:
 
     Raises
     ------
+    RecoveryError
+        If its terms leave no room for another cluster.
     StorageError
         If it could not be written; then it is not known whether the change was made, and the copy is there.
     """
     disk, draw = survivor.disk, random.SystemRandom()
     node, cluster = draw.randint(1, LARGEST_ID), draw.randint(1, LARGEST_ID)
-    term = survivor.term + TERM_LEAP
+    term = survivor.next_term
     aside = _keep_copy(disk)
     name = survivor.configuration.name(disk.node_id)
     names = ((node, name),) if name else ()
@@ -196,7 +224,7 @@ def make_new_cluster(survivor: Survivor, work: float) -> Recovered:
         term=term,
         voted_for=node,
         promise=disk.hard.promise,
-        work=max(work, disk.hard.work),
+        work=max(work, survivor.longest_work),
         work_term=term,
         # No first members are named: the log tells of those of the old cluster, and then of this one alone.
         formation=FormationState(cluster=cluster),

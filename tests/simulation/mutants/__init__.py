@@ -5,8 +5,8 @@
 the datagrams, is hunted by who does (``hunters``).
 
 ``mutant``       what a seeded bug is
-``elections``, ``work``, ``formations``, ``log``, ``reads``, ``members``, ``pilots``, ``rolling``, ``store``,
-``outside``      the bugs
+``elections``, ``work``, ``formations``, ``log``, ``reads``, ``members``, ``pilots``, ``rolling``, ``rogues``,
+``store``, ``outside``   the bugs
 ``hunters``      who looks for them
 ``table``        what came of the hunt
 """
@@ -21,6 +21,7 @@ from tests.simulation.mutants.mutant import Mutant
 from tests.simulation.mutants.outside import OUTSIDE
 from tests.simulation.mutants.pilots import PILOTS
 from tests.simulation.mutants.reads import READS
+from tests.simulation.mutants.rogues import ROGUES
 from tests.simulation.mutants.rolling import ROLLING
 from tests.simulation.mutants.store import STORE
 from tests.simulation.mutants.work import WORK
@@ -34,6 +35,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *MEMBERS,
     *PILOTS,
     *ROLLING,
+    *ROGUES,
     *STORE,
     *OUTSIDE,
 )

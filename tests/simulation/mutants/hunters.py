@@ -16,14 +16,14 @@ OTHERS: Final[dict[str, Hunter]] = {
 }
 
 
-def hunter(name: str) -> Hunter:
-    """Find who looks, by name."""
-    return _simulator(name) if name in THEMES else OTHERS[name]
+def hunter(name: str, *, rogue: bool = False) -> Hunter:
+    """Find who looks, by name; in the simulator perhaps together with a member that has gone wrong."""
+    return _simulator(name, rogue) if name in THEMES else OTHERS[name]
 
 
-def _simulator(profile: str) -> Hunter:
+def _simulator(profile: str, rogue: bool) -> Hunter:
     def look(seed: int, _mutant: str) -> Found | None:
-        result = Simulation(seed, profile).run()
+        result = Simulation(seed, profile, rogue=rogue).run()
         return Found(seed, result.violation, result.trace) if result.violation else None
 
     return look

@@ -36,6 +36,8 @@ class Mutant(NamedTuple):
         Gives what is replaced by what.
     shows : str
         Words that what is found has; any violation will do when there are none.
+    rogue : bool
+        Whether it shows only where a member sends numbers that nobody can mean.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Mutant(NamedTuple):
     profile: str
     patches: Callable[[], list[Patch]]
     shows: str = ""
+    rogue: bool = False
 
     @property
     def hunter(self) -> str:
@@ -59,7 +62,7 @@ class Mutant(NamedTuple):
 
     def hunt(self, seeds: int = SEEDS_MAX, first: int = 0) -> Found | None:
         """Give the first seed with which the bug shows; None when it does not with so many."""
-        look = hunter(self.profile)
+        look = hunter(self.profile, rogue=self.rogue)
         with self.applied():
             for seed in range(first, first + seeds):
                 found = look(seed, self.name)
