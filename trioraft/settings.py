@@ -60,6 +60,7 @@ class _Settings(Struct, frozen=True, kw_only=True):
     discovery_interval: float = _default("DISCOVERY_INTERVAL_MILLIS")
     max_datagram_bytes: int = _default("MAX_DATAGRAM_BYTES")
     keys: KeyRing | None = None
+    key_file: str = ""  # where they are written; of no variable of its own
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -305,6 +306,7 @@ def load(cls: type[_SomeSettings], environ: Mapping[str, str]) -> _SomeSettings:
         if cls.USER in variable.used_by and variable.field != "keys"
     }
     values["keys"] = _load_keys(environ, Domain.CONSENSUS if cls is NodeSettings else Domain.STATUS)
+    values["key_file"] = environ.get("CLUSTER_KEY_FILE", "")
     if cls is NodeSettings:
         _check_timeouts(environ, values)
     elif cls is MonitorSettings:

@@ -75,7 +75,7 @@ def test_the_table_is_whole() -> None:
     for user, cls in users.items():
         rows = [variable for variable in VARIABLES if user in variable.used_by]
         assert len({variable.name for variable in rows}) == len(rows)
-        assert {variable.field for variable in rows} | {"dns_name", "script_leader_arguments"} >= set(
+        assert {variable.field for variable in rows} | {"dns_name", "key_file", "script_leader_arguments"} >= set(
             cls.__struct_fields__
         )
     for variable in VARIABLES:

@@ -32,6 +32,7 @@ from trioraft.cli.running import (
 from trioraft.cli.signals import ToldToEnd, die_when_told, raise_when_told
 from trioraft.cli.streams import OutputError, check_stdout, read_stdin, stdin_is_terminal
 from trioraft.errors import INTERRUPTED, WRONG, CommandError
+from trioraft.secrecy import hide_keys
 from trioraft.streams import open_standard_descriptors, queue_standard_stream
 
 app = typer.Typer(
@@ -57,6 +58,7 @@ _WithStdin = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
 
 def main() -> None:
     """Run the command with the process's arguments, and exit."""
+    hide_keys(os.environ)
     stdout_is_closed = sys.stdout is None
     open_standard_descriptors()
     queue_standard_stream("stderr")
@@ -106,10 +108,6 @@ def _fail(text: str, exit_status: int) -> int:
     return exit_status
 
 
-def _say(text: str) -> None:
-    typer.echo(text)
-
-
 # --- processes that stay ------------------------------------------------------------------------------------
 
 
@@ -157,10 +155,16 @@ def monitor(*, end_with_stdin: _WithStdin = False) -> int:
 
     It has a JSON API too, is configured by environment variables only, and ends with SIGTERM, SIGINT or SIGHUP.
     """
+    from trioraft.key_files import key_file_warning  # noqa: PLC0415
     from trioraft.settings import MonitorSettings, key_warning  # noqa: PLC0415
 
     settings = checked(MonitorSettings.from_environ)
-    _start_log(settings.logging, settings.log_format, key_warning(settings.keys))
+    _start_log(
+        settings.logging,
+        settings.log_format,
+        key_warning(settings.keys),
+        key_file_warning(settings.key_file),
+    )
     from monitor.server import run_monitor  # noqa: PLC0415
 
     return _serve(lambda: run_monitor(settings), (OSError,), end_with_stdin=end_with_stdin)
@@ -377,19 +381,29 @@ def keygen(
             show_default=False,
         ),
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write it there, for your user alone, instead of printing it; there must be no such file.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
-    """Print a new cluster key, or a derived one."""
+    """Make a new cluster key, or a derived one, and print it."""
+    from trioraft.cli.key_files import give_key  # noqa: PLC0415
     from trioraft.datagrams.sealing import DERIVED, derive_key, generate_key  # noqa: PLC0415
 
     if derive is None:
-        _say(generate_key())
+        give_key(generate_key(), output)
         return DONE
     choice("--derive", derive, *DERIVED)
     name, text = _key_text()
     try:
-        _say(derive_key(text, next(label for label in DERIVED if label == derive)))
+        derived = derive_key(text, next(label for label in DERIVED if label == derive))
     except ValueError as error:
         raise CommandError(f"{name}: {error}", WRONG) from None
+    give_key(derived, output)
     return DONE
 
 
@@ -414,7 +428,7 @@ def _key_text() -> tuple[str, str]:
 # --- how commands run ---------------------------------------------------------------------------------------
 
 
-def _start_log(level: str, log_format: str, key_warning: str = "") -> None:
+def _start_log(level: str, log_format: str, *warnings: str) -> None:
     import structlog  # noqa: PLC0415
 
     from trioraft.logs import configure_logging  # noqa: PLC0415
@@ -422,7 +436,7 @@ def _start_log(level: str, log_format: str, key_warning: str = "") -> None:
 
     configure_logging(level, log_format)
     log = structlog.get_logger("trioraft")
-    for warning in [*settings_warnings(os.environ), *filter(None, [key_warning])]:
+    for warning in filter(None, [*settings_warnings(os.environ), *warnings]):
         log.warning(warning)
 
 

@@ -19,11 +19,10 @@ from msgspec import Struct
 
 from trioraft.forks import keep_from_forks
 from trioraft.hooks import supervisor
+from trioraft.secrecy import without_keys
 
 WORK_FILE: Final = "work.lock"
 
-# What no script may see.
-_SECRETS: Final = ("CLUSTER_KEY", "CLUSTER_KEY_FILE")
 _SWEEP_INTERVAL: Final = 0.02
 
 # --- commands -----------------------------------------------------------------------------------------------
@@ -258,13 +257,12 @@ class SupervisorLauncher:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         keep_from_forks(ours)
-        environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
         try:
             process = await trio.lowlevel.open_process(
                 [sys.executable, "-I", "-S", supervisor.__file__, str(directory / WORK_FILE), repr(grace)],
                 stdin=theirs,
                 stdout=subprocess.DEVNULL,
-                env=environment | {supervisor.MARKER: marker},
+                env=without_keys(os.environ) | {supervisor.MARKER: marker},
                 start_new_session=True,
             )
         except BaseException:
@@ -276,7 +274,7 @@ class SupervisorLauncher:
 
 
 async def launch_command_supervisor(grace: float) -> Link:
-    """Start a supervisor that runs a command with this process's terminal, environment and working directory.
+    """Start a supervisor that runs a command with this process's terminal, directory, and environment but for keys.
 
     Parameters
     ----------
@@ -302,7 +300,7 @@ async def launch_command_supervisor(grace: float) -> Link:
         process = await trio.lowlevel.open_process(
             [sys.executable, "-I", "-S", supervisor.__file__, "", repr(grace), str(theirs.fileno())],
             close_fds=False,  # the command gets what this process was given
-            env=os.environ | {supervisor.MARKER: marker},
+            env=without_keys(os.environ) | {supervisor.MARKER: marker},
         )
     except BaseException:
         ours.close()

@@ -63,6 +63,7 @@ from trioraft.discovery import Answer
 from trioraft.errors import NodeError, NotCommittedError, NotLeaderError, ProposalError
 from trioraft.groups import bare_errors
 from trioraft.hooks.hooks import HookContext, Hooks
+from trioraft.key_files import key_file_warning
 from trioraft.machine import KIND_MAX, NothingToReplicate, StateMachine, state_kind
 from trioraft.messages import (
     REQUESTS_TAG,
@@ -314,6 +315,8 @@ class Node:
                 "no CLUSTER_KEY: datagrams are neither secret nor authentic;"
                 " make one with `trioraft keygen --output FILE`"
             )
+        if warning := key_file_warning(self.settings.key_file):
+            self._log.warning(warning)
         self._log.info(
             "node started", address=str(self._socket.address), service=self.settings.app_name, role=self._core.role
         )

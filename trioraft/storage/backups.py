@@ -208,12 +208,12 @@ def reported(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unfinished_file(path: Path) -> Iterator[Path]:
-    """Have an empty file beside a backup that is to be made; it is removed when the block ends.
+    """Have an empty file beside a file that is to be made; it is removed when the block ends.
 
     Parameters
     ----------
     path : Path
-        The backup; there must be none.
+        A backup, or another file that is whole or not there at all; there must be none.
 
     Yields
     ------
@@ -238,7 +238,7 @@ def unfinished_file(path: Path) -> Iterator[Path]:
 
 
 def publish(unfinished: Path, path: Path) -> None:
-    """Give a whole backup its name, durably.
+    """Give a file that is whole its name, durably.
 
     Parameters
     ----------

@@ -1,0 +1,36 @@
+"""Where ``trioraft keygen`` leaves a key."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from trioraft.key_files import why_not_secret
+
+
+def give_key(text: str, path: Path | None) -> None:
+    """Print a key, or write a file with it, which is there with all of it or not at all.
+
+    Parameters
+    ----------
+    text : str
+        The key, or one on each line.
+    path : Path or None
+        The file; there must be none.
+
+    Raises
+    ------
+    CommandError
+        If it cannot be written, or is there.
+    """
+    if path is None:
+        typer.echo(text)
+        if problem := why_not_secret("/proc/self/fd/1"):
+            print(f"trioraft: {problem}; --output FILE makes a better one", file=sys.stderr)  # noqa: T201 - for people
+        return
+    from trioraft.storage.backups import publish, reported, unfinished_file  # noqa: PLC0415
+
+    with unfinished_file(path) as unfinished:
+        with reported(path):
+            unfinished.write_text(text + "\n", encoding="ascii")
+        publish(unfinished, path)

@@ -1,0 +1,60 @@
+"""Who may read a file with keys.
+
+Whoever reads the key of a cluster has the cluster. So a node and the monitor warn of a key file that every user of
+the machine may read or change. That its group may is no mistake: Kubernetes gives pods their secrets by a group
+(``fsGroup``). Nor is any mode on a file system that is mounted read-only, as the secrets of Docker and Kubernetes
+are: there are no other users in a container, and who may read the file outside is not to be seen from inside.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+_OTHERS: Final = stat.S_IROTH | stat.S_IWOTH
+
+
+def why_not_secret(path: str) -> str:
+    """Say why a file is no secret.
+
+    Parameters
+    ----------
+    path : str
+        A file with keys, or a link to one.
+
+    Returns
+    -------
+    str
+        One line, for a warning; empty where only its owner and its group may read it.
+    """
+    try:
+        real = Path(path).resolve()
+        mode = real.stat().st_mode
+        is_read_only = bool(os.statvfs(real).f_flag & os.ST_RDONLY)
+        can_be_reached = all(directory.stat().st_mode & stat.S_IXOTH for directory in real.parents)
+    except OSError:
+        return ""  # it is gone, or no file
+    if not stat.S_ISREG(mode) or not mode & _OTHERS or is_read_only or not can_be_reached:
+        return ""
+    what = "read" if mode & stat.S_IROTH else "change"
+    return (
+        f"{real}: every user of this machine may {what} this file with a key (mode {stat.S_IMODE(mode):03o});"
+        " chmod 600 it, and make a new key if somebody may have had it"
+    )
+
+
+def key_file_warning(path: str) -> str:
+    """Warn of the key file of a program.
+
+    Parameters
+    ----------
+    path : str
+        ``CLUSTER_KEY_FILE``; empty for none.
+
+    Returns
+    -------
+    str
+        One line; empty where there is nothing to warn of.
+    """
+    problem = why_not_secret(path) if path else ""
+    return f"CLUSTER_KEY_FILE={problem}" if problem else ""
