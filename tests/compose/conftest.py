@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.compose.engine import Project, Status, run, succeeds
+from tests.compose.engine import Project, Status, succeeds
 from tests.conftest import unavailable
 
 IMAGE: Final = "trioraft-test"
@@ -46,31 +46,12 @@ def image(compose_command: list[str]) -> str:
     return IMAGE
 
 
-@pytest.fixture(scope="session")
-def keys(image: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Make a cluster key, the status key derived from it, and a cluster key of somebody else."""
-    folder = tmp_path_factory.mktemp("keys")
-    keygen = ["docker", "run", "--rm", "--interactive", "--network", "none", image, "keygen"]
-    made = {"cluster": run(*keygen), "other": run(*keygen)}
-    made["status"] = subprocess.run(
-        [*keygen, "--derive", "status"], input=made["cluster"], capture_output=True, text=True, timeout=60, check=True
-    ).stdout
-    paths = {}
-    for name, text in made.items():
-        paths[name] = folder / f"{name}.key"
-        paths[name].write_text(text)
-        paths[name].chmod(0o644)
-    return paths
-
-
-@pytest.fixture(scope="module", params=["plain", "sealed"])
+@pytest.fixture(scope="module", params=["sealed", "unsealed"])
 def project(request: pytest.FixtureRequest, compose_command: list[str], image: str) -> Iterator[Project]:
-    """Run compose.yaml, as it is or with a cluster key; one at a time, for all tests of a module."""
+    """Run compose.yaml, as it is or without keys; one at a time, for all tests of a module."""
     project = Project(compose_command, f"trioraft-{request.param}-{os.getpid()}", image)
-    if request.param == "sealed":
-        keys = request.getfixturevalue("keys")
-        project.files.append("containers/compose.sealed.yaml")
-        project.settings |= {"CLUSTER_KEY_PATH": str(keys["cluster"]), "STATUS_KEY_PATH": str(keys["status"])}
+    if request.param == "unsealed":
+        project.files.append("containers/compose.unsealed.yaml")
     try:
         project.up()
         yield project

@@ -43,6 +43,7 @@ class Writer:
         self._id = run(
             *("docker", "run", "--detach", "--init", "--network", project.network, "--read-only"),
             *("--volume", f"{_WRITER}:/writer.py:ro", "--env", "APP_NAME=node", "--entrypoint", "python"),
+            *("--volume", f"{project.name}_cluster-key:/keys:ro", "--env", "CLUSTER_KEY_FILE=/keys/cluster.key"),
             *(project.image, "/writer.py"),
         ).strip()
         wait_until("the first write", self.writes, 30)

@@ -1,6 +1,6 @@
 """compose.yaml in the real engine: what a newcomer does to it, and what must be seen then.
 
-Everything runs twice, without and with a cluster key. Leaders are killed ``TRIORAFT_COMPOSE_KILLS`` times,
+Everything runs twice, as it is and without keys. Leaders are killed ``TRIORAFT_COMPOSE_KILLS`` times,
 twice by default; the full version is::
 
     TRIORAFT_COMPOSE_KILLS=10 tests/run tests/compose
@@ -19,6 +19,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.compose.engine import OUT, Container, Project, Status, run, wait_until
+from trioraft.datagrams.sealing import generate_key
 
 KILLS: Final = int(os.environ.get("TRIORAFT_COMPOSE_KILLS", "2"))
 ELECTION_TIMEOUT_UPPER: Final = 5.0
@@ -187,16 +188,13 @@ def test_down_and_up_bring_the_same_nodes_back(project: Project, leader: Status)
 
 
 @pytest.mark.parametrize("project", ["sealed"], indirect=True)
-def test_a_node_with_a_wrong_key_stays_out_and_says_why(
-    project: Project, leader: Status, keys: dict[str, object]
-) -> None:
+def test_a_node_with_a_wrong_key_stays_out_and_says_why(project: Project, leader: Status) -> None:
     since = time.time()
     stranger = Container(
         run(
             *("docker", "run", "--detach", "--network", project.network, "--network-alias", "node"),
             *("--read-only", "--tmpfs", "/tmp"),  # noqa: S108 - in the container, and its own
-            *("--volume", f"{keys['other']}:/run/secrets/cluster_key:ro"),
-            *("--env", "CLUSTER_KEY_FILE=/run/secrets/cluster_key", "--env", "APP_NAME=node"),
+            *("--env", f"CLUSTER_KEY={generate_key()}", "--env", "APP_NAME=node"),
             *("--env", "BOOTSTRAP_EXPECT=3", "--env", "LOG_FORMAT=json"),
             project.image,
         ).strip()

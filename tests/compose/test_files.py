@@ -6,11 +6,11 @@ import yaml
 from tests.compose.engine import Project, run, succeeds
 
 
-@pytest.mark.parametrize("files", [["compose.yaml"], ["compose.yaml", "containers/compose.sealed.yaml"]])
+@pytest.mark.parametrize("files", [["compose.yaml"], ["compose.yaml", "containers/compose.unsealed.yaml"]])
 def test_compose_reads_its_file(compose_command: list[str], files: list[str]) -> None:
     project = Project(compose_command, "trioraft-read", "example/trioraft", files)
     read = yaml.safe_load(project.compose("config"))
-    assert set(read["services"]) == {"node", "monitor"}
+    assert set(read["services"]) == {"keys", "node", "monitor"}
     assert {service["image"] for service in read["services"].values()} == {"example/trioraft"}
     assert read["services"]["node"]["environment"]["ELECTION_TIMEOUT_LOWER_MILLIS"] == "3000"
 

@@ -334,8 +334,8 @@ COMPOSE_DEFAULTS: Final = {
     "APP_NAME": "node",
     "RAFT_SERVICE_NAME": "node",
     "BIND_HOST": "::",
-    "UNSEALED": "allowed",
     "BOOTSTRAP_EXPECT": "3",
+    "CLUSTER_KEY_FILE": "/keys/cluster/cluster.key",
     "DATA_DIR": "/data",
     "LOG_FORMAT": "console",
     "SCRIPT_LEADER_PATH": "/hooks/announce-leader.sh",
@@ -361,8 +361,11 @@ def test_compose_passes_every_documented_variable(service: str) -> None:
         for variable in VARIABLES
         if service in variable.used_by
     }
+    # A key among the variables can be read by whoever may look into the container; only `keys` is given one.
+    del defaults["CLUSTER_KEY"]
     if service == "monitor":
         defaults |= dict.fromkeys(FORMER_NAMES, "")
+        defaults["CLUSTER_KEY_FILE"] = "/keys/status/status.key"
         # Published on a fixed port: the variable is the nodes'.
         assert str(environment.pop("BIND_PORT")) == defaults.pop("BIND_PORT") == "8000"
     assert environment == {name: f"${{{name}:-{default}}}" for name, default in defaults.items()}
@@ -372,14 +375,14 @@ def test_compose_is_for_old_and_new_versions() -> None:
     (document,) = _documents("compose.yaml")
     assert not set(document) & set(NOT_IN_COMPOSE_V1)
     for service in document["services"].values():
-        assert "start_interval" not in service["healthcheck"]
+        assert "start_interval" not in service.get("healthcheck", {})
         assert all(isinstance(port, str) for port in service.get("ports", []))
         assert all(
             SUBSTITUTION.match(str(value)) or "$" not in str(value) for value in service["environment"].values()
         )
 
 
-@pytest.mark.parametrize("service", ["node", "monitor"])
+@pytest.mark.parametrize("service", ["keys", "node", "monitor"])
 def test_compose_services_are_restricted(service: str) -> None:
     definition = _compose(service)
     assert definition["cap_drop"] == ["ALL"]
@@ -387,6 +390,34 @@ def test_compose_services_are_restricted(service: str) -> None:
     assert definition["init"] is True
     assert "no-new-privileges:true" in definition["security_opt"]
     assert not {"privileged", "cap_add", "user"} & set(definition)
+
+
+def test_compose_gives_each_service_the_key_that_it_needs() -> None:
+    (document,) = _documents("compose.yaml")
+    mounts = {
+        name: [mount for mount in service["volumes"] if mount.split(":")[0] in {"cluster-key", "status-key"}]
+        for name, service in document["services"].items()
+    }
+    assert mounts == {
+        "keys": ["cluster-key:/keys/cluster", "status-key:/keys/status"],
+        "node": ["cluster-key:/keys/cluster:ro"],
+        "monitor": ["status-key:/keys/status:ro"],
+    }
+    assert _compose("keys")["environment"] == {name: f"${{{name}:-}}" for name in ("CLUSTER_KEY", "CLUSTER_KEY_FILE")}
+    for name in ("node", "monitor"):
+        assert _compose(name)["depends_on"]["keys"] == {"condition": "service_completed_successfully"}
+    # The first one that is built by docker-compose 1.29, which builds one after the other.
+    assert _compose("keys")["build"] == _compose("node")["build"]
+
+
+def test_compose_can_do_without_keys() -> None:
+    (document,) = _documents("containers/compose.unsealed.yaml")
+    assert document == {
+        "services": {
+            "node": {"environment": {"CLUSTER_KEY_FILE": "", "UNSEALED": "allowed"}},
+            "monitor": {"environment": {"CLUSTER_KEY_FILE": ""}},
+        }
+    }
 
 
 def test_compose_mounts_the_hooks_that_it_runs() -> None:
@@ -415,6 +446,8 @@ def test_image_and_manifests_agree() -> None:
     assert f"\nUSER {UID}:{UID}\n" in dockerfile
     assert "BIND_HOST=::" in dockerfile
     assert "DATA_DIR=/data" in dockerfile
+    # A new volume has the owner and the mode of what it is mounted over.
+    assert f"install -d -o {UID} -g {UID} -m 0700 /keys/cluster /keys/status" in dockerfile
     assert not re.search(r"^#\s*syntax\s*=", dockerfile, re.MULTILINE | re.IGNORECASE), "it would need a registry"
     (stage,) = re.findall(r"^ARG BASE=(.*)$", dockerfile, re.MULTILINE)
     assert _compose("node")["build"]["args"]["BASE"] == f"${{BASE_IMAGE:-{stage}}}"
