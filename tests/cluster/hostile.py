@@ -104,7 +104,7 @@ class Hostile:
         return bytes(data)
 
     def _plain_bomb(self) -> bytes:
-        process, domain = self._chance.randbytes(16), self._chance.choice(list(Domain))
+        process, domain = self._chance.randbytes(16), self._chance.choice(wire.PLAIN_DOMAINS)
         bomb = self._chance.choice(_BOMBS[:-1])
         if self._chance.random() < 0.5:
             return wire.plain_hello_start(domain, process) + bomb

@@ -251,7 +251,7 @@ def test_who_has_shown_nothing_has_nothing_decoded(monkeypatch: pytest.MonkeyPat
     datagrams = [
         (A, wire.plain_message_start(Domain.CONSENSUS, process, b"x" * 8) + big),
         (C, wire.plain_message_start(Domain.CONSENSUS, process, b"x" * 8) + big),
-        (C, wire.plain_message_start(Domain.CLIENT, b"p" * 16, b"x" * 8) + big),
+        (C, wire.plain_message_start(Domain.FIRST_CLIENT, b"p" * 16, b"x" * 8) + big),
         (C, hello + big),
         (C, hello + bytes(wire.SMALL_MAX + 1 - len(hello))),
     ]
@@ -324,7 +324,7 @@ others: st.SearchStrategy[Message] = st.sampled_from([HEARTBEAT, StatusRequest(6
 @st.composite
 def unsealed_datagrams(draw: st.DrawFn) -> bytes:
     message: Message = draw(hellos | others)
-    domain, process = draw(st.sampled_from(Domain)), draw(st.sampled_from([b"p" * 16, b"q" * 16]))
+    domain, process = draw(st.sampled_from(wire.PLAIN_DOMAINS)), draw(st.sampled_from([b"p" * 16, b"q" * 16]))
     start = wire.envelope_start(draw(st.sampled_from([0, CLUSTER])), draw(st.sampled_from([0, TWO])), ONE)
     if isinstance(message, Hello):
         head = wire.plain_hello_start(domain, process)

@@ -20,6 +20,7 @@ from trioraft.settings import (
     NodeSettings,
     PeerName,
     SettingsError,
+    key_warning,
     load,
     settings_warnings,
 )
@@ -550,3 +551,16 @@ def test_no_false_alarms() -> None:
     }  # fmt: skip
     assert settings_warnings(others) == []
     assert settings_warnings({variable.name: "x" for variable in VARIABLES}) == []
+
+
+@pytest.mark.parametrize(("label", "better"), [("client", "reader, client or admin"), ("status", "status")])
+def test_a_key_that_the_release_before_derived_is_told_of(label: str, better: str) -> None:
+    warning = key_warning(load(ClientSettings, {"CLUSTER_KEY": f"{label}:{KEY}"}).keys)
+    assert f"a {label} key of the release before, which the next release refuses" in warning
+    assert warning.endswith(f"`trioraft keygen --derive` {better}")
+    assert KEY not in warning
+    for keys in (
+        None,
+        *(load(ClientSettings, {"CLUSTER_KEY": text}).keys for text in (KEY, derive_key(KEY, "client"))),
+    ):
+        assert key_warning(keys) == ""

@@ -299,7 +299,8 @@ _KINDS: Final = {b"\x85\x01\x00": 0, b"\x86\x01\x01": 1, b"\x86\x01\x02": 2, b"\
 _HELLOS: Final = frozenset({0, 2})
 _START: Final = {kind: start for start, kind in _KINDS.items()}
 _BYTES_4, _BYTES_8, _BYTES_16, _UINT_64, _BYTES_LONG = 0x44, 0x48, 0x50, 0x1B, 0x59
-_DOMAINS: Final = (Domain.CONSENSUS, Domain.FIRST_CLIENT, Domain.FIRST_STATUS)
+# Of unsealed datagrams, by their value there.
+PLAIN_DOMAINS: Final = (Domain.CONSENSUS, Domain.FIRST_CLIENT, Domain.FIRST_STATUS)
 
 _SIGNED_LABEL: Final = b"trioraft 2 node hello"
 _SIGNED: Final = struct.Struct(">QQQII")
@@ -393,9 +394,9 @@ def _parse_plain_untrusted(data: bytes, *, is_hello: bool) -> Plain:
         envelope = data[_PLAIN_MESSAGE.size :]
         if eight != _BYTES_8:
             raise MalformedError("an unsealed datagram has another header")
-    if sixteen != _BYTES_16 or domain >= len(_DOMAINS):
+    if sixteen != _BYTES_16 or domain >= len(PLAIN_DOMAINS):
         raise MalformedError("an unsealed datagram has another header")
-    return Plain(_DOMAINS[domain], process, token, envelope)
+    return Plain(PLAIN_DOMAINS[domain], process, token, envelope)
 
 
 class _NoTags(dict[int, Callable[..., Any]]):
