@@ -30,8 +30,9 @@ version     what it has added
             replicated state: an entry of kind ``STATE_KIND``, and its record in snapshots; the request ``Cancel``,
             and the refusal ``limit`` (both for whoever speaks this version, whatever the cluster does);
             keys of locks that go with their leases only, and the command ``LeaseRecall``
-4           ephemeral values and signatures in a ``Hello``, and keys of the second generation (all for whoever speaks
-            this version, whatever the cluster does)
+4           ephemeral values and signatures in a ``Hello``, the keys that are agreed upon by those values, keys of the
+            second generation, and random bytes in nonces (all for whoever speaks this version, whatever the cluster
+            does)
 ==========  ===============================================================================================
 """
 
@@ -91,6 +92,8 @@ class Versions(Struct, frozen=True):
 
 SPOKEN: Final = Versions(FIRST_VERSION, 4)
 
+# Two processes that speak this one agree on keys by ephemeral values, and put random bytes into nonces.
+AGREES_FROM: Final = 4
 # Whoever speaks this one understands that a request is given up, and a refusal that names a limit.
 CANCELS_FROM: Final = 3
 

@@ -377,7 +377,7 @@ def test_an_answer_to_an_unconfirmed_challenge_is_kept_nowhere(keys: str | None)
         assert len(a.datagrams_to_send()) == 1
     assert a.peers == []
     assert not a._outbox._confirmed
-    assert not a._openers
+    assert a._channels is None or not a._channels._openers
 
 
 # --- memory -------------------------------------------------------------------------------------------------
@@ -402,10 +402,12 @@ def test_forgotten_sessions_leave_nothing_behind() -> None:
     for peer in b.peers:
         b.send(peer, HEARTBEAT, network.now)
     network.run()
-    assert len(a._openers) == 1
+    channels = a._channels
+    assert channels is not None
+    assert len(channels._openers) == 1
     for peer in a.peers:
         a.forget(peer)
-    assert not a._openers
+    assert not channels._openers
     assert a._registry.find(Domain.CONSENSUS, b.process) is None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import cbor2
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -71,6 +72,17 @@ def sealed(content: bytes, counter: int = 258, *, is_hello: bool = False) -> byt
     return header + cipher.encrypt(wire.NONCE_START + count, content, header)
 
 
+def agreed(content: bytes, nonce: bytes = b"salt" + (258).to_bytes(8)) -> bytes:
+    """Seal under what two processes have agreed upon by values of which the secrets are 32 bytes `41` and `42`."""
+    key = KeyRing.parse("4b" * 32).first(Domain.CONSENSUS)
+    one, two = (X25519PrivateKey.from_private_bytes(secret * 32) for secret in (b"A", b"B"))
+    values = [secret.public_key().public_bytes_raw() for secret in (one, two)]
+    shared = one.exchange(two.public_key())
+    cipher, name = key.agreed_cipher(shared, (PROCESS, values[0]), (bytes(range(16, 32)), values[1]))
+    header = wire.sealed_header(wire.named_start(key.fingerprint, PROCESS, name), nonce, len(content))
+    return header + cipher.encrypt(nonce, content, header)
+
+
 # --- the documentation --------------------------------------------------------------------------------------
 
 
@@ -97,6 +109,11 @@ def test_the_documented_example_is_what_the_code_makes() -> None:
 def test_the_documented_sealed_example_is_what_the_code_makes() -> None:
     data = sealed(envelope(HEARTBEAT, 0x33 * RUN, 0x11 * RUN, 0x22 * RUN))
     assert diagnostic(documented("The same as datagram 258")) == cbor2.loads(data)
+
+
+def test_the_documented_example_under_an_agreed_key_is_what_the_code_makes() -> None:
+    data = agreed(envelope(HEARTBEAT, 0x33 * RUN, 0x11 * RUN, 0x22 * RUN))
+    assert diagnostic(documented("whose secrets are 32 bytes ``41``")) == cbor2.loads(data)
 
 
 def test_the_documented_requests_for_a_backup_are_what_the_code_makes() -> None:
@@ -143,8 +160,20 @@ def test_a_sealed_datagram_is_read_as_it_was_made(is_hello: bool) -> None:
     assert cbor2.loads(data) == [1, 2 if is_hello else 3, parsed.fingerprint, PROCESS, 2**64 - 1, parsed.ciphertext]
 
 
+def test_a_datagram_under_an_agreed_key_is_read_as_it_was_made() -> None:
+    data = agreed(b"content")
+    parsed = wire.parse_datagram_untrusted(data)
+    assert isinstance(parsed, wire.Sealed)
+    assert (parsed.is_hello, parsed.is_named, parsed.is_salted, parsed.counter) == (False, True, True, 258)
+    assert parsed.header + parsed.ciphertext == data
+    key = KeyRing.parse("4b" * 32).first(Domain.CONSENSUS)
+    _, _, fingerprint, process, name, nonce, ciphertext = cbor2.loads(data)
+    assert (fingerprint, process, nonce, ciphertext) == (key.fingerprint, PROCESS, parsed.nonce, parsed.ciphertext)
+    assert parsed.channel == wire.named_channel(fingerprint, process, name)
+
+
 def test_the_largest_envelope_fits_a_udp_datagram() -> None:
-    assert len(sealed(bytes(wire.ENVELOPE_MAX))) == 65507
+    assert len(agreed(bytes(wire.ENVELOPE_MAX))) == 65507
 
 
 def test_another_version_is_told_apart_from_rubbish() -> None:
@@ -272,6 +301,7 @@ def test_arbitrary_bytes_are_malformed_or_valid(data: bytes) -> None:
 
 
 GENUINE = [plain(message) for message in MESSAGES] + [sealed(envelope(m)) for m in MESSAGES]
+GENUINE += [agreed(envelope(HEARTBEAT))]
 
 
 @given(st.sampled_from(GENUINE), st.data())

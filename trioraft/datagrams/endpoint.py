@@ -7,14 +7,15 @@ Datagrams and the time go in; datagrams to send and events come out. The rules a
 import os
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from trioraft.address import Address
 from trioraft.datagrams import wire
+from trioraft.datagrams.channels import Channels
 from trioraft.datagrams.cookies import COOKIE_BYTES, Cookies
+from trioraft.datagrams.ephemerals import Ephemerals
 from trioraft.datagrams.events import (
     DuplicateIdentity,
     Event,
@@ -29,7 +30,7 @@ from trioraft.datagrams.fragments import DATAGRAM_BYTES, Fragments
 from trioraft.datagrams.generations import Generations
 from trioraft.datagrams.outbox import NAME_MAX, Identity, Origin, Outbox
 from trioraft.datagrams.rights import CLIENT_TAKES, NODE_TAKES
-from trioraft.datagrams.sealing import PROCESS_BYTES, Domain, DomainKey, KeyRing, ReplayWindow
+from trioraft.datagrams.sealing import PROCESS_BYTES, Domain, KeyRing, ReplayWindow
 from trioraft.datagrams.sessions import Outcome, Path, Peer, Registry, Session, Standing, snapshot
 from trioraft.datagrams.wire import EncodedMessage, Envelope, MalformedError, Plain, Sealed, encode_message
 from trioraft.messages import (
@@ -38,7 +39,7 @@ from trioraft.messages import (
     Hello,
     Message,
 )
-from trioraft.versions import Versions
+from trioraft.versions import AGREES_FROM, Versions
 
 __all__ = [
     "Domain",
@@ -60,14 +61,6 @@ __all__ = [
 # Asking a peer again, or telling again that somebody has other keys, comes at most this often.
 _ASK_SECONDS: Final = 0.1
 _NOT_OPENED_SECONDS: Final = 10.0
-
-
-class _Opener(NamedTuple):
-    """What opens the datagrams of one channel; `session` is None where none was made yet."""
-
-    session: Session | None
-    cipher: ChaCha20Poly1305
-    key: DomainKey
 
 
 class Endpoint:
@@ -116,10 +109,15 @@ class Endpoint:
         self._keys = keys
         self._entropy = entropy
         self._cookies = Cookies(entropy(32))
-        self._outbox = Outbox(identity, self.process, cluster_id, self._cookies, self.counters)
+        self._outbox = Outbox(identity, self.process, cluster_id, self._cookies, self.counters, entropy)
         self._fragments = Fragments(self._outbox, self.counters, datagram_bytes)
         self._registry = Registry()
-        self._openers: dict[bytes, _Opener] = {}
+        self._channels: Channels | None = None
+        if keys is not None:
+            ephemerals = Ephemerals(entropy)
+            self._channels = Channels(keys, self.process, ephemerals, self._registry)
+            if identity.versions.highest >= AGREES_FROM:
+                self._outbox.ephemerals = ephemerals
         self._takes = NODE_TAKES if identity.node_id else CLIENT_TAKES
         self._generations = Generations(keys)
         self._not_opened_at = float("-inf")
@@ -216,7 +214,12 @@ class Endpoint:
         """
         domain = self._generations.domain_to_greet(address, domain)
         key = self._keys.first(domain) if self._keys else None
-        self._outbox.greet(Origin(address, domain, key), now)
+        self._greet(Origin(address, domain, key), now)
+
+    def _greet(self, to: Origin, now: float) -> None:
+        if self._channels is not None:
+            self._channels.look(now)
+        self._outbox.greet(to, now)
 
     def send(self, peer: Peer, message: EncodedMessage | Message, now: float) -> None:
         """Send a message to a peer; dropped and counted where there is no session any more.
@@ -248,6 +251,8 @@ class Endpoint:
             return
         if peer.domain is Domain.CONSENSUS and session.needs_greeting(now):
             self.greet(peer.address, peer.domain, now)
+        elif session.needs_proof(now):
+            self._greet(Origin(peer.address, peer.domain, session.key), now)
         encoded = message if isinstance(message, bytes) else encode_message(message)
         if len(encoded) <= self._fragments.fits_bytes:
             self._outbox.send(session, encoded)
@@ -388,20 +393,25 @@ class Endpoint:
         except InvalidTag:
             self.counters["dropped_unopened"] += 1
             return None
-        origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size)
+        if self._channels is not None:
+            self._channels.look(now)
+        origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size, parsed.is_salted)
         return self._receive_hello(origin, wire.decode_envelope_untrusted(plaintext), now)
 
     def _sealed_message_untrusted(self, parsed: Sealed, source: Address, size: int, now: float) -> Event | None:
-        opener = self._openers.get(parsed.channel) or self._make_opener(parsed)
-        if opener is None:
-            return self._key_unknown(source, now)
+        opener = self._channels.find(parsed) if self._channels else None
+        if self._channels is None or opener is None:
+            if self._keys is None or self._keys.find(parsed.fingerprint) is None:
+                return self._key_unknown(source, now)
+            self.counters["dropped_unopened"] += 1
+            return None
         try:
             plaintext = opener.cipher.decrypt(parsed.nonce, parsed.ciphertext, parsed.header)
         except InvalidTag:
             self.counters["dropped_unopened"] += 1
             return None
         session, key = opener.session, opener.key
-        origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size)
+        origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size, parsed.is_salted)
         if session is None or not session.is_confirmed_at(source, now):
             # It does not count as seen: who copies it, and is faster, shall not take the place of the original.
             if session is not None and not session.window.is_new(parsed.counter):
@@ -412,18 +422,9 @@ class Endpoint:
         if not session.window.accept(parsed.counter):
             self.counters["dropped_replayed"] += 1
             return None
+        if opener.ours is not session.ours or not session.is_proven:
+            self._channels.used(session, opener.ours)
         return self._receive_message(session, origin, plaintext, now)
-
-    def _make_opener(self, parsed: Sealed) -> _Opener | None:
-        key = self._keys.find(parsed.fingerprint) if self._keys else None
-        if key is None:
-            return None
-        session = self._registry.find(key.domain, parsed.process)
-        opener = _Opener(session, key.session_cipher(parsed.process, self.process), key)
-        if session is not None:
-            session.channels.append(parsed.channel)
-            self._openers[parsed.channel] = opener
-        return opener
 
     def _key_unknown(self, source: Address, now: float) -> NotOpened | None:
         reason = "it is sealed under a key that this process does not have"
@@ -514,11 +515,13 @@ class Endpoint:
         if session is not None and origin.key is not None and not session.window.accept(origin.counter):
             self.counters["dropped_replayed"] += 1
             return None
-        self._outbox.confirm(origin.address, now)
+        if self._channels is not None:
+            self._channels.check_untrusted(session, hello.ephemeral)
+        self._outbox.confirm(origin.address, hello.highest, now)
         if hello.challenge:
             self._outbox.echo(origin, envelope.sender, hello.challenge, now)
         if not hello.service:  # there was no room for more; there is now, as the address is confirmed
-            self._outbox.greet(origin, now)
+            self._greet(origin, now)
             if session is None:
                 return None
         if hello.service not in {"", self.identity.service}:
@@ -543,7 +546,7 @@ class Endpoint:
             return True
         if not hello.signature:
             self.counters["dropped_unsigned"] += 1
-            self._outbox.confirm(origin.address, now)
+            self._outbox.confirm(origin.address, hello.highest, now)
             if hello.challenge:  # the node signs for those of whom it knows that they are there
                 self._outbox.answer(origin, envelope.sender, hello.challenge, now)
             return False
@@ -589,6 +592,9 @@ class Endpoint:
         peer.versions = Versions(hello.lowest, hello.highest)
         token = self._cookies.token(origin.address, origin.domain)
         session.confirm_path(origin.address, Path(now, hello.token, token))
+        if self._channels is not None and self._outbox.ephemerals is not None:
+            self._channels.shown(session, hello.ephemeral, origin.counter, now)
+            session.is_proven = session.is_proven or not hello.challenge
         self._registry.remember(session)
         self._drop_forgotten()
         if not peer.node_id:
@@ -610,6 +616,8 @@ class Endpoint:
         key = origin.key
         if key is not None and self._keys is not None and origin.domain is Domain.CONSENSUS:
             key = self._keys.first(origin.domain)
+        # What is agreed upon takes the place of this cipher, where both sides show a value for that.
+        agrees = hello.ephemeral and self._outbox.ephemerals is not None
         peer = Peer(
             node_id=envelope.sender,
             process=origin.process,
@@ -625,7 +633,7 @@ class Endpoint:
             peer,
             ReplayWindow(origin.counter),
             key,
-            key.session_cipher(self.process, origin.process) if key else None,
+            key.session_cipher(self.process, origin.process) if key and not agrees else None,
             wire.sealed_start(key.fingerprint, self.process, is_hello=False) if key else b"",
         )
         peer.session = session
@@ -647,11 +655,12 @@ class Endpoint:
         session.asked_at = now
         session.probe = session.probe or self._entropy(COOKIE_BYTES)
         peer = session.peer
-        self._outbox.probe(Origin(peer.address, peer.domain, session.key), session.probe)
+        to = Origin(peer.address, peer.domain, session.key, is_salted=bool(session.theirs))
+        self._outbox.probe(to, session.probe)
 
     def _drop_forgotten(self) -> None:
         for session in self._registry.forgotten:
-            for channel in session.channels:
-                self._openers.pop(channel, None)
+            if self._channels is not None:
+                self._channels.forget(session)
             self._fragments.forget(session)
         self._registry.forgotten.clear()

@@ -1,6 +1,7 @@
 """What an endpoint writes: every ``Hello`` and no answer that is too large, messages, seals, counts."""
 
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -9,11 +10,12 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from trioraft.address import Address
 from trioraft.datagrams import wire
 from trioraft.datagrams.cookies import Cookies
+from trioraft.datagrams.ephemerals import Ephemerals
 from trioraft.datagrams.sealing import SIGNATURE_BYTES, Domain, DomainKey
 from trioraft.datagrams.sessions import CONFIRMATION_SECONDS, Session
 from trioraft.datagrams.wire import EncodedMessage, encode_message
 from trioraft.messages import Hello
-from trioraft.versions import SPOKEN, Versions
+from trioraft.versions import AGREES_FROM, SPOKEN, Versions
 
 NAME_MAX: Final = 255  # characters, as a Hello allows
 ADDRESSES_MAX: Final = 2048
@@ -21,6 +23,7 @@ GREETED_MAX: Final = 256
 # With the service name this is more than an answer can have whose sender's name has 255 bytes, and which has an
 # ephemeral value and a signature of 32 and 64 bytes.
 _HELLO_BYTES: Final = 548
+_NEVER: Final = (float("-inf"), 0)
 # Of service and name together, in bytes; the rest of a Hello has less than what is left.
 _NAMES_MAX: Final = wire.SMALL_MAX - 320
 # A signature takes 40 µs, and whoever has a key can ask for one from made-up addresses: so many get one in a second
@@ -67,6 +70,8 @@ class Origin(NamedTuple):
         The sender's count, 0 in an unsealed datagram.
     size : int
         How many bytes it had.
+    is_salted : bool
+        Whether its nonce had random bytes, so that its sender understands that.
     """
 
     address: Address
@@ -75,6 +80,7 @@ class Origin(NamedTuple):
     process: bytes = b""
     counter: int = 0
     size: int = 0
+    is_salted: bool = False
 
 
 class Outbox:
@@ -92,11 +98,26 @@ class Outbox:
         Makes challenges and tokens.
     counters : Counter
         Counts what is sent, and what is not.
+    entropy : callable
+        Gives as many random bytes as it is asked for.
+
+    Attributes
+    ----------
+    ephemerals : Ephemerals or None
+        The X25519 values of this process, of which the newest goes into every sealed ``Hello`` with a service name.
     """
 
     def __init__(
-        self, identity: Identity, process: bytes, cluster_id: int, cookies: Cookies, counters: Counter[str]
+        self,
+        identity: Identity,
+        process: bytes,
+        cluster_id: int,
+        cookies: Cookies,
+        counters: Counter[str],
+        entropy: Callable[[int], bytes],
     ) -> None:
+        self.ephemerals: Ephemerals | None = None
+        self._entropy = entropy
         self.name = identity.name
         self.versions = identity.versions
         self.cluster_id = cluster_id
@@ -105,7 +126,7 @@ class Outbox:
         self._cookies = cookies
         self._counters = counters
         self._hello_ciphers: dict[bytes, ChaCha20Poly1305] = {}
-        self._confirmed: OrderedDict[Address, float] = OrderedDict()
+        self._confirmed: OrderedDict[Address, tuple[float, int]] = OrderedDict()
         self._greeted: OrderedDict[bytes, Address] = OrderedDict()
         self._signing_since, self._signed_unconfirmed = float("-inf"), 0
         self._count = 0
@@ -118,16 +139,16 @@ class Outbox:
 
     # --- addresses ------------------------------------------------------------------------------------------
 
-    def confirm(self, address: Address, now: float) -> None:
-        """Note that whoever is at an address has echoed a challenge."""
-        self._confirmed[address] = now
+    def confirm(self, address: Address, version: int, now: float) -> None:
+        """Note that whoever is at an address has echoed a challenge, and up to which version it speaks."""
+        self._confirmed[address] = now, version
         self._confirmed.move_to_end(address)
         if len(self._confirmed) > ADDRESSES_MAX:
             self._confirmed.popitem(last=False)
 
     def is_confirmed(self, address: Address, now: float) -> bool:
         """Tell whether somebody at an address has echoed a challenge within the last 60 s."""
-        return now - self._confirmed.get(address, float("-inf")) <= CONFIRMATION_SECONDS
+        return now - self._confirmed.get(address, _NEVER)[0] <= CONFIRMATION_SECONDS
 
     def greeted(self, challenge: bytes) -> Address | None:
         """Find the address that a challenge of ours was sent to in a greeting."""
@@ -160,6 +181,8 @@ class Outbox:
         if len(self._greeted) > GREETED_MAX:
             self._greeted.popitem(last=False)
         size = _HELLO_BYTES + len(self._identity.service.encode())
+        if self.ephemerals is not None and self.is_confirmed(to.address, now):
+            to = to._replace(is_salted=self._confirmed[to.address][1] >= AGREES_FROM)
         self._queue_hello(to, self._hello(to, challenge=challenge), size=size)
 
     def probe(self, to: Origin, challenge: bytes) -> None:
@@ -200,7 +223,10 @@ class Outbox:
     def _hello(self, to: Origin, challenge: bytes = b"", echo: bytes = b"") -> Hello:
         service = self._identity.service
         name = self.name[:NAME_MAX].encode()[: _NAMES_MAX - len(service.encode())].decode(errors="ignore")
-        return self._bare_hello(to, challenge, echo, service, name)
+        hello = self._bare_hello(to, challenge, echo, service, name)
+        if self.ephemerals is None or to.key is None:
+            return hello
+        return msgspec.structs.replace(hello, ephemeral=self.ephemerals.public)
 
     def _bare_hello(
         self, to: Origin, challenge: bytes = b"", echo: bytes = b"", service: str = "", name: str = ""
@@ -244,7 +270,11 @@ class Outbox:
         """Pad a ``Hello`` to a size and queue it, unless it is larger than the limit."""
         start = wire.envelope_start(self.cluster_id, self._identity.node_id, receiver)
         envelope = start + encode_message(hello)
-        missing = size - len(envelope) - (wire.SEALED_OVERHEAD if to.key else wire.PLAIN_HELLO_OVERHEAD)
+        missing = (
+            size
+            - len(envelope)
+            - (wire.hello_overhead(is_salted=to.is_salted) if to.key else wire.PLAIN_HELLO_OVERHEAD)
+        )
         if missing > 0:
             hello = msgspec.structs.replace(hello, padding=bytes(_string_length(missing)))
         elif limit is not None and missing < size - limit:
@@ -254,8 +284,11 @@ class Outbox:
         if to.key is None:
             datagram = wire.plain_hello_start(to.domain, self._process) + envelope
         else:
-            sealed_start = wire.sealed_start(to.key.fingerprint, self._process, is_hello=True)
-            datagram = self._seal(sealed_start, self._hello_cipher(to.key), envelope)
+            if to.is_salted:
+                beginning = wire.salted_hello_start(to.key.fingerprint, self._process)
+            else:
+                beginning = wire.sealed_start(to.key.fingerprint, self._process, is_hello=True)
+            datagram = self._seal(beginning, self._hello_cipher(to.key), envelope)
         self._put(datagram, to.address)
         return True
 
@@ -267,8 +300,14 @@ class Outbox:
     def _seal(self, start: bytes, cipher: ChaCha20Poly1305, envelope: bytes) -> bytes:
         self._count += 1
         count = self._count.to_bytes(8)
-        header = wire.sealed_header(start, count, len(envelope))
-        return header + cipher.encrypt(wire.NONCE_START + count, envelope, header)
+        if wire.is_salted(start):
+            # The system's generator is asked each time: what this process holds may be there twice, after a resume.
+            nonce = self._entropy(wire.SALT_BYTES) + count
+            header = wire.sealed_header(start, nonce, len(envelope))
+        else:
+            nonce = wire.NONCE_START + count
+            header = wire.sealed_header(start, count, len(envelope))
+        return header + cipher.encrypt(nonce, envelope, header)
 
     def _put(self, datagram: bytes, address: Address) -> None:
         self._counters["sent"] += 1

@@ -57,7 +57,57 @@ A process id is 16 random bytes, made when a process starts and never stored. So
 by, an earlier process opens under a session key.
 
 Nonces are counted: a process counts all that it seals, under whatever key, with *one* counter that starts at 1.
-It can thus never use a nonce twice with one key, even for a session that it forgot and made again.
+It can thus never use a nonce twice with one key, even for a session that it forgot and made again. What is sealed for
+who speaks version 4 of the protocol has 4 random bytes beside the count, drawn from the system for each datagram.
+
+The handshake
+=============
+A greets B; both speak version 4. ``a`` and ``b`` are fresh challenges, ``ea`` and ``eb`` the secrets of X25519 values
+(``EA``, ``EB``), ``PA`` and ``PB`` process ids, ``K`` is a key of their domain that both have::
+
+    A → B   fingerprint(K), PA, nonce, seal(hello(K, PA), Hello(challenge=a, EA))
+    B → A   fingerprint(K), PB, nonce, seal(hello(K, PB), Hello(challenge=b, echo=a, EB))      B remembers nothing
+                A: PB is alive and there; takes EB
+    A → B   fingerprint(K), PA, nonce, seal(hello(K, PA), Hello(echo=b, EA))
+                B: PA is alive and there; takes EA
+    both    fingerprint(K), P, name, nonce, seal(session, message)
+
+    hello(K, P)    = HKDF(K, "trioraft 1 hello" + P)
+    session, name  = HKDF(K + X25519(ea, EB), "trioraft 4 session" + PA + PB + EA + EB)        from A to B
+                     HKDF(K + X25519(eb, EA), "trioraft 4 session" + PB + PA + EB + EA)        from B to A
+
+The last two give 36 bytes, a key of 32 and its name of 4. ``seal`` is ChaCha20-Poly1305 with all that stands before it
+as associated data. Only values from a ``Hello`` whose echo is fresh, and whose counter is new, are taken. A shared
+secret of zeros, as points of low order give, makes a ``Hello`` malformed. A value is told for an hour and kept for 5
+minutes more; then its secret and every key that was derived from it are dropped (Python cannot overwrite them, so
+they may stay in freed memory). With who shows no value, because it is of an earlier release, keys are those above, and
+nonces have 4 zero bytes. What is sealed under those is not taken from who has shown a value.
+
+This is no protocol that somebody has proved. It is nearest to TLS 1.3 in its mode ``psk_ke`` without the values and
+``psk_dhe_ke`` with them, and to the pattern NNpsk0 of Noise: a shared key and two ephemeral values, no identities.
+It differs: challenges stand for addresses too, and there is no hash of the transcript. Process ids and values, which
+all keys depend on, stand for it.
+
+======================================================  =======================================================
+who has                                                 can
+======================================================  =======================================================
+nothing, but sees, repeats and changes all datagrams    see who talks to whom, how much and when, and which processes
+                                                        and domains; stop datagrams; be answered where a copy of a
+                                                        greeting comes before the original. Open or make nothing
+a key, and a recording of earlier datagrams             open each ``Hello`` in it (names, versions, challenges), and
+                                                        what was said to or by releases before version 4. Open no
+                                                        message between others
+a key, and the memory of a process                      open what that process has said and heard in the last hour
+                                                        and some minutes, and from now on
+a key, and datagrams in its hands as they are sent      be anybody in that key's domain and those below, and stand
+                                                        between two others from their next handshake on
+the memory of a process that was resumed twice          seal two datagrams under one nonce with a chance of 2^-32 for
+(a snapshot of a virtual machine, a checkpoint)         each one that both make; with certainty for releases before
+                                                        version 4, and in the first ``Hello`` to each address
+======================================================  =======================================================
+
+Holders of one domain key are not told apart by it. Any of them can take the name of another's process and so stop
+that one's session until it starts again, as it can do all else in that domain; it cannot open what the other said.
 """
 
 import enum
@@ -75,7 +125,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 KEY_BYTES: Final = 32
 FINGERPRINT_BYTES: Final = 4
 PROCESS_BYTES: Final = 16
+EPHEMERAL_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
+# Of the name that stands in a datagram for the key it is sealed under.
+NAME_BYTES: Final = 4
 
 Derived = Literal["admin", "client", "reader", "status"]
 DERIVED: Final[tuple[Derived, ...]] = ("admin", "client", "reader", "status")
@@ -83,6 +136,7 @@ DERIVED: Final[tuple[Derived, ...]] = ("admin", "client", "reader", "status")
 _DIGITS: Final = re.compile("[0-9a-fA-F]{64}")
 _FIRST: Final = b"trioraft 1 "
 _SECOND: Final = b"trioraft 2 "
+_AGREED: Final = b"trioraft 4 session"
 
 
 class Domain(enum.IntEnum):
@@ -307,6 +361,30 @@ class DomainKey:
             The cipher, for this direction only.
         """
         return ChaCha20Poly1305(_hkdf(self._secret, b"session", sender + receiver))
+
+    def agreed_cipher(
+        self, shared: bytes, sender: tuple[bytes, bytes], receiver: tuple[bytes, bytes]
+    ) -> tuple[ChaCha20Poly1305, bytes]:
+        """Give the cipher for what one process sends to another with which it has agreed on a secret.
+
+        Parameters
+        ----------
+        shared : bytes
+            The secret, 32 bytes.
+        sender, receiver : tuple of bytes
+            Their process ids, and the X25519 value of each that the secret comes from.
+
+        Returns
+        -------
+        ChaCha20Poly1305
+            The cipher, for this direction only.
+        bytes
+            Its name, 4 bytes.
+        """
+        info = _AGREED + sender[0] + receiver[0] + sender[1] + receiver[1]
+        derive = HKDF(algorithm=SHA256(), length=KEY_BYTES + NAME_BYTES, salt=None, info=info)
+        made = derive.derive(self._secret + shared)
+        return ChaCha20Poly1305(made[:KEY_BYTES]), made[KEY_BYTES:]
 
 
 class KeyRing:

@@ -5,7 +5,7 @@ import enum
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
@@ -18,6 +18,8 @@ CONFIRMATION_SECONDS: Final = 60.0
 SILENCE_SECONDS: Final = 1.0
 # A node that does not answer for so long what is sent to it all the time is greeted: our address may be another now.
 UNANSWERED_SECONDS: Final = 1.0
+# Who has not shown that it knows our X25519 value is greeted so often while we have something to say.
+PROOF_SECONDS: Final = 0.1
 SESSIONS_MAX: Final = 1024
 PATHS_MAX: Final = 8
 
@@ -118,6 +120,24 @@ class Path:
     token_here: bytes = b""
 
 
+class Way(NamedTuple):
+    """What was agreed by one X25519 value of each side.
+
+    Attributes
+    ----------
+    cipher : ChaCha20Poly1305
+        What seals for the other side.
+    start : bytes
+        The beginning of every datagram to it.
+    channel : bytes
+        The channel under which what it seals is looked up.
+    """
+
+    cipher: ChaCha20Poly1305
+    start: bytes
+    channel: bytes
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """What is known of, and shared with, one process in one domain.
@@ -146,6 +166,18 @@ class Session:
         When it was last sent a challenge outside a handshake of ours, in seconds.
     channels : list of bytes
         Under which channels its datagrams are looked up.
+    ours : bytes
+        The X25519 value of this process under which we seal; empty where there is none.
+    theirs : tuple of bytes
+        The X25519 values that it has shown, the newest last, at most 2; empty where it shows none.
+    ways : dict
+        What was agreed, by the fingerprint of the domain key, our value, and its value.
+    shown_at, former_until : int, float
+        The counter of the ``Hello`` that has shown its newest value, and until when the one before is good.
+    is_proven : bool
+        Whether it has shown that it knows our value.
+    proof_wanted_at : float
+        When it was greeted because it had not shown that.
     sent_at, unanswered_since : float
         When the last message was sent that nothing was heard after, and the first of those without a pause.
     """
@@ -163,6 +195,13 @@ class Session:
     channels: list[bytes] = field(default_factory=list)
     sent_at: float = float("-inf")
     unanswered_since: float = float("-inf")
+    ours: bytes = b""
+    theirs: tuple[bytes, ...] = ()
+    ways: dict[tuple[bytes, bytes, bytes], Way] = field(default_factory=dict)
+    shown_at: int = 0
+    former_until: float = float("-inf")
+    is_proven: bool = False
+    proof_wanted_at: float = float("-inf")
     envelope: bytes = b""
     envelope_cluster: int = -1
 
@@ -216,6 +255,13 @@ class Session:
         self.unanswered_since = now
         return True
 
+    def needs_proof(self, now: float) -> bool:
+        """Tell whether the peer may not know our value, so that nothing opens that is sent to it."""
+        if self.is_proven or not self.theirs or now - self.proof_wanted_at < PROOF_SECONDS:
+            return False
+        self.proof_wanted_at = now
+        return True
+
     def _move(self, address: Address) -> None:
         self.peer.address = address
         self.peer.confirmed_at = self.paths[address].confirmed_at
@@ -246,6 +292,11 @@ class Registry:
     def holder(self, node_id: int, domain: Domain) -> Session | None:
         """Give the session that speaks for a node id."""
         return self._holders[domain].get(node_id)
+
+    def all(self) -> Iterator[Session]:
+        """Give every session."""
+        yield from self._nodes.values()
+        yield from self._clients.values()
 
     def current(self) -> Iterator[Session]:
         """Give every session that speaks for a node, and those of the clients."""

@@ -12,6 +12,8 @@ of the format, 1; a receiver drops what has another version. Its second item is 
     [1, 1, domain, process, token, envelope]                    any other message, unsealed
     [1, 2, fingerprint, process, counter, sealed envelope]      Hello, sealed
     [1, 3, fingerprint, process, counter, sealed envelope]      any other message, sealed
+    [1, 4, fingerprint, process, name, nonce, sealed envelope]  the same under a key that was agreed upon
+    [1, 5, fingerprint, process, nonce, sealed envelope]        Hello, sealed, to who understands kind 4
 
 domain
     0 consensus (between nodes), 1 client, 2 status: what the sender may ask for, see `Who may say what`_. (A key says
@@ -24,14 +26,19 @@ fingerprint
     4 bytes that name the domain key, and so the domain.
 counter
     The number of this datagram among all that the sender's process has sealed; the first is 1.
+name
+    4 bytes that name the key, see `Keys that are agreed upon`_.
+nonce
+    4 bytes, random for each datagram, and the counter in 8 bytes.
 
 Everything before the envelope is written in one way only, so that it can be read and made without a CBOR
-library: byte strings of 16, 8 and 4 bytes start with ``50``, ``48`` and ``44``; the counter is always 9 bytes
+library: byte strings of 16, 12, 8 and 4 bytes start with ``50``, ``4c``, ``48`` and ``44``; the counter is always 9 bytes
 (``1b`` and 8 bytes); the sealed envelope is a byte string that always starts with ``59`` and 2 bytes of length.
 
-The *sealed envelope* is the envelope under ChaCha20-Poly1305 with its tag of 16 bytes behind it. The nonce is 4
-zero bytes and the 8 bytes of the counter; the associated data are the 37 bytes before the ciphertext; the key is
-the sender's hello key (kind 2), or the session key of sender and receiver (kind 3).
+The *sealed envelope* is the envelope under ChaCha20-Poly1305 with its tag of 16 bytes behind it. In kinds 2 and 3 the
+nonce is 4 zero bytes and the 8 bytes of the counter. The associated data are all bytes before the ciphertext (37, 46
+and 41 of them in kinds 2 and 3, in 4, and in 5). The key is the sender's hello key (kinds 2 and 5), the session key of
+sender and receiver (kind 3), or one that they have agreed upon (kind 4).
 
 Envelope
 ========
@@ -70,7 +77,12 @@ whose key is 32 bytes ``4b``::
       h'e36092d7ee89cb7c736040eaf501b7bc901e4ea4784f3a589ed020eee083c4c12e85584db3b7a46791b81c261baec784
         1328a7107a710b10c2909b98cc07']
 
-with a counter of 9 bytes, ``1b0000000000000102``, as said above.
+with a counter of 9 bytes, ``1b0000000000000102``, as said above. And the same under a key that both have agreed upon,
+by X25519 values whose secrets are 32 bytes ``41`` at the sender and 32 bytes ``42`` at the receiver::
+
+    [1, 4, h'fa079e03', h'000102030405060708090a0b0c0d0e0f', h'346aed75', h'73616c740000000000000102',
+      h'1fc97714c9927df29594031ee28085f63730c943a2df94ec3b5bc1ff6d762389f721e0891903e959b99d623230d21dd0
+        298dcf4933bf8752469db4e17310']
 
 Handshake
 =========
@@ -104,8 +116,27 @@ confirm both sides::
 - When another process with a known node id is confirmed, it takes the place of the earlier one. When that one was
   at another address, it is sent a new random challenge; if it answers, both live, and the later one is refused.
 
-Sealed datagrams of kind 3 are accepted once, up to 4,096 counters behind the newest, and never across a restart:
-either side's new process id changes the key.
+Sealed datagrams of kinds 3 and 4 are accepted once, up to 4,096 counters behind the newest, and never across a
+restart: either side's new process id changes the key.
+
+Keys that are agreed upon
+=========================
+Who speaks version 4 puts an X25519 value of its process into every sealed ``Hello`` with a service name. When both
+sides have shown one, each in a ``Hello`` with a fresh echo, they seal all other messages as kind 4, and take nothing
+of kind 3 from each other any more. How the key and its `name` are derived is told in
+:mod:`trioraft.datagrams.sealing`. A value whose shared secret would be zero makes the ``Hello`` malformed.
+
+Values change, every hour here, while messages are on their way:
+
+- A process shows the new value from then on, and keeps the secret of the one before for 5 minutes. It opens what is
+  sealed under any pair of the last two values of each side.
+- A process seals under the newest value that the other has shown, by the counters of its ``Hello``, and under the
+  newest of its own of which it has seen that the other knows it: because a datagram was sealed under that. At first
+  that is the one that it shows. While the other has sealed nothing under it, the last ``Hello`` may be lost; so the
+  other is greeted again with what is said to it, 10 times a second at most.
+
+A ``Hello`` is of kind 5 when it answers a datagram of kind 4 or 5, and when a process that speaks version 4 was
+confirmed at the address that it goes to within the last 60 s; else of kind 2.
 
 Versions
 ========
@@ -272,13 +303,17 @@ class Sealed(NamedTuple):
     counter : int
         The sender's count.
     channel : bytes
-        Fingerprint and process as they stand in the datagram.
+        Fingerprint, process and name of the key as they stand in the datagram.
     nonce : bytes
         The nonce.
     header : bytes
         The associated data.
     ciphertext : bytes
         What the key opens.
+    is_named : bool
+        Whether the channel has the name of a key that was agreed upon.
+    is_salted : bool
+        Whether the nonce has random bytes, which only version 4 of the protocol knows.
     """
 
     is_hello: bool
@@ -289,16 +324,27 @@ class Sealed(NamedTuple):
     nonce: bytes
     header: bytes
     ciphertext: bytes
+    is_named: bool = False
+    is_salted: bool = False
 
 
 # What comes before the envelope; each single letter is a first byte of a CBOR item.
 _SEALED: Final = struct.Struct(">3s B4s B16s BQ BH")
+_NAMED: Final = struct.Struct(">3s B4s B16s B4s B12s BH")
+_SALTED_HELLO: Final = struct.Struct(">3s B4s B16s B12s BH")
 _PLAIN_HELLO: Final = struct.Struct(">3s B B16s")
 _PLAIN_MESSAGE: Final = struct.Struct(">3s B B16s B8s")
-_KINDS: Final = {b"\x85\x01\x00": 0, b"\x86\x01\x01": 1, b"\x86\x01\x02": 2, b"\x86\x01\x03": 3}
-_HELLOS: Final = frozenset({0, 2})
+_KINDS: Final = {
+    b"\x85\x01\x00": 0,
+    b"\x86\x01\x01": 1,
+    b"\x86\x01\x02": 2,
+    b"\x86\x01\x03": 3,
+    b"\x87\x01\x04": 4,
+    b"\x86\x01\x05": 5,
+}
+_HELLOS: Final = frozenset({0, 2, 5})
 _START: Final = {kind: start for start, kind in _KINDS.items()}
-_BYTES_4, _BYTES_8, _BYTES_16, _UINT_64, _BYTES_LONG = 0x44, 0x48, 0x50, 0x1B, 0x59
+_BYTES_4, _BYTES_8, _BYTES_12, _BYTES_16, _UINT_64, _BYTES_LONG = 0x44, 0x48, 0x4C, 0x50, 0x1B, 0x59
 # Of unsealed datagrams, by their value there.
 PLAIN_DOMAINS: Final = (Domain.CONSENSUS, Domain.FIRST_CLIENT, Domain.FIRST_STATUS)
 
@@ -307,8 +353,9 @@ _SIGNED: Final = struct.Struct(">QQQII")
 
 TAG_BYTES: Final = 16
 NONCE_START: Final = bytes(4)
+SALT_BYTES: Final = 4
 PLAIN_HELLO_OVERHEAD: Final = _PLAIN_HELLO.size
-SEALED_OVERHEAD: Final = _SEALED.size + TAG_BYTES
+SEALED_OVERHEAD: Final = _NAMED.size + TAG_BYTES
 # UDP over IPv4 carries 65,507 bytes.
 ENVELOPE_MAX: Final = 65507 - SEALED_OVERHEAD
 
@@ -352,13 +399,15 @@ def parse_datagram_untrusted(data: bytes) -> Plain | Sealed:
         raise MalformedError("the datagram is none of ours")
     if kind in _HELLOS and len(data) > SMALL_MAX:
         raise MalformedError("a Hello is larger than any that says what one has to say")
+    if kind >= 4:
+        return _parse_salted_untrusted(data, is_hello=kind == 5)
     if kind >= 2:
         return _parse_sealed_untrusted(data, is_hello=kind == 2)
     return _parse_plain_untrusted(data, is_hello=kind == 0)
 
 
 def _parse_sealed_untrusted(data: bytes, *, is_hello: bool) -> Sealed:
-    if len(data) < SEALED_OVERHEAD:
+    if len(data) < _SEALED.size + TAG_BYTES:
         raise MalformedError("a sealed datagram is cut short")
     _, four, fingerprint, sixteen, process, uint, counter, long, length = _SEALED.unpack_from(data)
     if (
@@ -378,6 +427,35 @@ def _parse_sealed_untrusted(data: bytes, *, is_hello: bool) -> Sealed:
         NONCE_START + data[26:34],
         data[:37],
         data[37:],
+    )
+
+
+def _parse_salted_untrusted(data: bytes, *, is_hello: bool) -> Sealed:
+    layout = _SALTED_HELLO if is_hello else _NAMED
+    size = layout.size
+    if len(data) < size + TAG_BYTES:
+        raise MalformedError("a sealed datagram is cut short")
+    _, four, fingerprint, sixteen, process, *named, twelve, nonce, long, length = layout.unpack_from(data)
+    if (
+        four != _BYTES_4
+        or sixteen != _BYTES_16
+        or (named and named[0] != _BYTES_4)
+        or twelve != _BYTES_12
+        or long != _BYTES_LONG
+        or length != len(data) - size
+    ):
+        raise MalformedError("a sealed datagram has another header")
+    return Sealed(
+        is_hello,
+        fingerprint,
+        process,
+        int.from_bytes(nonce[SALT_BYTES:]),
+        data[4 : size - 16],
+        nonce,
+        data[:size],
+        data[size:],
+        is_named=not is_hello,
+        is_salted=True,
     )
 
 
@@ -656,15 +734,101 @@ def sealed_start(fingerprint: bytes, process: bytes, *, is_hello: bool) -> bytes
     )[:26]
 
 
+def hello_overhead(*, is_salted: bool) -> int:
+    """Tell how many bytes a sealed ``Hello`` has beside its envelope.
+
+    Parameters
+    ----------
+    is_salted : bool
+        Whether its nonce has random bytes.
+
+    Returns
+    -------
+    int
+        Header and tag, in bytes.
+    """
+    return (_SALTED_HELLO if is_salted else _SEALED).size + TAG_BYTES
+
+
+def salted_hello_start(fingerprint: bytes, process: bytes) -> bytes:
+    """Give a sealed ``Hello`` with random bytes in its nonce up to the nonce.
+
+    Parameters
+    ----------
+    fingerprint : bytes
+        Names the domain key.
+    process : bytes
+        The sender's process id.
+
+    Returns
+    -------
+    bytes
+        The beginning of the datagram.
+    """
+    return b"%b\x44%b\x50%b\x4c" % (_START[5], fingerprint, process)
+
+
+def named_channel(fingerprint: bytes, process: bytes, name: bytes) -> bytes:
+    """Give what tells under which key a datagram is sealed that two processes have agreed upon.
+
+    Parameters
+    ----------
+    fingerprint : bytes
+        Names the domain key.
+    process : bytes
+        The sender's process id.
+    name : bytes
+        The name of the key, 4 bytes.
+
+    Returns
+    -------
+    bytes
+        What stands in the datagram between kind and nonce.
+    """
+    return b"%b\x50%b\x44%b" % (fingerprint, process, name)
+
+
+def named_start(fingerprint: bytes, process: bytes, name: bytes) -> bytes:
+    """Give a datagram that is sealed under a key that was agreed upon, up to its nonce.
+
+    Parameters
+    ----------
+    fingerprint, process, name : bytes
+        As for :func:`named_channel`.
+
+    Returns
+    -------
+    bytes
+        The beginning of the datagram.
+    """
+    return b"%b\x44%b\x4c" % (_START[4], named_channel(fingerprint, process, name))
+
+
+def is_salted(start: bytes) -> bool:
+    """Tell whether the nonce of a datagram has random bytes.
+
+    Parameters
+    ----------
+    start : bytes
+        How it begins.
+
+    Returns
+    -------
+    bool
+        Whether the whole nonce stands in it.
+    """
+    return start[2] >= 4
+
+
 def sealed_header(start: bytes, count: bytes, envelope_length: int) -> bytes:
     """Complete what stands before the ciphertext.
 
     Parameters
     ----------
     start : bytes
-        What :func:`sealed_start` gave.
+        What :func:`sealed_start`, :func:`salted_hello_start` or :func:`named_start` gave.
     count : bytes
-        The counter, 8 bytes.
+        The counter, 8 bytes; with the other two the whole nonce, 12 bytes.
     envelope_length : int
         The length of the envelope, in bytes, at most :data:`ENVELOPE_MAX`.
 
