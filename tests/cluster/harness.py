@@ -131,9 +131,14 @@ class Cluster:
         self._stack = AsyncExitStack()
         self.client: Client
 
-    async def __aenter__(self) -> Self:
+    @property
+    def shared(self) -> dict[str, str]:
+        """What a client's environment needs to have."""
         shared = {name: value for name, value in self._environment.items() if name in {"APP_NAME", "CLUSTER_KEY"}}
-        settings = ClientSettings.from_environ({**shared, "PEERS": self.peers})
+        return {**shared, "PEERS": self.peers}
+
+    async def __aenter__(self) -> Self:
+        settings = ClientSettings.from_environ(self.shared)
         try:
             for i in range(self.size):
                 await self.start(i)

@@ -20,7 +20,7 @@ from trioraft.kv.commands import DELETED_MAX, OPERATIONS_MAX, Put
 
 
 def settings_of(cluster: Cluster) -> ClientSettings:
-    return ClientSettings.of(peers=cluster.peers)
+    return ClientSettings.from_environ(cluster.shared)
 
 
 def arguments(*words: str) -> list[str]:
@@ -28,7 +28,7 @@ def arguments(*words: str) -> list[str]:
 
 
 def environment(cluster: Cluster, **more: str) -> dict[str, str]:
-    return {**clean_environment(), "PYTHONPATH": str(ROOT), "PEERS": cluster.peers, **more}
+    return {**clean_environment(), "PYTHONPATH": str(ROOT), **cluster.shared, **more}
 
 
 async def command(cluster: Cluster, *words: str, stdin: bytes = b"") -> tuple[int, str, str]:

@@ -15,6 +15,7 @@ from tests.cluster.harness import Cluster
 from tests.cluster.test_kv import command, settings_of
 from trioraft.client.client import open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode
+from trioraft.datagrams.sealing import generate_key
 from trioraft.errors import RefusedError
 from trioraft.kv.errors import KeyValueError
 from trioraft.messages import Transfer
@@ -105,7 +106,8 @@ async def lead(cluster: Cluster, i: int) -> None:
 
 
 async def test_a_rolling_upgrade(tmp_path: Path) -> None:
-    async with Cluster(tmp_path, SIZE, modules=[OLDER] * SIZE) as cluster:
+    key = {"CLUSTER_KEY": generate_key()}  # so they agree on keys with some, and with others they do not
+    async with Cluster(tmp_path, SIZE, key, modules=[OLDER] * SIZE) as cluster:
         await cluster.wait_leader()
         async with writing(cluster) as writer:
             status, out, err = await command(cluster, "settings", "--reads", "lease", "--timeout", "5")

@@ -339,9 +339,9 @@ def test_values_are_made_and_forgotten_by_the_clock() -> None:
     assert ephemerals.look(49.0 + EPHEMERAL_SECONDS) == 50.0 + EPHEMERAL_SECONDS
     assert ephemerals.look(50.0 + EPHEMERAL_SECONDS) == 50.0 + EPHEMERAL_SECONDS + KEPT_SECONDS
     second = ephemerals.public
-    assert ephemerals.all == (first, second)
+    assert list(ephemerals.all) == [first, second]
     assert ephemerals.look(50.0 + EPHEMERAL_SECONDS + KEPT_SECONDS) == 50.0 + 2 * EPHEMERAL_SECONDS
-    assert ephemerals.all == (second,)
+    assert list(ephemerals.all) == [second]
     ephemerals.look(10 * EPHEMERAL_SECONDS)  # it was suspended
     assert ephemerals.all[0] == second
     assert len(ephemerals.all) == 2

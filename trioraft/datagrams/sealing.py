@@ -76,12 +76,12 @@ A greets B; both speak version 4. ``a`` and ``b`` are fresh challenges, ``ea`` a
     session, name  = HKDF(K + X25519(ea, EB), "trioraft 4 session" + PA + PB + EA + EB)        from A to B
                      HKDF(K + X25519(eb, EA), "trioraft 4 session" + PB + PA + EB + EA)        from B to A
 
-The last two give 36 bytes, a key of 32 and its name of 4. ``seal`` is ChaCha20-Poly1305 with all that stands before it
-as associated data. Only values from a ``Hello`` whose echo is fresh, and whose counter is new, are taken. A shared
+The last two give 36 bytes, a key of 32 and its name of 4. ``seal`` is ChaCha20-Poly1305 with all that stands before
+it as associated data. Only values from a ``Hello`` whose echo is fresh, and whose counter is new, are taken. A shared
 secret of zeros, as points of low order give, makes a ``Hello`` malformed. A value is told for an hour and kept for 5
 minutes more; then its secret and every key that was derived from it are dropped (Python cannot overwrite them, so
-they may stay in freed memory). With who shows no value, because it is of an earlier release, keys are those above, and
-nonces have 4 zero bytes. What is sealed under those is not taken from who has shown a value.
+they may stay in freed memory). With who shows no value, because it is of an earlier release, keys are those above,
+and nonces have 4 zero bytes. What is sealed under those is not taken from who has shown a value.
 
 This is no protocol that somebody has proved. It is nearest to TLS 1.3 in its mode ``psk_ke`` without the values and
 ``psk_dhe_ke`` with them, and to the pattern NNpsk0 of Noise: a shared key and two ephemeral values, no identities.

@@ -32,13 +32,13 @@ nonce
     4 bytes, random for each datagram, and the counter in 8 bytes.
 
 Everything before the envelope is written in one way only, so that it can be read and made without a CBOR
-library: byte strings of 16, 12, 8 and 4 bytes start with ``50``, ``4c``, ``48`` and ``44``; the counter is always 9 bytes
-(``1b`` and 8 bytes); the sealed envelope is a byte string that always starts with ``59`` and 2 bytes of length.
+library: byte strings of 16, 12, 8 and 4 bytes start with ``50``, ``4c``, ``48`` and ``44``; the counter is always 9
+bytes (``1b`` and 8 bytes); the sealed envelope is a byte string that always starts with ``59`` and 2 bytes of length.
 
 The *sealed envelope* is the envelope under ChaCha20-Poly1305 with its tag of 16 bytes behind it. In kinds 2 and 3 the
 nonce is 4 zero bytes and the 8 bytes of the counter. The associated data are all bytes before the ciphertext (37, 46
-and 41 of them in kinds 2 and 3, in 4, and in 5). The key is the sender's hello key (kinds 2 and 5), the session key of
-sender and receiver (kind 3), or one that they have agreed upon (kind 4).
+and 41 of them in kinds 2 and 3, in 4, and in 5). The key is the sender's hello key (kinds 2 and 5), the session key
+of sender and receiver (kind 3), or one that they have agreed upon (kind 4).
 
 Envelope
 ========
