@@ -52,7 +52,8 @@ def reports(cluster: Cluster, i: int, text: str, _: ClusterStatus) -> bool:
 async def test_of_a_node_and_its_copy_the_later_one_is_refused_and_ends_when_they_meet(tmp_path: Path) -> None:
     *ports, other = free_ports(SIZE + 1)
     peers = ",".join(f"{LOOPBACK}:{port}" for port in (*ports, other))
-    async with Cluster(tmp_path, SIZE, each=[{"PEERS": peers}] * SIZE, ports=ports) as cluster:
+    key = {"CLUSTER_KEY": generate_key()}
+    async with Cluster(tmp_path, SIZE, key, each=[{"PEERS": peers}] * SIZE, ports=ports) as cluster:
         leader = await cluster.wait_leader()
         copied = next(i for i in range(SIZE) if i != cluster.index(leader))
         others = [i for i in range(SIZE) if i != copied]
@@ -68,7 +69,7 @@ async def test_of_a_node_and_its_copy_the_later_one_is_refused_and_ends_when_the
         )
         # The copy of node-2 or node-3 is the first, and only, node of this one, and does not know of the first one.
         theirs = ",".join(map(cluster.address, others))
-        copy = Cluster(directory, 1, each=[{"PEERS": theirs, "BOOTSTRAP_EXPECT": ""}], ports=[other])
+        copy = Cluster(directory, 1, key, each=[{"PEERS": theirs, "BOOTSTRAP_EXPECT": ""}], ports=[other])
         async with copy:
             text = f"two processes have the node id {node.status.id}"
 

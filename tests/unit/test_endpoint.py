@@ -1,5 +1,7 @@
 """Handshakes and sessions, as stories."""
 
+from collections import Counter
+
 import pytest
 
 from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, KEY, ONE, TWO, A, B, C, Flight, Network
@@ -18,7 +20,7 @@ from trioraft.datagrams.endpoint import (
     encode_message,
 )
 from trioraft.datagrams.sealing import DERIVED, KeyRing, derive_key
-from trioraft.datagrams.sessions import SESSIONS_MAX
+from trioraft.datagrams.sessions import HOST_MAX, SESSIONS_MAX
 from trioraft.messages import (
     FRAGMENTED_MAX,
     AppendEntriesResponse,
@@ -614,6 +616,69 @@ def test_the_clients_are_bounded_and_the_longest_unconfirmed_goes_first(keys: st
     assert len(clients) == SESSIONS_MAX
     assert clients[0].address == Address("198.51.100.21", 4000)
     assert node.peer(TWO) is not None
+
+
+@both_modes
+def test_clients_of_one_domain_do_not_take_the_place_of_those_of_another(keys: str | None) -> None:
+    network = Network()
+    node = network.add(A, ONE, keys)
+    client = network.add(C, 0, keys)
+    to_node, _ = network.shake_hands(C, A, Domain.CLIENT)
+    for _ in range(SESSIONS_MAX):
+        network.now += 0.01
+        network.add(B, 0, keys)
+        network.shake_hands(B, A, Domain.STATUS)
+    client.send(to_node, ClientRequest(1, Transfer()), network.now)
+    network.run()
+    assert received(network, node) == [ClientRequest(1, Transfer())]
+    assert len(node.peers) == SESSIONS_MAX + 1
+
+
+def test_one_host_does_not_take_the_place_of_others() -> None:
+    network = Network()
+    node = network.add(A, ONE, None)
+    others = {Address(f"198.51.100.{number}", 4000) for number in range(1, 5)}
+    for address in others:
+        network.add(address, 0, None)
+        network.shake_hands(address, A, Domain.STATUS)
+    for _ in range(SESSIONS_MAX + 50):
+        network.add(C, 0, None)
+        network.shake_hands(C, A, Domain.STATUS)
+    addresses = Counter(peer.address for peer in node.peers)
+    assert addresses == {C: SESSIONS_MAX - len(others), **dict.fromkeys(others, 1)}
+
+
+def test_one_host_keeps_its_share_where_there_are_many() -> None:
+    network = Network()
+    node = network.add(A, ONE, None)
+    for host in range(SESSIONS_MAX // HOST_MAX + 1):
+        address = Address(f"198.51.100.{host + 1}", 4000)
+        for _ in range(HOST_MAX if host else HOST_MAX // 2):
+            network.add(address, 0, None)
+            network.shake_hands(address, A, Domain.STATUS)
+    for _ in range(HOST_MAX):
+        network.add(C, 0, None)
+        network.shake_hands(C, A, Domain.STATUS)
+    hosts = Counter(peer.address.host for peer in node.peers)
+    assert hosts.total() == SESSIONS_MAX
+    assert hosts[C.host] == HOST_MAX
+    assert max(hosts.values()) == HOST_MAX
+
+
+@both_modes
+def test_members_are_kept_however_many_nodes_somebody_makes_up(keys: str | None) -> None:
+    network = Network()
+    node = network.add(A, ONE, keys)
+    network.add(B, TWO, keys)
+    network.shake_hands(A, B)
+    node.members = frozenset({ONE, TWO})
+    for number in range(SESSIONS_MAX + 5):
+        network.add(C, 1000 + number, keys)
+        network.shake_hands(C, A)
+    assert len(node.peers) == SESSIONS_MAX
+    peer = node.peer(TWO)
+    assert peer is not None
+    assert peer.address == B
 
 
 @both_modes

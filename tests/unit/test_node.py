@@ -21,6 +21,7 @@ from tests.unit.memory_world import MemoryDisk, MemoryNetwork, MemorySocket, mem
 from trioraft.address import Address
 from trioraft.consensus import Role
 from trioraft.consensus.hard import FormationState, HardState
+from trioraft.datagrams.sealing import KeyRing
 from trioraft.discovery import Answer
 from trioraft.errors import NodeError
 from trioraft.machine import NothingToReplicate, StateMachine
@@ -387,7 +388,7 @@ async def test_a_node_of_another_cluster_is_refused_loudly(autojump_clock: trio.
 async def test_of_two_processes_with_one_id_the_later_one_ends_and_never_votes(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with cluster_of(4, 17, bootstrap_expect=3) as cluster:
+    async with cluster_of(4, 17, bootstrap_expect=3, keys=KeyRing.parse("4b" * 32)) as cluster:
         await cluster.start(0, 1, 2)
         leader = await cluster.leader()
         copied = next(index for index in range(3) if index != leader)
@@ -406,6 +407,27 @@ async def test_of_two_processes_with_one_id_the_later_one_ends_and_never_votes(
         assert any("has this node's id" in alert for alert in cluster.nodes[copied].status().alerts)
         assert await cluster.leader() == leader
         assert cluster.terms() == {1}
+
+
+async def test_without_a_key_nobody_ends_a_node_by_saying_to_have_its_id(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster_of(4, 17, bootstrap_expect=3) as cluster:
+        await cluster.start(0, 1, 2)
+        leader = await cluster.leader()
+        copied = next(index for index in range(3) if index != leader)
+        cluster.disks[3] = deepcopy(cluster.disks[copied])
+        await trio.sleep(60)
+        await cluster.start(3)
+        await trio.sleep(60)
+        assert len(cluster.nodes) == 4
+        for index in (copied, 3):
+            assert any("has this node's id" in alert for alert in cluster.nodes[index].status().alerts)
+        for index in {0, 1, 2} - {copied}:
+            assert any("two processes have the node id" in alert for alert in cluster.nodes[index].status().alerts)
+        assert cluster.nodes[3].status().leader is None
+        assert {cluster.nodes[index].status().leader for index in range(3)} == {format_id(leader + 1)}
+        assert {cluster.nodes[index].status().term for index in range(3)} == {1}
 
 
 async def test_of_two_processes_with_one_id_that_meet_late_none_ends(autojump_clock: trio.testing.MockClock) -> None:

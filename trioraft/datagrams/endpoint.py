@@ -160,6 +160,15 @@ class Endpoint:
         return domain is Domain.CONSENSUS and node_id != 0 and not versions.overlaps(self.versions)
 
     @property
+    def members(self) -> frozenset[int]:
+        """The ids of nodes whose sessions are kept, however many others there are."""
+        return self._registry.members
+
+    @members.setter
+    def members(self, members: frozenset[int]) -> None:
+        self._registry.members = members
+
+    @property
     def peers(self) -> list[Peer]:
         """Everybody with a session: the nodes, each in the process that speaks for it, and the clients."""
         return [session.peer for session in self._registry.current()]

@@ -20,7 +20,9 @@ SILENCE_SECONDS: Final = 1.0
 UNANSWERED_SECONDS: Final = 1.0
 # Who has not shown that it knows our X25519 value is greeted so often while we have something to say.
 PROOF_SECONDS: Final = 0.1
+# In each domain. A host keeps so many at least, whatever others do; more may be behind one that translates addresses.
 SESSIONS_MAX: Final = 1024
+HOST_MAX: Final = 64
 PATHS_MAX: Final = 8
 
 
@@ -178,6 +180,8 @@ class Session:
         Whether it has shown that it knows our value.
     proof_wanted_at : float
         When it was greeted because it had not shown that.
+    host : str
+        From where it was confirmed last.
     sent_at, unanswered_since : float
         When the last message was sent that nothing was heard after, and the first of those without a pause.
     """
@@ -202,6 +206,7 @@ class Session:
     former_until: float = float("-inf")
     is_proven: bool = False
     proof_wanted_at: float = float("-inf")
+    host: str = ""
     envelope: bytes = b""
     envelope_cluster: int = -1
 
@@ -275,19 +280,64 @@ class Outcome(enum.Enum):
     DUPLICATE = enum.auto()
 
 
-class Registry:
-    """All sessions, bounded: of the nodes, and of the clients, the ones confirmed last are kept."""
+class _Table:
+    """The sessions of one domain, the one confirmed last at the end; the same by the address of the other host."""
 
     def __init__(self) -> None:
-        self._nodes: OrderedDict[tuple[int, bytes], Session] = OrderedDict()
-        self._clients: OrderedDict[tuple[int, bytes], Session] = OrderedDict()
+        self.sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._by_host: dict[str, OrderedDict[bytes, Session]] = {}
+
+    def keep(self, session: Session) -> None:
+        """Put a session at the end."""
+        process = session.peer.process
+        self.drop(session)
+        session.host = session.peer.address.host
+        self.sessions[process] = session
+        self._by_host.setdefault(session.host, OrderedDict())[process] = session
+
+    def drop(self, session: Session) -> None:
+        """Take a session out."""
+        process = session.peer.process
+        if self.sessions.pop(process, None) is not None:
+            neighbours = self._by_host[session.host]
+            del neighbours[process]
+            if not neighbours:
+                del self._by_host[session.host]
+
+    def first_to_go(self, members: frozenset[int]) -> Session | None:
+        """Choose which one has to go when there are too many: never that of a member.
+
+        It is the oldest one from the host that has most, if that has more than each may have.
+        """
+        crowd = max(self._by_host.values(), key=len)
+        tables = [crowd, self.sessions] if len(crowd) > HOST_MAX else [self.sessions]
+        for table in tables:
+            for session in table.values():
+                if session.standing is not Standing.CURRENT or session.peer.node_id not in members:
+                    return session
+        return None
+
+
+class Registry:
+    """All sessions, bounded in each domain by itself: the ones confirmed last are kept.
+
+    Attributes
+    ----------
+    members : frozenset of int
+        Nodes whose sessions nobody else's take the place of.
+    forgotten : list of Session
+        Sessions that were dropped.
+    """
+
+    def __init__(self) -> None:
+        self._tables: tuple[_Table, ...] = tuple(_Table() for _ in Domain)
         self._holders: tuple[dict[int, Session], ...] = tuple({} for _ in Domain)
+        self.members: frozenset[int] = frozenset()
         self.forgotten: list[Session] = []
 
     def find(self, domain: Domain, process: bytes) -> Session | None:
         """Find the session with a process."""
-        key = (int(domain), process)
-        return self._nodes.get(key) or self._clients.get(key)
+        return self._tables[domain].sessions.get(process)
 
     def holder(self, node_id: int, domain: Domain) -> Session | None:
         """Give the session that speaks for a node id."""
@@ -295,31 +345,28 @@ class Registry:
 
     def all(self) -> Iterator[Session]:
         """Give every session."""
-        yield from self._nodes.values()
-        yield from self._clients.values()
+        for table in self._tables:
+            yield from table.sessions.values()
 
     def current(self) -> Iterator[Session]:
         """Give every session that speaks for a node, and those of the clients."""
         for holders in self._holders:
             yield from holders.values()
-        yield from self._clients.values()
+        for session in self.all():
+            if not session.peer.node_id:
+                yield session
 
     def remember(self, session: Session) -> None:
-        """Keep a session that was just confirmed, and forget the one that was not for the longest time."""
-        peer = session.peer
-        table = self._nodes if peer.node_id else self._clients
-        key = (int(peer.domain), peer.process)
-        table[key] = session
-        table.move_to_end(key)
-        if len(table) > SESSIONS_MAX:
-            self.forget(next(iter(table.values())))
+        """Keep a session that was just confirmed, and forget another one where there are too many."""
+        table = self._tables[session.peer.domain]
+        table.keep(session)
+        if len(table.sessions) > SESSIONS_MAX and (surplus := table.first_to_go(self.members)) is not None:
+            self.forget(surplus)
 
     def forget(self, session: Session) -> None:
         """Drop a session."""
         peer = session.peer
-        key = (int(peer.domain), peer.process)
-        self._nodes.pop(key, None)
-        self._clients.pop(key, None)
+        self._tables[peer.domain].drop(session)
         if self._holders[peer.domain].get(peer.node_id) is session:
             del self._holders[peer.domain][peer.node_id]
         session.standing = Standing.FORGOTTEN

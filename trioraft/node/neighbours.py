@@ -162,7 +162,9 @@ class Neighbours:
         return name
 
     def tell_core(self, now: float) -> None:
-        """Tell the core which nodes were heard lately, and whether others may be there."""
+        """Tell the core which nodes were heard lately, and whether others may be; the endpoint, who is a member."""
+        if self._core.state is not None:
+            self.endpoint.members = frozenset(self._core.state.configuration.members)
         heard_after = now - _PEER_LASTS * self._settings.heartbeat_repeat
         self._core.peers_changed(frozenset(peer.node_id for peer in self.nodes() if peer.heard_at > heard_after))
         self._core.hold_formation(self._somebody_may_answer(now))
@@ -240,12 +242,15 @@ class Neighbours:
         """Stop, when another process has this node's id and this one has just been started; else report it.
 
         So it is the later one that stops: before it may vote, because after a start a node first keeps its promise.
+        Without a key anybody can say to have this node's id, and shall not end it by that. The other nodes refuse the
+        later one of two in any case.
         """
         text = (
             f"another process, at {other}, has this node's id {format_id(self._core.id)}:"
             f" DATA_DIR={self._settings.data_dir} was copied, or is the copy"
         )
-        if now - self._started_at < _NEWCOMER_TIMEOUTS * self._settings.election_timeout_upper:
+        is_new = now - self._started_at < _NEWCOMER_TIMEOUTS * self._settings.election_timeout_upper
+        if is_new and self._settings.keys is not None:
             raise NodeError(
                 f"{text}; this node stops, because the other one was there before:"
                 " remove the data directory that is wrong"
