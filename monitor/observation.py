@@ -138,6 +138,7 @@ def content_of(document: ClusterDocument) -> object:
             applied_index=0,
             last_index=0,
             log_lines_dropped=min(node.log_lines_dropped, 1),
+            state_bytes=node.state_bytes >> 20,
         )
         for node in document.nodes
     ]

@@ -9,8 +9,16 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+from typing_extensions import TypeIs
 
 _NAME_MAX: Final = 64
+
+# How large the key-value store may become, in bytes. The smallest quota has room for a few of the largest values. The
+# default fits nodes that are given 256 MiB each, as in containers/. It is part of what version 4 of the protocol
+# means, so that it can change with a later version only.
+QUOTA_MIN: Final = 4 * 2**20
+QUOTA_MAX: Final = 2**40
+DEFAULT_QUOTA: Final = 64 * 2**20
 
 
 class ReadMode(enum.StrEnum):
@@ -39,6 +47,12 @@ class ClusterSettings(Struct, frozen=True):
     def reads(self) -> ReadMode:
         """How linearizable reads are made sure of; by a quorum unless something else is set that is known."""
         return ReadMode.LEASE if self.values.get("reads") == ReadMode.LEASE else ReadMode.QUORUM
+
+    @property
+    def quota(self) -> int:
+        """How many bytes the keys and leases of the key-value store may take; the default where none is known."""
+        quota = self.values.get("quota")
+        return quota if _is_quota(quota) else DEFAULT_QUOTA
 
     def changed(self, change: bytes) -> "ClusterSettings":
         """Give the settings after a change.
@@ -73,15 +87,16 @@ class ClusterSettings(Struct, frozen=True):
         dict of str to str
             What this version goes by, and, as it was set, what it does not know.
         """
-        return {**{name: str(value) for name, value in self.values.items()}, "reads": self.reads.value}
+        known = {"reads": self.reads.value, "quota": str(self.quota)}
+        return known | {name: str(value) for name, value in self.values.items() if name not in known}
 
 
-def encode_change(**values: str) -> bytes:
+def encode_change(**values: str | int) -> bytes:
     """Write a change.
 
     Parameters
     ----------
-    **values : str
+    **values : str or int
         The settings to change, and what to.
 
     Returns
@@ -109,11 +124,20 @@ def why_unknown(change: bytes) -> str:
     if not values:
         return "it names no setting"
     for name, value in values.items():
-        if name != "reads":
-            return f"there is no setting {name[:_NAME_MAX]!r}; known: reads"
-        if value not in list(ReadMode):
-            return f"reads={str(value)[:_NAME_MAX]!r}: unknown; allowed: {' or '.join(ReadMode)}"
+        match name:
+            case "reads" if value not in list(ReadMode):
+                return f"reads={str(value)[:_NAME_MAX]!r}: unknown; allowed: {' or '.join(ReadMode)}"
+            case "quota" if not _is_quota(value):
+                return f"quota={str(value)[:_NAME_MAX]!r}: must be a number of bytes from {QUOTA_MIN} to {QUOTA_MAX}"
+            case "reads" | "quota":
+                continue
+            case _:
+                return f"there is no setting {name[:_NAME_MAX]!r}; known: reads, quota"
     return ""
+
+
+def _is_quota(value: object) -> TypeIs[int]:
+    return type(value) is int and QUOTA_MIN <= value <= QUOTA_MAX
 
 
 def _decode(change: bytes) -> dict[str, Any] | None:

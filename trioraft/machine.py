@@ -116,6 +116,30 @@ class Versioned(StateMachine, Protocol):
         """
 
 
+@runtime_checkable
+class Bounded(StateMachine, Protocol):
+    """A state machine that refuses what would make its state larger than the quota in the cluster's settings."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes count for the quota."""
+
+    @property
+    def quota(self) -> int:
+        """How many bytes there may be; 0 while the cluster speaks a version of the protocol that has no quota."""
+
+    def follow_quota(self, quota: int) -> None:
+        """Learn which quota the settings have from here on: from the next command in the log, or in a snapshot.
+
+        Like a version, it is told before anything else, and of each change at the same place of the log everywhere.
+
+        Parameters
+        ----------
+        quota : int
+            Bytes.
+        """
+
+
 def state_kind(machine: StateMachine) -> str:
     """Tell what kind of state a machine is.
 

@@ -165,9 +165,11 @@ class Client:
         """Read the cluster's settings; see :meth:`trioraft.client.client.Client.cluster_settings`."""
         return self.call(lambda client: client.cluster_settings(), timeout)
 
-    def change_cluster_settings(self, *, reads: ReadMode, timeout: float | None = None) -> ClusterSettings:
+    def change_cluster_settings(
+        self, *, reads: ReadMode | None = None, quota: int | None = None, timeout: float | None = None
+    ) -> ClusterSettings:
         """Change the cluster's settings; see :meth:`trioraft.client.client.Client.change_cluster_settings`."""
-        return self.call(lambda client: client.change_cluster_settings(reads=reads), timeout)
+        return self.call(lambda client: client.change_cluster_settings(reads=reads, quota=quota), timeout)
 
     def put(
         self,

@@ -30,9 +30,9 @@ version     what it has added
             replicated state: an entry of kind ``STATE_KIND``, and its record in snapshots; the request ``Cancel``,
             and the refusal ``limit`` (both for whoever speaks this version, whatever the cluster does);
             keys of locks that go with their leases only, and the command ``LeaseRecall``
-4           ephemeral values and signatures in a ``Hello``, the keys that are agreed upon by those values, keys of the
-            second generation, and random bytes in nonces (all for whoever speaks this version, whatever the cluster
-            does)
+4           the quota of the key-value store; and ephemeral values and signatures in a ``Hello``, the keys that are
+            agreed upon by those values, keys of the second generation, and random bytes in nonces (all of these for
+            whoever speaks this version, whatever the cluster does)
 ==========  ===============================================================================================
 """
 

@@ -30,6 +30,11 @@ export function whole(number) {
   return grouped.format(number);
 }
 
+/** Bytes in MiB, which the caller writes behind it. */
+export function mebibytes(bytes) {
+  return (bytes / 2 ** 20).toLocaleString("en-GB", { maximumFractionDigits: 1 });
+}
+
 export function count(number, one, many = `${one}s`) {
   return `${number} ${number === 1 ? one : many}`;
 }

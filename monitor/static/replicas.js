@@ -1,6 +1,6 @@
 // The table of replicas. Rows are kept from one document to the next, so that an opened one stays open.
 
-import { ago, duration, exit, nameOf, whole } from "./format.js";
+import { ago, duration, exit, mebibytes, nameOf, whole } from "./format.js";
 import { arrange, icon, make, setAttribute, setText } from "./dom.js";
 import { changing, membersOf } from "./members.js";
 
@@ -142,6 +142,7 @@ class Replica {
       ["In touch with", node.peers.length ? node.peers.join(", ") : "nobody"],
       ["Script", node.hook.path || "none"],
       ["Dropped", dropped.length ? dropped.map(([name, value]) => `${value} ${name.slice(8).replaceAll("_", " ")}`).join(", ") : "none"],
+      ...(node.state_quota ? [["State", `${mebibytes(node.state_bytes)} of ${mebibytes(node.state_quota)} MiB`]] : []),
       ["Log", node.log_lines_dropped ? `${node.log_lines_dropped} lines dropped` : "whole"],
       ...(forming?.formation ? [["Formation", forming.formation], ["Members", forming.members.join(", ")]] : []),
       ...(forming?.missing?.length ? [["Missing", forming.missing.join(", ")]] : []),

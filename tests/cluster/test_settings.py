@@ -12,18 +12,21 @@ from tests.cluster.recorded_clients import RecordedClients
 from tests.cluster.test_kv import command, settings_of
 from tests.linearizability import History, KeyValueModel, assert_linearizable
 from trioraft.client.observed import ClusterStatus
-from trioraft.cluster_settings import ReadMode
+from trioraft.cluster_settings import DEFAULT_QUOTA, ReadMode
 from trioraft.messages import Transfer
 
 SECONDS = float(os.environ.get("TRIORAFT_LEASE_READS_SECONDS", "6"))
+
+QUOTA = {"quota": str(DEFAULT_QUOTA)}
 
 
 def all_say(cluster: Cluster, **expected: str) -> Callable[[ClusterStatus], bool]:
     """Tell whether the processes that run now all have applied these settings."""
     pids = {cluster.process(i).pid for i in range(cluster.size)}
+    whole = {**expected, **QUOTA}
 
     def agreed(seen: ClusterStatus) -> bool:
-        return {node.status.pid for node in seen.nodes if node.status.settings == expected} == pids
+        return {node.status.pid for node in seen.nodes if node.status.settings == whole} == pids
 
     return agreed
 
@@ -31,8 +34,8 @@ def all_say(cluster: Cluster, **expected: str) -> Callable[[ClusterStatus], bool
 async def test_the_command(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=3) as cluster:
         await cluster.wait_leader()
-        assert await command(cluster, "settings") == (0, "reads: quorum\n", "")
-        assert await command(cluster, "settings", "--reads", "lease") == (0, "reads: lease\n", "")
+        assert await command(cluster, "settings") == (0, "reads: quorum\nquota: 67108864\n", "")
+        assert await command(cluster, "settings", "--reads", "lease") == (0, "reads: lease\nquota: 67108864\n", "")
         assert (await command(cluster, "put", "a", "1"))[0] == 0
         assert await command(cluster, "get", "a") == (0, "1\n", "")
         for i in range(3):
@@ -42,10 +45,10 @@ async def test_the_command(tmp_path: Path) -> None:
         await cluster.wait_for(all_say(cluster, reads="lease"), 15)
         _, out, err = await command(cluster, "status", "--format", "json")
         assert err == ""
-        assert [node["settings"] for node in json.loads(out)["nodes"]] == [{"reads": "lease"}] * 3
+        assert [node["settings"] for node in json.loads(out)["nodes"]] == [{"reads": "lease", **QUOTA}] * 3
         assert "reads by lease" in (await command(cluster, "status"))[1]
         status, out, _ = await command(cluster, "settings", "--format", "json", "--reads", "quorum")
-        assert (status, json.loads(out)) == (0, {"reads": "quorum"})
+        assert (status, json.loads(out)) == (0, {"reads": "quorum", **QUOTA})
 
         await cluster.stop(0)
         await cluster.stop(1)

@@ -15,6 +15,7 @@ from tests.cluster.harness import Cluster
 from tests.cluster.test_kv import command, settings_of
 from trioraft.client.client import open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode
+from trioraft.cluster_settings import DEFAULT_QUOTA
 from trioraft.datagrams.sealing import generate_key
 from trioraft.errors import RefusedError
 from trioraft.kv.errors import KeyValueError
@@ -129,7 +130,8 @@ async def test_a_rolling_upgrade(tmp_path: Path) -> None:
                     )
                     assert "version 1 of the protocol until all are upgraded" in (await command(cluster, "status"))[1]
             await cluster.wait_for(speaks(SPOKEN.highest), 10, "the cluster goes on")
-            assert await command(cluster, "settings", "--reads", "lease") == (0, "reads: lease\n", "")
+            shown = f"reads: lease\nquota: {DEFAULT_QUOTA}\n"
+            assert await command(cluster, "settings", "--reads", "lease") == (0, shown, "")
             assert "until all are upgraded" not in (await command(cluster, "status"))[1]
             assert f"({SPOKEN})" in (await command(cluster, "members"))[1]
         await cluster.same_state()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from trioraft.consensus import Role
 from trioraft.kv.history import HistoryLimits
+from trioraft.kv.quota import QUOTA_FROM
 from trioraft.kv.service import KeyValueService
 from trioraft.kv.store import Change, KeyValueStore
 from trioraft.messages import EntryKind
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _HISTORY: Final = HistoryLimits(events=60, bytes=2**20)
 _PAGE_BYTES: Final = 100  # so that revisions are divided, and changes with what was before
 _DIGEST: Final = 4
+# What the quota in the settings is divided by, so that a few small keys reach it.
+_QUOTA_PART: Final = 2**12
 
 
 class StoreMachine:
@@ -41,7 +44,9 @@ class StoreMachine:
     def apply(self, command: bytes) -> bytes:
         """Carry out a command."""
         self._change = None
+        before = self.size
         result = self.service.apply(command)
+        self.checks.store.sized(self, before)
         self.digest = zlib.crc32(result, zlib.crc32(command, self.digest))
         self.checks.store.applied(self.process, self.replica.applied_index, command, result, self._change)
         return result
@@ -53,6 +58,21 @@ class StoreMachine:
     def follow_version(self, version: int) -> None:
         """Go by a version of the protocol."""
         self.service.follow_version(version)
+
+    @property
+    def size(self) -> int:
+        """How many bytes count for the quota."""
+        return self.service.size
+
+    @property
+    def quota(self) -> int:
+        """How many there may be by the settings; 0 while there is no quota."""
+        has_one = self.replica.version >= QUOTA_FROM
+        return self.replica.settings.quota // _QUOTA_PART if has_one else 0
+
+    def follow_quota(self, quota: int) -> None:
+        """Go by a quota."""
+        self.service.follow_quota(quota // _QUOTA_PART)
 
     def query(self, question: bytes) -> bytes:
         """Read keys."""

@@ -8,13 +8,16 @@ from msgspec.structs import replace
 from tests.linearizability import KeyValueModel, Operation, Verdict, check
 from tests.linearizability.models import KeyValueInput, KeyValueOutput
 from tests.simulation.trace import name
-from trioraft.kv.commands import Event
+from trioraft.kv.commands import Event, Range
 from trioraft.kv.questions import WatchAnswer, WatchEvents
+from trioraft.kv.quota import LEASE_BYTES, item_bytes
+from trioraft.kv.results import RangeResult
 from trioraft.kv.store import Change
 
 if TYPE_CHECKING:
     from tests.simulation.checks import Checks
     from tests.simulation.host import Process
+    from tests.simulation.store import StoreMachine
 
 # The tags of commands that are never the same twice, because of their values: Put and Txn.
 _UNIQUE: Final = (1, 4)
@@ -57,6 +60,18 @@ class StoreChecks:
             now = self.checks.world.loop.now
             self.ended_at[lease] = now
             self._check_held(lease, f"ends on {name(process.host.node)}")
+
+    def sized(self, machine: "StoreMachine", before: int) -> None:
+        """Check after a command that a store knows how large it is, and has not grown beyond its quota."""
+        store, quota = machine.service.store, machine.quota
+        found = store.query(Range(b"\0", b"\0"))
+        assert isinstance(found, RangeResult)
+        size = LEASE_BYTES * len(store.leases()) + sum(map(item_bytes, found.kvs))
+        where = name(machine.process.host.node)
+        if store.size != size:
+            self.fail(f"the store on {where} counts {store.size} bytes for its quota, and has {size}")
+        if quota and size > max(before, quota + quota // 16):
+            self.fail(f"the store on {where} grows from {before} bytes to {size}, beyond its quota of {quota}")
 
     # --- leases ---------------------------------------------------------------------------------------------
 

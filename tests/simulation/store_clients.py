@@ -91,7 +91,11 @@ class StoreClients:
         called = self._now()
 
         def then(result: Result | None) -> None:
-            output = None if result is None else self._output(asked, decode_result(result.data))
+            told = None if result is None else decode_result(result.data)
+            if isinstance(told, results.Error) and told.code is results.ErrorCode.TOO_LARGE:
+                self.world.count["commands refused by the quota"] += 1
+                return
+            output = None if told is None else self._output(asked, told)
             returned = None if result is None else max(self._now(), called)
             self._note(client, asked, output, called, returned)
 

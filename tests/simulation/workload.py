@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import cbor2
 
@@ -17,6 +17,9 @@ from trioraft.versions import added_in
 if TYPE_CHECKING:
     from tests.simulation.host import Host
     from tests.simulation.simulation import Simulation
+
+# Of a store, which takes a small part of them: so little that few keys have room, and so much that all have.
+_QUOTAS: Final = tuple(mebibytes * 2**20 for mebibytes in (4, 12, 20, 64))
 
 
 @dataclass(slots=True)
@@ -73,8 +76,9 @@ class Workload:
             self._arrange()
             if self.store is not None:
                 self.store.begin()
-            if self.world.profile.lease_reads:
+            if self._has_settings:
                 self._change_settings()
+            if self.world.profile.lease_reads:
                 LateReader(self.world).look()
 
     def end(self) -> None:
@@ -82,6 +86,10 @@ class Workload:
         self.over = True
         for client in self.clients:
             self._session_command(client, at_once=client.at_once + 1)
+
+    @property
+    def _has_settings(self) -> bool:
+        return self.world.profile.lease_reads or self.store is not None
 
     @property
     def trouble(self) -> str:
@@ -112,7 +120,7 @@ class Workload:
             self._session_command(client, at_once=client.at_once)
         elif dice < 0.36 and self.clients:
             self._expire(self.random.choice(self.clients))
-        elif dice < 0.365 and self.world.profile.lease_reads:
+        elif dice < 0.365 and self._has_settings:
             self._change_settings()
         elif dice < 0.36 + self.world.profile.reads:
             self.send(self.some_host(), self._read)
@@ -180,15 +188,20 @@ class Workload:
                 self._begin_call(Call(client, client.last, command, then=then))
 
     def _change_settings(self) -> None:
-        """Let reads go by the lease, most often, or ask a quorum again."""
+        """Let reads go by the lease, most often, or ask a quorum again; and give a store another quota."""
         operator = self.operator
         if not operator.session:
             if 0 not in operator.waiting:
                 self._begin_call(Call(operator, 0))
         elif not operator.waiting:
             operator.last += 1
-            reads = ReadMode.QUORUM if operator.last > 1 and self.random.random() < 0.3 else ReadMode.LEASE
-            self._begin_call(Call(operator, operator.last, encode_change(reads=reads), EntryKind.SETTINGS))
+            change: dict[str, str | int] = {}
+            if self.world.profile.lease_reads:
+                asks = operator.last > 1 and self.random.random() < 0.3
+                change["reads"] = ReadMode.QUORUM if asks else ReadMode.LEASE
+            if self.store is not None:
+                change["quota"] = self.random.choice(_QUOTAS)
+            self._begin_call(Call(operator, operator.last, encode_change(**change), EntryKind.SETTINGS))
 
     def _begin_call(self, call: Call) -> None:
         call.client.waiting[call.number] = call

@@ -66,6 +66,7 @@ RIGHT: Final[dict[str, Any]] = {
     "prev_kv": False,
     "put": Put.of("a", "1"),
     "question": LeaseList(),
+    "quota": 2**27,
     "reads": "lease",
     "reason": "test",
     "refresh": 1.0,

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from trioraft.cluster_settings import DEFAULT_QUOTA
 from trioraft.kv import (
     Change,
     Command,
@@ -51,8 +52,13 @@ Contents: TypeAlias = dict[bytes, KeyValue]
 
 LOCK_KEYS: Final = {b"trioraft/locks/job/%016x" % lease: lease for lease in (1, 2)}
 NO_LOCK: Final = b"trioraft/locks/job"
-# With locks, and with the refusals that keep their keys.
+# With locks, and with the refusals that keep their keys; and with a quota.
 LATER: Final = 3
+WITH_QUOTA: Final = 4
+# For how many bytes of it a key counts beside its own, and a lease; and which part more of it is for locks.
+KEY_BYTES: Final = 256
+LEASE_BYTES: Final = 512
+LOCKS_SHARE: Final = 16
 
 keys = st.binary(min_size=1, max_size=2).map(lambda key: bytes(b"abc"[byte % 3] for byte in key)) | st.sampled_from(
     [*LOCK_KEYS, NO_LOCK]
@@ -60,7 +66,8 @@ keys = st.binary(min_size=1, max_size=2).map(lambda key: bytes(b"abc"[byte % 3] 
 ends = st.sampled_from([b"", b"\0", b"b", b"bb", b"c"])
 leases = st.integers(0, 3)
 locking = st.sampled_from(list(LOCK_KEYS.items())).map(lambda item: Put(item[0], b"", item[1]))
-puts = st.builds(Put, keys, st.binary(max_size=2), leases, st.booleans()) | locking
+values = st.binary(max_size=2) | st.sampled_from([bytes(100), bytes(400)])
+puts = st.builds(Put, keys, values, leases, st.booleans()) | locking
 deletes = st.builds(DeleteRange, keys, ends, st.booleans())
 ranges = st.builds(Range, keys, ends, st.integers(0, 2))
 operations = st.lists(puts | deletes | ranges, max_size=4)
@@ -93,6 +100,7 @@ class Model:
         self.events: list[Event] = []
         self.leases: set[int] = set()
         self.version = 1
+        self.quota = DEFAULT_QUOTA
 
     @property
     def now(self) -> Contents:
@@ -162,7 +170,30 @@ class Model:
         """Tell whether all leases that are named exist, and no key of a lock is changed but by locking."""
         if not {operation.lease for operation in operations if isinstance(operation, Put)} <= self.leases | {0}:
             return False
-        return self.version < LATER or not any(map(self.meets_lock, operations))
+        return self.fits(operations) and (self.version < LATER or not any(map(self.meets_lock, operations)))
+
+    def size(self, contents: Contents) -> int:
+        """Count keys and leases as the quota does."""
+        return LEASE_BYTES * len(self.leases) + sum(
+            KEY_BYTES + len(k) + len(item.value) for k, item in contents.items()
+        )
+
+    def fits(self, operations: Sequence[Operation]) -> bool:
+        """Tell whether the store becomes no larger by operations, or not too large."""
+        after = dict(self.now)
+        for operation in operations:
+            if not isinstance(operation, Range):
+                self.edit(operation)(after, len(self.revisions))
+        put = [operation for operation in operations if isinstance(operation, Put)]
+        locks = all(operation.lease == LOCK_KEYS.get(operation.key) for operation in put)
+        return self.has_room(self.size(after) - self.size(self.now), locks=locks)
+
+    def has_room(self, grows: int, *, locks: bool) -> bool:
+        """Tell whether the store may become larger by so much, which is all for locks or not."""
+        if self.version < WITH_QUOTA or grows <= 0 or self.size(self.now) + grows <= self.quota:
+            return True
+        of_locks = {key: item for key, item in self.now.items() if self.goes_with_lock(key)}
+        return locks and self.size(of_locks) + grows <= self.quota // LOCKS_SHARE
 
     def meets_lock(self, operation: Operation) -> bool:
         """Tell whether an operation would change a key of a lock, or put one where those are."""
@@ -250,20 +281,29 @@ class StoreComparison(RuleBasedStateMachine):
 
     @rule(lease=st.integers(1, 3))
     def grant(self, lease: int) -> None:
-        assert self.done(LeaseGrant(5, id=lease)) == (lease not in self.model.leases)
-        self.model.leases.add(lease)
+        may_be = lease not in self.model.leases and self.model.has_room(LEASE_BYTES, locks=True)
+        assert self.done(LeaseGrant(5, id=lease)) == may_be
+        if may_be:
+            self.model.leases.add(lease)
 
     @rule(lease=st.integers(1, 3))
     def revoke(self, lease: int) -> None:
         assert self.done(LeaseRevoke(lease)) == (lease in self.model.leases)
         self.end(lease)
 
-    @rule()
-    def upgrade(self) -> None:
+    @rule(to=st.sampled_from([LATER, WITH_QUOTA, WITH_QUOTA]))
+    def upgrade(self, to: int) -> None:
         """Let the cluster speak a later version of the protocol."""
-        self.model.version = LATER
-        self.store.follow_version(LATER)
-        self.replica.follow_version(LATER)
+        self.model.version = max(to, self.model.version)
+        self.store.follow_version(self.model.version)
+        self.replica.follow_version(self.model.version)
+
+    @rule(quota=st.sampled_from([1, 600, 1200, 2400, 25_000, DEFAULT_QUOTA]))
+    def change_quota(self, quota: int) -> None:
+        """Change the setting, also to less than there is."""
+        self.model.quota = quota
+        self.store.follow_quota(quota)
+        self.replica.follow_quota(quota)
 
     @rule(lease=st.integers(1, 3))
     def recall(self, lease: int) -> None:
@@ -382,6 +422,7 @@ class StoreComparison(RuleBasedStateMachine):
         """Replace the replica by one that is restored from a snapshot; nobody must be able to tell."""
         restored = KeyValueStore(LIMITS)
         restored.follow_version(self.model.version)
+        restored.follow_quota(self.model.quota)
         restored.restore(self.store.snapshot())
         self.replica = restored
 
@@ -399,6 +440,11 @@ class StoreComparison(RuleBasedStateMachine):
             attached = sorted(key for key, item in self.model.now.items() if item.lease == lease)
             assert self.store.lease_keys(lease) == attached
         assert [lease.id for lease in self.store.leases()] == sorted(self.model.leases)
+
+    @invariant()
+    def the_size_is_that_of_what_is_there(self) -> None:
+        assert self.store.size == self.model.size(self.model.now)
+        assert self.store.quota == (self.model.quota if self.model.version >= WITH_QUOTA else 0)
 
     @invariant()
     def every_revision_that_can_be_read_is_equal(self) -> None:

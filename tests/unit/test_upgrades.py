@@ -134,9 +134,10 @@ async def test_a_command_of_the_next_version_means_the_same_on_each_release(
                 assert isinstance(error, Error)
                 assert error.code is ErrorCode.MALFORMED
             else:
-                with pytest.raises(
-                    RefusedError, match=r"speaks version 2 of the protocol, and this needs 3; upgrade"
-                ):
+                needs = (
+                    f"speaks version {stand_in.NEEDED - 1} of the protocol, and this needs {stand_in.NEEDED}; upgrade"
+                )
+                with pytest.raises(RefusedError, match=needs):
                     await put(stand_in.KEY)
             await trio.sleep(1)
             assert len(digests()) == 1

@@ -116,7 +116,7 @@ async def transfer(settings: ClientSettings, to: str | None) -> int:
     return 0
 
 
-async def settings(where: ClientSettings, reads: str | None, form: str, seconds: float) -> int:
+async def settings(where: ClientSettings, reads: str | None, quota: int | None, form: str, seconds: float) -> int:
     """Print the settings of a cluster, after they were changed if that is asked for.
 
     Parameters
@@ -124,7 +124,9 @@ async def settings(where: ClientSettings, reads: str | None, form: str, seconds:
     where : ClientSettings
         Where the cluster is, and an admin key.
     reads : str or None
-        How linearizable reads shall be made sure of; None to change nothing.
+        How linearizable reads shall be made sure of; None to leave that as it is.
+    quota : int or None
+        How many bytes the key-value store shall be allowed to take; None to leave that as it is.
     form : {"text", "json"}
         How to print them.
     seconds : float
@@ -142,17 +144,18 @@ async def settings(where: ClientSettings, reads: str | None, form: str, seconds:
     ):
         with trio.move_on_after(seconds or float("inf")):
             try:
-                if reads is None:
+                if reads is None and quota is None:
                     found = await client.cluster_settings()
                 else:
-                    found = await client.change_cluster_settings(reads=ReadMode(reads))
+                    mode = ReadMode(reads) if reads is not None else None
+                    found = await client.change_cluster_settings(reads=mode, quota=quota)
             except ProposalError as error:
                 raise CommandError(printable(str(error))) from None
         if found is None:
             raise NoAnswerError(f"{printable(client.problem)} (waited {seconds:g} s)")
     shown = {printable(name): printable(value) for name, value in found.shown().items()}
     text = json.dumps(shown) if form == "json" else "\n".join(f"{name}: {value}" for name, value in shown.items())
-    if reads is None:
+    if reads is None and quota is None:
         print(text, flush=True)  # noqa: T201 - what the command is for
     else:
         tell(text)

@@ -21,6 +21,7 @@ from trioraft.cli.running import (
     DONE,
     Errors,
     Peers,
+    byte_count,
     checked,
     choice,
     client_settings,
@@ -284,6 +285,14 @@ def settings(
             show_default=False,
         ),
     ] = None,
+    quota: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES",
+            help="How large the key-value store may become, as in 134217728 or 128MiB; nodes need thrice as much.",
+            show_default=False,
+        ),
+    ] = None,
     peers: Peers = None,
     form: Annotated[str, typer.Option("--format", metavar="text|json", help="How to print.")] = "text",
     timeout: Annotated[str, typer.Option(metavar="SECONDS", help="Give up after so long.")] = "10",
@@ -293,13 +302,15 @@ def settings(
     They are in the log: all nodes have the same ones, and a backup has them too.
     """
     from trioraft.cli import cluster as commands  # noqa: PLC0415
+    from trioraft.cluster_settings import QUOTA_MAX, QUOTA_MIN  # noqa: PLC0415
 
     if reads is not None:
         choice("--reads", reads, "quorum", "lease")
+    size = None if quota is None else byte_count("--quota", quota, QUOTA_MIN, QUOTA_MAX)
     choice("--format", form, "text", "json")
     seconds = number("--timeout", timeout, 0, 86400)
     where = client_settings(peers)
-    return run_client(lambda: commands.settings(where, reads, form, seconds))
+    return run_client(lambda: commands.settings(where, reads, size, form, seconds))
 
 
 @app.command("abandon-formation")

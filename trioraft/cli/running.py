@@ -1,6 +1,7 @@
 """How commands read their arguments, run, and end."""
 
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, TypeVar
@@ -40,6 +41,16 @@ def number(option: str, text: str, lowest: int, highest: int) -> int:
     except ValueError as error:
         allowed = f"a whole number from {lowest} to {highest}"
         raise CommandError(f"{option}={text[:100]!r}: {error}; allowed: {allowed}", WRONG) from None
+
+
+def byte_count(option: str, text: str, lowest: int, highest: int) -> int:
+    """Read a number of bytes that an option was given, such as ``134217728`` or ``128MiB``."""
+    found = re.fullmatch(r"([0-9]{1,15}) ?([KMGT]iB)?", text, re.ASCII)
+    count = int(found[1]) * 1024 ** ("KMGT".index(found[2][0]) + 1 if found[2] else 0) if found else -1
+    if not lowest <= count <= highest:
+        allowed = f"a number from {lowest} to {highest}, or of KiB, MiB, GiB or TiB, as in 128MiB"
+        raise CommandError(f"{option}={text[:100]!r}: allowed: {allowed}", WRONG)
+    return count
 
 
 def timeout_seconds(text: str) -> float:

@@ -108,6 +108,8 @@ def _heading(cluster: ClusterStatus) -> Text:
     text = f"led by {leader.status.name} in term {cluster.term}" if leader else f"no leader (term {cluster.term})"
     if leader and leader.status.settings.get("reads") == "lease":
         text += ", reads by lease"
+    if leader and leader.status.state_quota:
+        text += f", {_mebibytes(leader.status.state_bytes)} of {_mebibytes(leader.status.state_quota)} MiB taken"
     spoken = (leader.status.cluster_version if leader else 0) or FIRST_VERSION  # the oldest software tells none
     if leader and any(node.status.highest_version > spoken for node in cluster.nodes):
         text += f", version {spoken} of the protocol until all are upgraded"
@@ -131,6 +133,10 @@ def _row(node: ObservedNode, names: dict[str, str]) -> tuple[str, ...]:
         _version(status),
         up,
     )
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.1f}".removesuffix(".0")
 
 
 def _version(status: NodeStatus) -> str:

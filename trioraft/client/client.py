@@ -12,12 +12,12 @@ import cbor2
 import msgspec
 import trio
 
-from trioraft.arguments import check_bytes, check_is, check_name, check_seconds
+from trioraft.arguments import check_bytes, check_is, check_name, check_number, check_seconds
 from trioraft.client.calls import NO_ANSWER, NOT_REACHED, Calls, refused
 from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.client.observer import RETRY_LAST, Observer
 from trioraft.client.session import Session
-from trioraft.cluster_settings import ClusterSettings, ReadMode, encode_change
+from trioraft.cluster_settings import QUOTA_MAX, QUOTA_MIN, ClusterSettings, ReadMode, encode_change
 from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import Domain
 from trioraft.datagrams.rights import NEEDED, may
@@ -294,13 +294,17 @@ class Client(KeyValueMethods, Observer):
         """
         return ClusterSettings().changed(await self._question(ReadSettings, anybody=False))
 
-    async def change_cluster_settings(self, *, reads: ReadMode) -> ClusterSettings:
+    async def change_cluster_settings(
+        self, *, reads: ReadMode | None = None, quota: int | None = None
+    ) -> ClusterSettings:
         """Change settings of the cluster, once; deadlines are the caller's.
 
         Parameters
         ----------
-        reads : ReadMode
+        reads : ReadMode, optional
             How linearizable reads are made sure of.
+        quota : int, optional
+            How many bytes the keys and leases of the key-value store may take.
 
         Returns
         -------
@@ -316,9 +320,15 @@ class Client(KeyValueMethods, Observer):
         SettingsError
             If the key is not good for commands.
         """
-        if reads not in list(ReadMode):
+        if reads is not None and reads not in list(ReadMode):
             raise ValueError(f"reads must be {' or '.join(ReadMode)}, not {reads!r}")
-        return ClusterSettings().changed(await self._propose(encode_change(reads=reads), ChangeSettings))
+        if quota is not None:
+            check_number("quota", quota, QUOTA_MIN, QUOTA_MAX)
+        asked = {"reads": reads, "quota": quota}
+        change = {name: value for name, value in asked.items() if value is not None}
+        if not change:
+            raise ValueError("name the settings to change: reads, quota")
+        return ClusterSettings().changed(await self._propose(encode_change(**change), ChangeSettings))
 
     def trouble(self) -> str:
         """Tell what keeps the cluster from doing anything for this client, as far as is known once it has asked.

@@ -9,6 +9,7 @@ and read from; what is older is *compacted*.
 ``codec``       them as bytes
 ``store``       the state machine
 ``state``       what it remembers: ``sorted_map`` and ``history``
+``quota``       how large the store may become
 ``reading``, ``conditions``   how ranges are read, and when a transaction's conditions hold
 ``snapshot``    the state as a stream
 ``lessor``      the leader's clock of leases

@@ -75,6 +75,11 @@ class History:
         events, size = len(self._revisions[self._dropped]), self._sizes[self._dropped]
         return self._events - events >= self._limits.events or self._bytes - size >= self._limits.bytes
 
+    def give_way(self, bytes_max: int) -> None:
+        """Drop the oldest revisions, but not the newest one, while they have more bytes than these."""
+        while self._bytes > bytes_max and self._dropped < len(self._revisions) - 1:
+            self._drop_oldest()
+
     def drop_before(self, revision: int) -> None:
         """Drop what is older than a revision."""
         while self.oldest < min(revision, self.next):

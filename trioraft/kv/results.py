@@ -129,8 +129,9 @@ class CompactResult(Struct, frozen=True, array_like=True, tag=7):
 class ErrorCode(enum.StrEnum):
     """Why a command was refused.
 
-    ``LEASE_EXISTS``: there is such a lease already; or one that a lock goes with, whose key was to be changed. (That
-    has no code of its own, because clients of earlier releases could not read it.)
+    ``TOO_LARGE``: the command, or what it changes or finds; or the store, which has reached its quota.
+    ``LEASE_EXISTS``: there is such a lease already; or one that a lock goes with, whose key was to be changed.
+    (Neither that nor the quota has a code of its own, because clients of earlier releases could not read it.)
     """
 
     MALFORMED = "malformed"

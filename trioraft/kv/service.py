@@ -149,6 +149,20 @@ class KeyValueService:
         """Go by a version; see :meth:`KeyValueStore.follow_version`."""
         self.store.follow_version(version)
 
+    @property
+    def size(self) -> int:
+        """How many bytes of the quota are taken; see :attr:`KeyValueStore.size`."""
+        return self.store.size
+
+    @property
+    def quota(self) -> int:
+        """How many there are; see :attr:`KeyValueStore.quota`."""
+        return self.store.quota
+
+    def follow_quota(self, quota: int) -> None:
+        """Go by a quota; see :meth:`KeyValueStore.follow_quota`."""
+        self.store.follow_quota(quota)
+
     def _changed(self, change: Change) -> None:
         if change.restored and not trio.lowlevel.in_trio_run():
             trio.from_thread.run_sync(self.publish, change)  # a node restores in a thread

@@ -164,6 +164,7 @@ class SnapshotReader:
         self._state = State(limits)
         self._events = 0
         self._unfinished: list[Event] = []  # of one revision
+        self._latest: dict[bytes, KeyValue] = {}  # what the history has made of each key so far
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes.
@@ -224,11 +225,10 @@ class SnapshotReader:
                 self._take_header(frame)
             case Leases():
                 for lease in frame.leases:
-                    self._state.leases.put(lease.id, lease)
+                    self._state.add_lease(lease)
             case Items():
                 for item in frame.items:
-                    self._state.items.put(item.key, item)
-                    self._state.attach(item)
+                    self._state.add(item)
             case Events():
                 for event in frame.events:
                     self._take_event(event)
@@ -250,8 +250,15 @@ class SnapshotReader:
             self._close_revision()
         if event.kv.mod_revision != self._state.history.next:
             raise SnapshotError("its history has a gap")
-        self._unfinished.append(event)
+        self._unfinished.append(self._shared(event))
         self._events += 1
+
+    def _shared(self, event: Event) -> Event:
+        """Let an event have what there is already, as it was when it happened; else that would be there twice."""
+        key = event.kv.key
+        now, before = self._state.items.get(key), self._latest.get(key)
+        kv = self._latest[key] = now if now is not None and now == event.kv else event.kv
+        return Event(event.kind, kv, before if before == event.prev_kv else event.prev_kv)
 
     def _close_revision(self) -> None:
         if self._unfinished:

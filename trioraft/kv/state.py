@@ -4,6 +4,8 @@ from typing import Final, NamedTuple
 
 from trioraft.kv.commands import LARGEST, Event, EventKind, KeyValue, Lease
 from trioraft.kv.history import History, HistoryLimits
+from trioraft.kv.lock_keys import is_kept
+from trioraft.kv.quota import LEASE_BYTES, history_bytes, item_bytes
 from trioraft.kv.sorted_map import FrozenView, SortedMap
 
 FIRST_REVISION: Final = 1  # of an empty store, as in etcd
@@ -49,6 +51,10 @@ class State:
         The keys of each lease that has some.
     history : History
         The last revisions.
+    size : int
+        How many bytes the keys and leases take, as :mod:`~trioraft.kv.quota` counts them.
+    lock_size : int
+        How many of them are those of leases, and of keys that locks are held by.
     """
 
     def __init__(self, limits: HistoryLimits) -> None:
@@ -60,6 +66,8 @@ class State:
         self.attached: dict[int, set[bytes]] = {}
         self.history = History(limits, FIRST_REVISION)
         self.history.append(())
+        self.size = 0
+        self.lock_size = 0
 
     def put(self, key: bytes, value: bytes, lease: int, revision: int) -> Event:
         """Give a key a value at a revision that is not committed yet."""
@@ -69,8 +77,7 @@ class State:
         else:
             after = KeyValue(key, value, before.create_revision, revision, before.version + 1, lease)
             self._detach(before)
-        self.items.put(key, after)
-        self.attach(after)
+        self.add(after)
         return Event(EventKind.PUT, after, before)
 
     def delete(self, start: bytes, end: bytes | None, revision: int) -> list[Event]:
@@ -81,10 +88,12 @@ class State:
             events.append(Event(EventKind.DELETE, KeyValue(before.key, b"", 0, revision, 0), before))
         return events
 
-    def commit(self, events: tuple[Event, ...]) -> None:
-        """Make one revision of what was put and deleted."""
+    def commit(self, events: tuple[Event, ...], quota: int) -> None:
+        """Make one revision of what was put and deleted; the history takes no more than the quota leaves it."""
         self.revision += 1
         self.history.append(events)
+        if quota:
+            self.history.give_way(history_bytes(quota, self.size))
         self.compacted = max(self.compacted, self.history.oldest - 1)
 
     def compact(self, revision: int) -> None:
@@ -96,8 +105,20 @@ class State:
         """Make a lease, with an id of our own where 0 is given."""
         self.grants += 1
         lease = Lease(lease_id or self._choose_lease_id(), ttl, self.grants)
-        self.leases.put(lease.id, lease)
+        self.add_lease(lease)
         return lease
+
+    def add_lease(self, lease: Lease) -> None:
+        """Take a lease in that is not there."""
+        self.leases.put(lease.id, lease)
+        self.size += LEASE_BYTES
+        self.lock_size += LEASE_BYTES
+
+    def end(self, lease_id: int) -> None:
+        """Forget a lease that is there."""
+        self.leases.remove(lease_id)
+        self.size -= LEASE_BYTES
+        self.lock_size -= LEASE_BYTES
 
     def recall(self, lease: Lease) -> Lease:
         """Have a lease kept alive no more."""
@@ -117,12 +138,20 @@ class State:
         keys = self.attached.get(lease, ())
         return len(keys) + (key not in keys)
 
-    def attach(self, item: KeyValue) -> None:
-        """Note the lease of a key that has come to be."""
+    def add(self, item: KeyValue) -> None:
+        """Take a key in that is not there, or was detached."""
+        self.items.put(item.key, item)
+        self._count(item, item_bytes(item))
         if item.lease:
             self.attached.setdefault(item.lease, set()).add(item.key)
 
+    def _count(self, item: KeyValue, size: int) -> None:
+        self.size += size
+        if is_kept(item):
+            self.lock_size += size
+
     def _detach(self, item: KeyValue) -> None:
+        self._count(item, -item_bytes(item))
         if item.lease:
             keys = self.attached[item.lease]
             keys.remove(item.key)

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from msgspec import Struct
 
+from trioraft.cluster_settings import DEFAULT_QUOTA
 from trioraft.kv.codec import decode_command, encode_result
 from trioraft.kv.commands import (
     COMMAND_MAX,
@@ -31,6 +32,7 @@ from trioraft.kv.commands import (
 from trioraft.kv.conditions import has_overlaps, holds
 from trioraft.kv.history import HistoryLimits
 from trioraft.kv.lock_keys import KEPT_FROM, LOCKS_RANGE, is_kept, lease_of
+from trioraft.kv.quota import LEASE_BYTES, QUOTA_FROM, growth, is_for_locks, why_full
 from trioraft.kv.reading import bounds, read, read_before, size
 from trioraft.kv.results import (
     CompactResult,
@@ -117,6 +119,7 @@ class KeyValueStore:
         self.on_change = on_change
         self.version = FIRST_VERSION
         self._limits = history
+        self._quota = DEFAULT_QUOTA
         self._state = State(history)
 
     # --- the state machine ----------------------------------------------------------------------------------
@@ -179,6 +182,20 @@ class KeyValueStore:
         """Go by a version; see :meth:`trioraft.machine.Versioned.follow_version`."""
         self.version = version
         self._state.history.overshoots = self._overshoots
+
+    @property
+    def size(self) -> int:
+        """How many bytes the keys and leases take, as the quota counts them; the history is bounded beside."""
+        return self._state.size
+
+    @property
+    def quota(self) -> int:
+        """How many they may take; 0 while the cluster speaks a version of the protocol that has no quota."""
+        return self._quota if self.version >= QUOTA_FROM else 0
+
+    def follow_quota(self, quota: int) -> None:
+        """Go by a quota; see :meth:`trioraft.machine.Bounded.follow_quota`."""
+        self._quota = quota
 
     @property
     def _overshoots(self) -> bool:
@@ -424,6 +441,8 @@ class KeyValueStore:
         if deleted > DELETED_MAX:
             text = f"{deleted} keys would be deleted at once, at most {DELETED_MAX} can be; delete smaller ranges"
             raise _RefusedError(ErrorCode.TOO_LARGE, text)
+        if self.quota and changes:
+            self._check_quota(operations)
         return self._carry_out(operations, self.revision + changes, room)
 
     def _carry_out(self, operations: Sequence[Operation], revision: int, room: int) -> tuple[OperationResult, ...]:
@@ -470,6 +489,19 @@ class KeyValueStore:
             text = f"the key {_shown(put.key)} is where those of locks are, which are put by locking only"
             raise _RefusedError(ErrorCode.LEASE_EXISTS, text)
 
+    def _check_quota(self, operations: Sequence[Operation]) -> None:
+        puts = [operation for operation in operations if isinstance(operation, Put)]
+        deletes = [operation for operation in operations if isinstance(operation, DeleteRange)]
+        deleted = chain.from_iterable(self._state.items.values(*bounds(delete)) for delete in deletes)
+        grows = growth(self._state, puts, deleted, self.quota - self.size)
+        self._check_room(grows, for_locks=is_for_locks(puts))
+
+    def _check_room(self, grows: int, *, for_locks: bool) -> None:
+        """Refuse what would make the store larger than its quota."""
+        reason = why_full(self._state, grows, self.quota, for_locks=for_locks)
+        if reason:
+            raise _RefusedError(ErrorCode.TOO_LARGE, reason)
+
     def _check_put(self, put: Put) -> int:
         self._check_lock(put)
         if put.lease and self._state.leases.get(put.lease) is None:
@@ -501,6 +533,8 @@ class KeyValueStore:
     def _grant(self, command: LeaseGrant) -> LeaseGrantResult:
         if command.id and self._state.leases.get(command.id) is not None:
             raise _RefusedError(ErrorCode.LEASE_EXISTS, f"there is a lease {command.id:016x} already")
+        if self.quota:
+            self._check_room(LEASE_BYTES, for_locks=True)
         lease = self._state.grant(command.id, command.ttl)
         self._tell(Change(self.revision, granted=(lease,)))
         return LeaseGrantResult(self.revision, lease.id, lease.ttl)
@@ -512,9 +546,9 @@ class KeyValueStore:
         events: list[Event] = []
         for key in self.lease_keys(lease_id):
             events += self._state.delete(key, key + b"\0", self.revision + 1)
-        self._state.leases.remove(lease_id)
+        self._state.end(lease_id)
         if events:
-            self._state.commit(tuple(events))
+            self._state.commit(tuple(events), self.quota)
         self._tell(Change(self.revision, tuple(events), ended=(lease_id,)))
         return LeaseRevokeResult(self.revision, len(events))
 
@@ -538,7 +572,7 @@ class KeyValueStore:
 
     def _commit(self, events: Sequence[Event]) -> None:
         if events:
-            self._state.commit(tuple(events))
+            self._state.commit(tuple(events), self.quota)
             self._tell(Change(self.revision, tuple(events)))
 
     def _tell(self, change: Change) -> None:

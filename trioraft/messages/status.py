@@ -171,6 +171,8 @@ class NodeStatus(Struct, frozen=True):
         How many lines of its log, what its scripts wrote included, its process could not get rid of.
     exposed : bool
         Whether it listens at an address that is not loopback, and without a key.
+    state_bytes, state_quota : int
+        How large the key-value store is, as its quota counts, and how large it may become; 0 where there is no quota.
     """
 
     id: str
@@ -205,6 +207,8 @@ class NodeStatus(Struct, frozen=True):
     log_lines_dropped: int = 0
     leader_address: str = ""
     exposed: bool = False
+    state_bytes: int = 0
+    state_quota: int = 0
 
 
 class StatusRequest(Struct, frozen=True, array_like=True, tag=12):

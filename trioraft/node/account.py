@@ -8,10 +8,11 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from trioraft import __version__
-from trioraft.consensus import Core
+from trioraft.consensus import Core, Role
 from trioraft.datagrams.endpoint import Peer
 from trioraft.datagrams.wire import encode_message
 from trioraft.hooks.hooks import Hooks
+from trioraft.machine import Bounded
 from trioraft.messages import TERM_ROOM, Election, FormingStatus, NodeStatus, Status, format_id
 from trioraft.node.applier import Applier
 from trioraft.node.members import member_statuses
@@ -22,6 +23,8 @@ from trioraft.settings import NodeSettings
 from trioraft.streams import log_lines_dropped
 
 _ELECTIONS_KEPT: Final = 5
+# From this part of the quota on somebody should look at it.
+_NEARLY: Final = 0.9
 
 
 def no_room(term: int) -> str:
@@ -90,6 +93,8 @@ class Account:
         self.failure = ""
         self._core = core
         self._settings = settings
+        machine = applier.replica.machine
+        self._bounded = machine if isinstance(machine, Bounded) else None
         self._neighbours = neighbours
         self._hooks = hooks
         self._applier = applier
@@ -163,7 +168,7 @@ class Account:
             sealed=self._settings.keys is not None,
             disk_stuck=now - core.disk_waiting_since > self._settings.election_timeout_lower,
             alerts=(
-                *filter(None, (self.failure, self._snapshots.problem, no_room(core.term))),
+                *filter(None, (self.failure, self._snapshots.problem, no_room(core.term), self._nearly_full())),
                 *around.alerts.current(now),
             ),
             forming=self._forming(),
@@ -186,6 +191,21 @@ class Account:
             log_lines_dropped=log_lines_dropped() + self._hooks.lines_dropped,
             exposed=self._settings.exposed,
             leader_address=around.address_of(core.leader) if core.leader not in {0, core.id} else "",
+            state_bytes=self._bounded.size if self._bounded is not None else 0,
+            state_quota=self._bounded.quota if self._bounded is not None else 0,
+        )
+
+    def _nearly_full(self) -> str:
+        """Say on the leader that the state has nearly reached its quota; empty where it has not."""
+        bounded = self._bounded
+        if bounded is None or not bounded.quota or self._core.role is not Role.LEADER:
+            return ""
+        if bounded.size <= _NEARLY * bounded.quota:
+            return ""
+        share = 100 * bounded.size // bounded.quota
+        return (
+            f"the state takes {share} % of its quota of {bounded.quota} bytes, and nothing can be put beyond it:"
+            " delete keys, or raise it with `trioraft settings --quota`"
         )
 
     def _forming(self) -> FormingStatus | None:

@@ -20,7 +20,7 @@ from msgspec import Struct
 from trioraft.cluster_settings import ClusterSettings
 from trioraft.consensus.configuration import decode_configuration
 from trioraft.errors import StateKindError
-from trioraft.machine import StateMachine, Versioned, state_kind
+from trioraft.machine import Bounded, StateMachine, Versioned, state_kind
 from trioraft.messages import FIRST_VERSION, TERM_LEAP, Counter, Entry, EntryKind, Refusal
 
 _CHUNK: Final = 64 * 1024
@@ -156,7 +156,7 @@ class Replica:
         self.machine = machine
         self.state_kind = ""
         self._follow_version(FIRST_VERSION)
-        self.settings = ClusterSettings()
+        self._follow_settings(ClusterSettings())
         self.applied_index = 0
         self._sessions: dict[int, _Session] = {}
         self._size = 0  # of all results that are kept
@@ -233,6 +233,12 @@ class Replica:
         if isinstance(self.machine, Versioned):
             self.machine.follow_version(version)
 
+    def _follow_settings(self, settings: ClusterSettings) -> None:
+        """Go by other settings, and let the state machine do so."""
+        self.settings = settings
+        if isinstance(self.machine, Bounded):
+            self.machine.follow_quota(settings.quota)
+
     def has_session(self, session: int) -> bool:
         """Tell whether a session is open."""
         return session in self._sessions
@@ -261,7 +267,7 @@ class Replica:
         self._size -= ended.size if ended is not None else 0
 
     def _change_settings(self, change: bytes) -> bytes:
-        self.settings = self.settings.changed(change)
+        self._follow_settings(self.settings.changed(change))
         return self.settings.encoded()
 
     def _apply_once(self, command: SessionCommand | None, apply: Callable[[bytes], bytes]) -> Result:
@@ -324,7 +330,7 @@ class Replica:
         stream = iter(chunks)
         self._sessions, further, left = _read_records(stream)
         self._follow_kind(further.get("kind", b"").decode(errors="replace"))
-        self.settings = ClusterSettings().changed(further.get("settings", b""))
+        self._follow_settings(ClusterSettings().changed(further.get("settings", b"")))
         self._size = sum(session.size for session in self._sessions.values())
         self.applied_index = index
         self.machine.restore(chain((left,), stream) if left else stream)

@@ -4,9 +4,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tests.simulation.mutants.mutant import Mutant, Patch
-from trioraft.kv import lessor, service, watch
+from trioraft.cluster_settings import ClusterSettings
+from trioraft.kv import lessor, service, snapshot, watch
+from trioraft.kv.state import State
 from trioraft.messages import Entry, EntryKind
 from trioraft.node import reads
+from trioraft.node.replica import Replica
 from trioraft.storage import records
 from trioraft.storage.snapshots import PartsCheck
 
@@ -103,6 +106,24 @@ def _sends_what_is_damaged() -> list[Patch]:
     return [(PartsCheck, "accepts", lambda self, offset, data: True)]
 
 
+def _counts_from_the_start() -> list[Patch]:
+    original = snapshot.SnapshotReader.finish
+
+    def finish(self: snapshot.SnapshotReader) -> State:
+        state = original(self)
+        state.size = state.lock_size = 0
+        return state
+
+    return [(snapshot.SnapshotReader, "finish", finish)]
+
+
+def _keeps_its_first_quota() -> list[Patch]:
+    def follow(self: Replica, settings: ClusterSettings) -> None:
+        self.settings = settings
+
+    return [(Replica, "_follow_settings", follow)]
+
+
 STORE: Final = (
     Mutant("end a lease of the store early", "store: leases", "store", _ends_early, "lease"),
     Mutant("answer a keep-alive and forget it", "store: leases", "store", _keeps_nothing_alive, "lease"),
@@ -118,6 +139,10 @@ STORE: Final = (
     Mutant(
         "read what a follower happens to have", "thesis 6.4: reads", "store", _reads_what_a_follower_has, "a read on"
     ),
+    Mutant(
+        "count what was put since the start only", "store: quota", "store", _counts_from_the_start, "the store on"
+    ),
+    Mutant("go by the quota of the start for ever", "store: quota", "store", _keeps_its_first_quota, "the store on"),
     Mutant("start with entries that are damaged", "disk: damage is noticed", "disks", _no_checksum),
     Mutant("send a damaged snapshot again and again", "disk: damage is noticed", "rot", _sends_what_is_damaged),
 )
