@@ -175,6 +175,21 @@ def test_an_entry_that_only_a_later_version_knows_is_met_by_any_node() -> None:
     assert story.events(2, TooOld) == [TooOld(0)]
 
 
+@pytest.mark.parametrize("message", list(_too_new()))
+@pytest.mark.parametrize("later", [0, 1])
+def test_a_version_that_no_leader_speaks_of_stops_nobody(
+    message: AppendEntriesRequest | InstallSnapshotRequest, later: int
+) -> None:
+    story = _led()
+    for node in story.ids:
+        story.cores[node].versions = OLD
+        story.receive(node, 3 if node == 2 else 2, msgspec.structs.replace(message, term=message.term + later))
+        assert not story.events(node, TooOld)
+    story.live(10)
+    assert story.roles()[0] == "leader"
+    assert {core.term for core in story.cores.values()} == {1}
+
+
 def test_an_unknown_kind_of_entry_is_read_as_such() -> None:
     message = AppendEntriesRequest(1, 99, 0.0, 1, 1, 0, (Entry(1, EntryKind.COMMAND, b"a"),))
     encoded = msgspec.to_builtins(message, builtin_types=(bytes,))

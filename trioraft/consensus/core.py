@@ -278,25 +278,28 @@ class Core:
         rule = _RULES.get(type(message))
         if rule is None or s.hard.removed:
             return
-        if isinstance(message, AppendEntriesRequest | InstallSnapshotRequest) and not self._understands(s, message):
+        if isinstance(message, AppendEntriesRequest | InstallSnapshotRequest) and not self._understands(
+            s, sender, message
+        ):
             return
         if type(message) in _FROM_ANYBODY or sender in s.followers or sender in s.configuration.electors:
             rule(s, sender, message, now)
         if type(message) is PreVoteRequest:
             membership.tell_departed(s, sender, now)
 
-    def _understands(self, s: State, message: AppendEntriesRequest | InstallSnapshotRequest) -> bool:
+    def _understands(self, s: State, sender: int, message: AppendEntriesRequest | InstallSnapshotRequest) -> bool:
         """Tell whether a message has nothing in it that is malformed, or too new for this node.
 
-        That says so, once it may be the word of a leader: members have been asked whether they speak the version, so
-        this node has been put back to older software meanwhile.
+        It says so when that is the word of the leader that it follows: members have been asked whether they speak
+        the version, so this node has been put back to older software meanwhile, and must stop. The word of others is
+        dropped, lest one message stop every node; a leader's heartbeats have nothing in them that can be too new.
         """
         needs = _needs(message)
         if needs is None:
             return False
         version, unknown = needs
         too_old = unknown or version > self.versions.highest
-        if too_old and message.term >= s.term:
+        if too_old and message.term == s.term and sender == s.leader:
             self._events.append(TooOld(version if version > self.versions.highest else 0))
         return not too_old
 
