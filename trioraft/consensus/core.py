@@ -74,6 +74,7 @@ _RULES: Final[dict[type, Callable[..., None]]] = {
     InstallSnapshotResponse: snapshots.handle_install_snapshot_response,
     TimeoutNow: transfer.handle_timeout_now,
 }
+_WITHOUT_TERM: Final = (FormationView, FormationRequest, FormationResponse)
 _CONFIGURATION: Final = EntryKind.CONFIGURATION
 _UNKNOWN: Final = EntryKind.UNKNOWN  # each look into an enum costs something, and there are many entries
 # These are taken from every node of the cluster: this one may not know yet that the sender is a member (thesis 4.1).
@@ -260,11 +261,11 @@ class Core:
 
     def _is_of_far_term(self, s: State, sender: int, message: ConsensusMessage, now: float) -> bool:
         """Tell whether a message's term is too far above this node's own to be taken over; look who else knows it."""
-        if isinstance(message, FormationView | FormationRequest | FormationResponse):
+        if isinstance(message, _WITHOUT_TERM):
             return False
-        term = message.term - 1 if isinstance(message, PreVoteRequest) else message.term
+        term = message.term - 1 if type(message) is PreVoteRequest else message.term
         if not numbers.is_far(s, term):
-            if isinstance(message, PreVoteResponse):
+            if type(message) is PreVoteResponse:
                 far_terms.hear_term(s, sender, term, now)
             return False
         before = s.term

@@ -52,8 +52,8 @@ SIZE_MAX: Final = 2**40
 _CHECKSUM_MAX: Final = 2**32 - 1
 
 
-def _index(*indexes: int) -> str:
-    return f"log index {max(indexes)}" if max(indexes) > INDEX_MAX else ""
+def _index(first: int, second: int = 0) -> str:
+    return f"log index {max(first, second)}" if first > INDEX_MAX or second > INDEX_MAX else ""
 
 
 def _work(seconds: float) -> str:
@@ -69,7 +69,7 @@ def _append_entries(m: AppendEntriesRequest) -> str:
         _work(m.work)
         or _sequence(m.sequence)
         or _index(m.prev_log_index, m.commit_index)
-        or _terms_of_entries(m.term, m.prev_log_term, [entry.term for entry in m.entries])
+        or _terms_of_entries(m.term, m.prev_log_term, [entry.term for entry in m.entries] if m.entries else [])
     )
 
 
@@ -127,6 +127,7 @@ def _formation(m: FormationRequest) -> str:
     return "" if list(m.members) == sorted(set(m.members)) else "members that are not in ascending order"
 
 
+_OF_LEADERS: Final = (AppendEntriesRequest, InstallSnapshotRequest)
 _BY_KIND: Final[dict[type, Callable[[Any], str]]] = {
     AppendEntriesRequest: _append_entries,
     AppendEntriesResponse: _append_entries_answer,
@@ -177,7 +178,7 @@ def why_not_meant_here(s: State, sender: int, message: object) -> str:
     str
         What cannot be, in words; empty when all can.
     """
-    if isinstance(message, AppendEntriesRequest | InstallSnapshotRequest):
+    if isinstance(message, _OF_LEADERS):
         if message.term == s.term and s.role is Role.FOLLOWER and s.leader not in {0, sender}:
             return f"a second leader in term {s.term}"
     elif isinstance(message, AppendEntriesResponse):
