@@ -30,6 +30,14 @@ _BOMBS = (
 )
 
 
+# Envelopes that cost much to decode, and little.
+_LARGE = b"\x84\x00\x00\x00\x82\x0a\x99\x4e\x20" + b"\x82\x01\x02" * 20_000
+_HEARTBEAT = wire.envelope_start(0, 1, 2) + wire.encode_message(AppendEntriesRequest(1, 1, 0.0, 0, 0, 0))
+# Kinds of datagrams that say Hello, and how large the first one of a handshake is at least.
+_HELLOS = frozenset({0, 2, 5})
+_GREETING_BYTES = 500
+
+
 @dataclass(frozen=True)
 class Kind:
     """Datagrams of one kind; if that is known, under which counters each of them is dropped."""
@@ -58,18 +66,26 @@ class Hostile:
     def __init__(self, chance: random.Random, recorded: list[bytes], key: str | None) -> None:
         self._chance = chance
         self._recorded = recorded
+        self._greetings = [data for data in recorded if len(data) > _GREETING_BYTES and data[2] in _HELLOS]
         other = KeyRing.parse("5c" * 32).first(Domain.CONSENSUS)
         kinds = [
             _kind("random", self._random, "malformed", "version"),
-            _kind("truncated", self._truncated, "malformed"),
-            _kind("too long", self._too_long, "malformed"),
-            _kind("not sealed, and no envelope", self._plain_bomb, "unsealed" if key else "malformed"),
+            # Without a key the token is looked at first, and may be answered.
+            _kind("truncated", self._truncated, *(["malformed"] if key else [])),
+            _kind("too long", self._too_long, *(["malformed"] if key else [])),
+            _kind("not sealed, and no envelope", self._plain_bomb, *(["unsealed"] if key else [])),
             _kind("of another version", self._other_version, "version"),
             _kind("sealed under another key", lambda: self._vote(other), "unknown_key"),
             _kind("recorded", self._recorded_one),
+            _kind("an old greeting", self._greeting),
+            _kind("an unsealed Hello of much CBOR", self._large_hello, "unsealed" if key else "malformed"),
         ]
         if key is None:
-            kinds.append(_kind("one bit is wrong", self._one_bit_wrong))
+            kinds += [
+                _kind("one bit is wrong", self._one_bit_wrong),
+                _kind("a wrong token", lambda: self._wrong_token(_HEARTBEAT)),
+                _kind("a wrong token, and much CBOR", lambda: self._wrong_token(_LARGE)),
+            ]
         else:
             own = KeyRing.parse(key).first(Domain.CONSENSUS)
             thief = KeyRing.parse(derive_key(key, "status")).first(Domain.STATUS)
@@ -78,6 +94,7 @@ class Hostile:
                 _kind("one bit is wrong", self._one_bit_wrong, *wrong),
                 _kind("said to be under the key", lambda: self._garbled(own), "unopened"),
                 _kind("no envelope, by a thief", lambda: self._bomb(thief), "malformed"),
+                _kind("much CBOR, by a thief", lambda: self._seal(thief, _LARGE, is_hello=True), "malformed"),
                 _kind("a vote for a Hello, by a thief", lambda: self._vote(thief, is_hello=True), "malformed"),
             ]
         self.certain = tuple(kind for kind in kinds if kind.dropped_as)
@@ -109,6 +126,19 @@ class Hostile:
         if self._chance.random() < 0.5:
             return wire.plain_hello_start(domain, process) + bomb
         return wire.plain_message_start(domain, process, self._chance.randbytes(8)) + bomb
+
+    def _greeting(self) -> bytes:
+        return self._chance.choice(self._greetings)
+
+    def _large_hello(self) -> bytes:
+        domain = self._chance.choice(wire.PLAIN_DOMAINS)
+        return wire.plain_hello_start(domain, self._chance.randbytes(16)) + _LARGE
+
+    def _wrong_token(self, envelope: bytes) -> bytes:
+        """Speak for a node of the cluster, or for nobody that is known."""
+        own = [data[5:21] for data in self._greetings]
+        process = self._chance.choice([*own, self._chance.randbytes(16)])
+        return wire.plain_message_start(Domain.CONSENSUS, process, self._chance.randbytes(8)) + envelope
 
     def _other_version(self) -> bytes:
         data = bytearray(self._recorded_one())

@@ -8,7 +8,7 @@ datagrams in between.
 import random
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import permutations
@@ -117,6 +117,8 @@ class Relay(BadNetwork):
         ``addresses[i][j]`` is where node i reaches node j.
     recorded : list of tuple
         While `recording`: (from, to, datagram).
+    eavesdrop : callable or None
+        Is told where each datagram goes, and its bytes, before it goes on.
     """
 
     def __init__(self, ports: list[int], seed: int) -> None:
@@ -124,6 +126,7 @@ class Relay(BadNetwork):
         self.addresses: list[dict[int, Address]] = [{} for _ in ports]
         self.recording = False
         self.recorded: list[tuple[int, int, bytes]] = []
+        self.eavesdrop: Callable[[int, bytes], None] | None = None
         self._ports = ports
         self._sockets: dict[tuple[int, int], socket.socket] = {}  # (i, j): where i reaches j
 
@@ -153,6 +156,8 @@ class Relay(BadNetwork):
                     continue  # a client that was told this address: it is only for node i
                 if self.recording:
                     self.recorded.append((i, j, data))
+                if self.eavesdrop is not None:
+                    self.eavesdrop(j, data)
                 self.carry(i, j, data, nursery)
 
     def inject(self, i: int, j: int, data: bytes) -> bool:

@@ -10,8 +10,8 @@ import random
 import resource
 import socket
 from collections import Counter, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ import trio
 from tests.cluster.harness import LOOPBACK, Cluster, free_ports
 from tests.cluster.hostile import Hostile, Kind
 from tests.cluster.relay import Relay, open_relay
+from tests.cluster.test_rogue_numbers import numbers_of, send_all
 from trioraft.client.observed import ObservedNode
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed
 from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
@@ -37,6 +38,9 @@ TIMES = {
 # How many come from one address, and how many a node may have waiting when the next ones are sent.
 CHUNK = 60
 QUEUED_MAX = 256 * 1024
+# How often a stranger copies what it sees, and what a rogue member says in one session.
+COPIES = 3
+ROGUE_CHUNK = 100
 GROWTH_MAX = 4 * 1024 * 1024
 # Dropped for what they are, so that nothing that a node or client sends is ever counted there.
 REASONS = frozenset(f"dropped_{reason}" for reason in ("malformed", "version", "unknown_key", "unsealed", "unopened"))
@@ -77,6 +81,36 @@ class Flood:
             if number % CHUNK == 0:
                 await self._taken()
         await self._taken()
+
+    @contextmanager
+    def copies_first(self) -> Iterator[None]:
+        """Let each datagram that a node sends to another one arrive from a stranger before it comes from the node."""
+
+        def copy(node: int, data: bytes) -> None:
+            if self.chance.random() < 0.05 or not self._open:
+                self._new_source()
+            for source in list(self._open)[-COPIES:]:
+                source.sendto(data, (LOOPBACK, self.cluster.ports[node]))
+                self.sent[node]["copied first"] += 1
+                self.bytes_sent += len(data)
+
+        self.relay.eavesdrop = copy
+        try:
+            yield
+        finally:
+            self.relay.eavesdrop = None
+
+    async def rogue_numbers(self, key: str | None, count: int) -> None:
+        """Send numbers that no member can mean, as somebody who shakes hands as one does, and has the key."""
+        status = next(iter(self.cluster.client.nodes.values())).status
+        assert status.cluster_id is not None
+        some = numbers_of(status.term)
+        for _ in range(0, count, ROGUE_CHUNK * SIZE):
+            messages = [self.chance.choice(some) for _ in range(ROGUE_CHUNK)]
+            await send_all(self.cluster, key, int(status.cluster_id, 16), messages)
+            for each in self.sent:
+                each["rogue numbers"] += ROGUE_CHUNK
+            await self._taken()
 
     def _new_source(self) -> socket.socket:
         source = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -236,13 +270,17 @@ async def test_a_flood_changes_nothing(tmp_path: Path, key: str | None) -> None:
         await flood.send(hostile.certain, DATAGRAMS // 5)
         await flood.send(hostile.uncertain, DATAGRAMS // 20)
         await flood.replay(DATAGRAMS // 20)
+        await flood.rogue_numbers(key, DATAGRAMS // 20)
         warm = [resident(pid) for pid in pids]
 
         account = await Account(flood).open()
         await flood.send(hostile.certain, DATAGRAMS // 2)
         account.check_reasons(await account.counted())
-        await flood.send(hostile.uncertain, DATAGRAMS // 10)
-        await flood.replay(DATAGRAMS // 10)
+        with flood.copies_first():
+            await flood.send(hostile.uncertain, DATAGRAMS // 10)
+            await flood.replay(DATAGRAMS // 10)
+            await flood.rogue_numbers(key, DATAGRAMS // 10)
+            await trio.sleep(3)
         for i in range(SIZE):
             await vote_as_a_client(cluster, i, key)
         counted = await account.counted()
@@ -255,6 +293,8 @@ async def test_a_flood_changes_nothing(tmp_path: Path, key: str | None) -> None:
         print(f"memory: {[size // 1024 for size in warm]} KiB, and then {[size // 1024 for size in hot]} KiB")
         account.check_received(counted)
         assert all(each["dropped_not_allowed"] == 1 for each in counted)
+        assert kinds["copied first"] > 100
+        assert dropped["dropped_not_meant"] > DATAGRAMS // 10 * 0.9
         if key is not None:
             assert dropped["dropped_replayed"] > DATAGRAMS // 20
         assert all(grown - had <= GROWTH_MAX for grown, had in zip(hot, warm, strict=True))

@@ -45,10 +45,10 @@ def numbers_of(term: int) -> list[Message]:
     ]
 
 
-async def send_all(cluster: Cluster, key: str, cluster_id: int, messages: list[Message]) -> None:
+async def send_all(cluster: Cluster, key: str | None, cluster_id: int, messages: list[Message]) -> None:
     """Shake hands with each node as another member does, and say all that to it."""
     own = Identity(node_id=ROGUE, service="trioraft", name="rogue")
-    endpoint = Endpoint(own, KeyRing.parse(key), cluster_id=cluster_id)
+    endpoint = Endpoint(own, None if key is None else KeyRing.parse(key), cluster_id=cluster_id)
     udp = await open_udp(LOOPBACK, 0)
     met = 0
     for peer in cluster.client.nodes.values():
