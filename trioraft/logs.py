@@ -3,14 +3,16 @@
 The programs of this package write it by way of :mod:`trioraft.streams`, so that it neither blocks nor ends them.
 """
 
+import io
 import logging
 import sys
 from typing import Any, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from trioraft.streams import QueuedStream
+from trioraft.texts import escaped, printable_lines
 
 
 def configure_logging(level: str, log_format: str = "auto", stream: TextIO | None = None) -> None:
@@ -36,7 +38,7 @@ def configure_logging(level: str, log_format: str = "auto", stream: TextIO | Non
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     ending: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback)]
+        [_escape, structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=_write_traceback)]
         if console
         else [structlog.processors.format_exc_info, _in_order, structlog.processors.JSONRenderer(default=str)]
     )
@@ -69,6 +71,17 @@ def _render(processors: list[Processor], lines_dropped: int) -> str:
     for process in processors:
         line = process(None, "warning", line)
     return str(line)
+
+
+def _escape(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Let no text that others made, such as a node's name or what a script wrote, steer a terminal."""
+    return {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _write_traceback(stream: TextIO, exception: ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exception)
+    stream.write(printable_lines(text.getvalue()))
 
 
 def _in_order(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -70,3 +70,23 @@ def test_console_lines_are_plain_where_there_is_no_terminal() -> None:
     assert "became leader" in stream.getvalue()
     assert "term=3" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
+
+
+STEERING = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202enode"
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_nothing_that_others_have_named_steers_a_terminal(log_format: str) -> None:
+    stream = io.StringIO()
+    configure_logging("INFO", log_format, stream)
+    log = structlog.get_logger("trioraft.test").bind(name=STEERING)
+    log.info("peer", peer_name=STEERING, line="two\nlines")
+    log.warning(f"alert {STEERING}", several=(STEERING, STEERING))
+    logging.getLogger("library").warning("%s is odd", STEERING)
+    try:
+        raise ValueError(STEERING)
+    except ValueError:
+        log.exception("failed")
+    text = stream.getvalue()
+    assert not [line for line in text.splitlines() if not line.isprintable()]
+    assert "\\x1b[2J" in text or "\\u001b[2J" in text, "and nothing is lost"

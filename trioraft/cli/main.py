@@ -35,6 +35,7 @@ from trioraft.cli.streams import OutputError, check_stdout, read_stdin, stdin_is
 from trioraft.errors import INTERRUPTED, WRONG, CommandError
 from trioraft.secrecy import hide_keys
 from trioraft.streams import open_standard_descriptors, queue_standard_stream
+from trioraft.texts import printable
 
 app = typer.Typer(
     name="trioraft",
@@ -105,7 +106,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(text: str, exit_status: int) -> int:
-    print(f"trioraft: {text}", file=sys.stderr)  # noqa: T201 - the one line that people see
+    print(f"trioraft: {printable(text)}", file=sys.stderr)  # noqa: T201 - the one line that people see
     return exit_status
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from trioraft.client.observed import printable
+from trioraft.texts import printable
 
 # The same line of several nodes is shown once in this time, in seconds.
 _REPEAT_SECONDS: Final = 10.0
@@ -21,7 +21,8 @@ def say(text: str, name: str = "") -> None:
     name : str, optional
         The process that it is about.
     """
-    print(f"{time.strftime('%H:%M:%S')} {name:<8} {text}", flush=True)  # noqa: T201 - what the command is for
+    line = f"{time.strftime('%H:%M:%S')} {name:<8} {text}"
+    print(printable(line), flush=True)  # noqa: T201 - what the command is for
 
 
 class Output:
@@ -53,10 +54,10 @@ class Output:
             fields = msgspec.json.decode(line, type=dict[str, Any])
             event, level = str(fields.pop("event")), str(fields.pop("level", ""))
         except (msgspec.DecodeError, KeyError):
-            say(printable(line), name)
+            say(line, name)
             return
         if event == "script output":
-            say(f"| {printable(str(fields.get('line', '')))}", name)
+            say(f"| {fields.get('line', '')}", name)
             return
         matters = level in {"error", "critical"} or self._everything
         if matters or (not quietly and (level == "warning" or event.startswith("script "))):
@@ -70,8 +71,8 @@ class Output:
         text = f"{level}: {event}{details}" if level != "info" else f"{event}{details}"
         now = time.monotonic()
         if exception or now - self._said.get(text, -_REPEAT_SECONDS) >= _REPEAT_SECONDS:
-            say(printable(text), name)
+            say(text, name)
         self._said = {said: at for said, at in self._said.items() if now - at < _REPEAT_SECONDS}
         self._said[text] = now
         for line in exception.splitlines():
-            say(printable(line), name)
+            say(line, name)

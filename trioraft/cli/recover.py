@@ -11,6 +11,7 @@ import typer
 from trioraft.cli.running import DONE, checked
 from trioraft.cli.streams import stdin_is_terminal, tell
 from trioraft.errors import WRONG, CommandError
+from trioraft.texts import printable
 
 if TYPE_CHECKING:
     from trioraft.storage.recovery import Recovered, Survivor
@@ -65,7 +66,7 @@ def recover(
     with _one_line(), open_survivor(data_dir or Path(_variable("DATA_DIR"))) as survivor:
         work = max(_longest_work(), survivor.longest_work)
         for line in _found(survivor):
-            typer.echo(line)
+            typer.echo(printable(line))
         typer.echo(_COSTS.format(term=survivor.next_term, work=work))
         if survivor.next_term < survivor.term:
             typer.echo(_NO_ROOM.format(term=survivor.term, in_log=survivor.log.last_term))

@@ -11,6 +11,7 @@ import sys
 from typing import Any, Final
 
 from trioraft.errors import REFUSED, WRONG, CommandError
+from trioraft.texts import printable, printable_lines
 
 _STDOUT: Final = 1
 _SHOWN_MAX: Final = 1000
@@ -85,10 +86,10 @@ def tell(text: str) -> None:
         What to say.
     """
     try:
-        print(text, flush=True)  # noqa: T201 - what commands are for
+        print(printable_lines(text), flush=True)  # noqa: T201 - what commands are for
     except OutputError as error:
         if not error.reader_gone:
-            shown = " ".join(text.split())[:_SHOWN_MAX]
+            shown = printable(" ".join(text.split()))[:_SHOWN_MAX]
             print(f"trioraft: {error}; it was done, and is not printed there: {shown}", file=sys.stderr)  # noqa: T201
 
 

@@ -9,6 +9,9 @@ import msgspec
 from trioraft.address import Address, is_loopback
 from trioraft.messages import MemberStatus, NodeStatus
 from trioraft.node.members import Survival, survives
+from trioraft.texts import printable
+
+__all__ = ["ClusterStatus", "ObservedNode", "printable"]
 
 # A member that the leader has heard so lately takes part, although it does not answer here; and one that it has not
 # heard for so long does not, although it does.
@@ -66,7 +69,7 @@ class ClusterStatus:
     Attributes
     ----------
     nodes : tuple of ObservedNode
-        The nodes, by name and id.
+        The nodes, members first, by name and id.
     silent : tuple of Address
         The addresses that were found, but at which no node has answered.
     foreign : tuple of str
@@ -205,19 +208,3 @@ def _takes_part(member: MemberStatus, status: NodeStatus | None, cluster: str | 
     if silent is None:
         return status is not None
     return silent < (_SILENT_SECONDS if status is None else _DEAF_SECONDS)
-
-
-def printable(text: str) -> str:
-    """Make a text from the network safe to print: whatever could steer a terminal becomes ``?``.
-
-    Parameters
-    ----------
-    text : str
-        A name, or a message of a node.
-
-    Returns
-    -------
-    str
-        One line that can be printed.
-    """
-    return "".join(character if character.isprintable() else "?" for character in text)
