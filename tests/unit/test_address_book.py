@@ -105,3 +105,15 @@ def test_an_answer_is_still_awaited_after_a_standstill() -> None:
     node.book.greet(node.network.now, pause=PAUSE)
     assert node.book.awaits_answer(node.network.now + 1, patience=3)
     assert not node.book.awaits_answer(node.network.now + 4, patience=3)
+
+
+def test_an_address_that_dns_finds_displaces_one_of_strangers_and_is_greeted() -> None:
+    node = Greeter()
+    other = node.network.add(LATER, TWO)
+    for number in range(1000):
+        node.book.answered(Address(f"198.18.{number // 250}.{number % 250}", 7300), node.network.now)
+    node.book.discovered(Answer(frozenset({A, B, LATER}), complete=True), node.network.now)
+    assert node.book.is_listed(LATER)
+    node.live(1)
+    assert other.counters["received"]
+    assert len(node.book._known) == 256

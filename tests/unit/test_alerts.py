@@ -41,3 +41,11 @@ def test_any_number_of_causes_takes_only_so_much_memory() -> None:
         alerts.raise_alert(f"foreign {number}", f"node {number}", 0)
     assert len(alerts._seen) <= 1000
     assert alerts.current(0)
+
+
+def test_strangers_cannot_push_out_what_members_are_to_blame_for() -> None:
+    alerts = Alerts(lambda text, minor: None)
+    alerts.raise_alert("duplicate", "two processes", 0)
+    for number in range(10_000):
+        alerts.raise_alert(f"foreign {number}", f"node {number}", 1, minor=True)
+    assert alerts.current(1)[0] == "two processes"

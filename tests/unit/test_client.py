@@ -16,6 +16,7 @@ from trioraft.client.observed import ClusterStatus, ObservedNode, printable
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, Received
 from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
 from trioraft.datagrams.transport import UdpSocket, open_udp
+from trioraft.discovery import Answer
 from trioraft.messages import (
     ClientRequest,
     ClientResponse,
@@ -432,3 +433,13 @@ def test_the_document_has_what_is_documented() -> None:
 
 def test_nothing_from_the_network_steers_a_terminal() -> None:
     assert printable("node\x1b[2J-1\n\u202e") == "node?[2J-1??"
+
+
+async def test_addresses_that_nodes_name_do_not_keep_out_those_that_are_listed() -> None:
+    async with open_client(settings_for(Address("127.0.0.1", 9))) as client:
+        named = [Address(f"127.0.{number // 250}.{number % 250 + 1}", 9) for number in range(1000)]
+        client._list(named, trio.current_time())
+        listed = Address("127.1.1.1", 9)
+        client._discovered(Answer(frozenset({listed}), complete=True))
+        assert listed in client._targets
+        assert len(client._targets) == 256

@@ -44,6 +44,7 @@ def ask_status(
         If there can be no socket.
     """
     endpoint = Endpoint(Identity(node_id=0, service=service, name=""), keys)
+    endpoint.takes_from = address.__eq__
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     give_up = time.monotonic() + seconds
     with socket.socket(family, socket.SOCK_DGRAM) as sock:

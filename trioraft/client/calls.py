@@ -5,6 +5,7 @@ While the leader is silent, or nobody is known to lead, anybody is asked: whoeve
 Used by clients, and by nodes that have something to propose and do not lead.
 """
 
+import secrets
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -38,6 +39,9 @@ _TOLD_AGAIN: Final = 16
 # What is known where nobody has said more.
 NO_ANSWER: Final = "no answer in time"
 NOT_REACHED: Final = "no node can be reached"
+
+# The first request of a process has a number below it, so far from the bound of the field that any number can follow.
+FIRST_NUMBER_MAX: Final = 2**61
 
 # Times of two clocks are added and taken away; what is due then is due.
 _ROUNDING: Final = 1e-6
@@ -119,6 +123,8 @@ class _Call:
         When it was first sent to them.
     unrefused : Counter of int
         How often each node was sent it without refusing that; what is late may still be carried out.
+    asked : set of int
+        Whom it was sent to. Nobody else's answer counts.
     """
 
     number: int
@@ -135,6 +141,7 @@ class _Call:
     sent_to: int = 0
     sent_at: float = 0.0
     unrefused: Counter[int] = field(default_factory=Counter)
+    asked: set[int] = field(default_factory=set)
     answered: trio.Event = field(default_factory=trio.Event)
     response: ClientResponse | None = None
 
@@ -150,6 +157,9 @@ class Calls:
         Tells the time in seconds.
     flush : callable
         Lets what was sent leave.
+    first : int, optional
+        Requests are numbered from here, below `FIRST_NUMBER_MAX`; a random number by default. It is a secret of those
+        who are asked: whoever does not see a request cannot answer it.
 
     Attributes
     ----------
@@ -159,14 +169,16 @@ class Calls:
         Whether the request whose wait was cancelled last may have been carried out.
     """
 
-    def __init__(self, routes: Routes, clock: Callable[[], float], flush: Callable[[], None]) -> None:
+    def __init__(
+        self, routes: Routes, clock: Callable[[], float], flush: Callable[[], None], first: int | None = None
+    ) -> None:
         self.problem = ""
         self.may_be_done = False
         self._routes = routes
         self._clock = clock
         self._flush = flush
         self._calls: dict[int, _Call] = {}
-        self._last_request = 0
+        self._last_request = secrets.randbelow(FIRST_NUMBER_MAX) if first is None else first
         self._term = 0
         self._leader = 0
         self._leader_since = float("-inf")  # when it was named, or last heard
@@ -318,7 +330,7 @@ class Calls:
                 self._send(call, now)
 
     def receive(self, sender: int, response: ClientResponse) -> None:
-        """Take an answer.
+        """Take an answer, if it comes from whom the request was sent to; nobody else can know what the answer is.
 
         Parameters
         ----------
@@ -328,14 +340,16 @@ class Calls:
             Its answer.
         """
         now = self._clock()
+        call = self._calls.get(response.request)
+        if call is None or sender not in call.asked:
+            return
         if sender == self._leader:
             self._leader_since = now
-        call = self._calls.get(response.request)
         if response.code == Refusal.NOT_LEADER and response.leader and response.leader_address:
             self._routes.meet(response.leader, response.leader_address)
         if response.term:
             self._learn_from(sender, response)
-        if call is None or call.response is not None:
+        if call.response is not None:
             return
         if response.code not in _TRY_AGAIN or call.node is not None:
             if not isinstance(call.message.command, Ask):  # the answer to that may take any time
@@ -402,6 +416,7 @@ class Calls:
         call.tries += call.due <= now  # not when there is just news of the leader
         for node in self._choose(call):
             before, call.sent_to = call.sent_to, node
+            call.asked.add(node)
             call.unrefused[node] += 1
             if node != before:
                 call.sent_at = now

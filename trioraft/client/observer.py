@@ -96,8 +96,8 @@ class Observer:
         self._settings = settings
         self._domain = domain
         self._socket = socket
-        self._endpoint = self._make_endpoint(settings.app_name or _DEFAULT_SERVICE)
         self._targets: dict[Address, _Target] = {}
+        self._endpoint = self._make_endpoint(settings.app_name or _DEFAULT_SERVICE)
         self._target_by_node: dict[int, _Target] = {}
         self._refresh: float | None = None
         self._standstill = Standstill(2 * RETRY_LAST)
@@ -277,7 +277,7 @@ class Observer:
                 self._confirm(peer, now)
             case Received(peer=peer, message=Status(node=status)):
                 self._hear(peer, status, now)
-            case Received(peer=peer, message=message):
+            case Received(peer=peer, message=message) if self._peer(peer.node_id) is peer:
                 self._received(peer.node_id, message)
             case ForeignService(address=address, service=service):
                 self._meet_foreign(address, service)
@@ -286,6 +286,8 @@ class Observer:
         identity = Identity(node_id=0, service=service, name=platform.node()[:255])
         endpoint = Endpoint(identity, self._settings.keys, datagram_bytes=self._settings.max_datagram_bytes)
         endpoint.use_path_bytes(self._socket.path_bytes)
+        # Whoever has the client's key, or no key is needed, could else pose as any node by greeting the client.
+        endpoint.takes_from = self._targets.__contains__
         return endpoint
 
     def _meet_foreign(self, address: Address, service: str) -> None:
@@ -363,7 +365,7 @@ class Observer:
         self._not_found = answer.problems
         if answer.complete:
             for target in self._targets.values():
-                target.discovered = False
+                target.discovered = target.address in answer.addresses
         self._list(answer.addresses, trio.current_time(), discovered=True)
         self._looked_up.set()
 
@@ -371,12 +373,24 @@ class Observer:
         for address in addresses:
             target = self._targets.get(address)
             if target is None:
-                if len(self._targets) >= _TARGETS_MAX:
+                if len(self._targets) >= _TARGETS_MAX and not (discovered and self._make_room()):
                     continue
                 target = self._targets[address] = _Target(address, now)
                 self._ask_now(target, now)
             target.listed_at = now
             target.discovered |= discovered
+
+    def _make_room(self) -> bool:
+        """Forget an address that only nodes have named, one where no node was heard if there is such a one."""
+        named = [target for target in self._targets.values() if not target.discovered]
+        if not named:
+            return False
+        self._drop(min(named, key=lambda target: (target.node_id in self.nodes, target.listed_at)))
+        return True
+
+    def _drop(self, target: _Target) -> None:
+        del self._targets[target.address]
+        self._target_by_node = {n: t for n, t in self._target_by_node.items() if t is not target}
 
     def _ask_for_successors(self, named: set[Address], now: float) -> None:
         """Ask who is where a node was that has moved, when somebody has named both addresses: these are two nodes."""
@@ -470,8 +484,7 @@ class Observer:
                 not target.discovered
                 and now - max(target.listed_at, heard_at, self._standstill.ended_at) > FORGET_SECONDS
             ):
-                del self._targets[target.address]
-                self._target_by_node = {n: t for n, t in self._target_by_node.items() if t is not target}
+                self._drop(target)
                 self._tell()
         cluster = ClusterStatus(tuple(self.nodes.values()))
         for node in cluster.nodes:
@@ -510,7 +523,10 @@ class Observer:
 
 
 def _in_order(nodes: Iterable[ObservedNode]) -> tuple[ObservedNode, ...]:
-    return tuple(sorted(nodes, key=lambda node: (node.status.name, node.status.id)))
+    """Sort nodes by name, members first: of others there may be any number."""
+    found = tuple(nodes)
+    members = {member.id for member in ClusterStatus(found).members}
+    return tuple(sorted(found, key=lambda node: (node.status.id not in members, node.status.name, node.status.id)))
 
 
 def _parse_address(text: str) -> Address | None:

@@ -89,6 +89,11 @@ class Endpoint:
         The random id of this process.
     counters : Counter
         Datagrams ``received`` and ``sent``, and why others were not: ``dropped_…``.
+    takes_from : callable
+        Tells whether anything is taken that comes from an address; of all addresses, where nobody says otherwise.
+    is_listed : callable
+        Tells whether DNS or an operator names an address as that of a node. Who says from any other one that it is a
+        node which is reached elsewhere has to wait until that one has not answered.
     """
 
     def __init__(
@@ -122,6 +127,8 @@ class Endpoint:
         self._generations = Generations(keys)
         self._not_opened_at = float("-inf")
         self._further: deque[Received] = deque()
+        self.takes_from: Callable[[Address], bool] = lambda address: True
+        self.is_listed: Callable[[Address], bool] = lambda address: True
 
     # --- what the caller asks for ---------------------------------------------------------------------------
 
@@ -260,6 +267,8 @@ class Endpoint:
             return
         if peer.domain is Domain.CONSENSUS and session.needs_greeting(now):
             self.greet(peer.address, peer.domain, now)
+            for rival in self._registry.waiting(peer.node_id, peer.domain):
+                self._probe(rival, now)
         elif session.needs_proof(now):
             self._greet(Origin(peer.address, peer.domain, session.key), now)
         encoded = message if isinstance(message, bytes) else encode_message(message)
@@ -348,6 +357,9 @@ class Endpoint:
             events in :meth:`further_events`.
         """
         self.counters["received"] += 1
+        if not self.takes_from(source):
+            self.counters["dropped_unlisted"] += 1
+            return None
         try:
             parsed = wire.parse_datagram_untrusted(data)
             if isinstance(parsed, Sealed):
@@ -459,10 +471,11 @@ class Endpoint:
             return None
         if session.standing is not Standing.CURRENT:
             self.counters["dropped_duplicate_identity"] += 1
-            if session.standing is Standing.SUPERSEDED:
+            if session.standing in {Standing.SUPERSEDED, Standing.WAITING}:
                 self._probe(session, now)
             return None
-        session.heard_from(origin.address, now)
+        if origin.address == peer.address or self._may_be_reached_at(session, origin.address, now):
+            session.heard_from(origin.address, now)
         peer.cluster_id = envelope.cluster_id
         message = envelope.message
         if isinstance(message, (Fragment, FragmentsReceived)):
@@ -595,19 +608,28 @@ class Endpoint:
         if session is None:
             session = self._make_session(origin, envelope, hello, now)
         peer = session.peer
-        if hello.service:
-            peer.service, peer.name = hello.service, hello.name
-        peer.cluster_id = envelope.cluster_id
-        peer.versions = Versions(hello.lowest, hello.highest)
+        moves = self._may_be_reached_at(session, origin.address, now)
+        if moves or origin.key is not None:  # without a key what tells processes apart can be read in any datagram
+            if hello.service:
+                peer.service, peer.name = hello.service, hello.name
+            peer.cluster_id = envelope.cluster_id
+            peer.versions = Versions(hello.lowest, hello.highest)
         token = self._cookies.token(origin.address, origin.domain)
-        session.confirm_path(origin.address, Path(now, hello.token, token))
+        session.confirm_path(origin.address, Path(now, hello.token, token), moves=moves)
         if self._channels is not None and self._outbox.ephemerals is not None:
             self._channels.shown(session, hello.ephemeral, origin.counter, now)
             session.is_proven = session.is_proven or not hello.challenge
         self._registry.remember(session)
         self._drop_forgotten()
         if not peer.node_id:
-            return PeerConfirmed(peer, previous)
+            return PeerConfirmed(peer, previous, origin.address)
+        holder = self._registry.holder(peer.node_id, origin.domain) or session
+        if holder is not session and self._has_to_wait(session, holder, is_alive=is_alive, now=now):
+            session.standing = Standing.WAITING
+            if not holder.answers_rivals:
+                return None
+            return DuplicateIdentity(peer.node_id, (holder.peer.address, peer.address))
+        is_new = is_new or session.standing is Standing.WAITING
         outcome, other = self._registry.settle(session, is_new=is_new, is_alive=is_alive, now=now)
         if outcome is Outcome.DUPLICATE:
             earlier, later = (session, other) if session.standing is Standing.CURRENT else (other, session)
@@ -619,7 +641,28 @@ class Endpoint:
             previous = snapshot(other.peer)
             if other.peer.address != peer.address and other.peer.is_confirmed(now):
                 self._probe(other, now)
-        return PeerConfirmed(peer, previous)
+        return PeerConfirmed(peer, previous, origin.address)
+
+    def _has_to_wait(self, session: Session, holder: Session, *, is_alive: bool, now: float) -> bool:
+        """Tell whether a process cannot speak for its node id yet; one that did so before, and is alive, can."""
+        was_before = is_alive and session.standing is Standing.SUPERSEDED
+        if was_before and not self.is_listed(holder.peer.address):
+            return False
+        return not self._may_be_reached_at(holder, session.peer.address, now)
+
+    def _may_be_reached_at(self, session: Session, address: Address, now: float) -> bool:
+        """Tell whether a node may be reached at another address from now on; where it is not yet, it is asked.
+
+        Without seals anybody can say to be any process of any node, so only a node that answers no more where it is
+        reached gives way to who is somewhere that neither DNS nor an operator knows.
+        """
+        peer = session.peer
+        if not peer.node_id or address == peer.address or self.is_listed(address) or not peer.is_confirmed(now):
+            return True
+        if session.gives_way(now):
+            return True
+        self._probe(session, now)
+        return False
 
     def _make_session(self, origin: Origin, envelope: Envelope, hello: Hello, now: float) -> Session:
         key = origin.key

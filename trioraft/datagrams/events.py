@@ -20,10 +20,13 @@ class PeerConfirmed(msgspec.Struct, frozen=True):
     previous : Peer or None
         The holder of the same node id (of the same process for a client) as it was before; None when there was
         none. Compare `process` to see a restart and `address` to see a move.
+    address : Address
+        The address that is confirmed, which may be another one than that at which the peer is reached.
     """
 
     peer: Peer
     previous: Peer | None
+    address: Address
 
 
 class Received(msgspec.Struct, frozen=True):

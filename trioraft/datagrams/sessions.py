@@ -94,12 +94,14 @@ class Standing(enum.Enum):
     """What a session is good for.
 
     ``CURRENT`` it speaks for its node id; ``SUPERSEDED`` another process has taken its place; ``REFUSED`` an
-    earlier process with its node id is alive; ``FORGOTTEN`` it is in no table any more.
+    earlier process with its node id is alive; ``WAITING`` it is where nobody looks for a node, and whoever spoke for
+    its node id before may still be alive; ``FORGOTTEN`` it is in no table any more.
     """
 
     CURRENT = enum.auto()
     SUPERSEDED = enum.auto()
     REFUSED = enum.auto()
+    WAITING = enum.auto()
     FORGOTTEN = enum.auto()
 
 
@@ -166,6 +168,10 @@ class Session:
         The challenge that would prove that this process is alive although another took its place.
     asked_at : float
         When it was last sent a challenge outside a handshake of ours, in seconds.
+    rival_since : float
+        When it was asked, because of somebody elsewhere who says to be it, whether it is still there.
+    answers_rivals : bool
+        Whether it has ever answered that.
     channels : list of bytes
         Under which channels its datagrams are looked up.
     ours : bytes
@@ -196,6 +202,8 @@ class Session:
     standing: Standing = Standing.CURRENT
     probe: bytes = b""
     asked_at: float = float("-inf")
+    rival_since: float = float("-inf")
+    answers_rivals: bool = False
     channels: list[bytes] = field(default_factory=list)
     sent_at: float = float("-inf")
     unanswered_since: float = float("-inf")
@@ -232,15 +240,23 @@ class Session:
         """Tell whether an echo is that of the last probe."""
         return self.probe != b"" and echo == self.probe and address == self.peer.address
 
-    def confirm_path(self, address: Address, path: Path) -> None:
-        """Note that the process is at an address, and reach it there from now on."""
+    def gives_way(self, now: float) -> bool:
+        """Note that somebody elsewhere says to be this one; tell whether this one was silent when it was asked."""
+        if self.peer.heard_at >= self.rival_since:
+            self.answers_rivals = self.rival_since > float("-inf")
+            self.rival_since = now
+        return now - self.rival_since > SILENCE_SECONDS
+
+    def confirm_path(self, address: Address, path: Path, *, moves: bool) -> None:
+        """Note that the process is at an address; reach it there from now on, if it `moves`."""
         self.paths.pop(address, None)
         self.paths[address] = path
         if len(self.paths) > PATHS_MAX:
             del self.paths[next(iter(self.paths))]
-        self.peer.heard_at = path.confirmed_at
         self.sent_at = float("-inf")
-        self._move(address)
+        if moves:
+            self.peer.heard_at = path.confirmed_at
+            self._move(address)
 
     def heard_from(self, address: Address, now: float) -> None:
         """Note a message from a confirmed address; reach the peer there when its usual one has gone silent."""
@@ -347,6 +363,11 @@ class Registry:
         """Give every session."""
         for table in self._tables:
             yield from table.sessions.values()
+
+    def waiting(self, node_id: int, domain: Domain) -> list[Session]:
+        """Give the sessions that wait to speak for a node id."""
+        mine = (node_id, Standing.WAITING)
+        return [s for s in self._tables[domain].sessions.values() if (s.peer.node_id, s.standing) == mine]
 
     def current(self) -> Iterator[Session]:
         """Give every session that speaks for a node, and those of the clients."""

@@ -115,6 +115,12 @@ confirm both sides::
   received something at the address it gives. It is the one of the last ``Hello`` with a fresh echo.
 - When another process with a known node id is confirmed, it takes the place of the earlier one. When that one was
   at another address, it is sent a new random challenge; if it answers, both live, and the later one is refused.
+- Between nodes, who is confirmed at another address than the one at which its node id is reached, and that neither
+  DNS nor an operator names, waits: the node at the usual address is challenged, and only when nothing came from it
+  for a second after that, the other one takes its place. That is so for the same process too, which may have several
+  addresses: what it says from any of them counts, but it is reached at the usual one.
+- A client takes nothing at all from addresses at which it does not look for nodes: those of DNS, those that its user
+  named, and those that nodes there have named.
 
 Sealed datagrams of kinds 3 and 4 are accepted once, up to 4,096 counters behind the newest, and never across a
 restart: either side's new process id changes the key.

@@ -299,7 +299,8 @@ class ClientRequest(Struct, frozen=True, array_like=True, tag=REQUEST_TAG):
     Attributes
     ----------
     request : int
-        Numbers the sender's requests; the answer names it, and a repeated request is carried out once.
+        Numbers the sender's requests, from a random number on that others cannot know; the answer names it, and a
+        repeated request is carried out once.
     command : Command
         What to do.
     """

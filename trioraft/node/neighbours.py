@@ -8,6 +8,7 @@ from structlog.typing import FilteringBoundLogger
 
 from trioraft.address import Address
 from trioraft.consensus import Core
+from trioraft.consensus.lease import is_sticky
 from trioraft.datagrams.endpoint import (
     Domain,
     DuplicateIdentity,
@@ -22,7 +23,15 @@ from trioraft.datagrams.endpoint import (
 from trioraft.datagrams.endpoint import Event as EndpointEvent
 from trioraft.discovery import Answer, display_name
 from trioraft.errors import NodeError
-from trioraft.messages import format_id
+from trioraft.messages import (
+    AppendEntriesRequest,
+    ConsensusMessage,
+    InstallSnapshotRequest,
+    TimeoutNow,
+    VoteRequest,
+    format_id,
+)
+from trioraft.node.line_limit import LineLimit
 from trioraft.node.peers import AddressBook, Alerts
 from trioraft.node.world import World
 from trioraft.settings import NodeSettings
@@ -35,6 +44,11 @@ _ANSWERS_WITHIN: Final = 6
 _FORMS_AFTER: Final = 20
 # How often the address book looks for whom to greet, in seconds.
 _GREETING_INTERVAL: Final = 1.0
+# What can end the leadership of another node.
+_OF_LEADERS: Final = (AppendEntriesRequest, InstallSnapshotRequest, VoteRequest, TimeoutNow)
+# How many addresses a status names at most, and how many of them of nodes that are neither members nor listed.
+_TOLD_MAX: Final = 256
+_STRANGERS_TOLD: Final = 16
 # A process is the later one of two with the same id for so many upper election timeouts after its start.
 _NEWCOMER_TIMEOUTS: Final = 2
 
@@ -77,13 +91,18 @@ class Neighbours:
         self._log = log
         self._started_at = world.clock()
         self._has_looked_up = False  # whether DNS has once said who is there
+        self._lines = LineLimit("peers and alerts of nodes that are neither members nor listed")
         self.alerts = Alerts(self._report_alert)
         self._addresses = AddressBook(endpoint, self.alerts)
+        endpoint.is_listed = self._addresses.is_listed
         self.bound = Address("", 0)
         self.own_found = trio.Event()
 
     def _report_alert(self, text: str, minor: bool) -> None:
-        (self._log.warning if minor else self._log.error)("alert", text=text)
+        if not minor:
+            self._log.error("alert", text=text)
+        elif self._lines.admits(self._log, self._world.clock()):
+            self._log.warning("alert", text=text)
 
     # --- who is there ---------------------------------------------------------------------------------------
 
@@ -106,9 +125,27 @@ class Neighbours:
         return {peer.node_id: now - peer.heard_at for peer in self.nodes()} | {self._core.id: 0.0}
 
     def addresses(self) -> tuple[str, ...]:
-        """Give the addresses of the nodes that do not belong to another cluster; one without a cluster does not."""
+        """Give the addresses of the nodes that do not belong to another cluster; one without a cluster does not.
+
+        Clients go by them. Those of members come first, and those that were found before those that have only greeted
+        this node, of whom there may be any number.
+        """
         ours = {0, self._core.cluster} if self._core.cluster else None
-        return tuple(str(peer.address) for peer in self.nodes() if ours is None or peer.cluster_id in ours)
+        known = [peer for peer in self.nodes() if ours is None or peer.cluster_id in ours]
+        members = frozenset(self._core.configuration.members)
+        known.sort(key=lambda peer: (peer.node_id not in members, not self._addresses.is_listed(peer.address)))
+        strangers = [peer for peer in known if not self._is_ours(peer.node_id, peer.address)]
+        shown = known[: len(known) - len(strangers)] + strangers[:_STRANGERS_TOLD]
+        return tuple(str(peer.address) for peer in shown[:_TOLD_MAX])
+
+    def _is_ours(self, node: int, address: Address) -> bool:
+        """Tell whether a node is a member, or where an operator or DNS has told that there is one."""
+        return node in self._core.configuration.members or self._addresses.is_listed(address)
+
+    def is_stranger(self, node: int) -> bool:
+        """Tell whether a node is no member, and is not where DNS or the static peers say that there is one."""
+        peer = self.endpoint.peer(node)
+        return not self._is_ours(node, peer.address if peer is not None else self.bound)
 
     def address_of(self, node: int) -> str:
         """Tell where a node is, this one or another; empty where that is not known."""
@@ -147,6 +184,7 @@ class Neighbours:
     def greet(self, now: float) -> None:
         """Greet whoever is due, and tell the core who is there."""
         self._addresses.greet(now, pause=self.greeting_pause)
+        self._lines.tell(self._log, now)
         self.tell_core(now)
 
     async def find_name(self, own: Address) -> str | None:
@@ -179,6 +217,34 @@ class Neighbours:
             return False
         return (not self._has_looked_up and beats < _ANSWERS_WITHIN) or self._addresses.awaits_answer(now, patience)
 
+    def may_say(self, peer: Peer, message: ConsensusMessage, now: float) -> bool:
+        """Tell whether a message counts.
+
+        A node that leads, or hears a leader, lets nobody depose that leader who is no member as far as it knows, and
+        is where nobody looks for a node. A new leader may be such a node, to one whose log is behind: that node
+        listens to it as soon as it hears no other.
+
+        Parameters
+        ----------
+        peer : Peer
+            Who says it.
+        message : ConsensusMessage
+            What is said.
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        bool
+            Whether the core is told.
+        """
+        s = self._core.state
+        if s is None or not isinstance(message, _OF_LEADERS) or peer.node_id == s.leader:
+            return True
+        members = s.configuration.members
+        is_known = not members or peer.node_id in members or self._addresses.is_listed(peer.address)
+        return is_known or not is_sticky(s, now)
+
     # --- meeting them ---------------------------------------------------------------------------------------
 
     def handle(self, event: EndpointEvent, now: float) -> None:
@@ -197,8 +263,8 @@ class Neighbours:
             If another process has this node's id, and this one has just been started.
         """
         match event:
-            case PeerConfirmed(peer=peer, previous=previous):
-                self._confirmed(peer, previous, now)
+            case PeerConfirmed(peer=peer, previous=previous, address=address):
+                self._confirmed(peer, previous, address, now)
             case OwnReflection(address=address):
                 if address != self._addresses.own:
                     self.own_found.set()  # others shall not know it by its host's name for long
@@ -214,6 +280,7 @@ class Neighbours:
                     f"not opened {address}",
                     f"a datagram from {address} is dropped: {reason}; give all nodes the same CLUSTER_KEY",
                     now,
+                    minor=not self._addresses.is_listed(address),
                 )
             case DuplicateIdentity(node_id=self._core.id, addresses=(other,)):
                 self._meet_double(other, now)
@@ -224,18 +291,21 @@ class Neighbours:
                     f"two processes have the node id {format_id(node)}: {where};"
                     " stop one of them and remove its copied data directory",
                     now,
+                    minor=not self._is_ours(node, addresses[0]),
                 )
 
-    def _confirmed(self, peer: Peer, previous: Peer | None, now: float) -> None:
+    def _confirmed(self, peer: Peer, previous: Peer | None, address: Address, now: float) -> None:
         """Note who is behind an address; the core refuses, loudly, a node of another cluster."""
         if not peer.node_id or peer.domain is not Domain.CONSENSUS:
             return
-        self._addresses.answered(peer.address, now)
+        self._addresses.answered(address, now)
         self.alerts.clear(f"versions {peer.node_id}")
         self._core.path_takes(peer.node_id, self.endpoint.message_bytes(peer, now))
         self._core.hear_of_cluster(peer.node_id, peer.cluster_id, now)
         self.tell_core(now)
-        if previous is None or previous.process != peer.process or previous.address != peer.address:
+        if previous is not None and previous.process == peer.process and previous.address == peer.address:
+            return
+        if self._is_ours(peer.node_id, peer.address) or self._lines.admits(self._log, now):
             self._log.info("peer", peer=format_id(peer.node_id), peer_name=peer.name, address=str(peer.address))
 
     def _meet_double(self, other: Address, now: float) -> None:
@@ -268,5 +338,6 @@ class Neighbours:
             f"{name} at {other.address} speaks version {theirs} of the protocol, and this node {ours}: refused;"
             f" upgrade {upgrade}",
             now,
+            minor=not self._is_ours(other.node_id, other.address),
         )
         self._core.hear_of_cluster(other.node_id, other.cluster_id, now)

@@ -23,7 +23,7 @@ import trio
 from trioraft import __version__
 from trioraft.address import Address
 from trioraft.arguments import check_bytes, check_function, check_is, check_methods, check_name, check_number
-from trioraft.client.calls import Calls
+from trioraft.client.calls import FIRST_NUMBER_MAX, Calls
 from trioraft.client.session import Session
 from trioraft.consensus import Core, Role, Timing
 from trioraft.consensus.configuration import Configuration
@@ -178,7 +178,8 @@ class Node:
             entries_max=settings.snapshot_entries,
             bytes_max=settings.snapshot_bytes,
         )
-        first_read = int.from_bytes(self._endpoint.process[:7], "big")
+        # No others know from where this process counts; its id stands in every datagram.
+        first_read, first_request = (int.from_bytes(world.entropy(8), "big") % FIRST_NUMBER_MAX for _ in range(2))
         self._reads = Reads(self._core, world.clock, self._send_to_node, self._flush, first_read)
         self._backups = BackupServer(self._core, self._applier, self._disk.directory, world, self._flush)
         self._requests = Requests(
@@ -207,7 +208,7 @@ class Node:
         self._requests.let_leave = self._steering.let_leave
         self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)
         self._answers = Batches(lambda: self._endpoint, RESPONSES_TAG)
-        self._calls = Calls(self, world.clock, self._flush)
+        self._calls = Calls(self, world.clock, self._flush, first_request)
         self._session = Session(self._calls)
         self._removed = trio.Event()
         self._stopping = Stopping(
@@ -474,8 +475,10 @@ class Node:
                     self._reads.receive(peer.node_id, message)
             case Hello() | Status():
                 pass  # not for a node
-            case _:
+            case _ if self._neighbours.may_say(peer, message, now):
                 self._core.receive(peer.node_id, cluster, message, now)
+            case _:
+                self._endpoint.counters["dropped_not_a_member"] += 1
 
     # --- what goes out --------------------------------------------------------------------------------------
 
@@ -574,6 +577,7 @@ class Node:
                     f"node {format_id(node)} belongs to another cluster, {format_id(cluster)}, under the same"
                     f" service name {self.settings.app_name!r}: refused; give it another APP_NAME or other data",
                     now,
+                    minor=self._neighbours.is_stranger(node),
                 )
 
     def _note_not_meant(self, dropped: NotMeant, now: float) -> None:

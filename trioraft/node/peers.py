@@ -80,7 +80,8 @@ class Alerts:
             self._report(text, minor)
         self._seen[cause] = _Alert(minor, now, text)
         if len(self._seen) > _CAUSES_MAX:
-            del self._seen[next(iter(self._seen))]
+            oldest = next((one for one, alert in self._seen.items() if alert.minor), next(iter(self._seen)))
+            del self._seen[oldest]
 
     def clear(self, cause: str) -> None:
         """Note that a cause is gone.
@@ -185,6 +186,22 @@ class AddressBook:
             for known in self._known.values()
         )
 
+    def is_listed(self, address: Address) -> bool:
+        """Tell whether DNS or the static peers name an address.
+
+        Parameters
+        ----------
+        address : Address
+            The address.
+
+        Returns
+        -------
+        bool
+            Whether the last look-up found it.
+        """
+        known = self._known.get(address)
+        return known is not None and known.discovered
+
     def answered(self, address: Address, now: float) -> None:
         """Note that a node of this service answered.
 
@@ -219,7 +236,10 @@ class AddressBook:
             self._known[address].service = service
         self._alerts.clear(f"silent {address}")
         self._alerts.raise_alert(
-            f"service {address}", f"{address} is a node of service {service!r}, not of this one: ignored", now
+            f"service {address}",
+            f"{address} is a node of service {service!r}, not of this one: ignored",
+            now,
+            minor=not self.is_listed(address),
         )
 
     def is_own(self, address: Address, now: float) -> None:
@@ -246,8 +266,16 @@ class AddressBook:
         known = self._known.get(address)
         if known is not None:
             known.discovered |= discovered
-        elif len(self._known) < _ADDRESSES_MAX:
+        elif len(self._known) < _ADDRESSES_MAX or (discovered and self._make_room()):
             self._known[address] = _Known(discovered=discovered, since=now)
+
+    def _make_room(self) -> bool:
+        """Forget the address that was heard from least lately, of those that nobody but its own node has named."""
+        others = [address for address, known in self._known.items() if not known.discovered]
+        if not others:
+            return False
+        del self._known[min(others, key=lambda address: self._known[address].answered_at)]
+        return True
 
     def greet(self, now: float, *, pause: float) -> None:
         """Greet whoever is due, report the silent, forget the forgotten.

@@ -59,6 +59,7 @@ from trioraft.messages import (
 from trioraft.node.applier import Applier, Outcome
 from trioraft.node.autopilot import Declined
 from trioraft.node.backup_server import BackupServer
+from trioraft.node.line_limit import LineLimit
 from trioraft.node.members import Action, other_members
 from trioraft.node.reads import Reads
 from trioraft.node.room import Kind, Room
@@ -187,6 +188,7 @@ class Requests:
         # and the term in which it was asked for, and whether it is enough that this node leads no more
         self._transferring: list[tuple[_Asked, int, bool]] = []
         self._changing: list[tuple[_Asked, str]] = []  # and what has been done then
+        self._lines = LineLimit("what clients cause")
         self._sessions = SessionClock()
         self._sessions_at = 0.0
         self._too_far_at = float("-inf")
@@ -403,7 +405,8 @@ class Requests:
             except ValueError as error:  # what it raises for nonsense
                 self._refuse(asked, Refusal.REFUSED, f"the state machine does not take the question: {error}")
             except Exception as error:  # nothing has changed, and a question must not stop one node after another
-                _log.exception("the state machine failed at a question", question=data[:100])
+                if self._lines.admits(_log, self._clock()):
+                    _log.exception("the state machine failed at a question", question=data[:100])
                 text = f"the state machine failed at the question: {type(error).__name__}: {error}"
                 self._refuse(asked, Refusal.REFUSED, text)
             else:
@@ -426,7 +429,8 @@ class Requests:
             try:
                 asked.give_up = self.on_ask(data, answered)
             except Exception as error:  # nothing has changed, and a question must not stop one node after another
-                _log.exception("the node's program failed at a question", question=data[:100])
+                if self._lines.admits(_log, self._clock()):
+                    _log.exception("the node's program failed at a question", question=data[:100])
                 text = f"the node's program failed at the question: {type(error).__name__}: {error}"
                 self._refuse(asked, Refusal.REFUSED, text)
 
@@ -665,6 +669,7 @@ class Requests:
                 with trio.move_on_after(_LOOK_AT_SESSIONS):
                     await self._wake.wait()
                 self._wake = trio.Event()
+                self._lines.tell(_log, self._clock())
                 self._end_silent_sessions()
                 self._flush()
 
@@ -678,7 +683,8 @@ class Requests:
                 self._applier.submit(EntryKind.END_SESSION, session.to_bytes(8, "big"), lambda outcome: None)
             except ProposalError:
                 return  # it is proposed again
-            _log.info("session ends: its client is silent", session=session)
+            if self._lines.admits(_log, now):
+                _log.info("session ends: its client is silent", session=session)
 
 
 def _code_of(error: ProposalError) -> Refusal:
