@@ -37,6 +37,8 @@ from trioraft.messages import (
 from trioraft.node.node import Node, open_node
 from trioraft.settings import ClientSettings, NodeSettings, PeerName
 
+KEY = generate_key()
+FIRST_OF, FIRST_CLIENT = "4b" * 32, "client:3343e0002d237b41a618bf7444f4f1894cea00918d20fb7f479d02bb55ec5443"
 ANSWERS = 1000
 AT_ONCE = 25
 RIGHT, WRONG = b"right", b"wrong"
@@ -148,10 +150,8 @@ def tell_status(party: Party, status: NodeStatus) -> Callable[[Peer, Message], N
 
 
 @asynccontextmanager
-async def client_among_strangers(key: str | None) -> AsyncIterator[tuple[Client, Cluster]]:
-    node_keys = client_keys = None
-    if key is not None:
-        node_keys, client_keys = KeyRing.parse(key), KeyRing.parse(derive_key(key, "client"))
+async def client_among_strangers(keys: tuple[str, str] | None) -> AsyncIterator[tuple[Client, Cluster]]:
+    node_keys, client_keys = map(KeyRing.parse, keys) if keys else (None, None)
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         sockets = [await open_udp("127.0.0.1", 0) for _ in range(6)]
         for socket in sockets:
@@ -180,9 +180,13 @@ async def client_among_strangers(key: str | None) -> AsyncIterator[tuple[Client,
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("key", [None, generate_key()], ids=["unsealed", "sealed"])
-async def test_a_client_takes_answers_from_nobody_else_than_whom_it_asked(key: str | None) -> None:
-    async with client_among_strangers(key) as (client, _):
+@pytest.mark.parametrize(
+    "keys",
+    [None, (KEY, derive_key(KEY, "client")), (FIRST_OF, FIRST_CLIENT)],
+    ids=["unsealed", "sealed", "sealed with a key of the release before"],
+)
+async def test_a_client_takes_answers_from_nobody_else_than_whom_it_asked(keys: tuple[str, str] | None) -> None:
+    async with client_among_strangers(keys) as (client, _):
         assert await ask_often(lambda: client.query(b"")) == {RIGHT: ANSWERS}
         assert set(client.nodes) == {format_id(LEADER), format_id(FOLLOWER)}
         leader = client.cluster().leader
@@ -239,7 +243,7 @@ async def three_nodes(directory: Path, keys: KeyRing | None) -> AsyncIterator[tu
         yield nodes[first:] + nodes[:first], machines[first:] + machines[:first]
 
 
-@pytest.mark.parametrize("key", [None, generate_key()], ids=["unsealed", "sealed"])
+@pytest.mark.parametrize("key", [None, KEY], ids=["unsealed", "sealed"])
 async def test_a_node_takes_answers_from_nobody_else_than_whom_it_asked(tmp_path: Path, key: str | None) -> None:
     keys = None if key is None else KeyRing.parse(key)
     async with three_nodes(tmp_path, keys) as (nodes, machines), AsyncExitStack() as stack:
