@@ -19,7 +19,9 @@ IN_A_NODE: Final = {
     "get": '[ "$(trioraft get greeting)" = hello ]',
     "list": "trioraft list | grep greeting",
     "cas": "trioraft cas greeting hello bye",
-    "watch": "trioraft watch greeting --revision 2 | head -n 1 | grep greeting",
+    "watch": (
+        "trioraft watch greeting --revision 2 >/tmp/seen & until grep hello /tmp/seen; do sleep 0.2; done; kill $!"
+    ),
     "delete": "trioraft delete greeting",
     "lease grant": "trioraft lease grant 60 && trioraft lease list",
     "lock": "trioraft lock job -- sh -c 'echo token $TRIORAFT_FENCING_TOKEN; test -z \"$CLUSTER_KEY_FILE\"'",
@@ -34,7 +36,7 @@ IN_A_NODE: Final = {
     "recover": "trioraft recover --data-dir /tmp/restored --force-new-cluster --yes",
     "bench": "trioraft bench --commands 20 && trioraft bench --local --nodes 1 --commands 20",
     "keygen": "trioraft keygen --output /tmp/new.key && trioraft keygen --derive client",
-    "abandon-formation": "! trioraft abandon-formation 2>&1 | grep 'a member of'",
+    "abandon-formation": "trioraft abandon-formation 2>&1 | grep 'a member of'",
     "lead": (
         "env BIND_HOST=127.0.0.1 BIND_PORT=7401 PEERS=127.0.0.1:7401 APP_NAME= BOOTSTRAP_EXPECT=1 DATA_DIR=/tmp/lead"
         " SCRIPT_LEADER_PATH= SCRIPT_FOLLOWER_PATH= timeout --preserve-status -s INT 20"
