@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.exceptions import InvalidTag
 
 from tests.unit.endpoint_network import CLUSTER, KEY, ONE, TWO, A, B, C, Flight, Network
 from tests.unit.node_double import SERVICE, make_status, open_doubles
@@ -12,8 +13,8 @@ from trioraft.address import Address
 from trioraft.client.client import open_client
 from trioraft.datagrams import outbox, wire
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed
-from trioraft.datagrams.sealing import DERIVED, Derived, KeyRing, derive_key
-from trioraft.messages import Hello, format_id
+from trioraft.datagrams.sealing import DERIVED, Derived, DomainKey, KeyRing, derive_key
+from trioraft.messages import ClientRequest, ClientResponse, Hello, Transfer, format_id
 from trioraft.settings import ClientSettings, PeerName
 from trioraft.versions import Versions
 
@@ -92,6 +93,7 @@ def test_a_node_is_confirmed_within_one_round_trip_and_without_an_answer_that_is
     [
         pytest.param(lambda hello: {"echo": bytes(8)}, id="for another challenge"),
         pytest.param(lambda hello: {"ephemeral": b"e" * 32}, id="for another ephemeral value"),
+        pytest.param(lambda hello: {"ephemeral": b""}, id="without an ephemeral value"),
         pytest.param(lambda hello: {"highest": 3}, id="for an older version"),
         pytest.param(lambda hello: {"signature": b""}, id="without it"),
         pytest.param(lambda hello: {"signature": bytes(64)}, id="with a made-up one"),
@@ -123,6 +125,69 @@ def test_a_signature_is_good_for_one_hello(changed: Callable[[Hello], dict[str, 
     assert confirmed(network, client) == []
     network.deliver(sealed_anew(answer, {"padding": bytes(9)}))  # which is not signed
     assert confirmed(network, client) == [ONE]
+
+
+def test_who_signs_without_an_ephemeral_value_is_not_believed() -> None:
+    """All who have the client's key could derive the session's, and speak for the node."""
+    network = Network()
+    network.at[A] = Endpoint(Identity(ONE, "web", "node", Versions(1, 3)), KeyRing.parse(KEY), cluster_id=CLUSTER)
+    client = network.add(C, 0, derive_key(KEY, "client"))
+    client.greet(A, Domain.CLIENT, network.now)
+    network.run()
+    assert client.counters["dropped_not_of_a_node"] == 1
+    assert confirmed(network, client) == []
+
+
+def opened(flight: Flight, key: DomainKey) -> tuple[wire.Sealed, wire.Envelope] | None:
+    """Open a Hello as everybody can who has the key."""
+    parsed = wire.parse_datagram_untrusted(flight.data)
+    if not isinstance(parsed, wire.Sealed) or not parsed.is_hello:
+        return None
+    plain = key.hello_cipher(parsed.process).decrypt(parsed.nonce, parsed.ciphertext, parsed.header)
+    return parsed, wire.decode_envelope_untrusted(plain)
+
+
+@pytest.mark.parametrize("value", [b"", bytes([9]) + bytes(31)], ids=["no value", "a value of its own"])
+def test_who_has_the_key_and_all_datagrams_in_its_hands_speaks_for_no_node(value: bytes) -> None:
+    """It puts a value of its own, or none, into what the client greets the node with."""
+    network, node, client, _ = with_thief()
+    key = KeyRing.parse(derive_key(KEY, "client")).first(Domain.CLIENT)
+
+    def through_the_thief(flight: Flight) -> bool:
+        if flight.target != A or (found := opened(flight, key)) is None:
+            return True
+        parsed, envelope = found
+        hello = msgspec.structs.replace(envelope.message, ephemeral=value)
+        text = wire.envelope_start(CLUSTER, 0, envelope.receiver) + wire.encode_message(hello)
+        start = wire.sealed_start(key.fingerprint, parsed.process, is_hello=True)
+        header = wire.sealed_header(start, parsed.counter.to_bytes(8), len(text))
+        nonce = wire.NONCE_START + parsed.counter.to_bytes(8)
+        network.deliver(Flight(header + key.hello_cipher(parsed.process).encrypt(nonce, text, header), C, A))
+        return False
+
+    network.passes = through_the_thief
+    client.greet(A, Domain.CLIENT, network.now)
+    network.run()
+    assert confirmed(network, client) == [ONE]
+    # what the node, or the thief in its name, says under a key that the thief can derive
+    cipher = key.session_cipher(node.process, client.process)
+    text = wire.envelope_start(CLUSTER, ONE, 0) + wire.encode_message(ClientResponse(1, done=True))
+    start = wire.sealed_start(key.fingerprint, node.process, is_hello=False)
+    header = wire.sealed_header(start, (99).to_bytes(8), len(text))
+    said = Flight(header + cipher.encrypt(wire.NONCE_START + (99).to_bytes(8), text, header), A, C)
+    assert network.deliver(said) is None
+    assert client.counters["dropped_unopened"] == 1
+    # what the client says to the node opens for nobody who has the key alone
+    (to_node,) = client.peers
+    client.send(to_node, ClientRequest(1, Transfer()), network.now)
+    for flight in network.collect():
+        parsed = wire.parse_datagram_untrusted(flight.data)
+        assert isinstance(parsed, wire.Sealed)
+        if not parsed.is_hello:
+            with pytest.raises(InvalidTag):
+                key.session_cipher(client.process, node.process).decrypt(
+                    parsed.nonce, parsed.ciphertext, parsed.header
+                )
 
 
 def test_a_signature_is_good_for_one_process_and_one_datagram() -> None:

@@ -30,7 +30,7 @@ from trioraft.datagrams.fragments import DATAGRAM_BYTES, Fragments
 from trioraft.datagrams.generations import Generations
 from trioraft.datagrams.outbox import NAME_MAX, Identity, Origin, Outbox
 from trioraft.datagrams.rights import CLIENT_TAKES, NODE_TAKES
-from trioraft.datagrams.sealing import PROCESS_BYTES, Domain, KeyRing, ReplayWindow
+from trioraft.datagrams.sealing import EPHEMERAL_BYTES, PROCESS_BYTES, Domain, KeyRing, ReplayWindow
 from trioraft.datagrams.sessions import Outcome, Path, Peer, Registry, Session, Standing, snapshot
 from trioraft.datagrams.wire import EncodedMessage, Envelope, MalformedError, Plain, Sealed, encode_message
 from trioraft.messages import (
@@ -574,7 +574,8 @@ class Endpoint:
             return False
         ids = envelope.sender, envelope.cluster_id
         text = wire.signed_text(key.fingerprint, origin.process, self.process, origin.counter, ids, hello)
-        if not key.identity.has_signed(hello.signature, text):
+        # Without an ephemeral value the session's key would be one that all holders of the domain key can derive.
+        if len(hello.ephemeral) != EPHEMERAL_BYTES or not key.identity.has_signed(hello.signature, text):
             self.counters["dropped_not_of_a_node"] += 1
             return False
         self._generations.confirm(origin)

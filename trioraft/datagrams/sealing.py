@@ -29,8 +29,11 @@ what a ``Hello`` of its echoes to a client (Ed25519, RFC 8032), and a client who
     lowest, highest                                             4 bytes each
     echo, ephemeral                                             1 byte of length before each
 
-So a signature is good for one challenge of one process, in one domain, and for the ephemeral value that it vouches
-for. A node does not sign in the consensus domain, where only holders of the cluster key are.
+So a signature is good for one challenge of one process, in one domain, and for the ephemeral value (see `The
+handshake`_) that it vouches for. Such a client takes no ``Hello`` without that value: what it says then opens for
+that node alone, and nobody else can answer, whoever passes the datagrams on. A node does not sign in the consensus
+domain, where only holders of the cluster key are. It signs at most 200 times a second for addresses that are not
+confirmed; who is answered without a signature echoes the node's challenge, and sends its own again.
 
 Keys of the first generation
 ============================
@@ -67,6 +70,7 @@ A greets B; both speak version 4. ``a`` and ``b`` are fresh challenges, ``ea`` a
 
     A → B   fingerprint(K), PA, nonce, seal(hello(K, PA), Hello(challenge=a, EA))
     B → A   fingerprint(K), PB, nonce, seal(hello(K, PB), Hello(challenge=b, echo=a, EB))      B remembers nothing
+                (signed, as told above, where K is a derived key of the second generation and B is a node)
                 A: PB is alive and there; takes EB
     A → B   fingerprint(K), PA, nonce, seal(hello(K, PA), Hello(echo=b, EA))
                 B: PA is alive and there; takes EA
@@ -86,7 +90,8 @@ and nonces have 4 zero bytes. What is sealed under those is not taken from who h
 This is no protocol that somebody has proved. It is nearest to TLS 1.3 in its mode ``psk_ke`` without the values and
 ``psk_dhe_ke`` with them, and to the pattern NNpsk0 of Noise: a shared key and two ephemeral values, no identities.
 It differs: challenges stand for addresses too, and there is no hash of the transcript. Process ids and values, which
-all keys depend on, stand for it.
+all keys depend on, stand for it. With the signature it is nearer to TLS 1.3 with a certificate of the server and a
+shared key (RFC 8773), which has a hash of the transcript too.
 
 ======================================================  =======================================================
 who has                                                 can
@@ -99,15 +104,19 @@ a key, and a recording of earlier datagrams             open each ``Hello`` in i
                                                         message between others
 a key, and the memory of a process                      open what that process has said and heard in the last hour
                                                         and some minutes, and from now on
-a key, and datagrams in its hands as they are sent      be anybody in that key's domain and those below, and stand
-                                                        between two others from their next handshake on
+a cluster key, or one of the first generation, and      be anybody in that key's domain and those below, and stand
+datagrams in its hands as they are sent                 between two others from their next handshake on
+a derived key of the second generation, and datagrams   be any client in that key's domain and those below. Be a node,
+in its hands as they are sent                           or open what is said between a node and a client, only for
+                                                        clients with a key of the first generation
 the memory of a process that was resumed twice          seal two datagrams under one nonce with a chance of 2^-32 for
 (a snapshot of a virtual machine, a checkpoint)         each one that both make; with certainty for releases before
                                                         version 4, and in the first ``Hello`` to each address
 ======================================================  =======================================================
 
 Holders of one domain key are not told apart by it. Any of them can take the name of another's process and so stop
-that one's session until it starts again, as it can do all else in that domain; it cannot open what the other said.
+that one's session until it starts again, and be sent what is answered to it from then on, as it can do all else in
+that domain; it cannot open what the other said or was answered before.
 """
 
 import enum
