@@ -25,6 +25,7 @@ from trioraft.storage.backups import (
 )
 from trioraft.storage.database import SqliteDisk, StorageError, open_disk
 from trioraft.storage.snapshots import SnapshotWriter, frame, read_chunks
+from trioraft.versions import SPOKEN
 
 CLUSTER = 77
 
@@ -145,7 +146,7 @@ def test_a_restored_cluster_speaks_the_version_that_the_state_is_of(tmp_path: Pa
 
 def test_a_backup_of_a_later_version_is_refused(tmp_path: Path) -> None:
     write_backup(tmp_path / "file", Backup(CLUSTER, 1, 1, 1, 0, 99), [b""])
-    with pytest.raises(BackupError, match=r"spoke version 99 of the protocol; this software speaks 1 to 3: use the"):
+    with pytest.raises(BackupError, match=rf"version 99 of the protocol; this software speaks {SPOKEN}: use the"):
         read_about(tmp_path / "file")
 
 
