@@ -7,7 +7,14 @@ from trioraft.consensus import Timing
 from trioraft.consensus.lease import contact_end
 from trioraft.consensus.state import EndWork, ExtendWork, StartWork
 from trioraft.consensus.timing import CLOCK_DRIFT, WORK_MARGIN
-from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse, PreVoteResponse, VoteRequest, VoteResponse
+from trioraft.messages import (
+    AppendEntriesRequest,
+    AppendEntriesResponse,
+    EntryKind,
+    PreVoteResponse,
+    VoteRequest,
+    VoteResponse,
+)
 
 
 def test_the_first_leader_starts_work_as_soon_as_it_has_a_lease() -> None:
@@ -72,7 +79,10 @@ def test_work_is_told_of_what_little_was_renewed_before_the_lease_that_it_knows_
     assert story.roles()[0] == "leader"
 
 
-def test_a_leader_that_stood_still_until_its_work_ended_by_itself_steps_down_although_it_has_a_lease() -> None:
+@pytest.mark.parametrize("first", ["timer", "proposal"])
+def test_a_leader_that_stood_still_until_its_work_ended_by_itself_steps_down_although_it_has_a_lease(
+    first: str,
+) -> None:
     story = Story()
     story.elect(1)
     story.live(TIMING.heartbeat / 2)
@@ -81,7 +91,11 @@ def test_a_leader_that_stood_still_until_its_work_ended_by_itself_steps_down_alt
     (start,), lease = story.events(1, StartWork), contact_end(story.state(1))
     assert start.deadline < lease, "the lease was renewed, and work was not told yet"
     story.wait((start.deadline + lease) / 2 - story.now)
-    story.tick(1)
+    if first == "timer":
+        story.tick(1)
+    else:
+        assert story.cores[1].propose(EntryKind.COMMAND, b"y", story.now) is None
+        story.settle(1)
     assert story.roles()[0] == "follower"
     assert story.work(1)[-1] == "EndWork"
 

@@ -346,7 +346,9 @@ class Core:
             Term and index: the command is committed when an entry of that term is handed out at that index. None
             when this node does not lead, is busy, or the cluster's version does not know such entries.
         """
-        self._now, self._unsettled = now, True  # nothing that depends on the lease
+        if self._state is not None and work.work_deadline(self._state) <= now:
+            self._begin(now)  # a leader that stood still leads no more, lest it extend work that has ended
+        self._now, self._unsettled = now, True  # nothing else here depends on the lease
         if self._state is None or self._state.role is not Role.LEADER or added_in(kind) > self.version:
             return None
         index = replication.propose(self._state, kind, data)
