@@ -90,7 +90,7 @@ async def test_a_service_that_is_said_not_to_be_there(server: DnsServer) -> None
 async def test_too_many_services(server: DnsServer) -> None:
     server.set("a.test", "A", ["10.0.0.1"])
     server.set("_raft._udp.test", "SRV", [f"0 0 {7000 + number} a.test." for number in range(120)])
-    answer = await discovery(server, "_raft._udp.test").look_up()
+    answer = await discovery(server, "_raft._udp.test", interval=30).look_up()
     assert answer.addresses == {Address("10.0.0.1", 7000 + number) for number in range(100)}
     assert not answer.complete
 
