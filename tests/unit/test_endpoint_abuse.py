@@ -11,6 +11,7 @@ from trioraft.datagrams import wire
 from trioraft.datagrams.endpoint import Domain, Endpoint, PeerConfirmed, Received
 from trioraft.datagrams.outbox import ADDRESSES_MAX, GREETED_MAX
 from trioraft.datagrams.sealing import KeyRing, ReplayWindow, derive_key
+from trioraft.datagrams.sessions import PATHS_MAX, Path
 from trioraft.messages import AppendEntriesRequest, Hello, Message, StatusRequest
 
 both_modes = pytest.mark.parametrize("keys", [None, KEY], ids=["unsealed", "sealed"])
@@ -147,6 +148,45 @@ def test_a_greeting_replayed_from_elsewhere_leads_nobody_there() -> None:
     assert (to_b.addresses, to_a.addresses) == ((B,), (A,))
     b.send(to_a, HEARTBEAT, network.now)
     assert [flight.target for flight in network.collect()] == [A]
+
+
+@both_modes
+def test_strangers_between_two_nodes_who_are_faster_do_not_become_their_way(keys: str | None) -> None:
+    """They copy a greeting before it arrives, and pass on what comes back: so they are confirmed, but no more."""
+    network, a, b = connected(keys)
+    a.is_listed = b.is_listed = {A, B}.__contains__
+    strangers = [Address(f"198.51.100.{number}", 4000) for number in range(1, 2 * PATHS_MAX)]
+    for stranger in strangers:
+        network.now += 1
+        a.greet(B, Domain.CONSENSUS, network.now)
+        for _ in range(6):
+            for flight in network.collect():
+                if flight.source == A and flight.target == B:
+                    network.deliver(Flight(flight.data, stranger, B))
+                between = flight.target == stranger
+                network.deliver(Flight(flight.data, stranger, A if flight.source == B else B) if between else flight)
+        network.run()
+    for end, other, address in ((a, TWO, B), (b, ONE, A)):
+        peer = end.peer(other)
+        assert peer is not None
+        assert peer.address == address
+        assert address in peer.addresses
+        assert len(peer.addresses) <= PATHS_MAX
+        end.send(peer, HEARTBEAT, network.now)
+        assert [flight.target for flight in network.collect()] == [address]
+
+
+def test_the_address_where_a_peer_is_reached_outlives_any_others() -> None:
+    network, a, _ = connected(None)
+    peer = a.peer(TWO)
+    assert peer is not None
+    assert peer.session is not None
+    for number in range(1, 2 * PATHS_MAX):
+        path = Path(network.now + number)
+        peer.session.confirm_path(Address(f"198.51.100.{number}", 4000), path, moves=False)
+    assert len(peer.addresses) == PATHS_MAX
+    assert peer.address in peer.addresses
+    assert peer.address == B
 
 
 def test_a_message_is_not_replayed_into_a_session_that_was_made_again() -> None:

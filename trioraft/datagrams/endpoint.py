@@ -13,9 +13,7 @@ from cryptography.exceptions import InvalidTag
 
 from trioraft.address import Address
 from trioraft.datagrams import wire
-from trioraft.datagrams.channels import Channels
-from trioraft.datagrams.cookies import COOKIE_BYTES, Cookies
-from trioraft.datagrams.ephemerals import Ephemerals
+from trioraft.datagrams.cookies import Cookies
 from trioraft.datagrams.events import (
     DuplicateIdentity,
     Event,
@@ -27,19 +25,18 @@ from trioraft.datagrams.events import (
     Received,
 )
 from trioraft.datagrams.fragments import DATAGRAM_BYTES, Fragments
-from trioraft.datagrams.generations import Generations
+from trioraft.datagrams.handshake import Handshakes
 from trioraft.datagrams.outbox import NAME_MAX, Identity, Origin, Outbox
 from trioraft.datagrams.rights import CLIENT_TAKES, NODE_TAKES
-from trioraft.datagrams.sealing import EPHEMERAL_BYTES, PROCESS_BYTES, Domain, KeyRing, ReplayWindow
-from trioraft.datagrams.sessions import Outcome, Path, Peer, Registry, Session, Standing, snapshot
-from trioraft.datagrams.wire import EncodedMessage, Envelope, MalformedError, Plain, Sealed, encode_message
+from trioraft.datagrams.sealing import PROCESS_BYTES, Domain, KeyRing
+from trioraft.datagrams.sessions import Peer, Session, Standing
+from trioraft.datagrams.wire import EncodedMessage, MalformedError, Plain, Sealed, encode_message
 from trioraft.messages import (
     Fragment,
     FragmentsReceived,
-    Hello,
     Message,
 )
-from trioraft.versions import AGREES_FROM, Versions
+from trioraft.versions import Versions
 
 __all__ = [
     "Domain",
@@ -58,8 +55,7 @@ __all__ = [
     "encode_message",
 ]
 
-# Asking a peer again, or telling again that somebody has other keys, comes at most this often.
-_ASK_SECONDS: Final = 0.1
+# Telling again that somebody has other keys comes at most this often.
 _NOT_OPENED_SECONDS: Final = 10.0
 
 
@@ -91,9 +87,6 @@ class Endpoint:
         Datagrams ``received`` and ``sent``, and why others were not: ``dropped_…``.
     takes_from : callable
         Tells whether anything is taken that comes from an address; of all addresses, where nobody says otherwise.
-    is_listed : callable
-        Tells whether DNS or an operator names an address as that of a node. Who says from any other one that it is a
-        node which is reached elsewhere has to wait until that one has not answered.
     """
 
     def __init__(
@@ -112,23 +105,17 @@ class Endpoint:
         self.process = process_id or entropy(PROCESS_BYTES)
         self.counters: Counter[str] = Counter()
         self._keys = keys
-        self._entropy = entropy
-        self._cookies = Cookies(entropy(32))
-        self._outbox = Outbox(identity, self.process, cluster_id, self._cookies, self.counters, entropy)
+        cookies = Cookies(entropy(32))
+        self._outbox = Outbox(identity, self.process, cluster_id, cookies, self.counters, entropy)
         self._fragments = Fragments(self._outbox, self.counters, datagram_bytes)
-        self._registry = Registry()
-        self._channels: Channels | None = None
-        if keys is not None:
-            ephemerals = Ephemerals(entropy)
-            self._channels = Channels(keys, self.process, ephemerals, self._registry)
-            if identity.versions.highest >= AGREES_FROM:
-                self._outbox.ephemerals = ephemerals
+        self._handshakes = Handshakes(
+            identity, self.process, keys, entropy, cookies, self._outbox, self._fragments, self.counters
+        )
+        self._registry, self._channels = self._handshakes.registry, self._handshakes.channels
         self._takes = NODE_TAKES if identity.node_id else CLIENT_TAKES
-        self._generations = Generations(keys)
         self._not_opened_at = float("-inf")
         self._further: deque[Received] = deque()
         self.takes_from: Callable[[Address], bool] = lambda address: True
-        self.is_listed: Callable[[Address], bool] = lambda address: True
 
     # --- what the caller asks for ---------------------------------------------------------------------------
 
@@ -159,12 +146,21 @@ class Endpoint:
     def versions(self, versions: Versions) -> None:
         self._outbox.versions = versions
         for peer in self.peers:
-            if self._is_strange(peer.domain, peer.node_id, peer.versions):
+            if self._handshakes.is_strange(peer.domain, peer.node_id, peer.versions):
                 self.forget(peer)
 
-    def _is_strange(self, domain: Domain, node_id: int, versions: Versions) -> bool:
-        """Tell whether somebody is a node with which this one has no version in common."""
-        return domain is Domain.CONSENSUS and node_id != 0 and not versions.overlaps(self.versions)
+    @property
+    def is_listed(self) -> Callable[[Address], bool]:
+        """Tell whether DNS or an operator names an address as that of a node.
+
+        Who says from any other one that it is a node which is reached elsewhere has to wait until that one has not
+        answered.
+        """
+        return self._handshakes.is_listed
+
+    @is_listed.setter
+    def is_listed(self, is_listed: Callable[[Address], bool]) -> None:
+        self._handshakes.is_listed = is_listed
 
     @property
     def members(self) -> frozenset[int]:
@@ -206,9 +202,7 @@ class Endpoint:
         peer : Peer
             The peer.
         """
-        if peer.session is not None:
-            self._registry.forget(peer.session)
-            self._drop_forgotten()
+        self._handshakes.forget(peer)
 
     def greet(self, address: Address, domain: Domain, now: float) -> None:
         """Start, or renew, a handshake with whoever is at an address.
@@ -228,14 +222,7 @@ class Endpoint:
         ValueError
             If there are keys, but none for that domain.
         """
-        domain = self._generations.domain_to_greet(address, domain)
-        key = self._keys.first(domain) if self._keys else None
-        self._greet(Origin(address, domain, key), now)
-
-    def _greet(self, to: Origin, now: float) -> None:
-        if self._channels is not None:
-            self._channels.look(now)
-        self._outbox.greet(to, now)
+        self._handshakes.greet(address, domain, now)
 
     def send(self, peer: Peer, message: EncodedMessage | Message, now: float) -> None:
         """Send a message to a peer; dropped and counted where there is no session any more.
@@ -268,9 +255,9 @@ class Endpoint:
         if peer.domain is Domain.CONSENSUS and session.needs_greeting(now):
             self.greet(peer.address, peer.domain, now)
             for rival in self._registry.waiting(peer.node_id, peer.domain):
-                self._probe(rival, now)
+                self._handshakes.probe(rival, now)
         elif session.needs_proof(now):
-            self._greet(Origin(peer.address, peer.domain, session.key), now)
+            self._handshakes.greet_origin(Origin(peer.address, peer.domain, session.key), now)
         encoded = message if isinstance(message, bytes) else encode_message(message)
         if len(encoded) <= self._fragments.fits_bytes:
             self._outbox.send(session, encoded)
@@ -390,7 +377,7 @@ class Endpoint:
             return self._not_opened("unsealed", source, "it is not sealed, and this process has a key", now)
         origin = Origin(source, parsed.domain, None, parsed.process, 0, size)
         if parsed.token is None:
-            return self._receive_hello(origin, wire.decode_envelope_untrusted(parsed.envelope), now)
+            return self._handshakes.receive(origin, wire.decode_envelope_untrusted(parsed.envelope), now)
         if parsed.process == self.process:
             self.counters["dropped_misaddressed"] += 1
             return None
@@ -400,7 +387,7 @@ class Endpoint:
             or not session.is_confirmed_at(source, now)
             or session.paths[source].token_here != parsed.token
         ):
-            self._refuse_unconfirmed(origin, session, now)
+            self._handshakes.refuse_unconfirmed(origin, session, now)
             return None
         return self._receive_message(session, origin, parsed.envelope, now)
 
@@ -417,7 +404,7 @@ class Endpoint:
         if self._channels is not None:
             self._channels.look(now)
         origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size, parsed.is_salted)
-        return self._receive_hello(origin, wire.decode_envelope_untrusted(plaintext), now)
+        return self._handshakes.receive(origin, wire.decode_envelope_untrusted(plaintext), now)
 
     def _sealed_message_untrusted(self, parsed: Sealed, source: Address, size: int, now: float) -> Event | None:
         opener = self._channels.find(parsed) if self._channels else None
@@ -438,7 +425,7 @@ class Endpoint:
             if session is not None and not session.window.is_new(parsed.counter):
                 self.counters["dropped_replayed"] += 1
             else:
-                self._refuse_unconfirmed(origin, session, now)
+                self._handshakes.refuse_unconfirmed(origin, session, now)
             return None
         if not session.window.accept(parsed.counter):
             self.counters["dropped_replayed"] += 1
@@ -472,9 +459,9 @@ class Endpoint:
         if session.standing is not Standing.CURRENT:
             self.counters["dropped_duplicate_identity"] += 1
             if session.standing in {Standing.SUPERSEDED, Standing.WAITING}:
-                self._probe(session, now)
+                self._handshakes.probe(session, now)
             return None
-        if origin.address == peer.address or self._may_be_reached_at(session, origin.address, now):
+        if origin.address == peer.address or self._handshakes.may_be_reached_at(session, origin.address, now):
             session.heard_from(origin.address, now)
         peer.cluster_id = envelope.cluster_id
         message = envelope.message
@@ -491,229 +478,3 @@ class Endpoint:
             else:
                 self.counters["dropped_not_allowed"] += 1
         return self._further.popleft() if self._further else None
-
-    # --- handshake ------------------------------------------------------------------------------------------
-
-    def _receive_hello(self, origin: Origin, envelope: Envelope, now: float) -> Event | None:
-        hello = envelope.message
-        if not isinstance(hello, Hello):
-            raise MalformedError("another message stands where a Hello belongs")
-        if origin.key is None and len(hello.token) != COOKIE_BYTES:
-            raise MalformedError("an unsealed Hello has no token")
-        if origin.process == self.process:
-            return self._receive_reflection(hello, now)
-        if envelope.receiver not in {0, self.identity.node_id} or not self._may_talk(origin, envelope.sender):
-            self.counters["dropped_misaddressed"] += 1
-            return None
-        session = self._registry.find(origin.domain, origin.process)
-        if session is not None and session.peer.node_id != envelope.sender:
-            self.counters["dropped_misaddressed"] += 1
-            return None
-        is_alive = session is not None and session.answers_probe(hello.echo, origin.address)
-        if is_alive or self._cookies.is_fresh(hello.echo, origin.address, origin.domain, now):
-            return self._receive_echo(session, origin, envelope, hello, is_alive=is_alive, now=now)
-        if session is not None and origin.key and not session.is_greeting_new(origin.address, origin.counter, now):
-            self.counters["dropped_replayed"] += 1
-            return None
-        if hello.challenge:
-            self._outbox.answer(origin, envelope.sender, hello.challenge, now)
-        else:
-            self.counters["dropped_stale_hello"] += 1
-        return None
-
-    def _receive_echo(
-        self,
-        session: Session | None,
-        origin: Origin,
-        envelope: Envelope,
-        hello: Hello,
-        *,
-        is_alive: bool,
-        now: float,
-    ) -> Event | None:
-        """Go on with a ``Hello`` whose sender has proved to be at its address, and in its process, now."""
-        if not self.identity.node_id and not self._is_of_a_node(origin, envelope, hello, now):
-            return None
-        if session is not None and origin.key is not None and not session.window.accept(origin.counter):
-            self.counters["dropped_replayed"] += 1
-            return None
-        if self._channels is not None:
-            self._channels.check_untrusted(session, hello.ephemeral)
-        self._outbox.confirm(origin.address, hello.highest, now)
-        if hello.challenge:
-            self._outbox.echo(origin, envelope.sender, hello.challenge, now)
-        if not hello.service:  # there was no room for more; there is now, as the address is confirmed
-            self._greet(origin, now)
-            if session is None:
-                return None
-        if hello.service not in {"", self.identity.service}:
-            return ForeignService(origin.address, hello.service, envelope.sender)
-        if envelope.sender and envelope.sender == self.identity.node_id:
-            return DuplicateIdentity(envelope.sender, (origin.address,))
-        versions = Versions(hello.lowest, hello.highest)
-        if self._is_strange(origin.domain, envelope.sender, versions):
-            if session is not None:
-                self.forget(session.peer)
-            return OtherVersions(origin.address, envelope.sender, hello.name, envelope.cluster_id, versions)
-        return self._confirm(session, origin, envelope, hello, is_alive=is_alive, now=now)
-
-    def _is_of_a_node(self, origin: Origin, envelope: Envelope, hello: Hello, now: float) -> bool:
-        """Tell whether a client can believe a ``Hello``; where that is not shown yet, ask for it."""
-        newer = self._generations.newer_domain(origin, hello)
-        if newer is not None:
-            self.greet(origin.address, newer, now)
-            return False
-        key = origin.key
-        if key is None or key.identity is None:
-            return True
-        if not hello.signature:
-            self.counters["dropped_unsigned"] += 1
-            self._outbox.confirm(origin.address, hello.highest, now)
-            if hello.challenge:  # the node signs for those of whom it knows that they are there
-                self._outbox.answer(origin, envelope.sender, hello.challenge, now)
-            return False
-        ids = envelope.sender, envelope.cluster_id
-        text = wire.signed_text(key.fingerprint, origin.process, self.process, origin.counter, ids, hello)
-        # Without an ephemeral value the session's key would be one that all holders of the domain key can derive.
-        if len(hello.ephemeral) != EPHEMERAL_BYTES or not key.identity.has_signed(hello.signature, text):
-            self.counters["dropped_not_of_a_node"] += 1
-            return False
-        self._generations.confirm(origin)
-        return True
-
-    def _receive_reflection(self, hello: Hello, now: float) -> OwnReflection | None:
-        address = self._outbox.greeted(hello.challenge)
-        if address is None or self._outbox.is_confirmed(address, now):
-            self.counters["dropped_stale_hello"] += 1
-            return None
-        return OwnReflection(address)
-
-    def _may_talk(self, origin: Origin, sender: int) -> bool:
-        if origin.domain is Domain.CONSENSUS:
-            return self.identity.node_id != 0 and sender != 0
-        return (self.identity.node_id == 0) != (sender == 0)
-
-    def _confirm(
-        self,
-        session: Session | None,
-        origin: Origin,
-        envelope: Envelope,
-        hello: Hello,
-        *,
-        is_alive: bool,
-        now: float,
-    ) -> Event | None:
-        """Make or renew a session."""
-        is_new = session is None
-        previous = None if session is None else snapshot(session.peer)
-        if session is None:
-            session = self._make_session(origin, envelope, hello, now)
-        peer = session.peer
-        moves = self._may_be_reached_at(session, origin.address, now)
-        if moves or origin.key is not None:  # without a key what tells processes apart can be read in any datagram
-            if hello.service:
-                peer.service, peer.name = hello.service, hello.name
-            peer.cluster_id = envelope.cluster_id
-            peer.versions = Versions(hello.lowest, hello.highest)
-        token = self._cookies.token(origin.address, origin.domain)
-        session.confirm_path(origin.address, Path(now, hello.token, token), moves=moves)
-        if self._channels is not None and self._outbox.ephemerals is not None:
-            self._channels.shown(session, hello.ephemeral, origin.counter, now)
-            session.is_proven = session.is_proven or not hello.challenge
-        self._registry.remember(session)
-        self._drop_forgotten()
-        if not peer.node_id:
-            return PeerConfirmed(peer, previous, origin.address)
-        holder = self._registry.holder(peer.node_id, origin.domain) or session
-        if holder is not session and self._has_to_wait(session, holder, is_alive=is_alive, now=now):
-            session.standing = Standing.WAITING
-            if not holder.answers_rivals:
-                return None
-            return DuplicateIdentity(peer.node_id, (holder.peer.address, peer.address))
-        is_new = is_new or session.standing is Standing.WAITING
-        outcome, other = self._registry.settle(session, is_new=is_new, is_alive=is_alive, now=now)
-        if outcome is Outcome.DUPLICATE:
-            earlier, later = (session, other) if session.standing is Standing.CURRENT else (other, session)
-            return DuplicateIdentity(peer.node_id, (earlier.peer.address, later.peer.address))
-        if outcome is Outcome.UNPROVEN:
-            self._probe(session, now)
-            return None
-        if other is not session:
-            previous = snapshot(other.peer)
-            if other.peer.address != peer.address and other.peer.is_confirmed(now):
-                self._probe(other, now)
-        return PeerConfirmed(peer, previous, origin.address)
-
-    def _has_to_wait(self, session: Session, holder: Session, *, is_alive: bool, now: float) -> bool:
-        """Tell whether a process cannot speak for its node id yet; one that did so before, and is alive, can."""
-        was_before = is_alive and session.standing is Standing.SUPERSEDED
-        if was_before and not self.is_listed(holder.peer.address):
-            return False
-        return not self._may_be_reached_at(holder, session.peer.address, now)
-
-    def _may_be_reached_at(self, session: Session, address: Address, now: float) -> bool:
-        """Tell whether a node may be reached at another address from now on; where it is not yet, it is asked.
-
-        Without seals anybody can say to be any process of any node, so only a node that answers no more where it is
-        reached gives way to who is somewhere that neither DNS nor an operator knows.
-        """
-        peer = session.peer
-        if not peer.node_id or address == peer.address or self.is_listed(address) or not peer.is_confirmed(now):
-            return True
-        if session.gives_way(now):
-            return True
-        self._probe(session, now)
-        return False
-
-    def _make_session(self, origin: Origin, envelope: Envelope, hello: Hello, now: float) -> Session:
-        key = origin.key
-        if key is not None and self._keys is not None and origin.domain is Domain.CONSENSUS:
-            key = self._keys.first(origin.domain)
-        # What is agreed upon takes the place of this cipher, where both sides show a value for that.
-        agrees = hello.ephemeral and self._outbox.ephemerals is not None
-        peer = Peer(
-            node_id=envelope.sender,
-            process=origin.process,
-            domain=origin.domain,
-            service=hello.service,
-            name=hello.name,
-            address=origin.address,
-            cluster_id=envelope.cluster_id,
-            confirmed_at=now,
-            heard_at=now,
-        )
-        session = Session(
-            peer,
-            ReplayWindow(origin.counter),
-            key,
-            key.session_cipher(self.process, origin.process) if key and not agrees else None,
-            wire.sealed_start(key.fingerprint, self.process, is_hello=False) if key else b"",
-        )
-        peer.session = session
-        return session
-
-    def _refuse_unconfirmed(self, origin: Origin, session: Session | None, now: float) -> None:
-        """Drop a message, but give its sender the chance to confirm itself."""
-        self.counters["dropped_unconfirmed"] += 1
-        if session is not None:
-            if now - session.asked_at < _ASK_SECONDS:
-                return
-            session.asked_at = now
-        self._outbox.challenge(origin, now)
-
-    def _probe(self, session: Session, now: float) -> None:
-        """Ask a process whose place was taken whether it is alive."""
-        if now - session.asked_at < _ASK_SECONDS:
-            return
-        session.asked_at = now
-        session.probe = session.probe or self._entropy(COOKIE_BYTES)
-        peer = session.peer
-        to = Origin(peer.address, peer.domain, session.key, is_salted=bool(session.theirs))
-        self._outbox.probe(to, session.probe)
-
-    def _drop_forgotten(self) -> None:
-        for session in self._registry.forgotten:
-            if self._channels is not None:
-                self._channels.forget(session)
-            self._fragments.forget(session)
-        self._registry.forgotten.clear()

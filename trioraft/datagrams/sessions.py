@@ -252,7 +252,7 @@ class Session:
         self.paths.pop(address, None)
         self.paths[address] = path
         if len(self.paths) > PATHS_MAX:
-            del self.paths[next(iter(self.paths))]
+            del self.paths[next(other for other in self.paths if other not in {address, self.peer.address})]
         self.sent_at = float("-inf")
         if moves:
             self.peer.heard_at = path.confirmed_at

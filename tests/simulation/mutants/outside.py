@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tests.simulation.mutants.mutant import Mutant, Patch
 from trioraft.address import Address
-from trioraft.datagrams import endpoint, outbox, sealing, sessions
+from trioraft.datagrams import handshake, outbox, sealing, sessions
 from trioraft.storage import database, records, snapshots
 
 
@@ -50,7 +50,7 @@ def _window_from_the_beginning() -> list[Patch]:
     def window(_floor: int) -> sealing.ReplayWindow:
         return sealing.ReplayWindow(0)
 
-    return [(endpoint, "ReplayWindow", window)]
+    return [(handshake, "ReplayWindow", window)]
 
 
 def _believe_any_address() -> list[Patch]:
