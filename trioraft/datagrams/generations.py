@@ -4,14 +4,12 @@ from collections import OrderedDict
 from typing import Final
 
 from trioraft.address import Address
-from trioraft.datagrams.outbox import Origin
+from trioraft.datagrams.outbox import UNANSWERED_GREETINGS_MAX, Origin
 from trioraft.datagrams.sealing import Domain, KeyRing
 from trioraft.messages import Hello
 from trioraft.versions import SIGNS_FROM
 
 _ADDRESSES_MAX: Final = 2048
-# A node that leaves so many greetings in a row unanswered may have been put back to the release before.
-_UNANSWERED_MAX: Final = 8
 
 
 class Generations:
@@ -56,7 +54,7 @@ class Generations:
         if not self._keys.has(wanted) or address not in self._newer:
             return former
         self._newer[address] += 1
-        if self._newer[address] <= _UNANSWERED_MAX:
+        if self._newer[address] <= UNANSWERED_GREETINGS_MAX:
             return wanted
         del self._newer[address]
         return former

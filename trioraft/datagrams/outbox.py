@@ -20,6 +20,8 @@ from trioraft.versions import AGREES_FROM, SPOKEN, Versions
 NAME_MAX: Final = 255  # characters, as a Hello allows
 ADDRESSES_MAX: Final = 2048
 GREETED_MAX: Final = 256
+# Who leaves so many greetings in a row unanswered may have been put back to an earlier release.
+UNANSWERED_GREETINGS_MAX: Final = 3
 # With the service name this is more than an answer can have whose sender's name has 255 bytes, and which has an
 # ephemeral value and a signature of 32 and 64 bytes.
 _HELLO_BYTES: Final = 548
@@ -127,6 +129,7 @@ class Outbox:
         self._counters = counters
         self._hello_ciphers: dict[bytes, ChaCha20Poly1305] = {}
         self._confirmed: OrderedDict[Address, tuple[float, int]] = OrderedDict()
+        self._unanswered: dict[Address, int] = {}  # greetings in a row, of those in `_confirmed`
         self._greeted: OrderedDict[bytes, Address] = OrderedDict()
         self._signing_since, self._signed_unconfirmed = float("-inf"), 0
         self._count = 0
@@ -142,9 +145,10 @@ class Outbox:
     def confirm(self, address: Address, version: int, now: float) -> None:
         """Note that whoever is at an address has echoed a challenge, and up to which version it speaks."""
         self._confirmed[address] = now, version
+        self._unanswered[address] = 0
         self._confirmed.move_to_end(address)
         if len(self._confirmed) > ADDRESSES_MAX:
-            self._confirmed.popitem(last=False)
+            del self._unanswered[self._confirmed.popitem(last=False)[0]]
 
     def is_confirmed(self, address: Address, now: float) -> bool:
         """Tell whether somebody at an address has echoed a challenge within the last 60 s."""
@@ -182,7 +186,10 @@ class Outbox:
             self._greeted.popitem(last=False)
         size = _HELLO_BYTES + len(self._identity.service.encode())
         if self.ephemerals is not None and self.is_confirmed(to.address, now):
-            to = to._replace(is_salted=self._confirmed[to.address][1] >= AGREES_FROM)
+            # An earlier release cannot open what has random bytes.
+            self._unanswered[to.address] += 1
+            is_there = self._unanswered[to.address] <= UNANSWERED_GREETINGS_MAX
+            to = to._replace(is_salted=is_there and self._confirmed[to.address][1] >= AGREES_FROM)
         self._queue_hello(to, self._hello(to, challenge=challenge), size=size)
 
     def probe(self, to: Origin, challenge: bytes) -> None:
