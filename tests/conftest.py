@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NoReturn
 
 import pytest
@@ -25,6 +25,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             arguments = inspect.signature(item.function).parameters
             for clock in {"mock_clock", "autojump_clock"} & set(item.fixturenames) - set(arguments):
                 raise pytest.UsageError(f"{item.nodeid} must have {clock} as an argument, or it runs in real time")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """End the run where a test of trio was interrupted.
+
+    Nurseries put the interrupt into a group of exceptions, and that is to pytest one test that has failed.
+    """
+    try:
+        return (yield)
+    except BaseExceptionGroup as group:
+        if group.subgroup(KeyboardInterrupt):
+            raise KeyboardInterrupt from group
+        raise
 
 
 def unavailable(reason: str) -> NoReturn:

@@ -148,13 +148,14 @@ def _enter(called: object) -> None:
 async def test_a_client_refuses_what_cannot_be_right(name: str, argument: str) -> None:
     async with open_client(NOWHERE) as client:
         method = getattr(client, name)
+        before = client._calls._last_request
         for arguments in wrong_for(name, argument, method):
             if arguments[argument] is None and (name, argument) == ("command", "node_id"):
                 continue  # the leader
             with trio.fail_after(5), pytest.raises((TypeError, ValueError)) as refused:
                 await use(method(**arguments))
             assert "\n" not in str(refused.value)
-            assert not client._calls._last_request
+            assert client._calls._last_request == before, "nothing may have been asked"
 
 
 @pytest.mark.parametrize(
