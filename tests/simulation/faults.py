@@ -1,6 +1,7 @@
 """When something goes wrong, and what: each kind by chance, at its own rate, until the last phase of a life."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -516,8 +517,9 @@ class Faults:
         return False
 
     def _are_to_be_heard(self, nodes: set[int]) -> bool:
-        """Tell whether messages of nodes that are lost may still be on their way."""
+        """Tell whether messages of nodes that are lost may still be on their way; those to them do not matter."""
+        # In what a message arrives with, the receiver's id is followed by the sender's.
         return any(
-            nodes & {argument for argument in arguments if type(argument) is int}
+            nodes & {sender for before, sender in pairwise(arguments) if type(before) is type(sender) is int}
             for arguments in self.world.loop.waiting()
         )

@@ -36,6 +36,7 @@ class StoreMachine:
         self.service.watch_page_bytes = _PAGE_BYTES
         self.service.attach(self)
         self.replica = Replica(self)
+        self.follow_quota(self.replica.settings.quota)  # as after a snapshot, where it is a part of the real one too
         self._change: Change | None = None
         self._confirming = 0  # the term in which it makes sure that it has applied everything
 
