@@ -106,6 +106,11 @@ class Cluster:
         What is run as each node; this software by default. May be changed before a start.
     places : sequence of Place, optional
         Where each node runs; on loopback by default.
+
+    Attributes
+    ----------
+    pythons : list of str
+        The interpreter of each node; this one by default. May be changed before a start.
     """
 
     def __init__(
@@ -122,6 +127,7 @@ class Cluster:
         self.size = size
         self.places = list(places or [Place()] * size)
         self.modules = list(modules or ["trioraft"] * size)
+        self.pythons = [sys.executable] * size
         self.ports = list(ports or free_ports(size))
         self.each = [dict(variables) for variables in each or [{}] * size]
         self.peers = ",".join(map(self.address, range(size)))
@@ -138,12 +144,10 @@ class Cluster:
         return {**shared, "PEERS": self.peers}
 
     async def __aenter__(self) -> Self:
-        settings = ClientSettings.from_environ(self.shared)
         try:
             for i in range(self.size):
                 await self.start(i)
-            self.client = await self._stack.enter_async_context(open_client(settings))
-            await self.client.observe(0.2)
+            await self._open_client()
         except BaseException:
             await self._end()
             self._print_logs()
@@ -161,6 +165,17 @@ class Cluster:
             await self._end()
             if error is not None:
                 self._print_logs()
+
+    async def _open_client(self) -> None:
+        settings = ClientSettings.from_environ(self.shared)
+        self.client = await self._stack.enter_async_context(open_client(settings))
+        await self.client.observe(0.2)
+
+    async def use_key(self, key: str) -> None:
+        """Look at the nodes with another key from now on; not within a nursery that was opened since the start."""
+        self._environment["CLUSTER_KEY"] = key
+        await self._stack.aclose()
+        await self._open_client()
 
     # --- processes -------------------------------------------------------------------------------------------
 
@@ -207,7 +222,7 @@ class Cluster:
         assert self.processes[i] is None, f"node {i} runs already"
         with self.open_output(i) as log:
             self.processes[i] = await trio.lowlevel.open_process(
-                [*self.places[i].command, sys.executable, "-m", self.modules[i], "node", "--end-with-stdin"],
+                [*self.places[i].command, self.pythons[i], "-m", self.modules[i], "node", "--end-with-stdin"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
