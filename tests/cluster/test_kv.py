@@ -384,7 +384,8 @@ async def test_keys_of_the_cluster_are_needed(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=1, environment={"CLUSTER_KEY": "ab" * 32}) as cluster:
         await cluster.wait_leader()
         await cluster.client.put("a", "1")
-        async with open_client(settings_of(cluster), Domain.CLIENT) as stranger:
+        without_key = {name: value for name, value in cluster.shared.items() if name != "CLUSTER_KEY"}
+        async with open_client(ClientSettings.from_environ(without_key), Domain.CLIENT) as stranger:
             with trio.move_on_after(1) as scope:
                 await stranger.get("a")
             assert scope.cancelled_caught
