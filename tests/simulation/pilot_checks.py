@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.simulation.trace import name
 from trioraft.consensus.configuration import Configuration
+from trioraft.node.autopilot import INTRODUCED_MAX
 
 if TYPE_CHECKING:
     from tests.simulation.host import Process
@@ -31,11 +32,18 @@ class PilotChecks:
         assert pilot is not None
         self._count(was, now)
         for node in wanted - {*was.members}:
-            if self.world.host_of(node) is None and node not in self.world.checks.lost:
+            if self.service.is_ghost(node):
+                self.world.count["ghosts that joined"] += 1
+            elif self.world.host_of(node) is None and node not in self.world.checks.lost:
                 self._fail(process, f"lets {name(node)} join, which is no replica of the service")
         for node in {*was.members} - wanted:
             if node != pilot.leaving:
                 self._check_gone(process, node)
+        ghosts = sum(self.service.is_ghost(node) for node in now.learners)
+        if ghosts > INTRODUCED_MAX:
+            self._fail(process, f"has {ghosts} learners that somebody made up")
+        if any(map(self.service.is_ghost, now.voters)):
+            self._fail(process, f"lets nodes vote that somebody made up: {now.voters}")
         if now.voters != was.voters:
             self._check_voters(process, was, now)
 

@@ -1,5 +1,6 @@
 """The service: replicas that come, move, are replaced, leave and go, and the members that are to follow them."""
 
+import random
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.dns import Dns
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 _OTHER_CLUSTER: Final = 0xF0 << 56
 _OTHER_NODE: Final = 900
+_FIRST_GHOST: Final = 1000
+# How likely ghosts come, how many in one go, and how often.
+_HAUNTED: Final = 0.4
+_GHOSTS: Final = 12
+_HAUNTINGS: Final = 3
 # How long a replica that stops asks to leave, and how soon it asks again, in lower election timeouts.
 _LEAVING_PATIENCE: Final = 3.0
 _ASK_AGAIN: Final = 0.15
@@ -44,6 +50,35 @@ class Stranger:
             self.world.network.send(self, place, sender, _OTHER_CLUSTER, greeting)
 
 
+class Ghost:
+    """What somebody makes up: nodes that say that they are of the service, under ever new ids, and do nothing."""
+
+    def __init__(self, world: "Simulation", index: int) -> None:
+        self.world = world
+        self.index = index
+        self.node = _FIRST_GHOST
+        self.address = Address("10.9.0.3", 7300)
+
+    def arrive(self, _receiver: int, sender: int, _cluster: int, message: object, _sent: float) -> None:
+        """Answer a greeting as a node without a cluster."""
+        place = self.world.place_of(sender)
+        if type(message) is Greeting and message.step < 3 and place is not None:
+            self.world.network.send(self, place, sender, 0, Greeting(message.step + 1, message.versions))
+
+    def haunt(self, times: int) -> None:
+        """Greet everybody, as another node each time."""
+        self.node += 1
+        self.world.count["ghosts"] += 1
+        for host in self.world.hosts:
+            self.world.network.send(self, host, host.node, 0, Greeting(1))
+        if times > 1:
+            self.world.faults.after(0.3 * self.world.profile.unit, self._again, times - 1)
+
+    def _again(self, times: int) -> None:
+        if not self.world.faults.over:
+            self.haunt(times)
+
+
 class Service(Operator):
     """Looks after the replicas, and leaves the members to the autopilot."""
 
@@ -57,6 +92,7 @@ class Service(Operator):
         for host in world.hosts[self.originals :]:
             host.is_there = False
         self.stranger = Stranger(world, profile.nodes)
+        self.ghost = Ghost(world, profile.nodes + 1)
         # At the second one there is no node at all that would answer: it is of another service.
         self.other_addresses = [self.stranger.address, Address("10.9.0.2", 7300)]
         self.listing: dict[int, tuple[Address, float]] = {}  # node: where DNS has it in truth, and since when
@@ -93,13 +129,38 @@ class Service(Operator):
 
     def at(self, address: Address) -> "Machine | None":
         """Find the machine at an address."""
-        if address == self.stranger.address:
-            return self.stranger
+        for other in (self.stranger, self.ghost):
+            if address == other.address:
+                return other
         return next((host for host in self.world.hosts if host.is_there and host.address == address), None)
 
     def address_of(self, place: Machine) -> Address:
         """Tell where a machine is."""
-        return self.stranger.address if place is self.stranger else self.world.hosts[place.index].address
+        for other in (self.stranger, self.ghost):
+            if place is other:
+                return other.address
+        return self.world.hosts[place.index].address
+
+    def place_of(self, node: int) -> Machine | None:
+        """Find what is no replica, and has a node's id now."""
+        return next((other for other in (self.stranger, self.ghost) if other.node == node), None)
+
+    def begin(self) -> None:
+        """Let ghosts come in some lives; the others are as if there were none."""
+        chance = random.Random(self.world.seed)
+        if chance.random() < _HAUNTED:
+            for _ in range(_HAUNTINGS):
+                self.faults.after(self.unit * chance.uniform(3, 60), self._haunt)
+
+    def _haunt(self) -> None:
+        if not self.faults.over:
+            self.world.turn("ghosts come")
+            self.ghost.haunt(_GHOSTS)
+
+    @staticmethod
+    def is_ghost(node: int) -> bool:
+        """Tell whether somebody made a node up."""
+        return node > _FIRST_GHOST
 
     def _new_address(self) -> Address:
         """Give an address that nobody has: a new one, or one that somebody had."""

@@ -66,7 +66,7 @@ class Simulation:
         self.count: Counter[str] = Counter()
         self.observer: Observer | None = None  # of all cores that are made from now on
         self.checks = Checks(self)
-        machines = self.profile.nodes + self.profile.follows  # a stranger's
+        machines = self.profile.nodes + 2 * self.profile.follows  # a stranger's, and that of ghosts
         self.network = Network(self.loop, self.trace, machines, self.profile.unit, self.profile.commands)
         self.network.weather = self.profile.weather
         self.hosts = [
@@ -108,8 +108,8 @@ class Simulation:
 
     def place_of(self, node: int) -> Machine | None:
         """Find where a node is, also one of another cluster."""
-        stranger = None if self.service is None else self.service.stranger
-        return stranger if stranger is not None and stranger.node == node else self.host_of(node)
+        other = None if self.service is None else self.service.place_of(node)
+        return self.host_of(node) if other is None else other
 
     def expected_by(self, host: Host) -> int:
         """Tell how many nodes have to see each other before this one forms a cluster; 0 where it only joins."""
@@ -185,6 +185,8 @@ class Simulation:
         for host in self.hosts:
             self.loop.at(self.random.random() * self.profile.unit, host.start)
         self.faults.begin()
+        if self.service is not None:
+            self.service.begin()
         self.workload.begin()
         if self.profile.until_formed:
             while self.loop.events < self.profile.events and not self.checks.cluster:

@@ -1,10 +1,23 @@
 """What the autopilot does and declines, and whom it takes for absent."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trioraft.address import Address
-from trioraft.node.autopilot import Change, Decision, Declined, Observation, Presence, Rules, Seen, decide, leave
+from trioraft.messages import MEMBERS_MAX
+from trioraft.node.autopilot import (
+    INTRODUCED_MAX,
+    Change,
+    Decision,
+    Declined,
+    Observation,
+    Presence,
+    Rules,
+    Seen,
+    decide,
+    leave,
+)
 
 RULES = Rules(dead_after=60.0, stable_after=1.0, min_voters=3, max_voters=7)
 WELL = Seen()
@@ -39,6 +52,46 @@ def test_a_node_of_the_service_joins_as_a_learner() -> None:
     change = change_of(decide(observation((1, 2, 3), waiting=(4, 5)), RULES))
     assert members(change) == ((1, 2, 3), (4, 5))
     assert "joined the service" in change.reason
+
+
+def test_made_up_nodes_do_not_fill_the_cluster_and_do_not_keep_out_whom_others_name() -> None:
+    ghosts = tuple(range(100, 150))
+    seen = observation((1, 2, 3), waiting=ghosts)
+    first = decide(seen, RULES)
+    assert members(change_of(first)) == ((1, 2, 3), ghosts[:INTRODUCED_MAX])
+    assert len(first.declined) == len(ghosts) - INTRODUCED_MAX
+    assert "neither DNS nor PEERS names it" in first.declined[0]
+
+    # They say nothing. Another one of that kind waits, and one that DNS has does not.
+    learners = ghosts[:INTRODUCED_MAX]
+    assert decide(observation((1, 2, 3), learners, waiting=(200,)), RULES).change is None
+    seen = observation((1, 2, 3), learners, waiting=(200, 300))
+    named = msgspec.structs.replace(seen, named_by_others=frozenset({200}))
+    assert members(change_of(decide(named, RULES))) == ((1, 2, 3), (*learners, 200))
+
+    # After a while they are gone, all at once, and those that came meanwhile have their turn.
+    seen = observation((1, 2, 3), learners)
+    gone = msgspec.structs.replace(seen, seen={**seen.seen, **dict.fromkeys(learners, GONE)})
+    assert members(change_of(decide(gone, RULES))) == ((1, 2, 3), ())
+
+
+def test_learners_that_keep_up_or_that_others_name_keep_nobody_waiting() -> None:
+    learners = tuple(range(4, 14))
+    seen = observation((1, 2, 3), learners, waiting=(50,))
+    seen = msgspec.structs.replace(seen, seen={**seen.seen, **dict.fromkeys(learners, KEEPS_UP)})
+    assert members(change_of(decide(seen, RULES)))[1] == (*learners, 50)
+    lagging = msgspec.structs.replace(
+        observation((1, 2, 3), learners, waiting=(50,)), named_by_others=frozenset(learners)
+    )
+    assert members(change_of(decide(lagging, RULES)))[1] == (*learners, 50)
+
+
+def test_those_whom_others_name_come_first_where_there_is_little_room() -> None:
+    voters = tuple(range(1, MEMBERS_MAX))
+    seen = msgspec.structs.replace(observation(voters, waiting=(200, 300)), named_by_others=frozenset({300}))
+    decision = decide(seen, Rules(max_voters=MEMBERS_MAX))
+    assert change_of(decision).learners == (300,)
+    assert f"{MEMBERS_MAX} members are the most" in decision.declined[0]
 
 
 def test_a_learner_that_does_not_keep_up_or_has_only_begun_to_does_not_vote() -> None:
@@ -206,6 +259,7 @@ def test_whatever_is_seen_every_change_is_safe_and_changes_come_to_an_end(
         tuple(nodes[voters : voters + learners]),
         seen,
         tuple(nodes[voters + learners :]),
+        frozenset(data.draw(st.sets(st.sampled_from(nodes)))),
     )
     for _ in range(30):
         change = decide(now, RULES).change
@@ -216,7 +270,7 @@ def test_whatever_is_seen_every_change_is_safe_and_changes_come_to_an_end(
         assert len(change.voters) >= min(RULES.min_voters, len(now.voters))
         assert (change.voters, change.learners) != (now.voters, now.learners)
         removed = {*now.voters, *now.learners} - {*change.voters, *change.learners}
-        assert len(removed) <= 1
+        assert len(removed & {*now.voters}) <= 1
         for node in removed:
             assert not seen[node].is_static
             assert seen[node].silent >= 60.0

@@ -156,3 +156,43 @@ async def test_single_and_even_clusters_work(autojump_clock: trio.testing.MockCl
             await cluster.start(victim)
         leading = await cluster.leader()
         await cluster.nodes[leading].propose(b"command")
+
+
+# --- what somebody made up ----------------------------------------------------------------------------------
+
+
+async def ghosts_come(cluster: MemoryCluster, chosen: list[int]) -> None:
+    """Let nodes without data come that are members as soon as they can be, and then are never heard again."""
+    for index in chosen:
+        await cluster.start(index, bootstrap_expect=None)
+    with trio.fail_after(30):
+        while not {index + 1 for index in chosen} <= set(members(cluster)):
+            await trio.sleep(0.05)
+    for index in chosen:
+        await cluster.kill(index)
+
+
+@pytest.mark.parametrize("dns", [{}, DNS], ids=["PEERS only", "DNS"])
+async def test_a_learner_that_nobody_has_named_and_that_is_silent_goes(
+    autojump_clock: trio.testing.MockClock, dns: dict[str, object]
+) -> None:
+    async with cluster_of(5, 11, **{**dns, "bootstrap_expect": 3, "max_voters": 3}) as cluster:
+        cluster.answer = lambda: Answer(frozenset(map(cluster.address, range(3))), complete=True)
+        for index in range(3):
+            await cluster.start(index)
+        await cluster.leader()
+        cluster.answer = lambda: Answer(frozenset(map(cluster.address, range(5))), complete=True)
+        await ghosts_come(cluster, [3, 4])
+        cluster.answer = lambda: Answer(frozenset(map(cluster.address, range(3))), complete=True)
+        await trio.sleep(50)
+        assert members(cluster) == {**voters(1, 2, 3), 4: "learner", 5: "learner"}
+        await settled(cluster, voters(1, 2, 3), 30)
+
+
+async def test_a_voter_stays_where_nobody_asks_dns(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(5, 12) as cluster:
+        await cluster.start()
+        leading = await cluster.leader()
+        await cluster.kill((leading + 1) % 5)
+        await trio.sleep(200)
+        assert members(cluster) == voters(1, 2, 3, 4, 5)

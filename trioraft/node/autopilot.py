@@ -2,13 +2,16 @@
 
 The leader looks at its members and at the nodes that discovery has found, and makes at most one change at a time:
 
-1. A node of the same service that has no cluster joins as a learner.
+1. A node of the same service that has no cluster joins as a learner. One that nobody but itself has named, neither
+   DNS nor ``PEERS``, waits while :data:`INTRODUCED_MAX` others of that kind do not keep up: whoever makes nodes up
+   does not fill the cluster with them.
 2. A learner that has kept up for a while becomes a voter, where that makes the cluster survive more: the number of
    voters is kept odd, and at most ``max_voters``; a cluster that was formed with more has them learn on. Two
    learners are promoted together.
 3. A member is *gone* when it was silent, and meanwhile absent from good DNS answers, for ``dead_after``. A gone voter
    is replaced by a learner in one change, or removed; the number of voters never falls below ``min_voters``, or the
-   number there is. A gone learner is removed.
+   number there is. Gone learners are removed. Where nobody asks DNS, a learner is gone that was silent for so long
+   and that ``PEERS`` does not name.
 
 A member that is about to stop may ask to be removed (``LEAVE_ON_STOP``); the same rules say whether it is.
 
@@ -25,6 +28,9 @@ from trioraft.address import Address
 from trioraft.messages import MEMBERS_MAX, format_id
 
 _NEVER: Final = float("-inf")
+
+# So many learners may not keep up at a time that nobody has named but they themselves.
+INTRODUCED_MAX: Final = 3
 
 
 # --- who is absent ------------------------------------------------------------------------------------------
@@ -178,6 +184,8 @@ class Observation(Struct, frozen=True):
         What was seen of each member but the leader, and of each node that waits to be joined.
     waiting : tuple of int
         The nodes of the service, with the cluster's key, that have no cluster.
+    named_by_others : frozenset of int
+        Those of the learners, and of who waits, that DNS or ``PEERS`` has at the address where they were heard.
     """
 
     leader: int
@@ -185,6 +193,7 @@ class Observation(Struct, frozen=True):
     learners: tuple[int, ...]
     seen: dict[int, Seen]
     waiting: tuple[int, ...] = ()
+    named_by_others: frozenset[int] = frozenset()
 
     def named(self, node: int) -> str:
         """Give a node's name and id, for people."""
@@ -250,11 +259,18 @@ def decide(seen: Observation, rules: Rules) -> Decision:
 
 
 def admit(seen: Observation, declined: list[str]) -> Change | None:
-    """Let nodes without a cluster join as learners."""
-    room = MEMBERS_MAX - len(seen.voters) - len(seen.learners)
-    joining = seen.waiting[: max(0, room)]
+    """Let nodes without a cluster join as learners: those first that others have named, and few of the others."""
+    room = max(0, MEMBERS_MAX - len(seen.voters) - len(seen.learners))
+    unproven = [node for node in seen.learners if node not in seen.named_by_others and seen.seen[node].kept_up < 0]
+    few = max(0, INTRODUCED_MAX - len(unproven))
+    introduced = [node for node in seen.waiting if node not in seen.named_by_others]
+    may_join = [node for node in seen.waiting if node in seen.named_by_others] + introduced[:few]
+    joining = may_join[:room]
+    declined += [f"{seen.named(node)} cannot join: {MEMBERS_MAX} members are the most" for node in may_join[room:]]
     declined += [
-        f"{seen.named(node)} cannot join: {MEMBERS_MAX} members are the most" for node in seen.waiting[room:]
+        f"{seen.named(node)} waits to join: neither DNS nor PEERS names it, and of such learners at most"
+        f" {INTRODUCED_MAX} at a time may not keep up"
+        for node in introduced[few:]
     ]
     if not joining:
         return None
@@ -303,12 +319,13 @@ def replace_gone_voter(seen: Observation, rules: Rules, declined: list[str]) -> 
 
 
 def forget_gone_learner(seen: Observation, rules: Rules) -> Change | None:
-    """Remove a learner that is gone."""
-    for node in seen.learners:
-        if is_gone(seen.seen[node], rules):
-            learners = tuple(other for other in seen.learners if other != node)
-            return Change(seen.voters, learners, f"{seen.named(node)} is gone")
-    return None
+    """Remove the learners that are gone."""
+    gone = [node for node in seen.learners if is_gone(seen.seen[node], rules)]
+    if not gone:
+        return None
+    learners = tuple(node for node in seen.learners if node not in gone)
+    names = ", ".join(map(seen.named, gone))
+    return Change(seen.voters, learners, f"{names} {'is' if len(gone) == 1 else 'are'} gone")
 
 
 def promote(seen: Observation, rules: Rules, declined: list[str]) -> Change | None:

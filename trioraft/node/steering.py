@@ -53,6 +53,7 @@ class Steering:
         )
         self._heard: dict[int, tuple[Address, float]] = {}
         self._presence = Presence()
+        self._found: frozenset[Address] = frozenset()  # what DNS has answered last
         self._led = (0, 0.0)  # the term that this node leads in, and since when others are watched
         self._standstill = Standstill(_STOOD_STILL)
         self._looked_at = 0.0
@@ -94,6 +95,7 @@ class Steering:
         if not answer.complete or answer.problems:
             self._presence.unknown()
             return
+        self._found = answer.addresses
         self._note_heard(now)
         heard = dict(self._heard)
         if own is not None:
@@ -135,16 +137,25 @@ class Steering:
             return Seen(name=name)
         silent = now - max(progress.heard_at, self._led[1])
         since = self._current_since.get(node)
-        address = self._heard[node][0] if node in self._heard else None
+        # Where nobody asks DNS, it has no learner: one that comes back joins again. A voter is not judged by that.
+        without_dns = not self._settings.dns_name and node in self._core.configuration.learners
         return Seen(
             name=name,
             silent=silent,
-            absent=self._presence.absence(node),
-            is_static=any(address == Address(peer.host, peer.port) for peer in self._settings.peers),
+            absent=float("inf") if without_dns else self._presence.absence(node),
+            is_static=self._is_static(node),
             kept_up=-1.0 if since is None else now - since,
             has_answered=silent < self._settings.election_timeout_lower,
             leaves=node in self._leaving,
         )
+
+    def _is_static(self, node: int) -> bool:
+        address = self._heard[node][0] if node in self._heard else None
+        return any(address == Address(peer.host, peer.port) for peer in self._settings.peers)
+
+    def _is_named(self, node: int) -> bool:
+        """Tell whether others than a node itself say that it is there."""
+        return self._is_static(node) or (node in self._heard and self._heard[node][0] in self._found)
 
     def observe(self, now: float) -> Observation:
         """Gather what this leader sees.
@@ -163,7 +174,8 @@ class Steering:
         waiting = self._waiting(now)
         others = [node for node in configuration.members if node != self._core.id]
         seen = {node: self._seen(node, now, waiting=node in waiting) for node in (*others, *waiting)}
-        return Observation(self._core.id, configuration.voters, configuration.learners, seen, waiting)
+        named = frozenset(node for node in (*configuration.learners, *waiting) if self._is_named(node))
+        return Observation(self._core.id, configuration.voters, configuration.learners, seen, waiting, named)
 
     def _look(self, now: float) -> None:
         """Take in how the other nodes are."""

@@ -106,6 +106,10 @@ def _join_any_cluster() -> list[Patch]:
     return [(Steering, "_waiting", waiting)]
 
 
+def _let_any_number_join() -> list[Patch]:
+    return [(autopilot, "INTRODUCED_MAX", 100)]
+
+
 _GONE: Final = "autopilot: who is silent and absent from good answers of DNS for long enough is gone"
 _VOTERS: Final = "autopilot: an odd number of voters, within the limits"
 
@@ -139,6 +143,13 @@ PILOTS: Final = (
         "autopilot",
         _without_quorum,
         "have answered it lately",
+    ),
+    Mutant(
+        "let any number of nodes join that nobody has named",
+        "autopilot: few learners that nobody has named",
+        "autopilot",
+        _let_any_number_join,
+        "learners that somebody made up",
     ),
     Mutant(
         "let nodes of another cluster join",
