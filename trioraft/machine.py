@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol, runtime_checkable
 
+from trioraft.tally import Asker
+
 # The kind of state of a machine that does not name one.
 PROGRAM: Final = "program"
 KIND_MAX: Final = 255
@@ -137,6 +139,44 @@ class Bounded(StateMachine, Protocol):
         ----------
         quota : int
             Bytes.
+        """
+
+
+@runtime_checkable
+class Shared(StateMachine, Protocol):
+    """A state machine that has something for all clients, of which none shall have all.
+
+    A leader asks it before it proposes a client's command, and tells it the outcome. So what it counts is no part of
+    the state, and another leader counts anew.
+    """
+
+    def begin_share(self, who: Asker, command: bytes) -> tuple[str, bool]:
+        """Count what a command is going to take, unless its client would have too much.
+
+        Parameters
+        ----------
+        who : Asker
+            The client.
+        command : bytes
+            Its command. It may be nonsense.
+
+        Returns
+        -------
+        tuple of str and bool
+            Which limit is passed, empty where none is; and whether it is that of the client, not of its address.
+        """
+
+    def end_share(self, who: Asker, command: bytes, result: bytes) -> None:
+        """Learn what became of a command that passed no limit.
+
+        Parameters
+        ----------
+        who : Asker
+            The client.
+        command : bytes
+            Its command.
+        result : bytes
+            What ``apply`` gave; empty where it was not carried out, or nobody knows.
         """
 
 

@@ -30,6 +30,7 @@ from trioraft.messages import (
 )
 from trioraft.node.node import open_node
 from trioraft.node.room import Kind
+from trioraft.node.session_room import OF_ONE_CLIENT_MAX
 from trioraft.settings import NodeSettings
 
 
@@ -213,14 +214,14 @@ async def test_what_is_known_is_said_once(autojump_clock: trio.testing.MockClock
 async def test_sessions_that_never_were_are_not_remembered(autojump_clock: trio.testing.MockClock) -> None:
     async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
         await client.put("a", "1")
-        for number in range(50):
+        for number in range(OF_ONE_CLIENT_MAX - 1):
             assert client._session._open is not None
             client._session._open.number = 10**6 + number
             with pytest.raises(ProposalError, match="has ended"):
                 await client.put("a", "2")
             await client.put("a", "3")
         for node in cluster.nodes.values():
-            assert len(node._requests._sessions._ends_at) <= 51
+            assert len(node._requests._sessions._silence._ends_at) <= OF_ONE_CLIENT_MAX
 
 
 async def test_a_stale_list_in_parts_does_not_fail_at_a_node_that_is_behind(

@@ -162,7 +162,7 @@ class Session:
             self.problem = f"not proposed: {self._calls.problem}"
             raise
         if not response.done:
-            raise RefusedError(f"no session could be opened: {response.detail}")
+            raise type(refused(response))(f"no session could be opened: {response.detail}")
         self._used_at = trio.current_time()
         self._used.set()
         return _Open(response.session)

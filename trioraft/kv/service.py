@@ -17,6 +17,7 @@ import trio
 from trioraft.kv import STATE_KIND
 from trioraft.kv.codec import encode_command, encode_result, pack, unpack
 from trioraft.kv.commands import Range
+from trioraft.kv.holders import LeaseHolders
 from trioraft.kv.lessor import Lessor
 from trioraft.kv.paging import LEASES_PAGE, PagedReads, page_of_keys
 from trioraft.kv.questions import (
@@ -35,6 +36,7 @@ from trioraft.kv.questions import (
 from trioraft.kv.results import Error, ErrorCode
 from trioraft.kv.store import Change, KeyValueStore
 from trioraft.kv.watch import TAKE_BYTES, Watch, WatchHub
+from trioraft.tally import Asker
 
 # A watch without events is answered after so many seconds, so that nobody waits for a client that is gone.
 WATCH_SECONDS: Final = 20.0
@@ -97,6 +99,7 @@ class KeyValueService:
         self.store.on_change = self._changed
         self._hub = WatchHub(self.store)
         self._reads = PagedReads(self.store)
+        self._holders = LeaseHolders()
         self._lessor: Lessor | None = None
         self._lessor_term = 0
         self._host: Leader | None = None
@@ -163,6 +166,14 @@ class KeyValueService:
         """Go by a quota; see :meth:`KeyValueStore.follow_quota`."""
         self.store.follow_quota(quota)
 
+    def begin_share(self, who: Asker, command: bytes) -> tuple[str, bool]:
+        """Count what a command is going to take; see :meth:`LeaseHolders.begin_share`."""
+        return self._holders.begin_share(who, command)
+
+    def end_share(self, who: Asker, command: bytes, result: bytes) -> None:
+        """Note what it has taken; see :meth:`LeaseHolders.end_share`."""
+        self._holders.end_share(who, command, result)
+
     def _changed(self, change: Change) -> None:
         if change.restored and not trio.lowlevel.in_trio_run():
             trio.from_thread.run_sync(self.publish, change)  # a node restores in a thread
@@ -178,6 +189,7 @@ class KeyValueService:
             What the store told.
         """
         self._hub.publish(change)
+        self._holders.follow(change)
         self._reads.follow(change)
         if self._lessor is None or self._host is None:
             return

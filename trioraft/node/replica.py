@@ -166,6 +166,15 @@ class Replica:
         """The open sessions."""
         return frozenset(self._sessions)
 
+    @property
+    def session_count(self) -> int:
+        """How many sessions are open."""
+        return len(self._sessions)
+
+    def unused_sessions(self) -> list[int]:
+        """List the open sessions in which no command was ever carried out."""
+        return [n for n, session in self._sessions.items() if session.answered_below == 1 and not session.results]
+
     def result_of(self, session: int, number: int) -> bytes | None:
         """Give the result of a client's command that has been applied.
 

@@ -26,7 +26,7 @@ from trioraft.datagrams.rights import NEEDED, goes_too_far, key_needed, may
 from trioraft.datagrams.sealing import Domain
 from trioraft.digests import Digests
 from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError
-from trioraft.machine import Queryable, state_kind
+from trioraft.machine import Queryable, Shared, state_kind
 from trioraft.messages import (
     FIRST_VERSION,
     PAYLOAD_MAX,
@@ -62,8 +62,10 @@ from trioraft.node.backup_server import BackupServer
 from trioraft.node.line_limit import LineLimit
 from trioraft.node.members import Action, other_members
 from trioraft.node.reads import Reads
+from trioraft.node.replica import Result
 from trioraft.node.room import Kind, Room
-from trioraft.node.session_clock import SessionClock
+from trioraft.node.session_room import SessionRoom
+from trioraft.tally import Asker
 from trioraft.versions import CANCELS_FROM
 
 _log: Final = structlog.get_logger("trioraft.requests")
@@ -96,6 +98,8 @@ class _Asked:
         The asker's number for it.
     kind : Kind
         Which room it takes.
+    who : Asker
+        Whose room that is: who asked first.
     term : int
         The term in which this node must go on leading for it; 0 when that does not matter.
     keep : bool
@@ -107,6 +111,7 @@ class _Asked:
     peer: Peer
     request: int
     kind: Kind
+    who: Asker
     term: int = 0
     keep: bool = False
     give_up: Callable[[], None] | None = None
@@ -174,6 +179,7 @@ class Requests:
         self._applier = applier
         machine = applier.replica.machine
         self._queryable = machine if isinstance(machine, Queryable) else None
+        self._shared = machine if isinstance(machine, Shared) else None
         self._reads = reads
         self._backups = backups
         self._digests = Digests(applier)
@@ -189,8 +195,7 @@ class Requests:
         self._transferring: list[tuple[_Asked, int, bool]] = []
         self._changing: list[tuple[_Asked, str]] = []  # and what has been done then
         self._lines = LineLimit("what clients cause")
-        self._sessions = SessionClock()
-        self._sessions_at = 0.0
+        self._sessions = SessionRoom(core, applier, clock, self._lines)
         self._too_far_at = float("-inf")
         self._wake = trio.Event()
 
@@ -212,7 +217,7 @@ class Requests:
         if isinstance(message.command, Cancel):
             self._cancel(peer, message.command)
             return
-        asked = _Asked(peer, message.request, Kind.of(message.command))
+        asked = _Asked(peer, message.request, Kind.of(message.command), Asker.at(peer.address.host, peer.process))
         known = self._under_way.get(asked.key)
         if known is not None:
             known.peer = peer
@@ -220,11 +225,10 @@ class Requests:
             self._send(peer, self._answers[asked.key])
         else:
             self._under_way[asked.key] = asked
-            self._room.enter(peer.process, asked.kind)
-            limit, is_own = self._room.why_none(peer.process, asked.kind)
+            self._room.enter(asked.who, asked.kind)
+            limit, is_own = self._room.why_none(asked.who, asked.kind)
             if limit:
-                final = is_own and peer.versions.highest >= CANCELS_FROM
-                self._refuse(asked, Refusal.LIMIT if final else Refusal.BUSY, limit if final else f"busy: {limit}")
+                self._refuse_more(asked, limit, is_own=is_own)
             elif reason := self._why_not_taken(message.command):
                 self._refuse(asked, Refusal.REFUSED, reason)
             else:
@@ -266,7 +270,7 @@ class Requests:
 
     def _let_go(self, asked: _Asked) -> None:
         del self._under_way[asked.key]
-        self._room.leave(asked.peer.process, asked.kind)
+        self._room.leave(asked.who, asked.kind)
 
     def _why_not_taken(self, command: Command) -> str:
         """Say why a command or a question must not get to the state machine; empty where it may."""
@@ -293,8 +297,7 @@ class Requests:
             case KeepSession(session=session):
                 self._keep_session(asked, session)
             case OpenSession():
-                asked.keep = True
-                self._propose(asked, EntryKind.OPEN_SESSION, b"")
+                self._open_session(asked)
             case EndSession(session=session):
                 self._propose(asked, EntryKind.END_SESSION, session.to_bytes(8, "big"))
             case Ask(data=data, leader=leader):
@@ -334,16 +337,55 @@ class Requests:
     # --- commands -------------------------------------------------------------------------------------------
 
     def _propose_once(self, asked: _Asked, command: Propose) -> None:
-        self._hear(command.session)
+        self._sessions.heard(command.session, asked.who)
         result = self._applier.replica.result_of(command.session, command.number)
         if result is None:
-            needs = self._applier.version_needed(command.data)
-            self._propose(asked, EntryKind.SESSION_COMMAND, cbor2.dumps(_fields(command)), needs)
+            self._propose_shared(asked, command)
         else:  # only its answer was lost: the log need not carry it again
             self._answer(asked, data=result)
 
-    def _propose(self, asked: _Asked, kind: EntryKind, data: bytes, needs: int = FIRST_VERSION) -> None:
+    def _propose_shared(self, asked: _Asked, command: Propose) -> None:
+        """Propose a command, unless its client would have too much of what the state machine has for all."""
+        shared = self._shared
+        needs, data = self._applier.version_needed(command.data), cbor2.dumps(_fields(command))
+        if shared is None or self._core.role is not Role.LEADER:
+            self._propose(asked, EntryKind.SESSION_COMMAND, data, needs)
+            return
+        limit, is_own = shared.begin_share(asked.who, command.data)
+        if limit:
+            self._refuse_more(asked, limit, is_own=is_own)
+            return
+
+        def ended(outcome: Outcome | None) -> None:
+            shared.end_share(asked.who, command.data, outcome.data if isinstance(outcome, Result) else b"")
+
+        self._propose(asked, EntryKind.SESSION_COMMAND, data, needs, ended)
+
+    def _open_session(self, asked: _Asked) -> None:
+        if self._core.role is not Role.LEADER:
+            self._refuse_elsewhere(asked)
+            return
+        limit, is_own = self._sessions.begin(asked.who)
+        if limit:
+            self._refuse_more(asked, limit, is_own=is_own)
+            return
+        asked.keep = True
+
+        def ended(outcome: Outcome | None) -> None:
+            self._sessions.opened(outcome.session if isinstance(outcome, Result) else 0, asked.who)
+
+        self._propose(asked, EntryKind.OPEN_SESSION, b"", ended=ended)
+
+    def _propose(
+        self,
+        asked: _Asked,
+        kind: EntryKind,
+        data: bytes,
+        needs: int = FIRST_VERSION,
+        ended: Callable[[Outcome | None], None] = lambda outcome: None,
+    ) -> None:
         def done(outcome: Outcome) -> None:
+            ended(outcome)
             if isinstance(outcome, NotCommittedError):
                 self._refuse(asked, Refusal.NOT_COMMITTED, str(outcome))
             elif isinstance(outcome, ProposalError):
@@ -357,21 +399,18 @@ class Requests:
         try:
             self._applier.submit(kind, data, done, needs)
         except NotLeaderError:
+            ended(None)
             self._refuse_elsewhere(asked)
         except ProposalError as error:
+            ended(None)
             self._refuse(asked, _code_of(error), str(error))
-
-    def _hear(self, session: int) -> None:
-        """Note that a client lives; only of sessions that there are, so that nobody can make this grow."""
-        if self._applier.replica.has_session(session):
-            self._sessions.heard(session, self._clock())
 
     def _settings(self, asked: _Asked, command: ReadSettings | ChangeSettings) -> None:
         """Give the cluster's settings, or propose a change of them that this version understands."""
         if isinstance(command, ReadSettings):
             self._read(asked, lambda: self._answer(asked, data=self._applier.replica.settings.encoded()))
             return
-        self._hear(command.session)
+        self._sessions.heard(command.session, asked.who)
         problem = why_unknown(command.data)
         if problem:
             self._refuse(asked, Refusal.REFUSED, problem)
@@ -380,7 +419,7 @@ class Requests:
 
     def _keep_session(self, asked: _Asked, session: int) -> None:
         def confirmed() -> None:
-            self._hear(session)
+            self._sessions.heard(session, asked.who)
             if self._applier.replica.has_session(session):
                 self._answer(asked)
             else:
@@ -611,6 +650,11 @@ class Requests:
             asked.keep = False  # it may be carried out when it is asked for again
         self._answer(asked, done=False, detail=detail, code=code)
 
+    def _refuse_more(self, asked: _Asked, limit: str, *, is_own: bool) -> None:
+        """Refuse what passes a limit: for good where that is the client's own, and it knows that there are such."""
+        final = is_own and asked.peer.versions.highest >= CANCELS_FROM
+        self._refuse(asked, Refusal.LIMIT if final else Refusal.BUSY, limit if final else f"busy: {limit}")
+
     def _refuse_elsewhere(self, asked: _Asked) -> None:
         """Say that this node does not lead, and what it knows of who does."""
         if not self._core.cluster:
@@ -670,21 +714,8 @@ class Requests:
                     await self._wake.wait()
                 self._wake = trio.Event()
                 self._lines.tell(_log, self._clock())
-                self._end_silent_sessions()
+                self._sessions.end_silent()
                 self._flush()
-
-    def _end_silent_sessions(self) -> None:
-        now = self._clock()
-        if self._core.role is not Role.LEADER or now < self._sessions_at:
-            return
-        self._sessions_at = now + _LOOK_AT_SESSIONS
-        for session in self._sessions.due(self._core.term, self._applier.replica.sessions, now):
-            try:
-                self._applier.submit(EntryKind.END_SESSION, session.to_bytes(8, "big"), lambda outcome: None)
-            except ProposalError:
-                return  # it is proposed again
-            if self._lines.admits(_log, now):
-                _log.info("session ends: its client is silent", session=session)
 
 
 def _code_of(error: ProposalError) -> Refusal:

@@ -1,16 +1,20 @@
-"""How many requests are under way at a node, of each client and in all, and how many may be.
+"""How many requests are under way at a node, of each client, each address and in all, and how many may be.
 
 What waits for long must not take the room of what does not, and none of it that of keep-alives: a client with too
-many watches can still put, and keeps its locks. So there are three kinds of room.
+many watches can still put, and keeps its locks. So there are three kinds of room. Many clients may be behind one
+address, which a proxy or a translation of addresses gives all of them, so an address may have half of the room; the
+other half is for the others.
 """
 
 import enum
-from collections import Counter
 from typing import Final
 
 from trioraft.messages import Ask, Command, KeepSession
+from trioraft.tally import Asker, Tally
 
 OF_ONE_CLIENT_MAX: Final = 2048
+# The part of all room that clients at one address may have.
+SITE_SHARE: Final = 2
 
 
 class Kind(enum.Enum):
@@ -58,43 +62,38 @@ class Room:
     """Counts what is under way."""
 
     def __init__(self) -> None:
-        self._of_client: Counter[tuple[bytes, Kind]] = Counter()
-        self._of_all: Counter[Kind] = Counter()
+        self._tallies = {kind: Tally() for kind in Kind}
 
-    def enter(self, process: bytes, kind: Kind) -> None:
+    def enter(self, who: Asker, kind: Kind) -> None:
         """Count a request that begins.
 
         Parameters
         ----------
-        process : bytes
+        who : Asker
             The client.
         kind : Kind
             The kind of room that it takes.
         """
-        self._of_client[process, kind] += 1
-        self._of_all[kind] += 1
+        self._tallies[kind].add(who)
 
-    def leave(self, process: bytes, kind: Kind) -> None:
+    def leave(self, who: Asker, kind: Kind) -> None:
         """Count no more a request that was under way.
 
         Parameters
         ----------
-        process : bytes
-            The client.
+        who : Asker
+            The client, as it was when the request began.
         kind : Kind
             The kind of room that it took.
         """
-        self._of_all[kind] -= 1
-        self._of_client[process, kind] -= 1
-        if not self._of_client[process, kind]:
-            del self._of_client[process, kind]
+        self._tallies[kind].remove(who)
 
-    def why_none(self, process: bytes, kind: Kind) -> tuple[str, bool]:
+    def why_none(self, who: Asker, kind: Kind) -> tuple[str, bool]:
         """Tell why there is no room for a request that was counted.
 
         Parameters
         ----------
-        process : bytes
+        who : Asker
             The client.
         kind : Kind
             The kind of room that it takes.
@@ -104,9 +103,9 @@ class Room:
         tuple of str and bool
             Which limit is passed, empty where none is; and whether it is that of the client.
         """
-        if self._of_client[process, kind] > OF_ONE_CLIENT_MAX:
-            limit = f"this client has {OF_ONE_CLIENT_MAX} {kind.label} under way at this node"
-            return f"{limit}, the most that one client may have: end some, or use more clients", True
-        if self._of_all[kind] > kind.most:
+        tally = self._tallies[kind]
+        what = f"{kind.label} under way at this node"
+        limit = tally.why_none(who, what, OF_ONE_CLIENT_MAX, kind.most // SITE_SHARE)
+        if not limit[0] and tally.total > kind.most:
             return f"this node has {kind.most} {kind.label} under way, the most that it serves; try again", False
-        return "", False
+        return limit

@@ -5,7 +5,7 @@ one that stood still itself. That
 an entry ends a session is what counts: commands before it in the log are carried out, those behind it refused.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from trioraft.standstill import Standstill
@@ -14,6 +14,8 @@ from trioraft.standstill import Standstill
 SESSION_SECONDS: Final = 300.0
 # It is proposed again after so many seconds, in case that came to nothing.
 _AGAIN_SECONDS: Final = 10.0
+# A session whose client is silent for so many seconds may have to make room for another one.
+_MAKES_ROOM: Final = 5.0
 # A leader looks every five seconds; when it comes so late, in seconds, it was away itself.
 _STOOD_STILL: Final = 15.0
 
@@ -37,6 +39,25 @@ class SessionClock:
             The time.
         """
         self._ends_at[session] = now + SESSION_SECONDS
+
+    def longest_silent(self, sessions: Iterable[int], now: float) -> int | None:
+        """Find the session of which nothing was heard for the longest time.
+
+        Parameters
+        ----------
+        sessions : iterable of int
+            Which ones to look at.
+        now : float
+            The time.
+
+        Returns
+        -------
+        int or None
+            The session; None where each of them was heard just now, or not since this node leads.
+        """
+        latest = now + SESSION_SECONDS - _MAKES_ROOM
+        known = [(end, session) for session in sessions if (end := self._ends_at.get(session, latest)) < latest]
+        return min(known)[1] if known else None
 
     def due(self, term: int, sessions: Collection[int], now: float) -> list[int]:
         """Look which sessions are to be ended.

@@ -1,0 +1,65 @@
+"""Whose the leases are, so that no client and no address has all of them; a lock is held, and waited for, by one.
+
+Only a leader counts, and what was granted while another one led it does not count.
+"""
+
+from typing import Final
+
+from trioraft.kv.codec import decode_command, decode_result
+from trioraft.kv.commands import LeaseGrant
+from trioraft.kv.results import LeaseGrantResult
+from trioraft.kv.store import Change
+from trioraft.tally import Asker, Tally
+
+# The default quota has room for twice as many where all else is full. An address may have half as many again.
+OF_ONE_CLIENT_MAX: Final = 4096
+OF_ONE_SITE_MAX: Final = 6144
+
+# In canonical CBOR a small array begins with its length, and a small number is its own byte.
+_ARRAYS: Final = range(0x80, 0x98)
+_SMALL: Final = 0x18
+_GRANT: Final = 5
+
+
+class LeaseHolders:
+    """Counts the leases of each client and each address."""
+
+    def __init__(self) -> None:
+        self._owners: dict[int, Asker] = {}
+        self._tally = Tally()
+
+    def begin_share(self, who: Asker, command: bytes) -> tuple[str, bool]:
+        """Count a lease that is about to be granted; see :meth:`trioraft.machine.Shared.begin_share`."""
+        if not _is_grant(command):
+            return "", False
+        self._tally.add(who)
+        limit = self._tally.why_none(who, "leases, one for each lock", OF_ONE_CLIENT_MAX, OF_ONE_SITE_MAX)
+        if limit[0]:
+            self._tally.remove(who)
+        return limit
+
+    def end_share(self, who: Asker, command: bytes, result: bytes) -> None:
+        """Note whether it was granted; see :meth:`trioraft.machine.Shared.end_share`."""
+        if not _is_grant(command):
+            return
+        granted = decode_result(result) if result else None
+        if isinstance(granted, LeaseGrantResult) and granted.id not in self._owners:
+            self._owners[granted.id] = who
+        else:
+            self._tally.remove(who)
+
+    def follow(self, change: Change) -> None:
+        """Count no more what has ended."""
+        for lease in list(self._owners) if change.restored else change.ended:
+            who = self._owners.pop(lease, None)
+            if who is not None:
+                self._tally.remove(who)
+
+
+def _is_grant(command: bytes) -> bool:
+    if len(command) > 1 and command[0] in _ARRAYS and command[1] < _SMALL:
+        return command[1] == _GRANT
+    try:
+        return isinstance(decode_command(command), LeaseGrant)
+    except ValueError:
+        return False

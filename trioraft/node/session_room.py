@@ -1,0 +1,153 @@
+"""Which sessions a leader opens and ends: those of silent clients end, and nobody has all of them.
+
+Whose a session is, only a leader knows, in memory. Of sessions that were opened while another one led it learns that
+when it hears of their clients, which it does within a minute. So somebody may have more for a while after an
+election.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from trioraft.consensus import Core, Role
+from trioraft.errors import ProposalError
+from trioraft.messages import EntryKind
+from trioraft.node.applier import Applier
+from trioraft.node.line_limit import LineLimit
+from trioraft.node.replica import SESSIONS_MAX
+from trioraft.node.room import SITE_SHARE
+from trioraft.node.session_clock import SessionClock
+from trioraft.tally import Asker, Tally
+
+_log: Final = structlog.get_logger("trioraft.requests")
+
+# A client needs one, and another one when that has ended.
+OF_ONE_CLIENT_MAX: Final = 16
+_LOOK: Final = 5.0
+
+
+class SessionRoom:
+    """The sessions of clients, as their leader sees them.
+
+    Parameters
+    ----------
+    core : Core
+        Tells whether this node leads.
+    applier : Applier
+        Knows which sessions there are, and has them end.
+    clock : callable
+        Tells the time in seconds.
+    lines : LineLimit
+        Says how much of it is logged.
+    """
+
+    def __init__(self, core: Core, applier: Applier, clock: Callable[[], float], lines: LineLimit) -> None:
+        self._core = core
+        self._applier = applier
+        self._clock = clock
+        self._lines = lines
+        self._silence = SessionClock()
+        self._looked_at = 0.0
+        self._owners: dict[int, Asker] = {}
+        self._tally = Tally()
+        self._opening = 0
+        self._ending: set[int] = set()  # to make room
+
+    def begin(self, who: Asker) -> tuple[str, bool]:
+        """Count a session that is about to be opened, unless its client has too many.
+
+        Where there are as many as there may be, one that has carried no command ends first, the longest silent one.
+
+        Parameters
+        ----------
+        who : Asker
+            Who opens it.
+
+        Returns
+        -------
+        tuple of str and bool
+            Which limit is passed, empty where none is and it was counted; and whether it is that of the client.
+        """
+        self._tally.add(who)
+        limit = self._why_none(who)
+        if limit[0]:
+            self._forget_ended()
+            limit = self._why_none(who)
+        if limit[0]:
+            self._tally.remove(who)
+            return limit
+        self._opening += 1
+        replica = self._applier.replica
+        if replica.session_count + self._opening - len(self._ending) > SESSIONS_MAX:
+            unused = (session for session in replica.unused_sessions() if session not in self._ending)
+            session = self._silence.longest_silent(unused, self._clock())
+            if session is not None:
+                self._end(session, "session ends: it has carried no command, and another one needs its place")
+        return limit
+
+    def _why_none(self, who: Asker) -> tuple[str, bool]:
+        return self._tally.why_none(who, "open sessions", OF_ONE_CLIENT_MAX, SESSIONS_MAX // SITE_SHARE)
+
+    def opened(self, session: int, who: Asker) -> None:
+        """Note what became of a session that was about to be opened.
+
+        Parameters
+        ----------
+        session : int
+            The session; 0 where there is none.
+        who : Asker
+            As it was counted.
+        """
+        self._opening -= 1
+        self._tally.remove(who)
+        if session:
+            self.heard(session, who)
+
+    def heard(self, session: int, who: Asker) -> None:
+        """Note that a client lives; only of sessions that there are, so that nobody can make this grow.
+
+        Parameters
+        ----------
+        session : int
+            The session.
+        who : Asker
+            Who has spoken of it.
+        """
+        if not self._applier.replica.has_session(session):
+            return
+        self._silence.heard(session, self._clock())
+        if session not in self._owners:
+            self._owners[session] = who
+            self._tally.add(who)
+
+    def _forget_ended(self) -> None:
+        has_session = self._applier.replica.has_session
+        for session in [session for session in self._owners if not has_session(session)]:
+            self._tally.remove(self._owners.pop(session))
+
+    def end_silent(self) -> None:
+        """End the sessions of clients that were silent for long, while this node leads; looks now and then only."""
+        now = self._clock()
+        if now < self._looked_at:
+            return
+        self._looked_at = now + _LOOK
+        self._forget_ended()
+        if self._core.role is not Role.LEADER:
+            return
+        for session in self._silence.due(self._core.term, self._applier.replica.sessions, now):
+            if not self._end(session, "session ends: its client is silent"):
+                return  # it is proposed again
+
+    def _end(self, session: int, event: str) -> bool:
+        def done(_outcome: object) -> None:
+            self._ending.discard(session)
+
+        try:
+            self._applier.submit(EntryKind.END_SESSION, session.to_bytes(8, "big"), done)
+        except ProposalError:
+            return False
+        self._ending.add(session)
+        if self._lines.admits(_log, self._clock()):
+            _log.info(event, session=session)
+        return True
