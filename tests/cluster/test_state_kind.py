@@ -14,6 +14,7 @@ from trioraft.client.client import open_client
 from trioraft.kv.service import KeyValueService
 from trioraft.node.replica import Replica
 from trioraft.storage.backups import read_about, read_chunks_of
+from trioraft.versions import SPOKEN
 
 COUNTING = "tests.cluster.counting"
 DAEMON = "trioraft"
@@ -47,7 +48,7 @@ async def test_commands_of_the_key_value_store_do_not_reach_another_state(tmp_pa
                     await cluster.kill(i)
                     await cluster.start(i)
                     assert await client.propose(b"two") == b"%d" % (i + 2)
-        await cluster.wait_for(speaks(3, 3), 20, "the cluster goes on")
+        await cluster.wait_for(speaks(SPOKEN.highest, 3), 20, "the cluster goes on")
         for words in (("put", "a", "b"), ("get", "a"), ("lock", "job", "--", "true"), ("lease", "list")):
             status, out, err = await command(cluster, *words)
             assert (status, out, err.count("\n")) == (1, "", 1)
@@ -77,7 +78,7 @@ async def test_commands_of_the_key_value_store_do_not_reach_another_state(tmp_pa
 
 async def test_the_daemon_names_its_kind(tmp_path: Path) -> None:
     async with Cluster(tmp_path, 1, modules=[DAEMON]) as cluster:
-        await cluster.wait_for(speaks(3, 1), 20, "the cluster goes on")
+        await cluster.wait_for(speaks(SPOKEN.highest, 1), 20, "the cluster goes on")
         assert (await command(cluster, "put", "a", "b"))[0] == 0
         await cluster.stop(0)
         cluster.modules[0] = COUNTING
