@@ -43,7 +43,9 @@ def record(seed: int, profile: str, *, nodes: int = 0, events: int = 0) -> tuple
         The lines, and what came of that life. Each line has, beside what nodes record, what the clocks of all nodes
         showed then.
     """
-    simulation = Simulation(seed, profile, nodes=nodes)
+    simulation = Simulation(
+        seed, profile, nodes=nodes, rogue=False
+    )  # no specification tells what a rogue member may say
     rates = {kind: rate for kind, rate in simulation.profile.rates.items() if kind not in LEFT_OUT}
     simulation.profile = msgspec.structs.replace(
         simulation.profile, rates=rates, events=events or simulation.profile.events
