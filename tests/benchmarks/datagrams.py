@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
 COUNT: Final = 200
@@ -43,10 +43,10 @@ def measure() -> dict[str, float]:
     return found
 
 
-def _pair(keys: str | None) -> tuple:  # type: ignore[type-arg]
+def _pair(keys: str | None) -> tuple[list[Any], tuple[Any, Any]]:
     from trioraft.address import Address  # noqa: PLC0415 - of the tree that is measured
-    from trioraft.datagrams.endpoint import Endpoint, Identity  # noqa: PLC0415
-    from trioraft.datagrams.sealing import KeyRing  # noqa: PLC0415
+    from trioraft.datagrams.endpoint import Endpoint, Identity  # noqa: PLC0415 - of the tree that is measured
+    from trioraft.datagrams.sealing import KeyRing  # noqa: PLC0415 - of the tree that is measured
 
     addresses = Address("192.0.2.1", 7300), Address("192.0.2.2", 7300)
     ends = [
@@ -56,7 +56,7 @@ def _pair(keys: str | None) -> tuple:  # type: ignore[type-arg]
     return ends, addresses
 
 
-def _carry(ends: list, addresses: tuple, now: float) -> list[list[bytes]]:  # type: ignore[type-arg]
+def _carry(ends: list[Any], addresses: tuple[Any, Any], now: float) -> list[list[bytes]]:
     """Deliver everything until nothing flies any more; give what each has sent."""
     flown: list[list[bytes]] = [[], []]
     while any(flights := [end.datagrams_to_send() for end in ends]):
@@ -67,8 +67,8 @@ def _carry(ends: list, addresses: tuple, now: float) -> list[list[bytes]]:  # ty
     return flown
 
 
-def _shake_hands(ends: list, addresses: tuple, now: float) -> list[list[bytes]]:  # type: ignore[type-arg]
-    from trioraft.datagrams.sealing import Domain  # noqa: PLC0415
+def _shake_hands(ends: list[Any], addresses: tuple[Any, Any], now: float) -> list[list[bytes]]:
+    from trioraft.datagrams.sealing import Domain  # noqa: PLC0415 - of the tree that is measured
 
     ends[0].greet(addresses[1], Domain.CONSENSUS, now)
     return _carry(ends, addresses, now)
@@ -83,8 +83,8 @@ def _handshake(keys: str | None) -> float:
     return best * 1e6
 
 
-def _heartbeat(sequence: int = 42) -> object:
-    from trioraft.messages import AppendEntriesRequest  # noqa: PLC0415
+def _heartbeat(sequence: int = 42) -> Any:
+    from trioraft.messages import AppendEntriesRequest  # noqa: PLC0415 - of the tree that is measured
 
     return AppendEntriesRequest(7, sequence, 3.25, 12, 6, 12)
 
@@ -106,14 +106,14 @@ def _message(keys: str | None) -> float:
 
 def _drops() -> dict[str, float]:
     """Make datagrams of every kind, and let a node drop them."""
-    from trioraft.address import Address  # noqa: PLC0415
-    from trioraft.datagrams import wire  # noqa: PLC0415
-    from trioraft.datagrams.sealing import Domain, KeyRing, derive_key  # noqa: PLC0415
+    from trioraft.address import Address  # noqa: PLC0415 - of the tree that is measured
+    from trioraft.datagrams import wire  # noqa: PLC0415 - of the tree that is measured
+    from trioraft.datagrams.sealing import Domain, KeyRing, derive_key  # noqa: PLC0415 - of the tree that is measured
 
     chance = random.Random(1)
     stranger = Address("198.51.100.1", 4000)
     big = b"\x84\x03\x01\x02" + b"\x82\x0a" + b"\x99\x40\x00" + b"\x82\x01\x02" * 16_384
-    small = wire.envelope_start(3, 1, 2) + wire.encode_message(_heartbeat())  # type: ignore[arg-type]
+    small = wire.envelope_start(3, 1, 2) + wire.encode_message(_heartbeat())
     drops: dict[str, float] = {}
 
     ends, addresses = _pair(None)
@@ -154,12 +154,12 @@ def _drops() -> dict[str, float]:
     return drops
 
 
-def _sent(end, say: Callable[[], None]) -> list[bytes]:  # type: ignore[no-untyped-def]
+def _sent(end: Any, say: Callable[[], None]) -> list[bytes]:
     say()
     return [data for data, _ in end.datagrams_to_send()]
 
 
-def _sealed(wire, key, chance: random.Random, envelope: bytes, *, is_hello: bool = False) -> bytes:  # type: ignore[no-untyped-def]
+def _sealed(wire: Any, key: Any, chance: random.Random, envelope: bytes, *, is_hello: bool = False) -> bytes:
     process, counter = chance.randbytes(16), chance.randbytes(8)
     cipher = key.hello_cipher(process) if is_hello else key.session_cipher(process, b"r" * 16)
     header = wire.sealed_header(
@@ -168,7 +168,7 @@ def _sealed(wire, key, chance: random.Random, envelope: bytes, *, is_hello: bool
     return bytes(header + cipher.encrypt(bytes(4) + counter, envelope, header))
 
 
-def _drop(end, datagrams: list[bytes], source: object, repeats: int = 0) -> float:  # type: ignore[no-untyped-def]
+def _drop(end: Any, datagrams: list[bytes], source: object, repeats: int = 0) -> float:
     repeats, best = repeats or max(1, COUNT // len(datagrams)), float("inf")
     for _ in range(repeats):
         for first in range(0, len(datagrams), SLICE):
@@ -214,8 +214,7 @@ def compare(other: Path, rounds: int) -> None:
                 rows[name].append(_ask(worker))
     finally:
         for worker in workers.values():
-            worker.stdin.close()  # type: ignore[union-attr]
-            worker.wait()
+            worker.communicate()  # its input ends
     print(f"{'µs':48}{'other':>10}{'this':>10}{'ratio':>8}")
     for what in rows["this"][0]:
         this, before = (min(row[what] for row in rows[name]) for name in ("this", "other"))
