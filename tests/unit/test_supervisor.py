@@ -38,6 +38,7 @@ from trioraft.hooks.launcher import (
     Waiting,
     launch_command_supervisor,
 )
+from trioraft.hooks.supervisor import _with_descendants
 from trioraft.runtime import boottime
 
 GRACE = 0.4
@@ -504,3 +505,9 @@ async def test_a_link_is_no_work_file(tmp_path: Path) -> None:
     assert "Too many levels of symbolic links" in crashed.error
     await link.close()
     assert victim.read_text() == "untouched"
+
+
+def test_parents_are_told_to_end_before_their_children() -> None:
+    """Else a shell whose command was told first goes on with its next command."""
+    processes = {15: (1, 0), 8: (15, 0), 16: (8, 0), 24: (8, 0), 7: (24, 0), 32: (1, 0)}
+    assert list(_with_descendants({15}, processes)) == [15, 8, 16, 24, 7]

@@ -87,16 +87,19 @@ def _processes() -> dict[int, tuple[int, _Began]]:
 
 
 def _with_descendants(roots: set[int], processes: dict[int, tuple[int, _Began]]) -> dict[int, _Began]:
-    """Add to some processes everything that descends from them."""
+    """Add to some processes everything that descends from them; parents come before their children.
+
+    A shell whose child is told to end goes on with its next command, unless it was told before.
+    """
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in processes.items():
         children.setdefault(parent, []).append(pid)
-    found = set(roots)
+    found = dict.fromkeys(roots)
     queue = list(roots)
-    while queue:
-        for child in children.get(queue.pop(), ()):
+    for pid in queue:
+        for child in children.get(pid, ()):
             if child not in found:
-                found.add(child)
+                found[child] = None
                 queue.append(child)
     return {pid: processes[pid][1] for pid in found if pid in processes}
 
