@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from tests.simulation.profile import LIES
 from tests.simulation.trace import name
 from trioraft.address import Address
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host

@@ -9,7 +9,7 @@ from tests.simulation.trace import name
 from trioraft.address import Address
 from trioraft.consensus import Role
 from trioraft.datagrams.endpoint import Domain, Peer
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 from trioraft.messages import AppendEntriesResponse
 from trioraft.node.autopilot import Declined
 from trioraft.node.notes import Notes

@@ -13,7 +13,7 @@ from trioraft.address import Address
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import SnapshotInfo, Write
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 from trioraft.messages import Entry
 from trioraft.node.world import World
 from trioraft.settings import NodeSettings

@@ -3,7 +3,7 @@
 from tests.unit.endpoint_network import ONE, TWO, A, B, Network
 from trioraft.address import Address
 from trioraft.datagrams.endpoint import OwnReflection, PeerConfirmed
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 from trioraft.node.peers import AddressBook, Alerts
 
 PAUSE = 0.5

@@ -16,7 +16,7 @@ from trioraft.client.observed import ClusterStatus, ObservedNode, printable
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, Received
 from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
 from trioraft.datagrams.transport import UdpSocket, open_udp
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 from trioraft.messages import (
     ClientRequest,
     ClientResponse,

@@ -13,8 +13,8 @@ import trio.testing
 
 from tests.unit.dns_server import Behaviour, DnsServer, open_dns_server
 from trioraft.address import Address
-from trioraft.discovery import Answer, Discovery, display_name
-from trioraft.resolver import Resolver
+from trioraft.dns.discovery import Answer, Discovery, display_name
+from trioraft.dns.resolver import Resolver
 from trioraft.values import PeerName
 
 FORTY = [f"10.0.1.{number}" for number in range(40)]
@@ -288,7 +288,7 @@ async def test_a_system_lookup_that_hangs_is_left_behind(monkeypatch: pytest.Mon
         released.wait(20)
         return []
 
-    monkeypatch.setattr("trioraft.discovery.socket.getaddrinfo", hang)
+    monkeypatch.setattr("trioraft.dns.discovery.socket.getaddrinfo", hang)
     looked = Discovery("", (PeerName("slow", 7301), PeerName("10.0.0.1", 7302)), 7300, (), 0.1)
     try:
         for _ in range(12):

@@ -10,7 +10,7 @@ import trio.testing
 from tests.unit.memory_launcher import Behaviour
 from tests.unit.test_node import MemoryCluster, cluster_of
 from tests.unit.test_steering import grown, leader, members, settled, voters
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 
 LEAVES = {"dns_name": "service", "leave_on_stop": True, "script_leader_path": None, "script_follower_path": None}
 # Docker gives a container so long.

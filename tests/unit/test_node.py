@@ -22,7 +22,7 @@ from trioraft.address import Address
 from trioraft.consensus import Role
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.datagrams.sealing import KeyRing
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 from trioraft.errors import NodeError
 from trioraft.machine import NothingToReplicate, StateMachine
 from trioraft.messages import format_id

@@ -13,7 +13,7 @@ import trio.testing
 from tests.unit.memory_client import CLIENT_PORT, KeyValueCluster, key_value_cluster, memory_client
 from tests.unit.memory_world import MemoryDisk, MemoryNetwork, memory_world
 from trioraft.datagrams.wire import encode_message
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 from trioraft.errors import ProposalError, RefusedError
 from trioraft.kv.codec import encode_command
 from trioraft.kv.commands import Put

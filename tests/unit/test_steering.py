@@ -6,7 +6,7 @@ import trio.testing
 
 from tests.unit.memory_world import MemoryDisk
 from tests.unit.test_node import MemoryCluster, cluster_of
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 from trioraft.messages import NodeStatus
 
 DNS = {"dns_name": "service"}

@@ -31,7 +31,7 @@ from trioraft.settings import DEFAULT_PORT, ClientSettings
 from trioraft.standstill import Standstill
 
 if TYPE_CHECKING:
-    from trioraft.discovery import Answer
+    from trioraft.dns.discovery import Answer
 
 FORGET_SECONDS: Final = 60.0
 
@@ -350,7 +350,7 @@ class Observer:
             self._looked_up.set()
             return
         # Not at the top of the file: a command that needs no DNS starts faster by a fifth.
-        from trioraft.discovery import Discovery  # noqa: PLC0415
+        from trioraft.dns.discovery import Discovery  # noqa: PLC0415
 
         discovery = Discovery(
             settings.dns_name,

@@ -21,7 +21,7 @@ from trioraft.datagrams.endpoint import (
     PeerConfirmed,
 )
 from trioraft.datagrams.endpoint import Event as EndpointEvent
-from trioraft.discovery import Answer, display_name
+from trioraft.dns.discovery import Answer, display_name
 from trioraft.errors import NodeError
 from trioraft.messages import (
     AppendEntriesRequest,

@@ -59,7 +59,7 @@ from trioraft.datagrams.endpoint import (
 from trioraft.datagrams.endpoint import (
     Event as EndpointEvent,
 )
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 from trioraft.errors import NodeError, NotCommittedError, NotLeaderError, ProposalError
 from trioraft.groups import bare_errors
 from trioraft.hooks.hooks import HookContext, Hooks

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from trioraft.address import Address
 from trioraft.datagrams.endpoint import Domain
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 from trioraft.standstill import Standstill
 
 # A confirmed address is greeted again after this long, in seconds; the endpoint trusts it for 60.

@@ -6,7 +6,7 @@ from typing import Final
 from trioraft.address import Address
 from trioraft.consensus import Core, Role
 from trioraft.datagrams.endpoint import Peer
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 from trioraft.messages import AutopilotNote
 from trioraft.node.autopilot import Change, Declined, Observation, Presence, Rules, Seen, decide, leave
 from trioraft.node.notes import Notes

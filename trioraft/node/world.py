@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from trioraft.datagrams.transport import DatagramSocket, open_udp
-from trioraft.discovery import Answer, Discovery
+from trioraft.dns.discovery import Answer, Discovery
 from trioraft.hooks.hooks import Launcher, SupervisorLauncher
 from trioraft.runtime import boottime
 from trioraft.settings import NodeSettings

@@ -10,7 +10,7 @@ from trioraft.address import Address
 from trioraft.consensus import membership
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.state import State
-from trioraft.discovery import Answer
+from trioraft.dns.discovery import Answer
 from trioraft.node import autopilot
 from trioraft.node.autopilot import Change, Observation, Presence, Rules
 from trioraft.node.steering import Steering

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from trioraft.address import Address
-from trioraft.resolver import Found, Resolver, Service, UnresolvedError
+from trioraft.dns.resolver import Found, Resolver, Service, UnresolvedError
 from trioraft.values import PeerName
 
 _LIMIT: Final = 5.0  # seconds that a look-up may take, however long the interval is
