@@ -20,7 +20,7 @@ from monitor.observation import Observation
 from monitor.openapi import EVENT_STREAM, MonitorOpenAPI, info_of, servers_of
 from monitor.security import SECURITY_HEADERS, add_security_headers
 from trioraft.client.client import Client
-from trioraft.settings import MonitorSettings
+from trioraft.settings.settings import MonitorSettings
 
 _HERE: Final = Path(__file__).parent
 _SWAGGER: Final = Path(str(resources.files("flask_swagger_ui"))) / "dist"

@@ -14,7 +14,7 @@ from monitor.story import SeenNote, Story
 from trioraft.client.client import Client
 from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.messages import NodeStatus
-from trioraft.settings import MonitorSettings
+from trioraft.settings.settings import MonitorSettings
 from trioraft.streams import log_lines_dropped
 
 _STATUS_FIELDS: Final = NodeStatus.__struct_fields__

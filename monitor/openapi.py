@@ -9,7 +9,7 @@ from quart_schema.openapi import OpenAPIProvider
 from werkzeug.routing.rules import Rule
 
 import trioraft
-from trioraft.settings import MonitorSettings
+from trioraft.settings.settings import MonitorSettings
 
 _REFERENCE: Final = "#/components/schemas/{name}"
 EVENT_STREAM: Final = "_monitor_event_stream"

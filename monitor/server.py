@@ -19,7 +19,7 @@ from monitor.admission import STREAMS_MAX
 from monitor.app import MonitorApp, create_app
 from monitor.connections import Connection, Connections, connections_max
 from trioraft.client.client import open_client
-from trioraft.settings import MonitorSettings
+from trioraft.settings.settings import MonitorSettings
 from trioraft.signals import ENDING, not_ignored
 
 _BACKLOG: Final = 128

@@ -29,7 +29,7 @@ from tests.cluster.test_upgrade import has_all, lead, speaks
 from trioraft.client.client import open_client
 from trioraft.client.observed import ObservedNode
 from trioraft.datagrams.sealing import generate_key
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 from trioraft.versions import SPOKEN
 
 # The last one that speaks version 3 of the protocol.

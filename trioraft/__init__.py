@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from trioraft.machine import Queryable, StateMachine
     from trioraft.node.leadership import Leadership
     from trioraft.node.node import Node, open_node
-    from trioraft.settings import ClientSettings, NodeSettings
+    from trioraft.settings.settings import ClientSettings, NodeSettings
+    from trioraft.settings.variables import SettingsError
     from trioraft.storage.directories import StorageError
-    from trioraft.variables import SettingsError
 
 __version__ = "0.1.0"
 

@@ -11,7 +11,7 @@ import trio
 from trioraft.errors import NodeError
 from trioraft.kv.service import KeyValueService
 from trioraft.node.node import Node, open_node
-from trioraft.settings import NodeSettings
+from trioraft.settings.settings import NodeSettings
 from trioraft.signals import ENDING, not_ignored
 from trioraft.storage.database import StorageError
 

@@ -36,7 +36,7 @@ from trioraft.kv.commands import Compare, Event, KeyValue, Operation
 from trioraft.kv.lock import HeldLock, check_lock, hold_lock
 from trioraft.kv.results import DeleteRangeResult, PutResult, TxnResult
 from trioraft.runtime import boottime
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 __all__ = ["Client", "NoAnswerError"]
 

@@ -12,7 +12,7 @@ from trioraft.address import Address
 from trioraft.client.client import Client
 from trioraft.datagrams.endpoint import Domain
 from trioraft.datagrams.transport import UdpSocket, open_udp
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 
 class BadSocket:

@@ -31,8 +31,8 @@ import trio
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.messages import StateDigested
-from trioraft.settings import ClientSettings
-from trioraft.variables import VARIABLES
+from trioraft.settings.settings import ClientSettings
+from trioraft.settings.variables import VARIABLES
 
 LOOPBACK = "127.0.0.1"
 ROOT = Path(__file__).parents[2]

@@ -23,7 +23,7 @@ from trioraft.kv.codec import decode_result, encode_command
 from trioraft.kv.commands import Put, Range
 from trioraft.kv.results import RangeResult
 from trioraft.messages import Query
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 ENTRIES = int(os.environ.get("TRIORAFT_AWAY_ENTRIES", "5000"))
 MEGABYTES = int(os.environ.get("TRIORAFT_SNAPSHOT_MEGABYTES", "8"))

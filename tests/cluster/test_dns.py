@@ -15,7 +15,7 @@ import trio
 from tests.cluster.harness import LOOPBACK, Cluster, free_ports
 from tests.unit.dns_server import Behaviour, DnsServer, open_dns_server
 from trioraft.client.client import open_client
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 SECONDS = float(os.environ.get("TRIORAFT_DNS_SECONDS", "3"))
 NAME = "cluster.test"

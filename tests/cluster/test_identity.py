@@ -16,7 +16,7 @@ from trioraft.client.observed import ClusterStatus
 from trioraft.consensus.hard import HardState
 from trioraft.datagrams.sealing import generate_key
 from trioraft.messages import NodeStatus
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 from trioraft.storage.database import SqliteDisk
 from trioraft.sync import Client
 

@@ -19,7 +19,7 @@ import trio
 from tests.cluster.harness import Cluster
 from trioraft.client.client import Client, open_client
 from trioraft.kv.commands import Put
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 KILLS = int(os.environ.get("TRIORAFT_KILLS", "6"))
 KILLS_OF_ALL = int(os.environ.get("TRIORAFT_KILLS_OF_ALL", "2"))

@@ -20,7 +20,7 @@ import trio
 from tests.cluster.harness import DEFAULT_TIMEOUTS, LOOPBACK, ROOT, Cluster, Place, clean_environment, free_ports
 from tests.unit.processes import write_script
 from trioraft.client.client import open_client
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 # For how long the pipes are blocked; the full version is `tests/run full log-pipe`.
 SECONDS = float(os.environ.get("TRIORAFT_LOG_PIPE_SECONDS", "4"))

@@ -11,7 +11,7 @@ from trioraft.kv.codec import encode_command
 from trioraft.kv.commands import Put
 from trioraft.kv.service import KeyValueService
 from trioraft.messages import Transfer
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 # A turn that is longer than any election timeout: 4,000 steps of a millisecond.
 _TASKS = 4000

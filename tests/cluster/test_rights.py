@@ -36,7 +36,7 @@ from trioraft.messages import (
     Transfer,
     UnknownCommand,
 )
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 KEY = "4b" * 32
 FIRST_CLIENT = "client:3343e0002d237b41a618bf7444f4f1894cea00918d20fb7f479d02bb55ec5443"

@@ -18,7 +18,7 @@ import trio
 
 from tests.cluster.harness import Cluster
 from trioraft.client.client import open_client
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 ROUNDS = int(os.environ.get("TRIORAFT_ROLLING_RESTARTS", "1"))
 SIZE = 3

@@ -18,7 +18,7 @@ from tests.cluster.harness import FAST, LOOPBACK, ROOT, clean_environment
 from trioraft.cli.local import announced, default_peers, running_clusters
 from trioraft.client.client import open_client
 from trioraft.errors import CommandError
-from trioraft.settings import DEFAULT_PORT, ClientSettings
+from trioraft.settings.settings import DEFAULT_PORT, ClientSettings
 
 SCRIPT = """#!/bin/sh
 echo "leads: $TRIORAFT_NODE_NAME"

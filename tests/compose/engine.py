@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from trioraft.variables import FORMER_NAMES, VARIABLES
+from trioraft.settings.variables import FORMER_NAMES, VARIABLES
 
 ROOT: Final = Path(__file__).parents[2]
 OUT: Final = ROOT / "tests" / "out"

@@ -15,7 +15,7 @@ from trioraft.node.autopilot import Declined
 from trioraft.node.notes import Notes
 from trioraft.node.peers import AddressBook, Alerts
 from trioraft.node.steering import Steering
-from trioraft.settings import NodeSettings
+from trioraft.settings.settings import NodeSettings
 from trioraft.versions import Versions
 
 if TYPE_CHECKING:

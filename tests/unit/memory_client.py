@@ -15,8 +15,8 @@ from trioraft.client.client import Client, running
 from trioraft.datagrams.endpoint import Domain
 from trioraft.kv.service import KeyValueService
 from trioraft.node.node import open_node
-from trioraft.settings import ClientSettings, NodeSettings
-from trioraft.values import PeerName
+from trioraft.settings.settings import ClientSettings, NodeSettings
+from trioraft.settings.values import PeerName
 
 CLIENT_PORT = 9000
 

@@ -16,7 +16,7 @@ from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.dns.discovery import Answer
 from trioraft.messages import Entry
 from trioraft.node.world import World
-from trioraft.settings import NodeSettings
+from trioraft.settings.settings import NodeSettings
 from trioraft.storage.database import StorageError
 
 

@@ -27,7 +27,7 @@ from trioraft.messages import (
     Transfer,
     format_id,
 )
-from trioraft.settings import ClientSettings, PeerName, SettingsError
+from trioraft.settings.settings import ClientSettings, PeerName, SettingsError
 
 LEADER = make_status(2, role="leader", leader=format_id(2))
 FOLLOWER = make_status(1, leader=format_id(2))

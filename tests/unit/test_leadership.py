@@ -195,7 +195,7 @@ PROGRAM = """
 import sys, time, trio
 from pathlib import Path
 from trioraft.node.node import open_node
-from trioraft.settings import NodeSettings
+from trioraft.settings.settings import NodeSettings
 
 async def blocks():
     print("leading", flush=True)

@@ -14,8 +14,8 @@ import yaml
 
 from tests.conftest import unavailable
 from trioraft.errors import WRONG
-from trioraft.settings import MonitorSettings, load
-from trioraft.variables import FORMER_NAMES, VARIABLES
+from trioraft.settings.settings import MonitorSettings, load
+from trioraft.settings.variables import FORMER_NAMES, VARIABLES
 
 ROOT: Final = Path(__file__).parents[2]
 UID: Final = 10001

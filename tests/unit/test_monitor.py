@@ -35,7 +35,7 @@ from trioraft.client.client import Client, open_client
 from trioraft.client.observed import ObservedNode
 from trioraft.datagrams.endpoint import Domain
 from trioraft.messages import AutopilotNote, Election, HookStatus, MemberStatus, NodeStatus
-from trioraft.settings import MonitorSettings, PeerName
+from trioraft.settings.settings import MonitorSettings, PeerName
 
 REFRESH = 0.4
 LEADER = make_status(2, role="leader", leader=make_status(2).id, elections=(Election(4, make_status(2).id, 9.0),))
@@ -461,7 +461,7 @@ async def test_an_empty_prefix_puts_the_api_at_the_root() -> None:
 SERVE = """
 import os, trio
 from monitor import run_monitor
-from trioraft.settings import MonitorSettings, load
+from trioraft.settings.settings import MonitorSettings, load
 try:
     trio.run(run_monitor, load(MonitorSettings, os.environ))
 except OSError as error:

@@ -21,7 +21,7 @@ from monitor.admission import STREAMS_MAX, Hosts
 from monitor.connection import given_up_when_slow
 from monitor.connections import Connection, Connections
 from tests.unit.test_monitor import QuietClient, connect, free_port, monitor_process, settings_for
-from trioraft.settings import MonitorSettings, SettingsError, load
+from trioraft.settings.settings import MonitorSettings, SettingsError, load
 
 FILES_LOW: Final = 64
 

@@ -27,7 +27,7 @@ from trioraft.errors import NodeError
 from trioraft.machine import NothingToReplicate, StateMachine
 from trioraft.messages import format_id
 from trioraft.node.node import Node, open_node
-from trioraft.settings import NodeSettings
+from trioraft.settings.settings import NodeSettings
 from trioraft.versions import SPOKEN
 
 LOWER, UPPER, HEARTBEAT, GRACE = 3.0, 5.0, 0.5, 5.0

@@ -16,7 +16,7 @@ from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirme
 from trioraft.datagrams.outbox import UNANSWERED_GREETINGS_MAX
 from trioraft.datagrams.sealing import DERIVED, Derived, DomainKey, KeyRing, derive_key
 from trioraft.messages import ClientRequest, ClientResponse, Hello, Transfer, format_id
-from trioraft.settings import ClientSettings, PeerName
+from trioraft.settings.settings import ClientSettings, PeerName
 from trioraft.versions import Versions
 
 # What the release before derived from KEY.

@@ -31,7 +31,7 @@ from trioraft.messages import (
 from trioraft.node.node import open_node
 from trioraft.node.room import Kind
 from trioraft.node.session_room import OF_ONE_CLIENT_MAX
-from trioraft.settings import NodeSettings
+from trioraft.settings.settings import NodeSettings
 
 
 class Echo:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from trioraft.variables import VARIABLES
+from trioraft.settings.variables import VARIABLES
 
 README = Path(__file__).parents[2] / "README.md"
 TABLE = re.compile(r"(<!-- variables: begin -->\n)(.*)(<!-- variables: end -->)", re.DOTALL)

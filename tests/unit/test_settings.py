@@ -11,8 +11,8 @@ import pytest
 
 from trioraft.address import Address
 from trioraft.datagrams.sealing import Domain, derive_key, generate_key
-from trioraft.options import ClientOptions, NodeOptions, option_names
-from trioraft.settings import (
+from trioraft.settings.options import ClientOptions, NodeOptions, option_names
+from trioraft.settings.settings import (
     FORMER_NAMES,
     VARIABLES,
     ClientSettings,
@@ -132,7 +132,9 @@ def test_wrong_keyword_arguments_are_refused() -> None:
 
 
 def test_every_variable_is_a_typed_keyword_argument() -> None:
-    assert set(NodeOptions.__annotations__) == set(option_names("node")), "trioraft/options.py lists them for editors"
+    assert set(NodeOptions.__annotations__) == set(option_names("node")), (
+        "trioraft/settings/options.py lists them for editors"
+    )
     assert set(ClientOptions.__annotations__) == set(option_names("commands"))
 
 

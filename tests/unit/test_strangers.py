@@ -35,7 +35,7 @@ from trioraft.messages import (
     format_id,
 )
 from trioraft.node.node import Node, open_node
-from trioraft.settings import ClientSettings, NodeSettings, PeerName
+from trioraft.settings.settings import ClientSettings, NodeSettings, PeerName
 
 KEY = generate_key()
 FIRST_OF, FIRST_CLIENT = "4b" * 32, "client:3343e0002d237b41a618bf7444f4f1894cea00918d20fb7f479d02bb55ec5443"

@@ -8,8 +8,8 @@ import pytest
 
 from trioraft import sync
 from trioraft.client.client import NoAnswerError
-from trioraft.settings import ClientSettings
-from trioraft.values import PeerName
+from trioraft.settings.settings import ClientSettings
+from trioraft.settings.values import PeerName
 
 NOBODY = ClientSettings(app_name="trioraft", peers=(PeerName("127.0.0.1", 9),))
 

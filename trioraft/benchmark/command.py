@@ -15,7 +15,7 @@ from trioraft.benchmark.baseline import measure_baseline
 from trioraft.benchmark.load import Load, Outcome, run_load
 from trioraft.benchmark.local import open_local_cluster
 from trioraft.benchmark.report import Report
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 
 async def bench_running(settings: ClientSettings, load: Load, form: str) -> int:

@@ -15,7 +15,7 @@ from trioraft.client.observed import printable
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import CommandError, ProposalError
 from trioraft.kv.errors import KeyValueError
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 # A client has at most 1,024 commands under way, counted from the oldest that is not answered.
 COMMANDS_OF_A_CLIENT: Final = 500

@@ -16,7 +16,7 @@ from trioraft.cli.local import LOOPBACK
 from trioraft.cli.up import node_environment, start_process
 from trioraft.client.observed import printable
 from trioraft.errors import CommandError
-from trioraft.settings import ClientSettings, NodeSettings, load
+from trioraft.settings.settings import ClientSettings, NodeSettings, load
 
 # A benchmark runs nobody's scripts.
 _NO_SCRIPTS: Final = {"SCRIPT_LEADER_PATH": "", "SCRIPT_FOLLOWER_PATH": ""}

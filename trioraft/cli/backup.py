@@ -16,7 +16,7 @@ from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import CommandError
 from trioraft.kv.service import KeyValueService
 from trioraft.messages import format_id
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 from trioraft.storage import backups
 from trioraft.storage.database import StorageError
 

@@ -13,7 +13,7 @@ from trioraft.cluster_settings import ClusterSettings, ReadMode
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import WRONG, CommandError, ProposalError
 from trioraft.messages import AbandonFormation, Transfer, parse_id_untrusted
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 # A leader ends its work first, which may take as long as scripts are given to end.
 _TRANSFER_SECONDS = 60.0

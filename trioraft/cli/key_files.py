@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from trioraft.key_files import why_not_secret
+from trioraft.settings.key_files import why_not_secret
 
 
 def give_key(text: str, path: Path | None) -> None:

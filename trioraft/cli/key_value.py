@@ -22,7 +22,7 @@ from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock import HeldLease, held_until, keep_lease_alive
 from trioraft.kv.results import DeleteRangeResult, ErrorCode
 from trioraft.runtime import boottime
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import shutil
 import msgspec
 
 from trioraft.errors import WRONG, CommandError
-from trioraft.settings import NodeSettings
+from trioraft.settings.settings import NodeSettings
 
 
 def find_program(name: str) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from trioraft.errors import WRONG, CommandError
+from trioraft.settings.variables import DEFAULT_PORT
 from trioraft.storage.private import open_new
-from trioraft.variables import DEFAULT_PORT
 
 LOOPBACK: Final = "127.0.0.1"
 _DEFAULT: Final = f"{LOOPBACK}:{DEFAULT_PORT}"

@@ -41,7 +41,7 @@ from trioraft.hooks.scripts import why_not_run
 from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock import NAME_MAX, HeldLock, LeaseLostError, LockHeldError, hold_lock
 from trioraft.runtime import boottime
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 from trioraft.signals import ENDING, not_ignored
 
 # Of the lease's time to live, and at most: how long a command that is ended because of it has between SIGTERM and

@@ -121,7 +121,7 @@ def node(*, end_with_stdin: _WithStdin = False) -> int:
     """
     from trioraft.daemon import run_node  # noqa: PLC0415
     from trioraft.errors import NodeError  # noqa: PLC0415
-    from trioraft.settings import NodeSettings  # noqa: PLC0415
+    from trioraft.settings.settings import NodeSettings  # noqa: PLC0415
     from trioraft.storage.database import StorageError  # noqa: PLC0415
 
     settings = checked(NodeSettings.from_environ)
@@ -143,7 +143,7 @@ def lead(
     from trioraft.cli.lead import leader_script  # noqa: PLC0415
     from trioraft.daemon import run_node  # noqa: PLC0415
     from trioraft.errors import NodeError  # noqa: PLC0415
-    from trioraft.settings import NodeSettings  # noqa: PLC0415
+    from trioraft.settings.settings import NodeSettings  # noqa: PLC0415
     from trioraft.storage.database import StorageError  # noqa: PLC0415
 
     settings = leader_script(checked(NodeSettings.from_environ), command)
@@ -157,8 +157,8 @@ def monitor(*, end_with_stdin: _WithStdin = False) -> int:
 
     It has a JSON API too, is configured by environment variables only, and ends with SIGTERM, SIGINT or SIGHUP.
     """
-    from trioraft.key_files import key_file_warning  # noqa: PLC0415
-    from trioraft.settings import MonitorSettings, key_warning  # noqa: PLC0415
+    from trioraft.settings.key_files import key_file_warning  # noqa: PLC0415
+    from trioraft.settings.settings import MonitorSettings, key_warning  # noqa: PLC0415
 
     settings = checked(MonitorSettings.from_environ)
     _start_log(
@@ -191,7 +191,7 @@ def up(
     base = number("--base-port", base_port, 1, 65536 - count)
     page = number("--monitor-port", monitor_port, 1, 65535)
     from trioraft.cli.up import UpError, run_up  # noqa: PLC0415
-    from trioraft.settings import SettingsError  # noqa: PLC0415
+    from trioraft.settings.settings import SettingsError  # noqa: PLC0415
 
     queue_standard_stream("stdout")  # as the logs of its nodes: what it shows must not hold them up
     return run_program(lambda: run_up(count, base, page, data_dir), (UpError, SettingsError), WRONG)
@@ -230,8 +230,8 @@ def healthcheck(
     from trioraft.address import Address  # noqa: PLC0415
     from trioraft.cli.probe import ask_status  # noqa: PLC0415
     from trioraft.datagrams.events import ForeignService  # noqa: PLC0415
-    from trioraft.settings import ClientSettings  # noqa: PLC0415
-    from trioraft.variables import find_variable  # noqa: PLC0415
+    from trioraft.settings.settings import ClientSettings  # noqa: PLC0415
+    from trioraft.settings.variables import find_variable  # noqa: PLC0415
 
     def read(name: str) -> Any:
         return checked(lambda: find_variable(name, "node").read(os.environ.get(name, "")))
@@ -444,7 +444,7 @@ def _start_log(level: str, log_format: str, *warnings: str) -> None:
     import structlog  # noqa: PLC0415
 
     from trioraft.logs import configure_logging  # noqa: PLC0415
-    from trioraft.settings import settings_warnings  # noqa: PLC0415
+    from trioraft.settings.settings import settings_warnings  # noqa: PLC0415
 
     configure_logging(level, log_format)
     log = structlog.get_logger("trioraft")

@@ -13,7 +13,7 @@ from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import WRONG, CommandError
 from trioraft.messages import ChangeMember, Command, MemberStatus, StepDown
 from trioraft.node.members import Action
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 # A new voter must first have caught up, and a leader that removes itself ends its work; both may take some time.
 _SECONDS = 60.0

@@ -103,7 +103,7 @@ def _ask(*, yes: bool) -> None:
 
 
 def _variable(name: str) -> str:
-    from trioraft.variables import find_variable  # noqa: PLC0415
+    from trioraft.settings.variables import find_variable  # noqa: PLC0415
 
     return os.environ.get(name) or find_variable(name, "node").default
 
@@ -111,7 +111,7 @@ def _variable(name: str) -> str:
 def _longest_work() -> float:
     """Tell for how long leader work of a leader with this environment's settings may outlive it, in seconds."""
     from trioraft.consensus.timing import Timing, here  # noqa: PLC0415
-    from trioraft.variables import find_variable  # noqa: PLC0415
+    from trioraft.settings.variables import find_variable  # noqa: PLC0415
 
     def seconds(name: str) -> float:
         return float(checked(lambda: find_variable(name, "node").read(os.environ.get(name, ""))))

@@ -13,7 +13,7 @@ from trioraft.cli.streams import OutputError
 from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
 
 if TYPE_CHECKING:
-    from trioraft.settings import ClientSettings
+    from trioraft.settings.settings import ClientSettings
 
 _T = TypeVar("_T")
 Errors: TypeAlias = tuple[type[Exception], ...]
@@ -34,7 +34,7 @@ Peers = Annotated[
 # Typer's own checks do not always tell the value, and what is allowed.
 def number(option: str, text: str, lowest: int, highest: int) -> int:
     """Read a whole number that an option or argument was given."""
-    from trioraft.values import whole_number  # noqa: PLC0415
+    from trioraft.settings.values import whole_number  # noqa: PLC0415
 
     try:
         return whole_number(lowest, highest)(text)
@@ -72,7 +72,7 @@ def choice(option: str, text: str, *allowed: str) -> None:
 
 def checked(read: Callable[[], _T]) -> _T:
     """Read something of the configuration; what is wrong with it ends the command."""
-    from trioraft.settings import SettingsError  # noqa: PLC0415
+    from trioraft.settings.settings import SettingsError  # noqa: PLC0415
 
     try:
         return read()
@@ -82,7 +82,7 @@ def checked(read: Callable[[], _T]) -> _T:
 
 def client_settings(peers: str | None) -> "ClientSettings":
     """Read where the cluster is from the environment, or from ``--peers``; say where a key is to be made anew."""
-    from trioraft.settings import key_warning  # noqa: PLC0415
+    from trioraft.settings.settings import key_warning  # noqa: PLC0415
 
     settings = _client_settings(peers)
     if warning := key_warning(settings.keys):
@@ -91,7 +91,7 @@ def client_settings(peers: str | None) -> "ClientSettings":
 
 
 def _client_settings(peers: str | None) -> "ClientSettings":
-    from trioraft.settings import ClientSettings  # noqa: PLC0415
+    from trioraft.settings.settings import ClientSettings  # noqa: PLC0415
 
     if peers is None:
         settings = checked(ClientSettings.from_environ)
@@ -112,7 +112,7 @@ def _client_settings(peers: str | None) -> "ClientSettings":
 def run_client(main: Callable[[], Awaitable[int]], interrupted: int = INTERRUPTED) -> int:
     """Run a program that talks to a cluster."""
     from trioraft.client.client import NoAnswerError  # noqa: PLC0415
-    from trioraft.settings import SettingsError  # noqa: PLC0415
+    from trioraft.settings.settings import SettingsError  # noqa: PLC0415
 
     return run_program(main, (NoAnswerError, CommandError, SettingsError), REFUSED, interrupted)
 
@@ -123,7 +123,7 @@ def run_program(
     """Run a program to its end; errors that it is known to raise become one line."""
     import trio  # noqa: PLC0415
 
-    from trioraft.variables import SettingsError  # noqa: PLC0415
+    from trioraft.settings.variables import SettingsError  # noqa: PLC0415
 
     try:
         with signals_held_back():

@@ -48,7 +48,7 @@ from trioraft.messages import (
     StateDigested,
     parse_id_untrusted,
 )
-from trioraft.settings import ClientSettings, SettingsError
+from trioraft.settings.settings import ClientSettings, SettingsError
 
 __all__ = [
     "Client",

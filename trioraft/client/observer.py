@@ -27,7 +27,7 @@ from trioraft.datagrams.endpoint import (
 )
 from trioraft.datagrams.transport import DatagramSocket
 from trioraft.messages import Message, NodeStatus, Status, StatusRequest, format_id
-from trioraft.settings import DEFAULT_PORT, ClientSettings
+from trioraft.settings.settings import DEFAULT_PORT, ClientSettings
 from trioraft.standstill import Standstill
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from trioraft.node.members import member_statuses
 from trioraft.node.neighbours import Neighbours
 from trioraft.node.snapshotting import Snapshotter
 from trioraft.node.steering import Steering
-from trioraft.settings import NodeSettings
+from trioraft.settings.settings import NodeSettings
 from trioraft.streams import log_lines_dropped
 
 _ELECTIONS_KEPT: Final = 5

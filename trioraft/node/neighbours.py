@@ -34,7 +34,7 @@ from trioraft.messages import (
 from trioraft.node.line_limit import LineLimit
 from trioraft.node.peers import AddressBook, Alerts
 from trioraft.node.world import World
-from trioraft.settings import NodeSettings
+from trioraft.settings.settings import NodeSettings
 
 # How long a peer counts as reachable, for the formation, after it was last heard, in heartbeats.
 _PEER_LASTS: Final = 20

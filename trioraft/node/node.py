@@ -63,7 +63,6 @@ from trioraft.dns.discovery import Answer
 from trioraft.errors import NodeError, NotCommittedError, NotLeaderError, ProposalError
 from trioraft.groups import bare_errors
 from trioraft.hooks.hooks import HookContext, Hooks
-from trioraft.key_files import key_file_warning
 from trioraft.machine import KIND_MAX, NothingToReplicate, StateMachine, state_kind
 from trioraft.messages import (
     REQUESTS_TAG,
@@ -99,7 +98,8 @@ from trioraft.node.stopping import Stopping
 from trioraft.node.transitions import recording
 from trioraft.node.upgrades import Upgrades
 from trioraft.node.world import World
-from trioraft.settings import NodeSettings
+from trioraft.settings.key_files import key_file_warning
+from trioraft.settings.settings import NodeSettings
 from trioraft.storage.database import StorageError
 from trioraft.versions import Versions
 

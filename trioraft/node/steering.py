@@ -10,7 +10,7 @@ from trioraft.dns.discovery import Answer
 from trioraft.messages import AutopilotNote
 from trioraft.node.autopilot import Change, Declined, Observation, Presence, Rules, Seen, decide, leave
 from trioraft.node.notes import Notes
-from trioraft.settings import NodeSettings
+from trioraft.settings.settings import NodeSettings
 from trioraft.standstill import Standstill
 
 # Who has asked to leave, and has not asked again for so long, has stopped or thought better of it. Seconds.

@@ -14,7 +14,7 @@ from trioraft.client.calls import Calls
 from trioraft.consensus import Core, Role
 from trioraft.consensus.timing import WORK_MARGIN
 from trioraft.messages import ChangeMember, ClientResponse
-from trioraft.settings import NodeSettings
+from trioraft.settings.settings import NodeSettings
 
 # How long a leader that stops waits for somebody to take over what it has offered, in seconds.
 _TAKEOVER_PATIENCE: Final = 2.0

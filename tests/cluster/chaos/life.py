@@ -18,7 +18,7 @@ from tests.cluster.namespaces import PORT, NamespaceError, open_links
 from tests.cluster.recorded_clients import History_, RecordedClients
 from tests.cluster.relay import BadNetwork, open_relay
 from tests.linearizability import History
-from trioraft.settings import ClientSettings
+from trioraft.settings.settings import ClientSettings
 
 # Snapshots are taken, and sent to nodes that come back, all the time.
 _SETTINGS = {"SNAPSHOT_ENTRIES": "500"}

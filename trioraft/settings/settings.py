@@ -1,6 +1,6 @@
 """Configuration from the environment.
 
-The table in :mod:`trioraft.variables` is the one place for names, meanings, defaults and allowed values; the
+The table in :mod:`trioraft.settings.variables` is the one place for names, meanings, defaults and allowed values; the
 structs take their defaults from it and :func:`load` reads by it. Durations are milliseconds in the environment
 and seconds here. An empty variable counts as unset, because Compose passes ``${NAME:-}``.
 
@@ -23,9 +23,9 @@ from msgspec import Struct
 
 from trioraft.address import Address, is_loopback
 from trioraft.datagrams.sealing import Domain, KeyRing
-from trioraft.options import ClientOptions, NodeOptions, as_environ
-from trioraft.values import PeerName
-from trioraft.variables import DEFAULT_PORT, FORMER_NAMES, VARIABLES, SettingsError, Variable, find_variable
+from trioraft.settings.options import ClientOptions, NodeOptions, as_environ
+from trioraft.settings.values import PeerName
+from trioraft.settings.variables import DEFAULT_PORT, FORMER_NAMES, VARIABLES, SettingsError, Variable, find_variable
 
 __all__ = [
     "DEFAULT_PORT",

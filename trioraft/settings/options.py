@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, TypeAlias, TypedDict
 
-from trioraft.variables import VARIABLES
+from trioraft.settings.variables import VARIABLES
 
 StrPath: TypeAlias = str | os.PathLike[str]
 # Items of a list: one text as in the environment, or one text for each item.

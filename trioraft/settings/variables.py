@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from trioraft import values
 from trioraft.datagrams.sealing import KeyRing
 from trioraft.messages import MEMBERS_MAX
+from trioraft.settings.settings import values
 
 _SHOWN_MAX: Final = 200  # characters of a wrong value that an error line repeats
 
