@@ -22,11 +22,11 @@ from tests.cluster.hostile import Hostile, Kind
 from tests.cluster.relay import Relay, open_relay
 from tests.cluster.test_rogue_numbers import numbers_of, rogue_dropped, send_all
 from trioraft.client.observed import ObservedNode
+from trioraft.clock import boottime
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed
 from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
 from trioraft.datagrams.transport import open_udp
 from trioraft.messages import VoteRequest
-from trioraft.runtime import boottime
 
 DATAGRAMS = int(os.environ.get("TRIORAFT_FLOOD", "20000"))
 SIZE = 3

@@ -23,8 +23,8 @@ from tests.cluster.records import KINDS, Records, check_exclusive, supervisor_of
 from tests.cluster.relay import Relay, open_relay
 from tests.unit.processes import gone, is_alive, write_script
 from trioraft.client.observed import ClusterStatus
+from trioraft.clock import boottime
 from trioraft.messages import Transfer
-from trioraft.runtime import boottime
 
 CHANGES = int(os.environ.get("TRIORAFT_LEADER_CHANGES", "10"))
 WAYS = ("kill", "stop", "transfer", "pause", "partition")

@@ -11,8 +11,8 @@ import trio
 
 from tests.cluster.harness import ROOT, Cluster, clean_environment
 from trioraft import ClientSettings, LeaseLostError, sync
+from trioraft.clock import boottime
 from trioraft.kv.lock_keys import LOCKS
-from trioraft.runtime import boottime
 
 # Says that it runs, and takes a second to end when it is told to.
 WORK = """

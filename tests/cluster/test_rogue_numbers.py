@@ -8,6 +8,7 @@ import trio
 
 from tests.cluster.harness import LOOPBACK, Cluster
 from tests.cluster.test_backup import command
+from trioraft.clock import boottime
 from trioraft.consensus.outbox import Write
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed
 from trioraft.datagrams.sealing import KeyRing, generate_key
@@ -23,7 +24,6 @@ from trioraft.messages import (
     VoteRequest,
     VoteResponse,
 )
-from trioraft.runtime import boottime
 from trioraft.storage.database import SqliteDisk
 
 HUGE = 2**62

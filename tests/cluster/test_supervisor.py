@@ -14,8 +14,8 @@ import trio
 from tests.cluster.harness import DEFAULT_TIMEOUTS, ROOT, Cluster, clean_environment
 from tests.cluster.records import supervisor_of
 from tests.unit.processes import gone, is_alive, write_script
+from trioraft.clock import boottime
 from trioraft.consensus.timing import WORK_MARGIN
-from trioraft.runtime import boottime
 
 HEARTBEAT = 0.5  # the default
 LOWER, GRACE = 0.6, 0.5  # of short tests

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import trio
 
-from trioraft.runtime import boottime
+from trioraft.clock import boottime
 
 # A script with a family: a child, one in a session of its own, and one whose parent has ended and that has done
 # everything to become a daemon. All write down their process ids. {ignore} is run by each of them first.

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from trioraft.clock import boottime
 from trioraft.hooks.launcher import (
     End,
     Ended,
@@ -27,7 +28,6 @@ from trioraft.hooks.launcher import (
     Started,
     SupervisorLauncher,
 )
-from trioraft.runtime import boottime
 
 HOOKS = Path(__file__).parents[2] / "hooks"
 

@@ -17,9 +17,9 @@ import trio
 
 from tests.unit.processes import FAMILY_SIZE, family, gone, is_alive, pids_in, write_script
 from tests.unit.test_hooks import Node, Settings
+from trioraft.clock import boottime
 from trioraft.hooks.hooks import HookContext, Hooks
 from trioraft.hooks.launcher import SupervisorLauncher
-from trioraft.runtime import boottime
 
 GRACE = 0.4
 LATE = 0.5  # 0.2 is what is promised; the rest is for busy machines

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import trioraft
-from trioraft.groups import bare_errors
+from trioraft.nurseries import bare_errors
 
 
 def test_every_public_name_is_there_and_documented() -> None:

@@ -16,6 +16,7 @@ import pytest
 import trio
 
 from tests.unit.processes import FAMILY_SIZE, family, gone, is_alive, pids_in, write_script
+from trioraft.clock import boottime
 from trioraft.hooks.launcher import (
     WORK_FILE,
     Crashed,
@@ -39,7 +40,6 @@ from trioraft.hooks.launcher import (
     launch_command_supervisor,
 )
 from trioraft.hooks.supervisor import _with_descendants
-from trioraft.runtime import boottime
 
 GRACE = 0.4
 LATE = 0.5  # 0.2 is what is promised; the rest is for busy machines

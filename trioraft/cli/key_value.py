@@ -14,6 +14,7 @@ from trioraft.cli.silence import silence_told
 from trioraft.cli.streams import tell
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.observed import printable
+from trioraft.clock import boottime
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import CommandError, ProposalError
 from trioraft.kv.client import PutOutcome
@@ -21,7 +22,6 @@ from trioraft.kv.commands import DELETED_MAX, Compare, DeleteRange, Event, Event
 from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock import HeldLease, held_until, keep_lease_alive
 from trioraft.kv.results import DeleteRangeResult, ErrorCode
-from trioraft.runtime import boottime
 from trioraft.settings.settings import ClientSettings
 
 

@@ -19,6 +19,7 @@ from trioraft.cli.signals import SIGNALLED
 from trioraft.cli.silence import silence_told
 from trioraft.client.client import NoAnswerError, open_client
 from trioraft.client.observed import printable
+from trioraft.clock import boottime
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import WRONG, CommandError, ProposalError
 from trioraft.hooks.launcher import (
@@ -40,7 +41,6 @@ from trioraft.hooks.launcher import (
 from trioraft.hooks.scripts import why_not_run
 from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock import NAME_MAX, HeldLock, LeaseLostError, LockHeldError, hold_lock
-from trioraft.runtime import boottime
 from trioraft.settings.settings import ClientSettings
 from trioraft.signals import ENDING, not_ignored
 

@@ -33,7 +33,7 @@ from trioraft.cli.running import (
 from trioraft.cli.signals import ToldToEnd, die_when_told, raise_when_told
 from trioraft.cli.streams import OutputError, check_stdout, read_stdin, stdin_is_terminal
 from trioraft.errors import INTERRUPTED, WRONG, CommandError
-from trioraft.secrecy import hide_keys
+from trioraft.hooks.secrecy import hide_keys
 from trioraft.streams import open_standard_descriptors, queue_standard_stream
 from trioraft.texts import printable
 

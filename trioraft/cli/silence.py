@@ -9,7 +9,7 @@ import trio
 
 from trioraft.client.client import Client
 from trioraft.client.observed import printable
-from trioraft.groups import bare_errors
+from trioraft.nurseries import bare_errors
 
 # An election may take as long, and nobody has to know of each. Seconds.
 _PATIENCE: Final = 5.0

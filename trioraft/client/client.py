@@ -24,7 +24,6 @@ from trioraft.datagrams.rights import NEEDED, may
 from trioraft.datagrams.transport import DatagramSocket, open_udp
 from trioraft.datagrams.wire import encode_message
 from trioraft.errors import NoAnswerError, RefusedError, SessionEndedError
-from trioraft.groups import bare_errors
 from trioraft.kv.client import KeyValueMethods
 from trioraft.kv.errors import KeyValueError
 from trioraft.machine import KIND_MAX
@@ -48,6 +47,7 @@ from trioraft.messages import (
     StateDigested,
     parse_id_untrusted,
 )
+from trioraft.nurseries import bare_errors
 from trioraft.settings.settings import ClientSettings, SettingsError
 
 __all__ = [

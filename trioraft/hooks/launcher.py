@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from trioraft.forks import keep_from_forks
 from trioraft.hooks import supervisor
-from trioraft.secrecy import without_keys
+from trioraft.hooks.secrecy import without_keys
 
 WORK_FILE: Final = "work.lock"
 

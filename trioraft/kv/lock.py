@@ -17,14 +17,14 @@ from typing import Final
 import trio
 
 from trioraft.arguments import check_is, check_number, check_seconds
+from trioraft.clock import boottime
 from trioraft.errors import NoAnswerError
-from trioraft.groups import bare_errors
 from trioraft.kv.client import KeyValueMethods
 from trioraft.kv.commands import TTL_MAX, KeyValue, Put, Range, prefix_range
 from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock_keys import lock_prefix
 from trioraft.kv.results import ErrorCode
-from trioraft.runtime import boottime
+from trioraft.nurseries import bare_errors
 
 NAME_MAX: Final = 1000
 
@@ -68,7 +68,7 @@ class HeldLease:
     ttl : int
         Its time to live in seconds.
     held_until : float
-        Until when it surely lives, in seconds of :func:`~trioraft.runtime.boottime`; grows with each keep-alive.
+        Until when it surely lives, in seconds of :func:`~trioraft.clock.boottime`; grows with each keep-alive.
     """
 
     id: int

@@ -61,7 +61,6 @@ from trioraft.datagrams.endpoint import (
 )
 from trioraft.dns.discovery import Answer
 from trioraft.errors import NodeError, NotCommittedError, NotLeaderError, ProposalError
-from trioraft.groups import bare_errors
 from trioraft.hooks.hooks import HookContext, Hooks
 from trioraft.machine import KIND_MAX, NothingToReplicate, StateMachine, state_kind
 from trioraft.messages import (
@@ -98,6 +97,7 @@ from trioraft.node.stopping import Stopping
 from trioraft.node.transitions import recording
 from trioraft.node.upgrades import Upgrades
 from trioraft.node.world import World
+from trioraft.nurseries import bare_errors
 from trioraft.settings.key_files import key_file_warning
 from trioraft.settings.settings import NodeSettings
 from trioraft.storage.database import StorageError

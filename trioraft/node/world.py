@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from trioraft.clock import boottime
 from trioraft.datagrams.transport import DatagramSocket, open_udp
 from trioraft.dns.discovery import Answer, Discovery
 from trioraft.hooks.hooks import Launcher, SupervisorLauncher
-from trioraft.runtime import boottime
 from trioraft.settings.settings import NodeSettings
 from trioraft.storage.database import Disk, open_disk
 from trioraft.versions import SPOKEN, Versions
