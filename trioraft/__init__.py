@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from trioraft.client.client import Client, NoAnswerError, open_client
-    from trioraft.cluster_settings import ClusterSettings, ReadMode
     from trioraft.errors import (
         BusyError,
         LimitError,
@@ -44,9 +43,10 @@ if TYPE_CHECKING:
     from trioraft.kv.errors import KeyValueError
     from trioraft.kv.lock import HeldLease, HeldLock, LeaseLostError, LockHeldError
     from trioraft.kv.results import ErrorCode
-    from trioraft.machine import Queryable, StateMachine
     from trioraft.node.leadership import Leadership
     from trioraft.node.node import Node, open_node
+    from trioraft.replica.machine import Queryable, StateMachine
+    from trioraft.replica.settings import ClusterSettings, ReadMode
     from trioraft.settings.settings import ClientSettings, NodeSettings
     from trioraft.settings.variables import SettingsError
     from trioraft.storage.directories import StorageError

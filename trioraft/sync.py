@@ -32,10 +32,10 @@ from trioraft.arguments import check_function, check_is, check_seconds
 from trioraft.client.client import Client as AsyncClient
 from trioraft.client.client import NoAnswerError, open_client
 from trioraft.clock import boottime
-from trioraft.cluster_settings import ClusterSettings, ReadMode
 from trioraft.kv.commands import Compare, Event, KeyValue, Operation
 from trioraft.kv.lock import HeldLock, check_lock, hold_lock
 from trioraft.kv.results import DeleteRangeResult, PutResult, TxnResult
+from trioraft.replica.settings import ClusterSettings, ReadMode
 from trioraft.settings.settings import ClientSettings
 
 __all__ = ["Client", "NoAnswerError"]

@@ -20,7 +20,7 @@ import trio
 from tests.cluster.harness import Cluster, free_ports
 from tests.cluster.relay import Faults, open_relay
 from trioraft.client.client import Client
-from trioraft.cluster_settings import ReadMode
+from trioraft.replica.settings import ReadMode
 
 
 async def measure(client: Client, readers: int, seconds: float) -> dict[str, float]:

@@ -13,7 +13,6 @@ import cbor2
 import msgspec
 
 from trioraft.cli.main import main
-from trioraft.cluster_settings import ClusterSettings
 from trioraft.datagrams import outbox, sealing, wire
 from trioraft.kv.store import KeyValueStore
 from trioraft.messages import (
@@ -29,6 +28,7 @@ from trioraft.messages import (
 )
 from trioraft.node.applier import Applier
 from trioraft.node.world import World
+from trioraft.replica.settings import ClusterSettings
 from trioraft.storage import records
 from trioraft.versions import Versions, added_in
 

@@ -14,7 +14,7 @@ from trioraft.kv.commands import Range
 from trioraft.kv.results import RangeResult
 from trioraft.kv.service import KeyValueService
 from trioraft.messages import Transfer, format_id
-from trioraft.node.replica import Replica
+from trioraft.replica.sessions import Replica
 from trioraft.storage.backups import read_about, read_chunks_of
 
 WRITERS = 4

@@ -8,9 +8,9 @@ import trio
 
 from tests.cluster.harness import Cluster
 from tests.cluster.test_kv import command
-from trioraft.cluster_settings import DEFAULT_QUOTA
 from trioraft.kv.commands import VALUE_MAX
 from trioraft.kv.errors import KeyValueError
+from trioraft.replica.settings import DEFAULT_QUOTA
 
 # What the manifests in containers/ and compose.yaml give a node.
 MEBIBYTES = 256

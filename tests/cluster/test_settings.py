@@ -12,8 +12,8 @@ from tests.cluster.recorded_clients import RecordedClients
 from tests.cluster.test_kv import command, settings_of
 from tests.linearizability import History, KeyValueModel, assert_linearizable
 from trioraft.client.observed import ClusterStatus
-from trioraft.cluster_settings import DEFAULT_QUOTA, ReadMode
 from trioraft.messages import Transfer
+from trioraft.replica.settings import DEFAULT_QUOTA, ReadMode
 
 SECONDS = float(os.environ.get("TRIORAFT_LEASE_READS_SECONDS", "6"))
 

@@ -12,7 +12,7 @@ from tests.cluster.test_kv import command, settings_of
 from tests.cluster.test_upgrade import speaks
 from trioraft.client.client import open_client
 from trioraft.kv.service import KeyValueService
-from trioraft.node.replica import Replica
+from trioraft.replica.sessions import Replica
 from trioraft.storage.backups import read_about, read_chunks_of
 from trioraft.versions import SPOKEN
 

@@ -15,11 +15,11 @@ from tests.cluster.harness import Cluster
 from tests.cluster.test_kv import command, settings_of
 from trioraft.client.client import open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode
-from trioraft.cluster_settings import DEFAULT_QUOTA
 from trioraft.datagrams.sealing import generate_key
 from trioraft.errors import RefusedError
 from trioraft.kv.errors import KeyValueError
 from trioraft.messages import Transfer
+from trioraft.replica.settings import DEFAULT_QUOTA
 from trioraft.versions import SPOKEN
 
 SIZE = 3

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.disk import Disk
 from tests.simulation.trace import name
-from trioraft.cluster_settings import ClusterSettings, ReadMode
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import Write
 from trioraft.consensus.state import ReadReady, State
 from trioraft.messages import AppendEntriesResponse, Entry, EntryKind
-from trioraft.node.replica import Result
+from trioraft.replica.sessions import Result
+from trioraft.replica.settings import ClusterSettings, ReadMode
 
 if TYPE_CHECKING:
     from tests.simulation.checks import Checks

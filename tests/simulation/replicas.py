@@ -9,13 +9,13 @@ import msgspec
 
 from tests.simulation.store import StoreMachine
 from tests.simulation.trace import name
-from trioraft.cluster_settings import ReadMode
 from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.consensus.state import ReadFailed, ReadReady, StorePart
 from trioraft.messages import EntryKind, InstallSnapshotRequest
 from trioraft.node.reads import Reads
-from trioraft.node.replica import Replica, Result
+from trioraft.replica.sessions import Replica, Result
+from trioraft.replica.settings import ReadMode
 from trioraft.storage.snapshots import PartsCheck
 
 if TYPE_CHECKING:

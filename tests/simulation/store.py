@@ -10,7 +10,7 @@ from trioraft.kv.quota import QUOTA_FROM
 from trioraft.kv.service import KeyValueService
 from trioraft.kv.store import Change, KeyValueStore
 from trioraft.messages import EntryKind
-from trioraft.node.replica import Replica
+from trioraft.replica.sessions import Replica
 
 if TYPE_CHECKING:
     from tests.simulation.host import Process

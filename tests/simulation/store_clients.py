@@ -12,7 +12,7 @@ from trioraft.kv import commands, results
 from trioraft.kv.codec import decode_result, encode_command, pack, unpack
 from trioraft.kv.lock import held_until
 from trioraft.kv.questions import AnyAnswer, LeaseKeepAlive, LeaseKeepAliveAnswer, Refused, WatchAnswer, WatchEvents
-from trioraft.node.replica import Result
+from trioraft.replica.sessions import Result
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host

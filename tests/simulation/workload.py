@@ -8,10 +8,10 @@ import cbor2
 
 from tests.simulation.late_reader import LateReader
 from tests.simulation.store_clients import StoreClients
-from trioraft.cluster_settings import ReadMode, encode_change
 from trioraft.consensus import Role
 from trioraft.messages import EntryKind, Refusal
-from trioraft.node.replica import Result
+from trioraft.replica.sessions import Result
+from trioraft.replica.settings import ReadMode, encode_change
 from trioraft.versions import added_in
 
 if TYPE_CHECKING:

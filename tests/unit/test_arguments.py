@@ -22,7 +22,6 @@ from trioraft.datagrams import wire
 from trioraft.kv.client import KeyValueMethods
 from trioraft.kv.commands import Compare, DeleteRange, Put, Range
 from trioraft.kv.questions import LeaseList
-from trioraft.machine import NothingToReplicate
 from trioraft.messages import (
     Ask,
     ClientRequest,
@@ -36,7 +35,8 @@ from trioraft.messages import (
     StepDown,
     UnknownCommand,
 )
-from trioraft.node.replica import Replica
+from trioraft.replica.machine import NothingToReplicate
+from trioraft.replica.sessions import Replica
 from trioraft.storage.database import SqliteDisk
 
 NOWHERE: Final = ClientSettings.of(peers="127.0.0.1:9")

@@ -13,7 +13,7 @@ from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.errors import REFUSED, WRONG
 from trioraft.messages import TERM_LEAP, TERM_MAX, Entry, EntryKind
-from trioraft.node.replica import Replica
+from trioraft.replica.sessions import Replica
 from trioraft.storage.backups import (
     Backup,
     BackupError,

@@ -15,7 +15,7 @@ from trioraft.kv.commands import Compare, CompareOperator, CompareTarget, Event,
 from trioraft.kv.lock import LeaseLostError, hold_lease, hold_lock
 from trioraft.kv.results import ErrorCode, PutResult
 from trioraft.messages import Propose
-from trioraft.node.session_clock import SESSION_SECONDS
+from trioraft.replica.session_clock import SESSION_SECONDS
 
 SEEDS = range(3)
 
@@ -245,7 +245,7 @@ async def test_a_state_machine_that_answers_no_questions_says_so(autojump_clock:
 async def test_a_full_store_of_sessions_is_busy(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trioraft.node.replica.SESSIONS_MAX", 1)
+    monkeypatch.setattr("trioraft.replica.sessions.SESSIONS_MAX", 1)
     async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
         await client.put("a", "1")
         async with memory_client(cluster.network, cluster.addresses, 1) as other:

@@ -12,14 +12,14 @@ import trio.testing
 from tests.unit.memory_client import CLIENT_PORT, key_value_cluster, memory_client
 from tests.unit.test_backups import Words, ignore, node
 from tests.unit.test_node import cluster_of
-from trioraft.cluster_settings import DEFAULT_QUOTA, ClusterSettings, ReadMode, encode_change, why_unknown
 from trioraft.errors import RefusedError
 from trioraft.kv.commands import Range
 from trioraft.kv.results import RangeResult
-from trioraft.machine import NothingToReplicate
 from trioraft.messages import ChangeSettings, Entry, EntryKind
 from trioraft.node.node import Node
-from trioraft.node.replica import Replica, Result
+from trioraft.replica.machine import NothingToReplicate
+from trioraft.replica.sessions import Replica, Result
+from trioraft.replica.settings import DEFAULT_QUOTA, ClusterSettings, ReadMode, encode_change, why_unknown
 from trioraft.storage.backups import back_up, restore
 from trioraft.storage.database import open_disk
 from trioraft.storage.snapshots import read_chunks

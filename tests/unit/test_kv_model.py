@@ -10,7 +10,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from trioraft.cluster_settings import DEFAULT_QUOTA
 from trioraft.kv import (
     Change,
     Command,
@@ -45,6 +44,7 @@ from trioraft.kv import (
     encode_command,
     prefix_range,
 )
+from trioraft.replica.settings import DEFAULT_QUOTA
 
 LIMITS = HistoryLimits(events=12)
 ALL = prefix_range(b"")

@@ -8,7 +8,6 @@ import trio.testing
 
 from tests.unit.memory_client import key_value_cluster, memory_client
 from tests.unit.memory_world import MemoryDisk
-from trioraft.cluster_settings import DEFAULT_QUOTA, QUOTA_MIN, ClusterSettings, encode_change
 from trioraft.kv.codec import decode_result, encode_command
 from trioraft.kv.commands import (
     Command,
@@ -26,7 +25,8 @@ from trioraft.kv.quota import KEY_BYTES, LEASE_BYTES
 from trioraft.kv.results import Error, ErrorCode, LeaseGrantResult, Result, TxnResult
 from trioraft.kv.store import KeyValueStore
 from trioraft.messages import Entry, EntryKind
-from trioraft.node.replica import Replica
+from trioraft.replica.sessions import Replica
+from trioraft.replica.settings import DEFAULT_QUOTA, QUOTA_MIN, ClusterSettings, encode_change
 from trioraft.versions import SPOKEN, Versions
 
 QUOTA = 100_000

@@ -24,9 +24,9 @@ from trioraft.consensus.hard import FormationState, HardState
 from trioraft.datagrams.sealing import KeyRing
 from trioraft.dns.discovery import Answer
 from trioraft.errors import NodeError
-from trioraft.machine import NothingToReplicate, StateMachine
 from trioraft.messages import format_id
 from trioraft.node.node import Node, open_node
+from trioraft.replica.machine import NothingToReplicate, StateMachine
 from trioraft.settings.settings import NodeSettings
 from trioraft.versions import SPOKEN
 

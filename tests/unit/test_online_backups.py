@@ -30,7 +30,7 @@ from trioraft.messages import (
     format_id,
 )
 from trioraft.node.backup_server import BACKUPS_MAX, IDLE_SECONDS
-from trioraft.node.replica import Replica
+from trioraft.replica.sessions import Replica
 from trioraft.storage.backups import Backup, BackupError, read_about, read_chunks_of
 
 SEEDS = range(3)

@@ -21,7 +21,7 @@ from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.consensus.state import Removed, StartWork
 from trioraft.errors import REFUSED, WRONG
 from trioraft.messages import TERM_LEAP, TERM_MAX, Entry, EntryKind, format_id
-from trioraft.node.replica import Replica
+from trioraft.replica.sessions import Replica
 from trioraft.storage.database import SqliteDisk, StorageError, open_disk
 from trioraft.storage.recovery import Recovered, RecoveryError, make_new_cluster, open_survivor
 from trioraft.storage.snapshots import SnapshotWriter, frame, path_of, read_chunks

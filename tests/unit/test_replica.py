@@ -12,7 +12,7 @@ from trioraft.kv.commands import Compare, CompareOperator, CompareTarget, Delete
 from trioraft.kv.questions import LeaseKeepAlive, LeaseList, LeaseTimeToLive, WatchEvents
 from trioraft.kv.service import KeyValueService
 from trioraft.messages import TERM_LEAP, Entry, EntryKind, Refusal
-from trioraft.node.replica import RESULT_BYTES_MAX, RESULT_BYTES_MAX_OF_ALL, Replica, Result
+from trioraft.replica.sessions import RESULT_BYTES_MAX, RESULT_BYTES_MAX_OF_ALL, Replica, Result
 
 
 class Recorder:

@@ -11,7 +11,7 @@ import trio.testing
 from trioraft.client.calls import Calls
 from trioraft.client.session import Session
 from trioraft.messages import ClientResponse, Command, OpenSession, Propose, Refusal
-from trioraft.node.replica import RESULTS_MAX
+from trioraft.replica.sessions import RESULTS_MAX
 
 
 class Answered(Calls):

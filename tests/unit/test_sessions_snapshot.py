@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from trioraft.messages import Entry, EntryKind
-from trioraft.node.replica import SESSIONS_MAX, Replica, Result, SessionCommand
+from trioraft.replica.sessions import SESSIONS_MAX, Replica, Result, SessionCommand
 
 # A tenth of the default heartbeat, in seconds of the processor.
 LOOP_WAITS_MAX = 0.05

@@ -16,8 +16,8 @@ from trioraft.kv.results import LeaseGrantResult, LeaseRevokeResult
 from trioraft.kv.store import Change
 from trioraft.messages import ClientResponse, OpenSession
 from trioraft.node.room import Kind, Room
-from trioraft.node.session_clock import SESSION_SECONDS
 from trioraft.node.session_room import OF_ONE_CLIENT_MAX
+from trioraft.replica.session_clock import SESSION_SECONDS
 from trioraft.tally import Asker
 
 ASKER = Asker.at("192.0.2.1", b"1")
@@ -90,7 +90,7 @@ async def test_a_leader_learns_whose_the_sessions_are_that_another_one_opened(
 async def test_where_all_sessions_are_open_the_silent_ones_without_a_command_make_room(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for place in ("trioraft.node.replica.SESSIONS_MAX", "trioraft.node.session_room.SESSIONS_MAX"):
+    for place in ("trioraft.replica.sessions.SESSIONS_MAX", "trioraft.node.session_room.SESSIONS_MAX"):
         monkeypatch.setattr(place, OF_ONE_CLIENT_MAX)
     monkeypatch.setattr("trioraft.node.session_room.SITE_SHARE", 1)
     async with key_value_cluster(3, 4) as cluster, memory_client(cluster.network, cluster.addresses) as one:

@@ -18,8 +18,8 @@ from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.consensus.state import StorePart
 from trioraft.messages import AppendEntriesRequest, ConsensusMessage, Entry, EntryKind, InstallSnapshotRequest
 from trioraft.node.applier import Applier
-from trioraft.node.replica import Replica
 from trioraft.node.snapshotting import Snapshotter
+from trioraft.replica.sessions import Replica
 from trioraft.storage.database import SqliteDisk, StorageError
 from trioraft.storage.snapshots import frame, path_of, read_chunks
 

@@ -8,7 +8,7 @@ import trio.testing
 
 from tests.unit.test_client import FOLLOWER, LEADER, doubles_and_client, until
 from tests.unit.test_node import cluster_of
-from trioraft.node.session_clock import SESSION_SECONDS, SessionClock
+from trioraft.replica.session_clock import SESSION_SECONDS, SessionClock
 from trioraft.standstill import Standstill
 
 

@@ -11,14 +11,14 @@ from structlog.testing import capture_logs
 
 from tests.cluster import stand_in
 from tests.unit.test_node import MemoryCluster, cluster_of
-from trioraft.cluster_settings import encode_change
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.errors import NodeError, RefusedError
 from trioraft.kv import Error, ErrorCode, KeyValueStore, Put, PutResult, Result, decode_result, encode_command
-from trioraft.machine import StateMachine
 from trioraft.messages import Entry, EntryKind, ReadSettings, UnknownCommand, format_id
 from trioraft.node.node import Node
-from trioraft.node.replica import Replica
+from trioraft.replica.machine import StateMachine
+from trioraft.replica.sessions import Replica
+from trioraft.replica.settings import encode_change
 from trioraft.versions import SPOKEN, Versions
 
 OLD, FUTURE = Versions(1, 1), Versions(2, SPOKEN.highest + 1)

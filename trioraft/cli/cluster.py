@@ -9,10 +9,10 @@ from trioraft.cli.silence import silence_told
 from trioraft.cli.streams import tell
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.observed import ClusterStatus, ObservedNode, printable
-from trioraft.cluster_settings import ClusterSettings, ReadMode
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import WRONG, CommandError, ProposalError
 from trioraft.messages import AbandonFormation, Transfer, parse_id_untrusted
+from trioraft.replica.settings import ClusterSettings, ReadMode
 from trioraft.settings.settings import ClientSettings
 
 # A leader ends its work first, which may take as long as scripts are given to end.

@@ -303,7 +303,7 @@ def settings(
     They are in the log: all nodes have the same ones, and a backup has them too.
     """
     from trioraft.cli import cluster as commands  # noqa: PLC0415
-    from trioraft.cluster_settings import QUOTA_MAX, QUOTA_MIN  # noqa: PLC0415
+    from trioraft.replica.settings import QUOTA_MAX, QUOTA_MIN  # noqa: PLC0415
 
     if reads is not None:
         choice("--reads", reads, "quorum", "lease")

@@ -17,7 +17,6 @@ from trioraft.client.calls import NO_ANSWER, NOT_REACHED, Calls, refused
 from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.client.observer import RETRY_LAST, Observer
 from trioraft.client.session import Session
-from trioraft.cluster_settings import QUOTA_MAX, QUOTA_MIN, ClusterSettings, ReadMode, encode_change
 from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import Domain
 from trioraft.datagrams.rights import NEEDED, may
@@ -26,7 +25,6 @@ from trioraft.datagrams.wire import encode_message
 from trioraft.errors import NoAnswerError, RefusedError, SessionEndedError
 from trioraft.kv.client import KeyValueMethods
 from trioraft.kv.errors import KeyValueError
-from trioraft.machine import KIND_MAX
 from trioraft.messages import (
     LARGEST_ID,
     PAYLOAD_MAX,
@@ -48,6 +46,8 @@ from trioraft.messages import (
     parse_id_untrusted,
 )
 from trioraft.nurseries import bare_errors
+from trioraft.replica.machine import KIND_MAX
+from trioraft.replica.settings import QUOTA_MAX, QUOTA_MIN, ClusterSettings, ReadMode, encode_change
 from trioraft.settings.settings import ClientSettings, SettingsError
 
 __all__ = [
@@ -156,7 +156,7 @@ class Client(KeyValueMethods, Observer):
         data : bytes
             The command.
         state_kind : str
-            What kind of state it is meant for (:class:`~trioraft.machine.StateMachine`): a cluster of another kind
+            What kind of state it is meant for (:class:`~trioraft.replica.machine.StateMachine`): a cluster of another kind
             refuses it. Empty for any.
 
         Returns

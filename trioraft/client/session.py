@@ -1,7 +1,7 @@
 """A client's session: every command in it is carried out once, however often it has to be sent (thesis 6.3).
 
 The session is opened with the first command. It ends when its client says so, or was silent for
-:data:`~trioraft.node.session_clock.SESSION_SECONDS`. What was under way then fails with
+:data:`~trioraft.replica.session_clock.SESSION_SECONDS`. What was under way then fails with
 :class:`~trioraft.errors.SessionEndedError`, because nobody knows any more whether it was carried out. It is never
 sent again in another session: that is for the caller to decide, by another call.
 """
@@ -25,8 +25,8 @@ from trioraft.messages import (
     Propose,
     Refusal,
 )
-from trioraft.node.replica import RESULTS_MAX
-from trioraft.node.session_clock import SESSION_SECONDS
+from trioraft.replica.session_clock import SESSION_SECONDS
+from trioraft.replica.sessions import RESULTS_MAX
 
 _KEEP_INTERVAL: Final = SESSION_SECONDS / 5
 

@@ -21,7 +21,7 @@ Everything but the clock is deterministic, and nothing here does I/O or knows th
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-# What the kind of this state is called (:attr:`trioraft.machine.StateMachine`).
+# What the kind of this state is called (:attr:`trioraft.replica.machine.StateMachine`).
 STATE_KIND: Final = "key-value store"
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ class LeaseHolders:
         self._tally = Tally()
 
     def begin_share(self, who: Asker, command: bytes) -> tuple[str, bool]:
-        """Count a lease that is about to be granted; see :meth:`trioraft.machine.Shared.begin_share`."""
+        """Count a lease that is about to be granted; see :meth:`trioraft.replica.machine.Shared.begin_share`."""
         if not _is_grant(command):
             return "", False
         self._tally.add(who)
@@ -39,7 +39,7 @@ class LeaseHolders:
         return limit
 
     def end_share(self, who: Asker, command: bytes, result: bytes) -> None:
-        """Note whether it was granted; see :meth:`trioraft.machine.Shared.end_share`."""
+        """Note whether it was granted; see :meth:`trioraft.replica.machine.Shared.end_share`."""
         if not _is_grant(command):
             return
         granted = decode_result(result) if result else None

@@ -7,7 +7,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from trioraft.cluster_settings import DEFAULT_QUOTA
 from trioraft.kv.codec import decode_command, encode_result
 from trioraft.kv.commands import (
     COMMAND_MAX,
@@ -50,6 +49,7 @@ from trioraft.kv.results import (
 from trioraft.kv.snapshot import SnapshotReader, write_snapshot
 from trioraft.kv.state import State
 from trioraft.messages import FIRST_VERSION
+from trioraft.replica.settings import DEFAULT_QUOTA
 
 DEFAULT_HISTORY: Final = HistoryLimits()
 
@@ -96,7 +96,7 @@ class _RefusedError(Exception):
 
 
 class KeyValueStore:
-    """A :class:`~trioraft.machine.StateMachine`; the same commands give the same results and state everywhere.
+    """A :class:`~trioraft.replica.machine.StateMachine`; the same commands give the same results and state everywhere.
 
     Parameters
     ----------
@@ -172,14 +172,14 @@ class KeyValueStore:
         return decoded
 
     def version_needed(self, command: bytes) -> int:
-        """Tell which version a command needs; see :meth:`trioraft.machine.Versioned.version_needed`."""
+        """Tell which version a command needs; see :meth:`trioraft.replica.machine.Versioned.version_needed`."""
         try:
             return version_needed(decode_command(command))
         except ValueError:
             return FIRST_VERSION
 
     def follow_version(self, version: int) -> None:
-        """Go by a version; see :meth:`trioraft.machine.Versioned.follow_version`."""
+        """Go by a version; see :meth:`trioraft.replica.machine.Versioned.follow_version`."""
         self.version = version
         self._state.history.overshoots = self._overshoots
 
@@ -194,7 +194,7 @@ class KeyValueStore:
         return self._quota if self.version >= QUOTA_FROM else 0
 
     def follow_quota(self, quota: int) -> None:
-        """Go by a quota; see :meth:`trioraft.machine.Bounded.follow_quota`."""
+        """Go by a quota; see :meth:`trioraft.replica.machine.Bounded.follow_quota`."""
         self._quota = quota
 
     @property

@@ -74,7 +74,7 @@ class Propose(Struct, frozen=True, array_like=True, tag=6):
     data : bytes
         The command, for the state machine.
     state_kind : str
-        What kind of state it is meant for (:class:`trioraft.machine.StateMachine`); empty for any.
+        What kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
     """
 
     session: Counter
@@ -94,7 +94,7 @@ class Query(Struct, frozen=True, array_like=True, tag=7):
     linearizable : bool
         Whether the answer must show everything that was acknowledged before; else it is what the node has.
     state_kind : str
-        What kind of state it is meant for (:class:`trioraft.machine.StateMachine`); empty for any.
+        What kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
     """
 
     data: bytes
@@ -112,7 +112,7 @@ class Ask(Struct, frozen=True, array_like=True, tag=8):
     leader : bool
         Whether only a node may answer that has made sure, after the question came, that it leads.
     state_kind : str
-        What kind of state it is meant for (:class:`trioraft.machine.StateMachine`); empty for any.
+        What kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
     """
 
     data: bytes
@@ -213,7 +213,7 @@ class ChangeSettings(Struct, frozen=True, array_like=True, tag=17):
     session, number, answered_below : int
         As in :class:`Propose`.
     data : bytes
-        The change (:mod:`trioraft.cluster_settings`).
+        The change (:mod:`trioraft.replica.settings`).
     """
 
     session: Counter

@@ -7,7 +7,6 @@ from typing import Final, TypeAlias
 
 import trio
 
-from trioraft.cluster_settings import ReadMode
 from trioraft.consensus import Core, Role
 from trioraft.errors import (
     BusyError,
@@ -17,9 +16,10 @@ from trioraft.errors import (
     RefusedError,
     UnknownError,
 )
-from trioraft.machine import Versioned, state_kind
 from trioraft.messages import ENTRY_MAX, FIRST_VERSION, PAYLOAD_MAX, EntryKind
-from trioraft.node.replica import Replica, Result
+from trioraft.replica.machine import Versioned, state_kind
+from trioraft.replica.sessions import Replica, Result
+from trioraft.replica.settings import ReadMode
 from trioraft.versions import added_in
 
 # Entries are applied for this long, in seconds, before other tasks get their turn; fewer at a time where each of them

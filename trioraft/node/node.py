@@ -62,7 +62,6 @@ from trioraft.datagrams.endpoint import (
 from trioraft.dns.discovery import Answer
 from trioraft.errors import NodeError, NotCommittedError, NotLeaderError, ProposalError
 from trioraft.hooks.hooks import HookContext, Hooks
-from trioraft.machine import KIND_MAX, NothingToReplicate, StateMachine, state_kind
 from trioraft.messages import (
     REQUESTS_TAG,
     RESPONSES_TAG,
@@ -87,7 +86,6 @@ from trioraft.node.backup_server import BackupServer
 from trioraft.node.leadership import Bodies, Leadership, OnOverrun
 from trioraft.node.neighbours import Neighbours
 from trioraft.node.reads import Reads
-from trioraft.node.replica import Replica
 from trioraft.node.request_queue import RequestQueue
 from trioraft.node.requests import AskHandler, Requests
 from trioraft.node.snapshotting import Snapshotter
@@ -98,6 +96,8 @@ from trioraft.node.transitions import recording
 from trioraft.node.upgrades import Upgrades
 from trioraft.node.world import World
 from trioraft.nurseries import bare_errors
+from trioraft.replica.machine import KIND_MAX, NothingToReplicate, StateMachine, state_kind
+from trioraft.replica.sessions import Replica
 from trioraft.settings.key_files import key_file_warning
 from trioraft.settings.settings import NodeSettings
 from trioraft.storage.database import StorageError

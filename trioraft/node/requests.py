@@ -2,7 +2,7 @@
 
 A request comes again until it is answered, so what is under way is not begun twice. What has been answered is begun
 again, where that does no harm: a command within a session is applied once, whatever this node remembers
-(:mod:`trioraft.node.replica`), and a question may be asked twice. Of the rest the answers are kept for a while.
+(:mod:`trioraft.replica.sessions`), and a question may be asked twice. Of the rest the answers are kept for a while.
 
 Nothing here waits: whoever finds an answer calls back.
 """
@@ -18,7 +18,6 @@ import structlog
 import trio
 
 from trioraft.arguments import check_bytes
-from trioraft.cluster_settings import why_unknown
 from trioraft.consensus import Core, Role
 from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
@@ -26,7 +25,6 @@ from trioraft.datagrams.rights import NEEDED, goes_too_far, key_needed, may
 from trioraft.datagrams.sealing import Domain
 from trioraft.digests import Digests
 from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError
-from trioraft.machine import Queryable, Shared, state_kind
 from trioraft.messages import (
     FIRST_VERSION,
     PAYLOAD_MAX,
@@ -62,9 +60,11 @@ from trioraft.node.backup_server import BackupServer
 from trioraft.node.line_limit import LineLimit
 from trioraft.node.members import Action, other_members
 from trioraft.node.reads import Reads
-from trioraft.node.replica import Result
 from trioraft.node.room import Kind, Room
 from trioraft.node.session_room import SessionRoom
+from trioraft.replica.machine import Queryable, Shared, state_kind
+from trioraft.replica.sessions import Result
+from trioraft.replica.settings import why_unknown
 from trioraft.tally import Asker
 from trioraft.versions import CANCELS_FROM
 
@@ -723,5 +723,5 @@ def _code_of(error: ProposalError) -> Refusal:
 
 
 def _fields(command: Propose | ChangeSettings) -> tuple[int, int, int, bytes]:
-    """Give what :class:`~trioraft.node.replica.SessionCommand` consists of."""
+    """Give what :class:`~trioraft.replica.sessions.SessionCommand` consists of."""
     return command.session, command.number, command.answered_below, command.data

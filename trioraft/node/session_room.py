@@ -15,9 +15,9 @@ from trioraft.errors import ProposalError
 from trioraft.messages import EntryKind
 from trioraft.node.applier import Applier
 from trioraft.node.line_limit import LineLimit
-from trioraft.node.replica import SESSIONS_MAX
 from trioraft.node.room import SITE_SHARE
-from trioraft.node.session_clock import SessionClock
+from trioraft.replica.session_clock import SessionClock
+from trioraft.replica.sessions import SESSIONS_MAX
 from trioraft.tally import Asker, Tally
 
 _log: Final = structlog.get_logger("trioraft.requests")

@@ -22,9 +22,9 @@ from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.errors import WRONG, CommandError, StateKindError
-from trioraft.machine import StateMachine
 from trioraft.messages import FIRST_VERSION, LARGEST_ID, Counter, OptionalId, Version, first_term
-from trioraft.node.replica import Replica
+from trioraft.replica.machine import StateMachine
+from trioraft.replica.sessions import Replica
 from trioraft.storage.database import SqliteDisk
 from trioraft.storage.directories import lock_directory, sync_directory
 from trioraft.storage.private import DIRECTORY_MODE, open_new

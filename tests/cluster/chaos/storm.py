@@ -17,9 +17,9 @@ from tests.cluster.harness import Cluster
 from tests.cluster.namespaces import Links
 from tests.cluster.relay import BadNetwork, Faults
 from trioraft.client.client import NoAnswerError
-from trioraft.cluster_settings import ReadMode
 from trioraft.messages import ChangeMember, Command, MemberStatus, Transfer
 from trioraft.node.members import Action
+from trioraft.replica.settings import ReadMode
 
 # A node stops by itself, with this status, when its disk fails.
 _WRONG = 2

@@ -7,7 +7,6 @@ import msgspec
 
 from tests.simulation.mutants.mutant import Mutant, Patch, rule
 from trioraft import messages
-from trioraft.cluster_settings import ClusterSettings
 from trioraft.consensus import (
     core,
     election,
@@ -19,7 +18,8 @@ from trioraft.consensus.hard import HardState
 from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import After, Outbox
 from trioraft.consensus.state import Role, State
-from trioraft.node import replica
+from trioraft.replica import sessions
+from trioraft.replica.settings import ClusterSettings
 
 
 def _advance(*, own_term: bool = True, own_disk: bool = True) -> list[Patch]:
@@ -112,21 +112,21 @@ def _snapshot_before_disk() -> list[Patch]:
 
 
 def _apply_twice() -> list[Patch]:
-    def apply_once(_: replica.Replica, command: replica.SessionCommand, apply: Any) -> replica.Result:
-        return replica.Result(data=apply(command.data))
+    def apply_once(_: sessions.Replica, command: sessions.SessionCommand, apply: Any) -> sessions.Result:
+        return sessions.Result(data=apply(command.data))
 
-    return [(replica.Replica, "_apply_once", apply_once)]
+    return [(sessions.Replica, "_apply_once", apply_once)]
 
 
 def _snapshot_without_sessions() -> list[Patch]:
-    original = replica.Replica.restore
+    original = sessions.Replica.restore
 
-    def restore(self: replica.Replica, index: int, chunks: Any) -> None:
+    def restore(self: sessions.Replica, index: int, chunks: Any) -> None:
         original(self, index, chunks)
         for session in self._sessions.values():
             session.results.clear()
 
-    return [(replica.Replica, "restore", restore)]
+    return [(sessions.Replica, "restore", restore)]
 
 
 def _take_entries_without_looking() -> list[Patch]:
@@ -209,24 +209,24 @@ def _half_is_a_quorum() -> list[Patch]:
 
 
 def _snapshot_without_settings() -> list[Patch]:
-    original = replica.Replica.restore
+    original = sessions.Replica.restore
 
-    def restore(self: replica.Replica, index: int, chunks: Any) -> None:
+    def restore(self: sessions.Replica, index: int, chunks: Any) -> None:
         original(self, index, chunks)
         self.settings = ClusterSettings()
 
-    return [(replica.Replica, "restore", restore)]
+    return [(sessions.Replica, "restore", restore)]
 
 
 def _forget_a_result_too_soon() -> list[Patch]:
-    original = replica._Session.forget
+    original = sessions._Session.forget
 
-    def forget(self: replica._Session, below: int) -> None:
+    def forget(self: sessions._Session, below: int) -> None:
         original(self, below)
         for number in [number for number in self.results if number < below + 2]:
             del self.results[number]
 
-    return [(replica._Session, "forget", forget)]
+    return [(sessions._Session, "forget", forget)]
 
 
 LOG: Final = (

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tests.simulation.mutants.mutant import Mutant, Patch
-from trioraft.cluster_settings import ClusterSettings
 from trioraft.kv import lessor, service, snapshot, watch
 from trioraft.kv.state import State
 from trioraft.messages import Entry, EntryKind
 from trioraft.node import reads
-from trioraft.node.replica import Replica
+from trioraft.replica.sessions import Replica
+from trioraft.replica.settings import ClusterSettings
 from trioraft.storage import records
 from trioraft.storage.snapshots import PartsCheck
 

@@ -17,11 +17,11 @@ import cbor2
 import msgspec
 from msgspec import Struct
 
-from trioraft.cluster_settings import ClusterSettings
 from trioraft.consensus.configuration import decode_configuration
 from trioraft.errors import StateKindError
-from trioraft.machine import Bounded, StateMachine, Versioned, state_kind
 from trioraft.messages import FIRST_VERSION, TERM_LEAP, Counter, Entry, EntryKind, Refusal
+from trioraft.replica.machine import Bounded, StateMachine, Versioned, state_kind
+from trioraft.replica.settings import ClusterSettings
 
 _CHUNK: Final = 64 * 1024
 # Of a session's number: no log has more entries, and no cluster is made of old data more often.
