@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import trio
 import trio.testing
 
-from trioraft.client.calls import Calls
+from trioraft.asking.calls import Calls
 from trioraft.messages import ClientRequest, ClientResponse, Query
 from trioraft.versions import SPOKEN
 

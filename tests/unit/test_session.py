@@ -8,8 +8,8 @@ from typing import Any
 import trio
 import trio.testing
 
-from trioraft.client.calls import Calls
-from trioraft.client.session import Session
+from trioraft.asking.calls import Calls
+from trioraft.asking.session import Session
 from trioraft.messages import ClientResponse, Command, OpenSession, Propose, Refusal
 from trioraft.replica.sessions import RESULTS_MAX
 

@@ -13,10 +13,10 @@ import msgspec
 import trio
 
 from trioraft.arguments import check_bytes, check_is, check_name, check_number, check_seconds
-from trioraft.client.calls import NO_ANSWER, NOT_REACHED, Calls, refused
+from trioraft.asking.calls import NO_ANSWER, NOT_REACHED, Calls, refused
+from trioraft.asking.session import Session
 from trioraft.client.observed import ClusterStatus, ObservedNode
 from trioraft.client.observer import RETRY_LAST, Observer
-from trioraft.client.session import Session
 from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import Domain
 from trioraft.datagrams.rights import NEEDED, may

@@ -23,8 +23,8 @@ import trio
 from trioraft import __version__
 from trioraft.address import Address
 from trioraft.arguments import check_bytes, check_function, check_is, check_methods, check_name, check_number
-from trioraft.client.calls import FIRST_NUMBER_MAX, Calls
-from trioraft.client.session import Session
+from trioraft.asking.calls import FIRST_NUMBER_MAX, Calls
+from trioraft.asking.session import Session
 from trioraft.consensus import Core, Role, Timing
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.state import (

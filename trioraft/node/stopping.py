@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 import trio
 
-from trioraft.client.calls import Calls
+from trioraft.asking.calls import Calls
 from trioraft.consensus import Core, Role
 from trioraft.consensus.timing import WORK_MARGIN
 from trioraft.messages import ChangeMember, ClientResponse

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from trioraft.client.calls import Calls, refused
+from trioraft.asking.calls import Calls, refused
 from trioraft.errors import ProposalError, RefusedError, SessionEndedError
 from trioraft.messages import (
     PAYLOAD_MAX,
