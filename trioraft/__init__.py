@@ -39,11 +39,11 @@ if TYPE_CHECKING:
         SessionEndedError,
         UnknownError,
     )
+    from trioraft.hooks.bodies import Leadership
     from trioraft.kv.commands import Compare, DeleteRange, Event, EventKind, KeyValue, Put, Range
     from trioraft.kv.errors import KeyValueError
     from trioraft.kv.lock import HeldLease, HeldLock, LeaseLostError, LockHeldError
     from trioraft.kv.results import ErrorCode
-    from trioraft.node.leadership import Leadership
     from trioraft.node.node import Node, open_node
     from trioraft.replica.machine import Queryable, StateMachine
     from trioraft.replica.settings import ClusterSettings, ReadMode

@@ -10,11 +10,11 @@ from trioraft.address import Address
 from trioraft.consensus import Role
 from trioraft.datagrams.endpoint import Domain, Peer
 from trioraft.dns.discovery import Answer
+from trioraft.members.autopilot import Declined
+from trioraft.members.notes import Notes
+from trioraft.members.steering import Steering
 from trioraft.messages import AppendEntriesResponse
-from trioraft.node.autopilot import Declined
-from trioraft.node.notes import Notes
 from trioraft.node.peers import AddressBook, Alerts
-from trioraft.node.steering import Steering
 from trioraft.settings.settings import NodeSettings
 from trioraft.versions import Versions
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.simulation.trace import name
 from trioraft.consensus.configuration import Configuration
-from trioraft.node.autopilot import INTRODUCED_MAX
+from trioraft.members.autopilot import INTRODUCED_MAX
 
 if TYPE_CHECKING:
     from tests.simulation.host import Process

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioraft.address import Address
-from trioraft.messages import MEMBERS_MAX
-from trioraft.node.autopilot import (
+from trioraft.members.autopilot import (
     INTRODUCED_MAX,
     Change,
     Decision,
@@ -18,6 +17,7 @@ from trioraft.node.autopilot import (
     decide,
     leave,
 )
+from trioraft.messages import MEMBERS_MAX
 
 RULES = Rules(dead_after=60.0, stable_after=1.0, min_voters=3, max_voters=7)
 WELL = Seen()

@@ -13,8 +13,8 @@ from tests.unit.test_client import CommandDouble
 from trioraft.address import Address
 from trioraft.cli import main as cli
 from trioraft.client.observed import ClusterStatus, ObservedNode
+from trioraft.members.changes import Survival, survives
 from trioraft.messages import ChangeMember, ClientResponse, MemberStatus, NodeStatus, StepDown, format_id
-from trioraft.node.members import Survival, survives
 
 
 def member(number: int, kind: str = "voter", name: str = "") -> MemberStatus:

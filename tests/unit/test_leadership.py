@@ -16,7 +16,7 @@ import trio.testing
 from tests.cluster.harness import free_ports
 from tests.unit.test_node import MemoryCluster, cluster_of
 from trioraft.consensus.timing import WORK_MARGIN
-from trioraft.node.leadership import OVERRUN_STATUS, Bodies, Leadership
+from trioraft.hooks.bodies import OVERRUN_STATUS, Bodies, Leadership
 
 
 async def work_on_all(cluster: MemoryCluster, log: list[tuple[float, str, int, int]]) -> None:

@@ -156,7 +156,7 @@ def test_a_full_pipe_delays_the_end_of_a_command_by_a_second_at_most(pipe: tuple
 BODY = """
 import time
 import trio
-from trioraft.node.leadership import Bodies
+from trioraft.hooks.bodies import Bodies
 async def main():
     bodies = Bodies(time.monotonic, 0.1, lambda: None, "exit")
     bodies.start_work(1, time.monotonic() + 1)

@@ -7,7 +7,7 @@ import typer
 from trioraft.cli.running import Peers, choice, client_settings, run_client
 
 if TYPE_CHECKING:
-    from trioraft.node.members import Action
+    from trioraft.members.changes import Action
 
 members = typer.Typer(
     name="members", help="Show or change the members of a cluster.", rich_markup_mode=None, no_args_is_help=False

@@ -11,8 +11,8 @@ from trioraft.client.client import Client, open_client
 from trioraft.client.observed import ClusterStatus, printable
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import WRONG, CommandError
+from trioraft.members.changes import Action
 from trioraft.messages import ChangeMember, Command, MemberStatus, StepDown
-from trioraft.node.members import Action
 from trioraft.settings.settings import ClientSettings
 
 # A new voter must first have caught up, and a leader that removes itself ends its work; both may take some time.

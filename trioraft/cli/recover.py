@@ -122,8 +122,8 @@ def _longest_work() -> float:
 
 def _found(survivor: "Survivor") -> Iterator[str]:
     """Describe the data."""
+    from trioraft.members.changes import member_statuses  # noqa: PLC0415
     from trioraft.messages import format_id  # noqa: PLC0415
-    from trioraft.node.members import member_statuses  # noqa: PLC0415
 
     disk, log = survivor.disk, survivor.log
     own, cluster = format_id(disk.node_id), format_id(survivor.cluster)

@@ -7,8 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from trioraft.address import Address, is_loopback
+from trioraft.members.changes import Survival, survives
 from trioraft.messages import MemberStatus, NodeStatus
-from trioraft.node.members import Survival, survives
 from trioraft.texts import printable
 
 __all__ = ["ClusterStatus", "ObservedNode", "printable"]

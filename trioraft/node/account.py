@@ -12,12 +12,12 @@ from trioraft.consensus import Core, Role
 from trioraft.datagrams.endpoint import Peer
 from trioraft.datagrams.wire import encode_message
 from trioraft.hooks.hooks import Hooks
+from trioraft.members.changes import member_statuses
+from trioraft.members.steering import Steering
 from trioraft.messages import TERM_ROOM, Election, FormingStatus, NodeStatus, Status, format_id
 from trioraft.node.applier import Applier
-from trioraft.node.members import member_statuses
 from trioraft.node.neighbours import Neighbours
 from trioraft.node.snapshotting import Snapshotter
-from trioraft.node.steering import Steering
 from trioraft.replica.machine import Bounded
 from trioraft.settings.settings import NodeSettings
 from trioraft.streams import log_lines_dropped

@@ -61,7 +61,10 @@ from trioraft.datagrams.endpoint import (
 )
 from trioraft.dns.discovery import Answer
 from trioraft.errors import NodeError, NotCommittedError, NotLeaderError, ProposalError
+from trioraft.hooks.bodies import Bodies, Leadership, OnOverrun
 from trioraft.hooks.hooks import HookContext, Hooks
+from trioraft.members.steering import Steering
+from trioraft.members.upgrades import Upgrades
 from trioraft.messages import (
     REQUESTS_TAG,
     RESPONSES_TAG,
@@ -83,17 +86,14 @@ from trioraft.messages import (
 from trioraft.node.account import Account
 from trioraft.node.applier import Applier
 from trioraft.node.backup_server import BackupServer
-from trioraft.node.leadership import Bodies, Leadership, OnOverrun
 from trioraft.node.neighbours import Neighbours
 from trioraft.node.reads import Reads
 from trioraft.node.request_queue import RequestQueue
 from trioraft.node.requests import AskHandler, Requests
 from trioraft.node.snapshotting import Snapshotter
 from trioraft.node.stalls import LoopWatch
-from trioraft.node.steering import Steering
 from trioraft.node.stopping import Stopping
 from trioraft.node.transitions import recording
-from trioraft.node.upgrades import Upgrades
 from trioraft.node.world import World
 from trioraft.nurseries import bare_errors
 from trioraft.replica.machine import KIND_MAX, NothingToReplicate, StateMachine, state_kind

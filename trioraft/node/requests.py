@@ -25,6 +25,8 @@ from trioraft.datagrams.rights import NEEDED, goes_too_far, key_needed, may
 from trioraft.datagrams.sealing import Domain
 from trioraft.digests import Digests
 from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError
+from trioraft.members.autopilot import Declined
+from trioraft.members.changes import Action, other_members
 from trioraft.messages import (
     FIRST_VERSION,
     PAYLOAD_MAX,
@@ -55,10 +57,8 @@ from trioraft.messages import (
     format_id,
 )
 from trioraft.node.applier import Applier, Outcome
-from trioraft.node.autopilot import Declined
 from trioraft.node.backup_server import BackupServer
 from trioraft.node.line_limit import LineLimit
-from trioraft.node.members import Action, other_members
 from trioraft.node.reads import Reads
 from trioraft.node.room import Kind, Room
 from trioraft.node.session_room import SessionRoom

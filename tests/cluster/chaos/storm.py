@@ -17,8 +17,8 @@ from tests.cluster.harness import Cluster
 from tests.cluster.namespaces import Links
 from tests.cluster.relay import BadNetwork, Faults
 from trioraft.client.client import NoAnswerError
+from trioraft.members.changes import Action
 from trioraft.messages import ChangeMember, Command, MemberStatus, Transfer
-from trioraft.node.members import Action
 from trioraft.replica.settings import ReadMode
 
 # A node stops by itself, with this status, when its disk fails.

@@ -11,9 +11,9 @@ from trioraft.consensus import membership
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.state import State
 from trioraft.dns.discovery import Answer
-from trioraft.node import autopilot
-from trioraft.node.autopilot import Change, Observation, Presence, Rules
-from trioraft.node.steering import Steering
+from trioraft.members import autopilot
+from trioraft.members.autopilot import Change, Observation, Presence, Rules
+from trioraft.members.steering import Steering
 
 
 def _count_whatever_is_answered() -> list[Patch]:

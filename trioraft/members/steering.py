@@ -7,9 +7,9 @@ from trioraft.address import Address
 from trioraft.consensus import Core, Role
 from trioraft.datagrams.endpoint import Peer
 from trioraft.dns.discovery import Answer
+from trioraft.members.autopilot import Change, Declined, Observation, Presence, Rules, Seen, decide, leave
+from trioraft.members.notes import Notes
 from trioraft.messages import AutopilotNote
-from trioraft.node.autopilot import Change, Declined, Observation, Presence, Rules, Seen, decide, leave
-from trioraft.node.notes import Notes
 from trioraft.settings.settings import NodeSettings
 from trioraft.standstill import Standstill
 
