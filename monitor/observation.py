@@ -12,7 +12,7 @@ from monitor.documents import AutopilotRecord, ClusterDocument, ClusterFacts, El
 from monitor.history import ElectionHistory
 from monitor.story import SeenNote, Story
 from trioraft.client.client import Client
-from trioraft.client.observed import ClusterStatus, ObservedNode
+from trioraft.client.status import ClusterStatus, ObservedNode
 from trioraft.messages import NodeStatus
 from trioraft.settings.settings import MonitorSettings
 from trioraft.streams import log_lines_dropped

@@ -27,7 +27,7 @@ import trio
 from tests.cluster.harness import DEFAULT_TIMEOUTS, LOOPBACK, ROOT, Cluster, clean_environment, free_ports
 from tests.cluster.test_upgrade import has_all, lead, speaks
 from trioraft.client.client import open_client
-from trioraft.client.observed import ObservedNode
+from trioraft.client.status import ObservedNode
 from trioraft.datagrams.sealing import generate_key
 from trioraft.settings.settings import ClientSettings
 from trioraft.versions import SPOKEN

@@ -29,7 +29,7 @@ from typing import IO, Any, Self
 import trio
 
 from trioraft.client.client import Client, NoAnswerError, open_client
-from trioraft.client.observed import ClusterStatus, ObservedNode
+from trioraft.client.status import ClusterStatus, ObservedNode
 from trioraft.messages import StateDigested
 from trioraft.settings.settings import ClientSettings
 from trioraft.settings.variables import VARIABLES

@@ -26,7 +26,7 @@ from trioraft.messages import (
     ReadSettings,
     UnknownCommand,
 )
-from trioraft.node.applier import Applier
+from trioraft.node.apply import Applier
 from trioraft.node.world import World
 from trioraft.replica.settings import ClusterSettings
 from trioraft.storage import records

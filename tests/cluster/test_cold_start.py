@@ -15,7 +15,7 @@ import trio
 
 from tests.cluster.harness import DEFAULT_TIMEOUTS, Cluster, free_ports
 from tests.cluster.relay import Faults, open_relay
-from trioraft.client.observed import ClusterStatus
+from trioraft.client.status import ClusterStatus
 
 RUNS = int(os.environ.get("TRIORAFT_FORMATIONS", "1"))
 SIZE, EXPECT = 10, 6

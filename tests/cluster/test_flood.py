@@ -21,7 +21,7 @@ from tests.cluster.harness import LOOPBACK, Cluster, free_ports
 from tests.cluster.hostile import Hostile, Kind
 from tests.cluster.relay import Relay, open_relay
 from tests.cluster.test_rogue_numbers import numbers_of, rogue_dropped, send_all
-from trioraft.client.observed import ObservedNode
+from trioraft.client.status import ObservedNode
 from trioraft.clock import boottime
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed
 from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key

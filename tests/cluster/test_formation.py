@@ -6,7 +6,7 @@ from pathlib import Path
 import trio
 
 from tests.cluster.harness import ROOT, Cluster, clean_environment
-from trioraft.client.observed import ClusterStatus
+from trioraft.client.status import ClusterStatus
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.outbox import Write
 from trioraft.messages import format_id

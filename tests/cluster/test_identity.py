@@ -12,7 +12,7 @@ import trio
 from tests.cluster.harness import LOOPBACK, ROOT, Cluster, clean_environment, free_ports
 from tests.cluster.test_members import command
 from trioraft.client.client import NoAnswerError
-from trioraft.client.observed import ClusterStatus
+from trioraft.client.status import ClusterStatus
 from trioraft.consensus.hard import HardState
 from trioraft.datagrams.sealing import generate_key
 from trioraft.messages import NodeStatus

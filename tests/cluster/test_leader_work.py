@@ -22,7 +22,7 @@ from tests.cluster.harness import Cluster, free_ports
 from tests.cluster.records import KINDS, Records, check_exclusive, supervisor_of
 from tests.cluster.relay import Relay, open_relay
 from tests.unit.processes import gone, is_alive, write_script
-from trioraft.client.observed import ClusterStatus
+from trioraft.client.status import ClusterStatus
 from trioraft.clock import boottime
 from trioraft.messages import Transfer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from tests.cluster.harness import ROOT, Cluster, clean_environment
-from trioraft.client.observed import ClusterStatus
+from trioraft.client.status import ClusterStatus
 
 SIZE = 4
 # The fourth node only ever joins, and nothing happens by itself.

@@ -13,7 +13,7 @@ import trio
 
 from tests.cluster.harness import ROOT, Cluster, clean_environment
 from tests.cluster.namespaces import PORT, Links, open_links, why_not
-from trioraft.client.observed import ClusterStatus
+from trioraft.client.status import ClusterStatus
 
 SIZE = 3
 SECONDS = 30.0

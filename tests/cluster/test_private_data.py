@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.harness import Cluster, Place
 from tests.unit.test_private import loosen, modes, open_to_others
-from trioraft.client.observed import ClusterStatus
+from trioraft.client.status import ClusterStatus
 
 OTHER_USER = 12345
 CARELESS = Place(command=("sh", "-c", 'umask 0; exec "$@"', "sh"))

@@ -9,7 +9,7 @@ import trio
 
 from tests.cluster.harness import Cluster
 from tests.cluster.test_backup import command
-from trioraft.client.observed import ClusterStatus
+from trioraft.client.status import ClusterStatus
 from trioraft.kv import ErrorCode
 from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock import LeaseLostError

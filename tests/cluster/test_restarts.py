@@ -9,7 +9,7 @@ import trio
 from tests.cluster.harness import Cluster
 from tests.cluster.test_dns import ENVIRONMENT, NAME, NODES, free_port_of_all
 from tests.unit.dns_server import DnsServer, open_dns_server
-from trioraft.client.observed import ClusterStatus
+from trioraft.client.status import ClusterStatus
 
 MOVED = ("127.0.0.2", "127.0.0.3", "127.0.0.4")  # two of them were other nodes' addresses before
 OTHER_SERVICE = "127.0.0.9"

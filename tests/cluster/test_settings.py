@@ -11,7 +11,7 @@ from tests.cluster.harness import Cluster
 from tests.cluster.recorded_clients import RecordedClients
 from tests.cluster.test_kv import command, settings_of
 from tests.linearizability import History, KeyValueModel, assert_linearizable
-from trioraft.client.observed import ClusterStatus
+from trioraft.client.status import ClusterStatus
 from trioraft.messages import Transfer
 from trioraft.replica.settings import DEFAULT_QUOTA, ReadMode
 

@@ -14,7 +14,7 @@ from trioraft.members.autopilot import Declined
 from trioraft.members.notes import Notes
 from trioraft.members.steering import Steering
 from trioraft.messages import AppendEntriesResponse
-from trioraft.node.peers import AddressBook, Alerts
+from trioraft.node.address_book import AddressBook, Alerts
 from trioraft.settings.settings import NodeSettings
 from trioraft.versions import Versions
 

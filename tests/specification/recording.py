@@ -13,7 +13,7 @@ from tests.specification.trace_leader_work import check_leader_work
 from tests.specification.traced_mutants import TracedMutant
 from tests.specification.traces import Line, Verdict
 from trioraft.messages import format_id
-from trioraft.node.transitions import Recorder
+from trioraft.node.trace import Recorder
 
 # What the specifications leave out: changes of the members or of timeouts, an operator's word that a node is lost, a
 # lost disk, a clock that leaps, and machines that stand still together with leader work.

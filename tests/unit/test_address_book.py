@@ -4,7 +4,7 @@ from tests.unit.endpoint_network import ONE, TWO, A, B, Network
 from trioraft.address import Address
 from trioraft.datagrams.endpoint import OwnReflection, PeerConfirmed
 from trioraft.dns.discovery import Answer
-from trioraft.node.peers import AddressBook, Alerts
+from trioraft.node.address_book import AddressBook, Alerts
 
 PAUSE = 0.5
 LATER = Address("192.0.2.77", 7300)

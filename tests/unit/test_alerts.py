@@ -1,6 +1,6 @@
 """What somebody should look at: each cause once, the important ones visible, and never too many."""
 
-from trioraft.node.peers import Alerts
+from trioraft.node.address_book import Alerts
 
 
 def test_a_cause_is_reported_once_for_as_long_as_it_lasts_and_a_minute_more() -> None:

@@ -14,7 +14,7 @@ from trioraft.benchmark.latencies import Latencies
 from trioraft.benchmark.load import Load, Outcome
 from trioraft.benchmark.report import Report
 from trioraft.cli import main as cli
-from trioraft.client.observed import ClusterStatus, ObservedNode
+from trioraft.client.status import ClusterStatus, ObservedNode
 
 
 def latencies_of(values: Sequence[float]) -> Latencies:

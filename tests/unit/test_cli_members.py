@@ -12,7 +12,7 @@ from tests.unit.test_cli import command, commanded
 from tests.unit.test_client import CommandDouble
 from trioraft.address import Address
 from trioraft.cli import main as cli
-from trioraft.client.observed import ClusterStatus, ObservedNode
+from trioraft.client.status import ClusterStatus, ObservedNode
 from trioraft.members.changes import Survival, survives
 from trioraft.messages import ChangeMember, ClientResponse, MemberStatus, NodeStatus, StepDown, format_id
 

@@ -10,9 +10,9 @@ import trio
 
 from tests.unit.node_double import SERVICE, NodeDouble, make_status, open_doubles
 from trioraft.address import Address
-from trioraft.client import observer
+from trioraft.client import nodes
 from trioraft.client.client import Client, NoAnswerError, open_client
-from trioraft.client.observed import ClusterStatus, ObservedNode, printable
+from trioraft.client.status import ClusterStatus, ObservedNode, printable
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, Received
 from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
 from trioraft.datagrams.transport import UdpSocket, open_udp
@@ -284,7 +284,7 @@ async def test_a_node_is_found_where_it_was_before(named: bool) -> None:
 
 
 async def test_a_node_that_is_not_found_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observer, "FORGET_SECONDS", 0.5)
+    monkeypatch.setattr(nodes, "FORGET_SECONDS", 0.5)
     async with open_doubles(FOLLOWER, LEADER) as (known, other):
         known.status = msgspec.structs.replace(FOLLOWER, peers=(str(other.address),))
         async with open_client(settings_for(known.address)) as client:

@@ -32,7 +32,7 @@ from monitor.observation import Observation
 from tests.unit.node_double import SERVICE, NodeDouble, make_status, open_doubles
 from trioraft.address import Address
 from trioraft.client.client import Client, open_client
-from trioraft.client.observed import ObservedNode
+from trioraft.client.status import ObservedNode
 from trioraft.datagrams.endpoint import Domain
 from trioraft.messages import AutopilotNote, Election, HookStatus, MemberStatus, NodeStatus
 from trioraft.settings.settings import MonitorSettings, PeerName

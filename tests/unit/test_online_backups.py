@@ -29,7 +29,7 @@ from trioraft.messages import (
     Transfer,
     format_id,
 )
-from trioraft.node.backup_server import BACKUPS_MAX, IDLE_SECONDS
+from trioraft.node.backups import BACKUPS_MAX, IDLE_SECONDS
 from trioraft.replica.sessions import Replica
 from trioraft.storage.backups import Backup, BackupError, read_about, read_chunks_of
 

@@ -14,7 +14,7 @@ import structlog.testing
 from tests.unit.story import Story
 from tests.unit.test_backups import Words, ignore
 from tests.unit.test_recovery import member, recover
-from trioraft.node.transitions import recording
+from trioraft.node.trace import recording
 from trioraft.storage.backups import BackupWriter, back_up, restore
 from trioraft.storage.database import StorageError, open_disk
 from trioraft.storage.snapshots import SnapshotWriter

@@ -17,8 +17,8 @@ from trioraft.consensus.log import Log
 from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.consensus.state import StorePart
 from trioraft.messages import AppendEntriesRequest, ConsensusMessage, Entry, EntryKind, InstallSnapshotRequest
-from trioraft.node.applier import Applier
-from trioraft.node.snapshotting import Snapshotter
+from trioraft.node.apply import Applier
+from trioraft.node.snapshots import Snapshotter
 from trioraft.replica.sessions import Replica
 from trioraft.storage.database import SqliteDisk, StorageError
 from trioraft.storage.snapshots import frame, path_of, read_chunks
@@ -420,7 +420,7 @@ async def test_a_leader_whose_snapshot_has_rotted_takes_another_one_and_who_need
 async def test_a_leader_that_finds_no_room_for_another_snapshot_tries_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trioraft.node.snapshotting._RETRY", 0.1)
+    monkeypatch.setattr("trioraft.node.snapshots._RETRY", 0.1)
     async with living(tmp_path) as members:
         await members.write_until_a_snapshot()
         leader = await members.leader()

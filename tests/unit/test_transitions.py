@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.story import Story
 from trioraft.consensus import Role
-from trioraft.node.transitions import Recorder, recording
+from trioraft.node.trace import Recorder, recording
 from trioraft.storage.directories import StorageError
 
 

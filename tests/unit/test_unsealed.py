@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.node_double import make_status
 from trioraft.address import Address, is_loopback
-from trioraft.client.observed import ObservedNode
+from trioraft.client.status import ObservedNode
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import trio
 
 from trioraft.benchmark.latencies import Latencies
 from trioraft.client.client import Client, NoAnswerError, open_client
-from trioraft.client.observed import printable
+from trioraft.client.status import printable
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import CommandError, ProposalError
 from trioraft.kv.errors import KeyValueError

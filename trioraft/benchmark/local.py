@@ -14,7 +14,7 @@ import trio
 
 from trioraft.cli.local import LOOPBACK
 from trioraft.cli.up import node_environment, start_process
-from trioraft.client.observed import printable
+from trioraft.client.status import printable
 from trioraft.errors import CommandError
 from trioraft.settings.settings import ClientSettings, NodeSettings, load
 

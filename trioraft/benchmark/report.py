@@ -8,7 +8,7 @@ from rich.table import Table
 
 from trioraft.benchmark.baseline import Baseline
 from trioraft.benchmark.load import Load, Outcome
-from trioraft.client.observed import ClusterStatus
+from trioraft.client.status import ClusterStatus
 
 _PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 

@@ -8,7 +8,7 @@ import trio
 from trioraft.cli.silence import silence_told
 from trioraft.cli.streams import tell
 from trioraft.client.client import Client, NoAnswerError, open_client
-from trioraft.client.observed import ClusterStatus, ObservedNode, printable
+from trioraft.client.status import ClusterStatus, ObservedNode, printable
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import WRONG, CommandError, ProposalError
 from trioraft.messages import AbandonFormation, Transfer, parse_id_untrusted

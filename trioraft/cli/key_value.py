@@ -13,7 +13,7 @@ import trio
 from trioraft.cli.silence import silence_told
 from trioraft.cli.streams import tell
 from trioraft.client.client import Client, NoAnswerError, open_client
-from trioraft.client.observed import printable
+from trioraft.client.status import printable
 from trioraft.clock import boottime
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import CommandError, ProposalError

@@ -18,7 +18,7 @@ from trioraft.cli.lead import find_program
 from trioraft.cli.signals import SIGNALLED
 from trioraft.cli.silence import silence_told
 from trioraft.client.client import NoAnswerError, open_client
-from trioraft.client.observed import printable
+from trioraft.client.status import printable
 from trioraft.clock import boottime
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import WRONG, CommandError, ProposalError

@@ -8,7 +8,7 @@ import msgspec
 from trioraft.cli.cluster import find, heard
 from trioraft.cli.streams import tell
 from trioraft.client.client import Client, open_client
-from trioraft.client.observed import ClusterStatus, printable
+from trioraft.client.status import ClusterStatus, printable
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import WRONG, CommandError
 from trioraft.members.changes import Action

@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 from trioraft.client.client import Client
-from trioraft.client.observed import printable
+from trioraft.client.status import printable
 from trioraft.nurseries import bare_errors
 
 # An election may take as long, and nobody has to know of each. Seconds.

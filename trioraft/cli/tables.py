@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trioraft.client.client import Client
-from trioraft.client.observed import ClusterStatus, ObservedNode, printable
+from trioraft.client.status import ClusterStatus, ObservedNode, printable
 from trioraft.messages import FIRST_VERSION, HookStatus, MemberStatus, NodeStatus
 from trioraft.versions import Versions
 

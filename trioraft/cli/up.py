@@ -22,7 +22,7 @@ import trio
 from trioraft.cli.local import LOOPBACK, announced
 from trioraft.cli.output import Output, say
 from trioraft.client.client import open_client
-from trioraft.client.observed import ClusterStatus, ObservedNode, printable
+from trioraft.client.status import ClusterStatus, ObservedNode, printable
 from trioraft.settings.settings import ClientSettings, MonitorSettings, NodeSettings, settings_warnings
 from trioraft.signals import ENDING, not_ignored
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import trio
 
 from trioraft.client.client import Client, NoAnswerError
-from trioraft.client.observed import ObservedNode, printable
+from trioraft.client.status import ObservedNode, printable
 from trioraft.kv.codec import Box, unpack
 from trioraft.messages import BACKUP_PART_BYTES, BackupPart, EndBackup, ReadBackup, Refusal, StartBackup
 from trioraft.storage.backups import Backup, BackupError, publish, read_about, reported, unfinished_file

@@ -1,6 +1,6 @@
 """Tells the nodes of a cluster what to do, and asks them what they know.
 
-How they are found, and that a client is not a member, is told in :mod:`trioraft.client.observer`.
+How they are found, and that a client is not a member, is told in :mod:`trioraft.client.nodes`.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ import trio
 from trioraft.arguments import check_bytes, check_is, check_name, check_number, check_seconds
 from trioraft.asking.calls import NO_ANSWER, NOT_REACHED, Calls, refused
 from trioraft.asking.session import Session
-from trioraft.client.observed import ClusterStatus, ObservedNode
-from trioraft.client.observer import RETRY_LAST, Observer
+from trioraft.client.nodes import RETRY_LAST, Observer
+from trioraft.client.status import ClusterStatus, ObservedNode
 from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import Domain
 from trioraft.datagrams.rights import NEEDED, may

@@ -31,8 +31,8 @@ from trioraft.messages import (
     VoteRequest,
     format_id,
 )
+from trioraft.node.address_book import AddressBook, Alerts
 from trioraft.node.line_limit import LineLimit
-from trioraft.node.peers import AddressBook, Alerts
 from trioraft.node.world import World
 from trioraft.settings.settings import NodeSettings
 

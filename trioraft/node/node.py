@@ -83,17 +83,17 @@ from trioraft.messages import (
     StatusRequest,
     format_id,
 )
-from trioraft.node.account import Account
-from trioraft.node.applier import Applier
-from trioraft.node.backup_server import BackupServer
+from trioraft.node.apply import Applier
+from trioraft.node.backups import BackupServer
 from trioraft.node.neighbours import Neighbours
 from trioraft.node.reads import Reads
 from trioraft.node.request_queue import RequestQueue
 from trioraft.node.requests import AskHandler, Requests
-from trioraft.node.snapshotting import Snapshotter
+from trioraft.node.snapshots import Snapshotter
 from trioraft.node.stalls import LoopWatch
+from trioraft.node.status import Account
 from trioraft.node.stopping import Stopping
-from trioraft.node.transitions import recording
+from trioraft.node.trace import recording
 from trioraft.node.world import World
 from trioraft.nurseries import bare_errors
 from trioraft.replica.machine import KIND_MAX, NothingToReplicate, StateMachine, state_kind

@@ -23,7 +23,6 @@ from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
 from trioraft.datagrams.rights import NEEDED, goes_too_far, key_needed, may
 from trioraft.datagrams.sealing import Domain
-from trioraft.digests import Digests
 from trioraft.errors import BusyError, NotCommittedError, NotLeaderError, ProposalError
 from trioraft.members.autopilot import Declined
 from trioraft.members.changes import Action, other_members
@@ -56,8 +55,9 @@ from trioraft.messages import (
     UnknownCommand,
     format_id,
 )
-from trioraft.node.applier import Applier, Outcome
-from trioraft.node.backup_server import BackupServer
+from trioraft.node.apply import Applier, Outcome
+from trioraft.node.backups import BackupServer
+from trioraft.node.digests import Digests
 from trioraft.node.line_limit import LineLimit
 from trioraft.node.reads import Reads
 from trioraft.node.room import Kind, Room

@@ -13,7 +13,7 @@ import structlog
 from trioraft.consensus import Core, Role
 from trioraft.errors import ProposalError
 from trioraft.messages import EntryKind
-from trioraft.node.applier import Applier
+from trioraft.node.apply import Applier
 from trioraft.node.line_limit import LineLimit
 from trioraft.node.room import SITE_SHARE
 from trioraft.replica.session_clock import SessionClock

@@ -14,7 +14,7 @@ import trio
 
 from trioraft.address import Address
 from trioraft.arguments import check_seconds
-from trioraft.client.observed import ClusterStatus, ObservedNode
+from trioraft.client.status import ClusterStatus, ObservedNode
 from trioraft.datagrams.endpoint import (
     Domain,
     Endpoint,

@@ -14,7 +14,7 @@ from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.consensus.state import StorePart
 from trioraft.messages import InstallSnapshotRequest
-from trioraft.node.applier import Applier
+from trioraft.node.apply import Applier
 from trioraft.storage.directories import StorageError
 from trioraft.storage.snapshots import (
     DiskFullError,

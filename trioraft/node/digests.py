@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import trio
 
-from trioraft.node.applier import Applier
+from trioraft.node.apply import Applier
 
 # Told the last entry applied, and 64 hexadecimal digits.
 Digested: TypeAlias = Callable[[int, str], None]

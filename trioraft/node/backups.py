@@ -18,8 +18,8 @@ import trio
 from trioraft.consensus import Core
 from trioraft.errors import BusyError, ProposalError, RefusedError
 from trioraft.messages import LARGEST_ID, BackupPart, ReadBackup, format_id
-from trioraft.node.applier import Applier
-from trioraft.node.snapshotting import write_chunks
+from trioraft.node.apply import Applier
+from trioraft.node.snapshots import write_chunks
 from trioraft.node.world import World
 from trioraft.storage.backups import Backup, BackupError, BackupWriter
 

@@ -15,9 +15,9 @@ from trioraft.hooks.hooks import Hooks
 from trioraft.members.changes import member_statuses
 from trioraft.members.steering import Steering
 from trioraft.messages import TERM_ROOM, Election, FormingStatus, NodeStatus, Status, format_id
-from trioraft.node.applier import Applier
+from trioraft.node.apply import Applier
 from trioraft.node.neighbours import Neighbours
-from trioraft.node.snapshotting import Snapshotter
+from trioraft.node.snapshots import Snapshotter
 from trioraft.replica.machine import Bounded
 from trioraft.settings.settings import NodeSettings
 from trioraft.streams import log_lines_dropped
