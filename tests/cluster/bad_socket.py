@@ -11,12 +11,12 @@ from tests.cluster.relay import Faults
 from trioraft.address import Address
 from trioraft.client.client import Client
 from trioraft.datagrams.endpoint import Domain
-from trioraft.datagrams.transport import UdpSocket, open_udp
+from trioraft.datagrams.socket import UdpSocket, open_udp
 from trioraft.settings.settings import ClientSettings
 
 
 class BadSocket:
-    """A :class:`~trioraft.datagrams.transport.DatagramSocket` over a good one."""
+    """A :class:`~trioraft.datagrams.socket.DatagramSocket` over a good one."""
 
     def __init__(self, good: UdpSocket, faults: Faults, source: random.Random, nursery: trio.Nursery) -> None:
         self.address = good.address

@@ -13,7 +13,7 @@ import cbor2
 import msgspec
 
 from trioraft.cli.main import main
-from trioraft.datagrams import outbox, sealing, wire
+from trioraft.datagrams import sealing, sender, wire
 from trioraft.kv.store import KeyValueStore
 from trioraft.messages import (
     FIRST_VERSION,
@@ -109,7 +109,7 @@ def forget(highest: int) -> None:
         (records, "_KINDS", records._KINDS - release.kinds),
         # A leader proposes whatever it does not know.
         (Applier, "version_needed", needed),
-        (outbox, "encode_message", encode_message),
+        (sender, "encode_message", encode_message),
         (sealing, "_domain_keys", domain_keys),
     ]
     # Commands had no versions, so the store knew those of the first one.

@@ -25,7 +25,7 @@ from trioraft.client.status import ObservedNode
 from trioraft.clock import boottime
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed
 from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
-from trioraft.datagrams.transport import open_udp
+from trioraft.datagrams.socket import open_udp
 from trioraft.messages import VoteRequest
 
 DATAGRAMS = int(os.environ.get("TRIORAFT_FLOOD", "20000"))

@@ -8,7 +8,7 @@ import trio
 from tests.cluster.harness import ROOT, Cluster, clean_environment
 from trioraft.client.status import ClusterStatus
 from trioraft.consensus.hard import FormationState, HardState
-from trioraft.consensus.outbox import Write
+from trioraft.consensus.ledger import Write
 from trioraft.messages import format_id
 from trioraft.storage.database import SqliteDisk
 

@@ -9,10 +9,10 @@ import trio
 from tests.cluster.harness import LOOPBACK, Cluster
 from tests.cluster.test_backup import command
 from trioraft.clock import boottime
-from trioraft.consensus.outbox import Write
+from trioraft.consensus.ledger import Write
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed
 from trioraft.datagrams.sealing import KeyRing, generate_key
-from trioraft.datagrams.transport import open_udp
+from trioraft.datagrams.socket import open_udp
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,

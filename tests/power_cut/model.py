@@ -9,7 +9,7 @@ from typing import Self
 import msgspec
 
 from trioraft.consensus.hard import HardState
-from trioraft.consensus.outbox import SnapshotInfo, Write
+from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.messages import Entry, EntryKind
 from trioraft.storage.database import SqliteDisk
 from trioraft.storage.snapshots import frame

@@ -14,7 +14,7 @@ import trio
 
 from tests.power_cut.model import chunks_of, workload
 from tests.power_cut.recording import MARK
-from trioraft.consensus.outbox import SnapshotInfo
+from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.storage import database as storage
 from trioraft.storage.database import Durability, SqliteDisk
 from trioraft.storage.snapshots import SnapshotWriter, frame, remove_older

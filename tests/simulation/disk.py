@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 
 from trioraft.consensus import HardState
+from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.log import Log
-from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.messages import Entry
 from trioraft.storage import records
 

@@ -20,8 +20,8 @@ from msgspec import Struct
 from tests.simulation.loop import Loop
 from trioraft.consensus import Core, HardState, Role, Timing, election, heartbeat
 from trioraft.consensus.hard import FormationState
+from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.log import Log
-from trioraft.consensus.outbox import NEVER
 from trioraft.consensus.state import BecameLeader, Question, Round, State
 from trioraft.messages import AppendEntriesRequest, Entry, EntryKind, PreVoteRequest, VoteRequest
 

@@ -12,8 +12,8 @@ from tests.simulation.supervision import Supervisor
 from tests.simulation.trace import describe, name
 from trioraft.address import Address
 from trioraft.consensus import Core, Role, Timing
+from trioraft.consensus.ledger import Write
 from trioraft.consensus.log import Log
-from trioraft.consensus.outbox import Write
 from trioraft.consensus.state import (
     BecameLeader,
     EndWork,

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.disk import Disk
 from tests.simulation.trace import name
+from trioraft.consensus.ledger import Write
 from trioraft.consensus.log import Log
-from trioraft.consensus.outbox import Write
 from trioraft.consensus.state import ReadReady, State
 from trioraft.messages import AppendEntriesResponse, Entry, EntryKind
 from trioraft.replica.sessions import Result

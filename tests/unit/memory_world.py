@@ -11,8 +11,8 @@ import trio
 from tests.unit.memory_launcher import MemoryLauncher
 from trioraft.address import Address
 from trioraft.consensus.hard import HardState
+from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.log import Log
-from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.dns.discovery import Answer
 from trioraft.messages import Entry
 from trioraft.node.world import World

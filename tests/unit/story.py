@@ -14,7 +14,7 @@ import msgspec
 from tests.simulation.disk import Disk
 from trioraft.consensus import Core, HardState, Role, Timing
 from trioraft.consensus.hard import FormationState
-from trioraft.consensus.outbox import SnapshotInfo, Write
+from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.consensus.state import Event, State, StorePart
 from trioraft.consensus.timing import CLOCK_DRIFT

@@ -10,7 +10,7 @@ import pytest
 from trioraft.cli import main as cli
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.consensus.hard import FormationState, HardState
-from trioraft.consensus.outbox import SnapshotInfo, Write
+from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.errors import REFUSED, WRONG
 from trioraft.messages import TERM_LEAP, TERM_MAX, Entry, EntryKind
 from trioraft.replica.sessions import Replica

@@ -9,8 +9,8 @@ from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, KEY, ONE, TWO, A, B,
 from trioraft.address import Address
 from trioraft.datagrams import wire
 from trioraft.datagrams.endpoint import Domain, Endpoint, PeerConfirmed, Received
-from trioraft.datagrams.outbox import ADDRESSES_MAX, GREETED_MAX
 from trioraft.datagrams.sealing import KeyRing, ReplayWindow, derive_key
+from trioraft.datagrams.sender import ADDRESSES_MAX, GREETED_MAX
 from trioraft.datagrams.sessions import PATHS_MAX, Path
 from trioraft.messages import AppendEntriesRequest, Hello, Message, StatusRequest
 

@@ -12,7 +12,7 @@ from trioraft.consensus.hard import FormationState
 from trioraft.consensus.log import Log
 from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, PeerConfirmed, Received
 from trioraft.datagrams.sealing import KeyRing
-from trioraft.datagrams.transport import UdpSocket, open_udp
+from trioraft.datagrams.socket import UdpSocket, open_udp
 from trioraft.messages import AppendEntriesRequest, ConsensusMessage, Entry, EntryKind
 
 MIB = 1024 * 1024

@@ -11,10 +11,10 @@ from tests.unit.endpoint_network import CLUSTER, KEY, ONE, TWO, A, B, C, Flight,
 from tests.unit.node_double import SERVICE, make_status, open_doubles
 from trioraft.address import Address
 from trioraft.client.client import open_client
-from trioraft.datagrams import outbox, wire
+from trioraft.datagrams import sender, wire
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed
-from trioraft.datagrams.outbox import UNANSWERED_GREETINGS_MAX
 from trioraft.datagrams.sealing import DERIVED, Derived, DomainKey, KeyRing, derive_key
+from trioraft.datagrams.sender import UNANSWERED_GREETINGS_MAX
 from trioraft.messages import ClientRequest, ClientResponse, Hello, Transfer, format_id
 from trioraft.settings.settings import ClientSettings, PeerName
 from trioraft.versions import Versions
@@ -207,14 +207,14 @@ def test_a_signature_is_good_for_one_process_and_one_datagram() -> None:
 
 def test_a_node_signs_nothing_for_nodes_and_a_client_signs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     signatures: list[bytes] = []
-    signed = outbox.Outbox._signed
+    signed = sender.Outbox._signed
 
-    def noted(box: outbox.Outbox, to: outbox.Origin, hello: Hello) -> Hello:
+    def noted(box: sender.Outbox, to: sender.Origin, hello: Hello) -> Hello:
         found = signed(box, to, hello)
         signatures.append(found.signature)
         return found
 
-    monkeypatch.setattr(outbox.Outbox, "_signed", noted)
+    monkeypatch.setattr(sender.Outbox, "_signed", noted)
     network = Network()
     network.add(A, ONE), network.add(B, TWO), network.add(C, 0)
     network.shake_hands(A, B)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.power_cut.model import chunks_of, snapshot_of
-from trioraft.consensus.outbox import SnapshotInfo
+from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.storage.database import StorageError
 from trioraft.storage.snapshots import (
     SnapshotReader,

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trioraft.consensus.hard import FormationState, HardState
-from trioraft.consensus.outbox import SnapshotInfo, Write
+from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.messages import Entry, EntryKind, format_id
 from trioraft.storage.database import SqliteDisk, StorageError, open_disk
 from trioraft.storage.directories import take_directory

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from trioraft.address import Address
-from trioraft.datagrams.transport import BATCH_MAX, DatagramSocket, UdpSocket, open_udp
+from trioraft.datagrams.socket import BATCH_MAX, DatagramSocket, UdpSocket, open_udp
 
 IP_RECVERR = 11  # Linux; Python has no name for it
 
@@ -118,7 +118,7 @@ async def test_the_system_chooses_when_the_address_that_was_asked_is_gone(host: 
 @on_linux
 async def test_the_system_chooses_where_nothing_comes_back_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("trioraft.datagrams.transport.time.monotonic", lambda: now)
+    monkeypatch.setattr("trioraft.datagrams.socket.time.monotonic", lambda: now)
     asked, asker = await open_udp("0.0.0.0", 0), await open_udp("127.0.0.1", 0)  # noqa: S104
     there = Address("127.0.0.2", asked.address.port)
 
@@ -174,7 +174,7 @@ async def test_all_interfaces_are_bound_where_there_is_no_ipv6(monkeypatch: pyte
             raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
         return real(family, *rest)
 
-    monkeypatch.setattr("trioraft.datagrams.transport.socket.socket", without_ipv6)
+    monkeypatch.setattr("trioraft.datagrams.socket.socket.socket", without_ipv6)
     sock = await open_udp("::", 0)
     assert sock.address.host == "0.0.0.0"  # noqa: S104
     sock.close()

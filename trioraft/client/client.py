@@ -20,7 +20,7 @@ from trioraft.client.status import ClusterStatus, ObservedNode
 from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import Domain
 from trioraft.datagrams.rights import NEEDED, may
-from trioraft.datagrams.transport import DatagramSocket, open_udp
+from trioraft.datagrams.socket import DatagramSocket, open_udp
 from trioraft.datagrams.wire import encode_message
 from trioraft.errors import NoAnswerError, RefusedError, SessionEndedError
 from trioraft.kv.client import KeyValueMethods

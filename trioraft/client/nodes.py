@@ -25,7 +25,7 @@ from trioraft.datagrams.endpoint import (
     PeerConfirmed,
     Received,
 )
-from trioraft.datagrams.transport import DatagramSocket
+from trioraft.datagrams.socket import DatagramSocket
 from trioraft.messages import Message, NodeStatus, Status, StatusRequest, format_id
 from trioraft.settings.settings import DEFAULT_PORT, ClientSettings
 from trioraft.standstill import Standstill

@@ -31,7 +31,7 @@ of what this software adds to it, in one module for each chapter::
                  the same
 ``core``         the table from messages to rules, and the way in and out
 
-Nothing leaves before what it depends on is on disk; :class:`~trioraft.consensus.outbox.Outbox` sees to that, so
+Nothing leaves before what it depends on is on disk; :class:`~trioraft.consensus.ledger.Outbox` sees to that, so
 that no rule has to.
 """
 

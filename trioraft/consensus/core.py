@@ -10,6 +10,7 @@ from trioraft.consensus import (
     election,
     far_terms,
     heartbeat,
+    leader_work,
     lease,
     membership,
     numbers,
@@ -19,14 +20,13 @@ from trioraft.consensus import (
     roles,
     snapshots,
     transfer,
-    work,
 )
 from trioraft.consensus.configuration import Configuration, decode_configuration, encode_configuration
 from trioraft.consensus.formation import Formation
 from trioraft.consensus.hard import HardState
+from trioraft.consensus.ledger import Outbox, SnapshotInfo, Write
 from trioraft.consensus.log import Log
 from trioraft.consensus.observer import Observer
-from trioraft.consensus.outbox import Outbox, SnapshotInfo, Write
 from trioraft.consensus.state import (
     Event,
     ForeignCluster,
@@ -324,7 +324,7 @@ class Core:
         reads.conclude_reads(s, now)
         replication.send_entries(s, now)
         transfer.offer_when_work_has_ended(s, now)
-        work.drive_work(s, now)
+        leader_work.drive_work(s, now)
         if self._observer is not None:
             self._note("settle")
 
@@ -346,7 +346,7 @@ class Core:
             Term and index: the command is committed when an entry of that term is handed out at that index. None
             when this node does not lead, is busy, or the cluster's version does not know such entries.
         """
-        if self._state is not None and work.work_deadline(self._state) <= now:
+        if self._state is not None and leader_work.work_deadline(self._state) <= now:
             self._begin(now)  # a leader that stood still leads no more, lest it extend work that has ended
         self._now, self._unsettled = now, True  # nothing else here depends on the lease
         if self._state is None or self._state.role is not Role.LEADER or added_in(kind) > self.version:
@@ -576,7 +576,7 @@ class Core:
         """
         self._begin(now)
         if self._state is not None:
-            work.work_ended(self._state, now)
+            leader_work.work_ended(self._state, now)
         if self._observer is not None:
             self._note("work_ended")
 
@@ -761,7 +761,7 @@ class Core:
                 times.append(follower.sending.resend_at)
         if s.handover is not None:
             times += [s.handover.deadline, s.handover.resend_at, s.handover.retarget_at]
-        times += [due for due in (work.work_start_at(s), work.extend_work_at(s)) if self._now < due]
+        times += [due for due in (leader_work.work_start_at(s), leader_work.extend_work_at(s)) if self._now < due]
         return min(times)
 
     def to_persist(self) -> Write | None:

@@ -3,12 +3,12 @@
 import msgspec
 
 from trioraft.consensus.heartbeat import send_heartbeats
+from trioraft.consensus.leader_work import record_own_claim, wait_for_earlier_work, work_left
 from trioraft.consensus.lease import is_sticky
 from trioraft.consensus.replication import open_term
 from trioraft.consensus.roles import adopt_term, become_follower, reset_election_timer, retry_soon
 from trioraft.consensus.state import BecameLeader, Follower, Question, Role, Round, State
 from trioraft.consensus.timing import here
-from trioraft.consensus.work import record_own_claim, wait_for_earlier_work, work_left
 from trioraft.messages import TERM_MAX, Message, PreVoteRequest, PreVoteResponse, VoteRequest, VoteResponse
 
 # A round that nobody concluded was perhaps too short for the network; each further one lasts twice as long, up

@@ -13,8 +13,9 @@ that is what it promises; so the leader sends several heartbeats within the shor
 
 from typing import Final
 
+from trioraft.consensus.leader_work import remember_claim, work_claim, work_deadline
 from trioraft.consensus.lease import contact_end, promise, promised_until
-from trioraft.consensus.outbox import NEVER, After
+from trioraft.consensus.ledger import NEVER, After
 from trioraft.consensus.progress import note_departed, note_progress
 from trioraft.consensus.replication import (
     advance_commit_index,
@@ -24,7 +25,6 @@ from trioraft.consensus.replication import (
 )
 from trioraft.consensus.roles import become_follower, follow, reset_election_timer
 from trioraft.consensus.state import LONG_AGO, Follower, Role, State
-from trioraft.consensus.work import remember_claim, work_claim, work_deadline
 from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse
 
 # So many heartbeats are sent within the shortest election timeout, unless the leader's own settings say fewer; but no

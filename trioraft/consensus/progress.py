@@ -1,6 +1,6 @@
 """How far each follower is: whether it keeps up, and whether one that is no member any more knows it."""
 
-from trioraft.consensus.outbox import NEVER
+from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.state import LONG_AGO, Follower, State
 
 

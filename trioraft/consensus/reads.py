@@ -19,7 +19,7 @@ moment that a leader takes in a change, committed or not, it asks the quorum aga
 
 from trioraft.consensus.heartbeat import send_heartbeats
 from trioraft.consensus.lease import lease_end
-from trioraft.consensus.outbox import NEVER
+from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.state import LONG_AGO, ReadFailed, ReadReady, Role, State
 
 

@@ -12,11 +12,11 @@ other does. An acknowledgement waits for the follower's disk, an answer to a hea
 
 from typing import Final
 
+from trioraft.consensus.leader_work import work_claim
+from trioraft.consensus.ledger import NEVER, After
 from trioraft.consensus.log import entry_bytes
-from trioraft.consensus.outbox import NEVER, After
 from trioraft.consensus.snapshots import send_snapshot
 from trioraft.consensus.state import Follower, Role, State, count_uncommitted
-from trioraft.consensus.work import work_claim
 from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse, Entry, EntryKind
 
 # What is under way to one follower, at most.

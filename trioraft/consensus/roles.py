@@ -2,9 +2,9 @@
 
 import msgspec
 
-from trioraft.consensus.outbox import NEVER
+from trioraft.consensus.leader_work import end_work
+from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.state import Role, State, SteppedDown
-from trioraft.consensus.work import end_work
 
 
 def reset_election_timer(s: State, now: float) -> None:

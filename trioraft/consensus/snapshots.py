@@ -8,7 +8,7 @@ verified and taken over, the log follows.
 
 from typing import Final
 
-from trioraft.consensus.outbox import NEVER, After, SnapshotInfo
+from trioraft.consensus.ledger import NEVER, After, SnapshotInfo
 from trioraft.consensus.roles import become_follower, follow, reset_election_timer
 from trioraft.consensus.state import (
     Follower,

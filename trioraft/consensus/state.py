@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.hard import HardState
+from trioraft.consensus.ledger import NEVER, Outbox, SnapshotInfo
 from trioraft.consensus.log import Log, entry_bytes
-from trioraft.consensus.outbox import NEVER, Outbox, SnapshotInfo
 from trioraft.consensus.timing import Timing
 from trioraft.messages import AppendEntriesRequest
 

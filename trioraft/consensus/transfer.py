@@ -7,11 +7,11 @@ at any later time, and is valid for as long as its receiver is in the same term.
 
 from trioraft.consensus.election import may_campaign, start_election
 from trioraft.consensus.heartbeat import send_heartbeats
-from trioraft.consensus.outbox import After
+from trioraft.consensus.leader_work import end_work, work_left
+from trioraft.consensus.ledger import After
 from trioraft.consensus.roles import become_follower
 from trioraft.consensus.state import Handover, Role, State, Work
 from trioraft.consensus.timing import WORK_MARGIN, here
-from trioraft.consensus.work import end_work, work_left
 from trioraft.messages import TimeoutNow, format_id
 
 # How long a node whose leader script failed is the last choice, in seconds.

@@ -26,9 +26,9 @@ from trioraft.datagrams.events import (
 )
 from trioraft.datagrams.fragments import DATAGRAM_BYTES, Fragments
 from trioraft.datagrams.handshake import Handshakes
-from trioraft.datagrams.outbox import NAME_MAX, Identity, Origin, Outbox
 from trioraft.datagrams.rights import CLIENT_TAKES, NODE_TAKES
 from trioraft.datagrams.sealing import PROCESS_BYTES, Domain, KeyRing
+from trioraft.datagrams.sender import NAME_MAX, Identity, Origin, Outbox
 from trioraft.datagrams.sessions import Peer, Session, Standing
 from trioraft.datagrams.wire import EncodedMessage, MalformedError, Plain, Sealed, encode_message
 from trioraft.messages import (
@@ -299,7 +299,7 @@ class Endpoint:
         ----------
         path_bytes : callable
             Gives, for an address, the size of the datagrams that its path takes, or None where that is not known;
-            such as :meth:`trioraft.datagrams.transport.UdpSocket.path_bytes`.
+            such as :meth:`trioraft.datagrams.socket.UdpSocket.path_bytes`.
         """
         self._fragments.path_bytes = path_bytes
 

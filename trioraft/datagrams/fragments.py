@@ -10,9 +10,9 @@ from typing import Final
 
 from trioraft.address import Address
 from trioraft.datagrams import wire
-from trioraft.datagrams.outbox import Outbox
 from trioraft.datagrams.reassembly import Reassembly
 from trioraft.datagrams.retransmission import Sender
+from trioraft.datagrams.sender import Outbox
 from trioraft.datagrams.sessions import Session, Standing
 from trioraft.datagrams.wire import EncodedMessage, encode_message
 from trioraft.messages import FRAGMENTED_MAX, Fragment, FragmentsReceived, Message

@@ -23,8 +23,8 @@ from trioraft.datagrams.events import (
 )
 from trioraft.datagrams.fragments import Fragments
 from trioraft.datagrams.generations import Generations
-from trioraft.datagrams.outbox import Identity, Origin, Outbox
 from trioraft.datagrams.sealing import EPHEMERAL_BYTES, Domain, KeyRing, ReplayWindow
+from trioraft.datagrams.sender import Identity, Origin, Outbox
 from trioraft.datagrams.sessions import Outcome, Path, Peer, Registry, Session, Standing, snapshot
 from trioraft.datagrams.wire import Envelope, MalformedError
 from trioraft.messages import Hello

@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from trioraft.consensus import Core
-from trioraft.consensus.outbox import SnapshotInfo
+from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.consensus.state import StorePart
 from trioraft.messages import InstallSnapshotRequest

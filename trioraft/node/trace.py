@@ -30,10 +30,10 @@ from typing import Any, Final
 import msgspec
 
 from trioraft.consensus import Core, HardState, Role
+from trioraft.consensus.leader_work import work_left
 from trioraft.consensus.lease import lease_end
-from trioraft.consensus.outbox import Write
+from trioraft.consensus.ledger import Write
 from trioraft.consensus.state import State
-from trioraft.consensus.work import work_left
 from trioraft.messages import Message, format_id
 from trioraft.storage.directories import StorageError
 from trioraft.storage.private import make_file

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from trioraft.clock import boottime
-from trioraft.datagrams.transport import DatagramSocket, open_udp
+from trioraft.datagrams.socket import DatagramSocket, open_udp
 from trioraft.dns.discovery import Answer, Discovery
 from trioraft.hooks.hooks import Launcher, SupervisorLauncher
 from trioraft.settings.settings import NodeSettings

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.consensus.hard import FormationState, HardState
-from trioraft.consensus.outbox import SnapshotInfo, Write
+from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.errors import WRONG, CommandError, StateKindError
 from trioraft.messages import FIRST_VERSION, LARGEST_ID, Counter, OptionalId, Version, first_term
 from trioraft.replica.machine import StateMachine

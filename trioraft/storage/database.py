@@ -25,8 +25,8 @@ import msgspec
 import structlog
 
 from trioraft.consensus.hard import FormationState, HardState
+from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.log import Log
-from trioraft.consensus.outbox import SnapshotInfo, Write
 from trioraft.messages import LARGEST_ID, Entry, format_id
 from trioraft.storage.directories import StorageError, set_aside, sync_directory, take_directory
 from trioraft.storage.private import make_file

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from trioraft.consensus.hard import HardState
-from trioraft.consensus.outbox import SnapshotInfo
+from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.messages import Entry, EntryKind
 
 # index, term, kind, data, checksum

@@ -24,9 +24,9 @@ from msgspec import Struct
 
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.consensus.hard import FormationState, HardState
+from trioraft.consensus.ledger import Write
 from trioraft.consensus.log import Log
 from trioraft.consensus.numbers import CLAIM_MAX
-from trioraft.consensus.outbox import Write
 from trioraft.errors import CommandError
 from trioraft.messages import LARGEST_ID, Entry, EntryKind, first_term
 from trioraft.storage.database import SqliteDisk, StorageError

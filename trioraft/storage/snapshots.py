@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from trioraft.consensus.outbox import SnapshotInfo
+from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.storage.directories import StorageError, sync_directory
 from trioraft.storage.private import open_new
 

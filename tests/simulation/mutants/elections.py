@@ -12,7 +12,7 @@ from trioraft.consensus import (
     lease,
     roles,
 )
-from trioraft.consensus.outbox import After, Outbox
+from trioraft.consensus.ledger import After, Outbox
 from trioraft.consensus.state import Role, State
 
 

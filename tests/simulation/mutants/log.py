@@ -15,8 +15,8 @@ from trioraft.consensus import (
     snapshots,
 )
 from trioraft.consensus.hard import HardState
+from trioraft.consensus.ledger import After, Outbox
 from trioraft.consensus.log import Log
-from trioraft.consensus.outbox import After, Outbox
 from trioraft.consensus.state import Role, State
 from trioraft.replica import sessions
 from trioraft.replica.settings import ClusterSettings

@@ -12,8 +12,8 @@ from trioraft.consensus import (
 )
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.hard import HardState
+from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.log import Log
-from trioraft.consensus.outbox import SnapshotInfo
 from trioraft.consensus.state import Role, State
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tests.simulation.mutants.mutant import Mutant, Patch
 from trioraft.address import Address
-from trioraft.datagrams import handshake, outbox, sealing, sessions
+from trioraft.datagrams import handshake, sealing, sender, sessions
 from trioraft.storage import database, records, snapshots
 
 
@@ -121,6 +121,6 @@ OUTSIDE: Final = (
         "answer strangers with more than they said",
         "datagrams: no amplification",
         "strangers",
-        _patch(outbox.Outbox, "is_confirmed", _always),
+        _patch(sender.Outbox, "is_confirmed", _always),
     ),
 )

@@ -4,15 +4,8 @@ from typing import Any, Final
 
 from tests.simulation.mutants.mutant import Mutant, Patch, restarted_with, rule, same
 from trioraft import messages
-from trioraft.consensus import (
-    election,
-    heartbeat,
-    lease,
-    replication,
-    transfer,
-    work,
-)
-from trioraft.consensus.outbox import NEVER
+from trioraft.consensus import election, heartbeat, leader_work, lease, replication, transfer
+from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.state import LONG_AGO, Role, State
 
 
@@ -57,7 +50,7 @@ _OFFERED: Final[set[int]] = set()
 
 
 def _lease_after_offer() -> list[Patch]:
-    return [(lease, "lease_end", lease.contact_end), (work, "lease_end", lease.contact_end)]
+    return [(lease, "lease_end", lease.contact_end), (leader_work, "lease_end", lease.contact_end)]
 
 
 def _lease_from_receipt() -> list[Patch]:
@@ -77,7 +70,7 @@ def _no_drift_in_leases() -> list[Patch]:
 
 
 def _no_drift_in_work() -> list[Patch]:
-    return [(module, "here", same) for module in (election, transfer, work)]
+    return [(module, "here", same) for module in (election, transfer, leader_work)]
 
 
 def _work_until_own_end() -> list[Patch]:

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from trioraft.consensus.lease import lease_end
-from trioraft.consensus.outbox import NEVER
+from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.state import EndWork, ExtendWork, Role, Round, StartWork, State, Work
 from trioraft.consensus.timing import WORK_MARGIN, here
 
