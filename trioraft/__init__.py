@@ -97,7 +97,7 @@ _HOMES: Final = {
     name: module
     for module, names in {
         "client.client": ("Client", "NoAnswerError", "open_client"),
-        "cluster_settings": ("ClusterSettings", "ReadMode"),
+        "replica.settings": ("ClusterSettings", "ReadMode"),
         "storage.directories": ("StorageError",),
         "errors": (
             "BusyError",
@@ -114,11 +114,11 @@ _HOMES: Final = {
         "kv.commands": ("Compare", "DeleteRange", "Event", "EventKind", "KeyValue", "Put", "Range"),
         "kv.lock": ("HeldLease", "HeldLock", "LeaseLostError", "LockHeldError"),
         "kv.results": ("ErrorCode",),
-        "node.leadership": ("Leadership",),
-        "machine": ("Queryable", "StateMachine"),
+        "hooks.bodies": ("Leadership",),
+        "replica.machine": ("Queryable", "StateMachine"),
         "node.node": ("Node", "open_node"),
-        "settings": ("ClientSettings", "NodeSettings"),
-        "variables": ("SettingsError",),
+        "settings.settings": ("ClientSettings", "NodeSettings"),
+        "settings.variables": ("SettingsError",),
     }.items()
     for name in names
 }

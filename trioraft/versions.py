@@ -10,8 +10,8 @@ alone, and has a version of its own: :mod:`trioraft.storage.database`.)
   speaks a higher one; it is never lowered. From then on a member says that it speaks that one at least.
 * What a version has added is sent, or put into the log, only from that version of the cluster on. The leader judges
   that at its entrance, for kinds of entries (:func:`added_in`) and for commands, their fields and their bounds: the
-  state machine says which version a command needs (:class:`trioraft.replica.machine.Versioned`). What comes too early is
-  refused with the names of the nodes to upgrade first.
+  state machine says which version a command needs (:class:`trioraft.replica.machine.Versioned`). What comes too early
+  is refused with the names of the nodes to upgrade first.
 * A leader of an older release judges nothing, so such a command may be in the log all the same. The state machine is
   told, in the order of the log, which version the cluster speaks (the entries of kind ``CONFIGURATION`` and the
   snapshots have it). Under a lower one it gives what it gave before it knew the command, at the same index on every

@@ -156,8 +156,8 @@ class Client(KeyValueMethods, Observer):
         data : bytes
             The command.
         state_kind : str
-            What kind of state it is meant for (:class:`~trioraft.replica.machine.StateMachine`): a cluster of another kind
-            refuses it. Empty for any.
+            What kind of state it is meant for (:class:`~trioraft.replica.machine.StateMachine`): a cluster of
+            another kind refuses it. Empty for any.
 
         Returns
         -------

@@ -96,7 +96,7 @@ class _RefusedError(Exception):
 
 
 class KeyValueStore:
-    """A :class:`~trioraft.replica.machine.StateMachine`; the same commands give the same results and state everywhere.
+    """A state machine (`trioraft.StateMachine`); the same commands give the same results and state everywhere.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
 """How the text of an environment variable is read and checked.
 
 A *parser* turns text into a value and touches nothing; a *check* looks at the file system. Both raise
-:class:`ValueError` with the reason alone; :mod:`trioraft.settings.variables` adds variable, value and what is allowed.
+:class:`ValueError` with the reason alone; :mod:`trioraft.settings.variables` adds variable, value and what is
+allowed.
 """
 
 import ipaddress

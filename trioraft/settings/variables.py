@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from trioraft.datagrams.sealing import KeyRing
 from trioraft.messages import MEMBERS_MAX
-from trioraft.settings.settings import values
+from trioraft.settings import values
 
 _SHOWN_MAX: Final = 200  # characters of a wrong value that an error line repeats
 
