@@ -18,11 +18,12 @@ from unittest import mock
 from msgspec import Struct
 
 from tests.simulation.loop import Loop
-from trioraft.consensus import Core, HardState, Role, Timing, election, heartbeat
+from trioraft.consensus import Core, HardState, Role, Timing, election, quorum
+from trioraft.consensus.events import BecameLeader
 from trioraft.consensus.hard import FormationState
 from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.log import Log
-from trioraft.consensus.state import BecameLeader, Question, Round, State
+from trioraft.consensus.state import Question, Round, State
 from trioraft.messages import AppendEntriesRequest, Entry, EntryKind, PreVoteRequest, VoteRequest
 
 SERVERS: Final = 5
@@ -93,8 +94,8 @@ def by_the_paper() -> Iterator[None]:
         (election, "start_round", _round_of_an_election_timeout),
         (election, "give_up_round", _again_when_time_is_up),
         (election, "retry_soon", _nothing),
-        (heartbeat, "check_quorum", _nothing),
-        (heartbeat, "quorum_deadline", _no_deadline),
+        (quorum, "check_quorum", _nothing),
+        (quorum, "quorum_deadline", _no_deadline),
     ]
     with contextlib.ExitStack() as stack:
         for target, name, replacement in patches:

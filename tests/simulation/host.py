@@ -12,9 +12,7 @@ from tests.simulation.supervision import Supervisor
 from tests.simulation.trace import describe, name
 from trioraft.address import Address
 from trioraft.consensus import Core, Role, Timing
-from trioraft.consensus.ledger import Write
-from trioraft.consensus.log import Log
-from trioraft.consensus.state import (
+from trioraft.consensus.events import (
     BecameLeader,
     EndWork,
     ExtendWork,
@@ -27,6 +25,8 @@ from trioraft.consensus.state import (
     SteppedDown,
     StorePart,
 )
+from trioraft.consensus.ledger import Write
+from trioraft.consensus.log import Log
 from trioraft.messages import AppendEntriesRequest, InstallSnapshotRequest, ReadIndexRequest, ReadIndexResponse
 from trioraft.storage.records import DamagedError
 from trioraft.versions import Versions

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.disk import Disk
 from tests.simulation.trace import name
+from trioraft.consensus.events import ReadReady
 from trioraft.consensus.ledger import Write
 from trioraft.consensus.log import Log
-from trioraft.consensus.state import ReadReady, State
+from trioraft.consensus.state import State
 from trioraft.messages import AppendEntriesResponse, Entry, EntryKind
 from trioraft.replica.sessions import Result
 from trioraft.replica.settings import ClusterSettings, ReadMode

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.trace import name
-from trioraft.consensus.state import TooOld
+from trioraft.consensus.events import TooOld
 from trioraft.messages import AppendEntriesRequest
 from trioraft.versions import SPOKEN, Versions, added_in
 

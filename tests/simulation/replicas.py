@@ -9,9 +9,9 @@ import msgspec
 
 from tests.simulation.store import StoreMachine
 from tests.simulation.trace import name
+from trioraft.consensus.events import ReadFailed, ReadReady, StorePart
 from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
-from trioraft.consensus.state import ReadFailed, ReadReady, StorePart
 from trioraft.messages import EntryKind, InstallSnapshotRequest
 from trioraft.node.reads import Reads
 from trioraft.replica.sessions import Replica, Result

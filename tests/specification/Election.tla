@@ -1,5 +1,5 @@
 ------------------------------ MODULE Election ------------------------------
-(* Elections with pre-vote, leases and check-quorum: trioraft/consensus/{election,heartbeat,lease,roles,transfer}.py.
+(* Elections with pre-vote, leases and check-quorum: trioraft/consensus/{election,append_entries,quorum,lease,roles,transfer}.py.
 
    One step is what a node does with one message, one call of its timer, or one word from its disk, as in the program:
    the name of a step is the name of its rule, and of the action in a recorded trace. What a node wants on its disk

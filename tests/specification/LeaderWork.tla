@@ -1,5 +1,5 @@
 ------------------------------ MODULE LeaderWork ------------------------------
-(* Promises, leases, exclusive leader work and transfer: trioraft/consensus/{election,lease,work,transfer}.py.
+(* Promises, leases, exclusive leader work and transfer: trioraft/consensus/{election,lease,leader_work,transfer}.py.
 
    Time is a number of ticks. Everything that is counted from some moment is kept as the number of ticks that
    are left of it, and a Tick takes one from each; clock drift, which the program adds to or takes from these

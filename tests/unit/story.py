@@ -13,10 +13,11 @@ import msgspec
 
 from tests.simulation.disk import Disk
 from trioraft.consensus import Core, HardState, Role, Timing
+from trioraft.consensus.events import Event, StorePart
 from trioraft.consensus.hard import FormationState
 from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
-from trioraft.consensus.state import Event, State, StorePart
+from trioraft.consensus.state import State
 from trioraft.consensus.timing import CLOCK_DRIFT
 from trioraft.messages import Entry, EntryKind, InstallSnapshotRequest
 from trioraft.versions import SPOKEN

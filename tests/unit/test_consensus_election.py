@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.story import CLUSTER, TIMING, Story
 from trioraft.consensus import Role, Timing
-from trioraft.consensus.state import BecameLeader, SteppedDown
+from trioraft.consensus.events import BecameLeader, SteppedDown
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from tests.unit.story import TIMING, Story
-from trioraft.consensus.state import ForeignCluster, FormationEnded, Formed
+from trioraft.consensus.events import ForeignCluster, FormationEnded, Formed
 from trioraft.messages import FormationRequest, FormationResponse, FormationView, PreVoteRequest
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from tests.unit.story import TIMING, Letter, Story
 from trioraft.consensus import Role
-from trioraft.consensus.replication import UNCOMMITTED_BYTES_MAX
-from trioraft.consensus.state import StartWork, SteppedDown
+from trioraft.consensus.append_entries import UNCOMMITTED_BYTES_MAX
+from trioraft.consensus.events import StartWork, SteppedDown
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,

@@ -5,7 +5,7 @@ import pytest
 from tests.unit.story import CLUSTER, TIMING, Letter, Story
 from trioraft.consensus import Role
 from trioraft.consensus.configuration import DEPARTED_MAX, Configuration, decode_configuration, encode_configuration
-from trioraft.consensus.state import (
+from trioraft.consensus.events import (
     BecameLeader,
     ConfigurationChanged,
     EndWork,

@@ -8,8 +8,8 @@ import pytest
 from tests.simulation.rogue import rogue_messages, second_leader
 from tests.unit.story import TIMING, Letter, Story
 from trioraft.consensus import Role, numbers
+from trioraft.consensus.events import NotMeant, SteppedDown
 from trioraft.consensus.far_terms import TERM_FAR_MAX
-from trioraft.consensus.state import NotMeant, SteppedDown
 from trioraft.messages import (
     TERM_LEAP,
     TERM_MAX,

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.story import TIMING, Story
 from trioraft.consensus import Role
-from trioraft.consensus.state import BecameLeader, SteppedDown
+from trioraft.consensus.events import BecameLeader, SteppedDown
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,

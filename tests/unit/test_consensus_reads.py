@@ -4,8 +4,8 @@ import pytest
 
 from tests.unit.story import LEASE, TIMING, Story
 from trioraft.consensus import Timing
+from trioraft.consensus.events import ReadFailed, ReadReady
 from trioraft.consensus.lease import contact_end, lease_end
-from trioraft.consensus.state import ReadFailed, ReadReady
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,

@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.story import TIMING, Story
 from tests.unit.test_consensus_log import elected, led
-from trioraft.consensus.state import StorePart
+from trioraft.consensus.events import StorePart
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,

@@ -4,7 +4,8 @@ import pytest
 
 from tests.unit.story import CLAIM, TIMING, Story
 from trioraft.consensus import lease
-from trioraft.consensus.state import LONG_AGO, EndWork, StartWork, SteppedDown
+from trioraft.consensus.events import EndWork, StartWork, SteppedDown
+from trioraft.consensus.state import LONG_AGO
 from trioraft.consensus.transfer import LAST_CHOICE
 from trioraft.messages import AppendEntriesRequest, TimeoutNow, VoteRequest, VoteResponse
 

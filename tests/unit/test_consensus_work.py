@@ -4,8 +4,8 @@ import pytest
 
 from tests.unit.story import CLAIM, LEASE, TIMING, Story
 from trioraft.consensus import Timing
+from trioraft.consensus.events import EndWork, ExtendWork, StartWork
 from trioraft.consensus.lease import contact_end
-from trioraft.consensus.state import EndWork, ExtendWork, StartWork
 from trioraft.consensus.timing import CLOCK_DRIFT, WORK_MARGIN
 from trioraft.messages import (
     AppendEntriesRequest,

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from tests.unit.story import Story
-from trioraft.consensus.state import BecameLeader, ConfigurationChanged
+from trioraft.consensus.events import BecameLeader, ConfigurationChanged
 from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse
 
 SEEDS: Final = int(os.environ.get("TRIORAFT_CRASH_SEEDS", "0"))

@@ -15,10 +15,10 @@ from tests.unit.test_backups import Words
 from trioraft.cli import main as cli
 from trioraft.consensus import Core, Role, Timing
 from trioraft.consensus.configuration import Configuration, decode_configuration, encode_configuration
+from trioraft.consensus.events import Removed, StartWork
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.numbers import CLAIM_MAX
-from trioraft.consensus.state import Removed, StartWork
 from trioraft.errors import REFUSED, WRONG
 from trioraft.messages import TERM_LEAP, TERM_MAX, Entry, EntryKind, format_id
 from trioraft.replica.sessions import Replica

@@ -12,10 +12,10 @@ import pytest
 import trio
 
 from trioraft.consensus import Core, Role, Timing
+from trioraft.consensus.events import StorePart
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.log import Log
-from trioraft.consensus.state import StorePart
 from trioraft.messages import AppendEntriesRequest, ConsensusMessage, Entry, EntryKind, InstallSnapshotRequest
 from trioraft.node.apply import Applier
 from trioraft.node.snapshots import Snapshotter

@@ -11,7 +11,7 @@ from tests.unit.story import Story
 from trioraft import versions
 from trioraft.address import Address
 from trioraft.consensus.configuration import Configuration, decode_configuration, encode_configuration
-from trioraft.consensus.state import TooOld
+from trioraft.consensus.events import TooOld
 from trioraft.datagrams import wire
 from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, OtherVersions, PeerConfirmed, Received
 from trioraft.messages import (

@@ -17,12 +17,12 @@ of what this software adds to it, in one module for each chapter::
 
 ``formation``    nodes without a cluster form one, and only one
 ``election``     pre-vote, vote, victory
-``heartbeat``    heartbeats and the answers to all of a leader's messages; the quorum that it must keep
-``replication``  entries: from the leader's log to the others', and when they are committed
+``append_entries`` heartbeats and entries, from the leader's log to the others', and when they are committed
+``quorum``       what a leader must keep to go on leading
 ``snapshots``    for who is behind the leader's log
 ``reads``        linearizable reads, by a round or by the lease
 ``lease``        promises: why nobody can be elected while a lease runs
-``work``         leader work: it has ended before any other node starts leader work
+``leader_work``  leader work: it has ended before any other node starts leader work
 ``transfer``     giving leadership to another node
 ``membership``   learners, changes of the voters by joint consensus, who joins and who is removed
 ``progress``     how far each follower is: who keeps up, and who knows that it is removed

@@ -7,37 +7,28 @@ from typing import Final
 from msgspec import Struct
 
 from trioraft.consensus import (
+    append_entries,
     election,
     far_terms,
-    heartbeat,
     leader_work,
     lease,
     membership,
     numbers,
     progress,
+    quorum,
     reads,
-    replication,
     roles,
     snapshots,
     transfer,
 )
 from trioraft.consensus.configuration import Configuration, decode_configuration, encode_configuration
+from trioraft.consensus.events import Event, ForeignCluster, Formed, Joined, NotMeant, ReadFailed, TooOld
 from trioraft.consensus.formation import Formation
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.ledger import Outbox, SnapshotInfo, Write
 from trioraft.consensus.log import Log
 from trioraft.consensus.observer import Observer
-from trioraft.consensus.state import (
-    Event,
-    ForeignCluster,
-    Formed,
-    Joined,
-    NotMeant,
-    ReadFailed,
-    Role,
-    State,
-    TooOld,
-)
+from trioraft.consensus.state import Role, State
 from trioraft.consensus.timing import Timing
 from trioraft.messages import (
     AppendEntriesRequest,
@@ -68,8 +59,8 @@ _RULES: Final[dict[type, Callable[..., None]]] = {
     PreVoteResponse: election.handle_pre_vote_response,
     VoteRequest: election.handle_vote_request,
     VoteResponse: election.handle_vote_response,
-    AppendEntriesRequest: heartbeat.handle_append_entries,
-    AppendEntriesResponse: heartbeat.handle_append_entries_response,
+    AppendEntriesRequest: append_entries.handle_append_entries,
+    AppendEntriesResponse: append_entries.handle_append_entries_response,
     InstallSnapshotRequest: snapshots.handle_install_snapshot,
     InstallSnapshotResponse: snapshots.handle_install_snapshot_response,
     TimeoutNow: transfer.handle_timeout_now,
@@ -308,7 +299,7 @@ class Core:
         self._now = now
         self._unsettled = True
         if self._state is not None:
-            heartbeat.check_quorum(self._state, now)  # a leader that was paused must notice before anything else
+            quorum.check_quorum(self._state, now)  # a leader that was paused must notice before anything else
             if self._observer is not None:
                 self._note("check_quorum")
 
@@ -318,11 +309,11 @@ class Core:
         if s is None or not self._unsettled:
             return
         self._unsettled = False
-        replication.advance_commit_index(s)
+        append_entries.advance_commit_index(s)
         membership.drive_change(s, now)
         membership.note_configuration(s, now)
         reads.conclude_reads(s, now)
-        replication.send_entries(s, now)
+        append_entries.send_entries(s, now)
         transfer.offer_when_work_has_ended(s, now)
         leader_work.drive_work(s, now)
         if self._observer is not None:
@@ -351,7 +342,7 @@ class Core:
         self._now, self._unsettled = now, True  # nothing else here depends on the lease
         if self._state is None or self._state.role is not Role.LEADER or added_in(kind) > self.version:
             return None
-        index = replication.propose(self._state, kind, data)
+        index = append_entries.propose(self._state, kind, data)
         return None if index is None else (self.term, index)
 
     def start_read(self, read: int, now: float) -> None:
@@ -458,9 +449,9 @@ class Core:
             transfer.drive_transfer(s, now)
         if s.role is Role.LEADER:
             if s.heartbeat_at <= now:
-                heartbeat.send_heartbeats(s, now)
-            heartbeat.resend_unanswered(s, now)
-            replication.resend_entries(s, now)
+                append_entries.send_heartbeats(s, now)
+            append_entries.resend_unanswered(s, now)
+            append_entries.resend_entries(s, now)
             snapshots.resend_parts(s, now)
         elif s.round is not None:
             election.ask_again(s, now)
@@ -754,7 +745,7 @@ class Core:
         return s.election_deadline
 
     def _leader_deadline(self, s: State) -> float:
-        times = [s.heartbeat_at, heartbeat.quorum_deadline(s), heartbeat.disk_deadline(s)]
+        times = [s.heartbeat_at, quorum.quorum_deadline(s), quorum.disk_deadline(s)]
         for follower in s.followers.values():
             times += [follower.resend_at, follower.entries_resend_at]
             if follower.sending is not None:

@@ -2,12 +2,12 @@
 
 import msgspec
 
-from trioraft.consensus.heartbeat import send_heartbeats
+from trioraft.consensus.append_entries import open_term, send_heartbeats
+from trioraft.consensus.events import BecameLeader
 from trioraft.consensus.leader_work import record_own_claim, wait_for_earlier_work, work_left
 from trioraft.consensus.lease import is_sticky
-from trioraft.consensus.replication import open_term
 from trioraft.consensus.roles import adopt_term, become_follower, reset_election_timer, retry_soon
-from trioraft.consensus.state import BecameLeader, Follower, Question, Role, Round, State
+from trioraft.consensus.state import Follower, Question, Role, Round, State
 from trioraft.consensus.timing import here
 from trioraft.messages import TERM_MAX, Message, PreVoteRequest, PreVoteResponse, VoteRequest, VoteResponse
 

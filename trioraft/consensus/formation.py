@@ -40,9 +40,9 @@ from typing import Final
 
 import msgspec
 
+from trioraft.consensus.events import Event, ForeignCluster, FormationEnded
 from trioraft.consensus.hard import FormationState
 from trioraft.consensus.ledger import NEVER, Outbox
-from trioraft.consensus.state import Event, ForeignCluster, FormationEnded
 from trioraft.consensus.timing import Timing
 from trioraft.messages import (
     LARGEST_ID,

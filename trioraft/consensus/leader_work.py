@@ -17,9 +17,10 @@ from typing import Final
 
 import msgspec
 
+from trioraft.consensus.events import EndWork, ExtendWork, StartWork
 from trioraft.consensus.lease import lease_end
 from trioraft.consensus.ledger import NEVER
-from trioraft.consensus.state import EndWork, ExtendWork, Role, Round, StartWork, State, Work
+from trioraft.consensus.state import Role, Round, State, Work
 from trioraft.consensus.timing import WORK_MARGIN, here
 
 # Leader work is told of a longer lease when it was renewed by this part of a heartbeat interval: a little less than

@@ -29,10 +29,11 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from trioraft.consensus.configuration import DEPARTED_MAX, Configuration, encode_configuration
+from trioraft.consensus.events import ConfigurationChanged, Removed
 from trioraft.consensus.lease import contact_end
 from trioraft.consensus.progress import is_current, new_follower
 from trioraft.consensus.roles import become_follower
-from trioraft.consensus.state import ConfigurationChanged, Removed, Role, State, Work
+from trioraft.consensus.state import Role, State, Work
 from trioraft.consensus.transfer import start_transfer
 from trioraft.messages import MEMBERS_MAX, Entry, EntryKind, format_id
 

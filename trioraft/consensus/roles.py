@@ -2,9 +2,10 @@
 
 import msgspec
 
+from trioraft.consensus.events import SteppedDown
 from trioraft.consensus.leader_work import end_work
 from trioraft.consensus.ledger import NEVER
-from trioraft.consensus.state import Role, State, SteppedDown
+from trioraft.consensus.state import Role, State
 
 
 def reset_election_timer(s: State, now: float) -> None:

@@ -8,17 +8,10 @@ verified and taken over, the log follows.
 
 from typing import Final
 
+from trioraft.consensus.events import StorePart
 from trioraft.consensus.ledger import NEVER, After, SnapshotInfo
 from trioraft.consensus.roles import become_follower, follow, reset_election_timer
-from trioraft.consensus.state import (
-    Follower,
-    Receiving,
-    Role,
-    Sending,
-    State,
-    StorePart,
-    count_uncommitted,
-)
+from trioraft.consensus.state import Follower, Receiving, Role, Sending, State, count_uncommitted
 from trioraft.messages import InstallSnapshotRequest, InstallSnapshotResponse
 
 # How large a part is, in bytes, and how many are under way.

@@ -5,8 +5,8 @@ holds no lease and runs no leader work in this term, whether or not the transfer
 at any later time, and is valid for as long as its receiver is in the same term.
 """
 
+from trioraft.consensus.append_entries import send_heartbeats
 from trioraft.consensus.election import may_campaign, start_election
-from trioraft.consensus.heartbeat import send_heartbeats
 from trioraft.consensus.leader_work import end_work, work_left
 from trioraft.consensus.ledger import After
 from trioraft.consensus.roles import become_follower

@@ -27,7 +27,7 @@ from trioraft.asking.calls import FIRST_NUMBER_MAX, Calls
 from trioraft.asking.session import Session
 from trioraft.consensus import Core, Role, Timing
 from trioraft.consensus.configuration import Configuration
-from trioraft.consensus.state import (
+from trioraft.consensus.events import (
     BecameLeader,
     ConfigurationChanged,
     EndWork,

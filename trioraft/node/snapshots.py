@@ -10,9 +10,9 @@ import structlog
 import trio
 
 from trioraft.consensus import Core
+from trioraft.consensus.events import StorePart
 from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
-from trioraft.consensus.state import StorePart
 from trioraft.messages import InstallSnapshotRequest
 from trioraft.node.apply import Applier
 from trioraft.storage.directories import StorageError

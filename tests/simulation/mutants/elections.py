@@ -6,12 +6,7 @@ import msgspec
 
 from tests.simulation.mutants.mutant import Mutant, Patch, restarted_with, rule
 from trioraft import messages
-from trioraft.consensus import (
-    election,
-    heartbeat,
-    lease,
-    roles,
-)
+from trioraft.consensus import append_entries, election, lease, quorum, roles
 from trioraft.consensus.ledger import After, Outbox
 from trioraft.consensus.state import Role, State
 
@@ -64,7 +59,7 @@ def _no_check_quorum() -> list[Patch]:
     def quorum_deadline(_s: State) -> float:
         return float("inf")
 
-    return [(heartbeat, "check_quorum", check_quorum), (heartbeat, "quorum_deadline", quorum_deadline)]
+    return [(quorum, "check_quorum", check_quorum), (quorum, "quorum_deadline", quorum_deadline)]
 
 
 def _stale_term_votes() -> list[Patch]:
@@ -88,7 +83,7 @@ def _terms_raised_by_pre_vote() -> list[Patch]:
 
 
 def _follow_older_terms() -> list[Patch]:
-    original = heartbeat.handle_append_entries
+    original = append_entries.handle_append_entries
 
     def handle(s: State, sender: int, request: Any, now: float) -> None:
         term = s.term if s.role is Role.FOLLOWER else request.term

@@ -7,13 +7,7 @@ import msgspec
 
 from tests.simulation.mutants.mutant import Mutant, Patch, rule
 from trioraft import messages
-from trioraft.consensus import (
-    core,
-    election,
-    heartbeat,
-    replication,
-    snapshots,
-)
+from trioraft.consensus import append_entries, core, election, snapshots
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.ledger import After, Outbox
 from trioraft.consensus.log import Log
@@ -32,7 +26,7 @@ def _advance(*, own_term: bool = True, own_disk: bool = True) -> list[Patch]:
         if index > s.commit_index and (s.log.term_at(index) == s.term or not own_term):
             s.commit_index = index
 
-    return [(module, "advance_commit_index", advance_commit_index) for module in (heartbeat, replication)]
+    return [(append_entries, "advance_commit_index", advance_commit_index)]
 
 
 def _acknowledge_before_disk() -> list[Patch]:
@@ -45,7 +39,7 @@ def _acknowledge_before_disk() -> list[Patch]:
 
 
 def _cut_off_what_follows() -> list[Patch]:
-    original = replication.store_entries
+    original = append_entries.store_entries
 
     def store_entries(s: State, request: Any, now: float) -> bool:
         stored = original(s, request, now)
@@ -55,21 +49,21 @@ def _cut_off_what_follows() -> list[Patch]:
             s.matched_index = s.commit_index = min(s.commit_index, end)
         return stored
 
-    return [(module, "store_entries", store_entries) for module in (heartbeat, replication)]
+    return [(append_entries, "store_entries", store_entries)]
 
 
 def _keep_what_matched() -> list[Patch]:
     def follow(s: State, leader: int) -> None:
         s.leader = leader
 
-    return [(module, "follow", follow) for module in (heartbeat, snapshots)]
+    return [(module, "follow", follow) for module in (append_entries, snapshots)]
 
 
 def _commit_whatever_is_there() -> list[Patch]:
     def follow_commit_index(s: State, request: Any) -> None:
         s.commit_index = max(s.commit_index, min(request.commit_index, s.log.last_index))
 
-    return [(heartbeat, "follow_commit_index", follow_commit_index)]
+    return [(append_entries, "follow_commit_index", follow_commit_index)]
 
 
 def _vote_for_shorter_logs() -> list[Patch]:
@@ -90,11 +84,11 @@ def _lose_an_entry() -> list[Patch]:
 
 
 def _refusals_name_messages() -> list[Patch]:
-    original = heartbeat.handle_append_entries
+    original = append_entries.handle_append_entries
 
     def handle(s: State, sender: int, request: Any, now: float) -> None:
         if request.term < s.term:
-            s.outbox.send(sender, heartbeat.answer(s, request, 0.0, now))
+            s.outbox.send(sender, append_entries.answer(s, request, 0.0, now))
         else:
             original(s, sender, request, now)
 
@@ -130,7 +124,7 @@ def _snapshot_without_sessions() -> list[Patch]:
 
 
 def _take_entries_without_looking() -> list[Patch]:
-    original = replication.store_entries
+    original = append_entries.store_entries
 
     def store_entries(s: State, request: Any, now: float) -> bool:
         known = s.log.term_at(request.prev_log_index)
@@ -138,11 +132,11 @@ def _take_entries_without_looking() -> list[Patch]:
             request = msgspec.structs.replace(request, prev_log_term=known)
         return original(s, request, now)
 
-    return [(module, "store_entries", store_entries) for module in (heartbeat, replication)]
+    return [(append_entries, "store_entries", store_entries)]
 
 
 def _never_cut_off() -> list[Patch]:
-    original = replication.store_entries
+    original = append_entries.store_entries
 
     def store_entries(s: State, request: Any, now: float) -> bool:
         kept = [
@@ -151,17 +145,17 @@ def _never_cut_off() -> list[Patch]:
         ]
         return original(s, msgspec.structs.replace(request, entries=tuple(kept)), now)
 
-    return [(module, "store_entries", store_entries) for module in (heartbeat, replication)]
+    return [(append_entries, "store_entries", store_entries)]
 
 
 def _heartbeats_before_disk() -> list[Patch]:
-    original = heartbeat.answer
+    original = append_entries.answer
 
     def answer(s: State, request: Any, seconds: float, now: float, *, rejected: bool = False) -> Any:
         told = original(s, request, seconds, now, rejected=rejected)
         return msgspec.structs.replace(told, matched=s.matched_index)
 
-    return [(heartbeat, "answer", answer)]
+    return [(append_entries, "answer", answer)]
 
 
 def _on_disk_as_it_was() -> list[Patch]:
@@ -205,7 +199,7 @@ def _half_is_a_quorum() -> list[Patch]:
             if index > s.commit_index and s.log.term_at(index) == s.term:
                 s.commit_index = index
 
-    return [(module, "advance_commit_index", advance_commit_index) for module in (heartbeat, replication)]
+    return [(append_entries, "advance_commit_index", advance_commit_index)]
 
 
 def _snapshot_without_settings() -> list[Patch]:

@@ -4,13 +4,9 @@ from collections.abc import Callable
 from typing import Final
 
 from tests.simulation.mutants.mutant import Mutant, Patch
-from trioraft.consensus import (
-    core,
-    heartbeat,
-    lease,
-    reads,
-)
-from trioraft.consensus.state import ReadFailed, ReadReady, State
+from trioraft.consensus import core, lease, quorum, reads
+from trioraft.consensus.events import ReadFailed, ReadReady
+from trioraft.consensus.state import State
 from trioraft.consensus.timing import CLOCK_DRIFT
 
 
@@ -34,12 +30,12 @@ def _read_before_no_op() -> list[Patch]:
 
 def _reads_until(end: Callable[[State], float]) -> list[Patch]:
     """Let reads go by the lease, and the leader lead, until another time."""
-    original = heartbeat.quorum_deadline
+    original = quorum.quorum_deadline
 
     def quorum_deadline(s: State) -> float:
         return max(original(s), end(s))
 
-    return [(reads, "lease_end", end), (heartbeat, "quorum_deadline", quorum_deadline)]
+    return [(reads, "lease_end", end), (quorum, "quorum_deadline", quorum_deadline)]
 
 
 def _reads_after_the_lease() -> list[Patch]:

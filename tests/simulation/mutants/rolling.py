@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from tests.simulation.mutants.mutant import Mutant, Patch
-from trioraft.consensus import core, heartbeat, lease, membership
+from trioraft.consensus import append_entries, core, lease, membership
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.state import State
 from trioraft.versions import SPOKEN
@@ -43,7 +43,7 @@ def _keep_shorter_promise_at_once() -> list[Patch]:
             s.outbox.persist(msgspec.structs.replace(s.hard, promise=s.timing.lower))
         return seconds
 
-    return [(heartbeat, "promise", promise)]
+    return [(append_entries, "promise", promise)]
 
 
 _UPGRADE: Final = "a cluster speaks the highest version that all of its members do"

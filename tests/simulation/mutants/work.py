@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from tests.simulation.mutants.mutant import Mutant, Patch, restarted_with, rule, same
 from trioraft import messages
-from trioraft.consensus import election, heartbeat, leader_work, lease, replication, transfer
+from trioraft.consensus import append_entries, election, leader_work, lease, quorum, transfer
 from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.state import LONG_AGO, Role, State
 
@@ -54,7 +54,7 @@ def _lease_after_offer() -> list[Patch]:
 
 
 def _lease_from_receipt() -> list[Patch]:
-    original = heartbeat.handle_append_entries_response
+    original = append_entries.handle_append_entries_response
 
     def handle(s: State, sender: int, response: Any, now: float) -> None:
         follower = s.followers.get(sender)
@@ -77,7 +77,7 @@ def _work_until_own_end() -> list[Patch]:
     def work_claim(_s: State, _now: float) -> float:
         return 0.1
 
-    return [(module, "work_claim", work_claim) for module in (heartbeat, replication)]
+    return [(append_entries, "work_claim", work_claim)]
 
 
 def _offer_with_work() -> list[Patch]:
@@ -94,16 +94,16 @@ def _offer_with_work() -> list[Patch]:
 
 
 def _lease_outlives_work() -> list[Patch]:
-    original = heartbeat.quorum_deadline
+    original = quorum.quorum_deadline
 
     def quorum_deadline(s: State) -> float:
         return original(s) + s.timing.lower
 
-    return [(heartbeat, "quorum_deadline", quorum_deadline), *_work_deadline_is_forgotten()]
+    return [(quorum, "quorum_deadline", quorum_deadline), *_work_deadline_is_forgotten()]
 
 
 def _work_deadline_is_forgotten() -> list[Patch]:
-    return [(heartbeat, "work_deadline", lambda _s: NEVER)]
+    return [(append_entries, "work_deadline", lambda _s: NEVER)]
 
 
 WORK: Final = (

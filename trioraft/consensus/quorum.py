@@ -1,0 +1,34 @@
+"""What a leader must keep to go on leading: the answers of a quorum, and those of its disk."""
+
+from trioraft.consensus.leader_work import work_deadline
+from trioraft.consensus.lease import contact_end
+from trioraft.consensus.ledger import NEVER
+from trioraft.consensus.roles import become_follower
+from trioraft.consensus.state import LONG_AGO, Role, State
+
+
+def quorum_deadline(s: State) -> float:
+    """Tell when this leader must step down unless a quorum answers until then.
+
+    Only one that never had a lease waits for its first; one that lost it may not get it back in the same term,
+    for its leader work has been ended.
+    """
+    if s.role is not Role.LEADER:
+        return NEVER
+    end = contact_end(s)
+    return s.leader_since + s.timing.lower if end == LONG_AGO else end
+
+
+def disk_deadline(s: State) -> float:
+    """Tell when this leader must step down unless its disk answers until then."""
+    return s.outbox.waiting_since + s.timing.lower if s.role is Role.LEADER else NEVER
+
+
+def check_quorum(s: State, now: float) -> None:
+    """Step down without a lease, when leader work ends by itself, or when the disk was stuck for too long."""
+    if quorum_deadline(s) <= now:
+        become_follower(s, s.term, now, "no quorum has answered for a lower election timeout")
+    elif work_deadline(s) <= now:
+        become_follower(s, s.term, now, "leader work was not told of a longer lease in time")
+    elif disk_deadline(s) <= now:
+        become_follower(s, s.term, now, "the disk has been stuck for a lower election timeout")
