@@ -8,42 +8,16 @@ Units: every duration is in seconds, counted on the sender's clock. Ids (of node
 random integers from 1 to 2**63 - 1 and are written as 16 hexadecimal digits everywhere but on the wire; 0
 stands for "none".
 
-``basics``     ids, bounds, and log entries
+``ids``        ids, terms, indexes, times and durations
+``log``        entries of the log
 ``consensus``  what nodes tell each other
-``status``     what a node tells of itself
+``status``     what a node reports about itself
 ``requests``   what clients ask, and the answers
 ``fragments``  parts of large messages
 """
 
 from typing import TypeAlias
 
-from trioraft.messages.basics import (
-    ENTRY_MAX,
-    FIRST_VERSION,
-    FRAGMENTED_MAX,
-    LARGEST_ID,
-    MEMBERS_MAX,
-    PAYLOAD_MAX,
-    REQUEST_TAG,
-    REQUESTS_TAG,
-    RESPONSES_TAG,
-    TERM_LEAP,
-    TERM_MAX,
-    TERM_ROOM,
-    Counter,
-    Entry,
-    EntryKind,
-    Id,
-    Members,
-    Name,
-    Nonce,
-    OptionalId,
-    Seconds,
-    Version,
-    first_term,
-    format_id,
-    parse_id_untrusted,
-)
 from trioraft.messages.consensus import (
     AppendEntriesRequest,
     AppendEntriesResponse,
@@ -61,10 +35,38 @@ from trioraft.messages.consensus import (
     VoteRequest,
     VoteResponse,
 )
-from trioraft.messages.fragments import Fragment, FragmentsReceived
+from trioraft.messages.fragments import FRAGMENTED_MAX, Fragment, FragmentsReceived
+from trioraft.messages.ids import (
+    FIRST_VERSION,
+    LARGEST_ID,
+    MEMBERS_MAX,
+    TERM_LEAP,
+    TERM_MAX,
+    TERM_ROOM,
+    Counter,
+    Id,
+    Index,
+    Instant,
+    Members,
+    Name,
+    NodeId,
+    Nonce,
+    OptionalId,
+    OptionalNodeId,
+    Seconds,
+    Term,
+    Version,
+    first_term,
+    format_id,
+    parse_id_untrusted,
+)
+from trioraft.messages.log import ENTRY_MAX, PAYLOAD_MAX, Entry, EntryKind
 from trioraft.messages.requests import (
     BACKUP_PART_BYTES,
     BATCH_MAX,
+    REQUEST_TAG,
+    REQUESTS_TAG,
+    RESPONSES_TAG,
     AbandonFormation,
     Ask,
     BackupPart,
@@ -151,17 +153,21 @@ __all__ = [
     "Hello",
     "HookStatus",
     "Id",
+    "Index",
     "InstallSnapshotRequest",
     "InstallSnapshotResponse",
+    "Instant",
     "KeepSession",
     "MemberStatus",
     "Members",
     "Message",
     "Name",
+    "NodeId",
     "NodeStatus",
     "Nonce",
     "OpenSession",
     "OptionalId",
+    "OptionalNodeId",
     "PreVoteRequest",
     "PreVoteResponse",
     "Propose",
@@ -180,6 +186,7 @@ __all__ = [
     "Status",
     "StatusRequest",
     "StepDown",
+    "Term",
     "TimeoutNow",
     "Transfer",
     "UnknownCommand",

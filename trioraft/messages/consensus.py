@@ -4,7 +4,19 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from trioraft.messages.basics import FIRST_VERSION, Counter, Entry, Id, Members, Name, Nonce, Seconds, Version
+from trioraft.messages.ids import (
+    FIRST_VERSION,
+    Counter,
+    Id,
+    Index,
+    Members,
+    Name,
+    Nonce,
+    Seconds,
+    Term,
+    Version,
+)
+from trioraft.messages.log import Entry
 
 EphemeralValue = Annotated[bytes, Meta(max_length=32)]
 Signature = Annotated[bytes, Meta(max_length=64)]
@@ -120,10 +132,10 @@ class PreVoteRequest(Struct, frozen=True, array_like=True, tag=5):
         The end of the sender's log.
     """
 
-    term: Counter
+    term: Term
     round: Counter
-    last_log_index: Counter
-    last_log_term: Counter
+    last_log_index: Index
+    last_log_term: Term
 
 
 class PreVoteResponse(Struct, frozen=True, array_like=True, tag=6):
@@ -139,7 +151,7 @@ class PreVoteResponse(Struct, frozen=True, array_like=True, tag=6):
         Whether the sender would vote for the receiver now.
     """
 
-    term: Counter
+    term: Term
     round: Counter
     granted: bool
 
@@ -158,9 +170,9 @@ class VoteRequest(Struct, frozen=True, array_like=True, tag=7):
         given although the voter heard from that leader a moment ago.
     """
 
-    term: Counter
-    last_log_index: Counter
-    last_log_term: Counter
+    term: Term
+    last_log_index: Index
+    last_log_term: Term
     transfer: bool
 
 
@@ -179,10 +191,10 @@ class VoteResponse(Struct, frozen=True, array_like=True, tag=8):
         The term of the last leader that the sender remembers.
     """
 
-    term: Counter
+    term: Term
     granted: bool
     work: Seconds
-    work_term: Counter
+    work_term: Term
 
 
 class TimeoutNow(Struct, frozen=True, array_like=True, tag=9):
@@ -196,7 +208,7 @@ class TimeoutNow(Struct, frozen=True, array_like=True, tag=9):
         For how many seconds leader work of this term or an earlier one may still run; 0 when all has ended.
     """
 
-    term: Counter
+    term: Term
     work: Seconds
 
 
@@ -222,12 +234,12 @@ class AppendEntriesRequest(Struct, frozen=True, array_like=True, tag=10):
         The new entries.
     """
 
-    term: Counter
+    term: Term
     sequence: Counter
     work: Seconds
-    prev_log_index: Counter
-    prev_log_term: Counter
-    commit_index: Counter
+    prev_log_index: Index
+    prev_log_term: Term
+    commit_index: Index
     entries: tuple[Entry, ...] = ()
 
 
@@ -254,13 +266,13 @@ class AppendEntriesResponse(Struct, frozen=True, array_like=True, tag=11):
         Whether the sender did not have the entry before the new ones.
     """
 
-    term: Counter
+    term: Term
     sequence: Counter
     promise: Seconds
-    matched: Counter
+    matched: Index
     last_choice: bool
-    hint_index: Counter = 0
-    hint_term: Counter = 0
+    hint_index: Index = 0
+    hint_term: Term = 0
     rejected: bool = False
 
 
@@ -285,9 +297,9 @@ class InstallSnapshotRequest(Struct, frozen=True, array_like=True, tag=16):
         The configuration after that entry, as entries have it; empty when it is the formation's.
     """
 
-    term: Counter
-    index: Counter
-    index_term: Counter
+    term: Term
+    index: Index
+    index_term: Term
     size: Counter
     checksum: Counter
     offset: Counter
@@ -310,8 +322,8 @@ class InstallSnapshotResponse(Struct, frozen=True, array_like=True, tag=17):
         Whether it has all that the snapshot covers in its log or state, on disk.
     """
 
-    term: Counter
-    index: Counter
+    term: Term
+    index: Index
     offset: Counter
     installed: bool
 
@@ -346,4 +358,4 @@ class ReadIndexResponse(Struct, frozen=True, array_like=True, tag=19):
 
     read: Counter
     done: bool
-    index: Counter = 0
+    index: Index = 0

@@ -1,10 +1,13 @@
 """Parts of messages that are larger than a datagram."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from trioraft.messages.basics import FRAGMENTED_MAX, Counter
+from trioraft.messages.ids import Counter
+
+# The largest message; no entry, part of a snapshot or value may make one larger.
+FRAGMENTED_MAX: Final = 2 * 1024 * 1024
 
 
 class Fragment(Struct, frozen=True, array_like=True, tag=30):

@@ -5,7 +5,12 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from trioraft.messages.basics import REQUEST_TAG, REQUESTS_TAG, RESPONSES_TAG, Counter, Id, Name, OptionalId
+from trioraft.messages.ids import Counter, Id, Index, Name, NodeId, OptionalNodeId, Term
+
+REQUEST_TAG: Final = 14
+# The tags of messages that are put together from encoded ones.
+REQUESTS_TAG: Final = 20
+RESPONSES_TAG: Final = 21
 
 
 class Transfer(Struct, frozen=True, array_like=True, tag=1):
@@ -17,7 +22,7 @@ class Transfer(Struct, frozen=True, array_like=True, tag=1):
         The node that shall lead, or 0 for the best one.
     """
 
-    to: OptionalId = 0
+    to: OptionalNodeId = 0
 
 
 class AbandonFormation(Struct, frozen=True, array_like=True, tag=2):
@@ -197,7 +202,7 @@ class StateDigested(Struct, frozen=True, array_like=True):
         64 hexadecimal digits: the same on all nodes that have applied the same entries.
     """
 
-    index: Counter
+    index: Index
     digest: Name
 
 
@@ -235,7 +240,7 @@ class ChangeMember(Struct, frozen=True, array_like=True, tag=18):
     """
 
     action: Literal["add", "remove", "promote", "demote", "leave"]
-    node: Id
+    node: NodeId
 
 
 class StepDown(Struct, frozen=True, array_like=True, tag=19):
@@ -361,11 +366,11 @@ class ClientResponse(Struct, frozen=True, array_like=True, tag=15):
     request: Counter
     done: bool
     detail: Annotated[str, Meta(max_length=1000)] = ""
-    leader: OptionalId = 0
+    leader: OptionalNodeId = 0
     code: Annotated[str, Meta(max_length=32)] = ""
     data: bytes = b""
     session: Counter = 0
-    term: Counter = 0
+    term: Term = 0
     leader_address: Name = ""
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from trioraft.messages.basics import FIRST_VERSION, Counter, Seconds
+from trioraft.messages.ids import FIRST_VERSION, Index, Seconds, Term
 
 
 class Election(Struct, frozen=True):
@@ -20,7 +20,7 @@ class Election(Struct, frozen=True):
         How long ago the node learned of it.
     """
 
-    term: Counter
+    term: Term
     leader: str
     seconds_ago: Seconds
 
@@ -179,7 +179,7 @@ class NodeStatus(Struct, frozen=True):
     name: str
     address: str
     role: str
-    term: Counter
+    term: Term
     leader: str | None
     pid: int
     uptime_seconds: Seconds
@@ -196,9 +196,9 @@ class NodeStatus(Struct, frozen=True):
     counters: dict[str, int] = {}
     settings: dict[str, str] = {}
     voter: bool = False
-    commit_index: Counter = 0
-    applied_index: Counter = 0
-    last_index: Counter = 0
+    commit_index: Index = 0
+    applied_index: Index = 0
+    last_index: Index = 0
     members: tuple[MemberStatus, ...] = ()
     autopilot: tuple[AutopilotNote, ...] = ()
     lowest_version: int = FIRST_VERSION
