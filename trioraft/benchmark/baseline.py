@@ -17,7 +17,8 @@ from typing import Final
 
 import trio
 
-LOOPBACK: Final = "127.0.0.1"
+from trioraft.launching import LOOPBACK, until_stdin_closes
+
 _ROUND_TRIPS: Final = 1000
 _SYNCS: Final = 100
 _PAGE: Final = 4096
@@ -105,11 +106,5 @@ async def _send_back() -> None:
             await own.sendto(data, source)
 
 
-async def _main() -> None:
-    from trioraft.cli.up import until_stdin_closes  # noqa: PLC0415 - only the other process needs it
-
-    await until_stdin_closes(_send_back)
-
-
 if __name__ == "__main__":
-    trio.run(_main)
+    trio.run(until_stdin_closes, _send_back)

@@ -1,6 +1,5 @@
 """A temporary cluster of real node processes on loopback."""
 
-import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -12,10 +11,9 @@ from typing import Final, Literal
 import msgspec
 import trio
 
-from trioraft.cli.local import LOOPBACK
-from trioraft.cli.up import node_environment, start_process
 from trioraft.client.status import printable
 from trioraft.errors import CommandError
+from trioraft.launching import LOOPBACK, describe_end, node_environment, start_process
 from trioraft.settings.settings import ClientSettings, NodeSettings, load
 
 # A benchmark runs nobody's scripts.
@@ -103,8 +101,7 @@ def _free_ports(number: int) -> list[int]:
 
 
 async def _expect_to_run(process: trio.Process, log: Path) -> None:
-    status = await process.wait()
-    how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    how = describe_end(await process.wait())
     raise CommandError(f"{log.stem} has ended ({how}): {_last_event(log)}")
 
 

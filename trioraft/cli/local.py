@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from trioraft.errors import WRONG, CommandError
+from trioraft.launching import LOOPBACK
 from trioraft.settings.variables import DEFAULT_PORT
 from trioraft.storage.private import open_new
 
-LOOPBACK: Final = "127.0.0.1"
 _DEFAULT: Final = f"{LOOPBACK}:{DEFAULT_PORT}"
 _FILE_MAX: Final = 64 * 1024
 

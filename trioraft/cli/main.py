@@ -456,7 +456,7 @@ def _serve(main: Callable[[], Awaitable[None]], errors: Errors, *, end_with_stdi
     try:
         if not end_with_stdin:
             return run_program(main, errors, WRONG)
-        from trioraft.cli.up import until_stdin_closes  # noqa: PLC0415
+        from trioraft.launching import until_stdin_closes  # noqa: PLC0415
 
         return run_program(lambda: until_stdin_closes(main), errors, WRONG)
     except ToldToEnd:

@@ -1,28 +1,22 @@
-"""A cluster and its monitor on this machine's loopback: one process for each node.
-
-Every process is started in a session of its own, so that Ctrl-C reaches only this one, which then ends the
-others in order. Each holds the reading end of a pipe as its standard input; when this process is gone, however
-that came, the pipe closes and they end by themselves (:func:`until_stdin_closes`).
-"""
+"""A cluster and its monitor on this machine's loopback: one process for each node (`trioraft.launching`)."""
 
 import os
 import signal
 import socket
 import subprocess
-import sys
-import sysconfig
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import trio
 
-from trioraft.cli.local import LOOPBACK, announced
+from trioraft.cli.local import announced
 from trioraft.cli.output import Output, say
 from trioraft.client.client import open_client
 from trioraft.client.status import ClusterStatus, ObservedNode, printable
+from trioraft.launching import LOOPBACK, describe_end, node_environment, program_environment, start_process
 from trioraft.settings.settings import ClientSettings, MonitorSettings, NodeSettings, settings_warnings
 from trioraft.signals import ENDING, not_ignored
 
@@ -35,52 +29,6 @@ _END_MARGIN: Final = 5.0
 
 class UpError(Exception):
     """The cluster cannot be started; one line that says why."""
-
-
-async def until_stdin_closes(main: Callable[[], Awaitable[None]]) -> None:
-    """Run a program that ends on SIGTERM, and send that to this process when its standard input closes.
-
-    Parameters
-    ----------
-    main : callable
-        The program.
-    """
-
-    async def watch() -> None:
-        await trio.lowlevel.wait_readable(sys.stdin.fileno())  # nothing is ever written to it: it is closed
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch)
-        await main()
-        nursery.cancel_scope.cancel()
-
-
-async def start_process(command: str, environment: Mapping[str, str], output: int | IO[bytes]) -> trio.Process:
-    """Start a node or monitor that ends when this process does.
-
-    Parameters
-    ----------
-    command : str
-        ``node`` or ``monitor``.
-    environment : mapping
-        Its environment.
-    output : int or file
-        Where it writes: ``subprocess.PIPE`` or a file.
-
-    Returns
-    -------
-    trio.Process
-        The process.
-    """
-    return await trio.lowlevel.open_process(
-        [sys.executable, "-P", "-m", "trioraft", command, "--end-with-stdin"],
-        stdin=subprocess.PIPE,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        start_new_session=True,
-    )
 
 
 async def run_up(nodes: int, base_port: int, monitor_port: int, data_dir: Path | None) -> int:
@@ -123,7 +71,7 @@ async def run_up(nodes: int, base_port: int, monitor_port: int, data_dir: Path |
             f"node-{number}": node_environment(number, port, peers, nodes, directory)
             for number, port in enumerate(ports, 1)
         }
-        environments[MONITOR] = _monitor_environment(monitor_port, peers)
+        environments[MONITOR] = program_environment(monitor_port, peers)
         settings = _check(environments)
         say(f"{nodes} nodes at {peers}; page at http://{LOOPBACK}:{monitor_port}; data in {directory}")
         if not stack.enter_context(announced(peers)):
@@ -144,58 +92,6 @@ def _check_ports(ports: range, monitor_port: int) -> None:
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
                 raise UpError(f"{protocol} port {port} of {LOOPBACK}: {reason}; choose another {option}") from None
-
-
-def node_environment(number: int, port: int, peers: str, nodes: int, directory: Path) -> dict[str, str]:
-    """Give the environment of a node's process.
-
-    Parameters
-    ----------
-    number : int
-        Which node it is; the first is 1.
-    port : int
-        Its UDP port.
-    peers : str
-        ``PEERS``.
-    nodes : int
-        How many nodes form the cluster.
-    directory : Path
-        Where the nodes' data is kept.
-
-    Returns
-    -------
-    dict of str to str
-        This process's own environment, and what makes it that node's.
-    """
-    name = f"node-{number}"
-    return {
-        **own_environment(),
-        "BIND_HOST": LOOPBACK,
-        "BIND_PORT": str(port),
-        "PEERS": peers,
-        "BOOTSTRAP_EXPECT": str(nodes),
-        "NODE_NAME": name,
-        "DATA_DIR": str(directory.absolute() / name),
-        "LOG_FORMAT": "json",
-    }
-
-
-def own_environment() -> dict[str, str]:
-    """Give this process's environment, in which the others find the same package as this one."""
-    root = str(Path(__file__).parents[1])
-    if root == sysconfig.get_paths()["purelib"]:
-        return dict(os.environ)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
-
-
-def _monitor_environment(port: int, peers: str) -> dict[str, str]:
-    return {
-        **own_environment(),
-        "BIND_HOST": LOOPBACK,
-        "BIND_PORT": str(port),
-        "PEERS": peers,
-        "LOG_FORMAT": "json",
-    }
 
 
 def _check(environments: Mapping[str, Mapping[str, str]]) -> NodeSettings:
@@ -267,7 +163,7 @@ class _Cluster:
             nursery.cancel_scope.deadline = trio.current_time() + 0.5
         del self._running[name]
         self._one_ended.set()
-        how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        how = describe_end(status)
         if not self._ending or status:
             say(f"has ended ({how}); it is not started again" if not self._ending else f"ended ({how})", name)
 
