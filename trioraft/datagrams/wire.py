@@ -220,14 +220,13 @@ fragments must be allowed as if it came whole. Which commands a ``ClientRequest`
 :mod:`trioraft.datagrams.rights`.
 """
 
-import io
 import struct
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple, NewType, TypeAlias, get_args
 
 import cbor2
 import msgspec
 
+from trioraft.datagrams import cbor
 from trioraft.datagrams.sealing import Domain
 from trioraft.messages import (
     REQUEST_TAG,
@@ -375,8 +374,6 @@ _COMMANDS: Final[dict[Any, type[msgspec.Struct]]] = {
     command.__struct_config__.tag: command for command in get_args(Command)
 }
 
-_DEPTH_MAX: Final = 8  # a status nests its elections 5 deep
-
 
 def parse_datagram_untrusted(data: bytes) -> Plain | Sealed:
     """Read what stands before the envelope.
@@ -483,20 +480,6 @@ def _parse_plain_untrusted(data: bytes, *, is_hello: bool) -> Plain:
     return Plain(PLAIN_DOMAINS[domain], process, token, envelope)
 
 
-class _NoTags(dict[int, Callable[..., Any]]):
-    """Stands for a decoder of every CBOR tag there is, and refuses: some of them cost much, none is used."""
-
-    def __missing__(self, tag: int) -> Callable[..., Any]:
-        return _refuse_tag
-
-
-def _refuse_tag(*_: object) -> Any:
-    raise ValueError("CBOR tags are not used here")
-
-
-_NO_TAGS: Final = _NoTags()
-
-
 def decode_envelope_untrusted(data: bytes) -> Envelope:
     """Decode and validate an envelope.
 
@@ -542,28 +525,17 @@ def decode_message_untrusted(data: bytes) -> Message:
 
 
 def _decode_untrusted(data: bytes, kind: Any) -> Any:
-    stream = io.BytesIO(data)
     try:
-        decoder = cbor2.CBORDecoder(
-            stream,
-            tag_hook=_refuse_tag,
-            semantic_decoders=_NO_TAGS,
-            max_depth=_DEPTH_MAX,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-            strict_hashable_types=True,
-        )
-        read = decoder.decode()
+        read = cbor.decode_untrusted(data)
         try:
-            decoded = msgspec.convert(read, kind, builtin_types=(bytes,))
+            return msgspec.convert(read, kind, builtin_types=(bytes,))
         except msgspec.ValidationError:
             _replace_bad_commands(read if kind is Message else read[3])
-            decoded = msgspec.convert(read, kind, builtin_types=(bytes,))
-    except Exception as error:  # whatever the two libraries raise, it is the datagram that is wrong
+            return msgspec.convert(read, kind, builtin_types=(bytes,))
+    except (
+        Exception
+    ) as error:  # what is no message at all fails in many ways, and always it is the datagram that is wrong
         raise MalformedError(str(error)) from error
-    if stream.tell() != len(data):
-        raise MalformedError("there is something behind the message")
-    return decoded
 
 
 def _replace_bad_commands(message: Any) -> None:
@@ -606,7 +578,7 @@ def encode_message(message: Carried) -> EncodedMessage:
     EncodedMessage
         Its CBOR.
     """
-    return EncodedMessage(cbor2.dumps(msgspec.to_builtins(message, builtin_types=(bytes,))))
+    return EncodedMessage(cbor.encode(message))
 
 
 def encode_together(tag: int, messages: list[EncodedMessage]) -> EncodedMessage:

@@ -1,19 +1,18 @@
 """Commands and results as bytes: CBOR arrays, ``[tag, field, field, …]``."""
 
-import io
 import re
-from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import cbor2
 import msgspec
 
+from trioraft.datagrams import cbor
 from trioraft.kv.commands import COMMAND_MAX, Command
 from trioraft.kv.results import Result
 
-_DEPTH_MAX: Final = 8  # the results of a transaction nest 5 deep
-
 T = TypeVar("T")
+
+pack: Final = cbor.encode
 
 
 class Box(msgspec.Struct, Generic[T], frozen=True, array_like=True):
@@ -28,36 +27,6 @@ class _AnyCommand(Box[Command], frozen=True, array_like=True):
 
 class _AnyResult(Box[Result], frozen=True, array_like=True):
     pass
-
-
-class _NoTags(dict[int, Callable[..., Any]]):
-    """Stands for a decoder of every CBOR tag there is, and refuses: some of them cost much, none is used."""
-
-    def __missing__(self, tag: int) -> Callable[..., Any]:
-        return _refuse_tag
-
-
-def _refuse_tag(*_: object) -> Any:
-    raise ValueError("CBOR tags are not used here")
-
-
-_NO_TAGS: Final = _NoTags()
-
-
-def pack(value: object) -> bytes:
-    """Encode structs.
-
-    Parameters
-    ----------
-    value : object
-        A struct, or a list that may hold some.
-
-    Returns
-    -------
-    bytes
-        Its CBOR; always the same for equal values.
-    """
-    return cbor2.dumps(msgspec.to_builtins(value, builtin_types=(bytes,)))
 
 
 def unpack(data: bytes, box: type[Box[T]]) -> T:
@@ -80,23 +49,11 @@ def unpack(data: bytes, box: type[Box[T]]) -> T:
     ValueError
         If it is anything else.
     """
-    stream = io.BytesIO(data)
+    item = cbor.decode_untrusted(data)
     try:
-        decoder = cbor2.CBORDecoder(
-            stream,
-            tag_hook=_refuse_tag,
-            semantic_decoders=_NO_TAGS,
-            max_depth=_DEPTH_MAX,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-            strict_hashable_types=True,
-        )
-        content = msgspec.convert([decoder.decode()], box, builtin_types=(bytes,)).content
-    except Exception as error:  # whatever the two libraries raise, it is the data that is wrong
+        return msgspec.convert([item], box, builtin_types=(bytes,)).content
+    except Exception as error:  # whatever msgspec raises, it is the data that is wrong
         raise ValueError(str(error)) from error
-    if stream.tell() != len(data):
-        raise ValueError("there is something behind the end")
-    return content
 
 
 def encode_command(command: Command) -> bytes:
