@@ -26,6 +26,8 @@ Whatever else the submodules have may change from one version to the next.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from trioraft._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from trioraft.client.client import Client, NoAnswerError, open_client
     from trioraft.errors import (
@@ -49,9 +51,7 @@ if TYPE_CHECKING:
     from trioraft.replica.settings import ClusterSettings, ReadMode
     from trioraft.settings.settings import ClientSettings, NodeSettings
     from trioraft.settings.variables import SettingsError
-    from trioraft.storage.directories import StorageError
-
-__version__ = "0.1.0"
+    from trioraft.storage.errors import StorageError
 
 __all__ = [
     "BusyError",
@@ -98,7 +98,7 @@ _HOMES: Final = {
     for module, names in {
         "client.client": ("Client", "NoAnswerError", "open_client"),
         "replica.settings": ("ClusterSettings", "ReadMode"),
-        "storage.directories": ("StorageError",),
+        "storage.errors": ("StorageError",),
         "errors": (
             "BusyError",
             "LimitError",

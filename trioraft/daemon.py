@@ -13,7 +13,7 @@ from trioraft.kv.service import KeyValueService
 from trioraft.node.node import Node, open_node
 from trioraft.settings.settings import NodeSettings
 from trioraft.signals import ENDING, not_ignored
-from trioraft.storage.database import StorageError
+from trioraft.storage.errors import StorageError
 
 # What glibc calls M_MMAP_THRESHOLD, and from how many bytes on a block is a mapping of its own.
 _MMAP_THRESHOLD: Final = -3

@@ -1,26 +1,4 @@
-"""How commands end that cannot be done: those of the command line, and those for the log."""
-
-from typing import Final
-
-REFUSED: Final = 1
-WRONG: Final = 2
-INTERRUPTED: Final = 130
-
-
-class CommandError(Exception):
-    """A command that cannot be done; the text is one line.
-
-    Parameters
-    ----------
-    text : str
-        What was wrong, and what to do.
-    exit_status : int
-        The command's exit status.
-    """
-
-    def __init__(self, text: str, exit_status: int = REFUSED) -> None:
-        super().__init__(text)
-        self.exit_status = exit_status
+"""What a node, a client, and a command that a client has proposed can fail with."""
 
 
 class NodeError(Exception):

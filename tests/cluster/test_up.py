@@ -15,9 +15,9 @@ import pytest
 import trio
 
 from tests.cluster.harness import FAST, LOOPBACK, ROOT, clean_environment
+from trioraft.cli.exits import CommandError
 from trioraft.cli.local import announced, default_peers, running_clusters
 from trioraft.client.client import open_client
-from trioraft.errors import CommandError
 from trioraft.settings.settings import DEFAULT_PORT, ClientSettings
 
 SCRIPT = """#!/bin/sh

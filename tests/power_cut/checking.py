@@ -14,7 +14,8 @@ from tests.power_cut.filesystem import FileSystem, Kept
 from tests.power_cut.model import DiskState, chunks_of, workload
 from tests.power_cut.recording import Call, Said, record
 from trioraft.messages import format_id
-from trioraft.storage.database import Durability, SqliteDisk, StorageError
+from trioraft.storage.database import Durability, SqliteDisk
+from trioraft.storage.errors import StorageError
 from trioraft.storage.snapshots import read_chunks, remove_leftovers
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108 - what is written here is thrown away again

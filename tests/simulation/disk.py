@@ -12,6 +12,7 @@ from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.log import Log
 from trioraft.messages import Entry
 from trioraft.storage import records
+from trioraft.storage.errors import DamagedError
 
 _NOTHING: Final = HardState()
 
@@ -145,7 +146,7 @@ class Disk:
         if self._found is not None:
             self._found()
         if self._is_rotten:
-            raise records.DamagedError("the snapshot does not match its checksum")
+            raise DamagedError("the snapshot does not match its checksum")
         self.recover()
 
 

@@ -28,7 +28,7 @@ from trioraft.consensus.events import (
 from trioraft.consensus.ledger import Write
 from trioraft.consensus.log import Log
 from trioraft.messages import AppendEntriesRequest, InstallSnapshotRequest, ReadIndexRequest, ReadIndexResponse
-from trioraft.storage.records import DamagedError
+from trioraft.storage.errors import DamagedError
 from trioraft.versions import Versions
 
 if TYPE_CHECKING:

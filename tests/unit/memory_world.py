@@ -17,7 +17,7 @@ from trioraft.dns.discovery import Answer
 from trioraft.messages import Entry
 from trioraft.node.world import World
 from trioraft.settings.settings import NodeSettings
-from trioraft.storage.database import StorageError
+from trioraft.storage.errors import StorageError
 
 
 class MemorySocket:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.conftest import unavailable
-from trioraft.errors import WRONG
+from trioraft.cli.exits import WRONG
 from trioraft.settings.settings import MonitorSettings, load
 from trioraft.settings.variables import FORMER_NAMES, VARIABLES
 

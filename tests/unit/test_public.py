@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ def test_every_public_name_is_there_and_documented() -> None:
         assert name in dir(trioraft)
     with pytest.raises(AttributeError, match="module 'trioraft' has no attribute 'nothing'"):
         trioraft.nothing  # noqa: B018
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert trioraft.__version__ == project["version"]
 
 
 def test_names_are_loaded_when_they_are_asked_for() -> None:

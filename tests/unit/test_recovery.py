@@ -13,17 +13,18 @@ import pytest
 
 from tests.unit.test_backups import Words
 from trioraft.cli import main as cli
+from trioraft.cli.exits import REFUSED, WRONG
 from trioraft.consensus import Core, Role, Timing
 from trioraft.consensus.configuration import Configuration, decode_configuration, encode_configuration
 from trioraft.consensus.events import Removed, StartWork
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.numbers import CLAIM_MAX
-from trioraft.errors import REFUSED, WRONG
 from trioraft.messages import TERM_LEAP, TERM_MAX, Entry, EntryKind, format_id
 from trioraft.replica.sessions import Replica
-from trioraft.storage.database import SqliteDisk, StorageError, open_disk
-from trioraft.storage.recovery import Recovered, RecoveryError, make_new_cluster, open_survivor
+from trioraft.storage.database import SqliteDisk, open_disk
+from trioraft.storage.errors import RecoveryError, StorageError
+from trioraft.storage.recovery import Recovered, make_new_cluster, open_survivor
 from trioraft.storage.snapshots import SnapshotWriter, frame, path_of, read_chunks
 
 CLUSTER, OTHER, GONE = 77, 5, 6

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.power_cut.model import chunks_of, snapshot_of
 from trioraft.consensus.ledger import SnapshotInfo
-from trioraft.storage.database import StorageError
+from trioraft.storage.errors import StorageError
 from trioraft.storage.snapshots import (
     SnapshotReader,
     SnapshotWriter,
@@ -218,7 +218,8 @@ def test_a_snapshot_that_finds_no_room_is_one_clear_line_and_leaves_nothing(tmp_
     """A limit of the system on the size of files stands for a full disk; EFBIG is what it says."""
     program = (
         "import sys, signal, pathlib; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from trioraft.storage.snapshots import SnapshotWriter, StorageError\n"
+        "from trioraft.storage.errors import StorageError\n"
+        "from trioraft.storage.snapshots import SnapshotWriter\n"
         "writer = SnapshotWriter(pathlib.Path(sys.argv[1]), 7)\n"
         "try:\n    [writer.write(bytes(5000)) for _ in range(100)]\n"
         "except StorageError as error:\n    print(error)\n"

@@ -20,7 +20,8 @@ from trioraft.messages import AppendEntriesRequest, ConsensusMessage, Entry, Ent
 from trioraft.node.apply import Applier
 from trioraft.node.snapshots import Snapshotter
 from trioraft.replica.sessions import Replica
-from trioraft.storage.database import SqliteDisk, StorageError
+from trioraft.storage.database import SqliteDisk
+from trioraft.storage.errors import StorageError
 from trioraft.storage.snapshots import frame, path_of, read_chunks
 
 LEADER = 2

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.messages import Entry, EntryKind, format_id
-from trioraft.storage.database import SqliteDisk, StorageError, open_disk
+from trioraft.storage.database import SqliteDisk, open_disk
 from trioraft.storage.directories import take_directory
+from trioraft.storage.errors import StorageError
 
 HARD = HardState(7, 3, 3.25, 6.5, 6, FormationState(cluster=9, members=(1, 2, 3), never=(4, 5)))
 

@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.power_cut.model import DiskState, chunks_of, next_write, snapshot_of
 from tests.power_cut.workload import write_snapshot
-from trioraft.storage.database import Durability, SqliteDisk, StorageError
+from trioraft.storage.database import Durability, SqliteDisk
+from trioraft.storage.errors import StorageError
 from trioraft.storage.snapshots import SnapshotWriter, path_of, read_chunks, remove_leftovers, remove_older
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.story import Story
 from trioraft.consensus import Role
 from trioraft.node.trace import Recorder, recording
-from trioraft.storage.directories import StorageError
+from trioraft.storage.errors import StorageError
 
 
 def recorded(story: Story) -> list[dict[str, Any]]:

@@ -9,11 +9,12 @@ from typing import Final
 
 import trio
 
+from trioraft.benchmark.errors import BenchmarkError
 from trioraft.benchmark.latencies import Latencies
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.status import printable
 from trioraft.datagrams.endpoint import Domain
-from trioraft.errors import CommandError, ProposalError
+from trioraft.errors import ProposalError
 from trioraft.kv.errors import KeyValueError
 from trioraft.settings.settings import ClientSettings
 
@@ -149,7 +150,7 @@ async def run_load(
     ------
     NoAnswerError
         If there is no leader, or nothing is committed for 30 s.
-    CommandError
+    BenchmarkError
         If the cluster refuses a command.
     """
     try:
@@ -160,7 +161,7 @@ async def run_load(
             finally:
                 await _clean_up(clients[0], prefix)
     except* (KeyValueError, ProposalError) as group:
-        raise CommandError(printable(str(_first(group)))) from None
+        raise BenchmarkError(printable(str(_first(group)))) from None
 
 
 @asynccontextmanager

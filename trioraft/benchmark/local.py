@@ -11,8 +11,8 @@ from typing import Final, Literal
 import msgspec
 import trio
 
+from trioraft.benchmark.errors import BenchmarkError
 from trioraft.client.status import printable
-from trioraft.errors import CommandError
 from trioraft.launching import LOOPBACK, describe_end, node_environment, start_process
 from trioraft.settings.settings import ClientSettings, NodeSettings, load
 
@@ -62,7 +62,7 @@ async def open_local_cluster(
 
     Raises
     ------
-    CommandError
+    BenchmarkError
         If a node ends by itself; with the last line of its log.
     SettingsError
         If a variable has a wrong value.
@@ -102,7 +102,7 @@ def _free_ports(number: int) -> list[int]:
 
 async def _expect_to_run(process: trio.Process, log: Path) -> None:
     how = describe_end(await process.wait())
-    raise CommandError(f"{log.stem} has ended ({how}): {_last_event(log)}")
+    raise BenchmarkError(f"{log.stem} has ended ({how}): {_last_event(log)}")
 
 
 def _last_event(log: Path) -> str:

@@ -8,29 +8,37 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from trioraft.cli.exits import WRONG, CommandError
 from trioraft.cli.running import run_client
 from trioraft.cli.streams import tell
 from trioraft.client.backup import fetch_backup
 from trioraft.client.client import open_client
 from trioraft.datagrams.endpoint import Domain
-from trioraft.errors import CommandError
 from trioraft.kv.service import KeyValueService
 from trioraft.messages import format_id
 from trioraft.settings.settings import ClientSettings
 from trioraft.storage import backups
-from trioraft.storage.database import StorageError
+from trioraft.storage.errors import BackupError, BackupExistsError, StorageError
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn what is wrong with the data, or with the backup, into the command's one line."""
+    try:
+        yield
+    except BackupExistsError as error:
+        raise CommandError(str(error), WRONG) from None
+    except (BackupError, StorageError) as error:
+        raise CommandError(str(error)) from None
 
 
 @contextmanager
 def _progress(text: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how far something is, on a terminal, and turn what goes wrong into the command's one line."""
+    """Show how far something is, on a terminal."""
     console = Console(file=sys.stderr)
-    try:
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-            task = progress.add_task(text, total=None)
-            yield lambda done, of: progress.update(task, completed=done, total=of)
-    except StorageError as error:
-        raise CommandError(str(error)) from None
+    with _one_line(), Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(text, total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)
 
 
 def back_up(file: Path, data_dir: Path) -> None:
@@ -89,7 +97,8 @@ def fetch(file: Path, settings: ClientSettings, seconds: float) -> int:
     async def main() -> int:
         with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
             async with open_client(settings, Domain.ADMIN) as client:
-                about = await fetch_backup(client, file, _Shown(progress), seconds)
+                with _one_line():
+                    about = await fetch_backup(client, file, _Shown(progress), seconds)
         _tell(file, about)
         return 0
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from trioraft.cli.exits import WRONG, CommandError
 from trioraft.cli.running import Peers, choice, client_settings, number, run_client
-from trioraft.errors import WRONG, CommandError
 
 if TYPE_CHECKING:
     from trioraft.benchmark.load import Load
@@ -52,12 +52,14 @@ def bench(  # noqa: PLR0913 - an option each
         choice("--durability", durability or "sync", "sync", "memory")
         mode: Literal["sync", "memory"] = "memory" if durability == "memory" else "sync"
         from trioraft.benchmark.command import bench_locally  # noqa: PLC0415
+        from trioraft.benchmark.errors import BenchmarkError  # noqa: PLC0415
 
-        return run_client(lambda: bench_locally(count, mode, data_dir, asked, form))
+        return run_client(lambda: bench_locally(count, mode, data_dir, asked, form), errors=(BenchmarkError,))
     settings = client_settings(peers)
     from trioraft.benchmark.command import bench_running  # noqa: PLC0415
+    from trioraft.benchmark.errors import BenchmarkError  # noqa: PLC0415
 
-    return run_client(lambda: bench_running(settings, asked, form))
+    return run_client(lambda: bench_running(settings, asked, form), errors=(BenchmarkError,))
 
 
 def _check_local(local: bool, without: Mapping[str, object], only_with: Mapping[str, object]) -> None:

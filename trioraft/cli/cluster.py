@@ -5,12 +5,13 @@ import sys
 
 import trio
 
+from trioraft.cli.exits import WRONG, CommandError
 from trioraft.cli.silence import silence_told
 from trioraft.cli.streams import tell
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.status import ClusterStatus, ObservedNode, printable
 from trioraft.datagrams.endpoint import Domain
-from trioraft.errors import WRONG, CommandError, ProposalError
+from trioraft.errors import ProposalError
 from trioraft.messages import AbandonFormation, Transfer, parse_id_untrusted
 from trioraft.replica.settings import ClusterSettings, ReadMode
 from trioraft.settings.settings import ClientSettings

@@ -10,13 +10,14 @@ from typing import Any
 
 import trio
 
+from trioraft.cli.exits import CommandError
 from trioraft.cli.silence import silence_told
 from trioraft.cli.streams import tell
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.status import printable
 from trioraft.clock import boottime
 from trioraft.datagrams.endpoint import Domain
-from trioraft.errors import CommandError, ProposalError
+from trioraft.errors import ProposalError
 from trioraft.kv.client import PutOutcome
 from trioraft.kv.commands import DELETED_MAX, Compare, DeleteRange, Event, EventKind, KeyValue, Put
 from trioraft.kv.errors import KeyValueError

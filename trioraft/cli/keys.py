@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trioraft.cli.exits import WRONG, CommandError
 from trioraft.cli.running import DONE, Peers, choice, client_settings, number, run_client, timeout_seconds
 from trioraft.cli.streams import read_stdin
-from trioraft.errors import WRONG, CommandError
 
 if TYPE_CHECKING:
     from trioraft.cli.key_value import Asked

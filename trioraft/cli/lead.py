@@ -5,7 +5,7 @@ import shutil
 
 import msgspec
 
-from trioraft.errors import WRONG, CommandError
+from trioraft.cli.exits import WRONG, CommandError
 from trioraft.settings.settings import NodeSettings
 
 

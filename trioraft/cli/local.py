@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from trioraft.errors import WRONG, CommandError
+from trioraft.cli.exits import WRONG, CommandError
 from trioraft.launching import LOOPBACK
 from trioraft.settings.variables import DEFAULT_PORT
 from trioraft.storage.private import open_new

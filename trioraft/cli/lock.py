@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from trioraft.cli.exits import WRONG, CommandError
 from trioraft.cli.lead import find_program
 from trioraft.cli.signals import SIGNALLED
 from trioraft.cli.silence import silence_told
@@ -21,7 +22,7 @@ from trioraft.client.client import NoAnswerError, open_client
 from trioraft.client.status import printable
 from trioraft.clock import boottime
 from trioraft.datagrams.endpoint import Domain
-from trioraft.errors import WRONG, CommandError, ProposalError
+from trioraft.errors import ProposalError
 from trioraft.hooks.launcher import (
     Crashed,
     End,

@@ -17,6 +17,7 @@ from trioraft.cli import bench as cli_bench
 from trioraft.cli import keys as cli_keys
 from trioraft.cli import members as cli_members
 from trioraft.cli import recover as cli_recover
+from trioraft.cli.exits import INTERRUPTED, WRONG, CommandError
 from trioraft.cli.running import (
     DONE,
     Errors,
@@ -32,7 +33,6 @@ from trioraft.cli.running import (
 )
 from trioraft.cli.signals import ToldToEnd, die_when_told, raise_when_told
 from trioraft.cli.streams import OutputError, check_stdout, read_stdin, stdin_is_terminal
-from trioraft.errors import INTERRUPTED, WRONG, CommandError
 from trioraft.hooks.secrecy import hide_keys
 from trioraft.streams import open_standard_descriptors, queue_standard_stream
 from trioraft.texts import printable
@@ -122,7 +122,7 @@ def node(*, end_with_stdin: _WithStdin = False) -> int:
     from trioraft.daemon import run_node  # noqa: PLC0415
     from trioraft.errors import NodeError  # noqa: PLC0415
     from trioraft.settings.settings import NodeSettings  # noqa: PLC0415
-    from trioraft.storage.database import StorageError  # noqa: PLC0415
+    from trioraft.storage.errors import StorageError  # noqa: PLC0415
 
     settings = checked(NodeSettings.from_environ)
     _start_log(settings.logging, settings.log_format)
@@ -144,7 +144,7 @@ def lead(
     from trioraft.daemon import run_node  # noqa: PLC0415
     from trioraft.errors import NodeError  # noqa: PLC0415
     from trioraft.settings.settings import NodeSettings  # noqa: PLC0415
-    from trioraft.storage.database import StorageError  # noqa: PLC0415
+    from trioraft.storage.errors import StorageError  # noqa: PLC0415
 
     settings = leader_script(checked(NodeSettings.from_environ), command)
     _start_log(settings.logging, settings.log_format)

@@ -6,11 +6,11 @@ import sys
 import msgspec
 
 from trioraft.cli.cluster import find, heard
+from trioraft.cli.exits import WRONG, CommandError
 from trioraft.cli.streams import tell
 from trioraft.client.client import Client, open_client
 from trioraft.client.status import ClusterStatus, printable
 from trioraft.datagrams.endpoint import Domain
-from trioraft.errors import WRONG, CommandError
 from trioraft.members.changes import Action
 from trioraft.messages import ChangeMember, Command, MemberStatus, StepDown
 from trioraft.settings.settings import ClientSettings

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from trioraft.cli.exits import WRONG, CommandError
 from trioraft.cli.running import DONE, checked
 from trioraft.cli.streams import stdin_is_terminal, tell
-from trioraft.errors import WRONG, CommandError
 from trioraft.texts import printable
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ def recover(
 @contextmanager
 def _one_line() -> Iterator[None]:
     """Turn what is wrong with the data into the command's one line."""
-    from trioraft.storage.directories import StorageError  # noqa: PLC0415
+    from trioraft.storage.errors import RecoveryError, StorageError  # noqa: PLC0415
 
     try:
         yield
-    except StorageError as error:
+    except (RecoveryError, StorageError) as error:
         raise CommandError(str(error)) from None
 
 

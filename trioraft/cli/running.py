@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias, TypeVar
 
 import typer
 
+from trioraft.cli.exits import INTERRUPTED, REFUSED, WRONG, CommandError
 from trioraft.cli.signals import ToldToEnd, run_until_told, signals_held_back
 from trioraft.cli.streams import OutputError
-from trioraft.errors import INTERRUPTED, REFUSED, WRONG, CommandError
 
 if TYPE_CHECKING:
     from trioraft.settings.settings import ClientSettings
@@ -109,12 +109,12 @@ def _client_settings(peers: str | None) -> "ClientSettings":
         raise CommandError(str(error).replace("PEERS=", "--peers=", 1), WRONG) from None
 
 
-def run_client(main: Callable[[], Awaitable[int]], interrupted: int = INTERRUPTED) -> int:
-    """Run a program that talks to a cluster."""
+def run_client(main: Callable[[], Awaitable[int]], interrupted: int = INTERRUPTED, errors: Errors = ()) -> int:
+    """Run a program that talks to a cluster; `errors` are what it raises besides what a client does."""
     from trioraft.client.client import NoAnswerError  # noqa: PLC0415
     from trioraft.settings.settings import SettingsError  # noqa: PLC0415
 
-    return run_program(main, (NoAnswerError, CommandError, SettingsError), REFUSED, interrupted)
+    return run_program(main, (NoAnswerError, CommandError, SettingsError, *errors), REFUSED, interrupted)
 
 
 def run_program(

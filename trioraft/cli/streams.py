@@ -10,7 +10,7 @@ import select
 import sys
 from typing import Any, Final
 
-from trioraft.errors import REFUSED, WRONG, CommandError
+from trioraft.cli.exits import REFUSED, WRONG, CommandError
 from trioraft.texts import printable, printable_lines
 
 _STDOUT: Final = 1

@@ -16,7 +16,8 @@ from trioraft.client.client import Client, NoAnswerError
 from trioraft.client.status import ObservedNode, printable
 from trioraft.kv.codec import Box, unpack
 from trioraft.messages import BACKUP_PART_BYTES, BackupPart, EndBackup, ReadBackup, Refusal, StartBackup
-from trioraft.storage.backups import Backup, BackupError, publish, read_about, reported, unfinished_file
+from trioraft.storage.backups import Backup, publish, read_about, reported, unfinished_file
+from trioraft.storage.errors import BackupError
 
 # A node that does not answer for so many seconds is given up.
 _SILENCE_MAX: Final = 5.0

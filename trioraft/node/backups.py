@@ -21,7 +21,8 @@ from trioraft.messages import LARGEST_ID, BackupPart, ReadBackup, format_id
 from trioraft.node.apply import Applier
 from trioraft.node.snapshots import write_chunks
 from trioraft.node.world import World
-from trioraft.storage.backups import Backup, BackupError, BackupWriter
+from trioraft.storage.backups import Backup, BackupWriter
+from trioraft.storage.errors import BackupError
 
 _log: Final = structlog.get_logger("trioraft.backups")
 

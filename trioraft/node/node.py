@@ -20,7 +20,7 @@ from typing import Final, get_args
 import structlog
 import trio
 
-from trioraft import __version__
+from trioraft._version import __version__
 from trioraft.address import Address
 from trioraft.arguments import check_bytes, check_function, check_is, check_methods, check_name, check_number
 from trioraft.asking.calls import FIRST_NUMBER_MAX, Calls
@@ -100,7 +100,7 @@ from trioraft.replica.machine import KIND_MAX, NothingToReplicate, StateMachine,
 from trioraft.replica.sessions import Replica
 from trioraft.settings.key_files import key_file_warning
 from trioraft.settings.settings import NodeSettings
-from trioraft.storage.database import StorageError
+from trioraft.storage.errors import StorageError
 from trioraft.versions import Versions
 
 _log: Final = structlog.get_logger("trioraft.node")

@@ -15,9 +15,8 @@ from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.messages import InstallSnapshotRequest
 from trioraft.node.apply import Applier
-from trioraft.storage.directories import StorageError
+from trioraft.storage.errors import DiskFullError, StorageError
 from trioraft.storage.snapshots import (
-    DiskFullError,
     SnapshotReader,
     SnapshotWriter,
     frame,

@@ -7,7 +7,7 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-from trioraft import __version__
+from trioraft._version import __version__
 from trioraft.consensus import Core, Role
 from trioraft.datagrams.endpoint import Peer
 from trioraft.datagrams.wire import encode_message

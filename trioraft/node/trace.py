@@ -35,7 +35,7 @@ from trioraft.consensus.lease import lease_end
 from trioraft.consensus.ledger import Write
 from trioraft.consensus.state import State
 from trioraft.messages import Message, format_id
-from trioraft.storage.directories import StorageError
+from trioraft.storage.errors import StorageError
 from trioraft.storage.private import make_file
 
 # What changes by itself as time passes: no line is written for that alone.

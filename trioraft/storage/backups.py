@@ -21,12 +21,13 @@ from msgspec import Struct
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.ledger import SnapshotInfo, Write
-from trioraft.errors import WRONG, CommandError, StateKindError
+from trioraft.errors import StateKindError
 from trioraft.messages import FIRST_VERSION, LARGEST_ID, Counter, OptionalId, Version, first_term
 from trioraft.replica.machine import StateMachine
 from trioraft.replica.sessions import Replica
 from trioraft.storage.database import SqliteDisk
 from trioraft.storage.directories import lock_directory, sync_directory
+from trioraft.storage.errors import BackupError, BackupExistsError
 from trioraft.storage.private import DIRECTORY_MODE, open_new
 from trioraft.storage.snapshots import SnapshotWriter, frame, read_chunks
 from trioraft.versions import SPOKEN
@@ -37,10 +38,6 @@ _FOOT_MAX: Final = 64 * 1024
 _PIECE: Final = 1024 * 1024
 
 Progress: TypeAlias = Callable[[int, int], None]
-
-
-class BackupError(CommandError):
-    """A backup that cannot be made, or restored; the text is one line."""
 
 
 class Backup(Struct, frozen=True):
@@ -269,8 +266,8 @@ def publish(unfinished: Path, path: Path) -> None:
         sync_directory(path.parent)
 
 
-def _exists(path: Path) -> BackupError:
-    return BackupError(f"{path}: exists already; give another name, or remove it", WRONG)
+def _exists(path: Path) -> BackupExistsError:
+    return BackupExistsError(f"{path}: exists already; give another name, or remove it")
 
 
 class BackupWriter:

@@ -28,11 +28,10 @@ from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.log import Log
 from trioraft.messages import LARGEST_ID, Entry, format_id
-from trioraft.storage.directories import StorageError, set_aside, sync_directory, take_directory
+from trioraft.storage.directories import set_aside, sync_directory, take_directory
+from trioraft.storage.errors import DamagedError, StorageError, UnknownKindError
 from trioraft.storage.private import make_file
 from trioraft.storage.records import (
-    DamagedError,
-    UnknownKindError,
     entry_row,
     hard_row,
     read_entry,
@@ -43,8 +42,6 @@ from trioraft.storage.records import (
 )
 from trioraft.storage.wal import is_broken_inside
 from trioraft.storage.worker import Worker
-
-__all__ = ["Disk", "Durability", "SqliteDisk", "StorageError", "open_disk"]
 
 _log: Final = structlog.get_logger("trioraft.storage")
 

@@ -16,6 +16,7 @@ import structlog
 
 from trioraft.forks import keep_from_forks
 from trioraft.messages import format_id
+from trioraft.storage.errors import StorageError
 from trioraft.storage.private import DIRECTORY_MODE, is_trusted, mend
 
 _log: Final = structlog.get_logger("trioraft.storage")
@@ -23,10 +24,6 @@ _log: Final = structlog.get_logger("trioraft.storage")
 _DIRECTORIES_MAX: Final = 1000
 # How many logs that were set aside are kept, in case all nodes were restarted and somebody wants what is left.
 _ASIDE_MAX: Final = 3
-
-
-class StorageError(Exception):
-    """The disk does not hold, or did not take, what it should: what, where, and what to do, in one line."""
 
 
 def take_directory(data_dir: Path) -> tuple[Path, io.FileIO]:

@@ -1,7 +1,7 @@
 """The rows of a node's database: what stands in each, and the checksum that tells a damaged one.
 
-Every row is read only through the functions here, which raise :class:`DamagedError` for one that is not what was
-written.
+Every row is read only through the functions here, which raise :class:`~trioraft.storage.errors.DamagedError` for one
+that is not what was written.
 """
 
 import zlib
@@ -12,6 +12,7 @@ import msgspec
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.messages import Entry, EntryKind
+from trioraft.storage.errors import DamagedError, UnknownKindError
 
 # index, term, kind, data, checksum
 EntryRow: TypeAlias = tuple[int, int, int, bytes, int]
@@ -21,14 +22,6 @@ HardRow: TypeAlias = tuple[int, bytes, int]
 SnapshotRow: TypeAlias = tuple[bytes, int, int, int]
 
 _KINDS: Final = frozenset(EntryKind) - {EntryKind.UNKNOWN}
-
-
-class DamagedError(Exception):
-    """A row is not what was written: which, in a few words."""
-
-
-class UnknownKindError(Exception):
-    """An entry is of a kind that only a newer version knows."""
 
 
 def _checksum(body: bytes, *numbers: int) -> int:

@@ -27,18 +27,14 @@ from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.ledger import Write
 from trioraft.consensus.log import Log
 from trioraft.consensus.numbers import CLAIM_MAX
-from trioraft.errors import CommandError
 from trioraft.messages import LARGEST_ID, Entry, EntryKind, first_term
-from trioraft.storage.database import SqliteDisk, StorageError
+from trioraft.storage.database import SqliteDisk
 from trioraft.storage.directories import aside_of, lock_directory, sync_directory
+from trioraft.storage.errors import RecoveryError, StorageError
 from trioraft.storage.private import DIRECTORY_MODE, mend_tree
 from trioraft.storage.snapshots import path_of, read_chunks
 
 _DATABASE: Final = "trioraft.db"
-
-
-class RecoveryError(CommandError):
-    """A cluster that cannot be recovered; the text is one line."""
 
 
 class Survivor(Struct, frozen=True):

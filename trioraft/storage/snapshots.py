@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from trioraft.consensus.ledger import SnapshotInfo
-from trioraft.storage.directories import StorageError, sync_directory
+from trioraft.storage.directories import sync_directory
+from trioraft.storage.errors import DiskFullError, StorageError
 from trioraft.storage.private import open_new
 
 _LENGTH: Final = 4
 _READ: Final = 256 * 1024
-
-
-class DiskFullError(StorageError):
-    """There is no room for a snapshot."""
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from tests.power_cut.checking import Cutter, record_workload, scratch
 from tests.power_cut.model import DiskState, chunks_of, workload
 from tests.power_cut.workload import write_snapshot
 from tests.simulation.mutants.found import Found
-from trioraft.storage.database import SqliteDisk, StorageError
+from trioraft.storage.database import SqliteDisk
+from trioraft.storage.errors import StorageError
 from trioraft.storage.snapshots import path_of, read_chunks
 
 _WRITES: Final = 12
