@@ -15,6 +15,7 @@ import trio
 
 from trioraft.errors import LimitError, RefusedError
 from trioraft.messages import Ask, Cancel, ClientRequest, ClientResponse, Command, Refusal
+from trioraft.round_trip import RoundTrip
 from trioraft.versions import CANCELS_FROM
 
 # What is not answered is sent again, first soon (a datagram was lost), then ever more rarely. Seconds.
@@ -188,8 +189,7 @@ class Calls:
         self._unsent = trio.Event()
         self._given_up: dict[int, list[int]] = {}  # what each node need not answer any more, and was not told yet
         self._told: dict[int, deque[int]] = {}  # and was told last
-        self._answers_take = 0.0
-        self._answers_vary = 0.0
+        self._round_trip = RoundTrip()
 
     # --- what callers use -----------------------------------------------------------------------------------
 
@@ -353,7 +353,7 @@ class Calls:
             return
         if response.code not in _TRY_AGAIN or call.node is not None:
             if not isinstance(call.message.command, Ask):  # the answer to that may take any time
-                self._measure(now - call.sent_at)
+                self._round_trip.measured(now - call.sent_at)
             call.response = response
             call.answered.set()
             self.problem = ""
@@ -400,17 +400,9 @@ class Calls:
         call.tries = 0
         return [node for node in others if node != self._leader] or others
 
-    def _measure(self, seconds: float) -> None:
-        """Take one answer into the estimate of how long answers take, as TCP does (RFC 6298, section 2)."""
-        if not self._answers_take:
-            self._answers_take, self._answers_vary = seconds, seconds / 2
-            return
-        self._answers_vary += (abs(seconds - self._answers_take) - self._answers_vary) / 4
-        self._answers_take += (seconds - self._answers_take) / 8
-
     def _usual_wait(self) -> float:
         """Tell after which time an answer is missing: to ask a busy node again only makes it busier."""
-        return min(max(_RETRY_FIRST, self._answers_take + 4 * self._answers_vary), _RETRY_SLOWEST)
+        return min(max(_RETRY_FIRST, self._round_trip.timeout(_RETRY_FIRST)), _RETRY_SLOWEST)
 
     def _send(self, call: _Call, now: float, *, at_once: bool = False) -> None:
         call.tries += call.due <= now  # not when there is just news of the leader

@@ -12,6 +12,7 @@ from trioraft.consensus.ledger import NEVER, Outbox, SnapshotInfo
 from trioraft.consensus.log import Log, entry_bytes
 from trioraft.consensus.timing import Timing
 from trioraft.messages import AppendEntriesRequest
+from trioraft.round_trip import smooth
 
 LONG_AGO: Final = float("-inf")
 
@@ -375,8 +376,7 @@ class State:
         seconds : float
             The time from request to answer.
         """
-        known = self.round_trips.get(node)
-        self.round_trips[node] = seconds if known is None else known + (seconds - known) / 8
+        self.round_trips[node] = smooth(self.round_trips.get(node), seconds)
 
 
 def count_uncommitted(s: State) -> None:

@@ -13,7 +13,8 @@ from typing import Final
 
 from trioraft.datagrams.sessions import Session
 from trioraft.datagrams.wire import EncodedMessage, encode_message
-from trioraft.messages import Fragment, FragmentsReceived
+from trioraft.messages import Fragment, FragmentsReceived, Seconds
+from trioraft.round_trip import RoundTrip
 
 NEVER: Final = float("inf")
 
@@ -82,34 +83,27 @@ class _Split:
         return self.acknowledged == (1 << self.count) - 1
 
 
-class _RoundTrip:
-    """The estimate of RFC 6298, and the timeout that follows from it."""
+class _RoundTrip(RoundTrip):
+    """The round trip of fragments, with the shortest one, and a timeout that doubles while nothing comes back."""
 
-    __slots__ = ("backoff", "deviation", "least", "smoothed")
+    __slots__ = ("backoff", "least")
 
     def __init__(self) -> None:
-        self.smoothed: float | None = None
-        self.deviation = 0.0
-        self.least = NEVER
+        super().__init__()
+        self.least: Seconds = NEVER
         self.backoff = 0
 
-    def measured(self, seconds: float) -> None:
+    def measured(self, seconds: Seconds) -> None:
+        super().measured(seconds)
         self.least = min(self.least, seconds)
-        if self.smoothed is None:
-            self.smoothed, self.deviation = seconds, seconds / 2
-        else:
-            self.deviation += (abs(seconds - self.smoothed) - self.deviation) / 4
-            self.smoothed += (seconds - self.smoothed) / 8
 
     @property
     def has_grown(self) -> bool:
         return self.smoothed is not None and self.smoothed > 1.5 * self.least + _DEVIATION_MIN
 
     @property
-    def timeout(self) -> float:
-        if self.smoothed is None:
-            return min(_TIMEOUT_FIRST * float(2**self.backoff), _TIMEOUT_MAX)
-        base = self.smoothed + max(4 * self.deviation, _DEVIATION_MIN)
+    def patience(self) -> Seconds:
+        base = self.timeout(_TIMEOUT_FIRST, margin=_DEVIATION_MIN)
         return max(base, min(base * float(2**self.backoff), _TIMEOUT_MAX))
 
 
@@ -206,11 +200,11 @@ class Sender:
         """Tell when the oldest fragment under way counts as lost."""
         if not self._flying:
             return NEVER
-        return next(iter(self._flying.values()))[2] + self._round_trip.timeout
+        return next(iter(self._flying.values()))[2] + self._round_trip.patience
 
     def handle_timeout(self, now: float) -> None:
         """Count as lost what was not acknowledged in time."""
-        timeout = self._round_trip.timeout
+        timeout = self._round_trip.patience
         silent = self._heard_at <= next(iter(self._flying.values()))[2]
         while self._flying:
             sending, (message, part, at) = next(iter(self._flying.items()))
