@@ -1,4 +1,4 @@
-"""The README's examples, taken from there and run as they are, with real processes."""
+"""The examples of the documents, taken from there and run as they are, with real processes."""
 
 import os
 import re
@@ -12,10 +12,11 @@ from pathlib import Path
 import trio
 
 from tests.cluster.harness import FAST, LOOPBACK, ROOT, Cluster, clean_environment, free_ports
+from tests.lint.documents import documents
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
-EXAMPLES = dict(re.findall(r"^<!-- example: (\S+) -->\n```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE))
+TEXT = "\n".join(path.read_text("utf-8") for path in documents(ROOT))
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+EXAMPLES = dict(re.findall(r"^<!-- example: (\S+) -->\n```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE))
 
 
 def example(name: str, directory: Path) -> Path:
@@ -59,7 +60,7 @@ async def written(file: Path, pattern: str, seconds: float = 30) -> str:
     raise AssertionError(f"{pattern!r} is not in it within {seconds} s:\n{text}")
 
 
-def test_every_program_in_the_readme_is_a_short_example() -> None:
+def test_every_program_in_the_documents_is_a_short_example() -> None:
     assert set(EXAMPLES) == {"counter.py", "worker.py", "client.py", "blocking.py", "with_asyncio.py"}
     assert len(BLOCKS) == len(EXAMPLES)
     for name, text in EXAMPLES.items():

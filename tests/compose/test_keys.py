@@ -1,4 +1,4 @@
-"""compose.yaml is sealed by itself: who has which key, what becomes of it, and every command of the README there."""
+"""compose.yaml is sealed by itself: who has which key, what becomes of it, and every command there."""
 
 import json
 import os
@@ -12,8 +12,9 @@ import pytest
 
 from tests.compose.engine import ROOT, Project, wait_until
 
-README: Final = (ROOT / "README.md").read_text()
-# What is run for each command of the README's table, in a container of a node.
+COMMANDS: Final = (ROOT / "trioraft" / "cli" / "COMMANDS.md").read_text("utf-8")
+OPERATING: Final = (ROOT / "containers" / "OPERATING.md").read_text("utf-8")
+# What is run for each command of the table in COMMANDS.md, in a container of a node.
 IN_A_NODE: Final = {
     "put": "trioraft put greeting hello",
     "get": '[ "$(trioraft get greeting)" = hello ]',
@@ -97,8 +98,8 @@ def test_all_nodes_are_sealed_and_the_monitor_can_only_watch(project: Project) -
         assert "CLUSTER_KEY=" not in container.inspect("{{.Config.Env}}")
 
 
-def test_every_command_of_the_readme_is_tried() -> None:
-    rows = re.findall(r"^\| `trioraft ([a-z-]+(?: grant)?)", README, re.MULTILINE)
+def test_every_command_of_the_document_is_tried() -> None:
+    rows = re.findall(r"^\| `trioraft ([a-z-]+(?: grant)?)", COMMANDS, re.MULTILINE)
     assert sorted(rows) == sorted(IN_A_NODE)
 
 
@@ -108,8 +109,8 @@ def test_commands_in_a_node_have_the_key(project: Project, name: str) -> None:
     in_service(project, "node", IN_A_NODE[name], timeout=120)
 
 
-def test_a_program_elsewhere_is_given_a_client_key_as_the_readme_says(project: Project, tmp_path: Path) -> None:
-    (block,) = re.findall(r"```sh\n(\(umask 077; docker compose exec.*?)```", README, re.DOTALL)
+def test_a_program_elsewhere_is_given_a_client_key_as_the_document_says(project: Project, tmp_path: Path) -> None:
+    (block,) = re.findall(r"```sh\n(\(umask 077; docker compose exec.*?)```", OPERATING, re.DOTALL)
     in_service(project, "node", "trioraft put greeting again")
     words = {"docker compose": f"{' '.join(project.compose_command)} -p {project.name} -f {ROOT}/compose.yaml"}
     words |= {"trioraft_default": project.network, " trioraft get": f" {project.image} get"}

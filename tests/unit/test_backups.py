@@ -162,7 +162,9 @@ def test_a_restored_cluster_has_room_for_terms(tmp_path: Path, known: int, begin
 
 def test_a_backup_whose_terms_leave_no_room_is_not_restored(tmp_path: Path) -> None:
     write_backup(tmp_path / "file", Backup(CLUSTER, TERM_MAX, 1, TERM_MAX, 0), [b""])
-    with pytest.raises(BackupError, match="leaves no room for the terms of another cluster; README says under"):
+    with pytest.raises(
+        BackupError, match=r"leaves no room for the terms of another cluster; containers/OPERATING\.md says"
+    ):
         restore(tmp_path / "file", tmp_path / "new", 1, ignore)
     assert not (tmp_path / "new").exists()
 

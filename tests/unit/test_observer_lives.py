@@ -22,7 +22,7 @@ from trioraft.messages import MemberStatus, Status, StatusRequest, format_id
 REFRESH: Final = 1.0
 LIVES: Final = 1000
 CHANGES: Final = 3
-STALE_MAX: Final = 6 * REFRESH  # as README says
+STALE_MAX: Final = 6 * REFRESH  # as monitor/README.md says
 
 LISTED: Final = [Address("127.0.0.1", 7300 + i) for i in range(3)]  # where the client looks
 OTHERS: Final = [Address("127.0.0.1", 7400 + i) for i in range(3)]  # known only from nodes that name them

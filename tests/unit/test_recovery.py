@@ -134,7 +134,9 @@ def test_a_log_whose_terms_leave_no_room_is_not_gone_on_from_either(data_dir: Pa
     disk.save_now(Write(9, disk.hard, disk.log.last_index + 1, (command(TERM_MAX - 1, b"x"),)))
     disk.close()
     before = contents(data_dir / "0")
-    with pytest.raises(RecoveryError, match="leaves no room for the terms of another cluster; README says under"):
+    with pytest.raises(
+        RecoveryError, match=r"leaves no room for the terms of another cluster; containers/OPERATING\.md says"
+    ):
         recover(data_dir)
     assert contents(data_dir / "0") == before
 

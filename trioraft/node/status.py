@@ -44,7 +44,7 @@ def no_room(term: int) -> str:
         return ""
     return (
         f"term {term} is so high that few or no elections can follow, which no cluster reaches by itself: make a new"
-        ' cluster, as README says under "When no terms are left"'
+        ' cluster, as containers/OPERATING.md says under "When no terms are left"'
     )
 
 

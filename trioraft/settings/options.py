@@ -19,7 +19,7 @@ _OF_THE_PROGRAM: Final = frozenset({"logging", "log_format"})
 
 
 class ClientOptions(TypedDict, total=False):
-    """What :meth:`trioraft.ClientSettings.of` takes; the README's table says what each means."""
+    """What :meth:`trioraft.ClientSettings.of` takes; VARIABLES.md says what each means."""
 
     app_name: str
     peers: Items
@@ -31,7 +31,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 class NodeOptions(ClientOptions, total=False):
-    """What :meth:`trioraft.NodeSettings.of` takes; the README's table says what each means."""
+    """What :meth:`trioraft.NodeSettings.of` takes; VARIABLES.md says what each means."""
 
     bind_host: str
     unsealed: Literal["loopback", "allowed"]

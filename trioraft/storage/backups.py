@@ -374,7 +374,8 @@ def restore(path: Path, data_dir: Path, members: int, tell: Progress) -> tuple[B
     if term is None:
         raise BackupError(
             f"{path}: its last entry is of term {about.index_term}, which leaves no room for the terms of another"
-            ' cluster; README says under "When no terms are left" how the keys get into one that begins anew'
+            ' cluster; containers/OPERATING.md says under "When no terms are left" how the keys get into one that'
+            " begins anew"
         )
     hard = HardState(term=term, formation=FormationState(cluster=cluster, members=tuple(nodes)))
     made = data_dir / "restoring"

@@ -90,8 +90,8 @@ class Survivor(Struct, frozen=True):
         if term is None:
             raise RecoveryError(
                 f"{self.disk.directory}: its last entry is of term {self.log.last_term}, which leaves no room for the"
-                ' terms of another cluster; README says under "When no terms are left" how the keys get into one that'
-                " begins anew"
+                ' terms of another cluster; containers/OPERATING.md says under "When no terms are left" how the keys'
+                " get into one that begins anew"
             )
         return term
 

@@ -1,11 +1,11 @@
-"""The README says what the code does. `python -m tests.unit.test_readme` writes its table of variables anew."""
+"""VARIABLES.md says what the code does. `python -m tests.unit.test_variables` writes its table anew."""
 
 import re
 from pathlib import Path
 
 from trioraft.settings.variables import VARIABLES
 
-README = Path(__file__).parents[2] / "README.md"
+DOCUMENT = Path(__file__).parents[2] / "trioraft" / "settings" / "VARIABLES.md"
 TABLE = re.compile(r"(<!-- variables: begin -->\n)(.*)(<!-- variables: end -->)", re.DOTALL)
 
 
@@ -18,16 +18,12 @@ def variables_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_readme_lists_every_variable_as_it_is() -> None:
-    found = TABLE.search(README.read_text())
+def test_the_document_lists_every_variable_as_it_is() -> None:
+    found = TABLE.search(DOCUMENT.read_text("utf-8"))
     assert found is not None
     assert found[2] == variables_table()
 
 
-def test_every_file_that_the_readme_links_to_exists() -> None:
-    for target in re.findall(r"\]\((?!http|#)([^)]+)\)", README.read_text()):
-        assert (README.parent / target).exists(), target
-
-
 if __name__ == "__main__":
-    README.write_text(TABLE.sub(lambda found: found[1] + variables_table() + found[3], README.read_text()))
+    text = DOCUMENT.read_text("utf-8")
+    DOCUMENT.write_text(TABLE.sub(lambda found: found[1] + variables_table() + found[3], text), "utf-8")
