@@ -1,4 +1,4 @@
-"""``python -m tests.cluster.counting node``: a node of a program that counts, as README's example does.
+"""``python -m tests.cluster.counting node``: a node of a program that counts, as the example of README.md does.
 
 With ``OLDER_RELEASE`` in its environment it speaks version 2 of the protocol, and names no kind of state.
 """
