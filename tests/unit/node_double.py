@@ -8,7 +8,8 @@ import msgspec
 import trio
 
 from trioraft.address import Address
-from trioraft.datagrams.endpoint import Endpoint, Identity, Peer, Received
+from trioraft.datagrams.client_loop import ClientLoop
+from trioraft.datagrams.endpoint import Endpoint, Event, Identity, Peer, Received
 from trioraft.datagrams.sealing import KeyRing
 from trioraft.datagrams.socket import UdpSocket, open_udp
 from trioraft.messages import HookStatus, NodeStatus, Status, StatusRequest, format_id
@@ -44,33 +45,23 @@ class NodeDouble:
         self.status = status
         self.address = Address.of("127.0.0.1", socket.address.port)
         self.is_silent = False
-        self._socket = socket
         self._endpoint = Endpoint(Identity(int(status.id, 16), status.service, status.name), keys)
+        self._endpoint.takes_from = lambda address: not self.is_silent
+        self.loop = ClientLoop(socket, self._endpoint, self._handle)
         self._listeners: dict[bytes, Peer] = {}
 
-    async def run(self) -> None:
-        while True:
-            await self._socket.wait_readable()
-            for data, source in self._socket.receive():
-                if self.is_silent:
-                    continue
-                now = trio.current_time()
-                match self._endpoint.receive_datagram_untrusted(data, source, now):
-                    case Received(peer=peer, message=StatusRequest()):
-                        self._listeners[peer.process] = peer
-                        self._endpoint.send(peer, Status(self.status), now)
-            self._flush()
+    def _handle(self, event: Event, now: float) -> None:
+        match event:
+            case Received(peer=peer, message=StatusRequest()):
+                self._listeners[peer.process] = peer
+                self._endpoint.send(peer, Status(self.status), now)
 
     def tell(self, **facts: Any) -> None:
         """Change, and push the new status."""
         self.status = msgspec.structs.replace(self.status, **facts)
         for peer in self._listeners.values():
             self._endpoint.send(peer, Status(self.status), trio.current_time())
-        self._flush()
-
-    def _flush(self) -> None:
-        for data, address in self._endpoint.datagrams_to_send():
-            self._socket.send(data, address)
+        self.loop.flush()
 
 
 @asynccontextmanager
@@ -79,6 +70,6 @@ async def open_doubles(*statuses: NodeStatus, keys: KeyRing | None = None) -> As
     async with trio.open_nursery() as nursery:
         doubles = tuple([NodeDouble(status, await open_udp("127.0.0.1", 0), keys) for status in statuses])
         for double in doubles:
-            nursery.start_soon(double.run)
+            nursery.start_soon(double.loop.run)
         yield doubles
         nursery.cancel_scope.cancel()

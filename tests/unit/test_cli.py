@@ -73,7 +73,7 @@ async def commanded(*statuses: NodeStatus) -> AsyncIterator[tuple[str, tuple[Com
         doubles = tuple([CommandDouble(status, await open_udp("127.0.0.1", 0)) for status in statuses])
         for double in doubles:
             double.answer = lambda request: ClientResponse(request.request, done=True, detail="so be it")
-            nursery.start_soon(double.run)
+            nursery.start_soon(double.loop.run)
         yield ",".join(str(double.address) for double in doubles), doubles
         nursery.cancel_scope.cancel()
 

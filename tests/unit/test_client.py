@@ -13,7 +13,8 @@ from trioraft.address import Address
 from trioraft.client import nodes
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.status import ClusterStatus, ObservedNode, printable
-from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, Received
+from trioraft.datagrams.client_loop import ClientLoop
+from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, Received
 from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
 from trioraft.datagrams.socket import UdpSocket, open_udp
 from trioraft.dns.discovery import Answer
@@ -71,23 +72,17 @@ class CommandDouble:
         self.address = socket.address
         self.requests: list[ClientRequest] = []
         self.answer: Callable[[ClientRequest], ClientResponse | None] = lambda request: None
-        self._socket = socket
+        self._endpoint = Endpoint(Identity(int(status.id, 16), SERVICE, status.name), None)
+        self.loop = ClientLoop(socket, self._endpoint, self._handle)
 
-    async def run(self) -> None:
-        endpoint = Endpoint(Identity(int(self.status.id, 16), SERVICE, self.status.name), None)
-        while True:
-            await self._socket.wait_readable()
-            now = trio.current_time()
-            for data, source in self._socket.receive():
-                match endpoint.receive_datagram_untrusted(data, source, now):
-                    case Received(peer=peer, message=StatusRequest()):
-                        endpoint.send(peer, Status(self.status), now)
-                    case Received(peer=peer, message=ClientRequest() as request):
-                        self.requests.append(request)
-                        if (response := self.answer(request)) is not None:
-                            endpoint.send(peer, response, now)
-            for data, address in endpoint.datagrams_to_send():
-                self._socket.send(data, address)
+    def _handle(self, event: Event, now: float) -> None:
+        match event:
+            case Received(peer=peer, message=StatusRequest()):
+                self._endpoint.send(peer, Status(self.status), now)
+            case Received(peer=peer, message=ClientRequest() as request):
+                self.requests.append(request)
+                if (response := self.answer(request)) is not None:
+                    self._endpoint.send(peer, response, now)
 
 
 @asynccontextmanager
@@ -95,7 +90,7 @@ async def commanded(*statuses: NodeStatus) -> AsyncIterator[tuple[Client, tuple[
     async with trio.open_nursery() as nursery:
         doubles = tuple([CommandDouble(status, await open_udp("127.0.0.1", 0)) for status in statuses])
         for double in doubles:
-            nursery.start_soon(double.run)
+            nursery.start_soon(double.loop.run)
         async with open_client(settings_for(*(d.address for d in doubles)), Domain.CLIENT) as client:
             yield client, doubles
         nursery.cancel_scope.cancel()
@@ -229,7 +224,7 @@ async def test_another_node_at_an_address_takes_the_place_of_the_first() -> None
         await client.observe(0.2)
         for status in (FOLLOWER, make_status(9)):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(CommandDouble(status, socket).run)
+                nursery.start_soon(CommandDouble(status, socket).loop.run)
                 await until(lambda wanted=status.id: set(client.nodes) == {wanted}, 10)  # type: ignore[misc]
                 nursery.cancel_scope.cancel()
     socket.close()
@@ -241,13 +236,13 @@ async def test_another_node_is_found_where_one_was_that_has_moved() -> None:
     async with observing(0.2, LEADER) as (client, (leader,)), trio.open_nursery() as nursery:
         leader.tell(peers=(str(first.address),))
         async with trio.open_nursery() as before:
-            before.start_soon(CommandDouble(FOLLOWER, first).run)
+            before.start_soon(CommandDouble(FOLLOWER, first).loop.run)
             await until(lambda: FOLLOWER.id in client.nodes)
             before.cancel_scope.cancel()
-        nursery.start_soon(CommandDouble(FOLLOWER, second).run)
+        nursery.start_soon(CommandDouble(FOLLOWER, second).loop.run)
         leader.tell(peers=(str(second.address),))
         await until(lambda: client.nodes[FOLLOWER.id].address == second.address)
-        nursery.start_soon(CommandDouble(other, first).run)
+        nursery.start_soon(CommandDouble(other, first).loop.run)
         leader.tell(peers=(str(first.address), str(second.address)))
         await until(lambda: other.id in client.nodes)
         assert client.nodes[other.id].address == first.address
@@ -268,7 +263,7 @@ async def test_a_node_is_found_where_it_was_before(named: bool) -> None:
 
     async def runs_at(socket: UdpSocket) -> None:
         async with trio.open_nursery() as there:
-            there.start_soon(CommandDouble(FOLLOWER, socket).run)
+            there.start_soon(CommandDouble(FOLLOWER, socket).loop.run)
             await until(lambda: (found := client.nodes.get(FOLLOWER.id)) and found.address == socket.address, 12)
             there.cancel_scope.cancel()
 

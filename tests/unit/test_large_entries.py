@@ -10,6 +10,7 @@ from trioraft.address import Address
 from trioraft.consensus import Core, HardState, Role, Timing
 from trioraft.consensus.hard import FormationState
 from trioraft.consensus.log import Log
+from trioraft.datagrams.client_loop import ClientLoop
 from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, PeerConfirmed, Received
 from trioraft.datagrams.sealing import KeyRing
 from trioraft.datagrams.socket import UdpSocket, open_udp
@@ -129,35 +130,16 @@ class Process:
     def __init__(self, node: int, sock: UdpSocket) -> None:
         self.endpoint = Endpoint(Identity(node, "web", ""), KeyRing.parse(KEY), cluster_id=CLUSTER)
         self.endpoint.use_path_bytes(sock.path_bytes)
+        self.loop = ClientLoop(sock, self.endpoint, self._handle)
         self.sock = sock
         self.received: list[ConsensusMessage] = []
         self.changed = trio.Event()
-        self._timer = trio.CancelScope()
 
-    async def receive(self) -> None:
-        while True:
-            await self.sock.wait_readable()
-            now = trio.current_time()
-            events = [self.endpoint.receive_datagram_untrusted(data, at, now) for data, at in self.sock.receive()]
-            for event in events + self.endpoint.further_events():
-                if isinstance(event, Received):
-                    self.received.append(event.message)  # type: ignore[arg-type]
-                if isinstance(event, Received | PeerConfirmed):
-                    self.changed.set()
-            self.flush()
-
-    async def keep_time(self) -> None:
-        while True:
-            with self._timer:
-                await trio.sleep_forever()
-            self._timer = trio.CancelScope()
-            self.endpoint.handle_timer(trio.current_time())
-            self.flush()
-
-    def flush(self) -> None:
-        for data, address in self.endpoint.datagrams_to_send():
-            self.sock.send(data, address)
-        self._timer.deadline = self.endpoint.next_deadline()
+    def _handle(self, event: Event, now: float) -> None:
+        if isinstance(event, Received):
+            self.received.append(event.message)  # type: ignore[arg-type]
+        if isinstance(event, Received | PeerConfirmed):
+            self.changed.set()
 
 
 async def _send_over_loopback(host: str, path_bytes: int | None) -> tuple[float, Process]:
@@ -166,18 +148,18 @@ async def _send_over_loopback(host: str, path_bytes: int | None) -> tuple[float,
         a.endpoint.use_path_bytes(lambda address: path_bytes)
     message = AppendEntriesRequest(7, 1, 3.0, 1, 1, 1, (Entry(term=7, kind=EntryKind.COMMAND, data=bytes(MIB)),))
     async with trio.open_nursery() as nursery:
-        for task in (a.receive, a.keep_time, b.receive, b.keep_time):
-            nursery.start_soon(task)
+        nursery.start_soon(a.loop.run)
+        nursery.start_soon(b.loop.run)
         with trio.fail_after(20):
             a.endpoint.greet(b.sock.address, Domain.CONSENSUS, trio.current_time())
-            a.flush()
+            a.loop.flush()
             await b.changed.wait()
             b.changed = trio.Event()
             peer = a.endpoint.peer(2)
             assert peer is not None
             start = trio.current_time()
             a.endpoint.send(peer, message, start)
-            a.flush()
+            a.loop.flush()
             await b.changed.wait()
         seconds = trio.current_time() - start
         nursery.cancel_scope.cancel()

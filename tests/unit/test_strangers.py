@@ -18,7 +18,8 @@ from tests.cluster.harness import free_ports
 from tests.unit.node_double import SERVICE, make_status
 from trioraft.address import Address
 from trioraft.client.client import Client, open_client
-from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, Peer, PeerConfirmed, Received
+from trioraft.datagrams.client_loop import ClientLoop
+from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, Peer, PeerConfirmed, Received
 from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
 from trioraft.datagrams.socket import UdpSocket, open_udp
 from trioraft.messages import (
@@ -52,28 +53,27 @@ class Party:
         self, number: int, socket: UdpSocket, keys: KeyRing | None, *, process: bytes | None = None, cluster: int = 0
     ) -> None:
         self.number = number
-        self.socket = socket
         self.address = Address.of("127.0.0.1", socket.address.port)
         self.hear: Callable[[Peer, Message], None] = lambda peer, message: None
         self.peers: dict[bytes, Peer] = {}
         self.greeted = 0
         identity = Identity(number, SERVICE, f"party-{number}")
         self._make = partial(Endpoint, identity, keys, process_id=process, cluster_id=cluster)
-        self.endpoint = self._make()
+        self.loop = ClientLoop(socket, self._make(), self._handle)
 
-    async def run(self) -> None:
-        while True:
-            await self.socket.wait_readable()
-            for data, source in self.socket.receive():
-                match self.endpoint.receive_datagram_untrusted(data, source, trio.current_time()):
-                    case PeerConfirmed(peer=peer):
-                        self.peers[peer.process] = peer
-                    case Received(peer=peer, message=ClientRequests(requests=requests)):
-                        for request in requests:
-                            self.hear(peer, request)
-                    case Received(peer=peer, message=message):
-                        self.hear(peer, message)
-            self.flush()
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.loop.endpoint
+
+    def _handle(self, event: Event, now: float) -> None:
+        match event:
+            case PeerConfirmed(peer=peer):
+                self.peers[peer.process] = peer
+            case Received(peer=peer, message=ClientRequests(requests=requests)):
+                for request in requests:
+                    self.hear(peer, request)
+            case Received(peer=peer, message=message):
+                self.hear(peer, message)
 
     def send(self, peer: Peer, message: Message) -> None:
         self.endpoint.send(peer, message, trio.current_time())
@@ -81,20 +81,16 @@ class Party:
     def tell_all(self, message: Message) -> None:
         for peer in self.peers.values():
             self.send(peer, message)
-        self.flush()
-
-    def flush(self) -> None:
-        for data, address in self.endpoint.datagrams_to_send():
-            self.socket.send(data, address)
+        self.loop.flush()
 
     async def greet(self, address: Address, domain: Domain, *, anew: bool = False) -> None:
         """Greet somebody again and again, each time as another process if `anew`."""
         while True:
             if anew:
-                self.endpoint = self._make()
+                self.loop.endpoint = self._make()
                 self.peers.clear()
             self.endpoint.greet(address, domain, trio.current_time())
-            self.flush()
+            self.loop.flush()
             self.greeted += 1
             await trio.sleep(0.02)
 
@@ -136,7 +132,7 @@ class Cluster:
     async def _answer(self, peer: Peer, request: ClientRequest) -> None:
         await trio.sleep(0.002)
         self._leader.send(peer, ClientResponse(request.request, done=True, data=RIGHT, leader=LEADER, term=4))
-        self._leader.flush()
+        self._leader.loop.flush()
 
 
 def tell_status(party: Party, status: NodeStatus) -> Callable[[Peer, Message], None]:
@@ -168,7 +164,7 @@ async def client_among_strangers(keys: tuple[str, str] | None) -> AsyncIterator[
             app_name=SERVICE, peers=tuple(PeerName(*party.address) for party in parties[:2]), keys=client_keys
         )
         for party in parties:
-            nursery.start_soon(party.run)
+            nursery.start_soon(party.loop.run)
         async with open_client(settings, Domain.CLIENT) as client:
             victim = Address.of("127.0.0.1", client._socket.address.port)
             await client.statuses()
@@ -285,7 +281,7 @@ async def test_a_node_takes_answers_from_nobody_else_than_whom_it_asked(tmp_path
         async with trio.open_nursery() as nursery:
             for party in strangers:
                 party.hear = hear_by(party)
-                nursery.start_soon(party.run)
+                nursery.start_soon(party.loop.run)
                 nursery.start_soon(partial(party.greet, victim, Domain.CONSENSUS, anew=party is same_node))
             await trio.sleep(0.3)
             late = 0
@@ -330,7 +326,7 @@ async def test_strangers_fill_neither_the_log_nor_what_a_node_tells_of_itself(tm
                     socket = await open_udp("127.0.0.1", 0)
                     stack.callback(socket.close)
                     party = Party(100 + i, socket, None, cluster=cluster if i % 2 else 77)
-                    nursery.start_soon(party.run)
+                    nursery.start_soon(party.loop.run)
                     nursery.start_soon(party.greet, victim, Domain.CONSENSUS)
                 with trio.fail_after(20):
                     while len(node._endpoint.peers) < number + 2:

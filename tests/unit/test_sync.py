@@ -52,7 +52,7 @@ def test_a_failure_inside_is_told_to_who_waits_and_at_the_end(monkeypatch: pytes
 
     def use_it() -> None:
         with sync.Client(NOBODY) as client:
-            monkeypatch.setattr("trioraft.client.client.Client._flush", fail)
+            monkeypatch.setattr("trioraft.datagrams.client_loop.ClientLoop.flush", fail)
             with pytest.raises(NoAnswerError, match="the client has failed"):
                 client.put("a", "1", timeout=20)
 

@@ -36,6 +36,7 @@ from trioraft.messages import (
     ClientResponse,
     ClientResponses,
     Command,
+    Instant,
     Message,
     NodeStatus,
     Propose,
@@ -87,8 +88,8 @@ class Client(KeyValueMethods, Observer):
     def __init__(self, settings: ClientSettings, domain: Domain, socket: DatagramSocket) -> None:
         super().__init__(settings, domain, socket)
         self.problem = ""
-        self._batches = Batches(lambda: self._endpoint, REQUESTS_TAG)
-        self._calls = Calls(self, trio.current_time, self._flush)
+        self._batches = Batches(lambda: self._loop.endpoint, REQUESTS_TAG)
+        self._calls = Calls(self, trio.current_time, self._loop.flush)
         self._session = Session(self._calls)
 
     # --- what callers use ------------------------------------------------------------------------------------
@@ -445,9 +446,8 @@ class Client(KeyValueMethods, Observer):
                 for response in responses:
                     self._calls.receive(node, response)
 
-    def _flush(self) -> None:
-        self._batches.flush(trio.current_time())
-        super()._flush()
+    def _gather(self, now: Instant) -> None:
+        self._batches.flush(now)
 
     def tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         """Give what runs for as long as the client is open."""
@@ -457,7 +457,7 @@ class Client(KeyValueMethods, Observer):
         """Say that nothing is waited for, and no command will follow; a later one opens another session."""
         self._session.close()
         self._calls.tell_given_up()
-        self._flush()
+        self._loop.flush()
 
     def _why_unanswered(self, node_id: str | None, seconds: float) -> str:
         if not self.nodes:

@@ -15,6 +15,7 @@ import trio
 from trioraft.address import Address
 from trioraft.arguments import check_seconds
 from trioraft.client.status import ClusterStatus, ObservedNode
+from trioraft.datagrams.client_loop import ClientLoop
 from trioraft.datagrams.endpoint import (
     Domain,
     Endpoint,
@@ -26,7 +27,7 @@ from trioraft.datagrams.endpoint import (
     Received,
 )
 from trioraft.datagrams.socket import DatagramSocket
-from trioraft.messages import Message, NodeStatus, Status, StatusRequest, format_id
+from trioraft.messages import Instant, Message, NodeStatus, Status, StatusRequest, format_id
 from trioraft.settings.settings import DEFAULT_PORT, ClientSettings
 from trioraft.standstill import Standstill
 
@@ -97,13 +98,13 @@ class Observer:
         self._domain = domain
         self._socket = socket
         self._targets: dict[Address, _Target] = {}
-        self._endpoint = self._make_endpoint(settings.app_name or _DEFAULT_SERVICE)
+        endpoint = self._make_endpoint(settings.app_name or _DEFAULT_SERVICE)
+        self._loop = ClientLoop(socket, endpoint, self._handle, self._gather)
         self._target_by_node: dict[int, _Target] = {}
         self._refresh: float | None = None
         self._standstill = Standstill(2 * RETRY_LAST)
         self._changed = trio.Event()
         self._wake = trio.Event()
-        self._timer = trio.CancelScope()
         self._looked_up = trio.Event()
 
     # --- what callers use ------------------------------------------------------------------------------------
@@ -215,11 +216,11 @@ class Observer:
 
     @property
     def _service(self) -> str:
-        return self._endpoint.identity.service
+        return self._loop.endpoint.identity.service
 
     def tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         """Give what runs for as long as it is open."""
-        return self.receive, self.tend, self.keep_time, self.discover
+        return self._loop.run, self._tend, self._discover
 
     # --- for who does more than look -------------------------------------------------------------------------
 
@@ -231,6 +232,9 @@ class Observer:
 
     def _received(self, node: int, message: Message) -> None:
         """Take what else a node has sent."""
+
+    def _gather(self, now: Instant) -> None:
+        """Give the endpoint what waits to be sent."""
 
     def _peer(self, node: int) -> Peer | None:
         """Give the way to a node; None where there is none now."""
@@ -260,18 +264,7 @@ class Observer:
 
     # --- what arrives ----------------------------------------------------------------------------------------
 
-    async def receive(self) -> None:
-        """Read the socket for as long as it is open."""
-        while True:
-            await self._socket.wait_readable()
-            now = trio.current_time()
-            for data, source in self._socket.receive():
-                self._handle(self._endpoint.receive_datagram_untrusted(data, source, now), now)
-            for event in self._endpoint.further_events():
-                self._handle(event, now)
-            self._flush()
-
-    def _handle(self, event: Event | None, now: float) -> None:
+    def _handle(self, event: Event, now: Instant) -> None:
         match event:
             case PeerConfirmed(peer=peer):
                 self._confirm(peer, now)
@@ -298,7 +291,7 @@ class Observer:
                 target.foreign = service
                 self._tell()
             return
-        self._endpoint = self._make_endpoint(service)
+        self._loop.endpoint = self._make_endpoint(service)
         self._target_by_node.clear()
         for target in self._targets.values():
             target.peer = None
@@ -311,7 +304,7 @@ class Observer:
         target.foreign = ""
         if self._is_elsewhere(target) and target.node_id == format_id(peer.node_id):
             target.asked_at = None
-            self._endpoint.greet(self.nodes[target.node_id].address, self._domain, now)
+            self._loop.endpoint.greet(self.nodes[target.node_id].address, self._domain, now)
             return
         target.peer = peer
         target.node_id = format_id(peer.node_id)
@@ -341,7 +334,7 @@ class Observer:
 
     # --- whom to ask, and when -------------------------------------------------------------------------------
 
-    async def discover(self) -> None:
+    async def _discover(self) -> None:
         """Look for nodes for as long as it is open."""
         settings = self._settings
         numeric = [_parse_address(str(peer)) for peer in settings.peers]
@@ -422,7 +415,7 @@ class Observer:
             for address, service in found
         )
 
-    async def tend(self) -> None:
+    async def _tend(self) -> None:
         """Ask who is to be asked, and notice who is silent, for as long as it is open."""
         while True:
             self._wake = trio.Event()
@@ -430,7 +423,7 @@ class Observer:
             for target in self._targets.values():
                 if target.due <= now:
                     self._ask(target, now)
-            self._flush()
+            self._loop.flush()
             self._standstill.look(now)
             self._notice_silence(now)
             self._forget(now)
@@ -440,7 +433,7 @@ class Observer:
     def _ask(self, target: _Target, now: float) -> None:
         if self._is_elsewhere(target):
             # It has moved, and another may be here; or it has both addresses, and `_confirm` goes back to the other.
-            self._endpoint.greet(target.address, self._domain, now)
+            self._loop.endpoint.greet(target.address, self._domain, now)
             target.asked_at = now
             target.due = now + max(RETRY_LAST, 2 * self._refresh) if self._refresh is not None else float("inf")
             return
@@ -448,7 +441,7 @@ class Observer:
         if peer is not None and target.tries < 2:
             self._send_request(target, now)
         if peer is None or target.tries or now - peer.confirmed_at > _GREET_AGAIN:
-            self._endpoint.greet(target.address, self._domain, now)
+            self._loop.endpoint.greet(target.address, self._domain, now)
         if target.asked_at is None:
             target.asked_at = now
         target.due = now + min(_RETRY_FIRST * 2**target.tries, max(RETRY_LAST, self._refresh or 0.0))
@@ -466,7 +459,7 @@ class Observer:
         if target.peer is None:
             return
         subscribe = min(max(3 * self._refresh, 5.0), 60.0) if self._refresh is not None else 0.0
-        self._endpoint.send(target.peer, StatusRequest(subscribe), now)
+        self._loop.endpoint.send(target.peer, StatusRequest(subscribe), now)
 
     def _notice_silence(self, now: float) -> None:
         if self._refresh is None:
@@ -501,20 +494,6 @@ class Observer:
                 if node.reachable:
                     deadline = min(deadline, max(node.heard_at, self._standstill.ended_at) + 2 * self._refresh)
         return deadline
-
-    async def keep_time(self) -> None:
-        """Send again, for as long as it is open, what of large messages was not acknowledged."""
-        while True:
-            with self._timer:
-                await trio.sleep_forever()
-            self._timer = trio.CancelScope()
-            self._endpoint.handle_timer(trio.current_time())
-            self._flush()
-
-    def _flush(self) -> None:
-        for data, address in self._endpoint.datagrams_to_send():
-            self._socket.send(data, address)
-        self._timer.deadline = self._endpoint.next_deadline()
 
     def _tell(self) -> None:
         self.version += 1
