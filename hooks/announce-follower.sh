@@ -3,8 +3,8 @@
 #
 #   SCRIPT_FOLLOWER_PATH=/hooks/announce-follower.sh
 #
-# It runs once when the node becomes a member of its cluster, and once after each time that it led. A follower
-# script is for cleaning up and for telling somebody; it may be ended at any time because the node is to lead.
+# The script runs once when the node becomes a member of its cluster, and once after each time that the node led. A
+# follower script is for cleaning up and for telling somebody; it is ended when its node is about to lead.
 
 set -eu
 

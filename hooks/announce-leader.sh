@@ -4,9 +4,9 @@
 #   SCRIPT_LEADER_PATH=/hooks/announce-leader.sh
 #
 # This is the simplest form of a job that runs exactly as long as its node leads: replace the loop by your
-# program. What a script prints is in the node's log. At the end of leadership it gets SIGTERM, and SIGKILL after
-# HOOK_STOP_GRACE_MILLIS, together with everything that it has started; no other node starts its leader script
-# before all of that has ended.
+# program. The node's log has what a script prints. At the end of leadership the script and everything that it has
+# started get SIGTERM, and SIGKILL after HOOK_STOP_GRACE_MILLIS; no other node starts its leader script before all of
+# that has ended.
 
 set -eu
 
@@ -18,7 +18,7 @@ trap farewell TERM
 
 echo "$TRIORAFT_NODE_NAME ($TRIORAFT_NODE_ID) leads in term $TRIORAFT_TERM with fencing token $TRIORAFT_FENCING_TOKEN"
 
-# A shell sees a signal only between two commands, or while it waits: so sleep in the background, and wait for it.
+# A shell sees a signal only between two commands, or while it waits, so the sleep is in the background.
 while :; do
     sleep 3600 &
     wait $! || :

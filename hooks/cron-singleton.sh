@@ -4,11 +4,12 @@
 #   SCRIPT_LEADER_PATH=/hooks/cron-singleton.sh
 #   CRON_COMMAND='/usr/local/bin/send-reports --all' CRON_INTERVAL_SECONDS=60
 #
-# The rounds are at multiples of the interval since 1970 (at full minutes for 60), so that they stay where they
-# are when leadership changes. At most one round is lost then, and one that was in progress is ended with its
-# node's leadership. Should a round be done twice if its node was frozen as a whole (a paused virtual machine), let
-# the command pass $TRIORAFT_FENCING_TOKEN to whatever it writes to, and let that refuse a token that is smaller
-# than the largest one it has seen.
+# The rounds are at multiples of the interval since 1970 (at full minutes for 60), so that they stay where they are when
+# leadership changes. At most one round is lost then, and a round in progress is ended with its node's leadership.
+#
+# A round may be done twice when its node was frozen as a whole (a paused virtual machine). To prevent that, let the
+# command pass $TRIORAFT_FENCING_TOKEN to the service that it writes to, and let the service refuse a token that is
+# smaller than the largest one it has seen.
 
 set -eu
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Make sure that this node does not hold the virtual address: the other half of virtual-ip-leader.sh.
 #
-# Usually there is nothing to do, because the leader script has released the address. It could not when it was
-# killed, by HOOK_STOP_GRACE_MILLIS or by the kernel.
+# Usually there is nothing to do, because the leader script has released the address. It could not do so when it was
+# killed, after HOOK_STOP_GRACE_MILLIS or by the kernel.
 
 set -eu
 

@@ -5,12 +5,12 @@
 #   SCRIPT_FOLLOWER_PATH=/hooks/virtual-ip-follower.sh
 #   VIRTUAL_IP=192.0.2.10/24 VIRTUAL_IP_DEVICE=eth0
 #
-# Needs `ip` (iproute2), and `arping` (iputils) to tell the neighbours; the image has neither. Needs the capability
-# NET_ADMIN, for arping also NET_RAW. A plain host has both for root.
+# The script needs `ip` (iproute2), and `arping` (iputils) to tell the neighbours; the image has neither. It needs the
+# capability NET_ADMIN, for arping also NET_RAW. A plain host has both for root.
 #
-# The script stays, rather than assign the address and exit, so that taking the address away belongs to the work
-# that has ended before another node starts its own. Should it be killed before it could clean up, the follower
-# script does that; on a machine that lost its power nothing has to be cleaned up.
+# The script stays, rather than assign the address and exit, so that the address is taken away as part of the work
+# that has ended before another node starts its own. Should the script be killed before it could clean up, the follower
+# script does that; on a machine that lost its power there is nothing to clean up.
 
 set -eu
 
@@ -28,8 +28,8 @@ trap release TERM
 ip address replace "$VIRTUAL_IP" dev "$VIRTUAL_IP_DEVICE"
 echo "holding $VIRTUAL_IP on $VIRTUAL_IP_DEVICE"
 
-# Gratuitous ARP: the neighbours still have the former leader's hardware address in their tables. It is repeated now
-# and then, because nothing confirms it.
+# The neighbours still have the former leader's hardware address in their tables, so tell them the new one by gratuitous
+# ARP. It is repeated now and then, because nothing confirms it.
 while :; do
     if command -v arping >/dev/null; then
         arping -q -U -c 3 -I "$VIRTUAL_IP_DEVICE" "${VIRTUAL_IP%/*}" || echo "arping failed; neighbours may be slow"

@@ -5,8 +5,8 @@
     SCRIPT_FOLLOWER_PATH=/hooks/webhook.py
     WEBHOOK_URL=https://example.org/leadership
 
-The script is short: it ends when the message was delivered, and the node goes on leading. It tries again for as
-long as its role lasts, because it is ended with that. Messages of different nodes may arrive in any order; their
+The script ends when the message was delivered, and the node goes on leading. It tries again for as long as the role
+of its node lasts, because it is ended with that role. Messages of different nodes may arrive in any order; their
 fencing token tells which is newer, for it only grows (a follower has none, and sends 0).
 """
 # ruff: noqa: S310, T201 (the scheme is checked below; what is printed is logged by the node)
