@@ -82,7 +82,7 @@ RIGHT: Final[dict[str, Any]] = {
     "wait": 1.0,
 }
 OF_A_CLIENT: Final = [
-    *(name for name in vars(KeyValueMethods) if not name.startswith("_") and name != "restores"),
+    *(name for name in dir(KeyValueMethods) if not name.startswith("_") and name != "restores"),
     "command",
     "post",
     "state_digest",

@@ -18,9 +18,9 @@ from trioraft.client.status import printable
 from trioraft.clock import boottime
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import ProposalError
-from trioraft.kv.client import PutOutcome
 from trioraft.kv.commands import DELETED_MAX, Compare, DeleteRange, Event, EventKind, KeyValue, Put
 from trioraft.kv.errors import KeyValueError
+from trioraft.kv.keys import PutOutcome
 from trioraft.kv.lock import HeldLease, held_until, keep_lease_alive
 from trioraft.kv.results import DeleteRangeResult, ErrorCode
 from trioraft.settings.settings import ClientSettings

@@ -14,15 +14,14 @@ and read from; what is older is *compacted*.
 ``snapshot``    the state as a stream
 ``lessor``      the leader's clock of leases
 ``watch``       watches
+``questions``, ``service``    what is asked beside the log, and the store as a node's state machine
+``keys``, ``leases``, ``lock``, ``client``    what a client can do with it
 
 Everything but the clock is deterministic, and nothing here does I/O or knows the time.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
-
-# What the kind of this state is called (:attr:`trioraft.replica.machine.StateMachine`).
-STATE_KIND: Final = "key-value store"
 
 if TYPE_CHECKING:
     from trioraft.kv.codec import decode_command, decode_result, encode_command, encode_result

@@ -12,6 +12,9 @@ from msgspec import Meta, Struct
 from trioraft.arguments import check_text_or_bytes
 from trioraft.messages import FIRST_VERSION
 
+# What the kind of this state is called (:attr:`trioraft.replica.machine.StateMachine`).
+STATE_KIND: Final = "key-value store"
+
 KEY_MAX: Final = 1536
 VALUE_MAX: Final = 2**20
 # Of one encoded command, and of all keys and values in one result: room for one pair of the largest key and value.

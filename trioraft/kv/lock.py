@@ -9,6 +9,7 @@ restored from a backup goes back to an earlier revision, so the number of restor
 
 import math
 import re
+from abc import ABC
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ import trio
 from trioraft.arguments import check_is, check_number, check_seconds
 from trioraft.clock import boottime
 from trioraft.errors import NoAnswerError
-from trioraft.kv.client import KeyValueMethods
 from trioraft.kv.commands import TTL_MAX, KeyValue, Put, Range, prefix_range
 from trioraft.kv.errors import KeyValueError
+from trioraft.kv.keys import KeyMethods
+from trioraft.kv.leases import LeaseMethods
 from trioraft.kv.lock_keys import lock_prefix
 from trioraft.kv.results import ErrorCode
 from trioraft.nurseries import bare_errors
@@ -36,6 +38,10 @@ _LOOK_INTERVAL: Final = 0.25
 _REVOKE_SECONDS: Final = 2.0
 # No store has more revisions between two restores: a million a second would take nine years.
 _REVISION_BITS: Final = 48
+
+
+class KeysAndLeases(KeyMethods, LeaseMethods, ABC):
+    """What locks are made of."""
 
 
 class LeaseLostError(Exception):
@@ -98,7 +104,7 @@ class HeldLock:
 
 @asynccontextmanager
 async def hold_lease(
-    client: KeyValueMethods, ttl: int, *, clock: Callable[[], float] = boottime
+    client: LeaseMethods, ttl: int, *, clock: Callable[[], float] = boottime
 ) -> AsyncIterator[HeldLease]:
     """Hold a lease for as long as the block lasts; it is revoked afterwards.
 
@@ -144,7 +150,7 @@ async def hold_lease(
         raise LeaseLostError(lost)
 
 
-async def _grant(client: KeyValueMethods, ttl: int, clock: Callable[[], float]) -> HeldLease:
+async def _grant(client: LeaseMethods, ttl: int, clock: Callable[[], float]) -> HeldLease:
     """Make a lease, and make sure that it lives where that took long: its time runs from when it was asked for."""
     sent_at = clock()
     granted = await client.lease_grant(ttl)
@@ -176,9 +182,7 @@ def held_until(sent_at: float, ttl: int) -> float:
     return sent_at + ttl * (1 - _DRIFT_SHARE)
 
 
-async def keep_lease_alive(
-    client: KeyValueMethods, lease: HeldLease, *, clock: Callable[[], float] = boottime
-) -> str:
+async def keep_lease_alive(client: LeaseMethods, lease: HeldLease, *, clock: Callable[[], float] = boottime) -> str:
     """Keep a lease alive for as long as that can be done.
 
     Parameters
@@ -199,7 +203,7 @@ async def keep_lease_alive(
     return lost
 
 
-async def _keep_alive(client: KeyValueMethods, lease: HeldLease, clock: Callable[[], float]) -> tuple[str, bool]:
+async def _keep_alive(client: LeaseMethods, lease: HeldLease, clock: Callable[[], float]) -> tuple[str, bool]:
     """Keep a lease alive; tell why it is lost, and whether that is because a keep-alive was refused."""
     interval = lease.ttl * _KEEP_SHARE
     next_at = clock() + interval
@@ -220,7 +224,7 @@ async def _keep_alive(client: KeyValueMethods, lease: HeldLease, clock: Callable
     return f"no keep-alive of the lease was answered within its {lease.ttl} s", False
 
 
-async def _revoke(client: KeyValueMethods, lease: int) -> None:
+async def _revoke(client: LeaseMethods, lease: int) -> None:
     try:
         await client.lease_revoke(lease, own=True)
     except KeyValueError as error:
@@ -256,7 +260,7 @@ def check_lock(name: str, ttl: int, wait: float | None = None) -> bytes:
 
 @asynccontextmanager
 async def hold_lock(
-    client: KeyValueMethods,
+    client: KeysAndLeases,
     name: str,
     ttl: int = 10,
     *,
@@ -311,7 +315,7 @@ async def hold_lock(
         yield HeldLock(name, (client.restores << _REVISION_BITS) + result.revision, lease)
 
 
-async def _deleted(client: KeyValueMethods, kv: KeyValue, revision: int) -> None:
+async def _deleted(client: KeyMethods, kv: KeyValue, revision: int) -> None:
     """Wait until a key is deleted, or it has to be looked at again."""
     try:
         async for event in client.watch(kv.key, revision=revision + 1):
@@ -322,7 +326,7 @@ async def _deleted(client: KeyValueMethods, kv: KeyValue, revision: int) -> None
             raise
 
 
-async def _before(client: KeyValueMethods, prefix: bytes, own: bytes) -> tuple[KeyValue, int] | None:
+async def _before(client: KeyMethods, prefix: bytes, own: bytes) -> tuple[KeyValue, int] | None:
     """Find who comes directly before in the queue, and the revision at which that was so."""
     key, range_end = prefix_range(prefix)
     found = await client.read_all(Range(key, range_end, keys_only=True))

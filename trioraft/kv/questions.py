@@ -5,14 +5,16 @@ its sender knows of pages: it was added later, and a node of an earlier release 
 once. What is asked without it is answered so too, as far as one answer holds it.
 """
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
 from trioraft.kv.codec import Box
 from trioraft.kv.commands import Bound, Event, LeaseId, Number, OptionalBound, TimeToLive
 from trioraft.kv.results import Error
-from trioraft.kv.watch import WHOLE_REVISIONS
+
+# Stands in place of a number of halves: no revision is to be divided (:mod:`trioraft.kv.watch`).
+WHOLE_REVISIONS: Final = -1
 
 
 class LeaseKeepAlive(Struct, frozen=True, array_like=True, tag=1):

@@ -12,13 +12,11 @@ All of this is part of what the version means: another count, or another text, w
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from trioraft.kv.commands import KeyValue, Put
 from trioraft.kv.lock_keys import lease_of
-
-if TYPE_CHECKING:
-    from trioraft.kv.state import State
+from trioraft.kv.sorted_map import SortedMap
 
 QUOTA_FROM: Final = 4
 
@@ -42,13 +40,13 @@ def history_bytes(quota: int, size: int) -> int:
     return max(share, quota + share - size)
 
 
-def growth(state: "State", puts: Sequence[Put], deleted: Iterable[KeyValue], room: int) -> int:
-    """Tell by how much one revision would make a state larger.
+def growth(items: SortedMap[bytes, KeyValue], puts: Sequence[Put], deleted: Iterable[KeyValue], room: int) -> int:
+    """Compute by how much one revision would make the store larger.
 
     Parameters
     ----------
-    state : State
-        The state.
+    items : SortedMap of bytes to KeyValue
+        The keys that there are.
     puts : sequence of Put
         What is put, no key twice.
     deleted : iterable of KeyValue
@@ -65,7 +63,7 @@ def growth(state: "State", puts: Sequence[Put], deleted: Iterable[KeyValue], roo
     if grows <= room:
         return grows
     gone = {item.key: item for item in deleted}
-    gone |= {put.key: item for put in puts if (item := state.items.get(put.key)) is not None}
+    gone |= {put.key: item for put in puts if (item := items.get(put.key)) is not None}
     return grows - sum(map(item_bytes, gone.values()))
 
 
@@ -74,15 +72,17 @@ def is_for_locks(puts: Sequence[Put]) -> bool:
     return all(lease_of(put.key) == put.lease > 0 for put in puts)
 
 
-def why_full(state: "State", grows: int, quota: int, *, for_locks: bool) -> str:
-    """Say why a state must not become larger.
+def why_full(size: int, lock_size: int, grows: int, quota: int, *, for_locks: bool) -> str:
+    """Explain why the store must not become larger.
 
     Parameters
     ----------
-    state : State
-        The state.
+    size : int
+        How many bytes its keys and leases take.
+    lock_size : int
+        How many of them are those of leases, and of keys that locks are held by.
     grows : int
-        By how many bytes it would.
+        By how many bytes it would become larger.
     quota : int
         How many bytes its keys and leases may take.
     for_locks : bool
@@ -93,11 +93,11 @@ def why_full(state: "State", grows: int, quota: int, *, for_locks: bool) -> str:
     str
         The reason; empty where it may become larger.
     """
-    if grows <= 0 or state.size + grows <= quota:
+    if grows <= 0 or size + grows <= quota:
         return ""
-    if for_locks and state.lock_size + grows <= quota // _LOCKS_SHARE:
+    if for_locks and lock_size + grows <= quota // _LOCKS_SHARE:
         return ""
     return (
-        f"the store is full: its keys and leases take {state.size} bytes, this needs {grows} more, and the quota is"
+        f"the store is full: its keys and leases take {size} bytes, this needs {grows} more, and the quota is"
         f" {quota}; delete keys, or raise it with `trioraft settings --quota`"
     )

@@ -14,9 +14,8 @@ from typing import Final, Protocol
 
 import trio
 
-from trioraft.kv import STATE_KIND
 from trioraft.kv.codec import encode_command, encode_result, pack, unpack
-from trioraft.kv.commands import Range
+from trioraft.kv.commands import STATE_KIND, Range
 from trioraft.kv.holders import LeaseHolders
 from trioraft.kv.lessor import Lessor
 from trioraft.kv.paging import LEASES_PAGE, PagedReads, page_of_keys

@@ -493,12 +493,12 @@ class KeyValueStore:
         puts = [operation for operation in operations if isinstance(operation, Put)]
         deletes = [operation for operation in operations if isinstance(operation, DeleteRange)]
         deleted = chain.from_iterable(self._state.items.values(*bounds(delete)) for delete in deletes)
-        grows = growth(self._state, puts, deleted, self.quota - self.size)
+        grows = growth(self._state.items, puts, deleted, self.quota - self.size)
         self._check_room(grows, for_locks=is_for_locks(puts))
 
     def _check_room(self, grows: int, *, for_locks: bool) -> None:
         """Refuse what would make the store larger than its quota."""
-        reason = why_full(self._state, grows, self.quota, for_locks=for_locks)
+        reason = why_full(self._state.size, self._state.lock_size, grows, self.quota, for_locks=for_locks)
         if reason:
             raise _RefusedError(ErrorCode.TOO_LARGE, reason)
 

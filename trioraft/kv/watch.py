@@ -19,13 +19,12 @@ from typing import Final
 from msgspec import Struct, structs
 
 from trioraft.kv.commands import Event
+from trioraft.kv.questions import WHOLE_REVISIONS
 from trioraft.kv.results import Error
 from trioraft.kv.store import Change, KeyValueStore
 
 # Of the keys and values in one page, as :func:`_size` counts them; a single half may have more.
 TAKE_BYTES: Final = 2**20
-# Stands in place of a number of halves: no revision is to be divided.
-WHOLE_REVISIONS: Final = -1
 
 _KEY_OVERHEAD: Final = 64  # what a key has beside its name and value, at most, when it is encoded
 

@@ -1,22 +1,32 @@
 """A watch as a client sees it: the changes of keys, fetched page by page from whichever node answers."""
 
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Protocol, Self
 
 from trioraft.kv.commands import Event, Range
 from trioraft.kv.errors import KeyValueError, expect
-from trioraft.kv.questions import WatchAnswer, WatchEvents
-from trioraft.kv.results import Error, ErrorCode
-from trioraft.kv.watch import WHOLE_REVISIONS
-
-if TYPE_CHECKING:
-    from trioraft.kv.client import KeyValueMethods
+from trioraft.kv.questions import WHOLE_REVISIONS, Answer, Question, WatchAnswer, WatchEvents
+from trioraft.kv.results import Error, ErrorCode, RangeResult
 
 # A watch that waits for its answer is asked again only this often, in seconds: a node that is gone is noticed then.
 _WATCH_PATIENCE: Final = 5.0
 
 
+class Watched(Protocol):
+    """What a watch takes from a client of the store."""
+
+    @property
+    def restores(self) -> int:
+        """How often the cluster's data was restored from a backup."""
+
+    async def range(self, request: Range) -> RangeResult:
+        """Read a range of keys."""
+
+    async def ask_store(self, question: Question, *, patience: float) -> Answer:
+        """Ask the program around the store."""
+
+
 class Watcher:
-    """The changes of keys, one by one, each once and in order; :meth:`KeyValueMethods.watch` makes it.
+    """The changes of keys, one by one, each once and in order; :meth:`KeyMethods.watch` makes it.
 
     It keeps nothing open between two calls, and goes on at another node when one is lost. A :class:`KeyValueError`
     with ``ErrorCode.COMPACTED`` tells that it came too late, or that the cluster was restored or recovered meanwhile
@@ -29,9 +39,7 @@ class Watcher:
         Everything before this revision was given; 0 before the first call.
     """
 
-    def __init__(
-        self, client: "KeyValueMethods", key: bytes, range_end: bytes, revision: int, *, prev_kv: bool
-    ) -> None:
+    def __init__(self, client: Watched, key: bytes, range_end: bytes, revision: int, *, prev_kv: bool) -> None:
         self.next_revision = revision
         self._client = client
         self._key = key
