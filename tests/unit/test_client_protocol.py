@@ -259,7 +259,7 @@ async def test_a_full_store_of_sessions_is_busy(
 async def test_who_proposes_is_told_that_too_much_is_not_committed(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trioraft.consensus.replication.UNCOMMITTED_BYTES_MAX", 2000)
+    monkeypatch.setattr("trioraft.consensus.append_entries.UNCOMMITTED_BYTES_MAX", 2000)
     async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
         leader = await cluster.leader()
         node = cluster.nodes[leader]

@@ -65,7 +65,7 @@ def copy(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("importer", "imported"),
     [
-        ("trioraft.messages.basics", "trioraft.node.node"),  # upwards
+        ("trioraft.messages.ids", "trioraft.node.node"),  # upwards
         ("trioraft.client.nodes", "trioraft.node.node"),  # sideways
         ("trioraft.datagrams.wire", "trioraft.datagrams.endpoint"),  # a circle within a package
         ("trioraft.sync", "monitor.app"),
