@@ -28,7 +28,7 @@ from tests.cluster.harness import DEFAULT_TIMEOUTS, LOOPBACK, ROOT, Cluster, cle
 from tests.cluster.test_upgrade import has_all, lead, speaks
 from trioraft.client.client import open_client
 from trioraft.client.status import ObservedNode
-from trioraft.datagrams.sealing import generate_key
+from trioraft.datagrams.keys import generate_key
 from trioraft.settings.settings import ClientSettings
 from trioraft.versions import SPOKEN
 

@@ -46,7 +46,7 @@ def measure() -> dict[str, float]:
 def _pair(keys: str | None) -> tuple[list[Any], tuple[Any, Any]]:
     from trioraft.address import Address  # noqa: PLC0415 - of the tree that is measured
     from trioraft.datagrams.endpoint import Endpoint, Identity  # noqa: PLC0415 - of the tree that is measured
-    from trioraft.datagrams.sealing import KeyRing  # noqa: PLC0415 - of the tree that is measured
+    from trioraft.datagrams.keys import KeyRing  # noqa: PLC0415 - of the tree that is measured
 
     addresses = Address("192.0.2.1", 7300), Address("192.0.2.2", 7300)
     ends = [
@@ -107,8 +107,9 @@ def _message(keys: str | None) -> float:
 def _drops() -> dict[str, float]:
     """Make datagrams of every kind, and let a node drop them."""
     from trioraft.address import Address  # noqa: PLC0415 - of the tree that is measured
-    from trioraft.datagrams import wire  # noqa: PLC0415 - of the tree that is measured
-    from trioraft.datagrams.sealing import Domain, KeyRing, derive_key  # noqa: PLC0415 - of the tree that is measured
+    from trioraft.datagrams import headers, wire  # noqa: PLC0415 - of the tree that is measured
+    from trioraft.datagrams.keys import KeyRing, derive_key  # noqa: PLC0415 - of the tree that is measured
+    from trioraft.datagrams.sealing import Domain  # noqa: PLC0415 - of the tree that is measured
 
     chance = random.Random(1)
     stranger = Address("198.51.100.1", 4000)
@@ -118,11 +119,11 @@ def _drops() -> dict[str, float]:
 
     ends, addresses = _pair(None)
     _shake_hands(ends, addresses, 1000.0)
-    start = wire.plain_message_start(Domain.CONSENSUS, ends[0].process, b"x" * 8)
+    start = headers.plain_message_start(Domain.CONSENSUS, ends[0].process, b"x" * 8)
     for name, data, source in (
         ("a wrong token", start + small, addresses[0]),
         ("a wrong token, 50 kB of CBOR", start + big, addresses[0]),
-        ("an unsealed Hello, 50 kB of CBOR", wire.plain_hello_start(Domain.CONSENSUS, b"p" * 16) + big, stranger),
+        ("an unsealed Hello, 50 kB of CBOR", headers.plain_hello_start(Domain.CONSENSUS, b"p" * 16) + big, stranger),
     ):
         drops[name] = _drop(ends[1], [data], source)
 
@@ -140,10 +141,10 @@ def _drops() -> dict[str, float]:
     kinds = {
         "a copy from elsewhere, before the original": copies,
         "an old greeting from elsewhere": greetings,
-        "sealed under an unknown key": [_sealed(wire, other, chance, small) for _ in range(COUNT)],
-        "not opened": [_sealed(wire, own, chance, small)[:-1] + b"x" for _ in range(COUNT)],
+        "sealed under an unknown key": [_sealed(headers, other, chance, small) for _ in range(COUNT)],
+        "not opened": [_sealed(headers, own, chance, small)[:-1] + b"x" for _ in range(COUNT)],
         "malformed": [chance.randbytes(100) for _ in range(COUNT)],
-        "a sealed Hello, 50 kB of CBOR, by a monitor": [_sealed(wire, thief, chance, big, is_hello=True)],
+        "a sealed Hello, 50 kB of CBOR, by a monitor": [_sealed(headers, thief, chance, big, is_hello=True)],
     }
     for name, datagrams in kinds.items():
         drops[name] = _drop(ends[1], datagrams, stranger)
@@ -159,11 +160,11 @@ def _sent(end: Any, say: Callable[[], None]) -> list[bytes]:
     return [data for data, _ in end.datagrams_to_send()]
 
 
-def _sealed(wire: Any, key: Any, chance: random.Random, envelope: bytes, *, is_hello: bool = False) -> bytes:
+def _sealed(headers: Any, key: Any, chance: random.Random, envelope: bytes, *, is_hello: bool = False) -> bytes:
     process, counter = chance.randbytes(16), chance.randbytes(8)
     cipher = key.hello_cipher(process) if is_hello else key.session_cipher(process, b"r" * 16)
-    header = wire.sealed_header(
-        wire.sealed_start(key.fingerprint, process, is_hello=is_hello), counter, len(envelope)
+    header = headers.sealed_header(
+        headers.sealed_start(key.fingerprint, process, is_hello=is_hello), counter, len(envelope)
     )
     return bytes(header + cipher.encrypt(bytes(4) + counter, envelope, header))
 

@@ -4,9 +4,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trioraft.datagrams import wire
+from trioraft.datagrams import headers, wire
 from trioraft.datagrams.endpoint import Domain
-from trioraft.datagrams.sealing import DomainKey, KeyRing, derive_key
+from trioraft.datagrams.keys import KeyRing, derive_key
+from trioraft.datagrams.sealing import DomainKey
 from trioraft.messages import AppendEntriesRequest, VoteRequest
 
 # Envelopes that are no envelopes, and may cost a careless decoder much.
@@ -121,24 +122,24 @@ class Hostile:
         return bytes(data)
 
     def _plain_bomb(self) -> bytes:
-        process, domain = self._chance.randbytes(16), self._chance.choice(wire.PLAIN_DOMAINS)
+        process, domain = self._chance.randbytes(16), self._chance.choice(headers.PLAIN_DOMAINS)
         bomb = self._chance.choice(_BOMBS[:-1])
         if self._chance.random() < 0.5:
-            return wire.plain_hello_start(domain, process) + bomb
-        return wire.plain_message_start(domain, process, self._chance.randbytes(8)) + bomb
+            return headers.plain_hello_start(domain, process) + bomb
+        return headers.plain_message_start(domain, process, self._chance.randbytes(8)) + bomb
 
     def _greeting(self) -> bytes:
         return self._chance.choice(self._greetings)
 
     def _large_hello(self) -> bytes:
-        domain = self._chance.choice(wire.PLAIN_DOMAINS)
-        return wire.plain_hello_start(domain, self._chance.randbytes(16)) + _LARGE
+        domain = self._chance.choice(headers.PLAIN_DOMAINS)
+        return headers.plain_hello_start(domain, self._chance.randbytes(16)) + _LARGE
 
     def _wrong_token(self, envelope: bytes) -> bytes:
         """Speak for a node of the cluster, or for nobody that is known."""
         own = [data[5:21] for data in self._greetings]
         process = self._chance.choice([*own, self._chance.randbytes(16)])
-        return wire.plain_message_start(Domain.CONSENSUS, process, self._chance.randbytes(8)) + envelope
+        return headers.plain_message_start(Domain.CONSENSUS, process, self._chance.randbytes(8)) + envelope
 
     def _other_version(self) -> bytes:
         data = bytearray(self._recorded_one())
@@ -158,16 +159,16 @@ class Hostile:
     def _garbled(self, key: DomainKey) -> bytes:
         size = self._chance.choice((17, 100, 60_000))
         is_hello = self._chance.random() < 0.5
-        start = wire.sealed_start(key.fingerprint, self._chance.randbytes(16), is_hello=is_hello)
-        header = wire.sealed_header(start, self._chance.randbytes(8), size - wire.TAG_BYTES)
+        start = headers.sealed_start(key.fingerprint, self._chance.randbytes(16), is_hello=is_hello)
+        header = headers.sealed_header(start, self._chance.randbytes(8), size - headers.TAG_BYTES)
         return header + self._chance.randbytes(size)
 
     def _seal(self, key: DomainKey, envelope: bytes, *, is_hello: bool) -> bytes:
         process, counter = self._chance.randbytes(16), self._chance.randbytes(8)
         cipher = key.hello_cipher(process) if is_hello else key.session_cipher(process, self._chance.randbytes(16))
-        start = wire.sealed_start(key.fingerprint, process, is_hello=is_hello)
-        header = wire.sealed_header(start, counter, len(envelope))
-        return header + cipher.encrypt(wire.NONCE_START + counter, envelope, header)
+        start = headers.sealed_start(key.fingerprint, process, is_hello=is_hello)
+        header = headers.sealed_header(start, counter, len(envelope))
+        return header + cipher.encrypt(headers.NONCE_START + counter, envelope, header)
 
 
 def _kind(name: str, make: Callable[[], bytes], *dropped_as: str) -> Kind:

@@ -13,7 +13,7 @@ import cbor2
 import msgspec
 
 from trioraft.cli.main import main
-from trioraft.datagrams import sealing, sender, wire
+from trioraft.datagrams import keys, sealing, sender, wire
 from trioraft.kv.store import KeyValueStore
 from trioraft.messages import (
     FIRST_VERSION,
@@ -88,7 +88,7 @@ def forget(highest: int) -> None:
         fields = msgspec.to_builtins(message, builtin_types=(bytes,))[: _HELLO_FIELDS[highest]]
         return wire.EncodedMessage(cbor2.dumps(fields))
 
-    all_keys = sealing._domain_keys
+    all_keys = keys._domain_keys
 
     def domain_keys(written: Any) -> list[sealing.DomainKey]:
         return [key for key in all_keys(written) if key.domain <= sealing.Domain.FIRST_STATUS]
@@ -110,7 +110,7 @@ def forget(highest: int) -> None:
         # A leader proposes whatever it does not know.
         (Applier, "version_needed", needed),
         (sender, "encode_message", encode_message),
-        (sealing, "_domain_keys", domain_keys),
+        (keys, "_domain_keys", domain_keys),
     ]
     # Commands had no versions, so the store knew those of the first one.
     before_versions = [(KeyValueStore, "follow_version", lambda self, version: None)]

@@ -24,7 +24,7 @@ from tests.cluster.test_rogue_numbers import numbers_of, rogue_dropped, send_all
 from trioraft.client.status import ObservedNode
 from trioraft.clock import boottime
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed
-from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
+from trioraft.datagrams.keys import KeyRing, derive_key, generate_key
 from trioraft.datagrams.socket import open_udp
 from trioraft.messages import VoteRequest
 

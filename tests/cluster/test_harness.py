@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.cluster.harness import Cluster
-from trioraft.datagrams.sealing import generate_key
+from trioraft.datagrams.keys import generate_key
 from trioraft.messages import Transfer
 
 

@@ -14,7 +14,7 @@ from tests.cluster.test_members import command
 from trioraft.client.client import NoAnswerError
 from trioraft.client.status import ClusterStatus
 from trioraft.consensus.hard import HardState
-from trioraft.datagrams.sealing import generate_key
+from trioraft.datagrams.keys import generate_key
 from trioraft.messages import NodeStatus
 from trioraft.settings.settings import ClientSettings
 from trioraft.storage.database import SqliteDisk

@@ -10,7 +10,8 @@ from tests.cluster.harness import Cluster
 from tests.cluster.test_kv import arguments, environment
 from trioraft.client.client import Client, open_client
 from trioraft.datagrams import rights
-from trioraft.datagrams.sealing import DERIVED, Derived, Domain, derive_key
+from trioraft.datagrams.keys import DERIVED, Derived, derive_key
+from trioraft.datagrams.sealing import Domain
 from trioraft.kv.codec import encode_command, pack
 from trioraft.kv.commands import Range
 from trioraft.kv.questions import LeaseKeepAlive, LeaseList

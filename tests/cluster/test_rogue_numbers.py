@@ -11,7 +11,7 @@ from tests.cluster.test_backup import command
 from trioraft.clock import boottime
 from trioraft.consensus.ledger import Write
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed
-from trioraft.datagrams.sealing import KeyRing, generate_key
+from trioraft.datagrams.keys import KeyRing, generate_key
 from trioraft.datagrams.socket import open_udp
 from trioraft.messages import (
     AppendEntriesRequest,

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.cluster.harness import ROOT, Cluster, Place, clean_environment
-from trioraft.datagrams.sealing import generate_key
+from trioraft.datagrams.keys import generate_key
 from trioraft.hooks.supervisor import MARKER
 
 KEY: Final = generate_key()

@@ -15,7 +15,7 @@ from tests.cluster.harness import Cluster
 from tests.cluster.test_kv import command, settings_of
 from trioraft.client.client import open_client
 from trioraft.client.status import ClusterStatus, ObservedNode
-from trioraft.datagrams.sealing import generate_key
+from trioraft.datagrams.keys import generate_key
 from trioraft.errors import RefusedError
 from trioraft.kv.errors import KeyValueError
 from trioraft.messages import Transfer

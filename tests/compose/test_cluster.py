@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.compose.engine import OUT, Container, Project, Status, run, wait_until
-from trioraft.datagrams.sealing import generate_key
+from trioraft.datagrams.keys import generate_key
 
 KILLS: Final = int(os.environ.get("TRIORAFT_COMPOSE_KILLS", "2"))
 ELECTION_TIMEOUT_UPPER: Final = 5.0

@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Iterator
 
 from trioraft.address import Address
-from trioraft.datagrams import wire
+from trioraft.datagrams import headers, wire
 from trioraft.datagrams.endpoint import Endpoint, Identity
-from trioraft.datagrams.sealing import ReplayWindow
+from trioraft.datagrams.replay import ReplayWindow
 from trioraft.messages import FRAGMENTED_MAX, LARGEST_ID
 
 VICTIM, STRANGER = Address("192.0.2.1", 7300), Address("203.0.113.9", 7300)
@@ -22,11 +22,11 @@ class BrokenPromiseError(AssertionError):
 def decoder(data: bytes) -> None:
     """Decode a datagram: it is malformed, or valid in full and can be sent on as it is."""
     try:
-        parsed = wire.parse_datagram_untrusted(data)
-        if not isinstance(parsed, wire.Plain):
+        parsed = headers.parse_datagram_untrusted(data)
+        if not isinstance(parsed, headers.Plain):
             return
         found = wire.decode_envelope_untrusted(parsed.envelope)
-    except wire.MalformedError:
+    except headers.MalformedError:
         return
     again = _encoded(found)
     if _encoded(wire.decode_envelope_untrusted(again)) != again:

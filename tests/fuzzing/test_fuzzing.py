@@ -7,9 +7,9 @@ import pytest
 
 from tests.fuzzing import TARGETS, corpus, targets
 from tests.fuzzing.__main__ import fuzz
-from trioraft.datagrams import wire
+from trioraft.datagrams import headers
 from trioraft.datagrams.endpoint import Endpoint
-from trioraft.datagrams.sealing import ReplayWindow
+from trioraft.datagrams.replay import ReplayWindow
 
 RUNS = 20_000
 
@@ -40,7 +40,7 @@ def test_a_decoder_that_lets_an_exception_through_is_noticed(monkeypatch: pytest
     def careless(data: bytes) -> None:
         raise KeyError(data[0])
 
-    monkeypatch.setattr(wire, "parse_datagram_untrusted", careless)
+    monkeypatch.setattr(headers, "parse_datagram_untrusted", careless)
     with pytest.raises(KeyError):
         targets.decoder(b"anything")
 
@@ -55,5 +55,5 @@ def test_random_bytes_are_malformed() -> None:
     source = random.Random(1)
     for _ in range(1000):
         data = source.randbytes(source.randrange(100))
-        with pytest.raises(wire.MalformedError):
-            wire.parse_datagram_untrusted(data)
+        with pytest.raises(headers.MalformedError):
+            headers.parse_datagram_untrusted(data)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from trioraft.address import Address
 from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, Peer, PeerConfirmed
-from trioraft.datagrams.sealing import KeyRing
+from trioraft.datagrams.keys import KeyRing
 from trioraft.messages import AppendEntriesRequest
 
 KEY = "4b" * 32

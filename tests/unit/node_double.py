@@ -10,7 +10,7 @@ import trio
 from trioraft.address import Address
 from trioraft.datagrams.client_loop import ClientLoop
 from trioraft.datagrams.endpoint import Endpoint, Event, Identity, Peer, Received
-from trioraft.datagrams.sealing import KeyRing
+from trioraft.datagrams.keys import KeyRing
 from trioraft.datagrams.socket import UdpSocket, open_udp
 from trioraft.messages import HookStatus, NodeStatus, Status, StatusRequest, format_id
 

@@ -7,11 +7,12 @@ import pytest
 from cryptography.exceptions import InvalidTag
 
 from tests.unit.endpoint_network import HEARTBEAT, KEY, ONE, TWO, A, B, C, Flight, Network
-from trioraft.datagrams import wire
+from trioraft.datagrams import headers, wire
 from trioraft.datagrams.endpoint import Domain, Endpoint, Received
 from trioraft.datagrams.ephemerals import EPHEMERAL_SECONDS, KEPT_SECONDS, Ephemerals
-from trioraft.datagrams.sealing import DomainKey, KeyRing
-from trioraft.datagrams.wire import Sealed
+from trioraft.datagrams.headers import Sealed
+from trioraft.datagrams.keys import KeyRing
+from trioraft.datagrams.sealing import DomainKey
 from trioraft.messages import AppendEntriesResponse, Hello
 from trioraft.versions import Versions
 
@@ -37,7 +38,7 @@ def say(network: Network, *, sequence: int = 42) -> list[object]:
 
 
 def parsed(flight: Flight) -> Sealed:
-    found = wire.parse_datagram_untrusted(flight.data)
+    found = headers.parse_datagram_untrusted(flight.data)
     assert isinstance(found, Sealed)
     return found
 
@@ -145,7 +146,9 @@ def test_who_has_agreed_takes_nothing_that_the_domain_key_alone_seals() -> None:
     key = consensus_key()
     content = wire.envelope_start(0, ONE, TWO) + wire.encode_message(HEARTBEAT)
     count = (10**6).to_bytes(8)
-    header = wire.sealed_header(wire.sealed_start(key.fingerprint, a.process, is_hello=False), count, len(content))
+    header = headers.sealed_header(
+        headers.sealed_start(key.fingerprint, a.process, is_hello=False), count, len(content)
+    )
     forged = header + key.session_cipher(a.process, b.process).encrypt(bytes(4) + count, content, header)
     assert network.deliver(Flight(forged, A, B)) is None
     assert b.counters["dropped_unopened"] == 1
@@ -325,7 +328,7 @@ def test_the_random_bytes_of_nonces_are_drawn_anew_for_each_datagram() -> None:
     assert to_b is not None
     for _ in range(5):
         a.send(to_b, HEARTBEAT, network.now)
-    assert drawn == [wire.SALT_BYTES] * 5
+    assert drawn == [headers.SALT_BYTES] * 5
     assert [parsed(flight).nonce[:4] for flight in network.collect()] == [bytes([n]) * 4 for n in range(1, 6)]
 
 
@@ -353,8 +356,8 @@ def test_a_hello_shows_a_value_only_with_its_service_name_and_sealed() -> None:
         network.add(address, ONE, keys)
         network.at[address].greet(C, Domain.CONSENSUS, network.now)
     [plain, sealed] = network.collect()
-    unsealed = wire.parse_datagram_untrusted(plain.data)
-    assert isinstance(unsealed, wire.Plain)
+    unsealed = headers.parse_datagram_untrusted(plain.data)
+    assert isinstance(unsealed, headers.Plain)
     shown = wire.decode_envelope_untrusted(unsealed.envelope).message
     assert isinstance(shown, Hello)
     assert shown.ephemeral == b""

@@ -18,7 +18,7 @@ from tests.cluster.harness import clean_environment
 from tests.unit.node_double import SERVICE, make_status, open_doubles
 from tests.unit.test_client import CommandDouble
 from trioraft.cli import main as cli
-from trioraft.datagrams.sealing import KeyRing, derive_key
+from trioraft.datagrams.keys import KeyRing, derive_key
 from trioraft.datagrams.socket import open_udp
 from trioraft.messages import (
     AbandonFormation,

@@ -15,7 +15,7 @@ from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.status import ClusterStatus, ObservedNode, printable
 from trioraft.datagrams.client_loop import ClientLoop
 from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, Received
-from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
+from trioraft.datagrams.keys import KeyRing, derive_key, generate_key
 from trioraft.datagrams.socket import UdpSocket, open_udp
 from trioraft.dns.discovery import Answer
 from trioraft.messages import (

@@ -19,7 +19,7 @@ from trioraft.datagrams.endpoint import (
     Received,
     encode_message,
 )
-from trioraft.datagrams.sealing import DERIVED, KeyRing, derive_key
+from trioraft.datagrams.keys import DERIVED, KeyRing, derive_key
 from trioraft.datagrams.sessions import HOST_MAX, SESSIONS_MAX
 from trioraft.messages import (
     FRAGMENTED_MAX,

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, KEY, ONE, TWO, A, B, C, Flight, Network
 from trioraft.address import Address
-from trioraft.datagrams import wire
+from trioraft.datagrams import headers, wire
 from trioraft.datagrams.endpoint import Domain, Endpoint, PeerConfirmed, Received
-from trioraft.datagrams.sealing import KeyRing, ReplayWindow, derive_key
+from trioraft.datagrams.keys import KeyRing, derive_key
+from trioraft.datagrams.replay import ReplayWindow
 from trioraft.datagrams.sender import ADDRESSES_MAX, GREETED_MAX
 from trioraft.datagrams.sessions import PATHS_MAX, Path
 from trioraft.messages import AppendEntriesRequest, Hello, Message, StatusRequest
@@ -218,8 +219,8 @@ def test_no_nonce_is_used_twice_even_for_a_session_made_again() -> None:
         network.shake_hands(B, A)
     used = set()
     for flight in network.flown:
-        parsed = wire.parse_datagram_untrusted(flight.data)
-        assert isinstance(parsed, wire.Sealed)
+        parsed = headers.parse_datagram_untrusted(flight.data)
+        assert isinstance(parsed, headers.Sealed)
         assert (parsed.channel, parsed.counter) not in used
         used.add((parsed.channel, parsed.counter))
 
@@ -275,7 +276,9 @@ def test_an_unsealed_message_needs_the_token_of_its_address() -> None:
     before = state(b)
     start = wire.envelope_start(CLUSTER, ONE, TWO)
     for token in (bytes(8), b"\xff" * 8):
-        forged = wire.plain_message_start(Domain.CONSENSUS, a.process, token) + start + wire.encode_message(HEARTBEAT)
+        forged = (
+            headers.plain_message_start(Domain.CONSENSUS, a.process, token) + start + wire.encode_message(HEARTBEAT)
+        )
         assert network.deliver(Flight(forged, A, B)) is None
     b.datagrams_to_send()
     assert state(b) == before
@@ -285,15 +288,15 @@ def test_an_unsealed_message_needs_the_token_of_its_address() -> None:
 def test_who_has_shown_nothing_has_nothing_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large envelopes cost much: first the token, the address and the size are looked at."""
     big = b"\x82" + b"\x82\x01\x02" * 16_000 + b"\x00"
-    hello = wire.plain_hello_start(Domain.CONSENSUS, b"p" * 16)
+    hello = headers.plain_hello_start(Domain.CONSENSUS, b"p" * 16)
     network, a, b = connected(None)
     process = a.process
     datagrams = [
-        (A, wire.plain_message_start(Domain.CONSENSUS, process, b"x" * 8) + big),
-        (C, wire.plain_message_start(Domain.CONSENSUS, process, b"x" * 8) + big),
-        (C, wire.plain_message_start(Domain.FIRST_CLIENT, b"p" * 16, b"x" * 8) + big),
+        (A, headers.plain_message_start(Domain.CONSENSUS, process, b"x" * 8) + big),
+        (C, headers.plain_message_start(Domain.CONSENSUS, process, b"x" * 8) + big),
+        (C, headers.plain_message_start(Domain.FIRST_CLIENT, b"p" * 16, b"x" * 8) + big),
         (C, hello + big),
-        (C, hello + bytes(wire.SMALL_MAX + 1 - len(hello))),
+        (C, hello + bytes(headers.SMALL_MAX + 1 - len(hello))),
     ]
     sealed, one, two = connected(KEY)
     to_two = one.peer(TWO)
@@ -301,8 +304,8 @@ def test_who_has_shown_nothing_has_nothing_decoded(monkeypatch: pytest.MonkeyPat
     one.send(to_two, wire.EncodedMessage(big), sealed.now)
     copies = [flight.data for flight in sealed.collect()]
     thief = KeyRing.parse(derive_key(KEY, "status")).first(Domain.STATUS)
-    start = wire.sealed_start(thief.fingerprint, b"p" * 16, is_hello=True)
-    header = wire.sealed_header(start, bytes(8), len(big))
+    start = headers.sealed_start(thief.fingerprint, b"p" * 16, is_hello=True)
+    header = headers.sealed_header(start, bytes(8), len(big))
     copies.append(header + thief.hello_cipher(b"p" * 16).encrypt(bytes(12), big, header))
     monkeypatch.setattr(wire, "_decode_untrusted", pytest.fail)
     for source, data in datagrams:
@@ -332,7 +335,7 @@ def test_the_longest_names_of_all_fit_into_a_hello(keys: str | None) -> None:
         network.add(address, node_id, keys, service="\U0001f6a2" * 255, name="\U0001f6a2" * 255)
     to_b, _ = network.shake_hands(A, B)
     assert 100 < len(to_b.name) < 255
-    assert max(len(flight.data) for flight in network.flown) <= wire.SMALL_MAX
+    assert max(len(flight.data) for flight in network.flown) <= headers.SMALL_MAX
 
 
 def test_an_unsealed_client_is_no_node() -> None:
@@ -341,7 +344,7 @@ def test_an_unsealed_client_is_no_node() -> None:
     for domain, sender in ((Domain.CONSENSUS, 0), (Domain.FIRST_CLIENT, TWO)):
         start = wire.envelope_start(CLUSTER, sender, ONE)
         hello = Hello("web", "x", b"c" * 8, b"", b"t" * 8, bytes(500))
-        forged = wire.plain_hello_start(domain, b"p" * 16) + start + wire.encode_message(hello)
+        forged = headers.plain_hello_start(domain, b"p" * 16) + start + wire.encode_message(hello)
         assert network.deliver(Flight(forged, C, A)) is None
     assert a.datagrams_to_send() == []
     assert a.counters["dropped_misaddressed"] == 2
@@ -364,12 +367,12 @@ others: st.SearchStrategy[Message] = st.sampled_from([HEARTBEAT, StatusRequest(6
 @st.composite
 def unsealed_datagrams(draw: st.DrawFn) -> bytes:
     message: Message = draw(hellos | others)
-    domain, process = draw(st.sampled_from(wire.PLAIN_DOMAINS)), draw(st.sampled_from([b"p" * 16, b"q" * 16]))
+    domain, process = draw(st.sampled_from(headers.PLAIN_DOMAINS)), draw(st.sampled_from([b"p" * 16, b"q" * 16]))
     start = wire.envelope_start(draw(st.sampled_from([0, CLUSTER])), draw(st.sampled_from([0, TWO])), ONE)
     if isinstance(message, Hello):
-        head = wire.plain_hello_start(domain, process)
+        head = headers.plain_hello_start(domain, process)
     else:
-        head = wire.plain_message_start(domain, process, bytes(8))
+        head = headers.plain_message_start(domain, process, bytes(8))
     return head + start + wire.encode_message(message)
 
 

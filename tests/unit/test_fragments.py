@@ -8,7 +8,7 @@ import pytest
 from tests.unit.endpoint_network import HEARTBEAT, KEY, ONE, TWO, A, B, Flight
 from tests.unit.slow_network import SlowNetwork
 from trioraft.address import Address
-from trioraft.datagrams import fragments, wire
+from trioraft.datagrams import fragments, headers, wire
 from trioraft.datagrams.endpoint import Domain, Endpoint, Peer, Received, encode_message
 from trioraft.datagrams.fragments import SESSION_BYTES_MAX
 from trioraft.datagrams.retransmission import GIVE_UP_SECONDS, WINDOW_MAX
@@ -73,7 +73,7 @@ def test_a_message_of_any_size_arrives_in_datagrams_of_the_path(keys: str | None
 @both_modes
 def test_a_message_that_fits_is_one_datagram_as_ever(keys: str | None) -> None:
     network, a, b, to_b = pair(keys)
-    fits = 1200 - wire.MESSAGE_OVERHEAD - len(encode_message(entry(1000))) + 1000
+    fits = 1200 - headers.MESSAGE_OVERHEAD - len(encode_message(entry(1000))) + 1000
     a.send(to_b, entry(fits), network.now)
     assert network.live(1, until=lambda: bool(received(network, b))) == pytest.approx(network.delay)
     assert (network.carried, a.counters["fragmented"]) == (1, 0)

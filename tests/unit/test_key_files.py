@@ -14,7 +14,7 @@ import pytest
 
 from tests.cluster.harness import ROOT, clean_environment, free_ports
 from trioraft.cli import main as cli
-from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
+from trioraft.datagrams.keys import KeyRing, derive_key, generate_key
 from trioraft.settings.key_files import why_not_secret
 
 

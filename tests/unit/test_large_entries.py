@@ -12,7 +12,7 @@ from trioraft.consensus.hard import FormationState
 from trioraft.consensus.log import Log
 from trioraft.datagrams.client_loop import ClientLoop
 from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, PeerConfirmed, Received
-from trioraft.datagrams.sealing import KeyRing
+from trioraft.datagrams.keys import KeyRing
 from trioraft.datagrams.socket import UdpSocket, open_udp
 from trioraft.messages import AppendEntriesRequest, ConsensusMessage, Entry, EntryKind
 

@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from tests.cluster.harness import ROOT, clean_environment
-from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
+from trioraft.datagrams.keys import KeyRing, derive_key, generate_key
 
 SCRIPT: Final = ROOT / "containers" / "make-keys"
 PROGRAMS: Final = ("cat", "flock", "mv", "rm", "sync", "trioraft")

@@ -21,7 +21,7 @@ from tests.unit.memory_world import MemoryDisk, MemoryNetwork, MemorySocket, mem
 from trioraft.address import Address
 from trioraft.consensus import Role
 from trioraft.consensus.hard import FormationState, HardState
-from trioraft.datagrams.sealing import KeyRing
+from trioraft.datagrams.keys import KeyRing
 from trioraft.dns.discovery import Answer
 from trioraft.errors import NodeError
 from trioraft.messages import format_id

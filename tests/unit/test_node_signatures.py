@@ -11,9 +11,10 @@ from tests.unit.endpoint_network import CLUSTER, KEY, ONE, TWO, A, B, C, Flight,
 from tests.unit.node_double import SERVICE, make_status, open_doubles
 from trioraft.address import Address
 from trioraft.client.client import open_client
-from trioraft.datagrams import sender, wire
+from trioraft.datagrams import headers, sender, wire
 from trioraft.datagrams.endpoint import Domain, Endpoint, Identity, PeerConfirmed
-from trioraft.datagrams.sealing import DERIVED, Derived, DomainKey, KeyRing, derive_key
+from trioraft.datagrams.keys import DERIVED, Derived, KeyRing, derive_key
+from trioraft.datagrams.sealing import DomainKey
 from trioraft.datagrams.sender import UNANSWERED_GREETINGS_MAX
 from trioraft.messages import ClientRequest, ClientResponse, Hello, Transfer, format_id
 from trioraft.settings.settings import ClientSettings, PeerName
@@ -107,15 +108,15 @@ def test_a_signature_is_good_for_one_hello(changed: Callable[[Hello], dict[str, 
     key = KeyRing.parse(derive_key(KEY, "client")).first(Domain.CLIENT)
 
     def sealed_anew(flight: Flight, fields: dict[str, Any]) -> Flight:
-        parsed = wire.parse_datagram_untrusted(flight.data)
-        assert isinstance(parsed, wire.Sealed)
+        parsed = headers.parse_datagram_untrusted(flight.data)
+        assert isinstance(parsed, headers.Sealed)
         cipher = key.hello_cipher(parsed.process)
         envelope = wire.decode_envelope_untrusted(cipher.decrypt(parsed.nonce, parsed.ciphertext, parsed.header))
         assert isinstance(envelope.message, Hello)
         hello = msgspec.structs.replace(envelope.message, **(fields or changed(envelope.message)))
         text = wire.envelope_start(CLUSTER, ONE, envelope.receiver) + wire.encode_message(hello)
-        start = wire.sealed_start(key.fingerprint, node.process, is_hello=True)
-        header = wire.sealed_header(start, parsed.counter.to_bytes(8), len(text))
+        start = headers.sealed_start(key.fingerprint, node.process, is_hello=True)
+        header = headers.sealed_header(start, parsed.counter.to_bytes(8), len(text))
         return Flight(header + cipher.encrypt(parsed.nonce, text, header), flight.source, flight.target)
 
     client.greet(A, Domain.CLIENT, network.now)
@@ -139,10 +140,10 @@ def test_who_signs_without_an_ephemeral_value_is_not_believed() -> None:
     assert confirmed(network, client) == []
 
 
-def opened(flight: Flight, key: DomainKey) -> tuple[wire.Sealed, wire.Envelope] | None:
+def opened(flight: Flight, key: DomainKey) -> tuple[headers.Sealed, wire.Envelope] | None:
     """Open a Hello as everybody can who has the key."""
-    parsed = wire.parse_datagram_untrusted(flight.data)
-    if not isinstance(parsed, wire.Sealed) or not parsed.is_hello:
+    parsed = headers.parse_datagram_untrusted(flight.data)
+    if not isinstance(parsed, headers.Sealed) or not parsed.is_hello:
         return None
     plain = key.hello_cipher(parsed.process).decrypt(parsed.nonce, parsed.ciphertext, parsed.header)
     return parsed, wire.decode_envelope_untrusted(plain)
@@ -160,9 +161,9 @@ def test_who_has_the_key_and_all_datagrams_in_its_hands_speaks_for_no_node(value
         parsed, envelope = found
         hello = msgspec.structs.replace(envelope.message, ephemeral=value)
         text = wire.envelope_start(CLUSTER, 0, envelope.receiver) + wire.encode_message(hello)
-        start = wire.sealed_start(key.fingerprint, parsed.process, is_hello=True)
-        header = wire.sealed_header(start, parsed.counter.to_bytes(8), len(text))
-        nonce = wire.NONCE_START + parsed.counter.to_bytes(8)
+        start = headers.sealed_start(key.fingerprint, parsed.process, is_hello=True)
+        header = headers.sealed_header(start, parsed.counter.to_bytes(8), len(text))
+        nonce = headers.NONCE_START + parsed.counter.to_bytes(8)
         network.deliver(Flight(header + key.hello_cipher(parsed.process).encrypt(nonce, text, header), C, A))
         return False
 
@@ -173,17 +174,17 @@ def test_who_has_the_key_and_all_datagrams_in_its_hands_speaks_for_no_node(value
     # what the node, or the thief in its name, says under a key that the thief can derive
     cipher = key.session_cipher(node.process, client.process)
     text = wire.envelope_start(CLUSTER, ONE, 0) + wire.encode_message(ClientResponse(1, done=True))
-    start = wire.sealed_start(key.fingerprint, node.process, is_hello=False)
-    header = wire.sealed_header(start, (99).to_bytes(8), len(text))
-    said = Flight(header + cipher.encrypt(wire.NONCE_START + (99).to_bytes(8), text, header), A, C)
+    start = headers.sealed_start(key.fingerprint, node.process, is_hello=False)
+    header = headers.sealed_header(start, (99).to_bytes(8), len(text))
+    said = Flight(header + cipher.encrypt(headers.NONCE_START + (99).to_bytes(8), text, header), A, C)
     assert network.deliver(said) is None
     assert client.counters["dropped_unopened"] == 1
     # what the client says to the node opens for nobody who has the key alone
     (to_node,) = client.peers
     client.send(to_node, ClientRequest(1, Transfer()), network.now)
     for flight in network.collect():
-        parsed = wire.parse_datagram_untrusted(flight.data)
-        assert isinstance(parsed, wire.Sealed)
+        parsed = headers.parse_datagram_untrusted(flight.data)
+        assert isinstance(parsed, headers.Sealed)
         if not parsed.is_hello:
             with pytest.raises(InvalidTag):
                 key.session_cipher(client.process, node.process).decrypt(
@@ -261,7 +262,7 @@ def test_who_has_keys_of_both_generations_goes_over_to_the_second_as_soon_as_the
         assert network.shake_hands(C, A, Domain.READER)[0].domain is Domain.READER
     assert [peer.domain for peer in newer.peers] == [Domain.READER]
     older = older_node(network, A)  # put back
-    network.passes = lambda flight: flight.target != A or not wire.is_salted(flight.data)  # it cannot read them
+    network.passes = lambda flight: flight.target != A or not headers.is_salted(flight.data)  # it cannot read them
     for _ in range(UNANSWERED_GREETINGS_MAX + 1):
         client.greet(A, Domain.READER, network.now)
         network.run()

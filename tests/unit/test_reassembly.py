@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.endpoint_network import ONE, TWO, A
+from trioraft.datagrams.headers import MalformedError
 from trioraft.datagrams.reassembly import (
     INCOMPLETE_SECONDS,
     PART_MIN,
@@ -16,9 +17,9 @@ from trioraft.datagrams.reassembly import (
     SESSION_MESSAGES_MAX,
     Reassembly,
 )
-from trioraft.datagrams.sealing import Domain, ReplayWindow
+from trioraft.datagrams.replay import ReplayWindow
+from trioraft.datagrams.sealing import Domain
 from trioraft.datagrams.sessions import Peer, Session
-from trioraft.datagrams.wire import MalformedError
 from trioraft.messages import FRAGMENTED_MAX, Fragment, FragmentsReceived
 
 MIB = 1024 * 1024

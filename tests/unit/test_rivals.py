@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, KEY, ONE, TWO, A, B, C, Network
 from trioraft.datagrams.endpoint import Domain, DuplicateIdentity, Endpoint, Identity, Received
-from trioraft.datagrams.sealing import KeyRing
+from trioraft.datagrams.keys import KeyRing
 
 both_modes = pytest.mark.parametrize("keys", [KEY, None], ids=["sealed", "unsealed"])
 

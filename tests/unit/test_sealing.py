@@ -8,15 +8,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioraft.datagrams.sealing import (
-    DERIVED,
-    Domain,
-    KeyRing,
-    NodeIdentity,
-    ReplayWindow,
-    derive_key,
-    generate_key,
-)
+from trioraft.datagrams.keys import DERIVED, KeyRing, derive_key, generate_key
+from trioraft.datagrams.replay import ReplayWindow
+from trioraft.datagrams.sealing import Domain, NodeIdentity
 
 KEY = "4b" * 32
 OTHER = "5c" * 32

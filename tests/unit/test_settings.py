@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from trioraft.address import Address
-from trioraft.datagrams.sealing import Domain, derive_key, generate_key
+from trioraft.datagrams.keys import derive_key, generate_key
+from trioraft.datagrams.sealing import Domain
 from trioraft.settings.options import ClientOptions, NodeOptions, option_names
 from trioraft.settings.settings import (
     FORMER_NAMES,

@@ -20,7 +20,7 @@ from trioraft.address import Address
 from trioraft.client.client import Client, open_client
 from trioraft.datagrams.client_loop import ClientLoop
 from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, Peer, PeerConfirmed, Received
-from trioraft.datagrams.sealing import KeyRing, derive_key, generate_key
+from trioraft.datagrams.keys import KeyRing, derive_key, generate_key
 from trioraft.datagrams.socket import UdpSocket, open_udp
 from trioraft.messages import (
     AppendEntriesRequest,

@@ -12,7 +12,7 @@ from trioraft import versions
 from trioraft.address import Address
 from trioraft.consensus.configuration import Configuration, decode_configuration, encode_configuration
 from trioraft.consensus.events import TooOld
-from trioraft.datagrams import wire
+from trioraft.datagrams import headers, wire
 from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, OtherVersions, PeerConfirmed, Received
 from trioraft.messages import (
     AppendEntriesRequest,
@@ -197,7 +197,7 @@ def test_an_unknown_kind_of_entry_is_read_as_such() -> None:
         encoded[7][0][1] = kind
         data = cbor2.dumps(encoded)
         if not known:
-            with pytest.raises(wire.MalformedError):
+            with pytest.raises(headers.MalformedError):
                 wire.decode_message_untrusted(data)
             continue
         read = wire.decode_message_untrusted(data)
@@ -222,7 +222,7 @@ def test_an_unknown_command_is_read_as_such() -> None:
     [[14], [14, 5], [14, 5, []], [14, 5, [[]]], [14, 5, ["a"]], [14, 5, [-1]], [20, 7], [20, [[14]]], [], 5],
 )
 def test_what_is_no_command_at_all_is_malformed(message: object) -> None:
-    with pytest.raises(wire.MalformedError):
+    with pytest.raises(headers.MalformedError):
         wire.decode_message_untrusted(cbor2.dumps(message))
 
 

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trioraft.datagrams import wire
-from trioraft.datagrams.sealing import Domain, KeyRing
+from trioraft.datagrams import headers, wire
+from trioraft.datagrams.keys import KeyRing
+from trioraft.datagrams.sealing import Domain
 from trioraft.messages import (
     BACKUP_PART_BYTES,
     LARGEST_ID,
@@ -59,17 +60,17 @@ def envelope(message: wire.Carried, cluster: int = 3, sender: int = 1, receiver:
 
 def plain(message: Message = HEARTBEAT) -> bytes:
     if isinstance(message, Hello):
-        return wire.plain_hello_start(Domain.CONSENSUS, PROCESS) + envelope(message)
-    return wire.plain_message_start(Domain.CONSENSUS, PROCESS, TOKEN) + envelope(message)
+        return headers.plain_hello_start(Domain.CONSENSUS, PROCESS) + envelope(message)
+    return headers.plain_message_start(Domain.CONSENSUS, PROCESS, TOKEN) + envelope(message)
 
 
 def sealed(content: bytes, counter: int = 258, *, is_hello: bool = False) -> bytes:
     key = KeyRing.parse("4b" * 32).first(Domain.CONSENSUS)
     cipher = key.hello_cipher(PROCESS) if is_hello else key.session_cipher(PROCESS, bytes(range(16, 32)))
     count = counter.to_bytes(8)
-    start = wire.sealed_start(key.fingerprint, PROCESS, is_hello=is_hello)
-    header = wire.sealed_header(start, count, len(content))
-    return header + cipher.encrypt(wire.NONCE_START + count, content, header)
+    start = headers.sealed_start(key.fingerprint, PROCESS, is_hello=is_hello)
+    header = headers.sealed_header(start, count, len(content))
+    return header + cipher.encrypt(headers.NONCE_START + count, content, header)
 
 
 def agreed(content: bytes, nonce: bytes = b"salt" + (258).to_bytes(8)) -> bytes:
@@ -79,7 +80,7 @@ def agreed(content: bytes, nonce: bytes = b"salt" + (258).to_bytes(8)) -> bytes:
     values = [secret.public_key().public_bytes_raw() for secret in (one, two)]
     shared = one.exchange(two.public_key())
     cipher, name = key.agreed_cipher(shared, (PROCESS, values[0]), (bytes(range(16, 32)), values[1]))
-    header = wire.sealed_header(wire.named_start(key.fingerprint, PROCESS, name), nonce, len(content))
+    header = headers.sealed_header(headers.named_start(key.fingerprint, PROCESS, name), nonce, len(content))
     return header + cipher.encrypt(nonce, content, header)
 
 
@@ -99,7 +100,7 @@ def diagnostic(text: str) -> Any:
 
 
 def test_the_documented_example_is_what_the_code_makes() -> None:
-    data = wire.plain_message_start(Domain.CONSENSUS, PROCESS, TOKEN) + envelope(
+    data = headers.plain_message_start(Domain.CONSENSUS, PROCESS, TOKEN) + envelope(
         HEARTBEAT, 0x33 * RUN, 0x11 * RUN, 0x22 * RUN
     )
     assert bytes.fromhex("".join(documented("bytes of that datagram").split())) == data
@@ -141,8 +142,8 @@ def test_the_documented_requests_for_a_backup_are_what_the_code_makes() -> None:
 @pytest.mark.parametrize("message", MESSAGES)
 def test_every_datagram_is_read_as_it_was_made(message: Message) -> None:
     data = plain(message)
-    parsed = wire.parse_datagram_untrusted(data)
-    assert isinstance(parsed, wire.Plain)
+    parsed = headers.parse_datagram_untrusted(data)
+    assert isinstance(parsed, headers.Plain)
     assert (parsed.domain, parsed.process) == (Domain.CONSENSUS, PROCESS)
     assert parsed.token == (None if isinstance(message, Hello) else TOKEN)
     read = wire.decode_envelope_untrusted(parsed.envelope)
@@ -152,8 +153,8 @@ def test_every_datagram_is_read_as_it_was_made(message: Message) -> None:
 @pytest.mark.parametrize("is_hello", [True, False])
 def test_a_sealed_datagram_is_read_as_it_was_made(is_hello: bool) -> None:
     data = sealed(b"content", 2**64 - 1, is_hello=is_hello)
-    parsed = wire.parse_datagram_untrusted(data)
-    assert isinstance(parsed, wire.Sealed)
+    parsed = headers.parse_datagram_untrusted(data)
+    assert isinstance(parsed, headers.Sealed)
     assert parsed.is_hello is is_hello
     assert (parsed.counter, parsed.process) == (2**64 - 1, PROCESS)
     assert parsed.header + parsed.ciphertext == data
@@ -162,29 +163,29 @@ def test_a_sealed_datagram_is_read_as_it_was_made(is_hello: bool) -> None:
 
 def test_a_datagram_under_an_agreed_key_is_read_as_it_was_made() -> None:
     data = agreed(b"content")
-    parsed = wire.parse_datagram_untrusted(data)
-    assert isinstance(parsed, wire.Sealed)
+    parsed = headers.parse_datagram_untrusted(data)
+    assert isinstance(parsed, headers.Sealed)
     assert (parsed.is_hello, parsed.is_named, parsed.is_salted, parsed.counter) == (False, True, True, 258)
     assert parsed.header + parsed.ciphertext == data
     key = KeyRing.parse("4b" * 32).first(Domain.CONSENSUS)
     _, _, fingerprint, process, name, nonce, ciphertext = cbor2.loads(data)
     assert (fingerprint, process, nonce, ciphertext) == (key.fingerprint, PROCESS, parsed.nonce, parsed.ciphertext)
-    assert parsed.channel == wire.named_channel(fingerprint, process, name)
+    assert parsed.channel == headers.named_channel(fingerprint, process, name)
 
 
 def test_the_largest_envelope_fits_a_udp_datagram() -> None:
-    assert len(agreed(bytes(wire.ENVELOPE_MAX))) == 65507
+    assert len(agreed(bytes(headers.ENVELOPE_MAX))) == 65507
 
 
 def test_another_version_is_told_apart_from_rubbish() -> None:
     for version in (0, 2, 23):
-        with pytest.raises(wire.UnknownVersionError):
-            wire.parse_datagram_untrusted(bytes([0x86, version]) + plain()[2:])
-    with pytest.raises(wire.UnknownVersionError):
-        wire.parse_datagram_untrusted(b"\x86\x18\x64" + plain()[2:])
-    with pytest.raises(wire.MalformedError) as caught:
-        wire.parse_datagram_untrusted(b"\x86\x01\x09" + plain()[3:])
-    assert not isinstance(caught.value, wire.UnknownVersionError)
+        with pytest.raises(headers.UnknownVersionError):
+            headers.parse_datagram_untrusted(bytes([0x86, version]) + plain()[2:])
+    with pytest.raises(headers.UnknownVersionError):
+        headers.parse_datagram_untrusted(b"\x86\x18\x64" + plain()[2:])
+    with pytest.raises(headers.MalformedError) as caught:
+        headers.parse_datagram_untrusted(b"\x86\x01\x09" + plain()[3:])
+    assert not isinstance(caught.value, headers.UnknownVersionError)
 
 
 # --- what is refused ----------------------------------------------------------------------------------------
@@ -226,7 +227,7 @@ HEAD = bytes.fromhex("84030102")  # an envelope from 1 to 2 in cluster 3, withou
     ids=str,
 )
 def test_what_is_not_an_envelope_is_refused(data: bytes) -> None:
-    with pytest.raises(wire.MalformedError):
+    with pytest.raises(headers.MalformedError):
         wire.decode_envelope_untrusted(data)
 
 
@@ -236,7 +237,7 @@ def test_a_repeated_map_key_is_refused() -> None:
     once = HEAD + b"\x82\x0d" + bytes([0xB8, len(fields)]) + items
     assert wire.decode_envelope_untrusted(once).message == Status(NODE)
     twice = HEAD + b"\x82\x0d" + bytes([0xB8, len(fields) + 1]) + items + cbor2.dumps("id") + cbor2.dumps("other")
-    with pytest.raises(wire.MalformedError):
+    with pytest.raises(headers.MalformedError):
         wire.decode_envelope_untrusted(twice)
 
 
@@ -253,7 +254,7 @@ def test_a_repeated_map_key_is_refused() -> None:
 )
 def test_a_status_with_numbers_that_nobody_can_show_is_refused(facts: dict[str, Any]) -> None:
     told = Status(msgspec.structs.replace(NODE, **facts))
-    with pytest.raises(wire.MalformedError):
+    with pytest.raises(headers.MalformedError):
         wire.decode_message_untrusted(wire.encode_message(told))
 
 
@@ -268,21 +269,21 @@ def test_a_whole_number_may_stand_for_a_float() -> None:
 
 def decode(data: bytes) -> None:
     """Read a datagram as far as it goes without its key."""
-    parsed = wire.parse_datagram_untrusted(data)
-    if isinstance(parsed, wire.Plain):
+    parsed = headers.parse_datagram_untrusted(data)
+    if isinstance(parsed, headers.Plain):
         wire.decode_envelope_untrusted(parsed.envelope)
 
 
 def read(data: bytes) -> None:
     """Read a datagram; anything but MalformedError fails the test."""
-    with contextlib.suppress(wire.MalformedError):
+    with contextlib.suppress(headers.MalformedError):
         decode(data)
 
 
 def read_envelope(data: bytes) -> None:
     try:
         found = wire.decode_envelope_untrusted(data)
-    except wire.MalformedError:
+    except headers.MalformedError:
         return
     # What passed is valid in full, and can be sent on.
     again = envelope(found.message, found.cluster_id, found.sender, found.receiver)
@@ -324,7 +325,7 @@ def test_mutated_datagrams_are_malformed_or_valid(genuine: bytes, data: st.DataO
 @pytest.mark.parametrize("genuine", GENUINE)
 def test_a_truncated_datagram_is_malformed(genuine: bytes) -> None:
     for length in range(len(genuine)):
-        with pytest.raises(wire.MalformedError):
+        with pytest.raises(headers.MalformedError):
             decode(genuine[:length])
 
 
@@ -348,6 +349,6 @@ def test_well_formed_cbor_of_any_shape_is_malformed_or_valid(tag: int, fields: l
 
 
 def test_bounds_hold_for_every_number_that_passes() -> None:
-    with pytest.raises(wire.MalformedError):
+    with pytest.raises(headers.MalformedError):
         wire.decode_envelope_untrusted(envelope(msgspec.structs.replace(HEARTBEAT, term=2**62 + 1)))
     assert wire.decode_envelope_untrusted(envelope(msgspec.structs.replace(HEARTBEAT, term=2**62)))

@@ -404,7 +404,7 @@ def keygen(
 ) -> int:
     """Make a new cluster key, or a derived one, and print it."""
     from trioraft.cli.key_files import give_key  # noqa: PLC0415
-    from trioraft.datagrams.sealing import DERIVED, derive_key, generate_key  # noqa: PLC0415
+    from trioraft.datagrams.keys import DERIVED, derive_key, generate_key  # noqa: PLC0415
 
     if derive is None:
         give_key(generate_key(), output)

@@ -10,7 +10,7 @@ from typing import Final
 
 from trioraft.address import Address
 from trioraft.datagrams.endpoint import Domain, Endpoint, ForeignService, Identity, PeerConfirmed, Received
-from trioraft.datagrams.sealing import KeyRing
+from trioraft.datagrams.keys import KeyRing
 from trioraft.messages import NodeStatus, Status, StatusRequest
 
 _DATAGRAM_MAX: Final = 65535

@@ -11,11 +11,12 @@ from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from trioraft.datagrams import wire
+from trioraft.datagrams import headers
 from trioraft.datagrams.ephemerals import KEPT_SECONDS, Ephemerals
-from trioraft.datagrams.sealing import EPHEMERAL_BYTES, DomainKey, KeyRing
+from trioraft.datagrams.headers import MalformedError, Sealed
+from trioraft.datagrams.keys import KeyRing
+from trioraft.datagrams.sealing import EPHEMERAL_BYTES, DomainKey
 from trioraft.datagrams.sessions import Registry, Session, Way
-from trioraft.datagrams.wire import MalformedError, Sealed
 
 # Of so many processes whose sessions were dropped it is still known how to open what they say, so that they can be
 # asked to shake hands again.
@@ -192,8 +193,8 @@ class Channels:
         process = session.peer.process
         seals, name = key.agreed_cipher(shared, (self._process, ours), (process, theirs))
         opens, channel_name = key.agreed_cipher(shared, (process, theirs), (self._process, ours))
-        channel = wire.named_channel(key.fingerprint, process, channel_name)
-        way = Way(seals, wire.named_start(key.fingerprint, self._process, name), channel)
+        channel = headers.named_channel(key.fingerprint, process, channel_name)
+        way = Way(seals, headers.named_start(key.fingerprint, self._process, name), channel)
         session.ways[key.fingerprint, ours, theirs] = way
         session.channels.append(channel)
         self._openers[channel] = Opener(session, opens, key, ours)

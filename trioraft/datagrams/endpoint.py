@@ -12,7 +12,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 
 from trioraft.address import Address
-from trioraft.datagrams import wire
+from trioraft.datagrams import headers, wire
 from trioraft.datagrams.cookies import Cookies
 from trioraft.datagrams.events import (
     DuplicateIdentity,
@@ -26,11 +26,13 @@ from trioraft.datagrams.events import (
 )
 from trioraft.datagrams.fragments import DATAGRAM_BYTES, Fragments
 from trioraft.datagrams.handshake import Handshakes
+from trioraft.datagrams.headers import MalformedError, Plain, Sealed
+from trioraft.datagrams.keys import KeyRing
 from trioraft.datagrams.rights import CLIENT_TAKES, NODE_TAKES
-from trioraft.datagrams.sealing import PROCESS_BYTES, Domain, KeyRing
+from trioraft.datagrams.sealing import PROCESS_BYTES, Domain
 from trioraft.datagrams.sender import NAME_MAX, Identity, Origin, Outbox
 from trioraft.datagrams.sessions import Peer, Session, Standing
-from trioraft.datagrams.wire import EncodedMessage, MalformedError, Plain, Sealed, encode_message
+from trioraft.datagrams.wire import EncodedMessage, encode_message
 from trioraft.messages import (
     Fragment,
     FragmentsReceived,
@@ -348,13 +350,13 @@ class Endpoint:
             self.counters["dropped_unlisted"] += 1
             return None
         try:
-            parsed = wire.parse_datagram_untrusted(data)
+            parsed = headers.parse_datagram_untrusted(data)
             if isinstance(parsed, Sealed):
                 if parsed.is_hello:
                     return self._sealed_hello_untrusted(parsed, source, len(data), now)
                 return self._sealed_message_untrusted(parsed, source, len(data), now)
             return self._plain_untrusted(parsed, source, len(data), now)
-        except wire.UnknownVersionError:
+        except headers.UnknownVersionError:
             self.counters["dropped_version"] += 1
         except MalformedError:
             self.counters["dropped_malformed"] += 1
@@ -447,7 +449,7 @@ class Endpoint:
 
     def _receive_message(self, session: Session, origin: Origin, encoded: bytes, now: float) -> Event | None:
         peer = session.peer
-        if len(encoded) > wire.SMALL_MAX and Fragment not in self._takes[peer.domain]:
+        if len(encoded) > headers.SMALL_MAX and Fragment not in self._takes[peer.domain]:
             raise MalformedError("whoever may not send large messages has sent one")
         envelope = wire.decode_envelope_untrusted(encoded)
         if envelope.sender != peer.node_id or envelope.receiver != self.identity.node_id:

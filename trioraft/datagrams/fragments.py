@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from trioraft.address import Address
-from trioraft.datagrams import wire
+from trioraft.datagrams import headers, wire
 from trioraft.datagrams.reassembly import Reassembly
 from trioraft.datagrams.retransmission import Sender
 from trioraft.datagrams.sender import Outbox
@@ -67,7 +67,7 @@ class Fragments:
         self._from_nodes = Reassembly(counters, NODES_HELD_MAX)
         self._from_clients = Reassembly(counters, CLIENTS_HELD_MAX)
         # An encoded message of so many bytes fits into a datagram of any path.
-        self.fits_bytes = min(datagram_bytes, DATAGRAM_BYTES) - wire.MESSAGE_OVERHEAD
+        self.fits_bytes = min(datagram_bytes, DATAGRAM_BYTES) - headers.MESSAGE_OVERHEAD
 
     def send(self, session: Session, encoded: EncodedMessage, now: float) -> None:
         """Send a message, in fragments if one datagram does not hold it.
@@ -81,7 +81,7 @@ class Fragments:
         now : float
             The time, in seconds.
         """
-        if len(encoded) + wire.MESSAGE_OVERHEAD <= self._datagram(session, now):
+        if len(encoded) + headers.MESSAGE_OVERHEAD <= self._datagram(session, now):
             self._outbox.send(session, encoded)
             return
         if len(encoded) > FRAGMENTED_MAX:
@@ -115,11 +115,11 @@ class Fragments:
 
     def message_bytes(self, session: Session, now: float) -> int:
         """Tell how large a message may be that goes in one datagram; see :meth:`Endpoint.message_bytes`."""
-        return min(self._datagram(session, now), FRAGMENT_DATAGRAM_MAX) - wire.MESSAGE_OVERHEAD
+        return min(self._datagram(session, now), FRAGMENT_DATAGRAM_MAX) - headers.MESSAGE_OVERHEAD
 
     def _room(self, session: Session, now: float) -> int:
         datagram = min(self._datagram(session, now), FRAGMENT_DATAGRAM_MAX)
-        return datagram - wire.MESSAGE_OVERHEAD - _FRAGMENT_OVERHEAD
+        return datagram - headers.MESSAGE_OVERHEAD - _FRAGMENT_OVERHEAD
 
     # --- what comes in --------------------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class Fragments:
         for data in whole:
             try:
                 yield wire.decode_message_untrusted(data)
-            except wire.MalformedError:
+            except headers.MalformedError:
                 self._counters["dropped_malformed"] += 1
 
     def acknowledge(self) -> None:

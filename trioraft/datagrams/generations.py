@@ -4,7 +4,8 @@ from collections import OrderedDict
 from typing import Final
 
 from trioraft.address import Address
-from trioraft.datagrams.sealing import Domain, KeyRing
+from trioraft.datagrams.keys import KeyRing
+from trioraft.datagrams.sealing import Domain
 from trioraft.datagrams.sender import UNANSWERED_GREETINGS_MAX, Origin
 from trioraft.messages import Hello
 from trioraft.versions import SIGNS_FROM

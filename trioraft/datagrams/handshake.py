@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from trioraft.address import Address
-from trioraft.datagrams import wire
+from trioraft.datagrams import headers, wire
 from trioraft.datagrams.channels import Channels
 from trioraft.datagrams.cookies import COOKIE_BYTES, Cookies
 from trioraft.datagrams.ephemerals import Ephemerals
@@ -23,10 +23,13 @@ from trioraft.datagrams.events import (
 )
 from trioraft.datagrams.fragments import Fragments
 from trioraft.datagrams.generations import Generations
-from trioraft.datagrams.sealing import EPHEMERAL_BYTES, Domain, KeyRing, ReplayWindow
+from trioraft.datagrams.headers import MalformedError
+from trioraft.datagrams.keys import KeyRing
+from trioraft.datagrams.replay import ReplayWindow
+from trioraft.datagrams.sealing import EPHEMERAL_BYTES, Domain
 from trioraft.datagrams.sender import Identity, Origin, Outbox
 from trioraft.datagrams.sessions import Outcome, Path, Peer, Registry, Session, Standing, snapshot
-from trioraft.datagrams.wire import Envelope, MalformedError
+from trioraft.datagrams.wire import Envelope
 from trioraft.messages import Hello
 from trioraft.versions import AGREES_FROM, Versions
 
@@ -359,7 +362,7 @@ class Handshakes:
             ReplayWindow(origin.counter),
             key,
             key.session_cipher(self._process, origin.process) if key and not agrees else None,
-            wire.sealed_start(key.fingerprint, self._process, is_hello=False) if key else b"",
+            headers.sealed_start(key.fingerprint, self._process, is_hello=False) if key else b"",
         )
         peer.session = session
         return session

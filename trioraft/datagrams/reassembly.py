@@ -7,8 +7,8 @@ fragment on, and counts with it, so that no fragments, however chosen, make us h
 from collections import Counter, OrderedDict
 from typing import Final
 
+from trioraft.datagrams.headers import MalformedError
 from trioraft.datagrams.sessions import Session
-from trioraft.datagrams.wire import MalformedError
 from trioraft.messages import Fragment, FragmentsReceived
 
 PART_MIN: Final = 128

@@ -1,7 +1,7 @@
-"""Keys: how they are written, what is derived from them, and which datagrams were seen before.
+"""Keys, and what is derived from them to seal datagrams.
 
-Every datagram of a cluster with a key is sealed with ChaCha20-Poly1305 (RFC 8439). How a sealed datagram looks
-is told in :mod:`trioraft.datagrams.wire`; where its keys come from is told here.
+Every datagram of a cluster with a key is sealed with ChaCha20-Poly1305 (RFC 8439). :mod:`trioraft.datagrams.wire`
+specifies how a sealed datagram looks; this text specifies where its keys come from.
 
 A *cluster key* is 32 random bytes, written as 64 hexadecimal digits. HKDF-SHA256 (RFC 5869, no salt, 32 bytes
 out; the strings below are the ``info``) derives everything else, each key from the one above it::
@@ -13,13 +13,13 @@ out; the strings below are the ``info``) derives everything else, each key from 
                                 └── "trioraft 2 reader" ────→ reader key
                                          └── "trioraft 2 status" ───→ status key
 
-Who has a key can derive those below it, and none above. What each of them is good for is told, command by command,
-in :mod:`trioraft.datagrams.rights`. A derived key is written as its name, its digits and those of the public half of
-the identity, ``client:HEX64:PUB64``.
+A holder of a key can derive those below it, and none above. :mod:`trioraft.datagrams.rights` lists, command by
+command, what each of them is good for. A derived key is written as its name, its digits and those of the public half
+of the identity, ``client:HEX64:PUB64``.
 
-All holders of a derived key share it, so it cannot tell a node from another holder. The identity can: a node signs
-what a ``Hello`` of its echoes to a client (Ed25519, RFC 8032), and a client whose key has the public half takes no
-``Hello`` without a good signature. Signed are these bytes, one after the other::
+All holders of a derived key share it, so it does not distinguish a node from another holder. The identity does: a
+node signs the challenge that its ``Hello`` echoes to a client (Ed25519, RFC 8032), and a client whose key has the
+public half accepts no ``Hello`` without a good signature. These bytes are signed, one after the other::
 
     "trioraft 2 node hello"
     fingerprint of the key that the Hello is sealed under       4 bytes
@@ -30,38 +30,39 @@ what a ``Hello`` of its echoes to a client (Ed25519, RFC 8032), and a client who
     echo, ephemeral                                             1 byte of length before each
 
 So a signature is good for one challenge of one process, in one domain, and for the ephemeral value (see `The
-handshake`_) that it vouches for. Such a client takes no ``Hello`` without that value: what it says then opens for
-that node alone, and nobody else can answer, whoever passes the datagrams on. A node does not sign in the consensus
-domain, where only holders of the cluster key are. It signs at most 200 times a second for addresses that are not
-confirmed; who is answered without a signature echoes the node's challenge, and sends its own again.
+handshake`_) that it vouches for. Such a client accepts no ``Hello`` without that value: only that node can open what
+the client says from then on, and only that node can answer, whoever passes the datagrams on. A node does not sign in
+the consensus domain, where everybody holds the cluster key. It signs at most 200 times a second for addresses that
+are not confirmed; a client that is answered without a signature echoes the node's challenge, and sends its own again.
 
 Keys of the first generation
 ============================
-The release before derived two keys only, and knew no identity::
+The release before this one derived two keys only, and knew no identity::
 
     cluster key ── "trioraft 1 client" ──→ client:HEX64 ── "trioraft 1 status" ──→ status:HEX64
 
-Nodes still take them, and a holder of such a client key may do what it could. Sessions under them have domains of
-their own (:attr:`Domain.FIRST_CLIENT`, :attr:`Domain.FIRST_STATUS`), which are also those of unsealed sessions.
-Whoever has the cluster key, or keys of both generations, greets with the first and goes over to the second as soon
-as the node says that it speaks version 4 of the protocol: until then it believes everybody who has the first. Whoever
-has only keys of the second generation speaks with nobody who does not sign.
+Nodes still accept them, and the holder of such a client key may do what it could do before. Sessions under these keys
+have domains of their own (:attr:`Domain.FIRST_CLIENT`, :attr:`Domain.FIRST_STATUS`), which are also those of unsealed
+sessions. A client with the cluster key, or with keys of both generations, greets with the first generation and
+changes to the second as soon as the node says that it speaks version 4 of the protocol; until then it believes
+everybody who holds the first. A client with keys of the second generation only speaks with nobody who does not sign.
 
 Domains
 =======
-Each *domain key* has a fingerprint, the first 4 bytes that HKDF gives for ``"trioraft 1 fingerprint"``. It stands in
-the datagram, names the key, and with it the domain. A domain key itself seals nothing. It gives one key to every
-process, for its ``Hello``, and one for each direction between two processes::
+Each *domain key* has a fingerprint, the first 4 bytes that HKDF derives with ``"trioraft 1 fingerprint"``. It stands
+in the datagram and names the key, and so the domain. A domain key itself seals nothing. From it are derived one key
+for the ``Hello`` of each process, and one for each direction between two processes::
 
     "trioraft 1 hello" + sender's process id                                → hello key
     "trioraft 1 session" + sender's process id + receiver's process id      → session key
 
-A process id is 16 random bytes, made when a process starts and never stored. So nothing that was sealed for, or
-by, an earlier process opens under a session key.
+A process id is 16 random bytes, drawn when a process starts and never stored. So nothing that was sealed for an
+earlier process, or by it, opens under a session key.
 
 Nonces are counted: a process counts all that it seals, under whatever key, with *one* counter that starts at 1.
-It can thus never use a nonce twice with one key, even for a session that it forgot and made again. What is sealed for
-who speaks version 4 of the protocol has 4 random bytes beside the count, drawn from the system for each datagram.
+It thus never uses a nonce twice with one key, not even for a session that it forgot and made again. In datagrams to a
+process that speaks version 4 of the protocol, 4 random bytes stand beside the count, drawn from the system for each
+datagram.
 
 The handshake
 =============
@@ -80,18 +81,19 @@ A greets B; both speak version 4. ``a`` and ``b`` are fresh challenges, ``ea`` a
     session, name  = HKDF(K + X25519(ea, EB), "trioraft 4 session" + PA + PB + EA + EB)        from A to B
                      HKDF(K + X25519(eb, EA), "trioraft 4 session" + PB + PA + EB + EA)        from B to A
 
-The last two give 36 bytes, a key of 32 and its name of 4. ``seal`` is ChaCha20-Poly1305 with all that stands before
-it as associated data. Only values from a ``Hello`` whose echo is fresh, and whose counter is new, are taken. A shared
-secret of zeros, as points of low order give, makes a ``Hello`` malformed. A value is told for an hour and kept for 5
-minutes more; then its secret and every key that was derived from it are dropped (Python cannot overwrite them, so
-they may stay in freed memory). With who shows no value, because it is of an earlier release, keys are those above,
-and nonces have 4 zero bytes. What is sealed under those is not taken from who has shown a value.
+The last two derive 36 bytes, a key of 32 and its name of 4. ``seal`` is ChaCha20-Poly1305 with all that stands before
+it as associated data. A value counts only if its ``Hello`` has a fresh echo and a new counter. A shared secret of
+zeros, which points of low order lead to, makes a ``Hello`` malformed. A process shows a value for an hour and keeps
+it for 5 minutes more; then it drops the secret and every key that was derived from it (Python cannot overwrite them,
+so they may stay in freed memory). For a process that shows no value, because it runs an earlier release, the keys are
+the session keys above, and nonces have 4 zero bytes. From a process that has shown a value, nothing sealed under
+those keys is accepted.
 
-This is no protocol that somebody has proved. It is nearest to TLS 1.3 in its mode ``psk_ke`` without the values and
-``psk_dhe_ke`` with them, and to the pattern NNpsk0 of Noise: a shared key and two ephemeral values, no identities.
-It differs: challenges stand for addresses too, and there is no hash of the transcript. Process ids and values, which
-all keys depend on, stand for it. With the signature it is nearer to TLS 1.3 with a certificate of the server and a
-shared key (RFC 8773), which has a hash of the transcript too.
+Nobody has proved this protocol. It is nearest to TLS 1.3, in its mode ``psk_ke`` without the values and
+``psk_dhe_ke`` with them, and to the pattern NNpsk0 of Noise: a shared key and two ephemeral values, no identities. It
+differs from both in that challenges prove addresses too, and that there is no hash of the transcript: process ids and
+values, which all keys depend on, take its place. With the signature it is nearer to TLS 1.3 with a certificate of the
+server and a shared key (RFC 8773), which has a hash of the transcript too.
 
 ======================================================  =======================================================
 who has                                                 can
@@ -114,16 +116,14 @@ the memory of a process that was resumed twice          seal two datagrams under
                                                         version 4, and in a ``Hello`` to who has not answered yet
 ======================================================  =======================================================
 
-Holders of one domain key are not told apart by it. Any of them can take the name of another's process and so stop
-that one's session until it starts again, and be sent what is answered to it from then on, as it can do all else in
-that domain; it cannot open what the other said or was answered before.
+A domain key does not distinguish its holders from each other. Any of them can take the process id of another one, and
+so stop that one's session until it starts again and receive the answers to it from then on, as it can do all else in
+that domain; but it cannot open what the other one said, or was answered, before.
 """
 
 import enum
-import re
-import secrets
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -136,15 +136,11 @@ FINGERPRINT_BYTES: Final = 4
 PROCESS_BYTES: Final = 16
 EPHEMERAL_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
-# Of the name that stands in a datagram for the key it is sealed under.
+# The name that an agreed key has in datagrams.
 NAME_BYTES: Final = 4
 
-Derived = Literal["admin", "client", "reader", "status"]
-DERIVED: Final[tuple[Derived, ...]] = ("admin", "client", "reader", "status")
-
-_DIGITS: Final = re.compile("[0-9a-fA-F]{64}")
-_FIRST: Final = b"trioraft 1 "
-_SECOND: Final = b"trioraft 2 "
+FIRST_GENERATION: Final = b"trioraft 1 "
+SECOND_GENERATION: Final = b"trioraft 2 "
 _AGREED: Final = b"trioraft 4 session"
 
 
@@ -171,7 +167,7 @@ class Domain(enum.IntEnum):
 
     @property
     def label(self) -> str:
-        """What people call it."""
+        """The name that people know it by."""
         return self.name.removeprefix("FIRST_").lower()
 
 
@@ -181,62 +177,30 @@ _FIRST_GENERATION: Final[Mapping[Domain, Domain]] = {
     Domain.READER: Domain.FIRST_CLIENT,
     Domain.STATUS: Domain.FIRST_STATUS,
 }
-# Each is derived from the one before it.
-_CHAIN: Final = (Domain.ADMIN, Domain.CLIENT, Domain.READER, Domain.STATUS)
-_FIRST_CHAIN: Final = (Domain.FIRST_CLIENT, Domain.FIRST_STATUS)
 
 
-def generate_key() -> str:
-    """Make a cluster key.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
-    return secrets.token_hex(KEY_BYTES)
-
-
-def derive_key(key_text: str, label: Derived) -> str:
-    """Derive what an administrator, a client, a reader or the monitor needs.
+def hkdf(secret: bytes, label: bytes, context: bytes = b"", *, generation: bytes = FIRST_GENERATION) -> bytes:
+    """Derive a secret from another one (RFC 5869).
 
     Parameters
     ----------
-    key_text : str
-        One or more keys, as :meth:`KeyRing.parse` takes them: cluster keys, or derived ones that can do more.
-    label : {"admin", "client", "reader", "status"}
-        What the derived key shall be good for; each is good for what those behind it are.
+    secret : bytes
+        The secret that it is derived from.
+    label, context : bytes
+        What the result is for.
+    generation : bytes
+        The prefix of the label.
 
     Returns
     -------
-    str
-        A derived key for each of the given ones, one per line.
-
-    Raises
-    ------
-    ValueError
-        If a key is not well written, or the wanted one cannot be derived from it; one line.
+    bytes
+        32 bytes.
     """
-    derived = []
-    for number, written in enumerate(_parse(key_text), 1):
-        has, secret, public = written
-        is_former = has in _FIRST_CHAIN
-        if has is Domain.CONSENSUS:
-            public = NodeIdentity.of_cluster(secret).public
-        secrets_of = {
-            domain.label: derived_secret
-            for domain, derived_secret in _domain_secrets(written).items()
-            if (domain in _FIRST_CHAIN) == is_former
-        }
-        if label not in secrets_of:
-            former = ", as the release before derived it" if is_former else ""
-            raise ValueError(f"key {number} is a {has.label} key{former}; no {label} key can be derived from it")
-        derived.append(":".join([label, secrets_of[label].hex(), *([public.hex()] if public else [])]))
-    return "\n".join(derived)
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=generation + label + context).derive(secret)
 
 
 class NodeIdentity:
-    """The Ed25519 key by which clients know the nodes of a cluster. Its text form does not show it.
+    """The Ed25519 key by which clients recognize the nodes of a cluster. Its text form does not show it.
 
     Parameters
     ----------
@@ -260,7 +224,7 @@ class NodeIdentity:
 
     @classmethod
     def of_cluster(cls, secret: bytes) -> Self:
-        """Derive it from a cluster key.
+        """Derive the identity from a cluster key.
 
         Parameters
         ----------
@@ -272,16 +236,16 @@ class NodeIdentity:
         NodeIdentity
             Both halves.
         """
-        private = Ed25519PrivateKey.from_private_bytes(_hkdf(secret, b"node identity", generation=_SECOND))
+        private = Ed25519PrivateKey.from_private_bytes(hkdf(secret, b"node identity", generation=SECOND_GENERATION))
         return cls(private.public_key().public_bytes_raw(), private)
 
     def sign(self, text: bytes) -> bytes:
-        """Sign what a node says.
+        """Sign a text as the nodes do.
 
         Parameters
         ----------
         text : bytes
-            What is signed.
+            The text.
 
         Returns
         -------
@@ -291,19 +255,19 @@ class NodeIdentity:
         return self._private.sign(text) if self._private is not None else b""
 
     def has_signed(self, signature: bytes, text: bytes) -> bool:
-        """Tell whether a node has said something.
+        """Check the signature of a node.
 
         Parameters
         ----------
         signature : bytes
-            What should be its signature.
+            The signature.
         text : bytes
-            What should be signed.
+            The text that it should be of.
 
         Returns
         -------
         bool
-            Whether it is.
+            Whether it is good.
         """
         try:
             self._verifier.verify(signature, text)
@@ -318,16 +282,16 @@ class DomainKey:
     Parameters
     ----------
     domain : Domain
-        What it is good for.
+        The domain.
     secret : bytes
         The key, 32 bytes.
     identity : NodeIdentity or None
-        By which nodes are known that answer under it; None where all who have the key are believed.
+        The identity of the nodes that answer under it; None where every holder of the key is believed.
 
     Attributes
     ----------
     fingerprint : bytes
-        Names the key in datagrams, 4 bytes.
+        The name of the key in datagrams, 4 bytes.
     """
 
     __slots__ = ("_secret", "domain", "fingerprint", "identity")
@@ -335,14 +299,14 @@ class DomainKey:
     def __init__(self, domain: Domain, secret: bytes, identity: NodeIdentity | None = None) -> None:
         self.domain = domain
         self.identity = identity
-        self.fingerprint = _hkdf(secret, b"fingerprint")[:FINGERPRINT_BYTES]
+        self.fingerprint = hkdf(secret, b"fingerprint")[:FINGERPRINT_BYTES]
         self._secret = secret
 
     def __repr__(self) -> str:
         return f"<{self.domain.name.lower().replace('_', ' ')} key {self.fingerprint.hex()}>"
 
     def hello_cipher(self, process: bytes) -> ChaCha20Poly1305:
-        """Give the cipher that seals the ``Hello`` of a process.
+        """Make the cipher that seals the ``Hello`` of a process.
 
         Parameters
         ----------
@@ -354,10 +318,10 @@ class DomainKey:
         ChaCha20Poly1305
             The cipher.
         """
-        return ChaCha20Poly1305(_hkdf(self._secret, b"hello", process))
+        return ChaCha20Poly1305(hkdf(self._secret, b"hello", process))
 
     def session_cipher(self, sender: bytes, receiver: bytes) -> ChaCha20Poly1305:
-        """Give the cipher for what one process sends to another.
+        """Make the cipher for all else that one process sends to another.
 
         Parameters
         ----------
@@ -369,12 +333,12 @@ class DomainKey:
         ChaCha20Poly1305
             The cipher, for this direction only.
         """
-        return ChaCha20Poly1305(_hkdf(self._secret, b"session", sender + receiver))
+        return ChaCha20Poly1305(hkdf(self._secret, b"session", sender + receiver))
 
     def agreed_cipher(
         self, shared: bytes, sender: tuple[bytes, bytes], receiver: tuple[bytes, bytes]
     ) -> tuple[ChaCha20Poly1305, bytes]:
-        """Give the cipher for what one process sends to another with which it has agreed on a secret.
+        """Make the cipher for what one process sends to another with which it has agreed on a secret.
 
         Parameters
         ----------
@@ -394,249 +358,3 @@ class DomainKey:
         derive = HKDF(algorithm=SHA256(), length=KEY_BYTES + NAME_BYTES, salt=None, info=info)
         made = derive.derive(self._secret + shared)
         return ChaCha20Poly1305(made[:KEY_BYTES]), made[KEY_BYTES:]
-
-
-class KeyRing:
-    """The keys a process has: the first of each domain seals, all open.
-
-    Its text form does not show them. Made by :meth:`parse`.
-
-    Attributes
-    ----------
-    former : tuple of str
-        The names of keys that were written as the release before wrote them, ``client`` or ``status``.
-    """
-
-    def __init__(self, keys: list[DomainKey], former: tuple[str, ...] = ()) -> None:
-        self.former = former
-        self._by_fingerprint: dict[bytes, DomainKey] = {}
-        self._first: dict[Domain, DomainKey] = {}
-        for key in keys:
-            self._by_fingerprint.setdefault(key.fingerprint, key)
-            self._first.setdefault(key.domain, key)
-
-    def __repr__(self) -> str:
-        return f"KeyRing({', '.join(map(repr, self._by_fingerprint.values()))})"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read keys as people write them.
-
-        Parameters
-        ----------
-        text : str
-            Keys of 64 hexadecimal digits, separated by new lines, blanks or commas; a derived one between its name
-            and the public half of the nodes' identity, or, as the release before wrote it, after its name.
-
-        Returns
-        -------
-        KeyRing
-            The keys, in their order.
-
-        Raises
-        ------
-        ValueError
-            If there is none, or one is not well written or given twice; one line, without any key in it.
-        """
-        parsed = _parse(text)
-        if len(set(parsed)) < len(parsed):
-            raise ValueError("a key is given twice")
-        keys = [key for written in parsed for key in _domain_keys(written)]
-        return cls(keys, tuple(written.domain.label for written in parsed if written.domain in _FIRST_CHAIN))
-
-    def can(self, domain: Domain) -> bool:
-        """Tell whether there is a key that is good for a domain.
-
-        Parameters
-        ----------
-        domain : Domain
-            The domain; a node needs ``CONSENSUS``.
-
-        Returns
-        -------
-        bool
-            Whether there is one of that domain, or one of the first generation that stands for it.
-        """
-        return self.has(domain) or self.has(domain.first_generation)
-
-    @property
-    def best(self) -> Domain:
-        """The domain of a client that may do all that the keys are good for."""
-        return next(domain for domain in _CHAIN if self.can(domain))
-
-    def has(self, domain: Domain) -> bool:
-        """Tell whether there is a key of exactly that domain.
-
-        Parameters
-        ----------
-        domain : Domain
-            The domain.
-
-        Returns
-        -------
-        bool
-            Whether datagrams of that domain can be sealed and opened.
-        """
-        return domain in self._first
-
-    def first(self, domain: Domain) -> DomainKey:
-        """Give the key that seals.
-
-        Parameters
-        ----------
-        domain : Domain
-            The domain.
-
-        Returns
-        -------
-        DomainKey
-            Its first key.
-
-        Raises
-        ------
-        ValueError
-            If there is no key for that domain.
-        """
-        if domain not in self._first:
-            raise ValueError(f"no key for {domain.label} traffic can be derived from the keys given")
-        return self._first[domain]
-
-    def find(self, fingerprint: bytes) -> DomainKey | None:
-        """Find the key that a datagram names.
-
-        Parameters
-        ----------
-        fingerprint : bytes
-            4 bytes.
-
-        Returns
-        -------
-        DomainKey or None
-            The key, or None where there is no such key.
-        """
-        return self._by_fingerprint.get(fingerprint)
-
-
-class ReplayWindow:
-    """Remembers which counters of one sender were seen (RFC 6479 tells the idea).
-
-    It is wide because a sender counts all that it seals with one counter: to each of 50 receivers the window is
-    still about 80 datagrams wide.
-
-    Parameters
-    ----------
-    floor : int
-        This counter and all before it count as seen.
-    """
-
-    WIDTH: Final = 4096
-    _ALL: Final = (1 << WIDTH) - 1
-
-    __slots__ = ("_highest", "_seen")
-
-    def __init__(self, floor: int = 0) -> None:
-        self._highest = floor
-        self._seen = self._ALL  # bit n is for the counter `highest - n`
-
-    def accept(self, counter: int) -> bool:
-        """Note a counter, unless it was seen before or is too old to tell.
-
-        Parameters
-        ----------
-        counter : int
-            The counter of a datagram that has opened.
-
-        Returns
-        -------
-        bool
-            Whether it is new.
-        """
-        ahead = counter - self._highest
-        if ahead > 0:
-            self._highest = counter
-            self._seen = ((self._seen << ahead) | 1) & self._ALL if ahead < self.WIDTH else 1
-            return True
-        if not self.is_new(counter):
-            return False
-        self._seen |= 1 << -ahead
-        return True
-
-    def is_new(self, counter: int) -> bool:
-        """Tell whether a counter would be accepted, without noting it.
-
-        Parameters
-        ----------
-        counter : int
-            The counter of a datagram that has opened.
-
-        Returns
-        -------
-        bool
-            Whether it was not seen before, and is not too old to tell.
-        """
-        behind = self._highest - counter
-        return behind < 0 or (behind < self.WIDTH and not self._seen >> behind & 1)
-
-
-class _Written(NamedTuple):
-    """A key as people write it; a cluster key stands as ``CONSENSUS``."""
-
-    domain: Domain
-    secret: bytes
-    public: bytes = b""
-
-
-def _hkdf(secret: bytes, label: bytes, context: bytes = b"", generation: bytes = _FIRST) -> bytes:
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=generation + label + context).derive(secret)
-
-
-def _domain_secrets(written: _Written) -> dict[Domain, bytes]:
-    """Derive every domain key that one written key gives."""
-    domain, secret, _ = written
-    if domain is Domain.CONSENSUS:
-        client, admin = _hkdf(secret, b"client"), _hkdf(secret, b"admin", generation=_SECOND)
-        return {
-            domain: _hkdf(secret, b"consensus"),
-            **_domain_secrets(_Written(Domain.FIRST_CLIENT, client)),
-            **_domain_secrets(_Written(Domain.ADMIN, admin)),
-        }
-    chain, generation = (_CHAIN, _SECOND) if domain in _CHAIN else (_FIRST_CHAIN, _FIRST)
-    found: dict[Domain, bytes] = {domain: secret}
-    for below in chain[chain.index(domain) + 1 :]:
-        secret = found[below] = _hkdf(secret, below.label.encode(), generation=generation)
-    return found
-
-
-def _domain_keys(written: _Written) -> list[DomainKey]:
-    identity = NodeIdentity(written.public) if written.public else None
-    if written.domain is Domain.CONSENSUS:
-        identity = NodeIdentity.of_cluster(written.secret)
-    return [
-        DomainKey(domain, secret, identity if domain in _CHAIN else None)
-        for domain, secret in _domain_secrets(written).items()
-    ]
-
-
-def _parse(text: str) -> list[_Written]:
-    keys = []
-    for number, word in enumerate(re.split(r"[\s,]+", text.strip(" \t\r\n,")), 1):
-        if not word:
-            raise ValueError("there is no key; `trioraft keygen` makes one")
-        label, colon, rest = word.partition(":")
-        digits, _, public = rest.partition(":") if colon else (word, "", "")
-        if colon and label not in DERIVED:
-            raise ValueError(f"key {number} starts with something else than admin:, client:, reader: or status:")
-        if any(not _DIGITS.fullmatch(part) for part in (digits, public or digits)):
-            raise ValueError(f"key {number} is not 64 hexadecimal digits; `trioraft keygen` makes one")
-        if not colon:
-            domain = Domain.CONSENSUS
-        elif public:
-            domain = Domain[label.upper()]
-        elif label in {first.label for first in _FIRST_CHAIN}:
-            domain = Domain[f"FIRST_{label.upper()}"]
-        else:
-            raise ValueError(
-                f"key {number} lacks its second half; copy the whole line that `trioraft keygen` printed"
-            )
-        keys.append(_Written(domain, bytes.fromhex(digits), bytes.fromhex(public)))
-    return keys

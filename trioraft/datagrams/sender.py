@@ -8,7 +8,7 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from trioraft.address import Address
-from trioraft.datagrams import wire
+from trioraft.datagrams import headers, wire
 from trioraft.datagrams.cookies import Cookies
 from trioraft.datagrams.ephemerals import Ephemerals
 from trioraft.datagrams.sealing import SIGNATURE_BYTES, Domain, DomainKey
@@ -27,7 +27,7 @@ UNANSWERED_GREETINGS_MAX: Final = 3
 _HELLO_BYTES: Final = 548
 _NEVER: Final = (float("-inf"), 0)
 # Of service and name together, in bytes; the rest of a Hello has less than what is left.
-_NAMES_MAX: Final = wire.SMALL_MAX - 320
+_NAMES_MAX: Final = headers.SMALL_MAX - 320
 # A signature takes 40 µs, and whoever has a key can ask for one from made-up addresses: so many get one in a second
 # before they have shown that they are at their address.
 _SIGNED_UNCONFIRMED_MAX: Final = 200
@@ -167,11 +167,11 @@ class Outbox:
             session.envelope_cluster = self.cluster_id
             session.envelope = wire.envelope_start(self.cluster_id, self._identity.node_id, peer.node_id)
         envelope = session.envelope + encoded
-        if len(envelope) > wire.ENVELOPE_MAX:
+        if len(envelope) > headers.ENVELOPE_MAX:
             self._counters["dropped_oversized"] += 1
         elif session.cipher is None:
             token = session.paths[peer.address].token_there
-            self._put(wire.plain_message_start(peer.domain, self._process, token) + envelope, peer.address)
+            self._put(headers.plain_message_start(peer.domain, self._process, token) + envelope, peer.address)
         else:
             self._put(self._seal(session.start, session.cipher, envelope), peer.address)
 
@@ -280,7 +280,7 @@ class Outbox:
         missing = (
             size
             - len(envelope)
-            - (wire.hello_overhead(is_salted=to.is_salted) if to.key else wire.PLAIN_HELLO_OVERHEAD)
+            - (headers.hello_overhead(is_salted=to.is_salted) if to.key else headers.PLAIN_HELLO_OVERHEAD)
         )
         if missing > 0:
             hello = msgspec.structs.replace(hello, padding=bytes(_string_length(missing)))
@@ -289,12 +289,12 @@ class Outbox:
         if missing > 0 or hello.signature:
             envelope = start + encode_message(self._signed(to, hello))
         if to.key is None:
-            datagram = wire.plain_hello_start(to.domain, self._process) + envelope
+            datagram = headers.plain_hello_start(to.domain, self._process) + envelope
         else:
             if to.is_salted:
-                beginning = wire.salted_hello_start(to.key.fingerprint, self._process)
+                beginning = headers.salted_hello_start(to.key.fingerprint, self._process)
             else:
-                beginning = wire.sealed_start(to.key.fingerprint, self._process, is_hello=True)
+                beginning = headers.sealed_start(to.key.fingerprint, self._process, is_hello=True)
             datagram = self._seal(beginning, self._hello_cipher(to.key), envelope)
         self._put(datagram, to.address)
         return True
@@ -307,13 +307,13 @@ class Outbox:
     def _seal(self, start: bytes, cipher: ChaCha20Poly1305, envelope: bytes) -> bytes:
         self._count += 1
         count = self._count.to_bytes(8)
-        if wire.is_salted(start):
+        if headers.is_salted(start):
             # The system's generator is asked each time: what this process holds may be there twice, after a resume.
-            nonce = self._entropy(wire.SALT_BYTES) + count
-            header = wire.sealed_header(start, nonce, len(envelope))
+            nonce = self._entropy(headers.SALT_BYTES) + count
+            header = headers.sealed_header(start, nonce, len(envelope))
         else:
-            nonce = wire.NONCE_START + count
-            header = wire.sealed_header(start, count, len(envelope))
+            nonce = headers.NONCE_START + count
+            header = headers.sealed_header(start, count, len(envelope))
         return header + cipher.encrypt(nonce, envelope, header)
 
     def _put(self, datagram: bytes, address: Address) -> None:

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from trioraft.address import Address
-from trioraft.datagrams.sealing import Domain, DomainKey, ReplayWindow
+from trioraft.datagrams.replay import ReplayWindow
+from trioraft.datagrams.sealing import Domain, DomainKey
 from trioraft.versions import SPOKEN, Versions
 
 CONFIRMATION_SECONDS: Final = 60.0

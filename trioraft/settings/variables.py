@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from trioraft.datagrams.sealing import KeyRing
+from trioraft.datagrams.keys import KeyRing
 from trioraft.messages import MEMBERS_MAX
 from trioraft.settings import values
 

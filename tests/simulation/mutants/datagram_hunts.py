@@ -8,7 +8,7 @@ import msgspec
 from tests.fuzzing import targets
 from tests.simulation.mutants.found import Found
 from tests.unit.endpoint_network import HEARTBEAT, ONE, TWO, A, B, C, Flight, Network
-from trioraft.datagrams import wire
+from trioraft.datagrams import headers, wire
 from trioraft.datagrams.endpoint import Received
 from trioraft.messages import LARGEST_ID, AppendEntriesRequest, Hello
 
@@ -81,5 +81,5 @@ def strangers(seed: int, _mutant: str) -> Found | None:
 
 def _hello(chance: random.Random) -> bytes:
     hello = Hello("web", "s", chance.randbytes(chance.choice((0, 16))), chance.randbytes(8), bytes(8), b"")
-    head = wire.plain_hello_start(chance.choice(wire.PLAIN_DOMAINS), chance.randbytes(16))
+    head = headers.plain_hello_start(chance.choice(headers.PLAIN_DOMAINS), chance.randbytes(16))
     return head + wire.envelope_start(3, chance.choice((0, 5)), LARGEST_ID) + wire.encode_message(hello)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tests.simulation.mutants.mutant import Mutant, Patch
 from trioraft.address import Address
-from trioraft.datagrams import handshake, sealing, sender, sessions
+from trioraft.datagrams import handshake, replay, sender, sessions
 from trioraft.storage import database, records, snapshots
 
 
@@ -47,8 +47,8 @@ def _hard_state_after_entries() -> list[Patch]:
 
 
 def _window_from_the_beginning() -> list[Patch]:
-    def window(_floor: int) -> sealing.ReplayWindow:
-        return sealing.ReplayWindow(0)
+    def window(_floor: int) -> replay.ReplayWindow:
+        return replay.ReplayWindow(0)
 
     return [(handshake, "ReplayWindow", window)]
 
@@ -103,7 +103,7 @@ OUTSIDE: Final = (
         "drop the replay window",
         "datagrams: a repeated one counts once",
         "replays",
-        _patch(sealing.ReplayWindow, "accept", _always),
+        _patch(replay.ReplayWindow, "accept", _always),
     ),
     Mutant(
         "begin a session's window at its first datagram",
