@@ -92,5 +92,5 @@ def test_a_page_about_some_of_the_bugs_is_not_written() -> None:
 def test_the_page_says_how_many_seeds_were_the_most() -> None:
     hunts = [Hunt(f"bug {seeds}", "a rule", "replays", seeds, "it | was seen", 0.1) for seeds in (3, 12)]
     page = as_markdown(hunts)
-    assert "12 were the\nmost" in page
+    assert "12 were the most" in page
     assert "| bug 3 | a rule | replays | 3 | it \\| was seen |" in page

@@ -1,8 +1,8 @@
 """Seeded bugs, each put into the real code for a while: the simulator must find every one of them.
 
 ``python -m tests.simulation.mutants`` hunts all of them and prints what found them, and with which seed; with
-``--write`` it also writes the table ``tests/simulation/MUTANTS.md``. What the simulator does not run, the disk and
-the datagrams, is hunted by who does (``hunters``).
+``--write`` it also writes the table ``tests/simulation/MUTANTS.md``. The simulator does not run the real disk
+and real datagrams; tests of those look for the bugs in them (``hunters``).
 
 ``mutant``       what a seeded bug is
 ``elections``, ``work``, ``formations``, ``log``, ``reads``, ``members``, ``pilots``, ``rolling``, ``rogues``,

@@ -80,9 +80,10 @@ def as_markdown(hunts: Sequence[Hunt]) -> str:
     return (
         "# Seeded bugs\n\n"
         f"Each of these {len(hunts)} bugs is put into the real code for a while, and must be found. The simulator\n"
-        "looks for most of them, with the profile that is best at it; what it does not run, the disk and the\n"
-        "datagrams, is hunted by who does. A seed is one life of one cluster, a fraction of a second; "
-        f"{most} were the\nmost that it took.\n\n"
+        "looks for most of them, with the profile that is best at it; tests of the real disk and of real\n"
+        "datagrams, which it does not run, look for the others. A seed is one life of one cluster, a fraction of\n"
+        "a second; "
+        f"{most} were the most that it took.\n\n"
         "This page is written by `python -m tests.simulation.mutants --write`.\n\n"
         + "".join(f"| {row} |\n" for row in (*head, *rows))
     )
