@@ -4,7 +4,6 @@ A listener keeps only the number of the document it was given last. One that rea
 gets the newest when it is ready, so nobody lags and nothing piles up.
 """
 
-import math
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -12,6 +11,7 @@ import msgspec
 import trio
 
 from monitor.observation import Observation, content_of
+from trioraft.clock import LONG_AGO
 
 _HEARTBEAT: Final = 10.0  # seconds; shorter than the idle timeouts of the usual reverse proxies
 _SHORTEST_PAUSE: Final = 0.02  # seconds; what changes within it goes out as one document
@@ -38,7 +38,7 @@ class Feed:
         """Publish a document at every change, and now and then so that ages stay true. Runs until cancelled."""
         content: object = None
         heard = -1
-        published = -math.inf
+        published = LONG_AGO
         refresh = self._observation.refresh_rate
         while True:
             version = self._observation.version

@@ -1,10 +1,11 @@
 """Log lines that strangers can cause: at most one a minute, which says how many were left out before it."""
 
-import math
 import time
 from typing import Any, Final
 
 import structlog
+
+from trioraft.clock import LONG_AGO
 
 _PAUSE: Final = 60.0  # seconds
 
@@ -22,7 +23,7 @@ class Notice:
 
     def __init__(self, event: str) -> None:
         self._event = event
-        self._again_at = -math.inf
+        self._again_at = LONG_AGO
         self._left_out = 0
 
     def write(self, **fields: Any) -> None:

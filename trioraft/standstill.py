@@ -4,6 +4,8 @@ For how long others were silent says nothing then, because nobody was there to h
 is judged anew from the end of the standstill on.
 """
 
+from trioraft.clock import LONG_AGO, NEVER
+
 
 class Standstill:
     """Knows when the last standstill ended. Reads no clock: every call is told the time, in seconds.
@@ -21,8 +23,8 @@ class Standstill:
 
     def __init__(self, within: float) -> None:
         self._within = within
-        self.ended_at = float("-inf")
-        self._looked_at = float("inf")
+        self.ended_at = LONG_AGO
+        self._looked_at = NEVER
 
     def look(self, now: float) -> bool:
         """Look at the clock.

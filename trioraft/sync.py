@@ -18,7 +18,6 @@ asyncio, needs no callbacks between two schedulers, and a blocked asyncio progra
 keep-alives. It costs a thread switch for each call, some 0.2 ms.
 """
 
-import math
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -31,7 +30,7 @@ import trio
 from trioraft.arguments import check_function, check_is, check_seconds
 from trioraft.client.client import Client as AsyncClient
 from trioraft.client.client import NoAnswerError, open_client
-from trioraft.clock import boottime
+from trioraft.clock import FOREVER, NEVER, boottime
 from trioraft.kv.commands import Compare, Event, KeyValue, Operation
 from trioraft.kv.lock import HeldLock, check_lock, hold_lock
 from trioraft.kv.results import DeleteRangeResult, PutResult, TxnResult
@@ -225,18 +224,17 @@ class Client:
 
     def watch(self, key: str | bytes, *, prefix: bool = False, revision: int = 0) -> Iterator[Event]:
         """Give changes as they come, for ever; see :meth:`~trioraft.kv.client.KeyValueMethods.watch`."""
-        forever = float("inf")
 
         async def begin(client: AsyncClient) -> Callable[[], Awaitable[Event]]:
             watcher = client.watch(key, prefix=prefix, revision=revision)
             await watcher.start()
             return watcher.__anext__
 
-        following = self.call(begin, forever)
+        following = self.call(begin, FOREVER)
 
         def events() -> Iterator[Event]:
             while True:
-                yield self.call(lambda client: following(), forever)
+                yield self.call(lambda client: following(), FOREVER)
 
         return events()
 
@@ -306,7 +304,7 @@ class Client:
             with scope:
                 try:
                     async with hold_lock(client, name, ttl, wait=patience, queued=queued) as lock:
-                        scope.deadline = math.inf
+                        scope.deadline = NEVER
                         held.append(lock)
                         task_status.started()
                         try:
@@ -328,12 +326,12 @@ class Client:
             block_left.set()
             await ended.wait()
 
-        self.call(begin, math.inf)
+        self.call(begin, FOREVER)
         if not held:
             raise failures[0]
         try:
             yield held[0]
         finally:
-            self.call(end, float("inf"))
+            self.call(end, FOREVER)
         if failures:
             raise failures[0]

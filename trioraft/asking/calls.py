@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import trio
 
+from trioraft.clock import LONG_AGO, NEVER
 from trioraft.errors import LimitError, RefusedError
 from trioraft.messages import Ask, Cancel, ClientRequest, ClientResponse, Command, Refusal
 from trioraft.round_trip import RoundTrip
@@ -182,10 +183,10 @@ class Calls:
         self._last_request = secrets.randbelow(FIRST_NUMBER_MAX) if first is None else first
         self._term = 0
         self._leader = 0
-        self._leader_since = float("-inf")  # when it was named, or last heard
+        self._leader_since = LONG_AGO  # when it was named, or last heard
         self._turn = 0
         self._wake = trio.Event()
-        self._wakes_at = float("inf")
+        self._wakes_at = NEVER
         self._unsent = trio.Event()
         self._given_up: dict[int, list[int]] = {}  # what each node need not answer any more, and was not told yet
         self._told: dict[int, deque[int]] = {}  # and was told last
@@ -448,7 +449,7 @@ class Calls:
         while True:
             self._wake = trio.Event()
             due = (call.due for call in self._calls.values() if call.response is None)
-            self._wakes_at = min(due, default=float("inf"))
+            self._wakes_at = min(due, default=NEVER)
             with trio.move_on_at(trio.current_time() + self._wakes_at - self._clock()):
                 await self._wake.wait()
             now = self._clock() + _ROUNDING

@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from trioraft.asking.calls import Calls, refused
+from trioraft.clock import LONG_AGO
 from trioraft.errors import ProposalError, RefusedError, SessionEndedError
 from trioraft.messages import (
     PAYLOAD_MAX,
@@ -100,7 +101,7 @@ class Session:
         self._calls = calls
         self._open: _Open | None = None
         self._opening = trio.Lock()
-        self._used_at = float("-inf")
+        self._used_at = LONG_AGO
         self._used = trio.Event()
 
     async def propose(

@@ -13,6 +13,7 @@ from trioraft.benchmark.errors import BenchmarkError
 from trioraft.benchmark.latencies import Latencies
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.status import printable
+from trioraft.clock import FOREVER
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import ProposalError
 from trioraft.kv.errors import KeyValueError
@@ -46,7 +47,7 @@ class Load:
     value_bytes: int
     concurrency: int
     commands: int = 0
-    seconds: float = float("inf")
+    seconds: float = FOREVER
 
     @property
     def clients(self) -> int:

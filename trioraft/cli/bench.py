@@ -8,6 +8,7 @@ import typer
 
 from trioraft.cli.exits import WRONG, CommandError
 from trioraft.cli.running import Peers, choice, client_settings, number, run_client
+from trioraft.clock import FOREVER
 
 if TYPE_CHECKING:
     from trioraft.benchmark.load import Load
@@ -79,7 +80,7 @@ def _what_is_done(size: str, concurrency: str, commands: str | None, seconds: st
     value_bytes = number("--size", size, 0, _VALUE_MAX)
     outstanding = number("--concurrency", concurrency, 1, _CONCURRENCY_MAX)
     total = number("--commands", commands, 1, 1_000_000_000) if commands is not None else 0
-    duration = float("inf") if total else float(number("--seconds", seconds or _SECONDS, 1, 86_400))
+    duration = FOREVER if total else float(number("--seconds", seconds or _SECONDS, 1, 86_400))
     from trioraft.benchmark.load import Load  # noqa: PLC0415
 
     return Load(value_bytes, outstanding, total, duration)

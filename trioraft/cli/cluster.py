@@ -10,6 +10,7 @@ from trioraft.cli.silence import silence_told
 from trioraft.cli.streams import tell
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.status import ClusterStatus, ObservedNode, printable
+from trioraft.clock import FOREVER
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import ProposalError
 from trioraft.messages import AbandonFormation, Transfer, parse_id_untrusted
@@ -143,7 +144,7 @@ async def settings(where: ClientSettings, reads: str | None, quota: int | None, 
         open_client(where, Domain.READER if reads is None else Domain.ADMIN) as client,
         silence_told(client, seconds),
     ):
-        with trio.move_on_after(seconds or float("inf")):
+        with trio.move_on_after(seconds or FOREVER):
             try:
                 if reads is None and quota is None:
                     found = await client.cluster_settings()

@@ -15,7 +15,7 @@ from trioraft.cli.silence import silence_told
 from trioraft.cli.streams import tell
 from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.status import printable
-from trioraft.clock import boottime
+from trioraft.clock import FOREVER, boottime
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import ProposalError
 from trioraft.kv.commands import DELETED_MAX, Compare, DeleteRange, Event, EventKind, KeyValue, Put
@@ -50,7 +50,7 @@ async def _client(asked: Asked, domain: Domain = Domain.CLIENT) -> AsyncIterator
     """Open a client for one command, which has to end in time."""
     async with open_client(asked.settings, domain) as client, silence_told(client, asked.timeout):
         try:
-            with trio.move_on_after(asked.timeout or float("inf")) as scope:
+            with trio.move_on_after(asked.timeout or FOREVER) as scope:
                 yield client
         except (KeyValueError, ProposalError) as error:
             raise CommandError(printable(str(error))) from None

@@ -5,7 +5,6 @@ when the lease surely lives, again at each keep-alive that was answered. It ends
 started, before that time by itself: also when this process is stopped, killed, or has lost the cluster.
 """
 
-import math
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +19,7 @@ from trioraft.cli.signals import SIGNALLED
 from trioraft.cli.silence import silence_told
 from trioraft.client.client import NoAnswerError, open_client
 from trioraft.client.status import printable
-from trioraft.clock import boottime
+from trioraft.clock import NEVER, boottime
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import ProposalError
 from trioraft.hooks.launcher import (
@@ -111,7 +110,7 @@ async def run_locked(
                     give_up_after(answers_within)
                     queued = partial(give_up_after, (patience or 0) + _ANSWER_SECONDS)
                     async with hold_lock(client, name, ttl, wait=patience, queued=queued) as held:
-                        waiting.deadline = math.inf
+                        waiting.deadline = NEVER
                         status = await _Run(held, path, command[1:], told).run()
                 nursery.cancel_scope.cancel()
             if status is not None:
@@ -168,7 +167,7 @@ class _Run:
         self._status: int | None = None
         self._is_lost = self._is_ending = self._is_silent = False
         # The newest deadline that was sent to the supervisor, and the newest that it surely knows.
-        self._sent = self._known = math.inf
+        self._sent = self._known = NEVER
 
     async def run(self) -> int:
         """Run it to its end, or not at all when this process was told to end before it was started."""

@@ -15,6 +15,7 @@ import trio
 from trioraft.address import Address
 from trioraft.arguments import check_seconds
 from trioraft.client.status import ClusterStatus, ObservedNode
+from trioraft.clock import NEVER
 from trioraft.datagrams.client_loop import ClientLoop
 from trioraft.datagrams.endpoint import (
     Domain,
@@ -320,7 +321,7 @@ class Observer:
         target.peer = peer
         target.node_id = status.id
         if target.asked_at is not None:
-            target.due = target.asked_at + self._refresh if self._refresh is not None else float("inf")
+            target.due = target.asked_at + self._refresh if self._refresh is not None else NEVER
             target.asked_at = None
             target.tries = 0
         for other in [n for n in self.nodes.values() if n.address == peer.address and n.status.id != status.id]:
@@ -435,7 +436,7 @@ class Observer:
             # It has moved, and another may be here; or it has both addresses, and `_confirm` goes back to the other.
             self._loop.endpoint.greet(target.address, self._domain, now)
             target.asked_at = now
-            target.due = now + max(RETRY_LAST, 2 * self._refresh) if self._refresh is not None else float("inf")
+            target.due = now + max(RETRY_LAST, 2 * self._refresh) if self._refresh is not None else NEVER
             return
         peer = target.peer
         if peer is not None and target.tries < 2:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from trioraft.clock import LONG_AGO
 from trioraft.datagrams import headers
 from trioraft.datagrams.ephemerals import KEPT_SECONDS, Ephemerals
 from trioraft.datagrams.headers import MalformedError, Sealed
@@ -66,7 +67,7 @@ class Channels:
         self._registry = registry
         self._openers: dict[bytes, Opener] = {}
         self._former: OrderedDict[tuple[int, bytes], dict[bytes, Opener]] = OrderedDict()
-        self._look_at = float("-inf")
+        self._look_at = LONG_AGO
 
     # --- opening --------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 
 from trioraft.address import Address
+from trioraft.clock import LONG_AGO
 from trioraft.datagrams import headers, wire
 from trioraft.datagrams.cookies import Cookies
 from trioraft.datagrams.events import (
@@ -115,7 +116,7 @@ class Endpoint:
         )
         self._registry, self._channels = self._handshakes.registry, self._handshakes.channels
         self._takes = NODE_TAKES if identity.node_id else CLIENT_TAKES
-        self._not_opened_at = float("-inf")
+        self._not_opened_at = LONG_AGO
         self._further: deque[Received] = deque()
         self.takes_from: Callable[[Address], bool] = lambda address: True
 

@@ -7,6 +7,7 @@ fragment on, and counts with it, so that no fragments, however chosen, make us h
 from collections import Counter, OrderedDict
 from typing import Final
 
+from trioraft.clock import NEVER
 from trioraft.datagrams.headers import MalformedError
 from trioraft.datagrams.sessions import Session
 from trioraft.messages import Fragment, FragmentsReceived
@@ -208,7 +209,7 @@ class Reassembly:
     def next_deadline(self) -> float:
         """Tell when :meth:`handle_timer` wants to be called; infinity when nothing is incomplete."""
         if not self._incomplete:
-            return float("inf")
+            return NEVER
         return next(iter(self._incomplete.values())).heard_at + INCOMPLETE_SECONDS
 
     def handle_timer(self, now: float) -> None:

@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from trioraft.clock import FOREVER, LONG_AGO, NEVER
 from trioraft.datagrams.sessions import Session
 from trioraft.datagrams.wire import EncodedMessage, encode_message
 from trioraft.messages import Fragment, FragmentsReceived, Seconds
 from trioraft.round_trip import RoundTrip
-
-NEVER: Final = float("inf")
 
 WINDOW_MAX: Final = 128 * 1024
 _WINDOW_FIRST: Final = 32 * 1024
@@ -90,7 +89,7 @@ class _RoundTrip(RoundTrip):
 
     def __init__(self) -> None:
         super().__init__()
-        self.least: Seconds = NEVER
+        self.least: Seconds = FOREVER
         self.backoff = 0
 
     def measured(self, seconds: Seconds) -> None:
@@ -131,7 +130,7 @@ class Sender:
         self.session = session
         self.messages: dict[int, _Split] = {}
         self.queued_bytes = 0
-        self.small_until = -NEVER
+        self.small_until = LONG_AGO
         self._put = put
         self._numbered = 0
         self._sendings = 0

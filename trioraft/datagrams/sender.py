@@ -8,6 +8,7 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from trioraft.address import Address
+from trioraft.clock import LONG_AGO
 from trioraft.datagrams import headers, wire
 from trioraft.datagrams.cookies import Cookies
 from trioraft.datagrams.ephemerals import Ephemerals
@@ -25,7 +26,7 @@ UNANSWERED_GREETINGS_MAX: Final = 3
 # With the service name this is more than an answer can have whose sender's name has 255 bytes, and which has an
 # ephemeral value and a signature of 32 and 64 bytes.
 _HELLO_BYTES: Final = 548
-_NEVER: Final = (float("-inf"), 0)
+_NOT_CONFIRMED: Final = (LONG_AGO, 0)
 # Of service and name together, in bytes; the rest of a Hello has less than what is left.
 _NAMES_MAX: Final = headers.SMALL_MAX - 320
 # A signature takes 40 µs, and whoever has a key can ask for one from made-up addresses: so many get one in a second
@@ -131,7 +132,7 @@ class Outbox:
         self._confirmed: OrderedDict[Address, tuple[float, int]] = OrderedDict()
         self._unanswered: dict[Address, int] = {}  # greetings in a row, of those in `_confirmed`
         self._greeted: OrderedDict[bytes, Address] = OrderedDict()
-        self._signing_since, self._signed_unconfirmed = float("-inf"), 0
+        self._signing_since, self._signed_unconfirmed = LONG_AGO, 0
         self._count = 0
         self._queue: list[tuple[bytes, Address]] = []
 
@@ -152,7 +153,7 @@ class Outbox:
 
     def is_confirmed(self, address: Address, now: float) -> bool:
         """Tell whether somebody at an address has echoed a challenge within the last 60 s."""
-        return now - self._confirmed.get(address, _NEVER)[0] <= CONFIRMATION_SECONDS
+        return now - self._confirmed.get(address, _NOT_CONFIRMED)[0] <= CONFIRMATION_SECONDS
 
     def greeted(self, challenge: bytes) -> Address | None:
         """Find the address that a challenge of ours was sent to in a greeting."""

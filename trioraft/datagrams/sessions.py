@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from trioraft.address import Address
+from trioraft.clock import LONG_AGO
 from trioraft.datagrams.replay import ReplayWindow
 from trioraft.datagrams.sealing import Domain, DomainKey
 from trioraft.versions import SPOKEN, Versions
@@ -202,19 +203,19 @@ class Session:
     paths: dict[Address, Path] = field(default_factory=dict)
     standing: Standing = Standing.CURRENT
     probe: bytes = b""
-    asked_at: float = float("-inf")
-    rival_since: float = float("-inf")
+    asked_at: float = LONG_AGO
+    rival_since: float = LONG_AGO
     answers_rivals: bool = False
     channels: list[bytes] = field(default_factory=list)
-    sent_at: float = float("-inf")
-    unanswered_since: float = float("-inf")
+    sent_at: float = LONG_AGO
+    unanswered_since: float = LONG_AGO
     ours: bytes = b""
     theirs: tuple[bytes, ...] = ()
     ways: dict[tuple[bytes, bytes, bytes], Way] = field(default_factory=dict)
     shown_at: int = 0
-    former_until: float = float("-inf")
+    former_until: float = LONG_AGO
     is_proven: bool = False
-    proof_wanted_at: float = float("-inf")
+    proof_wanted_at: float = LONG_AGO
     host: str = ""
     envelope: bytes = b""
     envelope_cluster: int = -1
@@ -244,7 +245,7 @@ class Session:
     def gives_way(self, now: float) -> bool:
         """Note that somebody elsewhere says to be this one; tell whether this one was silent when it was asked."""
         if self.peer.heard_at >= self.rival_since:
-            self.answers_rivals = self.rival_since > float("-inf")
+            self.answers_rivals = self.rival_since > LONG_AGO
             self.rival_since = now
         return now - self.rival_since > SILENCE_SECONDS
 
@@ -254,7 +255,7 @@ class Session:
         self.paths[address] = path
         if len(self.paths) > PATHS_MAX:
             del self.paths[next(other for other in self.paths if other not in {address, self.peer.address})]
-        self.sent_at = float("-inf")
+        self.sent_at = LONG_AGO
         if moves:
             self.peer.heard_at = path.confirmed_at
             self._move(address)
@@ -265,7 +266,7 @@ class Session:
             self._move(address)
         if address == self.peer.address:
             self.peer.heard_at = now
-        self.sent_at = float("-inf")
+        self.sent_at = LONG_AGO
 
     def needs_greeting(self, now: float) -> bool:
         """Note that a message is sent; tell whether the peer, which answers nothing, is to be greeted with it."""

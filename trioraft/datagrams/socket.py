@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 import trio
 
 from trioraft.address import Address
+from trioraft.clock import LONG_AGO
 from trioraft.forks import keep_from_forks
 
 DATAGRAM_MAX: Final = 65535
@@ -85,7 +86,7 @@ class _Remote:
         self.asked = b""  # where it was heard, as the system tells it
         self.ancillary: tuple[tuple[int, int, bytes], ...] = ()  # what makes the system send from there
         self.batch = 0
-        self.sent_at = self.unanswered_since = float("-inf")
+        self.sent_at = self.unanswered_since = LONG_AGO
 
     def is_unanswered(self, now: float) -> bool:
         """Note that something is sent; tell whether nothing has come back for some time."""
@@ -174,7 +175,7 @@ class UdpSocket:
                     continue
                 remote.turn_to(asked)
             remote.batch = batch
-            remote.sent_at = float("-inf")
+            remote.sent_at = LONG_AGO
             received.append((data, remote.address))
         return received
 
@@ -240,7 +241,7 @@ class UdpSocket:
         int or None
             Bytes, without the headers of IP and UDP; None where the system does not tell.
         """
-        known, until = self._paths.get(address, (None, float("-inf")))
+        known, until = self._paths.get(address, (None, LONG_AGO))
         now = time.monotonic()
         if now < until:
             return known

@@ -16,7 +16,6 @@ ended at its deadline. The callbacks are only called from the task of :meth:`Hoo
 methods.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import msgspec
 import structlog
 import trio
 
+from trioraft.clock import FOREVER, NEVER
 from trioraft.hooks.launcher import (
     Crashed,
     Dropped,
@@ -202,7 +202,7 @@ class Hooks:
         self._link: Link | None = None
         self._ready = False
         self._run: _Run | None = None
-        self._answer_due = self._acknowledgement_due = math.inf
+        self._answer_due = self._acknowledgement_due = NEVER
         self._patience = trio.CancelScope()
         # What the node is to be told.
         self._end_owed = False
@@ -333,7 +333,7 @@ class Hooks:
         work = run.work
         if work is None or work.deadline == run.deadline or run.told_to_end or run.ending:
             return
-        if math.isinf(self._acknowledgement_due):
+        if self._acknowledgement_due == NEVER:
             run.deadline = work.deadline
             self._send(Extend(deadline=work.deadline))
             self._acknowledgement_due = trio.current_time() + self._acknowledgement_patience
@@ -369,16 +369,16 @@ class Hooks:
     def _handle(self, event: Event) -> None:
         match event:
             case Waiting():
-                self._expect_answer(math.inf)
+                self._expect_answer(FOREVER)
                 self._show("waiting")
                 _log.warning("waiting for earlier work in this data directory to end", directory=str(self._directory))
             case Ready():
-                self._expect_answer(math.inf)
+                self._expect_answer(FOREVER)
                 self._ready = True
                 if self._status.state == "waiting":
                     self._show("idle")
             case Extended():
-                self._acknowledgement_due = math.inf
+                self._acknowledgement_due = NEVER
                 self._note_patience()
                 if self._run is not None:
                     self._extend(self._run)
@@ -390,12 +390,12 @@ class Hooks:
     def _handle_run(self, run: _Run, event: Event) -> None:
         match event:
             case Started(pid=pid):
-                self._expect_answer(math.inf)
+                self._expect_answer(FOREVER)
                 self._show(self._status.state, pid=pid)
                 token = run.work.token if run.work is not None else None
                 _log.info("script started", script=run.kind, path=run.path, pid=pid, token=token)
             case Unstartable(error=error):
-                self._expect_answer(math.inf)
+                self._expect_answer(FOREVER)
                 self._run_failed(run, f"cannot be run: {why_not_run(run.path, error)}")
                 self._run_over(run)
             case Exited(status=status):
@@ -411,7 +411,7 @@ class Hooks:
                 self._expect_answer(_KILL_PATIENCE)
                 self._handle_killing(run, left, denied)
             case Ended():
-                self._expect_answer(math.inf)
+                self._expect_answer(FOREVER)
                 self._run_over(run)
             case Output(lines=lines):
                 for line in lines:
@@ -504,7 +504,7 @@ class Hooks:
         """Follow a supervisor until it is lost, and then kill what it left."""
         self._link = link
         try:
-            self._acknowledgement_due = math.inf
+            self._acknowledgement_due = NEVER
             self._expect_answer(_LAUNCH_PATIENCE)
             self._lost(await self._follow(link))
             await link.destroy()

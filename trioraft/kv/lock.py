@@ -7,7 +7,6 @@ keys were created, which are the fencing tokens: each holder's is larger than th
 restored from a backup goes back to an earlier revision, so the number of restores counts more than the revision.
 """
 
-import math
 import re
 from abc import ABC
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +17,7 @@ from typing import Final
 import trio
 
 from trioraft.arguments import check_is, check_number, check_seconds
-from trioraft.clock import boottime
+from trioraft.clock import FOREVER, boottime
 from trioraft.errors import NoAnswerError
 from trioraft.kv.commands import TTL_MAX, KeyValue, Put, Range, prefix_range
 from trioraft.kv.errors import KeyValueError
@@ -305,7 +304,7 @@ async def hold_lock(
         own = prefix + f"{lease.id:016x}".encode()
         result = await client.txn((), (Put(own, b"", lease.id),))
         queued()
-        with trio.move_on_after(math.inf if wait is None else wait) as waiting:
+        with trio.move_on_after(FOREVER if wait is None else wait) as waiting:
             while (before := await _before(client, prefix, own)) is not None:
                 kv, revision = before
                 await _deleted(client, kv, revision)

@@ -25,9 +25,8 @@ from typing import Final
 from msgspec import Struct
 
 from trioraft.address import Address
+from trioraft.clock import LONG_AGO
 from trioraft.messages import MEMBERS_MAX, format_id
-
-_NEVER: Final = float("-inf")
 
 # So many learners may not keep up at a time that nobody has named but they themselves.
 INTRODUCED_MAX: Final = 3
@@ -48,7 +47,7 @@ class Presence:
 
     def __init__(self) -> None:
         self._absent: dict[int, float] = {}
-        self._good_at = _NEVER
+        self._good_at = LONG_AGO
         self._missing: frozenset[int] = frozenset()
 
     def absence(self, node: int) -> float:
@@ -79,7 +78,7 @@ class Presence:
 
     def unknown(self) -> None:
         """Take in a look-up that failed, or whose answer is not complete."""
-        self._good_at = _NEVER
+        self._good_at = LONG_AGO
 
     def answered(
         self,
@@ -112,7 +111,7 @@ class Presence:
         missing = (
             frozenset(members) - present - (frozenset() if not has_stranger else frozenset(members) - heard.keys())
         )
-        elapsed = now - self._good_at if self._good_at != _NEVER else 0.0
+        elapsed = now - self._good_at if self._good_at != LONG_AGO else 0.0
         self._absent = {
             node: self._absent.get(node, 0.0) + (elapsed if node in self._missing else 0.0) for node in missing
         }

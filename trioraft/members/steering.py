@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from trioraft.address import Address
+from trioraft.clock import FOREVER
 from trioraft.consensus import Core, Role
 from trioraft.datagrams.endpoint import Peer
 from trioraft.dns.discovery import Answer
@@ -142,7 +143,7 @@ class Steering:
         return Seen(
             name=name,
             silent=silent,
-            absent=float("inf") if without_dns else self._presence.absence(node),
+            absent=FOREVER if without_dns else self._presence.absence(node),
             is_static=self._is_static(node),
             kept_up=-1.0 if since is None else now - since,
             has_answered=silent < self._settings.election_timeout_lower,
