@@ -61,8 +61,8 @@ def opens(datagram: Sealed, key: DomainKey, processes: list[bytes]) -> bool:
 
 
 def secrets_of(endpoint: Endpoint) -> tuple[bytes, ...]:
-    assert endpoint._outbox.ephemerals is not None
-    return endpoint._outbox.ephemerals.all
+    assert endpoint._sender.ephemerals is not None
+    return endpoint._sender.ephemerals.all
 
 
 # --- what it protects ---------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def test_nothing_changes_with_nodes_of_the_release_before(older: object) -> None
     for address, node_id in ((A, ONE), (B, TWO)):
         endpoint = network.add(address, node_id)
         if address == older:
-            endpoint._outbox.ephemerals = None
+            endpoint._sender.ephemerals = None
             endpoint.versions = OF_THE_RELEASE_BEFORE
     for greets, greeted in ((A, B), (B, A), (A, B)):
         network.shake_hands(greets, greeted)
@@ -118,9 +118,9 @@ def test_a_value_of_low_order_is_malformed(point: int) -> None:
     is_low = point % 2**255 in {0, 1, P - 1, P, P + 1}
     network = Network()
     a, b = network.add(A, ONE), network.add(B, TWO)
-    assert b._outbox.ephemerals is not None
-    b._outbox.ephemerals.public = low
-    b._outbox.ephemerals._secrets = {low: next(iter(b._outbox.ephemerals._secrets.values()))}
+    assert b._sender.ephemerals is not None
+    b._sender.ephemerals.public = low
+    b._sender.ephemerals._secrets = {low: next(iter(b._sender.ephemerals._secrets.values()))}
     b.greet(A, Domain.CONSENSUS, network.now)
     network.run()
     assert (a.peers == []) is is_low
@@ -130,9 +130,9 @@ def test_a_value_of_low_order_is_malformed(point: int) -> None:
 def test_a_value_of_another_size_is_malformed() -> None:
     network = Network()
     a, b = network.add(A, ONE), network.add(B, TWO)
-    assert b._outbox.ephemerals is not None
-    b._outbox.ephemerals.public = b"short"
-    b._outbox.ephemerals._secrets = {b"short": next(iter(b._outbox.ephemerals._secrets.values()))}
+    assert b._sender.ephemerals is not None
+    b._sender.ephemerals.public = b"short"
+    b._sender.ephemerals._secrets = {b"short": next(iter(b._sender.ephemerals._secrets.values()))}
     b.greet(A, Domain.CONSENSUS, network.now)
     network.run()
     assert (a.peers, a.counters["dropped_malformed"]) == ([], 1)
@@ -157,10 +157,10 @@ def test_who_has_agreed_takes_nothing_that_the_domain_key_alone_seals() -> None:
 
 def test_a_later_hello_without_a_value_takes_nothing_back() -> None:
     network, a, _ = connected()
-    ephemerals, a._outbox.ephemerals = a._outbox.ephemerals, None
+    ephemerals, a._sender.ephemerals = a._sender.ephemerals, None
     a.greet(B, Domain.CONSENSUS, network.now)
     network.run()
-    a._outbox.ephemerals = ephemerals
+    a._sender.ephemerals = ephemerals
     assert len(say(network)) == 2
     assert all(parsed(flight).is_named for flight in network.flown[-2:])
 
@@ -302,10 +302,10 @@ def test_a_counter_that_begins_again_repeats_no_nonce() -> None:
     """As after the image of a running process was resumed twice, so that two go on with the same memory."""
     network, a, _ = connected()
     say(network)
-    resumed = a._outbox._count
+    resumed = a._sender._count
     nonces: list[tuple[bytes, bytes]] = []
     for _ in range(3):
-        a._outbox._count = resumed
+        a._sender._count = resumed
         to_b = a.peer(TWO)
         assert to_b is not None
         for _ in range(20):
@@ -323,7 +323,7 @@ def test_the_random_bytes_of_nonces_are_drawn_anew_for_each_datagram() -> None:
         return bytes([len(drawn) % 256]) * count
 
     network, a, _ = connected()
-    a._outbox._entropy = entropy
+    a._sender._entropy = entropy
     to_b = a.peer(TWO)
     assert to_b is not None
     for _ in range(5):

@@ -419,7 +419,7 @@ def test_an_answer_to_an_unconfirmed_challenge_is_kept_nowhere(keys: str | None)
         a.receive_datagram_untrusted(data, Address("198.51.100.1", 1 + number), network.now)
         assert len(a.datagrams_to_send()) == 1
     assert a.peers == []
-    assert not a._outbox._confirmed
+    assert not a._sender._confirmed
     assert a._channels is None or not a._channels._openers
 
 
@@ -436,8 +436,8 @@ def test_what_an_endpoint_remembers_of_greetings_and_addresses_is_bounded() -> N
         del network.at[address]
         a.greet(address, Domain.CONSENSUS, network.now)
         network.run()
-    assert len(a._outbox._confirmed) == ADDRESSES_MAX
-    assert len(a._outbox._greeted) == GREETED_MAX
+    assert len(a._sender._confirmed) == ADDRESSES_MAX
+    assert len(a._sender._greeted) == GREETED_MAX
 
 
 def test_forgotten_sessions_leave_nothing_behind() -> None:

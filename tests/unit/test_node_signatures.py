@@ -208,14 +208,14 @@ def test_a_signature_is_good_for_one_process_and_one_datagram() -> None:
 
 def test_a_node_signs_nothing_for_nodes_and_a_client_signs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     signatures: list[bytes] = []
-    signed = sender.Outbox._signed
+    signed = sender.Sender._signed
 
-    def noted(box: sender.Outbox, to: sender.Origin, hello: Hello) -> Hello:
+    def noted(box: sender.Sender, to: sender.Origin, hello: Hello) -> Hello:
         found = signed(box, to, hello)
         signatures.append(found.signature)
         return found
 
-    monkeypatch.setattr(sender.Outbox, "_signed", noted)
+    monkeypatch.setattr(sender.Sender, "_signed", noted)
     network = Network()
     network.add(A, ONE), network.add(B, TWO), network.add(C, 0)
     network.shake_hands(A, B)

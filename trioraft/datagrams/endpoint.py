@@ -5,16 +5,13 @@ Datagrams and the time go in; datagrams to send and events come out. The rules a
 """
 
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from typing import Final
-
-from cryptography.exceptions import InvalidTag
 
 from trioraft.address import Address
-from trioraft.clock import LONG_AGO
-from trioraft.datagrams import headers, wire
+from trioraft.datagrams.channels import Channels
 from trioraft.datagrams.cookies import Cookies
+from trioraft.datagrams.ephemerals import Ephemerals
 from trioraft.datagrams.events import (
     DuplicateIdentity,
     Event,
@@ -27,19 +24,15 @@ from trioraft.datagrams.events import (
 )
 from trioraft.datagrams.fragments import DATAGRAM_BYTES, Fragments
 from trioraft.datagrams.handshake import Handshakes
-from trioraft.datagrams.headers import MalformedError, Plain, Sealed
+from trioraft.datagrams.identity import NAME_MAX, Identity, ThisProcess
 from trioraft.datagrams.keys import KeyRing
-from trioraft.datagrams.rights import CLIENT_TAKES, NODE_TAKES
+from trioraft.datagrams.receiver import Receiver
 from trioraft.datagrams.sealing import PROCESS_BYTES, Domain
-from trioraft.datagrams.sender import NAME_MAX, Identity, Origin, Outbox
-from trioraft.datagrams.sessions import Peer, Session, Standing
+from trioraft.datagrams.sender import Origin, Sender
+from trioraft.datagrams.sessions import Peer, Registry, Standing
 from trioraft.datagrams.wire import EncodedMessage, encode_message
-from trioraft.messages import (
-    Fragment,
-    FragmentsReceived,
-    Message,
-)
-from trioraft.versions import Versions
+from trioraft.messages import Message
+from trioraft.versions import AGREES_FROM, Versions
 
 __all__ = [
     "Domain",
@@ -57,9 +50,6 @@ __all__ = [
     "Received",
     "encode_message",
 ]
-
-# Telling again that somebody has other keys comes at most this often.
-_NOT_OPENED_SECONDS: Final = 10.0
 
 
 class Endpoint:
@@ -107,17 +97,16 @@ class Endpoint:
         self.identity = identity
         self.process = process_id or entropy(PROCESS_BYTES)
         self.counters: Counter[str] = Counter()
-        self._keys = keys
-        cookies = Cookies(entropy(32))
-        self._outbox = Outbox(identity, self.process, cluster_id, cookies, self.counters, entropy)
-        self._fragments = Fragments(self._outbox, self.counters, datagram_bytes)
-        self._handshakes = Handshakes(
-            identity, self.process, keys, entropy, cookies, self._outbox, self._fragments, self.counters
-        )
-        self._registry, self._channels = self._handshakes.registry, self._handshakes.channels
-        self._takes = NODE_TAKES if identity.node_id else CLIENT_TAKES
-        self._not_opened_at = LONG_AGO
-        self._further: deque[Received] = deque()
+        process = ThisProcess(identity, self.process, Cookies(entropy(32)), self.counters, entropy)
+        ephemerals = Ephemerals(entropy) if keys is not None else None
+        self._sender = Sender(process, cluster_id, ephemerals if identity.versions.highest >= AGREES_FROM else None)
+        self._fragments = Fragments(self._sender, self.counters, datagram_bytes)
+        self._registry = Registry()
+        self._channels: Channels | None = None
+        if keys is not None and ephemerals is not None:
+            self._channels = Channels(keys, self.process, ephemerals, self._registry)
+        self._handshakes = Handshakes(process, keys, self._sender, self._fragments, self._registry, self._channels)
+        self._receiver = Receiver(process, keys, self._handshakes, self._fragments, self._channels)
         self.takes_from: Callable[[Address], bool] = lambda address: True
 
     # --- what the caller asks for ---------------------------------------------------------------------------
@@ -125,29 +114,29 @@ class Endpoint:
     @property
     def cluster_id(self) -> int:
         """The cluster of this process, 0 for none; goes into every datagram."""
-        return self._outbox.cluster_id
+        return self._sender.cluster_id
 
     @cluster_id.setter
     def cluster_id(self, cluster_id: int) -> None:
-        self._outbox.cluster_id = cluster_id
+        self._sender.cluster_id = cluster_id
 
     @property
     def name(self) -> str:
         """The name of this process as people know it; goes into every ``Hello``."""
-        return self._outbox.name
+        return self._sender.name
 
     @name.setter
     def name(self, name: str) -> None:
-        self._outbox.name = name
+        self._sender.name = name
 
     @property
     def versions(self) -> Versions:
         """The versions of the protocol that this process speaks; go into every ``Hello``."""
-        return self._outbox.versions
+        return self._sender.versions
 
     @versions.setter
     def versions(self, versions: Versions) -> None:
-        self._outbox.versions = versions
+        self._sender.versions = versions
         for peer in self.peers:
             if self._handshakes.is_strange(peer.domain, peer.node_id, peer.versions):
                 self.forget(peer)
@@ -263,7 +252,7 @@ class Endpoint:
             self._handshakes.greet_origin(Origin(peer.address, peer.domain, session.key), now)
         encoded = message if isinstance(message, bytes) else encode_message(message)
         if len(encoded) <= self._fragments.fits_bytes:
-            self._outbox.send(session, encoded)
+            self._sender.send(session, encoded)
         else:
             self._fragments.send(session, encoded, now)
 
@@ -293,7 +282,7 @@ class Endpoint:
             Datagrams and where they go, in order.
         """
         self._fragments.acknowledge()
-        return self._outbox.drain()
+        return self._sender.drain()
 
     def use_path_bytes(self, path_bytes: Callable[[Address], int | None]) -> None:
         """Let datagrams be as large as their path allows.
@@ -350,18 +339,7 @@ class Endpoint:
         if not self.takes_from(source):
             self.counters["dropped_unlisted"] += 1
             return None
-        try:
-            parsed = headers.parse_datagram_untrusted(data)
-            if isinstance(parsed, Sealed):
-                if parsed.is_hello:
-                    return self._sealed_hello_untrusted(parsed, source, len(data), now)
-                return self._sealed_message_untrusted(parsed, source, len(data), now)
-            return self._plain_untrusted(parsed, source, len(data), now)
-        except headers.UnknownVersionError:
-            self.counters["dropped_version"] += 1
-        except MalformedError:
-            self.counters["dropped_malformed"] += 1
-        return None
+        return self._receiver.receive_untrusted(data, source, now)
 
     def further_events(self) -> list[Received]:
         """Drain events of which :meth:`receive_datagram_untrusted` had several to give; call it after some of that.
@@ -371,113 +349,4 @@ class Endpoint:
         list of Received
             The events, in order.
         """
-        further = list(self._further)
-        self._further.clear()
-        return further
-
-    def _plain_untrusted(self, parsed: Plain, source: Address, size: int, now: float) -> Event | None:
-        if self._keys is not None:
-            return self._not_opened("unsealed", source, "it is not sealed, and this process has a key", now)
-        origin = Origin(source, parsed.domain, None, parsed.process, 0, size)
-        if parsed.token is None:
-            return self._handshakes.receive(origin, wire.decode_envelope_untrusted(parsed.envelope), now)
-        if parsed.process == self.process:
-            self.counters["dropped_misaddressed"] += 1
-            return None
-        session = self._registry.find(parsed.domain, parsed.process)
-        if (
-            session is None
-            or not session.is_confirmed_at(source, now)
-            or session.paths[source].token_here != parsed.token
-        ):
-            self._handshakes.refuse_unconfirmed(origin, session, now)
-            return None
-        return self._receive_message(session, origin, parsed.envelope, now)
-
-    def _sealed_hello_untrusted(self, parsed: Sealed, source: Address, size: int, now: float) -> Event | None:
-        key = self._keys.find(parsed.fingerprint) if self._keys else None
-        if key is None:
-            return self._key_unknown(source, now)
-        try:
-            cipher = key.hello_cipher(parsed.process)
-            plaintext = cipher.decrypt(parsed.nonce, parsed.ciphertext, parsed.header)
-        except InvalidTag:
-            self.counters["dropped_unopened"] += 1
-            return None
-        if self._channels is not None:
-            self._channels.look(now)
-        origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size, parsed.is_salted)
-        return self._handshakes.receive(origin, wire.decode_envelope_untrusted(plaintext), now)
-
-    def _sealed_message_untrusted(self, parsed: Sealed, source: Address, size: int, now: float) -> Event | None:
-        opener = self._channels.find(parsed) if self._channels else None
-        if self._channels is None or opener is None:
-            if self._keys is None or self._keys.find(parsed.fingerprint) is None:
-                return self._key_unknown(source, now)
-            self.counters["dropped_unopened"] += 1
-            return None
-        try:
-            plaintext = opener.cipher.decrypt(parsed.nonce, parsed.ciphertext, parsed.header)
-        except InvalidTag:
-            self.counters["dropped_unopened"] += 1
-            return None
-        session, key = opener.session, opener.key
-        origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size, parsed.is_salted)
-        if session is None or not session.is_confirmed_at(source, now):
-            # It does not count as seen: who copies it, and is faster, shall not take the place of the original.
-            if session is not None and not session.window.is_new(parsed.counter):
-                self.counters["dropped_replayed"] += 1
-            else:
-                self._handshakes.refuse_unconfirmed(origin, session, now)
-            return None
-        if not session.window.accept(parsed.counter):
-            self.counters["dropped_replayed"] += 1
-            return None
-        if opener.ours is not session.ours or not session.is_proven:
-            self._channels.used(session, opener.ours)
-        return self._receive_message(session, origin, plaintext, now)
-
-    def _key_unknown(self, source: Address, now: float) -> NotOpened | None:
-        reason = "it is sealed under a key that this process does not have"
-        return self._not_opened("unknown_key", source, reason, now)
-
-    def _not_opened(self, counter: str, source: Address, reason: str, now: float) -> NotOpened | None:
-        self.counters[f"dropped_{counter}"] += 1
-        if now - self._not_opened_at < _NOT_OPENED_SECONDS:
-            return None
-        self._not_opened_at = now
-        return NotOpened(source, reason)
-
-    def _receive_message(self, session: Session, origin: Origin, encoded: bytes, now: float) -> Event | None:
-        peer = session.peer
-        if len(encoded) > headers.SMALL_MAX and Fragment not in self._takes[peer.domain]:
-            raise MalformedError("whoever may not send large messages has sent one")
-        envelope = wire.decode_envelope_untrusted(encoded)
-        if envelope.sender != peer.node_id or envelope.receiver != self.identity.node_id:
-            self.counters["dropped_misaddressed"] += 1
-            return None
-        if type(envelope.message) not in self._takes[peer.domain]:
-            self.counters["dropped_not_allowed"] += 1
-            return None
-        if session.standing is not Standing.CURRENT:
-            self.counters["dropped_duplicate_identity"] += 1
-            if session.standing in {Standing.SUPERSEDED, Standing.WAITING}:
-                self._handshakes.probe(session, now)
-            return None
-        if origin.address == peer.address or self._handshakes.may_be_reached_at(session, origin.address, now):
-            session.heard_from(origin.address, now)
-        peer.cluster_id = envelope.cluster_id
-        message = envelope.message
-        if isinstance(message, (Fragment, FragmentsReceived)):
-            return self._receive_part(session, envelope.cluster_id, message, now)
-        return Received(peer, envelope.cluster_id, message)
-
-    def _receive_part(
-        self, session: Session, cluster_id: int, part: Fragment | FragmentsReceived, now: float
-    ) -> Received | None:
-        for message in self._fragments.receive_untrusted(session, part, now):
-            if type(message) in self._takes[session.peer.domain]:
-                self._further.append(Received(session.peer, cluster_id, message))
-            else:
-                self.counters["dropped_not_allowed"] += 1
-        return self._further.popleft() if self._further else None
+        return self._receiver.further_events()

@@ -11,8 +11,8 @@ from typing import Final
 from trioraft.address import Address
 from trioraft.datagrams import headers, wire
 from trioraft.datagrams.reassembly import Reassembly
-from trioraft.datagrams.retransmission import Sender
-from trioraft.datagrams.sender import Outbox
+from trioraft.datagrams.retransmission import Retransmitter
+from trioraft.datagrams.sender import Sender
 from trioraft.datagrams.sessions import Session, Standing
 from trioraft.datagrams.wire import EncodedMessage, encode_message
 from trioraft.messages import FRAGMENTED_MAX, Fragment, FragmentsReceived, Message
@@ -41,7 +41,7 @@ class Fragments:
 
     Parameters
     ----------
-    outbox : Outbox
+    sender : Sender
         Puts fragments into datagrams.
     counters : Counter
         Counts ``dropped_oversized``, ``dropped_busy`` (too much is under way already), ``dropped_undelivered``
@@ -55,13 +55,13 @@ class Fragments:
         Gives the size of the datagrams that a path takes, as far as the system knows it, else None.
     """
 
-    def __init__(self, outbox: Outbox, counters: Counter[str], datagram_bytes: int) -> None:
+    def __init__(self, sender: Sender, counters: Counter[str], datagram_bytes: int) -> None:
         self.path_bytes: Callable[[Address], int | None] = _unknown
-        self._outbox = outbox
+        self._sender = sender
         self._counters = counters
         self._datagram_bytes = datagram_bytes
-        self._senders: dict[Session, Sender] = {}
-        self._sending: dict[Session, Sender] = {}  # those with something under way
+        self._retransmitters: dict[Session, Retransmitter] = {}
+        self._sending: dict[Session, Retransmitter] = {}  # those with something under way
         self._queued: dict[bool, int] = {False: 0, True: 0}  # by whether it goes to a node
         self._unacknowledged = 0  # fragments
         self._from_nodes = Reassembly(counters, NODES_HELD_MAX)
@@ -82,36 +82,39 @@ class Fragments:
             The time, in seconds.
         """
         if len(encoded) + headers.MESSAGE_OVERHEAD <= self._datagram(session, now):
-            self._outbox.send(session, encoded)
+            self._sender.send(session, encoded)
             return
         if len(encoded) > FRAGMENTED_MAX:
             self._counters["dropped_oversized"] += 1
             return
-        sender = self._senders.get(session)
-        if sender is None:
-            sender = self._senders[session] = Sender(session, self._outbox.send)
-        if sender.is_sending(encoded):
+        retransmitter = self._retransmitters.get(session)
+        if retransmitter is None:
+            retransmitter = self._retransmitters[session] = Retransmitter(session, self._sender.send)
+        if retransmitter.is_sending(encoded):
             return  # whoever repeats a request need not know how long it takes to get there
         is_node = session.peer.node_id != 0
         total_max = NODES_BYTES_MAX if is_node else CLIENTS_BYTES_MAX
-        if sender.queued_bytes + len(encoded) > SESSION_BYTES_MAX or self._queued[is_node] + len(encoded) > total_max:
+        if (
+            retransmitter.queued_bytes + len(encoded) > SESSION_BYTES_MAX
+            or self._queued[is_node] + len(encoded) > total_max
+        ):
             self._counters["dropped_busy"] += 1
             return
         self._counters["fragmented"] += 1
         self._queued[is_node] += len(encoded)
-        self._sending[session] = sender
-        sender.add(encoded, self._room(session, now), now)
+        self._sending[session] = retransmitter
+        retransmitter.add(encoded, self._room(session, now), now)
 
-    def _settle(self, sender: Sender, queued_before: int) -> None:
-        """Keep count after a sender has done something."""
-        self._queued[sender.session.peer.node_id != 0] += sender.queued_bytes - queued_before
-        if not sender.messages:
-            self._sending.pop(sender.session, None)
+    def _settle(self, retransmitter: Retransmitter, queued_before: int) -> None:
+        """Keep count after a retransmitter has done something."""
+        self._queued[retransmitter.session.peer.node_id != 0] += retransmitter.queued_bytes - queued_before
+        if not retransmitter.messages:
+            self._sending.pop(retransmitter.session, None)
 
     def _datagram(self, session: Session, now: float) -> int:
         known = self.path_bytes(session.peer.address) or self._datagram_bytes
-        sender = self._senders.get(session)
-        return min(known, DATAGRAM_BYTES) if sender is not None and now < sender.small_until else known
+        retransmitter = self._retransmitters.get(session)
+        return min(known, DATAGRAM_BYTES) if retransmitter is not None and now < retransmitter.small_until else known
 
     def message_bytes(self, session: Session, now: float) -> int:
         """Tell how large a message may be that goes in one datagram; see :meth:`Endpoint.message_bytes`."""
@@ -152,11 +155,11 @@ class Fragments:
             if self._unacknowledged >= _ACKNOWLEDGE_AFTER:
                 self.acknowledge()
             return list(self._decode_untrusted(whole))
-        sender = self._sending.get(session)
-        if sender is not None:
-            queued = sender.queued_bytes
-            sender.acknowledged(message, now)
-            self._settle(sender, queued)
+        retransmitter = self._sending.get(session)
+        if retransmitter is not None:
+            queued = retransmitter.queued_bytes
+            retransmitter.acknowledged(message, now)
+            self._settle(retransmitter, queued)
         return []
 
     def _decode_untrusted(self, whole: list[bytes]) -> Iterator[Message]:
@@ -174,15 +177,15 @@ class Fragments:
         for reassembly in (self._from_nodes, self._from_clients):
             for session, acknowledgement in reassembly.acknowledgements():
                 if session.standing is Standing.CURRENT:
-                    self._outbox.send(session, encode_message(acknowledgement))
+                    self._sender.send(session, encode_message(acknowledgement))
 
     # --- time -----------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
         """Tell when :meth:`handle_timer` wants to be called; infinity when nothing is under way."""
         deadline = min(self._from_nodes.next_deadline(), self._from_clients.next_deadline())
-        for sender in self._sending.values():
-            deadline = min(deadline, sender.next_deadline())
+        for retransmitter in self._sending.values():
+            deadline = min(deadline, retransmitter.next_deadline())
         return deadline
 
     def handle_timer(self, now: float) -> None:
@@ -195,17 +198,17 @@ class Fragments:
         """
         self._from_nodes.handle_timer(now)
         self._from_clients.handle_timer(now)
-        for session, sender in list(self._sending.items()):
-            if sender.next_deadline() > now:
+        for session, retransmitter in list(self._sending.items()):
+            if retransmitter.next_deadline() > now:
                 continue
-            queued = sender.queued_bytes
+            queued = retransmitter.queued_bytes
             is_client_gone = not session.peer.node_id and not session.peer.is_confirmed(now)
-            if session.standing is not Standing.CURRENT or is_client_gone or sender.has_waited(now):
-                self._counters["dropped_undelivered"] += sender.clear()
+            if session.standing is not Standing.CURRENT or is_client_gone or retransmitter.has_waited(now):
+                self._counters["dropped_undelivered"] += retransmitter.clear()
             else:
-                sender.handle_timeout(now)
-                sender.resume(self._room(session, now), now)
-            self._settle(sender, queued)
+                retransmitter.handle_timeout(now)
+                retransmitter.resume(self._room(session, now), now)
+            self._settle(retransmitter, queued)
 
     def forget(self, session: Session) -> None:
         """Drop everything of a session.
@@ -215,11 +218,11 @@ class Fragments:
         session : Session
             A session that is no more.
         """
-        sender = self._senders.pop(session, None)
-        if sender is not None:
-            queued = sender.queued_bytes
-            self._counters["dropped_undelivered"] += sender.clear()
-            self._settle(sender, queued)
+        retransmitter = self._retransmitters.pop(session, None)
+        if retransmitter is not None:
+            queued = retransmitter.queued_bytes
+            self._counters["dropped_undelivered"] += retransmitter.clear()
+            self._settle(retransmitter, queued)
         self._from_nodes.forget(session)
         self._from_clients.forget(session)
 

@@ -4,15 +4,13 @@ The rules are told in :mod:`trioraft.datagrams.wire`, and what is derived from a
 :mod:`trioraft.datagrams.sealing`.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 from trioraft.address import Address
 from trioraft.datagrams import headers, wire
 from trioraft.datagrams.channels import Channels
-from trioraft.datagrams.cookies import COOKIE_BYTES, Cookies
-from trioraft.datagrams.ephemerals import Ephemerals
+from trioraft.datagrams.cookies import COOKIE_BYTES
 from trioraft.datagrams.events import (
     DuplicateIdentity,
     Event,
@@ -24,14 +22,15 @@ from trioraft.datagrams.events import (
 from trioraft.datagrams.fragments import Fragments
 from trioraft.datagrams.generations import Generations
 from trioraft.datagrams.headers import MalformedError
+from trioraft.datagrams.identity import ThisProcess
 from trioraft.datagrams.keys import KeyRing
 from trioraft.datagrams.replay import ReplayWindow
 from trioraft.datagrams.sealing import EPHEMERAL_BYTES, Domain
-from trioraft.datagrams.sender import Identity, Origin, Outbox
+from trioraft.datagrams.sender import Origin, Sender
 from trioraft.datagrams.sessions import Outcome, Path, Peer, Registry, Session, Standing, snapshot
 from trioraft.datagrams.wire import Envelope
 from trioraft.messages import Hello
-from trioraft.versions import AGREES_FROM, Versions
+from trioraft.versions import Versions
 
 # Asking a peer again comes at most this often.
 _ASK_SECONDS: Final = 0.1
@@ -42,60 +41,47 @@ class Handshakes:
 
     Parameters
     ----------
-    identity : Identity
-        Who this process is.
-    process : bytes
-        The random id of this process.
+    process : ThisProcess
+        The process.
     keys : KeyRing or None
         Its keys.
-    entropy : callable
-        Gives as many random bytes as it is asked for.
-    cookies : Cookies
-        Makes and checks challenges and tokens.
-    outbox : Outbox
+    sender : Sender
         Sends.
     fragments : Fragments
         Is told which sessions are no more.
-    counters : Counter
-        Counts what is dropped.
+    registry : Registry
+        The sessions.
+    channels : Channels or None
+        What opens and seals; None where there are no keys.
 
     Attributes
     ----------
     registry : Registry
         The sessions.
-    channels : Channels or None
-        What opens and seals; None where there are no keys.
     is_listed : callable
         As :attr:`Endpoint.is_listed`.
     """
 
     def __init__(
         self,
-        identity: Identity,
-        process: bytes,
+        process: ThisProcess,
         keys: KeyRing | None,
-        entropy: Callable[[int], bytes],
-        cookies: Cookies,
-        outbox: Outbox,
+        sender: Sender,
         fragments: Fragments,
-        counters: Counter[str],
+        registry: Registry,
+        channels: Channels | None,
     ) -> None:
-        self._identity = identity
-        self._process = process
+        self._identity = process.identity
+        self._process = process.id
+        self._entropy = process.entropy
+        self._cookies = process.cookies
+        self._counters = process.counters
         self._keys = keys
-        self._entropy = entropy
-        self._cookies = cookies
-        self._outbox = outbox
+        self._sender = sender
         self._fragments = fragments
-        self._counters = counters
         self._generations = Generations(keys)
-        self.registry = Registry()
-        self.channels: Channels | None = None
-        if keys is not None:
-            ephemerals = Ephemerals(entropy)
-            self.channels = Channels(keys, process, ephemerals, self.registry)
-            if identity.versions.highest >= AGREES_FROM:
-                outbox.ephemerals = ephemerals
+        self._channels = channels
+        self.registry = registry
         self.is_listed: Callable[[Address], bool] = lambda address: True
 
     def greet(self, address: Address, domain: Domain, now: float) -> None:
@@ -106,9 +92,9 @@ class Handshakes:
 
     def greet_origin(self, to: Origin, now: float) -> None:
         """Start, or renew, a handshake under a certain key."""
-        if self.channels is not None:
-            self.channels.look(now)
-        self._outbox.greet(to, now)
+        if self._channels is not None:
+            self._channels.look(now)
+        self._sender.greet(to, now)
 
     def forget(self, peer: Peer) -> None:
         """Drop a session; who talks to us again has to shake hands again."""
@@ -118,14 +104,14 @@ class Handshakes:
 
     def _drop_forgotten(self) -> None:
         for session in self.registry.forgotten:
-            if self.channels is not None:
-                self.channels.forget(session)
+            if self._channels is not None:
+                self._channels.forget(session)
             self._fragments.forget(session)
         self.registry.forgotten.clear()
 
     def is_strange(self, domain: Domain, node_id: int, versions: Versions) -> bool:
         """Tell whether somebody is a node with which this one has no version in common."""
-        return domain is Domain.CONSENSUS and node_id != 0 and not versions.overlaps(self._outbox.versions)
+        return domain is Domain.CONSENSUS and node_id != 0 and not versions.overlaps(self._sender.versions)
 
     def refuse_unconfirmed(self, origin: Origin, session: Session | None, now: float) -> None:
         """Drop a message, but give its sender the chance to confirm itself."""
@@ -134,7 +120,7 @@ class Handshakes:
             if now - session.asked_at < _ASK_SECONDS:
                 return
             session.asked_at = now
-        self._outbox.challenge(origin, now)
+        self._sender.challenge(origin, now)
 
     def probe(self, session: Session, now: float) -> None:
         """Ask a process whose place was taken whether it is alive."""
@@ -144,7 +130,7 @@ class Handshakes:
         session.probe = session.probe or self._entropy(COOKIE_BYTES)
         peer = session.peer
         to = Origin(peer.address, peer.domain, session.key, is_salted=bool(session.theirs))
-        self._outbox.probe(to, session.probe)
+        self._sender.probe(to, session.probe)
 
     def may_be_reached_at(self, session: Session, address: Address, now: float) -> bool:
         """Tell whether a node may be reached at another address from now on; where it is not yet, it is asked.
@@ -205,7 +191,7 @@ class Handshakes:
             self._counters["dropped_replayed"] += 1
             return None
         if hello.challenge:
-            self._outbox.answer(origin, envelope.sender, hello.challenge, now)
+            self._sender.answer(origin, envelope.sender, hello.challenge, now)
         else:
             self._counters["dropped_stale_hello"] += 1
         return None
@@ -226,11 +212,11 @@ class Handshakes:
         if session is not None and origin.key is not None and not session.window.accept(origin.counter):
             self._counters["dropped_replayed"] += 1
             return None
-        if self.channels is not None:
-            self.channels.check_untrusted(session, hello.ephemeral)
-        self._outbox.confirm(origin.address, hello.highest, now)
+        if self._channels is not None:
+            self._channels.check_untrusted(session, hello.ephemeral)
+        self._sender.confirm(origin.address, hello.highest, now)
         if hello.challenge:
-            self._outbox.echo(origin, envelope.sender, hello.challenge, now)
+            self._sender.echo(origin, envelope.sender, hello.challenge, now)
         if not hello.service:  # there was no room for more; there is now, as the address is confirmed
             self.greet_origin(origin, now)
             if session is None:
@@ -257,9 +243,9 @@ class Handshakes:
             return True
         if not hello.signature:
             self._counters["dropped_unsigned"] += 1
-            self._outbox.confirm(origin.address, hello.highest, now)
+            self._sender.confirm(origin.address, hello.highest, now)
             if hello.challenge:  # the node signs for those of whom it knows that they are there
-                self._outbox.answer(origin, envelope.sender, hello.challenge, now)
+                self._sender.answer(origin, envelope.sender, hello.challenge, now)
             return False
         ids = envelope.sender, envelope.cluster_id
         text = wire.signed_text(key.fingerprint, origin.process, self._process, origin.counter, ids, hello)
@@ -271,8 +257,8 @@ class Handshakes:
         return True
 
     def _receive_reflection(self, hello: Hello, now: float) -> OwnReflection | None:
-        address = self._outbox.greeted(hello.challenge)
-        if address is None or self._outbox.is_confirmed(address, now):
+        address = self._sender.greeted(hello.challenge)
+        if address is None or self._sender.is_confirmed(address, now):
             self._counters["dropped_stale_hello"] += 1
             return None
         return OwnReflection(address)
@@ -306,8 +292,8 @@ class Handshakes:
             peer.versions = Versions(hello.lowest, hello.highest)
         token = self._cookies.token(origin.address, origin.domain)
         session.confirm_path(origin.address, Path(now, hello.token, token), moves=moves)
-        if self.channels is not None and self._outbox.ephemerals is not None:
-            self.channels.shown(session, hello.ephemeral, origin.counter, now)
+        if self._channels is not None and self._sender.ephemerals is not None:
+            self._channels.shown(session, hello.ephemeral, origin.counter, now)
             session.is_proven = session.is_proven or not hello.challenge
         self.registry.remember(session)
         self._drop_forgotten()
@@ -345,7 +331,7 @@ class Handshakes:
         if key is not None and self._keys is not None and origin.domain is Domain.CONSENSUS:
             key = self._keys.first(origin.domain)
         # What is agreed upon takes the place of this cipher, where both sides show a value for that.
-        agrees = hello.ephemeral and self._outbox.ephemerals is not None
+        agrees = hello.ephemeral and self._sender.ephemerals is not None
         peer = Peer(
             node_id=envelope.sender,
             process=origin.process,

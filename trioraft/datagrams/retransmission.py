@@ -106,7 +106,7 @@ class _RoundTrip(RoundTrip):
         return max(base, min(base * float(2**self.backoff), _TIMEOUT_MAX))
 
 
-class Sender:
+class Retransmitter:
     """All large messages to one peer.
 
     Parameters

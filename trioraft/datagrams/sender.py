@@ -1,7 +1,6 @@
 """What an endpoint writes: every ``Hello`` and no answer that is too large, messages, seals, counts."""
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict
 from typing import Final, NamedTuple
 
 import msgspec
@@ -10,15 +9,14 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from trioraft.address import Address
 from trioraft.clock import LONG_AGO
 from trioraft.datagrams import headers, wire
-from trioraft.datagrams.cookies import Cookies
 from trioraft.datagrams.ephemerals import Ephemerals
+from trioraft.datagrams.identity import NAME_MAX, ThisProcess
 from trioraft.datagrams.sealing import SIGNATURE_BYTES, Domain, DomainKey
 from trioraft.datagrams.sessions import CONFIRMATION_SECONDS, Session
 from trioraft.datagrams.wire import EncodedMessage, encode_message
-from trioraft.messages import Hello
-from trioraft.versions import AGREES_FROM, SPOKEN, Versions
+from trioraft.messages import Hello, OptionalId
+from trioraft.versions import AGREES_FROM
 
-NAME_MAX: Final = 255  # characters, as a Hello allows
 ADDRESSES_MAX: Final = 2048
 GREETED_MAX: Final = 256
 # Who leaves so many greetings in a row unanswered may have been put back to an earlier release.
@@ -33,27 +31,6 @@ _NAMES_MAX: Final = headers.SMALL_MAX - 320
 # before they have shown that they are at their address.
 _SIGNED_UNCONFIRMED_MAX: Final = 200
 _TO_BE_SIGNED: Final = bytes(SIGNATURE_BYTES)
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """Who this process is.
-
-    Attributes
-    ----------
-    node_id : int
-        Its node id, 0 for a client or monitor.
-    service : str
-        The service name that all nodes of one cluster share; not empty.
-    name : str
-        Its name as people know it; :attr:`Endpoint.name` may change it later.
-    versions : Versions
-        Which versions of the protocol it speaks; :attr:`Endpoint.versions` may change it later.
-    """
-
-    node_id: int
-    service: str
-    name: str
-    versions: Versions = SPOKEN
 
 
 class Origin(NamedTuple):
@@ -86,48 +63,34 @@ class Origin(NamedTuple):
     is_salted: bool = False
 
 
-class Outbox:
+class Sender:
     """Makes datagrams and keeps them until they are drained.
 
     Parameters
     ----------
-    identity : Identity
-        Who this process is.
-    process : bytes
-        The random id of this process.
+    process : ThisProcess
+        The process that they come from.
     cluster_id : int
-        The cluster of this process, 0 for none.
-    cookies : Cookies
-        Makes challenges and tokens.
-    counters : Counter
-        Counts what is sent, and what is not.
-    entropy : callable
-        Gives as many random bytes as it is asked for.
+        The cluster of the process, 0 for none.
+    ephemerals : Ephemerals or None
+        Its X25519 values, of which the newest goes into every sealed ``Hello`` with a service name.
 
     Attributes
     ----------
-    ephemerals : Ephemerals or None
-        The X25519 values of this process, of which the newest goes into every sealed ``Hello`` with a service name.
+    name, versions, cluster_id
+        As those of :class:`Endpoint`, which changes them.
     """
 
-    def __init__(
-        self,
-        identity: Identity,
-        process: bytes,
-        cluster_id: int,
-        cookies: Cookies,
-        counters: Counter[str],
-        entropy: Callable[[int], bytes],
-    ) -> None:
-        self.ephemerals: Ephemerals | None = None
-        self._entropy = entropy
-        self.name = identity.name
-        self.versions = identity.versions
+    def __init__(self, process: ThisProcess, cluster_id: OptionalId, ephemerals: Ephemerals | None) -> None:
+        self.ephemerals = ephemerals
+        self.name = process.identity.name
+        self.versions = process.identity.versions
         self.cluster_id = cluster_id
-        self._identity = identity
-        self._process = process
-        self._cookies = cookies
-        self._counters = counters
+        self._identity = process.identity
+        self._process = process.id
+        self._cookies = process.cookies
+        self._counters = process.counters
+        self._entropy = process.entropy
         self._hello_ciphers: dict[bytes, ChaCha20Poly1305] = {}
         self._confirmed: OrderedDict[Address, tuple[float, int]] = OrderedDict()
         self._unanswered: dict[Address, int] = {}  # greetings in a row, of those in `_confirmed`

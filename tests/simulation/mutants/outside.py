@@ -121,6 +121,6 @@ OUTSIDE: Final = (
         "answer strangers with more than they said",
         "datagrams: no amplification",
         "strangers",
-        _patch(sender.Outbox, "is_confirmed", _always),
+        _patch(sender.Sender, "is_confirmed", _always),
     ),
 )
