@@ -103,7 +103,7 @@ def _lease_outlives_work() -> list[Patch]:
 
 
 def _work_deadline_is_forgotten() -> list[Patch]:
-    return [(append_entries, "work_deadline", lambda _s: NEVER)]
+    return [(quorum, "work_deadline", lambda _s: NEVER)]
 
 
 WORK: Final = (
