@@ -1,17 +1,15 @@
-"""What the autopilot does and declines, and whom it takes for absent."""
+"""What the autopilot does and declines."""
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioraft.address import Address
 from trioraft.members.autopilot import (
     INTRODUCED_MAX,
     Change,
     Decision,
     Declined,
     Observation,
-    Presence,
     Rules,
     Seen,
     decide,
@@ -285,72 +283,3 @@ def test_whatever_is_seen_every_change_is_safe_and_changes_come_to_an_end(
             1, change.voters, change.learners, seen, tuple(node for node in now.waiting if node not in joined)
         )
     raise AssertionError("the changes do not come to an end")
-
-
-# --- DNS ----------------------------------------------------------------------------------------------------
-
-PLACES = {node: Address(f"10.0.0.{node}", 7300) for node in range(1, 7)}
-HEARD = {node: (PLACES[node], 0.0) for node in (1, 2, 3)}
-THREE = (1, 2, 3)
-
-
-def at(*nodes: int) -> frozenset[Address]:
-    return frozenset(PLACES[node] for node in nodes)
-
-
-def test_absence_is_counted_between_good_answers() -> None:
-    presence = Presence()
-    for now in (0.0, 2.0, 4.0):
-        presence.answered(at(1, 2), HEARD, THREE, THREE, now)
-    assert presence.absence(3) == 4.0
-    assert presence.absence(2) == 0.0
-    presence.answered(at(1, 2, 3), HEARD, THREE, THREE, 6.0)
-    assert presence.absence(3) == 0.0
-
-
-def test_failed_lookups_add_nothing_and_take_nothing_away() -> None:
-    presence = Presence()
-    presence.answered(at(1, 2), HEARD, THREE, THREE, 0.0)
-    presence.answered(at(1, 2), HEARD, THREE, THREE, 2.0)
-    for _ in range(1800):
-        presence.unknown()
-    presence.answered(at(1, 2), HEARD, THREE, THREE, 3600.0)
-    assert presence.absence(3) == 2.0
-    presence.answered(at(1, 2), HEARD, THREE, THREE, 3602.0)
-    assert presence.absence(3) == 4.0
-
-
-def test_absence_is_counted_anew_when_a_member_speaks() -> None:
-    presence = Presence()
-    for now in (0.0, 50.0, 100.0):  # as where DNS has nobody who is not ready
-        presence.answered(at(1, 2), HEARD, THREE, THREE, now)
-    presence.spoke(3)
-    assert presence.absence(3) == 0.0
-    presence.answered(at(1, 2), HEARD, THREE, THREE, 110.0)
-    assert presence.absence(3) == 0.0, "it spoke in between, nobody knows when"
-    presence.answered(at(1, 2), HEARD, THREE, THREE, 120.0)
-    assert presence.absence(3) == 10.0
-
-
-def test_an_answer_without_a_quorum_of_the_voters_does_not_know_the_service() -> None:
-    presence = Presence()
-    strangers = frozenset(Address(f"192.168.0.{n}", 7300) for n in range(5))
-    for now in range(0, 7200, 2):
-        presence.answered(strangers | at(1), HEARD, THREE, THREE, float(now))
-    assert presence.absence(2) == presence.absence(3) == 0.0
-
-
-def test_an_address_that_another_member_has_taken_over_is_no_presence_of_the_first() -> None:
-    presence = Presence()
-    moved = {**HEARD, 4: (PLACES[3], 1.0)}
-    for now in (0.0, 10.0):
-        presence.answered(at(1, 2, 3), moved, THREE, (*THREE, 4), now)
-    assert presence.absence(3) == 10.0
-
-
-def test_a_member_that_was_never_heard_may_be_behind_an_address_where_nobody_was() -> None:
-    presence = Presence()
-    known = {node: HEARD[node] for node in (1, 2)}
-    for now in (0.0, 10.0):
-        presence.answered(at(1, 2, 5), known, THREE, THREE, now)
-    assert presence.absence(3) == 0.0

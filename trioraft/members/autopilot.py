@@ -2,140 +2,49 @@
 
 The leader looks at its members and at the nodes that discovery has found, and makes at most one change at a time:
 
-1. A node of the same service that has no cluster joins as a learner. One that nobody but itself has named, neither
-   DNS nor ``PEERS``, waits while :data:`INTRODUCED_MAX` others of that kind do not keep up: whoever makes nodes up
-   does not fill the cluster with them.
-2. A learner that has kept up for a while becomes a voter, where that makes the cluster survive more: the number of
-   voters is kept odd, and at most ``max_voters``; a cluster that was formed with more has them learn on. Two
-   learners are promoted together.
-3. A member is *gone* when it was silent, and meanwhile absent from good DNS answers, for ``dead_after``. A gone voter
-   is replaced by a learner in one change, or removed; the number of voters never falls below ``min_voters``, or the
-   number there is. Gone learners are removed. Where nobody asks DNS, a learner is gone that was silent for so long
-   and that ``PEERS`` does not name.
+1. A node of the same service that has no cluster joins as a learner. A node that nobody but itself has named, neither
+   DNS nor ``PEERS``, waits while :data:`INTRODUCED_MAX` others of that kind do not keep up: made-up nodes cannot fill
+   the cluster.
+2. A learner that has kept up for a while becomes a voter, where that makes the cluster survive more failures: the
+   number of voters is kept odd, and at most ``max_voters``. Two learners are promoted together. In a cluster that was
+   formed with more voters, those above the maximum are demoted.
+3. A member is *gone* when it was silent, and meanwhile absent from good answers of DNS, for ``dead_after``. A voter
+   that is gone is replaced by a learner in one change, or removed; the number of voters never falls below
+   ``min_voters``, or below the present number where that is smaller. Learners that are gone are removed. Where nobody
+   asks DNS, silence for ``dead_after`` is enough for a learner that ``PEERS`` does not name.
 
-A member that is about to stop may ask to be removed (``LEAVE_ON_STOP``); the same rules say whether it is.
+A member that is about to stop may ask to be removed (``LEAVE_ON_STOP``); the same rules decide whether it is.
 
-Nothing here does anything: :class:`Presence` judges answers of DNS, :func:`decide` judges what the leader has seen.
-Both are pure, so that every reason can be tested.
+:func:`decide` only judges what the leader has seen, and does nothing itself, so that every reason can be tested.
+:mod:`trioraft.members.presence` judges the answers of DNS, :mod:`trioraft.members.steering` does what was decided.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Final
 
 from msgspec import Struct
 
-from trioraft.address import Address
-from trioraft.clock import LONG_AGO
-from trioraft.messages import MEMBERS_MAX, format_id
+from trioraft.messages import MEMBERS_MAX, NodeId, Seconds, format_id
 
-# So many learners may not keep up at a time that nobody has named but they themselves.
+# Of the learners that nobody but themselves has named, at most so many may lag at a time.
 INTRODUCED_MAX: Final = 3
 
 
-# --- who is absent ------------------------------------------------------------------------------------------
-
-
-class Presence:
-    """For how long members have been absent from good answers of DNS.
-
-    Only an answer counts that is complete and successful, and names addresses of a quorum of the voters: whatever
-    answers otherwise does not know the service. The time between two good answers in a row, both without a member,
-    is the time of its absence; a look-up that fails adds nothing and takes nothing away. A member that speaks is
-    there, whatever DNS said before: its absence is counted anew. It is where it was last heard: one that moves while
-    it cannot be heard is absent, for nobody can tell whose the new address is.
-    """
-
-    def __init__(self) -> None:
-        self._absent: dict[int, float] = {}
-        self._good_at = LONG_AGO
-        self._missing: frozenset[int] = frozenset()
-
-    def absence(self, node: int) -> float:
-        """Tell for how long a member has certainly been absent.
-
-        Parameters
-        ----------
-        node : int
-            The member.
-
-        Returns
-        -------
-        float
-            Seconds.
-        """
-        return self._absent.get(node, 0.0)
-
-    def spoke(self, node: int) -> None:
-        """Take in that a member has just spoken: what DNS said before does not count any more.
-
-        Parameters
-        ----------
-        node : int
-            The member.
-        """
-        self._absent.pop(node, None)
-        self._missing -= {node}
-
-    def unknown(self) -> None:
-        """Take in a look-up that failed, or whose answer is not complete."""
-        self._good_at = LONG_AGO
-
-    def answered(
-        self,
-        found: frozenset[Address],
-        heard: Mapping[int, tuple[Address, float]],
-        voters: Collection[int],
-        members: Collection[int],
-        now: float,
-    ) -> None:
-        """Take in a complete answer.
-
-        Parameters
-        ----------
-        found : frozenset of Address
-            The addresses in it.
-        heard : mapping of int to tuple of Address and float
-            Where each node, member or not, was last heard, and when; this node too.
-        voters, members : collection of int
-            The voters, and all members.
-        now : float
-            The time in seconds.
-        """
-        owners = {address: node for node, (address, _) in sorted(heard.items(), key=lambda known: known[1][1])}
-        present = {node for address, node in owners.items() if address in found}
-        if 2 * len(present & {*voters}) <= len(voters):
-            self.unknown()
-            return
-        has_stranger = not found <= owners.keys()
-        # One that was never heard here may be behind an address at which nobody was.
-        missing = (
-            frozenset(members) - present - (frozenset() if not has_stranger else frozenset(members) - heard.keys())
-        )
-        elapsed = now - self._good_at if self._good_at != LONG_AGO else 0.0
-        self._absent = {
-            node: self._absent.get(node, 0.0) + (elapsed if node in self._missing else 0.0) for node in missing
-        }
-        self._good_at, self._missing = now, missing
-
-
-# --- what to do ---------------------------------------------------------------------------------------------
-
-
 class Rules(Struct, frozen=True):
-    """What the leader goes by.
+    """The limits that decisions keep to.
 
     Attributes
     ----------
     dead_after : float
-        For how long a member is silent and absent before it is gone, in seconds.
+        A member is gone when it was silent and absent for so long, in seconds.
     stable_after : float
-        For how long a learner has to keep up before it votes, in seconds.
+        A learner may vote when it has kept up for so long, in seconds.
     min_voters, max_voters : int
-        How many voters there are at least and at most.
+        The smallest and the largest number of voters.
     """
 
-    dead_after: float = 60.0
-    stable_after: float = 1.0
+    dead_after: Seconds = 60.0
+    stable_after: Seconds = 1.0
     min_voters: int = 3
     max_voters: int = 7
 
@@ -146,15 +55,15 @@ class Seen(Struct, frozen=True):
     Attributes
     ----------
     name : str
-        What people call it.
+        Its name, for people.
     silent : float
-        For how long nothing was heard of it, in seconds.
+        How long nothing was heard of it, in seconds.
     absent : float
-        For how long it has certainly been absent from DNS, in seconds.
+        How long it has certainly been absent from DNS, in seconds.
     is_static : bool
         Whether it is named in ``PEERS``; then it is never absent.
     kept_up : float
-        For how long it has had all but the newest entries, in seconds; negative when it lags.
+        How long it has had all but the newest entries, in seconds; negative when it lags.
     has_answered : bool
         Whether it has answered within the last lease.
     leaves : bool
@@ -162,8 +71,8 @@ class Seen(Struct, frozen=True):
     """
 
     name: str = ""
-    silent: float = 0.0
-    absent: float = 0.0
+    silent: Seconds = 0.0
+    absent: Seconds = 0.0
     is_static: bool = False
     kept_up: float = -1.0
     has_answered: bool = True
@@ -171,7 +80,7 @@ class Seen(Struct, frozen=True):
 
 
 class Observation(Struct, frozen=True):
-    """What a leader decides by.
+    """What a leader knows of the nodes when it decides.
 
     Attributes
     ----------
@@ -182,20 +91,20 @@ class Observation(Struct, frozen=True):
     seen : mapping of int to Seen
         What was seen of each member but the leader, and of each node that waits to be joined.
     waiting : tuple of int
-        The nodes of the service, with the cluster's key, that have no cluster.
+        The nodes that could join: they have the name and key of the service, and no cluster.
     named_by_others : frozenset of int
-        Those of the learners, and of who waits, that DNS or ``PEERS`` has at the address where they were heard.
+        The learners and waiting nodes that DNS or ``PEERS`` names at the address where they were heard.
     """
 
-    leader: int
-    voters: tuple[int, ...]
-    learners: tuple[int, ...]
-    seen: dict[int, Seen]
-    waiting: tuple[int, ...] = ()
-    named_by_others: frozenset[int] = frozenset()
+    leader: NodeId
+    voters: tuple[NodeId, ...]
+    learners: tuple[NodeId, ...]
+    seen: dict[NodeId, Seen]
+    waiting: tuple[NodeId, ...] = ()
+    named_by_others: frozenset[NodeId] = frozenset()
 
-    def named(self, node: int) -> str:
-        """Give a node's name and id, for people."""
+    def named(self, node: NodeId) -> str:
+        """Return a node's name and id, for people."""
         name = self.seen[node].name if node in self.seen else ""
         return f"{name} ({format_id(node)})" if name else format_id(node)
 
@@ -206,25 +115,25 @@ class Change(Struct, frozen=True):
     Attributes
     ----------
     voters, learners : tuple of int
-        Who votes and who learns from then on.
+        The voters and learners from then on.
     reason : str
-        Why, in one line.
+        The reason for it, in one line.
     """
 
-    voters: tuple[int, ...]
-    learners: tuple[int, ...]
+    voters: tuple[NodeId, ...]
+    learners: tuple[NodeId, ...]
     reason: str
 
 
 class Decision(Struct, frozen=True):
-    """What is to be done, and what is not.
+    """The next change, and what the leader declines to do.
 
     Attributes
     ----------
     change : Change or None
         The change to make.
     declined : tuple of str
-        What is not done although one might expect it, each with its reason.
+        Changes that people might expect and that are not made, each with its reason.
     """
 
     change: Change | None = None
@@ -239,7 +148,7 @@ def decide(seen: Observation, rules: Rules) -> Decision:
     seen : Observation
         What the leader knows, while no change is under way.
     rules : Rules
-        What it goes by.
+        The limits.
 
     Returns
     -------
@@ -258,7 +167,7 @@ def decide(seen: Observation, rules: Rules) -> Decision:
 
 
 def admit(seen: Observation, declined: list[str]) -> Change | None:
-    """Let nodes without a cluster join as learners: those first that others have named, and few of the others."""
+    """Add nodes without a cluster as learners: first those that others have named, and only a few of the rest."""
     room = max(0, MEMBERS_MAX - len(seen.voters) - len(seen.learners))
     unproven = [node for node in seen.learners if node not in seen.named_by_others and seen.seen[node].kept_up < 0]
     few = max(0, INTRODUCED_MAX - len(unproven))
@@ -278,12 +187,12 @@ def admit(seen: Observation, declined: list[str]) -> Change | None:
 
 
 def is_gone(seen: Seen, rules: Rules) -> bool:
-    """Tell whether a member is gone: silent and absent for long enough."""
+    """Check whether a member is gone: silent and absent for long enough."""
     return not seen.is_static and min(seen.silent, seen.absent) >= rules.dead_after
 
 
 def replace_gone_voter(seen: Observation, rules: Rules, declined: list[str]) -> Change | None:
-    """Remove one voter that is gone, and put a learner in its place if there is one that keeps up."""
+    """Remove one voter that is gone, and promote a learner in its place where one keeps up."""
     gone = [node for node in _others(seen) if is_gone(seen.seen[node], rules)]
     for node in gone:
         others_gone = [other for other in gone if other != node]
@@ -328,7 +237,7 @@ def forget_gone_learner(seen: Observation, rules: Rules) -> Change | None:
 
 
 def promote(seen: Observation, rules: Rules, declined: list[str]) -> Change | None:
-    """Make learners voters that keep up, as far as that makes the cluster survive more failures."""
+    """Promote learners that keep up, as far as that makes the cluster survive more failures."""
     ready = ready_learners(seen, rules)
     most = min(len(seen.voters) + len(ready), rules.max_voters)
     count = most if most % 2 else most - 1
@@ -348,14 +257,14 @@ def promote(seen: Observation, rules: Rules, declined: list[str]) -> Change | No
 
 
 def take_votes(seen: Observation, rules: Rules) -> Change | None:
-    """Take the vote from voters beyond the most, and from one where an even number survives no more than one less."""
+    """Demote voters above the maximum, and one more when their number is even."""
     count = len(seen.voters)
     wanted = min(count, max(rules.max_voters, rules.min_voters))
     if wanted % 2 == 0 and wanted > max(2, rules.min_voters):
         wanted -= 1
     if wanted == count:
         return None
-    # Whoever leaves anyhow, or answers least; it goes on learning and can take over.
+    # Those that leave anyhow go first, then those that are silent. They go on learning, and can become voters again.
     last = sorted(_others(seen), key=lambda node: (seen.seen[node].leaves, seen.seen[node].silent >= 1.0, node))
     chosen = last[wanted - count :]
     voters = {*seen.voters} - {*chosen}
@@ -370,12 +279,12 @@ def take_votes(seen: Observation, rules: Rules) -> Change | None:
 
 
 class Declined(Struct, frozen=True):
-    """Why a member is not removed that is about to stop.
+    """The answer to a member that asked to be removed before it stops, and is not.
 
     Attributes
     ----------
     reason : str
-        Why, in one line.
+        The reason, in one line.
     for_now : bool
         Whether it may ask again in a moment.
     """
@@ -384,8 +293,8 @@ class Declined(Struct, frozen=True):
     for_now: bool
 
 
-def leave(seen: Observation, node: int, rules: Rules) -> Change | Declined:
-    """Choose the change by which a member leaves that is about to stop.
+def leave(seen: Observation, node: NodeId, rules: Rules) -> Change | Declined:
+    """Choose the change that removes a member which is about to stop.
 
     Parameters
     ----------
@@ -394,12 +303,12 @@ def leave(seen: Observation, node: int, rules: Rules) -> Change | Declined:
     node : int
         The member that leaves.
     rules : Rules
-        What the leader goes by.
+        The limits.
 
     Returns
     -------
     Change or Declined
-        The change, or why there is none.
+        The change, or the reason why there is none.
     """
     learners = {*seen.learners} - {node}
     voters = {*seen.voters} - {node}
@@ -419,16 +328,16 @@ def leave(seen: Observation, node: int, rules: Rules) -> Change | Declined:
     return Change(_ordered(voters), _ordered(learners - voters), f"{seen.named(node)} {how}")
 
 
-def ready_learners(seen: Observation, rules: Rules) -> list[int]:
-    """List the learners that may vote, those that have kept up for longest first."""
+def ready_learners(seen: Observation, rules: Rules) -> list[NodeId]:
+    """List the learners that may vote, beginning with the one that has kept up for longest."""
     ready = [
         node for node in seen.learners if seen.seen[node].kept_up >= rules.stable_after and not seen.seen[node].leaves
     ]
     return sorted(ready, key=lambda node: (-seen.seen[node].kept_up, node))
 
 
-def has_quorum(seen: Observation, voters: Collection[int]) -> bool:
-    """Tell whether a quorum of some voters has answered within the last lease."""
+def has_quorum(seen: Observation, voters: Collection[NodeId]) -> bool:
+    """Check whether a quorum of these voters has answered within the last lease."""
     answered = sum(node == seen.leader or seen.seen[node].has_answered for node in voters)
     return 2 * answered > len(voters)
 
@@ -439,7 +348,7 @@ def _why_not_gone(seen: Seen, rules: Rules) -> str:
     return f"it was absent from good DNS answers for {seen.absent:.0f} of {rules.dead_after:.0f} s"
 
 
-def _others(seen: Observation) -> list[int]:
+def _others(seen: Observation) -> list[NodeId]:
     return [node for node in seen.voters if node != seen.leader]
 
 
@@ -447,5 +356,5 @@ def _fewest(seen: Observation, rules: Rules) -> int:
     return min(rules.min_voters, len(seen.voters))
 
 
-def _ordered(nodes: Collection[int]) -> tuple[int, ...]:
+def _ordered(nodes: Collection[NodeId]) -> tuple[NodeId, ...]:
     return tuple(sorted(nodes))

@@ -1,16 +1,15 @@
-"""Changes of the members as people ask for them: one node at a time."""
+"""Changes of the members that people ask for, one node at a time, and the members as people see them."""
 
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from trioraft.consensus.configuration import Configuration
-from trioraft.messages import MemberStatus, format_id
+from trioraft.messages import MemberStatus, NodeId, Seconds, format_id
 
 Action: TypeAlias = Literal["add", "remove", "promote", "demote"]
-_Members: TypeAlias = tuple[frozenset[int], frozenset[int]]
 
-_NOTHING: Final[Mapping[int, Any]] = MappingProxyType({})
+_NOTHING: Final[Mapping[NodeId, Any]] = MappingProxyType({})
 _WHO_MAY: Final[dict[str, str]] = {
     "add": "is a member already",
     "remove": "is no member",
@@ -19,22 +18,35 @@ _WHO_MAY: Final[dict[str, str]] = {
 }
 
 
-def other_members(configuration: Configuration, action: Action, node: int) -> _Members | str:
-    """Tell what a change of one node makes of the members.
+class Members(NamedTuple):
+    """Who votes and who learns.
+
+    Attributes
+    ----------
+    voters, learners : frozenset of int
+        The ids of the nodes.
+    """
+
+    voters: frozenset[NodeId]
+    learners: frozenset[NodeId]
+
+
+def other_members(configuration: Configuration, action: Action, node: NodeId) -> Members | str:
+    """Compute the members after a change of one node.
 
     Parameters
     ----------
     configuration : Configuration
         The members as they are.
     action : {'add', 'remove', 'promote', 'demote'}
-        Make it a learner that was no member; no member that was one; a voter of a learner; a learner of a voter.
+        Add it as a learner, remove it, make a voter of the learner, or a learner of the voter.
     node : int
         The node.
 
     Returns
     -------
-    tuple of frozenset of int and frozenset of int, or str
-        The voters and the learners; or why that cannot be.
+    Members or str
+        The members; or the reason why that cannot be.
     """
     voters, learners = frozenset(configuration.voters), frozenset(configuration.learners)
     one = frozenset({node})
@@ -48,11 +60,11 @@ def other_members(configuration: Configuration, action: Action, node: int) -> _M
         return f"node {format_id(node)} {_WHO_MAY[action]}"
     new_voters = voters | one if action == "promote" else voters - one
     new_learners = learners | one if action in {"add", "demote"} else learners - one
-    return new_voters, new_learners
+    return Members(new_voters, new_learners)
 
 
 def member_statuses(
-    configuration: Configuration, names: Mapping[int, str] = _NOTHING, silent: Mapping[int, float] = _NOTHING
+    configuration: Configuration, names: Mapping[NodeId, str] = _NOTHING, silent: Mapping[NodeId, Seconds] = _NOTHING
 ) -> tuple[MemberStatus, ...]:
     """Describe the members for ``trioraft status`` and the page.
 
@@ -61,9 +73,9 @@ def member_statuses(
     configuration : Configuration
         The members, with the names that they had when they joined.
     names : mapping of int to str, optional
-        What the nodes that are known are called now.
+        The present names of the nodes that are known.
     silent : mapping of int to float, optional
-        For how long nothing was heard of them, in seconds.
+        How long nothing was heard of them, in seconds.
 
     Returns
     -------
@@ -81,7 +93,7 @@ def member_statuses(
     )
 
 
-def _kind(configuration: Configuration, node: int) -> str:
+def _kind(configuration: Configuration, node: NodeId) -> str:
     is_old = node in (configuration.old_voters or configuration.voters)
     if node in configuration.voters:
         return "voter" if is_old else "new voter"
@@ -89,14 +101,14 @@ def _kind(configuration: Configuration, node: int) -> str:
 
 
 class Survival(NamedTuple):
-    """What a cluster survives now.
+    """How many failures a cluster survives now.
 
     Attributes
     ----------
     failures : int
-        How many more members may fail, whichever they are, while those that are left still have a quorum.
+        The number of members, whichever they are, that may still fail while those that are left have a quorum.
     text : str
-        The same in words, such as "3 voters: survives 1 failure" or "2 of 3 voters answer: survives no failure".
+        The number in words, such as "3 voters: survives 1 failure" or "2 of 3 voters answer: survives no failure".
     """
 
     failures: int
@@ -104,21 +116,21 @@ class Survival(NamedTuple):
 
 
 def survives(members: Iterable[MemberStatus], alive: Collection[str]) -> Survival:
-    """Tell what a cluster survives now.
+    """Count how many failures a cluster survives now.
 
     While its voters change, a quorum of the old and one of the new voters are needed. Learners do not count.
 
     Parameters
     ----------
     members : iterable of MemberStatus
-        Its members, as its leader tells them.
+        Its members, as its leader reports them.
     alive : collection of str
         The ids of the nodes that take part now.
 
     Returns
     -------
     Survival
-        How many failures, as a number and in words.
+        The failures, as a number and in words.
     """
     kinds = {member.id: member.kind for member in members}
     old = {node for node, kind in kinds.items() if kind in {"voter", "old voter"}}

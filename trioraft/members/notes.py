@@ -1,4 +1,4 @@
-"""What the autopilot of a leader remembers of what it did and declined, for ``status`` and the page."""
+"""The notes of a leader's autopilot on what it did and declined, for ``trioraft status`` and the page."""
 
 import re
 from collections import deque
@@ -8,29 +8,29 @@ import structlog
 from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
 
-from trioraft.messages import AutopilotNote
+from trioraft.messages import AutopilotNote, Instant
 
 _log: Final[FilteringBoundLogger] = structlog.get_logger("trioraft.autopilot")
 
-# Of the newest notes that have a moment, so many are kept.
+# So many of the newest changes and refusals are kept.
 _KEPT: Final = 5
-# Seconds that go by, as in "for 12 of 60 s".
+# A count of seconds, as in "for 12 of 60 s".
 _COUNTED: Final = re.compile(r"\d+ of \d+ s")
 
 
 class _Noted(Struct, frozen=True):
     kind: str
     text: str
-    at: float
+    at: Instant
 
 
 class Notes:
-    """What was done lately, and what is declined now.
+    """Notes on what was done lately, and on what is declined now.
 
     Parameters
     ----------
     log : FilteringBoundLogger, optional
-        Is told what is new.
+        The log, which gets each new note.
     """
 
     def __init__(self, log: FilteringBoundLogger = _log) -> None:
@@ -39,32 +39,32 @@ class Notes:
         self._declined: dict[str, _Noted] = {}
 
     def clear(self) -> None:
-        """Forget everything, as a new leader."""
+        """Forget everything, because this node leads anew."""
         self._lately.clear()
         self._declined.clear()
 
-    def changed(self, reason: str, voters: int, now: float) -> None:
+    def changed(self, reason: str, voters: int, now: Instant) -> None:
         """Note a change that has begun.
 
         Parameters
         ----------
         reason : str
-            What and why.
+            The change and the reason for it.
         voters : int
-            How many voters there are from then on.
+            The number of voters from then on.
         now : float
             The time in seconds.
         """
         self._log.info("members change", reason=reason, voters=voters)
         self._lately.appendleft(_Noted("changed", reason, now))
 
-    def refused(self, reason: str, now: float) -> None:
-        """Note something that was asked for, perhaps again and again, and declined.
+    def refused(self, reason: str, now: Instant) -> None:
+        """Note a request, perhaps one of many alike, that was declined.
 
         Parameters
         ----------
         reason : str
-            What and why.
+            What was declined, and the reason.
         now : float
             The time in seconds.
         """
@@ -73,13 +73,13 @@ class Notes:
         self._log.info("members stay", reason=reason)
         self._lately.appendleft(_Noted("declined", reason, now))
 
-    def declines(self, reasons: tuple[str, ...], now: float) -> None:
-        """Note what is declined at this moment; it is logged when that is new. Seconds that go by do not make it so.
+    def declines(self, reasons: tuple[str, ...], now: Instant) -> None:
+        """Note what is declined at this moment. A text is logged once, not again when only the seconds in it change.
 
         Parameters
         ----------
         reasons : tuple of str
-            What and why.
+            What is declined, each with its reason.
         now : float
             The time in seconds.
         """
@@ -92,8 +92,8 @@ class Notes:
             declined[key] = _Noted("declined", text, known.at if known else now)
         self._declined = declined
 
-    def shown(self, now: float) -> tuple[AutopilotNote, ...]:
-        """Give the notes.
+    def shown(self, now: Instant) -> tuple[AutopilotNote, ...]:
+        """List the notes.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class Notes:
         Returns
         -------
         tuple of AutopilotNote
-            What was done lately, newest first, then what is declined.
+            The notes on what was done lately, the newest first, then those on what is declined.
         """
         noted = (*self._lately, *self._declined.values())
         return tuple(AutopilotNote(note.kind, note.text, max(0.0, now - note.at)) for note in noted)

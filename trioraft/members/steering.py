@@ -1,4 +1,4 @@
-"""What the leader's node sees for the autopilot, and how it carries out what that decides."""
+"""Shows the autopilot what the leader's node sees of the others, and makes the changes that it decides on."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -8,15 +8,16 @@ from trioraft.clock import FOREVER
 from trioraft.consensus import Core, Role
 from trioraft.datagrams.endpoint import Peer
 from trioraft.dns.discovery import Answer
-from trioraft.members.autopilot import Change, Declined, Observation, Presence, Rules, Seen, decide, leave
+from trioraft.members.autopilot import Change, Declined, Observation, Rules, Seen, decide, leave
 from trioraft.members.notes import Notes
-from trioraft.messages import AutopilotNote
+from trioraft.members.presence import Heard, Presence
+from trioraft.messages import AutopilotNote, Instant, NodeId
 from trioraft.settings.settings import NodeSettings
 from trioraft.standstill import Standstill
 
-# Who has asked to leave, and has not asked again for so long, has stopped or thought better of it. Seconds.
+# A member that asked to leave asks again and again. When it has not for so many seconds, it has stopped or will stay.
 _LEAVING_LASTS: Final = 10.0
-# It looks about once a second; when it comes so late, in seconds, it was away itself.
+# The autopilot looks about once a second. When so many seconds lie between two looks, this process stood still.
 _STOOD_STILL: Final = 5.0
 
 
@@ -26,15 +27,15 @@ class Steering:
     Parameters
     ----------
     core : Core
-        Whose members change.
+        The core whose members change.
     settings : NodeSettings
-        Whether it acts at all, and by which rules.
+        The settings, which say whether it acts at all, and by which rules.
     nodes : callable
-        Gives the nodes that are known, with their addresses.
+        Returns the nodes that are known, with their addresses.
     names : callable
-        Gives what people call the nodes.
+        Returns the names of the nodes, for people.
     notes : Notes, optional
-        Remembers what it did and declined; its own when there are none.
+        Where it notes what it did and declined; by default it makes its own.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Steering:
         core: Core,
         settings: NodeSettings,
         nodes: Callable[[], Iterable[Peer]],
-        names: Callable[[], Mapping[int, str]],
+        names: Callable[[], Mapping[NodeId, str]],
         notes: Notes | None = None,
     ) -> None:
         self._core = core
@@ -52,18 +53,19 @@ class Steering:
         self._rules = Rules(
             dead_after=settings.dead_server, min_voters=settings.min_voters, max_voters=settings.max_voters
         )
-        self._heard: dict[int, tuple[Address, float]] = {}
+        self._heard: dict[NodeId, Heard] = {}
         self._presence = Presence()
-        self._found: frozenset[Address] = frozenset()  # what DNS has answered last
-        self._led = (0, 0.0)  # the term that this node leads in, and since when others are watched
+        self._found: frozenset[Address] = frozenset()  # by the last good answer of DNS
+        self._term = 0  # the last one that this node led in
+        self._watching_since = 0.0  # when it began to watch the others in that term
         self._standstill = Standstill(_STOOD_STILL)
         self._looked_at = 0.0
-        self._current_since: dict[int, float] = {}
-        self._leaving: dict[int, float] = {}
+        self._current_since: dict[NodeId, Instant] = {}
+        self._leaving: dict[NodeId, Instant] = {}
         self._notes = notes or Notes()
 
-    def notes(self, now: float) -> tuple[AutopilotNote, ...]:
-        """Tell what it did lately and what it declines, for the status; nothing on a node that does not lead.
+    def notes(self, now: Instant) -> tuple[AutopilotNote, ...]:
+        """List what it did lately and what it declines, for the status; nothing on a node that does not lead.
 
         Parameters
         ----------
@@ -73,26 +75,26 @@ class Steering:
         Returns
         -------
         tuple of AutopilotNote
-            What it did, newest first, then what it declines.
+            The changes, the newest first, then what it declines.
         """
         return self._notes.shown(now) if self._core.role is Role.LEADER else ()
 
     # --- what is seen ---------------------------------------------------------------------------------------
 
-    def discovered(self, answer: Answer, own: Address | None, now: float) -> None:
-        """Take in what a look-up found.
+    def discovered(self, answer: Answer, own: Address | None, now: Instant) -> None:
+        """Note what a look-up found.
 
         Parameters
         ----------
         answer : Answer
-            The addresses, and whether they are all there are.
+            The addresses, and whether they are complete.
         own : Address or None
-            This node's address, as far as it is known.
+            This node's address, where it is known.
         now : float
             The time in seconds.
         """
         if not self._settings.dns_name:
-            return  # a list of peers says who is there, and not who is not
+            return  # a list of peers names those that are there, and says nothing of those that are not
         if not answer.complete or answer.problems:
             self._presence.unknown()
             return
@@ -100,23 +102,23 @@ class Steering:
         self._note_heard(now)
         heard = dict(self._heard)
         if own is not None:
-            heard[self._core.id] = (own, now)
+            heard[self._core.id] = Heard(own, now)
         configuration = self._core.configuration
         self._presence.answered(answer.addresses, heard, configuration.voters, configuration.members, now)
 
-    def _note_heard(self, now: float) -> None:
+    def _note_heard(self, now: Instant) -> None:
         for peer in self._nodes():
-            self._heard[peer.node_id] = (peer.address, peer.heard_at)
-        # Whom nobody has heard of for very long, and who is no member, need not be remembered.
+            self._heard[peer.node_id] = Heard(peer.address, peer.heard_at)
+        # A node that is no member is forgotten when nothing was heard of it for a long time.
         members = self._core.configuration.members
         self._heard = {
             node: known
             for node, known in self._heard.items()
-            if node in members or now - known[1] < 10 * self._settings.dead_server
+            if node in members or now - known.at < 10 * self._settings.dead_server
         }
 
-    def _waiting(self, now: float) -> tuple[int, ...]:
-        """List the nodes that could join: of this cluster and none of its members, or of none."""
+    def _waiting(self, now: Instant) -> tuple[NodeId, ...]:
+        """List the nodes that could join: of this cluster and not among its members, or of no cluster."""
         configuration = self._core.configuration
         lately = now - 2 * self._settings.election_timeout_upper
         return tuple(
@@ -131,14 +133,14 @@ class Steering:
             )
         )
 
-    def _seen(self, node: int, now: float, waiting: bool) -> Seen:
+    def _seen(self, node: NodeId, now: Instant, waiting: bool) -> Seen:
         name = self._names().get(node) or self._core.configuration.name(node)
         progress = self._core.progress(now).get(node)
         if waiting or progress is None:
             return Seen(name=name)
-        silent = now - max(progress.heard_at, self._led[1])
+        silent = now - max(progress.heard_at, self._watching_since)
         since = self._current_since.get(node)
-        # Where nobody asks DNS, it has no learner: one that comes back joins again. A voter is not judged by that.
+        # Without DNS a silent learner counts as absent: when it comes back it joins again. A voter does not.
         without_dns = not self._settings.dns_name and node in self._core.configuration.learners
         return Seen(
             name=name,
@@ -150,16 +152,16 @@ class Steering:
             leaves=node in self._leaving,
         )
 
-    def _is_static(self, node: int) -> bool:
-        address = self._heard[node][0] if node in self._heard else None
+    def _is_static(self, node: NodeId) -> bool:
+        address = self._heard[node].address if node in self._heard else None
         return any(address == Address(peer.host, peer.port) for peer in self._settings.peers)
 
-    def _is_named(self, node: int) -> bool:
-        """Tell whether others than a node itself say that it is there."""
-        return self._is_static(node) or (node in self._heard and self._heard[node][0] in self._found)
+    def _is_named(self, node: NodeId) -> bool:
+        """Check whether somebody else than a node itself names it."""
+        return self._is_static(node) or (node in self._heard and self._heard[node].address in self._found)
 
-    def observe(self, now: float) -> Observation:
-        """Gather what this leader sees.
+    def observe(self, now: Instant) -> Observation:
+        """Collect what this leader knows of the other nodes.
 
         Parameters
         ----------
@@ -169,7 +171,7 @@ class Steering:
         Returns
         -------
         Observation
-            What is decided by.
+            What decisions are based on.
         """
         configuration = self._core.configuration
         waiting = self._waiting(now)
@@ -178,17 +180,17 @@ class Steering:
         named = frozenset(node for node in (*configuration.learners, *waiting) if self._is_named(node))
         return Observation(self._core.id, configuration.voters, configuration.learners, seen, waiting, named)
 
-    def _look(self, now: float) -> None:
-        """Take in how the other nodes are."""
+    def _look(self, now: Instant) -> None:
+        """Note how the other nodes are."""
         self._note_heard(now)
         self._leaving = {node: at for node, at in self._leaving.items() if now - at < _LEAVING_LASTS}
         stood_still = self._standstill.look(now)
         if self._core.role is not Role.LEADER:
             return
-        is_new = self._led[0] != self._core.term
+        is_new = self._term != self._core.term
         if is_new or stood_still:
-            # What was seen before, perhaps long ago, is not counted on, by a new leader or one that was away itself.
-            self._led = (self._core.term, now)
+            # A new leader, and one that stood still itself, does not rely on what it saw before, perhaps long ago.
+            self._term, self._watching_since = self._core.term, now
             self._presence = Presence()
             self._current_since.clear()
         if is_new:
@@ -204,7 +206,7 @@ class Steering:
 
     # --- what is done ---------------------------------------------------------------------------------------
 
-    def steer(self, now: float) -> None:
+    def steer(self, now: Instant) -> None:
         """Make the next change, if this node leads and there is one to make.
 
         Parameters
@@ -223,8 +225,8 @@ class Steering:
                 declined = (f"{decision.change.reason}; not yet: {refusal}", *declined)
         self._notes.declines(declined, now)
 
-    def let_leave(self, node: int, now: float) -> Declined | None:
-        """Remove a member that asks for it because it is about to stop, also where the autopilot is off.
+    def let_leave(self, node: NodeId, now: Instant) -> Declined | None:
+        """Remove a member that asks for it because it is about to stop, even when the autopilot is off.
 
         Parameters
         ----------
@@ -236,7 +238,7 @@ class Steering:
         Returns
         -------
         Declined or None
-            Why it is not removed; None when its removal has begun.
+            The reason why it is not removed; None when its removal has begun.
         """
         self._look(now)
         self._leaving[node] = now
@@ -252,8 +254,8 @@ class Steering:
             self._notes.refused(f"{seen.named(node)} stops but stays a member: {change.reason}", now)
         return change
 
-    def _begin(self, change: Change, now: float) -> str | None:
-        """Begin a change; give the reason if it cannot be."""
+    def _begin(self, change: Change, now: Instant) -> str | None:
+        """Begin a change; return the reason when it cannot begin."""
         names = self._names()
         members = {*change.voters, *change.learners}
         known = {node: names[node] for node in members if node in names}

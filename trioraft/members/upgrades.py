@@ -1,38 +1,38 @@
-"""Which version of the protocol the cluster speaks: raised when every member can, and why something has to wait."""
+"""Raises the version of the protocol that the cluster speaks, once every member speaks a higher one."""
 
 from collections.abc import Callable, Iterable, Mapping
 
 from trioraft.consensus import Core, Role
 from trioraft.datagrams.endpoint import Peer
 from trioraft.errors import BusyError, RefusedError
-from trioraft.messages import format_id
+from trioraft.messages import Instant, NodeId, Seconds, format_id
 from trioraft.versions import NEEDS_LATER
 
 
 class Upgrades:
-    """What one node knows of the versions that the others speak.
+    """The versions that other nodes speak, as far as this node knows.
 
     Parameters
     ----------
     core : Core
-        Whose cluster it is.
+        The core of this node.
     patience : float
         A node that has been silent for so many seconds may come back with other software.
     clock : callable
-        Tells the time in seconds.
+        Returns the time in seconds.
     nodes : callable
-        Gives the nodes that are known.
+        Returns the nodes that are known.
     names : callable
-        Gives what people call them.
+        Returns their names, for people.
     """
 
     def __init__(
         self,
         core: Core,
-        patience: float,
-        clock: Callable[[], float],
+        patience: Seconds,
+        clock: Callable[[], Instant],
         nodes: Callable[[], Iterable[Peer]],
-        names: Callable[[], Mapping[int, str]],
+        names: Callable[[], Mapping[NodeId, str]],
     ) -> None:
         self._core = core
         self._patience = patience
@@ -40,7 +40,7 @@ class Upgrades:
         self._nodes = nodes
         self._names = names
 
-    def _highest(self) -> dict[int, int]:
+    def _highest(self) -> dict[NodeId, int]:
         heard_after = self._clock() - self._patience
         highest = {peer.node_id: peer.versions.highest for peer in self._nodes() if peer.heard_at > heard_after}
         return {**highest, self._core.id: self._core.versions.highest}
@@ -51,19 +51,21 @@ class Upgrades:
             self._core.raise_version(self._highest(), self._clock())
 
     def require(self, needed: int, speaks: int) -> None:
-        """See that the cluster speaks the version of the protocol that something needs.
+        """Refuse what needs a later version of the protocol than the cluster speaks.
 
         Parameters
         ----------
-        needed, speaks : int
-            That version; and what the cluster speaks, by the log or by what is applied of it.
+        needed : int
+            The version that is needed.
+        speaks : int
+            The version that the cluster speaks, by the log or by what is applied of it.
 
         Raises
         ------
         RefusedError
-            If members must be upgraded first; it names them.
+            If members must be upgraded first; the text names them.
         BusyError
-            If none must be: the version is about to be raised.
+            If no member must be, because the version is about to be raised.
         """
         if speaks >= needed:
             return
@@ -76,12 +78,12 @@ class Upgrades:
             )
         raise BusyError(f"busy: the cluster is changing to version {needed} of the protocol; try again")
 
-    def _describe(self, node: int, highest: int | None) -> str:
+    def _describe(self, node: NodeId, highest: int | None) -> str:
         name = self._names().get(node) or self._core.configuration.name(node) or format_id(node)
         return f"{name} ({'silent' if highest is None else f'speaks {highest}'})"
 
-    def why_not_join(self, node: int) -> str | None:
-        """Tell why a node cannot become a member: it does not speak the cluster's version.
+    def why_not_join(self, node: NodeId) -> str | None:
+        """Explain why a node cannot become a member, where it does not speak the cluster's version.
 
         Parameters
         ----------
@@ -91,7 +93,7 @@ class Upgrades:
         Returns
         -------
         str or None
-            The reason; None where there is none.
+            The reason; None where it can, or where its version is not known.
         """
         highest, speaks = self._highest().get(node), self._core.version
         if highest is None or highest >= speaks:

@@ -12,7 +12,8 @@ from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.state import State
 from trioraft.dns.discovery import Answer
 from trioraft.members import autopilot
-from trioraft.members.autopilot import Change, Observation, Presence, Rules
+from trioraft.members.autopilot import Change, Observation, Rules
+from trioraft.members.presence import Heard, Presence
 from trioraft.members.steering import Steering
 
 
@@ -31,13 +32,13 @@ def _believe_any_answer() -> list[Patch]:
     def answered(
         self: Presence,
         found: frozenset[Address],
-        heard: Mapping[int, tuple[Address, float]],
+        heard: Mapping[int, Heard],
         _voters: Collection[int],
         members: Collection[int],
         now: float,
     ) -> None:
         quorum = Address("192.0.2.1", 1)
-        original(self, found | {quorum}, {**heard, 0: (quorum, now)}, {0}, members, now)
+        original(self, found | {quorum}, {**heard, 0: Heard(quorum, now)}, {0}, members, now)
 
     return [(Presence, "answered", answered)]
 
@@ -60,7 +61,7 @@ def _present_by_address() -> list[Patch]:
     def answered(
         self: Presence,
         found: frozenset[Address],
-        heard: Mapping[int, tuple[Address, float]],
+        heard: Mapping[int, Heard],
         voters: Collection[int],
         members: Collection[int],
         now: float,
