@@ -11,11 +11,12 @@ import trio
 from trioraft.errors import NodeError
 from trioraft.kv.service import KeyValueService
 from trioraft.node.node import Node, open_node
+from trioraft.nurseries import first_error
 from trioraft.settings.settings import NodeSettings
 from trioraft.signals import ENDING, not_ignored
 from trioraft.storage.errors import StorageError
 
-# What glibc calls M_MMAP_THRESHOLD, and from how many bytes on a block is a mapping of its own.
+# The M_MMAP_THRESHOLD of glibc, and the size in bytes from which on a block is a mapping of its own.
 _MMAP_THRESHOLD: Final = -3
 _OWN_MAPPING: Final = 128 * 1024
 
@@ -28,17 +29,17 @@ async def run_node(settings: NodeSettings) -> None:
     Parameters
     ----------
     settings : NodeSettings
-        Its configuration.
+        The configuration of the node.
 
     Raises
     ------
     NodeError
-        If it cannot start or go on; one line that says what to do.
+        If the node cannot start or go on; one line that says what to do.
     """
     failure: NodeError | None = None
     _give_large_blocks_back()
     gc.collect()
-    gc.freeze()  # what is imported stays; looking through it again and again would take 15 ms each time
+    gc.freeze()  # imported modules stay; a collector that looks through them takes 15 ms each time
     try:
         with trio.open_signal_receiver(*not_ignored(*ENDING)) as signals:
             async with trio.open_nursery() as nursery:
@@ -48,16 +49,16 @@ async def run_node(settings: NodeSettings) -> None:
                     pass
                 nursery.cancel_scope.cancel()
     except* (NodeError, StorageError) as group:
-        failure = NodeError(str(_first(group)))
+        failure = NodeError(str(first_error(group)))
     if failure is not None:
         raise failure
 
 
 def _give_large_blocks_back() -> None:
-    """Let memory go back to the system when a large value is freed.
+    """Have the memory of a large value go back to the system when the value is freed.
 
     glibc raises its threshold when the first large block is freed. From then on values of 1 MiB lie between others,
-    and where they were stays with the process: overwriting all of 48 MiB took 203 MiB, and takes 158 MiB with this.
+    and the process keeps their memory: overwriting all of 48 MiB took 203 MiB, and takes 158 MiB with this.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another C library has none
     if mallopt is not None:
@@ -65,7 +66,7 @@ def _give_large_blocks_back() -> None:
 
 
 class _Life:
-    """The life of a node's process, during all of which it may be told to stop."""
+    """The life of a node's process, which a signal may end at any time."""
 
     def __init__(self) -> None:
         self._node: Node | None = None  # while it is open
@@ -73,10 +74,11 @@ class _Life:
         self._told = False
 
     async def run_once(self, settings: NodeSettings) -> bool:
-        """Run a node until it is told to stop; True when it finds that it was removed before it came back.
+        """Run a node until a signal stops it; return whether it must begin anew instead.
 
-        Then it begins anew, as another node, as it would after one more start: whoever started it wants it to take
-        part. One that is removed while it takes part stays removed until somebody starts it again.
+        A node that finds at its start that it was removed while it was away begins anew, as another node, as it would
+        after one more start: it was started to take part. A node that is removed while it takes part stays removed
+        until it is started again.
         """
         service = KeyValueService()
         self._running = trio.CancelScope()
@@ -94,19 +96,14 @@ class _Life:
         return False
 
     async def obey(self, signals: AsyncIterator[int]) -> None:
-        """Stop when a signal says so."""
+        """Stop at each signal."""
         async with trio.open_nursery() as nursery:
             async for number in signals:
                 self._told = True
                 nursery.start_soon(self._stop, signal.Signals(number).name)
 
     async def _stop(self, reason: str) -> None:
-        """Step aside, leave the cluster if that is wanted, and stop; a second signal stops at once."""
+        """Hand leadership over, leave the cluster if so configured, and stop; a second signal stops at once."""
         if self._node is not None and not self._node.stopping:
             await self._node.step_aside(reason)
         self._running.cancel()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

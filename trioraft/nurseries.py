@@ -28,3 +28,20 @@ def bare_errors() -> Iterator[None]:
         finally:
             error.__context__, error.__cause__ = context, cause  # not the group that it came in
             del error, context, cause  # they hold this frame, and it holds them
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first exception of a group that is no group itself.
+
+    Parameters
+    ----------
+    group : BaseExceptionGroup
+        The group, which may have others in it.
+
+    Returns
+    -------
+    BaseException
+        The exception.
+    """
+    first = group.exceptions[0]
+    return first_error(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,9 +1,9 @@
-"""Which signals a program obeys: those that it was not started to ignore."""
+"""The signals that end a program, unless it was started to ignore them."""
 
 import signal
 from typing import Final
 
-# By these a program is told to end in good order.
+# The signals at which a program ends in good order.
 ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -18,6 +18,6 @@ def not_ignored(*numbers: signal.Signals) -> list[signal.Signals]:
     Returns
     -------
     list of signal.Signals
-        Those that are not ignored: ``nohup`` has SIGHUP ignored, by which a terminal says that it closes.
+        Those that are not ignored: under ``nohup``, a program ignores SIGHUP, the signal of a terminal that closes.
     """
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]

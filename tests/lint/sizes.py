@@ -23,7 +23,6 @@ STILL_LONGER: Final = frozenset(
         "tests/unit/test_settings.py::test_wrong_values",
         "tests/unit/test_strangers.py::test_a_node_takes_answers_from_nobody_else_than_whom_it_asked",
         "tests/upgrade.py::upgrade",
-        "trioraft/cli/lock.py::run_locked",
         "trioraft/consensus/core.py",
         "trioraft/datagrams/sealing.py",
         "trioraft/datagrams/wire.py",

@@ -118,7 +118,7 @@ def test_every_example_is_executable() -> None:
     assert all(path.stat().st_mode & 0o555 == 0o555 for path in examples)
 
 
-async def test_announce(tmp_path: Path) -> None:
+async def test_announce_says_who_leads_and_who_follows(tmp_path: Path) -> None:
     async with running(tmp_path, "announce-leader.sh", "leader") as leader:
         line = await leader.until_line("leads")
         assert line == "node-1 (00000000000000a1) leads in term 7 with fencing token 7"
@@ -144,7 +144,9 @@ async def test_cron_runs_its_command_again_and_again(tmp_path: Path) -> None:
     ("name", "variable"),
     [("cron-singleton.sh", "CRON_COMMAND"), ("virtual-ip-leader.sh", "VIRTUAL_IP"), ("webhook.py", "WEBHOOK_URL")],
 )
-async def test_what_is_not_set_up_says_so(tmp_path: Path, name: str, variable: str) -> None:
+async def test_an_example_that_is_not_set_up_names_the_missing_variable(
+    tmp_path: Path, name: str, variable: str
+) -> None:
     async with running(tmp_path, name, "leader") as script:
         assert await script.until_ended() == 2
         assert variable in script.lines[0]
@@ -217,7 +219,9 @@ def namespace() -> Iterator[str]:
     ip("netns", "delete", NAMESPACE)
 
 
-async def test_virtual_ip(tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_virtual_ip_adds_the_address_and_removes_it_even_after_a_kill(
+    tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # `ip` is sent to the namespace, and what would be sent to the neighbours is written down instead.
     for name, body in {"ip": f'exec {shutil.which("ip")} -n {namespace} "$@"', "arping": 'echo "arping $*"'}.items():
         command = trio.Path(tmp_path / "bin" / name)

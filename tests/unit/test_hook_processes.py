@@ -167,7 +167,7 @@ async def test_a_stopped_supervisor_is_found_out_when_the_work_must_end(tmp_path
         (b"#!/bin/sh\nexit 7\n", "exit status 7"),
     ],
 )
-async def test_a_script_that_its_first_line_keeps_from_running_is_told_of(
+async def test_a_script_that_its_first_line_keeps_from_running_is_reported(
     tmp_path: Path, content: bytes, said: str
 ) -> None:
     path = tmp_path / "script"
@@ -191,7 +191,7 @@ def test_no_script_is_checked_out_with_the_line_endings_of_windows(tmp_path: Pat
     assert [path.name for path in scripts if b"\r" in path.read_bytes()] == []
 
 
-async def test_a_supervisor_that_is_stopped_for_a_while_goes_on_and_one_that_stays_so_is_given_up(
+async def test_a_supervisor_that_is_stopped_for_a_while_goes_on_and_one_that_stays_stopped_is_given_up(
     tmp_path: Path, script: Write
 ) -> None:
     """It may owe an acknowledgement for a lower election timeout, and never owes more than one."""

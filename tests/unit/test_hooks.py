@@ -137,7 +137,7 @@ async def test_the_leader_script_runs_while_the_lease_is_renewed(
         assert (node.hooks.status.state, node.hooks.status.exit_status) == ("idle", -15)
 
 
-async def test_a_script_is_told_who_it_runs_for(autojump_clock: Clock, launcher: MemoryLauncher) -> None:
+async def test_a_script_learns_its_node_and_term(autojump_clock: Clock, launcher: MemoryLauncher) -> None:
     async with running(Settings(), launcher) as node:
         node.hooks.become_follower()
         await trio.sleep(1)
@@ -237,7 +237,7 @@ async def test_a_short_leader_script_ends_and_leadership_goes_on(
 
 @pytest.mark.parametrize("hook_failure", ["ignore", "step-down"])
 @pytest.mark.parametrize("behaviour", [Behaviour(lifetime=2, exit_status=7), Behaviour(missing=True)])
-async def test_a_leader_script_that_fails(
+async def test_a_leader_script_that_fails_ends_leadership_only_with_step_down(
     autojump_clock: Clock, launcher: MemoryLauncher, hook_failure: str, behaviour: Behaviour
 ) -> None:
     launcher.behaviours["/leader"] = behaviour
@@ -447,7 +447,9 @@ class Story:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_whatever_is_ordered_the_rules_hold(autojump_clock: Clock, launcher: MemoryLauncher, seed: int) -> None:
+async def test_the_rules_hold_for_any_sequence_of_calls(
+    autojump_clock: Clock, launcher: MemoryLauncher, seed: int
+) -> None:
     print(f"seed {seed}")
     story = Story(seed, launcher)
     async with running(Settings(hook_failure=story.chance.choice(["ignore", "step-down"])), launcher) as node:

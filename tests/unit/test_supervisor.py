@@ -117,7 +117,7 @@ def memory_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-async def test_it_starts_fast_and_holds_the_lock_until_the_node_closes(tmp_path: Path) -> None:
+async def test_the_supervisor_starts_fast_and_holds_the_lock_until_the_node_closes(tmp_path: Path) -> None:
     took = []
     for _ in range(5):
         began = time.perf_counter()
@@ -175,7 +175,7 @@ async def test_no_script_sees_a_key(tmp_path: Path, script: Write, monkeypatch: 
         ("#!/bin/sh\n", 0o644, "Permission denied"),
     ],
 )
-async def test_a_script_that_cannot_be_run_is_told_of(
+async def test_a_script_that_cannot_be_run_is_reported(
     driver: Driver, tmp_path: Path, script: Write, content: str | None, mode: int, error: str
 ) -> None:
     path = tmp_path / "broken"
@@ -208,7 +208,7 @@ async def test_work_ends_at_its_deadline_and_not_before_the_last_one(
     assert not driver.has(Killing)
 
 
-async def test_what_ignores_sigterm_is_killed_with_its_whole_family(
+async def test_a_script_that_ignores_sigterm_is_killed_with_its_descendants(
     driver: Driver, tmp_path: Path, script: Write
 ) -> None:
     pids = tmp_path / "pids"
@@ -494,7 +494,7 @@ def test_a_signal_is_not_sent_to_a_process_that_has_got_the_id_of_an_ended_one(w
     assert ended.returncode == 0, ended.stderr
 
 
-async def test_a_link_is_no_work_file(tmp_path: Path) -> None:
+async def test_a_symbolic_link_is_not_opened_as_the_work_file(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     (tmp_path / "node").mkdir()

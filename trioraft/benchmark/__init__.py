@@ -1,6 +1,6 @@
-"""``trioraft bench``: how many commands a cluster commits, how long each takes, and what that is beside the machine.
+"""``trioraft bench``: commits per second and latencies of a cluster, compared with the machine.
 
-A cluster cannot answer faster than a datagram goes there and back, nor sync faster than its disk, so with a cluster
-of its own the command measures these two as well, on the same machine and in the same run, and gives latencies as
-multiples of them: figures of two machines can be compared only so.
+A cluster cannot answer faster than a datagram goes there and back, nor sync faster than its disk. With a cluster of
+its own the command therefore measures these two as well, on the same machine and in the same run, and prints
+latencies as multiples of them. Only such figures of two machines can be compared.
 """

@@ -1,6 +1,6 @@
-"""What this machine can do at best: a datagram there and back between two processes on trio, and a synced write.
+"""The best that this machine can do: a datagram there and back between two processes on trio, and a synced write.
 
-``python -m trioraft.benchmark.baseline`` is the other process: it tells its port and sends back what it gets.
+``python -m trioraft.benchmark.baseline`` is the other process: it prints its port and sends back each datagram.
 """
 
 import os
@@ -23,20 +23,20 @@ _ROUND_TRIPS: Final = 1000
 _SYNCS: Final = 100
 _PAGE: Final = 4096
 _DATAGRAM_MAX: Final = 65535
-# As much as a datagram with one small command has.
+# The size of a datagram with one small command.
 _DATAGRAM: Final = bytes(200)
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Medians of what the machine needs by itself, in seconds.
+    """The medians of the times that the machine needs by itself, in seconds.
 
     Attributes
     ----------
     udp_round_trip : float
-        For a datagram from one process to another and back, with trio's sockets.
+        The time of a datagram from one process to another and back, with trio's sockets.
     disk_sync : float
-        For ``fdatasync`` after a page was written behind the end of a file.
+        The time of ``fdatasync`` after a page was written behind the end of a file.
     """
 
     udp_round_trip: float
@@ -100,7 +100,7 @@ def _disk_sync(directory: Path) -> float:
 async def _send_back() -> None:
     with trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
         await own.bind((LOOPBACK, 0))
-        print(own.getsockname()[1], flush=True)  # noqa: T201 - whoever started this process reads it
+        print(own.getsockname()[1], flush=True)  # noqa: T201 - the parent process reads it
         while True:
             data, source = await own.recvfrom(_DATAGRAM_MAX)
             await own.sendto(data, source)

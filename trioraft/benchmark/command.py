@@ -1,4 +1,4 @@
-"""The command, once its options are read."""
+"""The command, after its options are read."""
 
 import json
 import os
@@ -24,9 +24,9 @@ async def bench_running(settings: ClientSettings, load: Load, form: str) -> int:
     Parameters
     ----------
     settings : ClientSettings
-        Where it is.
+        The addresses of the cluster.
     load : Load
-        What to do.
+        The load.
     form : {'table', 'json'}
         How to print the result.
 
@@ -49,13 +49,13 @@ async def bench_locally(
     Parameters
     ----------
     nodes : int
-        How many nodes it has.
+        The number of nodes.
     durability : {'sync', 'memory'}
-        Whether they sync their logs.
+        Whether the nodes sync their logs.
     data_dir : Path or None
-        Where their data is kept for the while; None for the system's temporary directory.
+        The place of their data during the run; None for the system's temporary directory.
     load : Load
-        What to do.
+        The load.
     form : {'table', 'json'}
         How to print the result.
 
@@ -88,7 +88,7 @@ def _print(report: Report, form: str) -> None:
 
 @contextmanager
 def _progress(load: Load) -> Iterator[Callable[[Outcome], None]]:
-    """Show how far it is, on a terminal."""
+    """Show the progress, on a terminal."""
     console = Console(file=sys.stderr)
     columns = (
         TextColumn("{task.description}"),

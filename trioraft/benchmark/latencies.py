@@ -1,24 +1,24 @@
-"""Latencies, counted in buckets: a run of any length takes the same memory, and little time for each."""
+"""Latencies, counted in buckets, so that a run of any length takes the same memory, and little time for each."""
 
 import math
 from collections import Counter
 from typing import Final
 
-# Each bucket reaches so much higher than the one before: a percentile is at most so much too large.
+# By how much each bucket reaches higher than the one before, and a percentile can be too large at most.
 _STEP: Final = math.log1p(0.005)
 
 
 class Latencies:
-    """How long many things took.
+    """A distribution of latencies.
 
     Attributes
     ----------
     count : int
-        How many there are.
+        The number of latencies.
     total : float
         Their sum in seconds.
     longest : float
-        The longest of them in seconds; exact.
+        The longest in seconds; exact.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Latencies:
         Parameters
         ----------
         seconds : float
-            How long it took; more than 0.
+            The latency; more than 0.
         """
         self.count += 1
         self.total += seconds
@@ -42,11 +42,11 @@ class Latencies:
 
     @property
     def mean(self) -> float:
-        """The arithmetic mean in seconds, 0 for nothing."""
+        """The arithmetic mean in seconds; 0 without any latency."""
         return self.total / self.count if self.count else 0.0
 
     def percentile(self, percent: float) -> float:
-        """Tell how long the given part of them took at most.
+        """Compute a percentile.
 
         Parameters
         ----------
@@ -56,7 +56,7 @@ class Latencies:
         Returns
         -------
         float
-            Seconds: never less than the truth, and at most 0.5 % more. 0 for nothing.
+            Seconds, never less than the truth and at most 0.5 % more; 0 without any latency.
         """
         rank = max(1, math.ceil(self.count * percent / 100))
         passed = 0

@@ -1,4 +1,4 @@
-"""Puts, so many at a time, through the sessions of ordinary clients."""
+"""The load: puts, several at a time, through the sessions of ordinary clients."""
 
 import sys
 import time
@@ -17,11 +17,12 @@ from trioraft.clock import FOREVER
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import ProposalError
 from trioraft.kv.errors import KeyValueError
+from trioraft.nurseries import first_error
 from trioraft.settings.settings import ClientSettings
 
-# A client has at most 1,024 commands under way, counted from the oldest that is not answered.
+# A session takes at most 1,024 commands, counted from the oldest that is not answered.
 COMMANDS_OF_A_CLIENT: Final = 500
-# How long the search for a leader may take, and how long nothing may be committed, before the run is given up.
+# How long the search for a leader may take, and how long the cluster may commit nothing, until the run is given up.
 _FIND_SECONDS: Final = 10.0
 _SILENCE_SECONDS: Final = 30.0
 _LOOK_INTERVAL: Final = 0.1
@@ -30,18 +31,18 @@ _CLEAN_UP_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is done.
+    """The load on the cluster.
 
     Attributes
     ----------
     value_bytes : int
         The size of each value.
     concurrency : int
-        How many commands are under way at any time.
+        The number of commands under way at any time.
     commands : int
-        How many there are in all; 0 for as many as there is time for.
+        The number of commands in all; 0 for as many as there is time for.
     seconds : float
-        For how long new ones are begun.
+        How long new commands are begun.
     """
 
     value_bytes: int
@@ -51,20 +52,20 @@ class Load:
 
     @property
     def clients(self) -> int:
-        """How many clients it takes."""
+        """The number of clients that the load needs."""
         return -(-self.concurrency // COMMANDS_OF_A_CLIENT)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it.
+    """The result of a load.
 
     Attributes
     ----------
     latencies : Latencies
-        Of every commit, from the call to its result.
+        The latency of each commit, from the call to its result.
     seconds : float
-        How long the whole took, until now or its end.
+        How long the load has run, until now or its end.
     """
 
     latencies: Latencies = field(default_factory=Latencies)
@@ -72,7 +73,7 @@ class Outcome:
 
     @property
     def commits_per_second(self) -> float:
-        """How many commands were committed each second."""
+        """The number of commands committed each second."""
         return self.latencies.count / self.seconds if self.seconds else 0.0
 
 
@@ -113,7 +114,7 @@ class _Run:
         self.outcome.seconds = time.perf_counter() - self._started_at
 
     async def _watch(self, client: Client, tell: Callable[[Outcome], None]) -> None:
-        """Tell how far it is, and give up when nothing is committed any more."""
+        """Report the progress, and give up when nothing is committed any more."""
         seen, seen_at = 0, trio.current_time()
         while True:
             await trio.sleep(_LOOK_INTERVAL)
@@ -129,23 +130,23 @@ class _Run:
 async def run_load(
     settings: ClientSettings, load: Load, prefix: bytes, tell: Callable[[Outcome], None]
 ) -> tuple[Outcome, Client]:
-    """Put a cluster under load, and remove what that has left.
+    """Put a cluster under load, and remove the keys afterwards.
 
     Parameters
     ----------
     settings : ClientSettings
-        Where the cluster is, and the keys.
+        The addresses of the cluster, and the keys.
     load : Load
-        What to do.
+        The load.
     prefix : bytes
-        What the keys begin with; nobody else may use it.
+        The prefix of the keys, which nobody else may use.
     tell : callable
-        Told now and then how far it is.
+        Called now and then with the result so far.
 
     Returns
     -------
     tuple of Outcome and Client
-        What came of it, and a client that has seen the cluster; it is closed.
+        The result, and a client, now closed, that has seen the cluster.
 
     Raises
     ------
@@ -162,7 +163,7 @@ async def run_load(
             finally:
                 await _clean_up(clients[0], prefix)
     except* (KeyValueError, ProposalError) as group:
-        raise BenchmarkError(printable(str(_first(group)))) from None
+        raise BenchmarkError(printable(str(first_error(group)))) from None
 
 
 @asynccontextmanager
@@ -186,9 +187,4 @@ async def _clean_up(client: Client, prefix: bytes) -> None:
         await client.delete(prefix, prefix=True)
     if scope.cancelled_caught:
         text = f"trioraft: keys are left: remove them with `trioraft delete --prefix {prefix.decode()}`"
-        print(text, file=sys.stderr)  # noqa: T201 - for whoever runs the benchmark
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+        print(text, file=sys.stderr)  # noqa: T201 - for the user of the benchmark

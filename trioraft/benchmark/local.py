@@ -16,7 +16,7 @@ from trioraft.client.status import printable
 from trioraft.launching import LOOPBACK, describe_end, node_environment, start_process
 from trioraft.settings.settings import ClientSettings, NodeSettings, load
 
-# A benchmark runs nobody's scripts.
+# A benchmark runs no scripts.
 _NO_SCRIPTS: Final = {"SCRIPT_LEADER_PATH": "", "SCRIPT_FOLLOWER_PATH": ""}
 
 
@@ -27,9 +27,9 @@ class LocalCluster:
     Attributes
     ----------
     settings : ClientSettings
-        Where it is, and the keys.
+        The addresses of the cluster, and the keys.
     directory : Path
-        Where its data is.
+        The place of its data.
     environment : mapping
         The environment of one of its processes.
     """
@@ -48,22 +48,22 @@ async def open_local_cluster(
     Parameters
     ----------
     nodes : int
-        How many nodes.
+        The number of nodes.
     durability : {'sync', 'memory'}
         Their ``DURABILITY``.
     data_dir : Path or None
-        Where their data is made, in a directory that is removed in the end; None for the system's temporary
-        directory. What is not told here is taken from this process's environment.
+        The place of their data, which is removed in the end; None for the system's temporary directory. All other
+        settings are those of this process's environment.
 
     Yields
     ------
     LocalCluster
-        The cluster; it may still be looking for a leader.
+        The cluster, which may still be electing a leader.
 
     Raises
     ------
     BenchmarkError
-        If a node ends by itself; with the last line of its log.
+        If a node ends by itself; the text has the last line of its log.
     SettingsError
         If a variable has a wrong value.
     """
@@ -114,7 +114,7 @@ def _last_event(log: Path) -> str:
 
 
 async def _end(processes: list[trio.Process]) -> None:
-    """End all nodes at once; their data is not needed any more."""
+    """Kill all nodes; their data is not needed any more."""
     for process in processes:
         process.kill()
     for process in processes:

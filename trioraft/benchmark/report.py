@@ -1,4 +1,4 @@
-"""The result, for programs and for people."""
+"""The report of a benchmark, for programs and for people."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,20 +15,20 @@ _PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was done, to whom, and what came of it.
+    """The load, the cluster that was under it, and the result.
 
     Attributes
     ----------
     load : Load
-        What was done.
+        The load.
     outcome : Outcome
-        What came of it.
+        The result.
     cluster : ClusterStatus
         The cluster.
     durability : str or None
-        The nodes' ``DURABILITY``; None where that is not known.
+        The nodes' ``DURABILITY``; None where it is not known.
     baseline : Baseline or None
-        What the machine can do by itself; None where that was not measured.
+        The times that the machine needs by itself; None where they were not measured.
     """
 
     load: Load
@@ -45,12 +45,12 @@ class Report:
         return {**found, "max": latencies.longest, "mean": latencies.mean}
 
     def to_json(self) -> dict[str, Any]:
-        """Give everything as a document.
+        """Return the report as a document.
 
         Returns
         -------
         dict
-            Ready for :func:`json.dumps`; durations are in milliseconds unless their name says otherwise.
+            A document for :func:`json.dumps`; durations are in milliseconds unless their name says otherwise.
         """
         document: dict[str, Any] = {
             "nodes": len(self.cluster.nodes),
@@ -75,7 +75,7 @@ class Report:
         return {name: round(seconds / unit, 2) for name, seconds in self.latencies.items()}
 
     def print_table(self) -> None:
-        """Print everything for people."""
+        """Print the report for people."""
         console = Console(highlight=False, soft_wrap=True)
         console.print(self._heading())
         baseline = self.baseline

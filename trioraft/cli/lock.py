@@ -17,7 +17,7 @@ from trioraft.cli.exits import WRONG, CommandError
 from trioraft.cli.lead import find_program
 from trioraft.cli.signals import SIGNALLED
 from trioraft.cli.silence import silence_told
-from trioraft.client.client import NoAnswerError, open_client
+from trioraft.client.client import Client, NoAnswerError, open_client
 from trioraft.client.status import printable
 from trioraft.clock import NEVER, boottime
 from trioraft.datagrams.endpoint import Domain
@@ -41,6 +41,7 @@ from trioraft.hooks.launcher import (
 from trioraft.hooks.scripts import why_not_run
 from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock import NAME_MAX, HeldLock, LeaseLostError, LockHeldError, hold_lock
+from trioraft.nurseries import first_error
 from trioraft.settings.settings import ClientSettings
 from trioraft.signals import ENDING, not_ignored
 
@@ -88,9 +89,9 @@ async def run_locked(
     path = find_program(command[0])
     if not 0 < len(name.encode("utf-8", "surrogateescape")) <= NAME_MAX:
         raise CommandError(f"NAME={name[:100]!r}: allowed: 1 to {NAME_MAX} bytes", WRONG)
-    status: int | None = None
     answers_within = max(patience or 0, _ANSWER_SECONDS)
     began = trio.current_time()
+    told = _Told()
     try:
         with trio.open_signal_receiver(*not_ignored(*ENDING)) as signals:
             async with (
@@ -98,20 +99,8 @@ async def run_locked(
                 silence_told(client, 0 if patience is None else answers_within),
                 trio.open_nursery() as nursery,
             ):
-                told = _Told()
                 nursery.start_soon(told.listen, signals)
-                with trio.CancelScope() as waiting:
-                    told.act = waiting.cancel  # leave the queue, so that nobody waits for this lease to end
-
-                    def give_up_after(seconds: float) -> None:
-                        if patience is not None:
-                            waiting.deadline = trio.current_time() + seconds
-
-                    give_up_after(answers_within)
-                    queued = partial(give_up_after, (patience or 0) + _ANSWER_SECONDS)
-                    async with hold_lock(client, name, ttl, wait=patience, queued=queued) as held:
-                        waiting.deadline = NEVER
-                        status = await _Run(held, path, command[1:], told).run()
+                status = await _run_when_held(client, name, [path, *command[1:]], told, ttl=ttl, patience=patience)
                 nursery.cancel_scope.cancel()
             if status is not None:
                 return status
@@ -119,23 +108,43 @@ async def run_locked(
                 return SIGNALLED + told.number
             raise NoAnswerError(f"{printable(client.problem)} (waited {trio.current_time() - began:.1f} s)")
     except* LockHeldError as group:
-        text = str(_first(group))
+        text = str(first_error(group))
     except* (LeaseLostError, KeyValueError, ProposalError) as group:
-        text = f"the lock {name} is not held: {_first(group)}"
+        text = f"the lock {name} is not held: {first_error(group)}"
     raise CommandError(printable(text))
 
 
+async def _run_when_held(
+    client: Client, name: str, command: list[str], told: "_Told", *, ttl: int, patience: float | None
+) -> int | None:
+    """Wait for the lock and run the command; None when the wait ended without the lock."""
+    status: int | None = None
+    with trio.CancelScope() as waiting:
+        told.act = waiting.cancel  # leaves the queue, so that nobody waits for this lease to end
+
+        def give_up_after(seconds: float) -> None:
+            if patience is not None:
+                waiting.deadline = trio.current_time() + seconds
+
+        give_up_after(max(patience or 0, _ANSWER_SECONDS))
+        queued = partial(give_up_after, (patience or 0) + _ANSWER_SECONDS)
+        async with hold_lock(client, name, ttl, wait=patience, queued=queued) as held:
+            waiting.deadline = NEVER
+            status = await _Run(held, command[0], command[1:], told).run()
+    return status
+
+
 class _Told:
-    """What signals have told this process, from before it has the lock until after it has released it.
+    """The signals that reach this process, from before it has the lock until after it has released it.
 
     Attributes
     ----------
     number : int
-        The first of them; 0 for none.
+        The first of the signals; 0 for none.
     act : callable
-        What is done then.
+        The reaction to a signal.
     runs : bool
-        Whether the command runs, and Ctrl-C reaches it by itself.
+        Whether the command runs, so that Ctrl-C reaches it by itself.
     """
 
     def __init__(self) -> None:
@@ -148,11 +157,6 @@ class _Told:
             if number != signal.SIGINT or not self.runs or not os.isatty(0):
                 self.number = self.number or number
                 self.act()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 class _Run:

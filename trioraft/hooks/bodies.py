@@ -1,12 +1,12 @@
 """Leadership as structured concurrency: bodies that run while this node may do leader work.
 
-A body is cancelled, at its next checkpoint, when leader work must end. One that has not ended when leader work must
-be over, because it shields itself or blocks the event loop, would break the promise that leader work never
-overlaps; so a watchdog thread, which needs no event loop, then ends the whole process.
+A body is cancelled, at its next checkpoint, when leader work must end. A body that shields itself or blocks the event
+loop may still run when leader work must be over. It would break the promise that leader work never overlaps, so a
+watchdog thread, which needs no event loop, ends the whole process then.
 
-When the process is stopped for longer than leader work may run, or its host is suspended, nothing in it could end in
-time, and the watchdog may be the first to go on. It then gives bodies a moment in which those that behave see their
-cancellation and end. Where no other node can have started leader work yet, the moment is over before one can.
+When the process is stopped for longer than leader work may run, or its host is suspended, nothing in it can end in
+time, and the watchdog may be the first thread that goes on. It then allows bodies a moment in which those that behave
+see their cancellation and end. If no other node can have started leader work yet, that moment ends before one can.
 """
 
 import os
@@ -29,24 +29,26 @@ OVERRUN_STATUS: Final = 70  # EX_SOFTWARE of sysexits.h
 
 OnOverrun = Literal["exit", "log"]
 
-# How often the watchdog looks, in seconds: short, because the clock goes on while the host is suspended. When it
-# comes later than that by so much, and nothing of this process used a processor meanwhile, the process stood still.
+# How often the watchdog looks, in seconds: often, because the clock goes on while the host is suspended. The process
+# stood still when the watchdog looks later than that by more than the second number, not counting the time in which
+# this process used a processor.
 _LOOK_INTERVAL: Final = 0.2
 _STOOD_STILL: Final = 0.1
-# For how long bodies may then go on, in seconds; and which part of the margin, before another node's work may start.
+# How long bodies may go on after a standstill, in seconds; and how much of the margin that lies before the start of
+# another node's work, where that margin has not passed.
 _MOMENT: Final = 1.0
 _PART_OF_MARGIN: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Leadership:
-    """What a body knows of the leadership it runs under.
+    """The leadership that a body runs under.
 
     Attributes
     ----------
     fencing_token : int
-        A number that only grows within a cluster. Give it to whatever the body writes to, and let that refuse a
-        smaller one than it has seen.
+        A number that only grows within a cluster. Send it with every write of the body, and have the receiver
+        refuse a number smaller than one it has seen.
     """
 
     fencing_token: int
@@ -54,7 +56,7 @@ class Leadership:
 
 @dataclass(eq=False, slots=True)
 class _Body:
-    """A body that runs."""
+    """A running body."""
 
     name: str
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -66,15 +68,15 @@ class Bodies:
     Parameters
     ----------
     clock : callable or None
-        Tells the time in seconds, the one that deadlines are in, in any thread; None for no watchdog, under a mocked
-        clock.
+        Returns the time in seconds, on the clock of the deadlines and in any thread; None for no watchdog, under a
+        mocked clock.
     grace : float
-        How long a body may take to end once it has been told to, in seconds.
+        How long a body may take to end after its cancellation, in seconds.
     on_ended : callable
-        Called when bodies that were told to end have all ended.
+        Called when all bodies have ended after :meth:`end_work`.
     on_overrun : {'exit', 'log'}
-        What happens when a body has not ended when leader work must be over: end the process, or (unsafe!) only
-        log it.
+        What the watchdog does about a body that still runs when leader work must be over: end the process, or
+        (unsafe!) only log it.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class Bodies:
         """Whether any body runs."""
         return bool(self._bodies)
 
-    # --- what the node says ---------------------------------------------------------------------------------
+    # --- calls of the node ---------------------------------------------------------------------------------
 
     def start_work(self, token: int, deadline: float) -> None:
         """Let bodies run.
@@ -146,7 +148,7 @@ class Bodies:
         if self._watchdog is not None:
             self._watchdog.join()
 
-    # --- what the user does ---------------------------------------------------------------------------------
+    # --- calls of the program --------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def leadership(self, name: str) -> AsyncIterator[Leadership]:
@@ -155,7 +157,7 @@ class Bodies:
         Parameters
         ----------
         name : str
-            What the body is called when it does not end in time.
+            The name of the body in the report that it did not end in time.
 
         Yields
         ------
@@ -164,7 +166,7 @@ class Bodies:
         """
         while self._token is None or self._is_late():
             await self._started.wait()
-            if self._is_late():  # this process stood still, and the node has not noticed yet
+            if self._is_late():  # this process stood still, and its node has not noticed yet
                 await trio.sleep(_LOOK_INTERVAL / 10)
         body = _Body(name)
         self._bodies.add(body)
@@ -177,7 +179,7 @@ class Bodies:
             self._note_end()
 
     def _is_late(self) -> bool:
-        """Whether the lease that is known here has ended."""
+        """Check whether the lease, as far as it is known here, has ended."""
         return self._clock is not None and self._clock() >= self._over_at - self._grace
 
     async def run_while_leader(self, name: str, function: Callable[[Leadership], Awaitable[object]]) -> None:
@@ -186,7 +188,7 @@ class Bodies:
         Parameters
         ----------
         name : str
-            What it is called when it does not end in time.
+            The name of the function in the report that it did not end in time.
         function : callable
             An async function of the leadership.
         """
@@ -223,13 +225,13 @@ class Bodies:
                 spared_until = self._spare(clock())
 
     def _stood_still(self, clock: Callable[[], float], seconds: float) -> bool:
-        """Wait, and tell whether this process stood still meanwhile."""
+        """Wait, and check whether this process stood still meanwhile."""
         began, used = clock(), time.process_time()
         self._closed.wait(seconds)
         return clock() - began - seconds - (time.process_time() - used) > _STOOD_STILL
 
     def _spare(self, now: float) -> float:
-        """Tell until when bodies are spared after a standstill."""
+        """Compute the time until which bodies are spared after a standstill."""
         if now < self._over_at + WORK_MARGIN:
             return self._over_at + _PART_OF_MARGIN * WORK_MARGIN
         return now + _MOMENT

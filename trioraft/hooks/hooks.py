@@ -1,4 +1,4 @@
-"""Scripts on promotion and demotion: when each of them runs, and what is told about it.
+"""Scripts on promotion and demotion: when each of them runs, and how the node learns of it.
 
 The rules:
 
@@ -10,10 +10,9 @@ The rules:
 - No script runs before the supervisor holds the lock of the data directory, because a supervisor of an earlier
   process of this node may still be ending its work.
 
-Nothing of leader work runs when ``on_work_ended`` is called, and none starts before the next `start_work`. It
-is called once for each `end_work`, and also when the work has ended by itself, as a short script does, or was
-ended at its deadline. The callbacks are only called from the task of :meth:`Hooks.run`, never from within the
-methods.
+When ``on_work_ended`` is called, nothing of leader work runs, and none starts before the next `start_work`. The node
+is called once for each `end_work`, and also when the work has ended by itself, as a short script does, or was ended
+at its deadline. Only the task of :meth:`Hooks.run` calls back, never one of the methods, so a callback may use them.
 """
 
 from collections.abc import Callable
@@ -54,29 +53,29 @@ __all__ = ["HookContext", "HookSettings", "Hooks", "Launcher", "SupervisorLaunch
 
 _log: Final = structlog.get_logger("trioraft.hooks")
 
-# For how long a supervisor that does not answer is waited for, in seconds.
+# How long a supervisor may take to answer, in seconds.
 _LAUNCH_PATIENCE: Final = 10.0
 _START_PATIENCE: Final = 5.0
 _END_PATIENCE: Final = (0.5, 1.0)
 _KILL_PATIENCE: Final = 5.0
-# When an answer is due, what is there is read before the supervisor counts as lost. Where this node was late itself,
-# because it stood still, it waits for as long again, at most so many seconds.
+# When an answer is due, this node reads what has arrived before it gives the supervisor up. Where this node was late
+# itself, because its process stood still, it waits as long again as it was late, but at most the second chance.
 _GLANCE: Final = 0.02
 _SECOND_CHANCE: Final = 0.5
 # How long killing a supervisor may take when the node ends, in seconds.
 _DESTROY_PATIENCE: Final = 1.0
-# Between attempts to start one, in seconds.
+# The shortest and the longest pause between attempts to start a supervisor, in seconds.
 _RETRY: Final = (0.5, 10.0)
 
 _Kind = Literal["leader", "follower"]
 
 
 class HookSettings(Protocol):
-    """What of a node's settings concerns its scripts."""
+    """The part of a node's settings that concerns its scripts."""
 
     @property
     def election_timeout_lower(self) -> float:
-        """For so many seconds a supervisor may owe an acknowledgement of a new deadline."""
+        """Seconds within which a supervisor must acknowledge a new deadline."""
 
     @property
     def script_leader_path(self) -> str | None:
@@ -84,7 +83,7 @@ class HookSettings(Protocol):
 
     @property
     def script_leader_arguments(self) -> tuple[str, ...] | None:
-        """Its arguments, where it is a command."""
+        """The arguments of the leader script, where it is a command; else None."""
 
     @property
     def script_follower_path(self) -> str | None:
@@ -101,7 +100,7 @@ class HookSettings(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookContext:
-    """What a script is told about its node at its start.
+    """What a script learns of its node at its start.
 
     Attributes
     ----------
@@ -122,7 +121,7 @@ class HookContext:
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """Leader work that the node has asked for, and has not told to end."""
+    """Leader work that the node has asked for and has not ended yet."""
 
     token: int
     deadline: float
@@ -132,7 +131,7 @@ class _Work:
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """The script that the supervisor runs, and the deadline it was told; it has ended when nothing of it is left."""
+    """The script that the supervisor runs, with its deadline; over when none of its processes is left."""
 
     kind: _Kind
     path: str
@@ -145,7 +144,7 @@ class _Run:
 
 
 class Hooks:
-    """Runs a node's scripts through a supervisor.
+    """The scripts of a node, which a supervisor runs.
 
     Parameters
     ----------
@@ -154,7 +153,7 @@ class Hooks:
     directory : pathlib.Path
         The node's data directory.
     context : callable
-        Gives what a script is told, when it is started.
+        Returns what a script learns of its node, when it is started.
     on_work_ended : callable
         Called when leader work has ended, all of it.
     on_work_failed : callable
@@ -165,7 +164,7 @@ class Hooks:
     Attributes
     ----------
     lines_dropped : int
-        How many lines that scripts wrote were not passed on, because there were too many.
+        The number of lines of scripts that were not logged, because there were too many.
     """
 
     def __init__(
@@ -193,7 +192,7 @@ class Hooks:
         self._on_work_failed = on_work_failed
         self._launcher = launcher or SupervisorLauncher()
         self.lines_dropped = 0
-        # What the node wants.
+        # What the node asks for.
         self._work: _Work | None = None
         self._follower_wanted = False
         self._follower_done = False
@@ -204,7 +203,7 @@ class Hooks:
         self._run: _Run | None = None
         self._answer_due = self._acknowledgement_due = NEVER
         self._patience = trio.CancelScope()
-        # What the node is to be told.
+        # What the node has to learn.
         self._end_owed = False
         self._failure = ""
         self._news = trio.Event()
@@ -221,7 +220,8 @@ class Hooks:
         token : int
             The fencing token.
         deadline : float
-            The end of the lease in seconds of CLOCK_BOOTTIME. Then it gets SIGTERM, and SIGKILL a grace later.
+            The end of the lease in seconds of CLOCK_BOOTTIME. The script gets SIGTERM then, and SIGKILL a grace
+            later.
         """
         self._work = _Work(token, deadline)
         self._follower_wanted = self._follower_done = False
@@ -257,25 +257,19 @@ class Hooks:
     def become_follower(self) -> None:
         """Run the follower script once nothing of leader work is left.
 
-        It runs once until the next start of leader work, however often this is called.
+        The script runs once until leader work starts again, however often this is called.
         """
         self._follower_wanted = not self._follower_done
         self._advance()
 
     @property
     def state(self) -> str:
-        """What the scripts are doing, in the one word that `status` has for it."""
+        """The state of the scripts, in the one word that `status` has for it."""
         return self._status.state
 
     @property
     def status(self) -> HookStatus:
-        """What the scripts are doing.
-
-        Returns
-        -------
-        HookStatus
-            For status messages.
-        """
+        """The state of the scripts, for status messages."""
         since = 0.0 if self._since is None else trio.current_time() - self._since
         return _changed(self._status, since_seconds=since)
 
@@ -304,7 +298,7 @@ class Hooks:
         return self._ready and self._run is None and not self._closing
 
     def _nothing_of_work_left(self) -> bool:
-        """Whether the node can be told that leader work has ended, and wants to know."""
+        """Check whether leader work has ended and the node still has to learn it."""
         running = self._run is not None and self._run.kind == "leader"
         return self._end_owed and not running and (self._ready or not self._paths)
 
@@ -329,7 +323,7 @@ class Hooks:
         self._expect_answer(_START_PATIENCE)
 
     def _extend(self, run: _Run) -> None:
-        """Tell the newest deadline, unless an earlier one has not been acknowledged; so no channel is ever full."""
+        """Send the newest deadline, once the one before is acknowledged, so that the channel is never full."""
         work = run.work
         if work is None or work.deadline == run.deadline or run.told_to_end or run.ending:
             return
@@ -358,7 +352,7 @@ class Hooks:
         self._news.set()
 
     def _run_over(self, run: _Run) -> None:
-        """Note that nothing of a script is left."""
+        """Note that none of the processes of a script is left."""
         self._run = None
         if run.kind == "leader":
             self._end_owed = True
@@ -454,7 +448,7 @@ class Hooks:
         Parameters
         ----------
         task_status : trio.TaskStatus
-            Told when the methods may be called.
+            Started when the methods may be called.
         """
         self._since = trio.current_time()
         try:
@@ -473,7 +467,7 @@ class Hooks:
             self._report_now()
 
     def _report_now(self) -> None:
-        """Tell the node what has happened, as far as it is still so."""
+        """Call the node back about a failure, and about the end of leader work if that is still so."""
         if self._failure:
             reason, self._failure = self._failure, ""
             self._on_work_failed(reason)
@@ -482,7 +476,7 @@ class Hooks:
             self._on_work_ended()
 
     async def _keep_supervisor(self) -> None:
-        """Have a supervisor at all times."""
+        """Launch a supervisor, and another whenever one is lost."""
         shortest, longest = _RETRY
         pause = shortest
         while True:
@@ -501,7 +495,7 @@ class Hooks:
             pause = min(2 * pause, longest)
 
     async def _live_with(self, link: Link) -> None:
-        """Follow a supervisor until it is lost, and then kill what it left."""
+        """Follow a supervisor until it is lost, then kill the processes that it left."""
         self._link = link
         try:
             self._acknowledgement_due = NEVER
@@ -516,7 +510,7 @@ class Hooks:
             self._run_over(self._run)
 
     async def _follow(self, link: Link) -> str:
-        """Act on what a supervisor says until it is lost, and tell why that is."""
+        """Act on the events of a supervisor until it is lost; return the reason."""
         while True:
             self._patience = trio.CancelScope()
             self._note_patience()
@@ -547,7 +541,7 @@ class Hooks:
             self._fail(f"the supervisor of its scripts was lost: {why}")
 
     async def _shut_down(self, link: Link) -> None:
-        """End everything, within a bound, although this task is cancelled."""
+        """End the script and the supervisor within a bounded time, although this task is cancelled."""
         self._closing = True
         with trio.move_on_after(self._grace + 1, shield=True):
             if self._run is not None and self._link is not None and not self._run.told_to_end:
@@ -574,7 +568,7 @@ class Hooks:
 
     @property
     def _due(self) -> float:
-        """When the supervisor must have said something at the latest."""
+        """The time by which the supervisor must have answered."""
         return min(self._answer_due, self._acknowledgement_due)
 
     def _note_patience(self) -> None:

@@ -1,7 +1,7 @@
-"""Starts a node's supervisor and talks with it: the one seam between a node and its processes.
+"""Start a node's supervisor, send it commands and receive its events: the one seam between a node and its processes.
 
-What the supervisor does is told in :mod:`trioraft.hooks.supervisor`, which shares no code with this side but the
-marker and how to kill what carries it.
+:mod:`trioraft.hooks.supervisor` says what the supervisor does. The two share no code but the marker and the function
+that kills the processes which carry it.
 """
 
 import json
@@ -40,9 +40,9 @@ class Start(Struct, frozen=True, tag_field="do", tag="start"):
     deadline : float or None
         When the supervisor ends it by itself, in seconds of CLOCK_BOOTTIME; None for when the node ends.
     arguments : list of str or None
-        Given, it is a command with these arguments.
+        The arguments of a command; None for a script.
     terminal : bool
-        Whether it has this process's terminal; otherwise its output comes as events.
+        Whether the script has this process's terminal; otherwise its output comes as events.
     """
 
     path: str
@@ -58,14 +58,14 @@ class Extend(Struct, frozen=True, tag_field="do", tag="extend"):
     Attributes
     ----------
     deadline : float
-        The new one; an earlier one changes nothing.
+        The new deadline; one before the present deadline changes nothing.
     """
 
     deadline: float
 
 
 class End(Struct, frozen=True, tag_field="do", tag="end"):
-    """End the script now; without one, nothing happens."""
+    """End the script now; nothing happens where none runs."""
 
 
 Command: TypeAlias = Start | Extend | End
@@ -78,16 +78,16 @@ class Waiting(Struct, frozen=True, tag_field="event", tag="waiting"):
 
 
 class Ready(Struct, frozen=True, tag_field="event", tag="ready"):
-    """The supervisor has the lock, and nothing of earlier work is left."""
+    """The supervisor has the lock, and no process of earlier work is left."""
 
 
 class Started(Struct, frozen=True, tag_field="event", tag="started"):
-    """The script runs.
+    """The script has been started.
 
     Attributes
     ----------
     pid : int
-        Its process.
+        The id of its process.
     """
 
     pid: int
@@ -99,7 +99,7 @@ class Unstartable(Struct, frozen=True, tag_field="event", tag="unstartable"):
     Attributes
     ----------
     error : str
-        Why not, in the system's words.
+        The reason, in the system's words.
     """
 
     error: str
@@ -110,7 +110,7 @@ class Extended(Struct, frozen=True, tag_field="event", tag="extended"):
 
 
 class Exited(Struct, frozen=True, tag_field="event", tag="exited"):
-    """The script's own process has ended; others that it started may still run.
+    """The script's own process has ended; processes that it started may still run.
 
     Attributes
     ----------
@@ -122,26 +122,26 @@ class Exited(Struct, frozen=True, tag_field="event", tag="exited"):
 
 
 class Ending(Struct, frozen=True, tag_field="event", tag="ending"):
-    """SIGTERM has been sent to everything that the script started.
+    """SIGTERM has been sent to all processes of the script.
 
     Attributes
     ----------
     cause : str
-        ``command``, ``deadline``, or ``node`` (which has ended).
+        ``command``, ``deadline``, or ``node`` for the end of the node.
     """
 
     cause: str
 
 
 class Killing(Struct, frozen=True, tag_field="event", tag="killing"):
-    """The grace is over, and SIGKILL is being sent. Repeated every second until nothing is left.
+    """The grace is over, and SIGKILL is being sent; repeated every second until no process is left.
 
     Attributes
     ----------
     left : int
-        How many processes there were.
+        The number of processes.
     denied : tuple of int
-        Those that the supervisor may not kill, because they run as another user.
+        The processes that the supervisor may not kill, because they run as another user.
     """
 
     left: int
@@ -149,16 +149,16 @@ class Killing(Struct, frozen=True, tag_field="event", tag="killing"):
 
 
 class Ended(Struct, frozen=True, tag_field="event", tag="ended"):
-    """The script and everything that it started has ended."""
+    """The script and all processes that it started have ended."""
 
 
 class Output(Struct, frozen=True, tag_field="event", tag="output"):
-    """The script wrote something.
+    """The script wrote lines.
 
     Attributes
     ----------
     lines : tuple of str
-        What it wrote.
+        The lines.
     """
 
     lines: tuple[str, ...]
@@ -170,14 +170,14 @@ class Dropped(Struct, frozen=True, tag_field="event", tag="dropped"):
     Attributes
     ----------
     lines : int
-        How many lines were dropped since this was last said.
+        The number of lines dropped since the event before.
     """
 
     lines: int
 
 
 class Crashed(Struct, frozen=True, tag_field="event", tag="crashed"):
-    """The supervisor has met an error of its own, and ends with everything that it runs.
+    """The supervisor has met an error of its own, and ends, with the script that it runs.
 
     Attributes
     ----------
@@ -208,23 +208,23 @@ Event: TypeAlias = (
 
 
 class Link(Protocol):
-    """A supervisor that was launched."""
+    """The channel to a supervisor that was launched."""
 
     def send(self, command: Command) -> None:
-        """Tell it to do something; never waits. Nothing happens when it has ended."""
+        """Send a command, without waiting; nothing happens when the supervisor has ended."""
 
     async def receive(self) -> list[Event]:
-        """Wait until something has happened; nothing in the list means that the supervisor is lost."""
+        """Wait for events; an empty list means that the supervisor is lost."""
 
     async def close(self) -> None:
-        """Let it end its work and itself, and wait for that."""
+        """Let the supervisor end its work and itself, and wait for that."""
 
     async def destroy(self) -> None:
-        """Kill it, should it still live, and all that is left of its work, and wait for that."""
+        """Kill the supervisor, if it still lives, and all processes of its work, and wait for that."""
 
 
 class Launcher(Protocol):
-    """Launches supervisors."""
+    """The way to start supervisors."""
 
     async def launch(self, directory: Path, grace: float) -> Link:
         """Start a supervisor for the work of a data directory.
@@ -249,7 +249,7 @@ class Launcher(Protocol):
 
 
 class SupervisorLauncher:
-    """Launches supervisors as processes of this machine."""
+    """Supervisors as processes of this machine."""
 
     async def launch(self, directory: Path, grace: float) -> Link:
         """Start a supervisor process; see :meth:`Launcher.launch`."""
@@ -274,7 +274,7 @@ class SupervisorLauncher:
 
 
 async def launch_command_supervisor(grace: float) -> Link:
-    """Start a supervisor that runs a command with this process's terminal, directory, and environment but for keys.
+    """Start a supervisor for a command, with this process's terminal, directory, and environment without its keys.
 
     Parameters
     ----------
@@ -299,7 +299,7 @@ async def launch_command_supervisor(grace: float) -> Link:
     try:
         process = await trio.lowlevel.open_process(
             [sys.executable, "-I", "-S", supervisor.__file__, "", repr(grace), str(theirs.fileno())],
-            close_fds=False,  # the command gets what this process was given
+            close_fds=False,  # the command inherits what this process did
             env=without_keys(os.environ) | {supervisor.MARKER: marker},
         )
     except BaseException:
@@ -326,14 +326,14 @@ class _ProcessLink:
         self._flush()
 
     def _flush(self) -> None:
-        """Send as much as the socket takes; the rest leaves while somebody is in :meth:`receive`."""
+        """Send as much as the socket takes; :meth:`receive` sends the rest while it waits."""
         try:
             while self._outgoing:
                 del self._outgoing[: self._channel.send(self._outgoing)]
         except BlockingIOError:
             self._full.set()
         except (BrokenPipeError, ConnectionResetError):
-            self._outgoing.clear()  # receive() tells
+            self._outgoing.clear()  # receive() finds the end
 
     async def receive(self) -> list[Event]:
         while True:
@@ -341,7 +341,7 @@ class _ProcessLink:
                 nursery.start_soon(self._send_rest)
                 await trio.lowlevel.wait_readable(self._channel)
                 nursery.cancel_scope.cancel()
-            # Nothing is read before a point where this may be cancelled: it would be lost.
+            # No checkpoint comes after the read: what a cancelled task has read would be lost.
             try:
                 data = self._channel.recv(65536)
             except BlockingIOError:
@@ -368,7 +368,7 @@ class _ProcessLink:
 
     async def destroy(self) -> None:
         self._channel.close()
-        # The supervisor carries the marker too, so that whoever descends from it is found while it lives.
-        while await trio.to_thread.run_sync(supervisor.kill_marked, self._marker):  # noqa: ASYNC110 (nothing tells)
+        # The supervisor carries the marker too, so that its descendants are found while it lives.
+        while await trio.to_thread.run_sync(supervisor.kill_marked, self._marker):  # noqa: ASYNC110 (no event comes)
             await trio.sleep(_SWEEP_INTERVAL)
         await self._process.wait()

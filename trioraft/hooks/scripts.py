@@ -1,9 +1,9 @@
-"""Why a script cannot be run, where the system's words for it mislead."""
+"""The reason why a script cannot be run, where the system's words for it mislead."""
 
 import os
 from typing import Final
 
-_LINE_MAX: Final = 256  # as many bytes of an interpreter line as Linux looks at
+_LINE_MAX: Final = 256  # bytes of an interpreter line that Linux looks at
 _WINDOWS: Final = (
     "its first line ends with CR LF, as on Windows, and the CR counts as part of it;"
     " make it LF: sed -i 's/\\r$//' {path}"
@@ -11,7 +11,7 @@ _WINDOWS: Final = (
 
 
 def has_windows_lines(path: str) -> bool:
-    """Tell whether a script's first line ends with CR LF.
+    """Check whether a script's first line ends with CR LF.
 
     Parameters
     ----------
@@ -21,21 +21,21 @@ def has_windows_lines(path: str) -> bool:
     Returns
     -------
     bool
-        False also where it cannot be read.
+        Whether it does; False also where the script cannot be read.
     """
     line = _first_line(path)
     return line.isascii() and line.endswith(b"\r")
 
 
 def why_not_run(path: str, error: str) -> str:
-    """Say why a program cannot be run: the system says that there is no such file when it is the interpreter.
+    """Describe why a program cannot be run; when its interpreter is missing, the system says that the program is.
 
     Parameters
     ----------
     path : str
         The program.
     error : str
-        What the system says.
+        The reason in the system's words.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def why_not_run(path: str, error: str) -> str:
 
 
 def why_failed(path: str, how: str) -> str:
-    """Say how a script ended, and what may have been the reason.
+    """Describe how a script ended, with the likely reason.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def why_failed(path: str, how: str) -> str:
     Returns
     -------
     str
-        The same, with a reason where it is to be seen.
+        The same, with a reason where one can be seen.
     """
     return f"{how}; {_WINDOWS.format(path=path)}" if has_windows_lines(path) else how
 

@@ -1,21 +1,21 @@
 """The supervisor: a small process that runs a node's scripts and ends them without the node's help.
 
-A node may be killed or stopped at any moment, and its leader work must end all the same, before another node
-starts its own. So a process of its own runs the scripts. It is told a deadline, and a later one again and again
-while the lease is renewed; it acknowledges each, and ends the work at that time by itself; also on command, and when
-its node's end of the channel closes, which is how it notices the end of the node. Ending means SIGTERM (and SIGCONT,
-so that a stopped process gets to see it) to all descendants, once more to what is left when the script itself has
-ended, and from the end of the grace on SIGKILL, until none is left. Processes that change their session or whose
-parents have ended are still found: as a child subreaper, this process becomes the parent of every orphan among its
-descendants, and has no child left exactly when no descendant is left.
+A node may be killed or stopped at any moment, and its leader work must end all the same, before another node starts
+its own. So a process of its own runs the scripts. The node sends it a deadline, and later ones again and again while
+the lease is renewed. The supervisor acknowledges each, and ends the work at the deadline by itself. It also ends the
+work on command, and when the node's end of the channel closes, because then the node has ended. To end the work, it
+sends SIGTERM (and SIGCONT, so that a stopped process sees it) to all descendants, once more to those left when the
+script itself has ended, and SIGKILL from the end of the grace on, until none is left. Processes that change their
+session or whose parents have ended are still found: as a child subreaper, the supervisor becomes the parent of every
+orphan among its descendants, so it has no child left exactly when no descendant is left.
 
-It holds a lock (flock) on the work file from before a script runs, and so does every script, by inheritance:
-while that lock is taken, work may be running. A second lock (POSIX, which no child inherits) tells whether the
-supervisor itself lives. One that can take the second has no living predecessor, and ends what a dead one left
-behind: the processes that carry the marker that the file holds, and their descendants.
+The supervisor holds a lock (flock) on the work file from before a script runs, and every script inherits it: while
+that lock is taken, work may be running. A second lock (POSIX, which no child inherits) shows whether the supervisor
+itself lives. A supervisor that can take the second lock has no living predecessor, and ends the work that a dead
+predecessor left behind: the processes that carry the marker which the file holds, and their descendants.
 
-It is started as ``python -I -S supervisor.py WORK_FILE GRACE_SECONDS`` with the marker in `TRIORAFT_WORK` and a
-stream socket as standard input. That starts fast, and for the same reason nothing of trioraft is imported here.
+The supervisor is started as ``python -I -S supervisor.py WORK_FILE GRACE_SECONDS`` with the marker in `TRIORAFT_WORK`
+and a stream socket as standard input. It starts fast that way, and for the same reason imports nothing of trioraft.
 ``trioraft lock`` starts it with an empty work file, because a command that is run under a lock has no predecessor,
 and with the number of the socket as a third argument, because the command gets the terminal.
 Both sides write JSON objects, one on a line; :mod:`trioraft.hooks.launcher` has them as types. Every time is in
@@ -38,15 +38,15 @@ MARKER = "TRIORAFT_WORK"
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _PR_SET_CHILD_SUBREAPER = 36
 
-# The system waits on CLOCK_MONOTONIC, which stands still while the host is suspended. So a deadline is never
-# waited for in one go, but looked at this often.
+# The system waits on CLOCK_MONOTONIC, which stands still while the host is suspended. So the supervisor never waits
+# until a deadline in one go, but compares it with its clock this often.
 _TICK = 0.1
 _SWEEP_INTERVAL = 0.02
 _LOCK_INTERVAL = 0.05
 
 _SHELL = "/bin/sh"
 _CHUNK = 65536
-# What a command goes on ignoring: `nohup` and shells arrange that before it starts.
+# The signals that a command goes on ignoring, because `nohup` or a shell arranged that before it starts.
 _left_ignored: set[int] = set()
 _LINE_BYTES = 4096
 _BUFFER_BYTES = 262144
@@ -56,40 +56,40 @@ _LINES_AT_ONCE = 1000.0
 
 
 def _boottime() -> float:
-    """Read the clock that deadlines are given in."""
+    """Read the clock of the deadlines."""
     return time.clock_gettime(_CLOCK)
 
 
 # --- processes ----------------------------------------------------------------------------------------------
 
 
-# A process id is given to another process some time after its process has ended. So a process is its id and the time
-# at which it began, in ticks of the system's clock since its start.
+# The system gives the id of an ended process to another one some time later. So a process is identified by its id and
+# the time at which it began, in ticks of the system's clock since its start.
 _Began = int
 
 
 def _process(pid: int) -> tuple[int, _Began] | None:
-    """Look at a process: give its parent, and when it began; None when it has ended."""
+    """Return the parent of a process, and when the process began; None when it has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The second field is the name in parentheses, and may hold anything, parentheses included.
+    # The second field is the name in parentheses, which may have any character, parentheses included.
     fields = stat[stat.rindex(b")") + 2 :].split(None, 20)
     return None if fields[0] in {b"Z", b"X"} else (int(fields[1]), int(fields[19]))
 
 
 def _processes() -> dict[int, tuple[int, _Began]]:
-    """Look at all processes that this one can see."""
+    """List the processes that this one can see, each with its parent and when it began."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     return {pid: process for pid in pids if (process := _process(pid)) is not None}
 
 
 def _with_descendants(roots: set[int], processes: dict[int, tuple[int, _Began]]) -> dict[int, _Began]:
-    """Add to some processes everything that descends from them; parents come before their children.
+    """List processes and their descendants, parents before their children.
 
-    A shell whose child is told to end goes on with its next command, unless it was told before.
+    A shell whose child gets SIGTERM goes on with its next command, unless the shell got it first.
     """
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in processes.items():
@@ -105,10 +105,11 @@ def _with_descendants(roots: set[int], processes: dict[int, tuple[int, _Began]])
 
 
 def _send_signals(found: dict[int, _Began], *signals: signal.Signals) -> set[int]:
-    """Send signals to processes, some of which may have ended, and their ids be those of others; tell who was denied.
+    """Send signals to processes; return those that this user may not signal.
 
-    A descriptor of a process stays with it. So the process is looked at once more when there is one, and what it is
-    then gets the signal or nobody does. Kernels before 5.3 have none, and some sandboxes deny it.
+    A process may have ended since it was found, and its id may be another one's now. A descriptor of a process stays
+    with that process. So the process is looked at once more when its descriptor is open: if it is the same still, it
+    gets the signal, and else nobody does. Kernels before 5.3 have no such descriptors, and some sandboxes deny them.
     """
     denied = set()
     for pid, began in found.items():
@@ -142,17 +143,17 @@ def _open_process(pid: int) -> int:
 def kill_marked(marker: str) -> int:
     """Send SIGKILL to every process that carries a marker, and to its descendants.
 
-    A process that was just forked may have been missed, so call again until nothing is found.
+    A process that was just forked may be missed, so call this again until it finds none.
 
     Parameters
     ----------
     marker : str
-        The value of `TRIORAFT_WORK` in the environment that they were started with.
+        The value of `TRIORAFT_WORK` in the environment with which the processes were started.
 
     Returns
     -------
     int
-        How many there were.
+        The number of processes found.
     """
     entry = f"{MARKER}={marker}".encode()
     processes = _processes()
@@ -172,7 +173,7 @@ def kill_marked(marker: str) -> int:
 
 
 class _Channel:
-    """JSON lines to and from the node; never waits for it."""
+    """The channel of JSON lines to and from the node, which never waits for the node."""
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
@@ -216,7 +217,7 @@ class _Channel:
 
 
 class _Output:
-    """Passes a script's output on, line by line and within bounds; the rest is dropped and counted."""
+    """The output of a script, passed on line by line and within bounds; the rest is dropped and counted."""
 
     def __init__(self, fd: int, channel: _Channel) -> None:
         os.set_blocking(fd, False)
@@ -230,7 +231,7 @@ class _Output:
         self._report_at = 0.0
 
     def read(self) -> bool:
-        """Read a chunk; false when nothing was there."""
+        """Read a chunk; return whether there was one."""
         try:
             data = os.read(self.fd, _CHUNK)
         except BlockingIOError:
@@ -246,8 +247,8 @@ class _Output:
         return True
 
     def finish(self) -> None:
-        """Read what is left, when everything that could write has ended, and close."""
-        # Bounded, because somebody outside may have been given the pipe.
+        """Read the rest, when all processes that could write have ended, and close."""
+        # Bounded, because a process outside may have the pipe as well.
         for _ in range(64):
             if not self.read():
                 break
@@ -282,7 +283,7 @@ class _Output:
 
 
 class _Script:
-    """A script that runs."""
+    """A running script."""
 
     def __init__(self, pid: int, output: _Output | None, deadline: float | None) -> None:
         self.pid = pid
@@ -293,7 +294,7 @@ class _Script:
 
 
 class _Supervisor:
-    """Runs one script at a time."""
+    """The supervisor, which runs one script at a time."""
 
     def __init__(self, channel: _Channel, work_file: str, grace: float) -> None:
         self.channel = channel
@@ -328,7 +329,7 @@ class _Supervisor:
             self.wait()
 
     def take_locks(self) -> None:
-        """Take both locks, or end what a dead predecessor left behind."""
+        """Take both locks, or end the work that a dead predecessor left behind."""
         alone = _attempt(fcntl.lockf, self.lock)
         stale = os.pread(self.lock, 100, 0).decode() if alone else ""
         left = kill_marked(stale) if stale else 0
@@ -342,7 +343,7 @@ class _Supervisor:
             self.channel.send("waiting")
 
     def reap(self) -> None:
-        """Collect the processes that have ended, and notice when none is left."""
+        """Collect the children that have ended, and notice when none is left."""
         try:
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -350,7 +351,7 @@ class _Supervisor:
                     return
                 if self.script is not None and pid == self.script.pid:
                     if self.script.output is not None:
-                        self.script.output.read()  # what it wrote comes before the news of its end
+                        self.script.output.read()  # its last lines come before its end
                     self.channel.send("exited", status=os.waitstatus_to_exitcode(status))
                     if self.script.kill_at is not None:
                         # A child that was just being started may have missed the signal in its shell's handler.
@@ -363,14 +364,14 @@ class _Supervisor:
                 self.channel.send("ended")
 
     def keep_time(self) -> None:
-        """End the script when that is due, and kill what is left of it when that is due."""
+        """End the script at its deadline, and kill its last processes when the grace is over."""
         script, now = self.script, _boottime()
         if script is None:
             return
         if self.channel.closed:
             self.end("node")
         if script.deadline is not None and now >= script.deadline:
-            # It may have been told of a later one while this process stood still.
+            # The node may have sent a later one while this process stood still.
             self.hear()
             if now >= script.deadline:
                 self.end("deadline")
@@ -383,13 +384,13 @@ class _Supervisor:
 
     @staticmethod
     def descendants() -> dict[int, _Began]:
-        """Find what has to end."""
+        """List the processes that have to end."""
         found = _with_descendants({os.getpid()}, _processes())
         found.pop(os.getpid(), None)
         return found
 
     def end(self, cause: str) -> None:
-        """Begin to end the script; nothing happens when that has begun before."""
+        """Begin to end the script, unless that has begun already."""
         script, now = self.script, _boottime()
         if script is None or script.kill_at is not None:
             return
@@ -399,7 +400,7 @@ class _Supervisor:
         self.channel.send("ending", cause=cause)
 
     def ask_to_end(self) -> None:
-        """Send SIGTERM to all descendants, and let those that are stopped see it."""
+        """Send SIGTERM to all descendants, and SIGCONT, so that those which are stopped see it."""
         _send_signals(self.descendants(), signal.SIGTERM, signal.SIGCONT)
 
     def obey(self, line: bytes) -> None:
@@ -425,7 +426,7 @@ class _Supervisor:
         deadline: float | None,
         terminal: bool,
     ) -> None:
-        """Run a script; or, with arguments, a command, which may have the terminal."""
+        """Run a script or, with arguments, a command, which may have the terminal."""
         if self.script is not None or not self.locked:
             raise RuntimeError("told to start a script while another one runs, or without the lock")
         if deadline is not None and _boottime() >= deadline:
@@ -438,7 +439,7 @@ class _Supervisor:
             except OSError as error:
                 if error.errno != errno.ENOEXEC or arguments is None:
                     raise
-                # A command without an interpreter line is one for the shell, as it is for shells.
+                # A file without an interpreter line is run by the shell, as shells do.
                 pid, output = self.spawn(_SHELL, [_SHELL, path, *arguments], environment, terminal)
         except (OSError, ValueError) as error:
             self.channel.send("unstartable", error=getattr(error, "strerror", None) or str(error))
@@ -486,7 +487,7 @@ class _Supervisor:
         )
 
     def wait(self) -> None:
-        """Wait for something to do, and read what has come."""
+        """Wait for an event or the next deadline, and read what has arrived."""
         poll = select.poll()
         poll.register(self.woken, select.POLLIN)
         if not self.channel.closed:
@@ -506,12 +507,12 @@ class _Supervisor:
             self.hear()
 
     def hear(self) -> None:
-        """Carry out the commands that have come."""
+        """Carry out the commands that have arrived."""
         for line in self.channel.receive():
             self.obey(line)
 
     def patience(self) -> float | None:
-        """Say how long to wait at most."""
+        """Compute how long to wait at most, in milliseconds; None for no limit."""
         seconds = [] if self.locked else [_LOCK_INTERVAL]
         if self.script is not None:
             due = self.script.deadline if self.script.kill_at is None else self.script.kill_at
@@ -546,10 +547,10 @@ def main() -> int:
     try:
         os.fstat(2)
     except OSError:
-        os.open(os.devnull, os.O_WRONLY)  # it becomes the lowest free one, 2, which else the work file would become
+        os.open(os.devnull, os.O_WRONLY)  # takes the lowest free number, 2, which else the work file would get
     channel = _Channel(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     try:
-        # They reach a whole session or control group; this process ends by itself, after its scripts.
+        # These signals reach a whole session or control group; this process ends by itself, after its scripts.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
             if signal.signal(number, signal.SIG_IGN) is signal.SIG_IGN and channel.fd:
                 _left_ignored.add(number)
@@ -557,7 +558,7 @@ def main() -> int:
         work_file, grace = sys.argv[1], float(sys.argv[2])
         supervisor = _Supervisor(channel, work_file, grace)
         if channel.fd == 0:
-            # From here on the node reports what goes wrong; its own log may be a pipe that somebody reads to the end.
+            # From here on the node reports errors; its own log may be a pipe whose reader waits for the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         supervisor.run()
     except Exception as error:
