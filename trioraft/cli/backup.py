@@ -34,7 +34,7 @@ def _one_line() -> Iterator[None]:
 
 @contextmanager
 def _progress(text: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how far something is, on a terminal."""
+    """Show the progress, on a terminal."""
     console = Console(file=sys.stderr)
     with _one_line(), Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(text, total=None)
@@ -61,7 +61,7 @@ def _tell(file: Path, about: backups.Backup) -> None:
 
 
 class _Shown:
-    """Shows how a backup of a running cluster goes on: a bar on a terminal, elsewhere only what goes wrong."""
+    """The progress of a backup of a running cluster: a bar on a terminal, elsewhere only the problems."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -82,9 +82,9 @@ def fetch(file: Path, settings: ClientSettings, seconds: float) -> int:
     file : Path
         The backup.
     settings : ClientSettings
-        Where the cluster is, and an admin key.
+        The addresses of the cluster, and an admin key.
     seconds : float
-        Give up when no node could begin one, or it did not go on, for so long.
+        How long to try while no node begins a backup, or it does not go on, until the command gives up.
 
     Returns
     -------
@@ -113,9 +113,9 @@ def restore(file: Path, data_dir: Path, members: int) -> None:
     file : Path
         The backup.
     data_dir : Path
-        Where the nodes' data is made.
+        The directory in which the nodes' data is made.
     members : int
-        How many nodes the new cluster has.
+        The number of nodes of the new cluster.
     """
     with _progress("writing") as show:
         about, cluster = backups.restore(file, data_dir, members, show)

@@ -64,7 +64,7 @@ def bench(  # noqa: PLR0913 - an option each
 
 
 def _check_local(local: bool, without: Mapping[str, object], only_with: Mapping[str, object]) -> None:
-    """Refuse options that are only for a cluster of the command's own, or only for another."""
+    """Refuse options that need --local where it is not given, and those that it excludes where it is."""
     for option, given in (without if local else only_with).items():
         if given is not None:
             text = f"{option}={str(given)[:100]!r}: allowed only {'without' if local else 'with'} --local"

@@ -1,4 +1,4 @@
-"""The commands that talk to a cluster, once their arguments are read."""
+"""The commands that ask a cluster, after their arguments are read."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from trioraft.messages import AbandonFormation, Transfer, parse_id_untrusted
 from trioraft.replica.settings import ClusterSettings, ReadMode
 from trioraft.settings.settings import ClientSettings
 
-# A leader ends its work first, which may take as long as scripts are given to end.
+# A leader ends its work first, which may take as long as the grace of its scripts.
 _TRANSFER_SECONDS = 60.0
 _ABANDON_SECONDS = 5.0
 _REFRESH = 1.0
@@ -29,9 +29,9 @@ async def show_status(settings: ClientSettings, form: str) -> int:
     Parameters
     ----------
     settings : ClientSettings
-        Where the cluster is.
+        The addresses of the cluster.
     form : {"table", "json"}
-        How to print it.
+        The format.
 
     Returns
     -------
@@ -55,7 +55,7 @@ async def watch_status(settings: ClientSettings, form: str) -> int:
     Parameters
     ----------
     settings : ClientSettings
-        Where the cluster is.
+        The addresses of the cluster.
     form : {"table", "json"}
         A table that is drawn anew, or one line of JSON for each change.
 
@@ -90,12 +90,12 @@ async def _watch_json(client: Client) -> None:
 
 
 async def transfer(settings: ClientSettings, to: str | None) -> int:
-    """Have the leader hand its leadership over, and say who leads then.
+    """Have the leader hand its leadership over, and print who leads then.
 
     Parameters
     ----------
     settings : ClientSettings
-        Where the cluster is, and an admin key.
+        The addresses of the cluster, and an admin key.
     to : str or None
         The id or name of the node that shall lead; None for the best one.
 
@@ -119,20 +119,20 @@ async def transfer(settings: ClientSettings, to: str | None) -> int:
 
 
 async def settings(where: ClientSettings, reads: str | None, quota: int | None, form: str, seconds: float) -> int:
-    """Print the settings of a cluster, after they were changed if that is asked for.
+    """Change the settings of a cluster, if asked for, and print them.
 
     Parameters
     ----------
     where : ClientSettings
-        Where the cluster is, and an admin key.
+        The addresses of the cluster, and an admin key.
     reads : str or None
-        How linearizable reads shall be made sure of; None to leave that as it is.
+        The mode of linearizable reads; None to leave it as it is.
     quota : int or None
-        How many bytes the key-value store shall be allowed to take; None to leave that as it is.
+        The most bytes of the key-value store; None to leave it as it is.
     form : {"text", "json"}
-        How to print them.
+        The format.
     seconds : float
-        For how long to try; 0 for no limit.
+        How long to try; 0 for no limit.
 
     Returns
     -------
@@ -165,14 +165,14 @@ async def settings(where: ClientSettings, reads: str | None, quota: int | None, 
 
 
 async def abandon_formation(settings: ClientSettings, *, yes: bool) -> int:
-    """Have the nodes that wait in a formation give it up.
+    """Have the nodes that wait in a formation abandon it.
 
     Parameters
     ----------
     settings : ClientSettings
-        Where the nodes are, and an admin key.
+        The addresses of the nodes, and an admin key.
     yes : bool
-        Whether to do it; else it is only told what would be done.
+        Whether to do it; otherwise the command only prints what it would do.
 
     Returns
     -------
@@ -207,7 +207,7 @@ async def abandon_formation(settings: ClientSettings, *, yes: bool) -> int:
 
 
 async def _abandon(client: Client, node: ObservedNode, formation: str | None) -> str:
-    """Have one node give its formation up, and tell why it did not."""
+    """Have one node abandon its formation; return the reason when it did not, else an empty text."""
     command = AbandonFormation(parse_id_untrusted(formation))
     response = await client.command(node.status.id, command, _ABANDON_SECONDS)
     if not response.done:
@@ -222,17 +222,17 @@ async def heard(client: Client) -> ClusterStatus:
     Parameters
     ----------
     client : Client
-        Asks them.
+        The client that asks.
 
     Returns
     -------
     ClusterStatus
-        What they said.
+        The answers.
 
     Raises
     ------
     CommandError
-        If nobody answers.
+        If no node answers.
     """
     cluster = await client.statuses()
     if not cluster.nodes:
@@ -241,7 +241,7 @@ async def heard(client: Client) -> ClusterStatus:
 
 
 def find(cluster: ClusterStatus, wanted: str, argument: str) -> ObservedNode:
-    """Find the node that somebody means by an id or a name.
+    """Find the node with an id or a name.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def find(cluster: ClusterStatus, wanted: str, argument: str) -> ObservedNode:
     wanted : str
         The id or name.
     argument : str
-        Where it was given.
+        The argument that it was given as, for the error.
 
     Returns
     -------
@@ -260,7 +260,7 @@ def find(cluster: ClusterStatus, wanted: str, argument: str) -> ObservedNode:
     Raises
     ------
     CommandError
-        If there is none, or several.
+        If there is no such node, or several.
     """
     nodes = [node for node in cluster.nodes if wanted in {node.status.id, node.status.name}]
     if len(nodes) == 1:

@@ -1,4 +1,4 @@
-"""Where ``trioraft keygen`` leaves a key."""
+"""The output of ``trioraft keygen``."""
 
 import sys
 from pathlib import Path
@@ -9,19 +9,19 @@ from trioraft.settings.key_files import why_not_secret
 
 
 def give_key(text: str, path: Path | None) -> None:
-    """Print a key, or write a file with it, which is there with all of it or not at all.
+    """Print a key, or write it to a file, all at once or not at all.
 
     Parameters
     ----------
     text : str
         The key, or one on each line.
     path : Path or None
-        The file; there must be none.
+        The file, which must not exist; None to print.
 
     Raises
     ------
     CommandError
-        If it cannot be written, or is there.
+        If the file cannot be written, or exists.
     """
     if path is None:
         typer.echo(text)

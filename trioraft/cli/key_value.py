@@ -1,4 +1,4 @@
-"""The commands for keys and leases, once their arguments are read."""
+"""The commands for keys and leases, after their arguments are read."""
 
 import base64
 import json
@@ -28,16 +28,16 @@ from trioraft.settings.settings import ClientSettings
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the options of a command say.
+    """The options that the commands have in common.
 
     Attributes
     ----------
     settings : ClientSettings
-        Where the cluster is, and the keys.
+        The addresses of the cluster, and the keys.
     as_json : bool
-        How to print.
+        Whether to print JSON.
     timeout : float
-        For how many seconds to try; 0 for no limit.
+        How many seconds to try; 0 for no limit.
     """
 
     settings: ClientSettings
@@ -47,7 +47,7 @@ class Asked:
 
 @asynccontextmanager
 async def _client(asked: Asked, domain: Domain = Domain.CLIENT) -> AsyncIterator[Client]:
-    """Open a client for one command, which has to end in time."""
+    """Open a client for one command, and cancel the command after its timeout."""
     async with open_client(asked.settings, domain) as client, silence_told(client, asked.timeout):
         try:
             with trio.move_on_after(asked.timeout or FOREVER) as scope:
@@ -67,7 +67,7 @@ async def put(asked: Asked, put: Put, *, keep_lease: bool) -> int:
 
 
 def _say_put(asked: Asked, outcome: PutOutcome, document: dict[str, Any]) -> None:
-    """Say what became of a key, and that it has left a lease: it stays for ever then, which may surprise."""
+    """Print the result of a put, and that the key has left a lease: it stays for ever then, which may surprise."""
     text = f"revision {outcome.put.revision}"
     if outcome.left:
         text += f"; the key has left its lease {outcome.left:016x} (--keep-lease keeps it)"
@@ -111,7 +111,7 @@ async def _delete_some(client: Client, key: bytes, *, prefix: bool) -> DeleteRan
 
 
 async def _delete_first(client: Client, prefix: bytes) -> int:
-    """Delete about half as many keys with a prefix as one command can, for others may be put meanwhile."""
+    """Delete half as many keys with a prefix as one command can, because others may be put meanwhile."""
     keys = await client.list(prefix, limit=DELETED_MAX // 2, keys_only=True)
     if not keys:
         return 0
@@ -143,7 +143,7 @@ async def cas(asked: Asked, expected: Compare, put: Put, *, keep_lease: bool) ->
 
 
 async def watch(asked: Asked, key: bytes, revision: int, *, prefix: bool) -> int:
-    """Print what changes."""
+    """Print changes as they come."""
     async with _client(asked, Domain.READER) as client:
         async for event in client.watch(key, prefix=prefix, revision=revision):
             kv = event.kv
@@ -169,7 +169,7 @@ async def lease_revoke(asked: Asked, lease: int) -> int:
     async with _client(asked) as client:
         deleted = await client.lease_revoke(lease)
         text, document = f"deleted {deleted}", {"deleted": deleted, "ends_within": 0.0}
-        with suppress(KeyValueError):  # that there is no such lease any more
+        with suppress(KeyValueError):  # the lease is gone already
             left = (await client.lease_time_to_live(lease)).remaining
             text += f"; a lock goes with it, which is free when its holder has ended, in {left:.1f} s at most"
             document["ends_within"] = round(left, 3)
@@ -220,11 +220,11 @@ async def lease_list(asked: Asked) -> int:
     return 0
 
 
-# --- how things are shown -----------------------------------------------------------------------------------
+# --- the output --------------------------------------------------------------------------------------------
 
 
 def _say(asked: Asked, text: str, document: Mapping[str, Any]) -> None:
-    """Say what was done."""
+    """Print the result, as text or as JSON."""
     tell(json.dumps(document) if asked.as_json else text)
 
 
@@ -235,7 +235,7 @@ def _print_json(document: object) -> None:
 
 
 def _encoded(field: str, data: bytes) -> dict[str, str]:
-    """Give bytes as text, or, where they are not UTF-8, as base64 that is marked as such."""
+    """Encode bytes as text or, where they are not UTF-8, as base64 in a field of another name."""
     try:
         return {field: data.decode()}
     except UnicodeDecodeError:
@@ -262,5 +262,5 @@ def _event_document(event: Event) -> dict[str, Any]:
 
 
 def _text(data: bytes) -> str:
-    """Give bytes as one printable line."""
+    """Return bytes as one printable line."""
     return printable(data.decode("utf-8", "backslashreplace"))

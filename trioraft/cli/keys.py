@@ -33,7 +33,7 @@ def add_commands(app: typer.Typer) -> None:
     Parameters
     ----------
     app : typer.Typer
-        The command that they become part of.
+        The application that gets them.
     """
     for command in (put, get, delete, list_keys, cas, watch):
         app.command(command.__name__.removesuffix("_keys"))(command)
@@ -277,7 +277,7 @@ def _key(text: str, *, prefix: bool = False) -> bytes:
 
 
 def _value(text: str) -> bytes:
-    """Give a value, or what standard input has."""
+    """Return the value of an argument; for ``-``, that of standard input."""
     from trioraft.kv.commands import VALUE_MAX  # noqa: PLC0415
 
     value = read_stdin(VALUE_MAX + 1) if text == "-" else _bytes(text)
@@ -304,5 +304,5 @@ def _lease_of_put(text: str, *, keep_lease: bool) -> int:
 
 
 def _bytes(text: str) -> bytes:
-    """Give an argument as the bytes that it was."""
+    """Return the bytes of an argument as they were passed."""
     return text.encode("utf-8", "surrogateescape")

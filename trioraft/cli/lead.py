@@ -20,12 +20,12 @@ def find_program(name: str) -> str:
     Returns
     -------
     str
-        Its absolute path.
+        The absolute path of the program.
 
     Raises
     ------
     CommandError
-        If there is none.
+        If there is no such program.
     """
     found = shutil.which(name)
     if found is None:

@@ -1,7 +1,7 @@
-"""Where ``trioraft up`` runs clusters on this machine: commands that are told nothing else look there.
+"""The clusters that ``trioraft up`` runs on this machine, which a command looks for when it has no other address.
 
-Each of them keeps a small file with its nodes' addresses, locked for as long as its process lives; so a command finds
-the cluster by whichever nodes are left, and is not led astray by one that was killed.
+Each ``trioraft up`` keeps a small file with its nodes' addresses, locked for as long as its process lives. So a
+command finds the cluster by any of the nodes that are left, and the file of a killed process does not mislead it.
 """
 
 import errno
@@ -25,13 +25,13 @@ _FILE_MAX: Final = 64 * 1024
 
 
 def _directory() -> Path:
-    """Give this user's directory for what lasts as long as processes do."""
+    """Return this user's directory for files that live as long as processes."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return Path(runtime, "trioraft") if runtime else Path(tempfile.gettempdir(), f"trioraft-up-{os.geteuid()}")
 
 
 def _is_own(directory: Path) -> bool:
-    """Tell whether a directory is there that nobody else may have put anything in."""
+    """Check whether a directory exists in which no other user can have put anything."""
     try:
         found = directory.lstat()
     except OSError:
@@ -41,7 +41,7 @@ def _is_own(directory: Path) -> bool:
 
 @contextmanager
 def announced(peers: str) -> Iterator[bool]:
-    """Tell commands of a cluster for as long as the block lasts.
+    """Announce a cluster to commands for as long as the block lasts.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def announced(peers: str) -> Iterator[bool]:
     Yields
     ------
     bool
-        Whether they are told; a cluster runs all the same where there is no place to.
+        Whether the cluster is announced; it runs all the same where there is no place for the file.
     """
     directory = _directory()
     with ExitStack() as stack:
@@ -65,7 +65,8 @@ def announced(peers: str) -> Iterator[bool]:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(peers.encode("ascii"))
             file.flush()
-            # Nobody sees it before it is locked. No two live ones have the same ports, so no live one is replaced.
+            # The file gets its name after it is locked. No two living clusters have the same ports, so the name is
+            # not that of a living one.
             stack.callback(_remove, name.replace(directory / peers.partition(",")[0]))
         except OSError:
             yield False
@@ -89,7 +90,7 @@ def running_clusters() -> list[str]:
 
 
 def _read(path: Path) -> str:
-    """Read a file whose process lives, else nothing."""
+    """Read the file of a living process; empty where its process has ended."""
     try:
         with path.open(encoding="ascii", errors="replace") as file:
             try:
@@ -102,18 +103,18 @@ def _read(path: Path) -> str:
 
 
 def default_peers() -> str | None:
-    """Tell where a command looks that is told nothing.
+    """Return the nodes that a command asks when it has no other address.
 
     Returns
     -------
     str or None
-        The nodes of the cluster that has the default port; else, where nothing else has it, those of the only cluster
-        there is. None where none runs.
+        The nodes of the cluster that has the default port; else, where no other program has that port, those of the
+        only cluster. None where no cluster runs.
 
     Raises
     ------
     CommandError
-        If there are several.
+        If there are several clusters.
     """
     found = running_clusters()
     for peers in found:

@@ -1,8 +1,9 @@
-"""``trioraft lock NAME -- COMMAND…``: runs a command while holding a lock.
+"""``trioraft lock NAME -- COMMAND…``: run a command while holding a lock.
 
-The command is run by a process of its own, the supervisor (:mod:`trioraft.hooks.supervisor`), which is told until
-when the lease surely lives, again at each keep-alive that was answered. It ends the command, and whatever that
-started, before that time by itself: also when this process is stopped, killed, or has lost the cluster.
+A process of its own runs the command, the supervisor (:mod:`trioraft.hooks.supervisor`). This process sends it the
+time until which the lease surely lives, and a later one after each keep-alive that was answered. Before that time the
+supervisor ends the command, and all that it started, by itself: also when this process is stopped or killed, or has
+lost the cluster.
 """
 
 import os
@@ -45,8 +46,8 @@ from trioraft.nurseries import first_error
 from trioraft.settings.settings import ClientSettings
 from trioraft.signals import ENDING, not_ignored
 
-# Of the lease's time to live, and at most: how long a command that is ended because of it has between SIGTERM and
-# SIGKILL; and before the lease's end the processes must be gone by so many seconds.
+# When the lease ends, how long the command has between SIGTERM and SIGKILL: a share of the lease's time to live, and
+# at most some seconds. And how long before the end of the lease its processes must be gone.
 _GRACE_SHARE: Final = 1 / 4
 _GRACE_MAX: Final = 5.0
 _KILL_TAKES: Final = 0.1
@@ -54,7 +55,7 @@ _LOOK_INTERVAL: Final = 0.1
 # How long after the grace the supervisor may take to end, in seconds.
 _CLOSING_TAKES: Final = 1.0
 _SUPERVISOR_LOST: Final = "the process that supervises the command was lost; the command was ended"
-# A cluster has so long to answer, however short it may be waited for somebody else.
+# How long the cluster may take to answer, even where the wait for the holder of the lock is shorter.
 _ANSWER_SECONDS: Final = 5.0
 
 
@@ -66,7 +67,7 @@ async def run_locked(
     Parameters
     ----------
     settings : ClientSettings
-        Where the cluster is, and the keys.
+        The addresses of the cluster, and the keys.
     name : str
         The lock's name.
     command : list of str
@@ -74,7 +75,7 @@ async def run_locked(
     ttl : int
         The time to live of the lease that holds the lock, in seconds.
     patience : float or None
-        For how many seconds to wait while somebody else holds the lock; None for as long as it takes.
+        How many seconds to wait while somebody else holds the lock; None for as long as it takes.
 
     Returns
     -------
@@ -84,7 +85,7 @@ async def run_locked(
     Raises
     ------
     CommandError
-        If it could not be run, or was ended because the lock was lost.
+        If the command could not be run, or was ended because the lock was lost.
     """
     path = find_program(command[0])
     if not 0 < len(name.encode("utf-8", "surrogateescape")) <= NAME_MAX:
@@ -170,11 +171,11 @@ class _Run:
         self._grace = min(_GRACE_MAX, held.lease.ttl * _GRACE_SHARE)
         self._status: int | None = None
         self._is_lost = self._is_ending = self._is_silent = False
-        # The newest deadline that was sent to the supervisor, and the newest that it surely knows.
+        # The newest deadline that was sent to the supervisor, and the newest that it has acknowledged.
         self._sent = self._known = NEVER
 
     async def run(self) -> int:
-        """Run it to its end, or not at all when this process was told to end before it was started."""
+        """Run the command to its end, or not at all when a signal came before its start."""
         link = await launch_command_supervisor(self._grace)
         try:
             self._told.act = lambda: link.send(End())
@@ -194,7 +195,7 @@ class _Run:
 
     @property
     def _deadline(self) -> float:
-        """When the command has to be told to end, unless a keep-alive is answered until then."""
+        """The time at which the command gets SIGTERM, unless a keep-alive is answered before."""
         return self._held.lease.held_until - self._grace - _KILL_TAKES
 
     async def _follow(self, link: Link) -> None:
@@ -206,7 +207,7 @@ class _Run:
         raise CommandError(_SUPERVISOR_LOST)
 
     async def _close(self, link: Link) -> None:
-        """Let the supervisor end; kill one that stands still, with all that it runs."""
+        """Let the supervisor end; kill a supervisor that stands still, with all that it runs."""
         with trio.CancelScope(shield=True):
             with trio.move_on_after(0 if self._is_silent else self._grace + _CLOSING_TAKES) as waiting:
                 await link.close()
@@ -214,7 +215,7 @@ class _Run:
                 await link.destroy()
 
     def _act_on(self, event: Event, link: Link) -> bool:
-        """Act on an event; true when all has ended."""
+        """Act on an event; return whether all has ended."""
         match event:
             case Ready() if self._told.number:
                 return True
@@ -230,7 +231,7 @@ class _Run:
                 self._is_lost = cause == "deadline"
             case Exited(status=status):
                 self._status = status
-                link.send(End())  # what it has started does not outlive it: the lock is about to be released
+                link.send(End())  # ends all that the command started, because the lock is released next
             case Unstartable(error=error):
                 raise CommandError(f"{self._path}: {why_not_run(self._path, error)}")
             case Crashed(error=error):
@@ -243,9 +244,9 @@ class _Run:
         return {"TRIORAFT_FENCING_TOKEN": str(self._held.fencing_token), "TRIORAFT_LOCK": self._held.name}
 
     async def _extend(self, link: Link, running: trio.CancelScope) -> None:
-        """Tell the supervisor of later deadlines; give it up when it has let one pass that it knew.
+        """Send later deadlines to the supervisor; give the supervisor up when it lets one pass that it knew.
 
-        Looked at twice, so that what it said is read first where this process stood still itself.
+        It takes two looks to give it up, so that its events are read first where this process itself stood still.
         """
         is_overdue = False
         while True:

@@ -1,7 +1,8 @@
 """The ``trioraft`` command.
 
-Exit status: 0 done; 1 the cluster says no (no answer, no leader, refused); 2 wrong use or configuration, with
-one line on standard error. What a command needs is imported where it is used, so that each starts quickly.
+Exit status: 0 for done; 1 for a cluster that does not do it (no answer, no leader, refused); 2 for wrong use or
+configuration, with one line on standard error. Commands import what they need where they use it, so that each starts
+quickly.
 """
 
 import os
@@ -51,10 +52,10 @@ app.command()(cli_bench.bench)
 cli_members.add_commands(app)
 app.command()(cli_recover.recover)
 
-# More than any key has.
+# Larger than any key.
 _KEY_FILE_MAX = 64 * 1024
 
-# A process started by `trioraft up` ends when that one does, however that came.
+# A process started by `trioraft up` ends with it, even when it is killed.
 _WithStdin = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
 
 
@@ -71,7 +72,7 @@ def main() -> None:
     except ToldToEnd as told:
         status = told.exit_status
     die_when_told()
-    with suppress(OutputError):  # the status tells of something else already
+    with suppress(OutputError):  # the exit status has another reason already
         sys.stdout.flush()
     sys.exit(status)
 
@@ -82,12 +83,12 @@ def run(arguments: list[str]) -> int:
     Parameters
     ----------
     arguments : list of str
-        Its arguments.
+        The arguments.
 
     Returns
     -------
     int
-        Its exit status.
+        The exit status.
     """
     try:
         status = app(arguments or ["--help"], prog_name="trioraft", standalone_mode=False)
@@ -193,7 +194,7 @@ def up(
     from trioraft.cli.up import UpError, run_up  # noqa: PLC0415
     from trioraft.settings.settings import SettingsError  # noqa: PLC0415
 
-    queue_standard_stream("stdout")  # as the logs of its nodes: what it shows must not hold them up
+    queue_standard_stream("stdout")  # as with the logs of its nodes: a slow terminal must not hold them up
     return run_program(lambda: run_up(count, base, page, data_dir), (UpError, SettingsError), WRONG)
 
 
@@ -420,7 +421,7 @@ def keygen(
 
 
 def _key_text() -> tuple[str, str]:
-    """Give where the key is written, and what is written there."""
+    """Return where the key is written, and the text there."""
     if text := os.environ.get("CLUSTER_KEY"):
         return "CLUSTER_KEY", text
     if path := os.environ.get("CLUSTER_KEY_FILE"):

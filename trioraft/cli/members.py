@@ -18,12 +18,12 @@ _Format = Annotated[str, typer.Option("--format", metavar="table|json", help="Ho
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add these commands to the program's.
+    """Add the commands of this module.
 
     Parameters
     ----------
     app : typer.Typer
-        The program.
+        The application that gets them.
     """
     app.add_typer(members)
     app.command("step-down")(_step_down)

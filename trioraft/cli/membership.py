@@ -1,4 +1,4 @@
-"""The commands that change who is a member of a cluster, once their arguments are read."""
+"""The commands that change the members of a cluster, after their arguments are read."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from trioraft.members.changes import Action
 from trioraft.messages import ChangeMember, Command, MemberStatus, StepDown
 from trioraft.settings.settings import ClientSettings
 
-# A new voter must first have caught up, and a leader that removes itself ends its work; both may take some time.
+# A new voter catches up first, and a leader that removes itself ends its work first; both may take some time.
 _SECONDS = 60.0
 
 
@@ -25,9 +25,9 @@ async def list_members(settings: ClientSettings, form: str) -> int:
     Parameters
     ----------
     settings : ClientSettings
-        Where the cluster is.
+        The addresses of the cluster.
     form : {"table", "json"}
-        How to print it.
+        The format.
 
     Returns
     -------
@@ -62,7 +62,7 @@ async def list_members(settings: ClientSettings, form: str) -> int:
 
 
 def _members(cluster: ClusterStatus) -> tuple[MemberStatus, ...]:
-    """Give the members in the order of their names, which are those that they have now where they are known."""
+    """List the members by name; a member that answers has its present name."""
     if not cluster.members:
         raise CommandError("no node that answers is a member of a cluster; see `trioraft status`")
     names = {node.status.id: node.status.name for node in cluster.nodes}
@@ -71,16 +71,16 @@ def _members(cluster: ClusterStatus) -> tuple[MemberStatus, ...]:
 
 
 async def change_member(settings: ClientSettings, action: Action, who: str) -> int:
-    """Have the leader change what a node is to the cluster.
+    """Have the leader change the membership of a node.
 
     Parameters
     ----------
     settings : ClientSettings
-        Where the cluster is, and an admin key.
+        The addresses of the cluster, and an admin key.
     action : {'add', 'remove', 'promote', 'demote'}
         The change.
     who : str
-        The node's id or name; a member need not answer.
+        The node's id or name; it need not answer if it is a member.
 
     Returns
     -------
@@ -94,9 +94,9 @@ async def change_member(settings: ClientSettings, action: Action, who: str) -> i
 
 
 def _choose(cluster: ClusterStatus, action: Action, who: str) -> str:
-    """Find the id of the node that is meant: a member, which need not answer, or one that is to become one.
+    """Find the id of a node by id or name: of a member, even if it does not answer, or of a node to be added.
 
-    A node that comes back as another one may have the name of the member that it was.
+    A removed node that comes back with a new id may have the name of the member that it was.
     """
     members = {member.id for member in _members(cluster)}
     named = {member.id for member in _members(cluster) if who in {member.id, member.name}}
@@ -111,12 +111,12 @@ def _choose(cluster: ClusterStatus, action: Action, who: str) -> str:
 
 
 async def step_down(settings: ClientSettings) -> int:
-    """Have the leader lead no more for a while.
+    """Have the leader give its leadership up for a while.
 
     Parameters
     ----------
     settings : ClientSettings
-        Where the cluster is, and an admin key.
+        The addresses of the cluster, and an admin key.
 
     Returns
     -------

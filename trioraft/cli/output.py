@@ -1,4 +1,4 @@
-"""What ``trioraft up`` prints: its own lines, and of the processes' logs what people want to see."""
+"""The output of ``trioraft up``: its own lines, and the lines of the processes' logs that people want to see."""
 
 import time
 from typing import Any, Final
@@ -7,7 +7,7 @@ import msgspec
 
 from trioraft.texts import printable
 
-# The same line of several nodes is shown once in this time, in seconds.
+# Within this time the same line of several nodes is shown once, in seconds.
 _REPEAT_SECONDS: Final = 10.0
 
 
@@ -17,21 +17,21 @@ def say(text: str, name: str = "") -> None:
     Parameters
     ----------
     text : str
-        What to say.
+        The line.
     name : str, optional
-        The process that it is about.
+        The process that the line is about.
     """
     line = f"{time.strftime('%H:%M:%S')} {name:<8} {text}"
     print(printable(line), flush=True)  # noqa: T201 - what the command is for
 
 
 class Output:
-    """Shows what people want to see of the processes' logs.
+    """The lines of the processes' logs that people want to see.
 
     Parameters
     ----------
     everything : bool
-        Whether to show every line; else only warnings, errors and what scripts do and write.
+        Whether to show every line; otherwise only warnings, errors, and the starts, ends and output of scripts.
     """
 
     def __init__(self, everything: bool) -> None:
@@ -39,7 +39,7 @@ class Output:
         self._said: dict[str, float] = {}
 
     def show(self, name: str, line: str, *, quietly: bool = False) -> None:
-        """Show a line, if it is one to be shown.
+        """Show a line, if people want to see it.
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
-"""Asks one node for its status without an event loop.
+"""Ask one node for its status without an event loop.
 
-Container engines run a health check every few seconds for as long as a container lives; to start trio, and to
-look for other nodes, would cost more than all that the node itself does meanwhile.
+Container engines run a health check every few seconds for as long as a container lives. To start trio and to look for
+other nodes would cost more than all that the node itself does meanwhile.
 """
 
 import socket
@@ -14,7 +14,7 @@ from trioraft.datagrams.keys import KeyRing
 from trioraft.messages import NodeStatus, Status, StatusRequest
 
 _DATAGRAM_MAX: Final = 65535
-_AGAIN: Final = 0.3  # seconds after which the question is asked again
+_AGAIN: Final = 0.3  # seconds until the question is sent again
 
 
 def ask_status(
@@ -25,9 +25,9 @@ def ask_status(
     Parameters
     ----------
     address : Address
-        Where it listens.
+        The address of the node.
     service : str
-        Its service name.
+        The service name of the node.
     keys : KeyRing or None
         The cluster's keys.
     seconds : float
@@ -36,12 +36,12 @@ def ask_status(
     Returns
     -------
     NodeStatus, ForeignService or None
-        Its status; of which other service it is; None when it does not answer.
+        The status, the other service that the node is of, or None when it does not answer.
 
     Raises
     ------
     OSError
-        If there can be no socket.
+        If no socket can be opened.
     """
     endpoint = Endpoint(Identity(node_id=0, service=service, name=""), keys)
     endpoint.takes_from = address.__eq__
@@ -59,7 +59,7 @@ def ask_status(
 def _exchange(
     sock: socket.socket, endpoint: Endpoint, address: Address, until: float
 ) -> NodeStatus | ForeignService | None:
-    """Send what is to be sent and take what comes, until there is a status or the time is up."""
+    """Send the endpoint's datagrams and receive answers, until the status is there or the time is over."""
     while True:
         for data, to in endpoint.datagrams_to_send():
             try:

@@ -1,4 +1,4 @@
-"""``trioraft recover``: a new cluster of what one node has, when a quorum is lost for good."""
+"""``trioraft recover``: a new cluster from the data of one node, when a quorum is lost for good."""
 
 import os
 from collections.abc import Iterator
@@ -84,7 +84,7 @@ def recover(
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """Turn what is wrong with the data into the command's one line."""
+    """Turn an error in the data into the one line of the command."""
     from trioraft.storage.errors import RecoveryError, StorageError  # noqa: PLC0415
 
     try:
@@ -109,7 +109,7 @@ def _variable(name: str) -> str:
 
 
 def _longest_work() -> float:
-    """Tell for how long leader work of a leader with this environment's settings may outlive it, in seconds."""
+    """Compute how long leader work may outlive a leader with this environment's settings, in seconds."""
     from trioraft.consensus.timing import Timing, here  # noqa: PLC0415
     from trioraft.settings.variables import find_variable  # noqa: PLC0415
 
@@ -146,7 +146,7 @@ def _found(survivor: "Survivor") -> Iterator[str]:
 
 
 def _done(survivor: "Survivor", recovered: "Recovered") -> str:
-    """Say what was made, and what is to be done now."""
+    """Describe the new cluster, and the next steps."""
     from trioraft.messages import format_id  # noqa: PLC0415
 
     lines = [

@@ -1,4 +1,4 @@
-"""How commands read their arguments, run, and end."""
+"""How commands read their arguments, run and end."""
 
 import os
 import re
@@ -31,9 +31,9 @@ Peers = Annotated[
 ]
 
 
-# Typer's own checks do not always tell the value, and what is allowed.
+# The checks are not those of Typer, which do not always show the value and what is allowed.
 def number(option: str, text: str, lowest: int, highest: int) -> int:
-    """Read a whole number that an option or argument was given."""
+    """Read the whole number of an option or argument."""
     from trioraft.settings.values import whole_number  # noqa: PLC0415
 
     try:
@@ -44,7 +44,7 @@ def number(option: str, text: str, lowest: int, highest: int) -> int:
 
 
 def byte_count(option: str, text: str, lowest: int, highest: int) -> int:
-    """Read a number of bytes that an option was given, such as ``134217728`` or ``128MiB``."""
+    """Read the number of bytes of an option, such as ``134217728`` or ``128MiB``."""
     found = re.fullmatch(r"([0-9]{1,15}) ?([KMGT]iB)?", text, re.ASCII)
     count = int(found[1]) * 1024 ** ("KMGT".index(found[2][0]) + 1 if found[2] else 0) if found else -1
     if not lowest <= count <= highest:
@@ -54,7 +54,7 @@ def byte_count(option: str, text: str, lowest: int, highest: int) -> int:
 
 
 def timeout_seconds(text: str) -> float:
-    """Read what ``--timeout`` was given."""
+    """Read the value of ``--timeout``."""
     try:
         found = float(text)
     except ValueError:
@@ -65,13 +65,13 @@ def timeout_seconds(text: str) -> float:
 
 
 def choice(option: str, text: str, *allowed: str) -> None:
-    """Check that an option was given one of some words."""
+    """Check that the value of an option is one of some words."""
     if text not in allowed:
         raise CommandError(f"{option}={text[:100]!r}: unknown; allowed: {' or '.join(allowed)}", WRONG)
 
 
 def checked(read: Callable[[], _T]) -> _T:
-    """Read something of the configuration; what is wrong with it ends the command."""
+    """Read a part of the configuration; an error in it ends the command."""
     from trioraft.settings.settings import SettingsError  # noqa: PLC0415
 
     try:
@@ -81,12 +81,12 @@ def checked(read: Callable[[], _T]) -> _T:
 
 
 def client_settings(peers: str | None) -> "ClientSettings":
-    """Read where the cluster is from the environment, or from ``--peers``; say where a key is to be made anew."""
+    """Read the addresses of the cluster from ``--peers`` or the environment; warn of a key that must be made anew."""
     from trioraft.settings.settings import key_warning  # noqa: PLC0415
 
     settings = _client_settings(peers)
     if warning := key_warning(settings.keys):
-        print(f"trioraft: {warning}", file=sys.stderr)  # noqa: T201 - what people see of a command
+        print(f"trioraft: {warning}", file=sys.stderr)  # noqa: T201 - for the user of the command
     return settings
 
 
@@ -110,7 +110,7 @@ def _client_settings(peers: str | None) -> "ClientSettings":
 
 
 def run_client(main: Callable[[], Awaitable[int]], interrupted: int = INTERRUPTED, errors: Errors = ()) -> int:
-    """Run a program that talks to a cluster; `errors` are what it raises besides what a client does."""
+    """Run a program that asks a cluster; `errors` are those that it raises besides a client's."""
     from trioraft.client.client import NoAnswerError  # noqa: PLC0415
     from trioraft.settings.settings import SettingsError  # noqa: PLC0415
 
@@ -120,7 +120,7 @@ def run_client(main: Callable[[], Awaitable[int]], interrupted: int = INTERRUPTE
 def run_program(
     main: Callable[[], Awaitable[int | None]], errors: Errors, exit_status: int, interrupted: int = INTERRUPTED
 ) -> int:
-    """Run a program to its end; errors that it is known to raise become one line."""
+    """Run a program to its end; the errors that it is known to raise become one line."""
     import trio  # noqa: PLC0415
 
     from trioraft.settings.variables import SettingsError  # noqa: PLC0415

@@ -1,8 +1,8 @@
-"""The signals that tell a command to end, from its first moment to its last.
+"""The signals that end a command, from its first moment to its last.
 
-A process dies of them at once by default, and what it has made stays behind: keys of a benchmark, a temporary
-directory, a place in a lock's queue. So a command is told by an exception, as by Ctrl-C, and cleans up. A signal that
-was ignored when the process started, as `nohup` arranges, stays ignored.
+By default a process dies of them at once, and leaves things behind: keys of a benchmark, a temporary directory, a
+place in a lock's queue. So a signal raises an exception, as Ctrl-C does, and the command cleans up. A signal that was
+ignored when the process started, as `nohup` arranges, stays ignored.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ _END: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class ToldToEnd(BaseException):
-    """A signal has told this process to end.
+    """A signal ends this process.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class ToldToEnd(BaseException):
 
 
 class _Handler:
-    """Has :class:`ToldToEnd` raised in the main thread, but not within trio, whose own code it would hit."""
+    """The handler that raises :class:`ToldToEnd` in the main thread, but never within trio's own code."""
 
     def __init__(self) -> None:
         self.holds_back = False
@@ -50,20 +50,20 @@ _handler = _Handler()
 
 
 def raise_when_told() -> None:
-    """Have :class:`ToldToEnd` raised in the main thread when this process is told to end."""
+    """Raise :class:`ToldToEnd` in the main thread when a signal comes, from now on."""
     for number in not_ignored(*_END):
         signal.signal(number, _handler)
 
 
 def die_when_told() -> None:
-    """Let a signal end this process at once from now on: it has nothing left to clean up."""
+    """Let a signal end this process at once from now on, because nothing is left to clean up."""
     for number in not_ignored(*_END):
         signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Raise nothing while trio runs; :func:`run_until_told` acts on what comes before it can listen."""
+    """Raise nothing while trio runs; :func:`run_until_told` acts on a signal that comes before it listens."""
     _handler.holds_back = True
     try:
         yield
@@ -72,7 +72,7 @@ def signals_held_back() -> Iterator[None]:
 
 
 async def run_until_told(main: Callable[[], Awaitable[_T]]) -> _T:
-    """Run a program, and cancel it when this process is told to end; within :func:`signals_held_back`.
+    """Run a program, and cancel it when a signal comes; within :func:`signals_held_back`.
 
     Parameters
     ----------
@@ -82,12 +82,12 @@ async def run_until_told(main: Callable[[], Awaitable[_T]]) -> _T:
     Returns
     -------
     object
-        What it returned, also where it was told to end and did so by itself.
+        The result of the program, also where it ended by itself after a signal.
 
     Raises
     ------
     ToldToEnd
-        If it was cancelled.
+        If the program was cancelled.
     """
     import trio  # noqa: PLC0415 - commands without a cluster start faster
 

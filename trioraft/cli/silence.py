@@ -1,4 +1,4 @@
-"""What a command that goes on for as long as it takes says while no leader answers."""
+"""The words of a command that waits, while no leader answers."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -11,23 +11,23 @@ from trioraft.client.client import Client
 from trioraft.client.status import printable
 from trioraft.nurseries import bare_errors
 
-# An election may take as long, and nobody has to know of each. Seconds.
+# In seconds; an election may take as long, and is not worth a line.
 _PATIENCE: Final = 5.0
 _LOOK_INTERVAL: Final = 0.5
-# Who has allowed a command more time than this is told why nothing happens before it is over. Seconds.
+# In seconds; a command with a longer timeout says why nothing happens before the timeout is over.
 _LONG: Final = 30.0
 
 
 @asynccontextmanager
 async def silence_told(client: Client, within: float = 0.0) -> AsyncIterator[None]:
-    """Say on standard error why nothing happens, and when that is over, for as long as the block lasts.
+    """Print on standard error why nothing happens, and that it goes on again, for as long as the block lasts.
 
     Parameters
     ----------
     client : Client
-        The client whose cluster is meant.
+        The client of the cluster.
     within : float
-        After how many seconds the command gives up and says why, which is soon enough for most; 0 for never.
+        The seconds after which the command gives up and says why, which is soon enough for most; 0 for never.
 
     Yields
     ------
@@ -43,7 +43,7 @@ async def silence_told(client: Client, within: float = 0.0) -> AsyncIterator[Non
 
 
 async def _tell(client: Client) -> None:
-    """Say each trouble once, when it has lasted for some seconds, and that it is over."""
+    """Print each problem once, when it has lasted for some seconds, and then that it is over."""
     said, seen, since = "", "", trio.current_time()
     while True:
         await trio.sleep(_LOOK_INTERVAL)
@@ -53,4 +53,4 @@ async def _tell(client: Client) -> None:
         if trouble != said and (not trouble or trio.current_time() >= since + _PATIENCE):
             said = trouble
             text = f"{printable(trouble)}; trying on" if trouble else "there is a leader that answers"
-            print(f"trioraft: {text}", file=sys.stderr, flush=True)  # noqa: T201 - for whoever waits
+            print(f"trioraft: {text}", file=sys.stderr, flush=True)  # noqa: T201 - for the user who waits

@@ -1,7 +1,7 @@
-"""What commands write to standard output, and read from standard input, whatever these are.
+"""The standard output and standard input of commands, whatever these are.
 
-Either may be closed; standard output may be a full disk, or a pipe whose reader has gone. What a command has changed
-in the cluster stays changed then, and its exit status says so; a command that was only to print something has failed.
+Either may be closed; standard output may be a file on a full disk, or a pipe whose reader has gone. A command that
+has changed the cluster succeeds all the same, and its exit status says so; a command that only prints has failed.
 """
 
 import io
@@ -23,12 +23,12 @@ class OutputError(CommandError):
     Parameters
     ----------
     error : OSError
-        Why not.
+        The reason.
 
     Attributes
     ----------
     reader_gone : bool
-        Whether that is because its reader has seen enough.
+        Whether the reader of the pipe has gone, because it has seen enough.
     """
 
     def __init__(self, error: OSError) -> None:
@@ -37,7 +37,7 @@ class OutputError(CommandError):
 
 
 class _Descriptor(io.FileIO):
-    """Standard output; it fails once, and what follows is dropped, lest the end of the process fail again."""
+    """Standard output that fails once and drops the rest, so that the end of the process does not fail again."""
 
     def __init__(self, *, is_closed: bool) -> None:
         super().__init__(_STDOUT, "w", closefd=False)
@@ -50,7 +50,7 @@ class _Descriptor(io.FileIO):
         try:
             if self._is_closed:
                 raise OSError(0, "closed")
-            while (written := super().write(data)) is None:  # somebody has made the pipe non-blocking
+            while (written := super().write(data)) is None:  # another process has made the pipe non-blocking
                 poll = select.poll()
                 poll.register(_STDOUT, select.POLLOUT)
                 poll.poll()
@@ -61,12 +61,12 @@ class _Descriptor(io.FileIO):
 
 
 def check_stdout(*, is_closed: bool) -> None:
-    """Have :class:`OutputError` raised where standard output cannot be written.
+    """Raise :class:`OutputError` where standard output cannot be written, from now on.
 
     Parameters
     ----------
     is_closed : bool
-        Whether it was closed when this process began; there is something else under its number then.
+        Whether it was closed when this process began; its number is that of another file then.
     """
     before = sys.stdout
     sys.stdout = io.TextIOWrapper(
@@ -78,12 +78,12 @@ def check_stdout(*, is_closed: bool) -> None:
 
 
 def tell(text: str) -> None:
-    """Print what was done; where that cannot be printed, it is done all the same.
+    """Print what the command has done; a failure to print does not fail the command.
 
     Parameters
     ----------
     text : str
-        What to say.
+        The text.
     """
     try:
         print(printable_lines(text), flush=True)  # noqa: T201 - what commands are for
@@ -99,17 +99,17 @@ def read_stdin(most: int) -> bytes:
     Parameters
     ----------
     most : int
-        At most so many bytes.
+        The most bytes to read.
 
     Returns
     -------
     bytes
-        What it has.
+        The bytes.
 
     Raises
     ------
     CommandError
-        If it is closed, or cannot be read.
+        If standard input is closed, or cannot be read.
     """
     if sys.stdin is None:
         raise CommandError("standard input: closed; allowed: a file or a pipe", WRONG)
@@ -120,5 +120,5 @@ def read_stdin(most: int) -> bytes:
 
 
 def stdin_is_terminal() -> bool:
-    """Tell whether somebody can be asked."""
+    """Check whether a user can be asked."""
     return sys.stdin is not None and sys.stdin.isatty()

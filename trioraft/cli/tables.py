@@ -13,11 +13,11 @@ from trioraft.client.status import ClusterStatus, ObservedNode, printable
 from trioraft.messages import FIRST_VERSION, HookStatus, MemberStatus, NodeStatus
 from trioraft.versions import Versions
 
-_STYLES = {"leader": "bold green", "follower": "", "learner": "cyan"}  # of rows, by role; all others are on their way
+_STYLES = {"leader": "bold green", "follower": "", "learner": "cyan"}  # of rows, by role; the others are passing ones
 
 
 def print_cluster(cluster: ClusterStatus) -> None:
-    """Print a table of a cluster's nodes, and whatever somebody should look at.
+    """Print a table of a cluster's nodes, and the problems.
 
     Parameters
     ----------
@@ -26,19 +26,19 @@ def print_cluster(cluster: ClusterStatus) -> None:
     """
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = max(console.width, 160)  # whoever reads a pipe wants whole ids and addresses
+        console.width = max(console.width, 160)  # a pipe gets whole ids and addresses
     console.print(render(cluster))
 
 
 def print_members(members: tuple[MemberStatus, ...], cluster: ClusterStatus) -> None:
-    """Print a table of a cluster's members, and what it can survive.
+    """Print a table of a cluster's members, and how many failures it survives.
 
     Parameters
     ----------
     members : tuple of MemberStatus
         The members.
     cluster : ClusterStatus
-        What is known of the nodes.
+        The nodes, as far as they are known.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -70,7 +70,7 @@ async def watch_cluster(client: Client) -> None:
             seen = client.version
             live.update(render(client.cluster()), refresh=True)
             await client.changed(seen)
-            await trio.sleep(0.05)  # what changes at the same time is drawn at once
+            await trio.sleep(0.05)  # changes of one moment are drawn together
 
 
 def render(cluster: ClusterStatus) -> RenderableType:
@@ -91,13 +91,13 @@ def render(cluster: ClusterStatus) -> RenderableType:
     for heading in ("NAME", "ID", "ADDRESS", "ROLE", "TERM", "LEADER", "HOOK", "VERSION", "UP"):
         table.add_column(heading, no_wrap=True, justify="right" if heading == "TERM" else "left")
     for node in cluster.nodes:
-        # As Text, because a plain string would be read as markup.
+        # As Text, because rich reads a plain string as markup.
         table.add_row(*(Text(printable(cell)) for cell in _row(node, names)), style=_style(node))
     for member in (member for each in cluster.clusters for member in each.members if member.id not in names):
         cells = (member.name or "-", member.id, "-", "unreachable", *"-----")
         table.add_row(*(Text(printable(cell)) for cell in cells), style="dim")
     remarks = (Text(printable(line), style="yellow") for line in _remarks(cluster))
-    # One cluster is what there should be. Each one's term, leader and voters are its own affair.
+    # There should be one cluster. If there are several, each has a term, a leader and voters of its own.
     return Group(*map(_heading, cluster.clusters or (cluster,)), table, *remarks)
 
 
@@ -110,7 +110,7 @@ def _heading(cluster: ClusterStatus) -> Text:
         text += ", reads by lease"
     if leader and leader.status.state_quota:
         text += f", {_mebibytes(leader.status.state_bytes)} of {_mebibytes(leader.status.state_quota)} MiB taken"
-    spoken = (leader.status.cluster_version if leader else 0) or FIRST_VERSION  # the oldest software tells none
+    spoken = (leader.status.cluster_version if leader else 0) or FIRST_VERSION  # the oldest software reports none
     if leader and any(node.status.highest_version > spoken for node in cluster.nodes):
         text += f", version {spoken} of the protocol until all are upgraded"
     can = f"; {cluster.survival.text}" if cluster.survival else ""
@@ -140,7 +140,7 @@ def _mebibytes(count: int) -> str:
 
 
 def _version(status: NodeStatus) -> str:
-    """Write the version of a node's software, and which of the protocol it speaks, as "0.9 (1 to 2)"."""
+    """Format the version of a node's software, and the versions of the protocol that it speaks, as "0.9 (1 to 2)"."""
     return f"{status.version} ({Versions(status.lowest_version, status.highest_version)})"
 
 
@@ -156,7 +156,7 @@ def _hook(hook: HookStatus) -> str:
 
 
 def _absent(cluster: ClusterStatus) -> list[str]:
-    """Tell of the members that do not answer what is known of them."""
+    """Describe the members that do not answer, as far as they are known."""
     answering = {node.status.id for node in cluster.nodes if node.reachable}
     lines = []
     for member in cluster.members:

@@ -23,7 +23,7 @@ from trioraft.signals import ENDING, not_ignored
 MONITOR: Final = "monitor"
 _REFRESH: Final = 0.5
 _LINE_MAX: Final = 64 * 1024
-# How much longer than a script may take to end the nodes are given, in seconds.
+# How long nodes may take to end beyond the grace of their scripts, in seconds.
 _END_MARGIN: Final = 5.0
 
 
@@ -37,7 +37,7 @@ async def run_up(nodes: int, base_port: int, monitor_port: int, data_dir: Path |
     Parameters
     ----------
     nodes : int
-        How many nodes.
+        The number of nodes.
     base_port : int
         The UDP port of the first node; the others follow.
     monitor_port : int
@@ -48,7 +48,7 @@ async def run_up(nodes: int, base_port: int, monitor_port: int, data_dir: Path |
     Returns
     -------
     int
-        The exit status: 0 when it was told to end, 1 when all nodes ended by themselves.
+        The exit status: 0 when a signal ended it, 1 when all nodes ended by themselves.
 
     Raises
     ------
@@ -111,7 +111,7 @@ class _Cluster:
     environments : mapping
         The environment of each process, by its name.
     stop_grace : float
-        How many seconds a script may take to end.
+        How long a script may take to end, in seconds.
     """
 
     def __init__(self, environments: Mapping[str, Mapping[str, str]], stop_grace: float) -> None:
@@ -123,12 +123,12 @@ class _Cluster:
         self._output = Output(os.environ.get("LOGGING", "").upper() == "DEBUG")
 
     async def run(self) -> int:
-        """Start all, tell what happens, and end all.
+        """Start all processes, report what happens, and end all.
 
         Returns
         -------
         int
-            0 when it was told to end, 1 when all nodes ended by themselves.
+            0 when a signal ended it, 1 when all nodes ended by themselves.
         """
         with trio.open_signal_receiver(*not_ignored(*ENDING)) as signals:
             async with trio.open_nursery() as followers:
@@ -155,11 +155,11 @@ class _Cluster:
         followers.start_soon(self._follow, name, process)
 
     async def _follow(self, name: str, process: trio.Process) -> None:
-        """Show what a process writes, and that it ends."""
+        """Show the output of a process, and its end."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, name, process)
             status = await process.wait()
-            # A descendant may hold the pipe open, so its end is not waited for.
+            # A descendant may hold the pipe open, so nothing waits for its end.
             nursery.cancel_scope.deadline = trio.current_time() + 0.5
         del self._running[name]
         self._one_ended.set()
@@ -192,7 +192,7 @@ class _Cluster:
         say("all nodes have ended")
 
     async def _report_roles(self) -> None:
-        """Tell each change of a node's role, and when a node does not answer."""
+        """Print each change of a node's role, and that a node does not answer."""
         shown: dict[str, tuple[str, bool]] = {}
         async with open_client(ClientSettings.from_environ(next(iter(self._environments.values())))) as client:
             await client.observe(_REFRESH)
