@@ -1,9 +1,9 @@
-"""Who may read a file with keys.
+"""The users who may read a file with keys.
 
-Whoever reads the key of a cluster has the cluster. So a node and the monitor warn of a key file that every user of
-the machine may read or change. That its group may is no mistake: Kubernetes gives pods their secrets by a group
-(``fsGroup``). Nor is any mode on a file system that is mounted read-only, as the secrets of Docker and Kubernetes
-are: there are no other users in a container, and who may read the file outside is not to be seen from inside.
+A user who reads the key of a cluster controls the cluster. So a node and the monitor warn of a key file that every
+user of the machine may read or change. A file that its group may read is fine: Kubernetes gives pods their secrets by
+a group (``fsGroup``). So is any mode on a file system that is mounted read-only, as the secrets of Docker and
+Kubernetes are: a container has no other users, and from inside nobody sees who may read the file outside.
 """
 
 import os
@@ -15,7 +15,7 @@ _OTHERS: Final = stat.S_IROTH | stat.S_IWOTH
 
 
 def why_not_secret(path: str) -> str:
-    """Say why a file is no secret.
+    """Describe why a file is no secret.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def why_not_secret(path: str) -> str:
     Returns
     -------
     str
-        One line, for a warning; empty where only its owner and its group may read it.
+        One line, for a warning; empty where only the owner and the group may read the file.
     """
     try:
         real = Path(path).resolve()
@@ -33,7 +33,7 @@ def why_not_secret(path: str) -> str:
         is_read_only = bool(os.statvfs(real).f_flag & os.ST_RDONLY)
         can_be_reached = all(directory.stat().st_mode & stat.S_IXOTH for directory in real.parents)
     except OSError:
-        return ""  # it is gone, or no file
+        return ""  # the file is gone, or is none
     if not stat.S_ISREG(mode) or not mode & _OTHERS or is_read_only or not can_be_reached:
         return ""
     what = "read" if mode & stat.S_IROTH else "change"
@@ -54,7 +54,7 @@ def key_file_warning(path: str) -> str:
     Returns
     -------
     str
-        One line; empty where there is nothing to warn of.
+        One line; empty without a reason to warn.
     """
     problem = why_not_secret(path) if path else ""
     return f"CLUSTER_KEY_FILE={problem}" if problem else ""

@@ -1,6 +1,6 @@
-"""Settings as a program writes them: keyword arguments that are called as the environment variables, in lower case.
+"""Settings as a program writes them: keyword arguments with the names of the environment variables, in lower case.
 
-They are read by the same table as the environment, so there is one set of names, values and error lines.
+The same table reads them and the environment, so there is one set of names, values and error lines.
 """
 
 import difflib
@@ -14,12 +14,12 @@ StrPath: TypeAlias = str | os.PathLike[str]
 # Items of a list: one text as in the environment, or one text for each item.
 Items: TypeAlias = str | Iterable[str]
 
-# How the program that is built around a node or client logs is its own affair.
+# A program that is built around a node or client decides itself how it logs.
 _OF_THE_PROGRAM: Final = frozenset({"logging", "log_format"})
 
 
 class ClientOptions(TypedDict, total=False):
-    """What :meth:`trioraft.ClientSettings.of` takes; VARIABLES.md says what each means."""
+    """The options of :meth:`trioraft.ClientSettings.of`; VARIABLES.md says what each means."""
 
     app_name: str
     peers: Items
@@ -31,7 +31,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 class NodeOptions(ClientOptions, total=False):
-    """What :meth:`trioraft.NodeSettings.of` takes; VARIABLES.md says what each means."""
+    """The options of :meth:`trioraft.NodeSettings.of`; VARIABLES.md says what each means."""
 
     bind_host: str
     unsealed: Literal["loopback", "allowed"]
@@ -58,7 +58,7 @@ class NodeOptions(ClientOptions, total=False):
 
 
 def option_names(user: str) -> list[str]:
-    """Give the names of the options of somebody.
+    """List the names of the options of a user.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def option_names(user: str) -> list[str]:
     Returns
     -------
     list of str
-        Those of the table's variables, in lower case.
+        The names of the table's variables, in lower case.
     """
     names = (variable.name.lower() for variable in VARIABLES if user in variable.used_by)
     return [name for name in names if name not in _OF_THE_PROGRAM]
@@ -80,9 +80,9 @@ def as_environ(user: str, options: Mapping[str, object]) -> dict[str, str]:
     Parameters
     ----------
     user : str
-        Who reads them: ``node`` or ``commands``.
+        The user of the options: ``node`` or ``commands``.
     options : mapping
-        The options; None counts as not given.
+        The options; None counts as absent.
 
     Returns
     -------

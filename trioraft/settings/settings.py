@@ -1,10 +1,10 @@
 """Configuration from the environment.
 
-The table in :mod:`trioraft.settings.variables` is the one place for names, meanings, defaults and allowed values; the
-structs take their defaults from it and :func:`load` reads by it. Durations are milliseconds in the environment
+The table in :mod:`trioraft.settings.variables` is the one place for names, meanings, defaults and allowed values: the
+structs take their defaults from it, and :func:`load` reads by it. Durations are milliseconds in the environment
 and seconds here. An empty variable counts as unset, because Compose passes ``${NAME:-}``.
 
-A program makes settings of keyword arguments, called as the variables in lower case, or takes the environment's::
+A program makes settings from keyword arguments, named as the variables in lower case, or from the environment::
 
     NodeSettings.of(peers="10.0.0.1:7300,10.0.0.2:7300", bootstrap_expect=2, data_dir="data")
     ClientSettings.from_environ()
@@ -51,7 +51,7 @@ def _default(name: str, user: str = "node") -> Any:
 
 
 class _Settings(Struct, frozen=True, kw_only=True):
-    """What everybody needs to find and talk to nodes."""
+    """The settings that every program needs to find and ask nodes."""
 
     USER: ClassVar[str]
 
@@ -61,16 +61,16 @@ class _Settings(Struct, frozen=True, kw_only=True):
     discovery_interval: float = _default("DISCOVERY_INTERVAL_MILLIS")
     max_datagram_bytes: int = _default("MAX_DATAGRAM_BYTES")
     keys: KeyRing | None = None
-    key_file: str = ""  # where they are written; of no variable of its own
+    key_file: str = ""  # the file that the keys are from; not a variable of its own
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read the environment, and check it.
+        """Read the environment and check it.
 
         Parameters
         ----------
         environ : mapping, optional
-            Something else than ``os.environ``. An empty variable counts as unset.
+            The environment, instead of ``os.environ``. An empty variable counts as unset.
 
         Returns
         -------
@@ -86,17 +86,17 @@ class _Settings(Struct, frozen=True, kw_only=True):
 
 
 class ClientSettings(_Settings, frozen=True, kw_only=True):
-    """What a client needs to find a cluster: made by :meth:`of` or :meth:`from_environ`.
+    """The settings of a client: made by :meth:`of` or :meth:`from_environ`.
 
-    One node's address is enough to find the others; commands are carried out by the leader, which must be reached.
-    When neither that nor a service name is given, it is 127.0.0.1:7300.
+    One node's address is enough to find the others. The leader carries out commands, so it must be reachable. Without
+    an address and a service name, the address is 127.0.0.1:7300.
 
     Attributes
     ----------
     app_name : str
         ``APP_NAME``; empty when it is not set.
     dns_name : str
-        The name to look up in DNS; empty when there is none, or when ``PEERS`` says where the nodes are.
+        The name to look up in DNS; empty when there is none, or when ``PEERS`` has the addresses.
     peers : tuple of PeerName
         ``PEERS``.
     dns_servers : tuple of Address
@@ -134,7 +134,7 @@ class ClientSettings(_Settings, frozen=True, kw_only=True):
 
 
 class NodeSettings(_Settings, frozen=True, kw_only=True):
-    """What a node is configured with: made by :meth:`of` or :meth:`from_environ`.
+    """The settings of a node: made by :meth:`of` or :meth:`from_environ`.
 
     Each field is the variable of its name; durations are seconds.
 
@@ -145,19 +145,19 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
     dns_name : str
         The name to look up in DNS: `app_name`, or empty when only ``PEERS`` is set.
     data_dir : pathlib.Path
-        Absolute; need not exist yet.
+        An absolute path, which need not exist yet.
     bootstrap_expect : int or None
-        None: never form a cluster, only join.
+        The number of nodes that form a cluster; None to join one only.
     script_leader_path, script_follower_path : str or None
-        Absolute; were executable when they were loaded.
+        Absolute paths of files that were executable when loaded.
     script_leader_arguments : tuple of str or None
-        Of no variable: `script_leader_path` is a command with these arguments.
+        The arguments of `script_leader_path`, where that is a command; not a variable.
     durability : {'sync', 'memory'}
-        Whether the log is synced; when it is not, a restarted node takes a new id.
+        Whether the log is synced; where it is not, a restarted node takes a new id.
     trace_file : pathlib.Path or None
-        Where transitions are recorded; absolute.
+        The absolute path of the file in which transitions are recorded.
     unsealed : {'loopback', 'allowed'}
-        Where it may listen without keys.
+        The addresses at which the node may listen without keys.
     keys : KeyRing or None
         From ``CLUSTER_KEY`` or ``CLUSTER_KEY_FILE``; None when datagrams are not sealed.
     """
@@ -193,7 +193,7 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
 
     @property
     def exposed(self) -> bool:
-        """Whether it listens where others than this machine may reach it, and without a key."""
+        """Whether the node listens without a key where other machines may reach it."""
         return self.keys is None and not is_loopback(self.bind_host)
 
     @classmethod
@@ -220,7 +220,7 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
 
 
 class MonitorSettings(_Settings, frozen=True, kw_only=True):
-    """What the monitor is configured with. Each field is the variable of its name; durations are seconds.
+    """The settings of the monitor. Each field is the variable of its name; durations are seconds.
 
     Attributes
     ----------
@@ -229,13 +229,13 @@ class MonitorSettings(_Settings, frozen=True, kw_only=True):
     dns_name : str
         The name to look up in DNS: `raft_service_name`, or empty when only ``PEERS`` is set.
     templates_dir : pathlib.Path or None
-        None: the monitor's own.
+        The directory of the templates; None for the monitor's own.
     hostname : str
-        ``HOSTNAME``, else the host's name when loaded.
+        ``HOSTNAME``, else the name of the host when loaded.
     allowed_hosts : tuple of str
         ``ALLOWED_HOSTS``, in lower case.
     openapi_path, docs_path, api_prefix, root_path : str
-        Begin with a slash and do not end with one; `api_prefix` and `root_path` may be empty.
+        Paths that begin with a slash and do not end with one; `api_prefix` and `root_path` may be empty.
     """
 
     USER: ClassVar[str] = "monitor"
@@ -259,12 +259,12 @@ class MonitorSettings(_Settings, frozen=True, kw_only=True):
     root_path: str = _default("ROOT_PATH", "monitor")
 
     def client(self) -> ClientSettings:
-        """Give what the monitor's client of the cluster needs.
+        """Return the settings of the monitor's client.
 
         Returns
         -------
         ClientSettings
-            The same service, peers, DNS servers and keys.
+            The settings with the same service, peers, DNS servers and keys.
         """
         return ClientSettings(
             app_name=self.raft_service_name,
@@ -322,7 +322,7 @@ def load(cls: type[_SomeSettings], environ: Mapping[str, str]) -> _SomeSettings:
 
 
 def _dns_name(cls: type[_Settings], environ: Mapping[str, str], values: Mapping[str, Any]) -> str:
-    """Choose the name to look up: a default name beside ``PEERS`` would only make noise where there is no DNS."""
+    """Choose the name to look up; a default name beside ``PEERS`` would only cause warnings where there is no DNS."""
     if cls is ClientSettings:
         return "" if values["peers"] else str(values["app_name"])
     name = values["raft_service_name" if cls is MonitorSettings else "app_name"]
@@ -364,7 +364,7 @@ def _is_key(text: str) -> bool:
 
 def _read_key_file(path: str) -> str:
     try:
-        # Opening a FIFO would wait for a writer; and what is looked at must be what is read.
+        # To open a FIFO would wait for a writer; and the file that is checked must be the file that is read.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -382,7 +382,7 @@ def _read_key_file(path: str) -> str:
 
 
 def _check_timeouts(environ: Mapping[str, str], values: Mapping[str, Any]) -> None:
-    """Relate the three times to each other, and blame a variable that was set."""
+    """Check that the three times fit each other; the error names a variable that was set."""
     lower, upper, heartbeat = (
         find_variable(name, "node")
         for name in (
@@ -408,7 +408,7 @@ def _check_timeouts(environ: Mapping[str, str], values: Mapping[str, Any]) -> No
 
 
 def _check_paths(environ: Mapping[str, str], values: Mapping[str, Any]) -> None:
-    """See that no page of the monitor hides another."""
+    """Check that no two pages of the monitor have the same path."""
     prefix = values["api_prefix"]
     taken = {"", "/nodes", "/healthz", "/static", *(f"{prefix}/{page}" for page in ("nodes", "cluster", "events"))}
     for name in ("OPENAPI_PATH", "DOCS_PATH"):
@@ -424,17 +424,17 @@ _OURS: Final = re.compile(r"(ELECTION|HEARTBEAT|BOOTSTRAP|DISCOVERY|HOOK|SCRIPT|
 
 
 def key_warning(keys: KeyRing | None) -> str:
-    """Tell whether a new key is to be derived before the next release.
+    """Warn of a key that must be derived anew before the next release.
 
     Parameters
     ----------
     keys : KeyRing or None
-        The keys that were given.
+        The keys of the configuration.
 
     Returns
     -------
     str
-        One line, without any key in it; empty where all is well.
+        One line, without any key in it; empty without a reason to warn.
     """
     if keys is None or not keys.former:
         return ""
@@ -447,7 +447,7 @@ def key_warning(keys: KeyRing | None) -> str:
 
 
 def settings_warnings(environ: Mapping[str, str]) -> list[str]:
-    """Find variables that are set and probably meant otherwise.
+    """Find variables whose names are probably mistakes.
 
     Parameters
     ----------
@@ -457,8 +457,8 @@ def settings_warnings(environ: Mapping[str, str]) -> list[str]:
     Returns
     -------
     list of str
-        One line each: former names (all in one line), and names that are nearly those of a variable. Values
-        are never shown.
+        A line for all former names, and a line for each name that is nearly that of a variable. Values are never
+        shown.
     """
     warnings = []
     names = {variable.name for variable in VARIABLES}

@@ -1,4 +1,4 @@
-"""How the text of an environment variable is read and checked.
+"""Parsers and checks for the text of an environment variable.
 
 A *parser* turns text into a value and touches nothing; a *check* looks at the file system. Both raise
 :class:`ValueError` with the reason alone; :mod:`trioraft.settings.variables` adds variable, value and what is
@@ -42,7 +42,7 @@ class PeerName(NamedTuple):
 
 
 def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
-    """Make a parser for whole numbers.
+    """Return a parser for whole numbers.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
     """
 
     def parse(text: str) -> int:
-        # int() would also take "1_000", " 7 " and digits of other scripts.
+        # int() also takes "1_000", " 7 " and digits of other scripts.
         if not re.fullmatch(r"-?[0-9]+", text):
             raise ValueError("not a whole number")
         digits = text.lstrip("-").lstrip("0")
@@ -70,7 +70,7 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def milliseconds(lowest: int, highest: int) -> Callable[[str], float]:
-    """Make a parser for durations written in milliseconds.
+    """Return a parser for durations in milliseconds.
 
     Parameters
     ----------
@@ -80,21 +80,21 @@ def milliseconds(lowest: int, highest: int) -> Callable[[str], float]:
     Returns
     -------
     callable
-        The parser; its values are seconds.
+        The parser, whose values are seconds.
     """
     parse = whole_number(lowest, highest)
     return lambda text: parse(text) / 1000
 
 
 def one_of(*choices: str, fold: Callable[[str], str] = str) -> Callable[[str], str]:
-    """Make a parser for one of a few words.
+    """Return a parser for one of some words.
 
     Parameters
     ----------
     *choices : str
         The words.
     fold : callable, optional
-        Applied to the text first, for instance ``str.upper``.
+        A function to apply to the text first, for instance ``str.upper``.
 
     Returns
     -------
@@ -121,13 +121,13 @@ def true_or_false(text: str) -> bool:
     Returns
     -------
     bool
-        Which it is.
+        Whether it is ``true``.
     """
     return one_of("true", "false", fold=str.lower)(text) == "true"
 
 
 def free_text(text: str) -> str:
-    """Take any text that can be printed."""
+    """Parse any text that can be printed."""
     if len(text) > 10_000:
         raise ValueError("too long")
     if not text.replace("\n", "").replace("\t", "").isprintable():
@@ -136,14 +136,14 @@ def free_text(text: str) -> str:
 
 
 def email(text: str) -> str:
-    """Take an e-mail address."""
+    """Parse an e-mail address."""
     if len(text) > 254 or not _EMAIL.fullmatch(text) or not text.isprintable():
         raise ValueError("not an e-mail address")
     return text
 
 
 def host_name(text: str) -> str:
-    """Take a DNS name, relative or absolute; SRV labels such as ``_raft`` are allowed."""
+    """Parse a DNS name, relative or absolute; SRV labels such as ``_raft`` are allowed."""
     labels = text.removesuffix(".").split(".")
     if len(text) > 253:
         raise ValueError("longer than 253 characters")
@@ -160,7 +160,7 @@ def host_name(text: str) -> str:
 
 
 def host_patterns(text: str) -> tuple[str, ...]:
-    """Take ``name,…`` with ``*.name`` for the names under one and ``*`` for any; in lower case."""
+    """Parse ``name,…`` into lower case, with ``*.name`` for all names under one and ``*`` for any."""
     patterns = []
     for item in _split(text):
         name = item.removeprefix("*.")
@@ -172,7 +172,7 @@ def host_patterns(text: str) -> tuple[str, ...]:
 
 
 def ip_address(text: str) -> str:
-    """Take a numeric IPv4 or IPv6 address."""
+    """Parse a numeric IPv4 or IPv6 address."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
@@ -191,7 +191,7 @@ def _split(text: str) -> list[str]:
 
 
 def _split_port(item: str) -> tuple[str, str]:
-    """Split ``host:port``; an IPv6 address stands in brackets and keeps none."""
+    """Split ``host:port``, and remove the brackets of an IPv6 address."""
     if item.startswith("["):
         host, bracket, rest = item[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
@@ -207,7 +207,7 @@ def _split_port(item: str) -> tuple[str, str]:
 
 
 def port_number(text: str) -> int:
-    """Take a port from 1 to 65535."""
+    """Parse a port from 1 to 65535."""
     try:
         return whole_number(1, 65535)(text)
     except ValueError:
@@ -215,14 +215,14 @@ def port_number(text: str) -> int:
 
 
 def peer_names(text: str) -> tuple[PeerName, ...]:
-    """Take ``host:port,…``; equal items count once."""
+    """Parse ``host:port,…``; equal items count once."""
     peers = []
     for item in _split(text):
         host, port = _split_port(item)
         if not host or not port:
             raise ValueError(f"{_shown(item)} has no {'port' if host else 'host'}")
         if ":" not in host:
-            # What ends in a number is meant as an address, and 10.0.0.256 is not one.
+            # A name that ends in a number is meant as an address, and 10.0.0.256 is not one.
             host = ip_address(host) if host.rpartition(".")[2].isdecimal() else host_name(host)
         try:
             peers.append(PeerName(host, port_number(port)))
@@ -232,7 +232,7 @@ def peer_names(text: str) -> tuple[PeerName, ...]:
 
 
 def dns_servers(text: str) -> tuple[Address, ...]:
-    """Take ``ip[:port],…``; the port is 53 when there is none."""
+    """Parse ``ip[:port],…``; the default port is 53."""
     servers = []
     for item in _split(text):
         bare_ipv6 = item.count(":") > 1 and not item.startswith("[")
@@ -245,14 +245,14 @@ def dns_servers(text: str) -> tuple[Address, ...]:
 
 
 def url_path(text: str) -> str:
-    """Take a path that begins with a slash; a slash at its end is dropped."""
+    """Parse a path that begins with a slash, and drop a slash at its end."""
     if len(text) > 200 or not _URL_PATH.fullmatch(text) or {".", ".."} & set(text.split("/")):
         raise ValueError("not a path of a web page")
     return text.rstrip("/")
 
 
 def absolute_path(text: str) -> str:
-    """Take a path, and make it independent of the working directory."""
+    """Parse a path, and make it absolute."""
     if "\0" in text:
         raise ValueError("has a character that no path has")
     return os.path.abspath(text)
@@ -271,7 +271,7 @@ def _stat(path: str) -> os.stat_result:
 
 
 def check_executable(path: str) -> None:
-    """Look whether a path is a file that can be run.
+    """Check that a path is a file that can be run.
 
     Raises
     ------
@@ -285,7 +285,7 @@ def check_executable(path: str) -> None:
 
 
 def check_readable_directory(path: Path) -> None:
-    """Look whether a path is a directory that can be read.
+    """Check that a path is a directory that can be read.
 
     Raises
     ------
@@ -299,7 +299,7 @@ def check_readable_directory(path: Path) -> None:
 
 
 def check_writable_directory(path: Path) -> None:
-    """Look whether a directory can be written, or made; makes nothing.
+    """Check that a directory can be written, or made, without making it.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from trioraft.datagrams.keys import KeyRing
 from trioraft.messages import MEMBERS_MAX
 from trioraft.settings import values
 
-_SHOWN_MAX: Final = 200  # characters of a wrong value that an error line repeats
+_SHOWN_MAX: Final = 200  # characters of a wrong value in an error line
 
 
 class SettingsError(Exception):
@@ -23,21 +23,21 @@ class Variable(Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     name : str
-        Its name.
+        The name of the variable.
     meaning : str
-        What it is for, in a few words.
+        The purpose, in a few words.
     default : str
-        What an unset or empty variable stands for, written as a value would be; empty when there is none.
+        The value of an unset or empty variable, as a text; empty when there is none.
     allowed : str
-        The values that are accepted.
+        The allowed values, in words.
     used_by : tuple of str
-        Who reads it: ``node``, ``monitor``, ``commands``.
+        The programs that read it: ``node``, ``monitor``, ``commands``.
     field : str
-        The settings field it fills.
+        The field of the settings that it fills.
     parse : callable
-        Turns the text into the field's value; raises ValueError with a reason.
+        A parser of the text; it raises ValueError with a reason.
     check : callable
-        Looks at what the value stands for on this machine; raises ValueError with a reason.
+        A check of the value on this machine; it raises ValueError with a reason.
     unset : object
         The field's value when the variable is unset and has no default.
     secret : bool
@@ -56,7 +56,7 @@ class Variable(Struct, frozen=True, kw_only=True):
     secret: bool = False
 
     def default_value(self) -> Any:
-        """Give the field's value when the variable is unset.
+        """Return the field's value when the variable is unset.
 
         Returns
         -------
@@ -66,7 +66,7 @@ class Variable(Struct, frozen=True, kw_only=True):
         return self.parse(self.default) if self.default else self.unset
 
     def read(self, text: str) -> Any:
-        """Turn the variable's text into the field's value.
+        """Parse and check the variable's text.
 
         Parameters
         ----------
@@ -92,21 +92,21 @@ class Variable(Struct, frozen=True, kw_only=True):
         return value
 
     def error(self, text: str, reason: str, allowed: str = "") -> SettingsError:
-        """Word what is wrong with a value, in one line.
+        """Make the error of a wrong value.
 
         Parameters
         ----------
         text : str
             The variable's text; empty when it is unset.
         reason : str
-            What is wrong with it.
+            The reason why it is wrong.
         allowed : str, optional
-            What is allowed, when it is not what the table says.
+            The allowed values, where they differ from the table.
 
         Returns
         -------
         SettingsError
-            To be raised.
+            The error, with one line of text.
         """
         if self.secret:
             shown = "(hidden)"
@@ -117,7 +117,7 @@ class Variable(Struct, frozen=True, kw_only=True):
         return SettingsError(f"{self.name}={shown}: {reason}; allowed: {allowed or self.allowed}")
 
 
-DEFAULT_PORT: Final = 7300  # of nodes: where they listen, and the port assumed for A and AAAA records
+DEFAULT_PORT: Final = 7300  # of nodes: at which they listen, and the one for A and AAAA records
 
 _NODE: Final = ("node",)
 _MONITOR: Final = ("monitor",)
@@ -249,7 +249,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
 )
 # fmt: on
 
-# The predecessor's names, kept so that its users can move without relearning.
+# The names of the predecessor, which its users can keep.
 FORMER_NAMES: Final[Mapping[str, str]] = {
     "FASTAPI_TITLE": "API_TITLE",
     "FASTAPI_MAINT": "API_MAINTAINER",
@@ -263,18 +263,18 @@ FORMER_NAMES: Final[Mapping[str, str]] = {
 
 
 def find_variable(name: str, user: str) -> Variable:
-    """Look a variable up in the table.
+    """Find a variable in the table.
 
     Parameters
     ----------
     name : str
         Its name.
     user : str
-        Who reads it: ``node``, ``monitor`` or ``commands``.
+        The program that reads it: ``node``, ``monitor`` or ``commands``.
 
     Returns
     -------
     Variable
-        Its row.
+        The row of the table.
     """
     return next(variable for variable in VARIABLES if variable.name == name and user in variable.used_by)
