@@ -38,6 +38,7 @@ from trioraft.messages import AutopilotNote, Election, HookStatus, MemberStatus,
 from trioraft.settings.settings import MonitorSettings, PeerName
 
 REFRESH = 0.4
+STATIC = Path(__file__).parents[2] / "monitor" / "static"
 LEADER = make_status(2, role="leader", leader=make_status(2).id, elections=(Election(4, make_status(2).id, 9.0),))
 FOLLOWERS = (make_status(1, leader=LEADER.id), make_status(3, leader=LEADER.id))
 
@@ -384,6 +385,17 @@ async def test_own_templates_take_the_place_of_the_monitors(tmp_path: Path) -> N
     client = create_app(settings_for(templates_dir=tmp_path), QuietClient()).test_client()
     assert await (await client.get("/")).get_data(as_text=True) == "mine: monitored watchtower /api/events"
     assert (await client.get("/docs")).status_code == 200
+
+
+async def test_the_style_sheet_imports_all_the_others_and_each_is_served() -> None:
+    client = create_app(settings_for(root_path="/raft"), QuietClient()).test_client()
+    rules = await (await client.get("/raft/static/monitor.css")).get_data(as_text=True)
+    imported = re.findall(r'^@import url\("([a-z]+\.css)"\);$', rules, re.MULTILINE)
+    assert rules.count("@import") == len(imported)
+    assert sorted(["docs.css", "monitor.css", *imported]) == sorted(path.name for path in STATIC.glob("*.css"))
+    for name in imported:
+        response = await client.get(f"/raft/static/{name}")
+        assert (response.status_code, response.mimetype) == (200, "text/css")
 
 
 async def test_files_outside_the_served_directories_are_not_served() -> None:
