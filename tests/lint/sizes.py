@@ -24,8 +24,6 @@ STILL_LONGER: Final = frozenset(
         "tests/unit/test_strangers.py::test_a_node_takes_answers_from_nobody_else_than_whom_it_asked",
         "tests/upgrade.py::upgrade",
         "trioraft/consensus/core.py",
-        "trioraft/datagrams/sealing.py",
-        "trioraft/datagrams/wire.py",
         "trioraft/node/node.py",
         "trioraft/node/node.py::Node.__init__",
         "trioraft/node/requests.py",
