@@ -1,4 +1,4 @@
-"""Where a datagram comes from or goes to."""
+"""Addresses of UDP, and names that stand for them."""
 
 import ipaddress
 import socket
@@ -89,3 +89,21 @@ class Address(NamedTuple):
         host, port, *rest = sockaddr
         scope = rest[1] if rest else 0
         return cls.of(f"{host}%{scope}" if scope and "%" not in host else host, port)
+
+
+class PeerName(NamedTuple):
+    """A host that may have to be looked up, and a UDP port; one item of ``PEERS``.
+
+    Attributes
+    ----------
+    host : str
+        A host name, or an IPv4 or IPv6 address (without brackets).
+    port : int
+        The UDP port.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -4,8 +4,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
+
 from trioraft.address import Address
-from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, Peer, PeerConfirmed
+from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, Peer, PeerConfirmed, Received
 from trioraft.datagrams.keys import KeyRing
 from trioraft.messages import AppendEntriesRequest
 
@@ -13,6 +15,7 @@ KEY = "4b" * 32
 CLUSTER = 0x3333333333333333
 ONE, TWO, THREE = 0x1111111111111111, 0x2222222222222222, 0x4444444444444444
 A, B, C = Address("192.0.2.1", 7300), Address("192.0.2.2", 7300), Address("2001:db8::3", 7300)
+both_modes = pytest.mark.parametrize("keys", [None, KEY], ids=["unsealed", "sealed"])
 HEARTBEAT = AppendEntriesRequest(7, 42, 3.25, 12, 6, 12)
 
 
@@ -94,3 +97,12 @@ class Network:
             id(endpoint): event.peer for endpoint, event in self.events[before:] if isinstance(event, PeerConfirmed)
         }
         return confirmed[id(self.at[a])], confirmed[id(self.at[b])]
+
+
+def received(network: Network, endpoint: Endpoint) -> list[object]:
+    return [e.message for who, e in network.events if who is endpoint and isinstance(e, Received)]
+
+
+def pair(keys: str | None) -> tuple[Network, Endpoint, Endpoint]:
+    network = Network()
+    return network, network.add(A, ONE, keys), network.add(B, TWO, keys)

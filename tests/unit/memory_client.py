@@ -10,13 +10,12 @@ import trio
 
 from tests.unit.memory_world import MemoryNetwork, memory_world
 from tests.unit.test_node import MemoryCluster
-from trioraft.address import Address
+from trioraft.address import Address, PeerName
 from trioraft.client.client import Client, running
 from trioraft.datagrams.endpoint import Domain
 from trioraft.kv.service import KeyValueService
 from trioraft.node.node import open_node
 from trioraft.settings.settings import ClientSettings, NodeSettings
-from trioraft.settings.values import PeerName
 
 CLIENT_PORT = 9000
 
@@ -98,3 +97,13 @@ async def memory_client(network: MemoryNetwork, known: list[Address], number: in
             yield client
     finally:
         socket.close()
+
+
+def cut(cluster: KeyValueCluster, *ports: int) -> None:
+    """Let nothing pass to and from some ports."""
+    cluster.network.carries = lambda source, to: not {source.port, to.port} & set(ports)
+
+
+def cut_between(cluster: KeyValueCluster, one: int, other: int) -> None:
+    """Let nothing pass between two ports."""
+    cluster.network.carries = lambda source, to: {source.port, to.port} != {one, other}

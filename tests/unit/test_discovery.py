@@ -12,10 +12,9 @@ import trio
 import trio.testing
 
 from tests.unit.dns_server import Behaviour, DnsServer, open_dns_server
-from trioraft.address import Address
+from trioraft.address import Address, PeerName
 from trioraft.dns.discovery import Answer, Discovery, display_name
 from trioraft.dns.resolver import Resolver
-from trioraft.settings.values import PeerName
 
 FORTY = [f"10.0.1.{number}" for number in range(40)]
 FORTY_FOUND = frozenset(Address(host, 7300) for host in FORTY)

@@ -1,15 +1,26 @@
 """Handshakes and sessions, as stories."""
 
-from collections import Counter
-
 import pytest
 
-from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, KEY, ONE, TWO, A, B, C, Flight, Network
+from tests.unit.endpoint_network import (
+    CLUSTER,
+    HEARTBEAT,
+    KEY,
+    ONE,
+    TWO,
+    A,
+    B,
+    C,
+    Flight,
+    Network,
+    both_modes,
+    pair,
+    received,
+)
 from trioraft.address import Address
 from trioraft.datagrams.endpoint import (
     Domain,
     DuplicateIdentity,
-    EncodedMessage,
     Endpoint,
     ForeignService,
     Identity,
@@ -19,32 +30,14 @@ from trioraft.datagrams.endpoint import (
     Received,
     encode_message,
 )
-from trioraft.datagrams.keys import DERIVED, KeyRing, derive_key
-from trioraft.datagrams.sessions import HOST_MAX, SESSIONS_MAX
 from trioraft.messages import (
-    FRAGMENTED_MAX,
     AppendEntriesResponse,
-    ClientRequest,
     PreVoteRequest,
-    StatusRequest,
-    Transfer,
-    VoteRequest,
 )
 
 OTHER_KEY = "5c" * 32
 ANSWER = AppendEntriesResponse(7, 42, 3.0, 12, False)
 SMALL = PreVoteRequest(2, 1, 2, 1)
-both_modes = pytest.mark.parametrize("keys", [None, KEY], ids=["unsealed", "sealed"])
-
-
-def received(network: Network, endpoint: Endpoint) -> list[object]:
-    return [e.message for who, e in network.events if who is endpoint and isinstance(e, Received)]
-
-
-def pair(keys: str | None) -> tuple[Network, Endpoint, Endpoint]:
-    network = Network()
-    return network, network.add(A, ONE, keys), network.add(B, TWO, keys)
-
 
 # --- shaking hands ------------------------------------------------------------------------------------------
 
@@ -492,211 +485,3 @@ def test_other_keys_are_told_once_in_a_while_and_never_answered(
     assert network.run() == [NotOpened(B, reason)]
     assert a.counters["sent"] == 0
     assert a.counters["dropped_unknown_key"] + a.counters["dropped_unsealed"] == 4
-
-
-# --- keys ---------------------------------------------------------------------------------------------------
-
-
-def test_keys_are_rotated_without_downtime() -> None:
-    old, new = KEY, OTHER_KEY
-    steps = [(old, f"{old},{new}"), (f"{old},{new}", f"{new},{old}"), (f"{new},{old}", new)]
-    for before, after in steps:
-        network = Network()
-        a, b = network.add(A, ONE, before), network.add(B, TWO, after)
-        to_b, to_a = network.shake_hands(A, B)
-        a.send(to_b, HEARTBEAT, network.now)
-        b.send(to_a, ANSWER, network.now)
-        network.run()
-        assert (received(network, b), received(network, a)) == ([HEARTBEAT], [ANSWER])
-
-
-def test_a_node_seals_under_its_own_first_key_whatever_the_peer_uses() -> None:
-    network = Network()
-    network.add(A, ONE, f"{KEY},{OTHER_KEY}")
-    b = network.add(B, TWO, f"{OTHER_KEY},{KEY}")
-    _, to_a = network.shake_hands(A, B)
-    b.send(to_a, ANSWER, network.now)
-    [flight] = network.collect()
-    first = KeyRing.parse(OTHER_KEY).first(Domain.CONSENSUS)
-    assert flight.data[4:8] == first.fingerprint
-    assert isinstance(network.deliver(flight), Received)
-
-
-def test_a_client_with_a_key_derived_from_the_old_one_is_answered_under_it() -> None:
-    network = Network()
-    node = network.add(A, ONE, f"{OTHER_KEY},{KEY}")
-    client = network.add(C, 0, derive_key(KEY, "client"))
-    to_node, to_client = network.shake_hands(C, A, Domain.CLIENT)
-    client.send(to_node, ClientRequest(1, Transfer()), network.now)
-    node.send(to_client, HEARTBEAT, network.now)
-    network.run()
-    assert received(network, node) == [ClientRequest(1, Transfer())]
-    assert client.counters["dropped_not_allowed"] == 1  # opened, although a node may not say that to a client
-
-
-@pytest.mark.parametrize(
-    ("domain", "allowed"),
-    [
-        (Domain.ADMIN, [StatusRequest, ClientRequest]),
-        (Domain.CLIENT, [StatusRequest, ClientRequest]),
-        (Domain.READER, [StatusRequest, ClientRequest]),
-        (Domain.STATUS, [StatusRequest]),
-    ],
-)
-@both_modes
-def test_a_client_may_say_what_its_domain_allows(keys: str | None, domain: Domain, allowed: list[type]) -> None:
-    network = Network()
-    key = keys and derive_key(keys, next(label for label in DERIVED if label == domain.label))
-    node, client = network.add(A, ONE, keys), network.add(C, 0, key)
-    to_node, _ = network.shake_hands(C, A, domain)
-    for message in (
-        VoteRequest(9, 9, 9, True),
-        HEARTBEAT,
-        ANSWER,
-        StatusRequest(),
-        ClientRequest(1, Transfer()),
-    ):
-        client.send(to_node, message, network.now)
-    network.run()
-    assert [type(message) for message in received(network, node)] == allowed
-    assert node.counters["dropped_not_allowed"] == 5 - len(allowed)
-
-
-def test_a_stolen_monitor_key_does_not_vote_whatever_id_and_process_it_claims() -> None:
-    network, a, b = pair(KEY)
-    network.shake_hands(A, B)
-    thief = Endpoint(
-        Identity(TWO, "web", "thief"),
-        KeyRing.parse(derive_key(KEY, "status")),
-        process_id=b.process,
-        cluster_id=CLUSTER,
-    )
-    network.at[C] = thief
-    with pytest.raises(ValueError, match="no key for consensus traffic"):
-        thief.greet(A, Domain.CONSENSUS, network.now)
-    thief.greet(A, Domain.STATUS, network.now)
-    assert network.run() == []
-    assert a.counters["dropped_misaddressed"] == 1
-    current = a.peer(TWO)
-    assert current is not None
-    assert current.address == B
-
-
-def test_a_client_takes_no_orders() -> None:
-    for keys in (None, KEY):
-        network = Network()
-        node, client = network.add(A, ONE, keys), network.add(C, 0, keys)
-        _, to_client = network.shake_hands(C, A, Domain.CLIENT)
-        node.send(to_client, StatusRequest(), network.now)
-        node.send(to_client, HEARTBEAT, network.now)
-        network.run()
-        assert received(network, client) == []
-        other = network.add(B, 0, keys)
-        other.greet(C, Domain.CLIENT, network.now)  # two clients have nothing to say to each other
-        assert network.run() == []
-        other.greet(C, Domain.CONSENSUS, network.now)
-        assert network.run() == []
-
-
-# --- bounds -------------------------------------------------------------------------------------------------
-
-
-@both_modes
-def test_the_clients_are_bounded_and_the_longest_unconfirmed_goes_first(keys: str | None) -> None:
-    network = Network()
-    node = network.add(A, ONE, keys)
-    network.add(B, TWO, keys)
-    network.shake_hands(A, B)
-    for number in range(SESSIONS_MAX + 20):
-        address = Address(f"198.51.{100 + number // 200}.{number % 200 + 1}", 4000)
-        network.add(address, 0, keys)
-        network.shake_hands(address, A, Domain.STATUS)
-        del network.at[address]
-    clients = [peer for peer in node.peers if not peer.node_id]
-    assert len(clients) == SESSIONS_MAX
-    assert clients[0].address == Address("198.51.100.21", 4000)
-    assert node.peer(TWO) is not None
-
-
-@both_modes
-def test_clients_of_one_domain_do_not_take_the_place_of_those_of_another(keys: str | None) -> None:
-    network = Network()
-    node = network.add(A, ONE, keys)
-    client = network.add(C, 0, keys)
-    to_node, _ = network.shake_hands(C, A, Domain.CLIENT)
-    for _ in range(SESSIONS_MAX):
-        network.now += 0.01
-        network.add(B, 0, keys)
-        network.shake_hands(B, A, Domain.STATUS)
-    client.send(to_node, ClientRequest(1, Transfer()), network.now)
-    network.run()
-    assert received(network, node) == [ClientRequest(1, Transfer())]
-    assert len(node.peers) == SESSIONS_MAX + 1
-
-
-def test_one_host_does_not_take_the_place_of_others() -> None:
-    network = Network()
-    node = network.add(A, ONE, None)
-    others = {Address(f"198.51.100.{number}", 4000) for number in range(1, 5)}
-    for address in others:
-        network.add(address, 0, None)
-        network.shake_hands(address, A, Domain.STATUS)
-    for _ in range(SESSIONS_MAX + 50):
-        network.add(C, 0, None)
-        network.shake_hands(C, A, Domain.STATUS)
-    addresses = Counter(peer.address for peer in node.peers)
-    assert addresses == {C: SESSIONS_MAX - len(others), **dict.fromkeys(others, 1)}
-
-
-def test_one_host_keeps_its_share_where_there_are_many() -> None:
-    network = Network()
-    node = network.add(A, ONE, None)
-    for host in range(SESSIONS_MAX // HOST_MAX + 1):
-        address = Address(f"198.51.100.{host + 1}", 4000)
-        for _ in range(HOST_MAX if host else HOST_MAX // 2):
-            network.add(address, 0, None)
-            network.shake_hands(address, A, Domain.STATUS)
-    for _ in range(HOST_MAX):
-        network.add(C, 0, None)
-        network.shake_hands(C, A, Domain.STATUS)
-    hosts = Counter(peer.address.host for peer in node.peers)
-    assert hosts.total() == SESSIONS_MAX
-    assert hosts[C.host] == HOST_MAX
-    assert max(hosts.values()) == HOST_MAX
-
-
-@both_modes
-def test_members_are_kept_however_many_nodes_somebody_makes_up(keys: str | None) -> None:
-    network = Network()
-    node = network.add(A, ONE, keys)
-    network.add(B, TWO, keys)
-    network.shake_hands(A, B)
-    node.members = frozenset({ONE, TWO})
-    for number in range(SESSIONS_MAX + 5):
-        network.add(C, 1000 + number, keys)
-        network.shake_hands(C, A)
-    assert len(node.peers) == SESSIONS_MAX
-    peer = node.peer(TWO)
-    assert peer is not None
-    assert peer.address == B
-
-
-@both_modes
-def test_a_message_that_is_too_large_for_fragments_is_dropped_and_counted(keys: str | None) -> None:
-    network, a, _ = pair(keys)
-    to_b, _ = network.shake_hands(A, B)
-    a.send(to_b, EncodedMessage(bytes(FRAGMENTED_MAX + 1)), network.now)
-    assert a.counters["dropped_oversized"] == 1
-    assert a.datagrams_to_send() == []
-
-
-def test_every_dropped_datagram_is_counted_by_its_reason() -> None:
-    network, a, _ = pair(KEY)
-    network.shake_hands(A, B)
-    greeting = network.flown[0].data
-    for data in (b"", b"rubbish", greeting[:-1], b"\x86\x02" + greeting[2:], greeting[:-1] + b"\xff"):
-        a.receive_datagram_untrusted(data, B, network.now)
-    dropped = {name: count for name, count in a.counters.items() if name.startswith("dropped")}
-    assert dropped == {"dropped_malformed": 3, "dropped_version": 1, "dropped_unopened": 1}
-    assert a.counters["received"] == 6
-    assert a.counters["sent"] == 2

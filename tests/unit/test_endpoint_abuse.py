@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, KEY, ONE, TWO, A, B, C, Flight, Network
+from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, KEY, ONE, TWO, A, B, C, Flight, Network, both_modes
 from trioraft.address import Address
 from trioraft.datagrams import headers, wire
 from trioraft.datagrams.endpoint import Domain, Endpoint, PeerConfirmed, Received
@@ -14,8 +14,6 @@ from trioraft.datagrams.replay import ReplayWindow
 from trioraft.datagrams.sender import ADDRESSES_MAX, GREETED_MAX
 from trioraft.datagrams.sessions import PATHS_MAX, Path
 from trioraft.messages import AppendEntriesRequest, Hello, Message, StatusRequest
-
-both_modes = pytest.mark.parametrize("keys", [None, KEY], ids=["unsealed", "sealed"])
 
 
 def connected(keys: str | None) -> tuple[Network, Endpoint, Endpoint]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.endpoint_network import HEARTBEAT, KEY, ONE, TWO, A, B, Flight
+from tests.unit.endpoint_network import HEARTBEAT, KEY, ONE, TWO, A, B, Flight, both_modes
 from tests.unit.slow_network import SlowNetwork
 from trioraft.address import Address
 from trioraft.datagrams import fragments, headers, wire
@@ -26,7 +26,6 @@ from trioraft.messages import (
 
 CLIENT = Address("198.51.100.1", 4000)
 MIB = 1024 * 1024
-both_modes = pytest.mark.parametrize("keys", [None, KEY], ids=["unsealed", "sealed"])
 
 
 def entry(size: int, number: int = 0, seed: int = 1) -> AppendEntriesRequest:

@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.unit.memory_client import CLIENT_PORT, KeyValueCluster, memory_client
+from tests.unit.memory_client import CLIENT_PORT, KeyValueCluster, cut, memory_client
 from trioraft.client.backup import fetch_backup
 from trioraft.client.client import Client
 from trioraft.kv.codec import Box, unpack
@@ -125,11 +125,6 @@ async def start(client: Client, index: int) -> int:
     response = await ask(client, index, StartBackup())
     assert response.done, response.detail
     return unpack(response.data, Part).backup
-
-
-def cut(cluster: KeyValueCluster, *ports: int) -> None:
-    """Let nothing pass to and from some ports."""
-    cluster.network.carries = lambda source, to: not {source.port, to.port} & set(ports)
 
 
 # --- what is in it ------------------------------------------------------------------------------------------

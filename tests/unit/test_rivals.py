@@ -1,12 +1,8 @@
 """Who says to be a node that is reached elsewhere is believed where nodes are looked for, or when that one went."""
 
-import pytest
-
-from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, KEY, ONE, TWO, A, B, C, Network
+from tests.unit.endpoint_network import CLUSTER, HEARTBEAT, ONE, TWO, A, B, C, Network, both_modes
 from trioraft.datagrams.endpoint import Domain, DuplicateIdentity, Endpoint, Identity, Received
 from trioraft.datagrams.keys import KeyRing
-
-both_modes = pytest.mark.parametrize("keys", [KEY, None], ids=["sealed", "unsealed"])
 
 
 class Scene:

@@ -239,50 +239,56 @@ async def three_nodes(directory: Path, keys: KeyRing | None) -> AsyncIterator[tu
         yield nodes[first:] + nodes[:first], machines[first:] + machines[:first]
 
 
+class Impostors:
+    """Three strangers that answer, in the place of a leader, what it is asked and what they are asked."""
+
+    def __init__(self, leader: Node, sockets: list[UdpSocket], keys: KeyRing | None) -> None:
+        self.term = leader.leads_in
+        self._leader = leader
+        self._carry_out = leader._request_queue._carry_out
+        cluster = int(leader.status().cluster_id or "", 16)
+        self.same_node = Party(leader.id, sockets[0], keys, cluster=cluster)
+        self.same_process = Party(leader.id, sockets[1], keys, cluster=cluster, process=leader._endpoint.process)
+        self.third = Party(STRANGER, sockets[2], keys, cluster=cluster)
+        for party in self.all:
+            party.hear = partial(self._hear, party)
+        leader._request_queue._carry_out = self._overhear
+
+    @property
+    def all(self) -> tuple[Party, ...]:
+        return self.same_node, self.same_process, self.third
+
+    def _hear(self, party: Party, peer: Peer, message: Message) -> None:
+        if isinstance(message, ClientRequest):
+            party.tell_all(self._answer(message, self._leader.id))
+        elif isinstance(message, ReadIndexRequest):
+            party.send(peer, ReadIndexResponse(message.read, done=True, index=0))
+
+    def _overhear(self, peer: Peer, request: ClientRequest) -> None:
+        # One that copies a process's id, and speaks from elsewhere, may be that process: it has to hear the request.
+        for party in (self.same_node, self.third):
+            party.tell_all(self._answer(request, party.number))
+        self._carry_out(peer, request)
+
+    def _answer(self, request: ClientRequest, leader: int) -> ClientResponse:
+        return ClientResponse(request.request, done=True, data=WRONG, leader=leader, term=self.term)
+
+
 @pytest.mark.parametrize("key", [None, KEY], ids=["unsealed", "sealed"])
 async def test_a_node_takes_answers_from_nobody_else_than_whom_it_asked(tmp_path: Path, key: str | None) -> None:
     keys = None if key is None else KeyRing.parse(key)
     async with three_nodes(tmp_path, keys) as (nodes, machines), AsyncExitStack() as stack:
         leader, asking = nodes[:2]
-        cluster, term = int(leader.status().cluster_id or "", 16), leader.leads_in
         sockets = [await open_udp("127.0.0.1", 0) for _ in range(3)]
         for socket in sockets:
             stack.callback(socket.close)
-        process = leader._endpoint.process
-        same_node = Party(leader.id, sockets[0], keys, cluster=cluster)
-        same_process = Party(leader.id, sockets[1], keys, cluster=cluster, process=process)
-        third = Party(STRANGER, sockets[2], keys, cluster=cluster)
-        strangers = (same_node, same_process, third)
-
-        def answer(request: ClientRequest) -> None:
-            # Who copies a process's id, and speaks from elsewhere, may be that process: it has to hear the request.
-            for each in (same_node, third):
-                each.tell_all(ClientResponse(request.request, done=True, data=WRONG, leader=each.number, term=term))
-
-        def hear_by(party: Party) -> Callable[[Peer, Message], None]:
-            def hear(peer: Peer, message: Message) -> None:
-                if isinstance(message, ClientRequest):
-                    party.tell_all(
-                        ClientResponse(message.request, done=True, data=WRONG, leader=leader.id, term=term)
-                    )
-                elif isinstance(message, ReadIndexRequest):
-                    party.send(peer, ReadIndexResponse(message.read, done=True, index=0))
-
-            return hear
-
-        carry_out = leader._request_queue._carry_out
-
-        def overheard(peer: Peer, request: ClientRequest) -> None:
-            answer(request)
-            carry_out(peer, request)
-
-        leader._request_queue._carry_out = overheard
+        impostors = Impostors(leader, sockets, keys)
+        term = impostors.term
         victim = Address("127.0.0.1", asking._neighbours.bound.port)
         async with trio.open_nursery() as nursery:
-            for party in strangers:
-                party.hear = hear_by(party)
+            for party in impostors.all:
                 nursery.start_soon(party.loop.run)
-                nursery.start_soon(partial(party.greet, victim, Domain.CONSENSUS, anew=party is same_node))
+                nursery.start_soon(partial(party.greet, victim, Domain.CONSENSUS, anew=party is impostors.same_node))
             await trio.sleep(0.3)
             late = 0
             acknowledged = 0
@@ -295,11 +301,11 @@ async def test_a_node_takes_answers_from_nobody_else_than_whom_it_asked(tmp_path
                     shown = acknowledged
                     await asking.read_barrier()
                     late += machines[1].count < shown
-                    third.tell_all(AppendEntriesRequest(term + 1, 1, 0.0, 0, 0, 0))
+                    impostors.third.tell_all(AppendEntriesRequest(term + 1, 1, 0.0, 0, 0, 0))
                 return result
 
             answers = await ask_often(propose)
-            assert all(party.greeted > 5 for party in strangers)
+            assert all(party.greeted > 5 for party in impostors.all)
             nursery.cancel_scope.cancel()
         assert (answers, late) == ({RIGHT: ANSWERS}, 0)
         assert [node.status().term for node in nodes] == [term] * 3, "nobody has deposed the leader"

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from trioraft import sync
+from trioraft.address import PeerName
 from trioraft.client.client import NoAnswerError
 from trioraft.settings.settings import ClientSettings
-from trioraft.settings.values import PeerName
 
 NOBODY = ClientSettings(app_name="trioraft", peers=(PeerName("127.0.0.1", 9),))
 

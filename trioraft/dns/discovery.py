@@ -16,9 +16,8 @@ from typing import Final
 
 import trio
 
-from trioraft.address import Address
+from trioraft.address import Address, PeerName
 from trioraft.dns.resolver import Found, Resolver, Service, UnresolvedError
-from trioraft.settings.values import PeerName
 
 _LIMIT: Final = 5.0  # seconds that a look-up may take, however long the interval is
 _FIRST_PAUSE: Final = 0.25  # seconds; at the start of a cluster records appear one after the other

@@ -21,11 +21,10 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeVar, Unpack
 
 from msgspec import Struct
 
-from trioraft.address import Address, is_loopback
+from trioraft.address import Address, PeerName, is_loopback
 from trioraft.datagrams.keys import KeyRing
 from trioraft.datagrams.sealing import Domain
 from trioraft.settings.options import ClientOptions, NodeOptions, as_environ
-from trioraft.settings.values import PeerName
 from trioraft.settings.variables import DEFAULT_PORT, FORMER_NAMES, VARIABLES, SettingsError, Variable, find_variable
 
 __all__ = [

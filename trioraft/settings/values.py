@@ -11,31 +11,13 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from trioraft.address import Address
+from trioraft.address import Address, PeerName
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _URL_PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
-
-
-class PeerName(NamedTuple):
-    """One item of ``PEERS``.
-
-    Attributes
-    ----------
-    host : str
-        A host name, or an IPv4 or IPv6 address (without brackets).
-    port : int
-        The UDP port.
-    """
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 # --- parsers ------------------------------------------------------------------------------------------------
