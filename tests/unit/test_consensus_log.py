@@ -4,8 +4,7 @@ import msgspec
 import pytest
 
 from tests.unit.story import TIMING, Letter, Story
-from trioraft.consensus import Role
-from trioraft.consensus.append_entries import UNCOMMITTED_BYTES_MAX
+from trioraft.consensus import Role, append_entries
 from trioraft.consensus.events import StartWork, SteppedDown
 from trioraft.messages import (
     AppendEntriesRequest,
@@ -160,10 +159,11 @@ def test_what_an_earlier_leader_could_not_commit_counts_too_until_it_is_committe
     assert story.cores[1].propose(EntryKind.COMMAND, large, story.now) is not None
 
 
-def test_many_small_commands_are_too_much_as_well() -> None:
+def test_many_small_commands_are_too_much_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 1000
+    monkeypatch.setattr(append_entries, "UNCOMMITTED_BYTES_MAX", most * 16)
     story = led()
     story.drop()
-    most = UNCOMMITTED_BYTES_MAX // 16
     taken = [story.cores[1].propose(EntryKind.COMMAND, b"", story.now) is not None for _ in range(most + 1)]
     assert taken == [True] * most + [False]
 
