@@ -23,7 +23,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, NamedTuple, Self, TypeVar
 
 import trio
 
@@ -34,6 +34,7 @@ from trioraft.clock import FOREVER, NEVER, boottime
 from trioraft.kv.commands import Compare, Event, KeyValue, Operation
 from trioraft.kv.lock import HeldLock, check_lock, hold_lock
 from trioraft.kv.results import DeleteRangeResult, PutResult, TxnResult
+from trioraft.messages import Seconds
 from trioraft.replica.settings import ClusterSettings, ReadMode
 from trioraft.settings.settings import ClientSettings
 
@@ -42,6 +43,14 @@ __all__ = ["Client", "NoAnswerError"]
 _T = TypeVar("_T")
 
 _DEFAULT_TIMEOUT: Final = 10.0
+
+
+class _InThread(NamedTuple):
+    """What the thread of an open client has."""
+
+    client: AsyncClient
+    nursery: trio.Nursery
+    token: trio.lowlevel.TrioToken
 
 
 class Client:
@@ -70,9 +79,8 @@ class Client:
         self._thread = threading.Thread(target=self._run_thread, name="trioraft client", daemon=True)
         self._opened = threading.Event()
         self._failure: BaseException | None = None
-        self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
-        self._client: AsyncClient | None = None
+        self._in_thread: _InThread | None = None  # while the client is open
         self._process = 0
 
     # --- the thread -----------------------------------------------------------------------------------------
@@ -91,11 +99,11 @@ class Client:
     ) -> None:
         if self._process != os.getpid():
             return  # the thread is the other process's
-        if self._token is not None:
+        if self._in_thread is not None:
             with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self._scope.cancel)
+                self._in_thread.token.run_sync_soon(self._scope.cancel)
         self._thread.join()
-        self._client = None
+        self._in_thread = None
         if self._failure is not None and error is None:
             raise self._failure
 
@@ -109,11 +117,17 @@ class Client:
 
     async def _hold_open(self) -> None:
         with self._scope:
-            async with open_client(self._settings) as client, trio.open_nursery() as self._nursery:
-                self._client = client
-                self._token = trio.lowlevel.current_trio_token()
+            async with open_client(self._settings) as client, trio.open_nursery() as nursery:
+                self._in_thread = _InThread(client, nursery, trio.lowlevel.current_trio_token())
                 self._opened.set()
                 await trio.sleep_forever()
+
+    def _opened_in_thread(self) -> _InThread:
+        if self._in_thread is None:
+            raise RuntimeError("the client is not open; use it as a context manager")
+        if self._process != os.getpid():
+            raise RuntimeError("the client was opened before a fork, by another process; open one in this process")
+        return self._in_thread
 
     def call(self, method: Callable[[AsyncClient], Awaitable[_T]], timeout: float | None = None) -> _T:
         """Call a method of the client in its thread, and wait for the result.
@@ -132,11 +146,7 @@ class Client:
         """
         check_function("method", method)
         seconds = self._timeout if timeout is None else check_seconds("timeout", timeout)
-        client, token = self._client, self._token
-        if client is None or token is None:
-            raise RuntimeError("the client is not open; use it as a context manager")
-        if self._process != os.getpid():
-            raise RuntimeError("the client was opened before a fork, by another process; open one in this process")
+        client, _, token = self._opened_in_thread()
 
         async def run() -> _T:
             with trio.move_on_after(seconds):
@@ -250,12 +260,6 @@ class Client:
         """End a lease; see :meth:`~trioraft.kv.client.KeyValueMethods.lease_revoke`."""
         return self.call(lambda client: client.lease_revoke(lease), timeout)
 
-    async def _let_end(self, lock: HeldLock, block_left: trio.Event) -> None:
-        """Keep a lock that was revoked for as long as a thread may rely on it: it cannot be cancelled."""
-        if not self._scope.cancel_called:
-            with trio.move_on_after(lock.lease.held_until - boottime(), shield=True):
-                await block_left.wait()
-
     @contextmanager
     def lock(
         self, name: str, ttl: int = 10, *, wait: float | None = None, timeout: float | None = None
@@ -291,47 +295,106 @@ class Client:
         """
         check_lock(name, ttl, wait)
         seconds = self._timeout if timeout is None else check_seconds("timeout", timeout)
-        patience = seconds if wait is None else wait
-        held: list[HeldLock] = []
-        failures: list[Exception] = []
-        scope, ended, block_left = trio.CancelScope(), trio.Event(), trio.Event()
+        holding = _Holding(name, ttl, seconds if wait is None else wait, seconds)
 
-        def queued() -> None:
-            scope.deadline = trio.current_time() + patience + seconds
+        async def begin(client: AsyncClient) -> HeldLock:
+            return await holding.begin(client, self._opened_in_thread().nursery, self._scope)
 
-        async def hold(client: AsyncClient, *, task_status: trio.TaskStatus[None]) -> None:
-            scope.deadline = trio.current_time() + seconds
-            with scope:
-                try:
-                    async with hold_lock(client, name, ttl, wait=patience, queued=queued) as lock:
-                        scope.deadline = NEVER
-                        held.append(lock)
-                        task_status.started()
-                        try:
-                            await block_left.wait()
-                        finally:
-                            await self._let_end(lock, block_left)
-                except Exception as failure:  # raised where somebody waits for it
-                    failures.append(failure)
-            if not held:
-                if not failures:
-                    failures.append(NoAnswerError(f"{client.problem} (waited for the lock {name})"))
-                task_status.started()
-            ended.set()
+        async def end(_: AsyncClient) -> None:
+            await holding.end()
 
-        async def begin(client: AsyncClient) -> None:
-            await self._nursery.start(hold, client)
-
-        async def end(client: AsyncClient) -> None:
-            block_left.set()
-            await ended.wait()
-
-        self.call(begin, FOREVER)
-        if not held:
-            raise failures[0]
+        lock = self.call(begin, FOREVER)
         try:
-            yield held[0]
+            yield lock
         finally:
             self.call(end, FOREVER)
-        if failures:
-            raise failures[0]
+        if holding.failure is not None:
+            raise holding.failure
+
+
+class _Holding:
+    """A task in the client's thread that holds a lock while another thread runs the block that needs it.
+
+    Parameters
+    ----------
+    name : str
+        The lock.
+    ttl : int
+        The time to live of its lease, in seconds.
+    patience : float
+        How long to wait while somebody else holds it, in seconds.
+    seconds : float
+        How long to try where the cluster does not answer.
+
+    Attributes
+    ----------
+    failure : Exception or None
+        The error by which it ended, if there was one.
+    """
+
+    def __init__(self, name: str, ttl: int, patience: Seconds, seconds: Seconds) -> None:
+        self._name = name
+        self._ttl = ttl
+        self._patience = patience
+        self._seconds = seconds
+        self._scope = trio.CancelScope()
+        self._block_left = trio.Event()
+        self._ended = trio.Event()
+        self.failure: Exception | None = None
+
+    async def begin(self, client: AsyncClient, nursery: trio.Nursery, closing: trio.CancelScope) -> HeldLock:
+        """Take the lock, and hold it in a task of the nursery.
+
+        Parameters
+        ----------
+        client : Client
+            The client.
+        nursery : trio.Nursery
+            Where the task runs.
+        closing : trio.CancelScope
+            What is cancelled when the client is closed.
+
+        Returns
+        -------
+        HeldLock
+            The lock.
+        """
+        lock: HeldLock | None = await nursery.start(self._hold, client, closing)
+        if lock is not None:
+            return lock
+        raise self.failure or NoAnswerError(f"{client.problem} (waited for the lock {self._name})")
+
+    async def end(self) -> None:
+        """Let go of the lock, now that the block is left."""
+        self._block_left.set()
+        await self._ended.wait()
+
+    async def _hold(
+        self, client: AsyncClient, closing: trio.CancelScope, *, task_status: trio.TaskStatus[HeldLock | None]
+    ) -> None:
+        is_held = False
+        self._scope.deadline = trio.current_time() + self._seconds
+        with self._scope:
+            try:
+                async with hold_lock(client, self._name, self._ttl, wait=self._patience, queued=self._queued) as lock:
+                    self._scope.deadline = NEVER
+                    is_held = True
+                    task_status.started(lock)
+                    try:
+                        await self._block_left.wait()
+                    finally:
+                        await self._let_end(lock, closing)
+            except Exception as failure:  # raised where somebody waits for it
+                self.failure = failure
+        if not is_held:
+            task_status.started(None)
+        self._ended.set()
+
+    def _queued(self) -> None:
+        self._scope.deadline = trio.current_time() + self._patience + self._seconds
+
+    async def _let_end(self, lock: HeldLock, closing: trio.CancelScope) -> None:
+        """Keep a lock that was revoked for as long as a thread may rely on it: it cannot be cancelled."""
+        if not closing.cancel_called:
+            with trio.move_on_after(lock.lease.held_until - boottime(), shield=True):
+                await self._block_left.wait()
