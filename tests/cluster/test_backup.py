@@ -15,7 +15,7 @@ from trioraft.kv.results import RangeResult
 from trioraft.kv.service import KeyValueService
 from trioraft.messages import Transfer, format_id
 from trioraft.replica.sessions import Replica
-from trioraft.storage.backups import read_about, read_chunks_of
+from trioraft.storage.backup_file import read_about, read_chunks_of
 
 WRITERS = 4
 

@@ -13,7 +13,7 @@ from tests.cluster.test_upgrade import speaks
 from trioraft.client.client import open_client
 from trioraft.kv.service import KeyValueService
 from trioraft.replica.sessions import Replica
-from trioraft.storage.backups import read_about, read_chunks_of
+from trioraft.storage.backup_file import read_about, read_chunks_of
 from trioraft.versions import SPOKEN
 
 COUNTING = "tests.cluster.counting"

@@ -14,16 +14,10 @@ from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.messages import TERM_LEAP, TERM_MAX, Entry, EntryKind
 from trioraft.replica.sessions import Replica
-from trioraft.storage.backups import (
-    Backup,
-    back_up,
-    read_about,
-    read_chunks_of,
-    restore,
-    write_backup,
-)
+from trioraft.storage.backup_file import Backup, read_about, read_chunks_of, write_backup
+from trioraft.storage.backups import back_up, restore
 from trioraft.storage.database import SqliteDisk, open_disk
-from trioraft.storage.errors import BackupError, BackupExistsError, StorageError
+from trioraft.storage.errors import BackupError, FileIsThereError, StorageError
 from trioraft.storage.snapshots import SnapshotWriter, frame, read_chunks
 from trioraft.versions import SPOKEN
 
@@ -198,7 +192,7 @@ def test_where_there_are_no_nodes_is_said(tmp_path: Path) -> None:
 
 def test_a_backup_replaces_nothing(tmp_path: Path, data_dir: Path) -> None:
     (tmp_path / "file").write_bytes(b"precious")
-    with pytest.raises(BackupExistsError, match="file: exists already"):
+    with pytest.raises(FileIsThereError, match="file: exists already"):
         back_up(tmp_path / "file", data_dir, Words(), ignore)
     assert (tmp_path / "file").read_bytes() == b"precious"
 
@@ -208,7 +202,7 @@ def test_a_backup_replaces_nothing_that_came_while_it_was_written(tmp_path: Path
         yield b"chunk"
         (tmp_path / "file").write_bytes(b"precious")
 
-    with pytest.raises(BackupError, match="file: exists already"):
+    with pytest.raises(FileIsThereError, match="file: exists already"):
         write_backup(tmp_path / "file", Backup(CLUSTER, 1, 1, 1, 0), chunks())
     assert (tmp_path / "file").read_bytes() == b"precious"
     assert os.listdir(tmp_path) == ["file"]

@@ -30,8 +30,8 @@ from trioraft.messages import (
 )
 from trioraft.node.backups import BACKUPS_MAX, IDLE_SECONDS
 from trioraft.replica.sessions import Replica
-from trioraft.storage.backups import Backup, read_about, read_chunks_of
-from trioraft.storage.errors import BackupError, BackupExistsError
+from trioraft.storage.backup_file import Backup, read_about, read_chunks_of
+from trioraft.storage.errors import BackupError, FileIsThereError
 
 SEEDS = range(3)
 VALUES = {f"key {number:02}".encode(): bytes([number]) * 100_000 for number in range(12)}
@@ -338,7 +338,7 @@ async def test_a_file_that_exists_is_refused_before_anybody_is_asked(
     os.symlink("nowhere", file)
     async with running(tmp_path) as (_, client):
         before = trio.current_time()
-        with pytest.raises(BackupExistsError, match="file: exists already"):
+        with pytest.raises(FileIsThereError, match="file: exists already"):
             await fetch_backup(client, file, Seen())
         assert trio.current_time() == before
     assert os.listdir(file.parent) == ["file"]

@@ -15,7 +15,8 @@ from tests.unit.story import Story
 from tests.unit.test_backups import Words, ignore
 from tests.unit.test_recovery import member, recover
 from trioraft.node.trace import recording
-from trioraft.storage.backups import BackupWriter, back_up, restore
+from trioraft.storage.backup_file import BackupWriter
+from trioraft.storage.backups import back_up, restore
 from trioraft.storage.database import open_disk
 from trioraft.storage.errors import StorageError
 from trioraft.storage.snapshots import SnapshotWriter

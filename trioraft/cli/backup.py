@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from trioraft.cli.exits import WRONG, CommandError
+from trioraft.cli.exits import in_one_line
 from trioraft.cli.running import run_client
 from trioraft.cli.streams import tell
 from trioraft.client.backup import fetch_backup
@@ -18,25 +18,14 @@ from trioraft.kv.service import KeyValueService
 from trioraft.messages import format_id
 from trioraft.settings.settings import ClientSettings
 from trioraft.storage import backups
-from trioraft.storage.errors import BackupError, BackupExistsError, StorageError
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """Turn what is wrong with the data, or with the backup, into the command's one line."""
-    try:
-        yield
-    except BackupExistsError as error:
-        raise CommandError(str(error), WRONG) from None
-    except (BackupError, StorageError) as error:
-        raise CommandError(str(error)) from None
+from trioraft.storage.backup_file import Backup
 
 
 @contextmanager
 def _progress(text: str) -> Iterator[Callable[[int, int], None]]:
     """Show the progress, on a terminal."""
     console = Console(file=sys.stderr)
-    with _one_line(), Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+    with in_one_line(), Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(text, total=None)
         yield lambda done, of: progress.update(task, completed=done, total=of)
 
@@ -56,7 +45,7 @@ def back_up(file: Path, data_dir: Path) -> None:
     _tell(file, about)
 
 
-def _tell(file: Path, about: backups.Backup) -> None:
+def _tell(file: Path, about: Backup) -> None:
     tell(f"{file}: cluster {format_id(about.cluster)} up to entry {about.index}, {about.size} bytes")
 
 
@@ -97,7 +86,7 @@ def fetch(file: Path, settings: ClientSettings, seconds: float) -> int:
     async def main() -> int:
         with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
             async with open_client(settings, Domain.ADMIN) as client:
-                with _one_line():
+                with in_one_line():
                     about = await fetch_backup(client, file, _Shown(progress), seconds)
         _tell(file, about)
         return 0

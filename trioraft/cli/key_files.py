@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from trioraft.cli.exits import in_one_line
 from trioraft.settings.key_files import why_not_secret
 
 
@@ -28,9 +29,9 @@ def give_key(text: str, path: Path | None) -> None:
         if problem := why_not_secret("/proc/self/fd/1"):
             print(f"trioraft: {problem}; --output FILE makes a better one", file=sys.stderr)  # noqa: T201 - for people
         return
-    from trioraft.storage.backups import publish, reported, unfinished_file  # noqa: PLC0415
+    from trioraft.storage.whole_files import publish, reported, unfinished_file  # noqa: PLC0415
 
-    with unfinished_file(path) as unfinished:
+    with in_one_line(), unfinished_file(path) as unfinished:
         with reported(path):
             unfinished.write_text(text + "\n", encoding="ascii")
         publish(unfinished, path)

@@ -2,13 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from trioraft.cli.exits import WRONG, CommandError
+from trioraft.cli.exits import WRONG, CommandError, in_one_line
 from trioraft.cli.running import DONE, checked
 from trioraft.cli.streams import stdin_is_terminal, tell
 from trioraft.texts import printable
@@ -63,7 +62,7 @@ def recover(
     """
     from trioraft.storage.recovery import make_new_cluster, open_survivor  # noqa: PLC0415
 
-    with _one_line(), open_survivor(data_dir or Path(_variable("DATA_DIR"))) as survivor:
+    with in_one_line(), open_survivor(data_dir or Path(_variable("DATA_DIR"))) as survivor:
         work = max(_longest_work(), survivor.longest_work)
         for line in _found(survivor):
             typer.echo(printable(line))
@@ -80,17 +79,6 @@ def recover(
         recovered = make_new_cluster(survivor, work)
         tell(_done(survivor, recovered))
     return DONE
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """Turn an error in the data into the one line of the command."""
-    from trioraft.storage.errors import RecoveryError, StorageError  # noqa: PLC0415
-
-    try:
-        yield
-    except (RecoveryError, StorageError) as error:
-        raise CommandError(str(error)) from None
 
 
 def _ask(*, yes: bool) -> None:

@@ -16,8 +16,9 @@ from trioraft.client.client import Client, NoAnswerError
 from trioraft.client.status import ObservedNode, printable
 from trioraft.kv.codec import Box, unpack
 from trioraft.messages import BACKUP_PART_BYTES, BackupPart, EndBackup, ReadBackup, Refusal, StartBackup
-from trioraft.storage.backups import Backup, publish, read_about, reported, unfinished_file
-from trioraft.storage.errors import BackupError
+from trioraft.storage.backup_file import Backup, read_about
+from trioraft.storage.errors import BackupError, FileError
+from trioraft.storage.whole_files import publish, reported, unfinished_file
 
 # A node that does not answer for so many seconds is given up.
 _SILENCE_MAX: Final = 5.0
@@ -75,8 +76,8 @@ async def fetch_backup(
 
     Raises
     ------
-    BackupError
-        If the file exists or cannot be written, or the nodes could not make one.
+    FileError
+        If the file exists or cannot be written, or, as a `BackupError`, the nodes could not make one.
     SettingsError
         If the key is not good for commands.
     """
@@ -186,12 +187,12 @@ class _Fetching:
 
     async def _fetch_parts(self, descriptor: int) -> None:
         """Fetch the parts, several at once."""
-        failure: _FailedError | NoAnswerError | BackupError | None = None
+        failure: _FailedError | NoAnswerError | FileError | None = None
         try:
             async with trio.open_nursery() as nursery:
                 for _ in range(_PARTS_MAX):
                     nursery.start_soon(self._fetch_some, descriptor)
-        except* (_FailedError, NoAnswerError, BackupError) as group:
+        except* (_FailedError, NoAnswerError, FileError) as group:
             failure = next(error for error in group.exceptions if not isinstance(error, BaseExceptionGroup))
         if failure is not None:
             raise failure

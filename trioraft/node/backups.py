@@ -21,8 +21,8 @@ from trioraft.messages import LARGEST_ID, BackupPart, ReadBackup, format_id
 from trioraft.node.apply import Applier
 from trioraft.node.snapshots import write_chunks
 from trioraft.node.world import World
-from trioraft.storage.backups import Backup, BackupWriter
-from trioraft.storage.errors import BackupError
+from trioraft.storage.backup_file import Backup, BackupWriter
+from trioraft.storage.errors import FileError
 
 _log: Final = structlog.get_logger("trioraft.backups")
 
@@ -229,12 +229,12 @@ class BackupServer:
                     await write_chunks(lambda data: self._append(kept, writer, data), kept.chunks)
                     about = await trio.to_thread.run_sync(writer.finish, kept.about)
                 finally:
-                    with contextlib.suppress(BackupError):
+                    with contextlib.suppress(FileError):
                         writer.close()
                 kept.size = writer.written
                 kept.file = os.open(kept.path, os.O_RDONLY | os.O_CLOEXEC)
                 _log.info("a backup is made", backup=format_id(kept.number), index=about.index, bytes=kept.size)
-        except (BackupError, OSError) as error:
+        except (FileError, OSError) as error:
             kept.problem = str(error)
             _log.error("a backup cannot be made", backup=format_id(kept.number), reason=kept.problem)
         finally:

@@ -17,12 +17,16 @@ class UnknownKindError(Exception):
     """An entry of the log is of a kind that this software does not know; the text tells which."""
 
 
-class BackupError(Exception):
+class FileError(Exception):
+    """A file that people asked for cannot be written; the text is one line."""
+
+
+class FileIsThereError(FileError):
+    """There is something already where such a file was to be written."""
+
+
+class BackupError(FileError):
     """A backup cannot be made, or restored; the text is one line."""
-
-
-class BackupExistsError(BackupError):
-    """The file that a backup was to be written to exists already."""
 
 
 class RecoveryError(Exception):
