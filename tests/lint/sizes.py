@@ -24,8 +24,6 @@ STILL_LONGER: Final = frozenset(
         "trioraft/node/node.py",
         "trioraft/node/node.py::Node.__init__",
         "trioraft/node/requests.py",
-        "trioraft/storage/backups.py::restore",
-        "trioraft/sync.py::Client.lock",
     }
 )
 
