@@ -1,10 +1,11 @@
-"""Whose requests the monitor answers, and how many at once.
+"""The requests that the monitor answers, and how many at once.
 
-A page of somebody else, open in a browser that reaches the monitor, must learn nothing from it. That browser keeps
-answers from the page as long as their origins differ; but the name in the page's address belongs to its owner, who
-can let it point to the monitor meanwhile (DNS rebinding). Such a request carries that name in ``Host``, so only names
-that are the monitor's are answered. Requests that a browser says another site has made are refused as well: nothing
-in the answer would reach that site, but each of its streams of events would take one from somebody else.
+A page of another site, open in a browser that reaches the monitor, must learn nothing from it. The browser keeps
+answers from the page as long as their origins differ. But the owner of that site owns the name in the page's address
+too, and can let it point to the monitor meanwhile (DNS rebinding). Such a request has that name in ``Host``, so the
+monitor answers only requests for its own names. It also refuses requests that come from another site according to the
+browser: nothing in the answer would reach that site, but each of its streams of events would take the place of
+another one.
 """
 
 import ipaddress
@@ -24,20 +25,20 @@ REQUESTS_MAX: Final = 256
 STREAMS_MAX: Final = 100
 RETRY_AFTER: Final = 5  # seconds
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:/@\[\]\s]+)(:[0-9]*)?")
-_SHOWN_MAX: Final = 100  # characters of a name that a log line repeats
+_SHOWN_MAX: Final = 100  # characters of a name in a log line
 
 
 class Refusal(Struct, frozen=True):
-    """Why a request is not answered.
+    """The refusal of a request.
 
     Attributes
     ----------
     status : http.HTTPStatus
-        The status to answer with.
+        The status of the answer.
     text : str
-        One line for whoever asked.
+        The reason, in one line.
     retry_after : int or None
-        After how many seconds it may be tried again; None when that would not help.
+        The seconds after which to try again; None when that would not help.
     """
 
     status: HTTPStatus
@@ -46,14 +47,14 @@ class Refusal(Struct, frozen=True):
 
 
 class Hosts:
-    """The names under which the monitor may be asked.
+    """The names of the monitor.
 
-    Addresses are always among them, for nobody can let an address point elsewhere.
+    Addresses are always among them, because nobody can let an address point elsewhere.
 
     Parameters
     ----------
     allowed : iterable of str
-        Further names; ``*.example.org`` for all names under one, ``*`` for any.
+        Further names; ``*.example.org`` stands for all names under one, ``*`` for any.
     hostname : str
         The monitor's name for people (``HOSTNAME``).
     """
@@ -69,7 +70,7 @@ class Hosts:
                 self._names.add(name)
 
     def has(self, authority: str) -> bool:
-        """Look whether a request for a host is meant for the monitor.
+        """Check whether a host is the monitor.
 
         Parameters
         ----------
@@ -79,7 +80,7 @@ class Hosts:
         Returns
         -------
         bool
-            Whether it is one of the names, or an address.
+            Whether it is a name of the monitor, or an address.
         """
         found = _AUTHORITY.fullmatch(authority)
         if found is None:
@@ -95,14 +96,14 @@ class Hosts:
 
 
 class Admission:
-    """Decides about requests before the application sees them.
+    """The admission of requests, before the application sees them.
 
     Parameters
     ----------
     hosts : Hosts
         The names of the monitor.
     requests : int
-        How many requests may be under way beside the streams of events.
+        The number of requests that may be under way beside the streams of events.
     """
 
     def __init__(self, hosts: Hosts, requests: int) -> None:
@@ -114,7 +115,7 @@ class Admission:
         self._misdirected = Notice("a request for a host that is not the monitor was refused")
 
     def refusal(self, scope: Mapping[str, Any]) -> Refusal | None:
-        """Look whether a request may be answered.
+        """Check whether the monitor answers a request.
 
         Parameters
         ----------
@@ -124,15 +125,15 @@ class Admission:
         Returns
         -------
         Refusal or None
-            None when it may be.
+            The refusal; None for a request that is answered.
         """
         headers: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.lower(), []).append(value.decode("latin-1").strip())
         hosts = headers.get(b"host", [])
-        if not scope["path"].startswith("/"):  # a request as proxies get them names a host of its own
+        if not scope["path"].startswith("/"):  # a request in the form for proxies names a host in its path
             hosts.append(_host_of(scope["path"]))
-        # Only HTTP/1.0 has requests without a host. Browsers do not speak it, the checks of load balancers do.
+        # Only HTTP/1.0 has requests without a host. Browsers do not speak it, the health checks of load balancers do.
         strange = [host for host in hosts if not self._hosts.has(host)]
         if strange or not (hosts or scope["http_version"] == "1.0"):
             host = strange[0][:_SHOWN_MAX] if strange else ""
@@ -148,25 +149,25 @@ class Admission:
     def _is_of_another_site(self, headers: dict[bytes, list[str]]) -> bool:
         sites, modes = headers.get(b"sec-fetch-site", []), headers.get(b"sec-fetch-mode", [])
         if {"cross-site", "same-site"} & set(sites) and modes != ["navigate"]:
-            return True  # to follow a link from there is no harm
+            return True  # a link from there may be followed
         return any(not self._hosts.has(_host_of(origin)) for origin in headers.get(b"origin", []))
 
     def enter(self) -> Refusal | None:
-        """Begin a request; :meth:`leave` ends it, unless it is refused."""
+        """Count a request that begins, or refuse it; :meth:`leave` counts its end."""
         if self._requests - len(self._streams) >= self._requests_max:
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "The monitor answers too many requests at present.", 1)
         self._requests += 1
         return None
 
     def leave(self, scope: object) -> None:
-        """End a request, and its stream of events if it had one."""
+        """Count the end of a request, and of its stream of events if it had one."""
         self._requests -= 1
         connection = self._streams.pop(id(scope), None)
         if connection is not None:
             connection.streams -= 1
 
     def open_stream(self, scope: object) -> Refusal | None:
-        """Let a request become a stream of events, for as long as it lasts."""
+        """Count a request as a stream of events, for as long as it lasts, or refuse it."""
         if len(self._streams) >= self.streams_max:
             text = f"The monitor has {self.streams_max} listeners already. Ask again later, or ask for documents."
             return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, text, RETRY_AFTER)

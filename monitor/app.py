@@ -38,7 +38,7 @@ class MonitorApp(QuartTrio):
     client : Client
         The client that observes the cluster.
     requests : int
-        How many requests it may answer at once, beside the streams of events.
+        The number of requests that it may answer at once, beside the streams of events.
     """
 
     def __init__(self, settings: MonitorSettings, client: Client, requests: int) -> None:
@@ -54,12 +54,12 @@ class MonitorApp(QuartTrio):
         self.jinja_options = {**self.jinja_options, "loader": ChoiceLoader([*given, own])}
 
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one request, under ``ROOT_PATH`` whether or not the proxy in front has cut that off.
+        """Serve one request, whether or not the proxy in front has cut ``ROOT_PATH`` off.
 
         Parameters
         ----------
         scope, receive, send
-            As ASGI has them.
+            The scope and channels of ASGI.
         """
         root = self.settings.root_path
         if root and scope["type"] == "http":
@@ -92,16 +92,16 @@ class MonitorApp(QuartTrio):
 
 
 def create_app(settings: MonitorSettings, client: Client, requests: int = REQUESTS_MAX) -> MonitorApp:
-    """Make the monitor's application.
+    """Create the monitor's application.
 
     Parameters
     ----------
     settings : MonitorSettings
         The monitor's configuration.
     client : Client
-        The client that observes the cluster; somebody else runs its ``observe``.
+        The client that observes the cluster; the caller runs its ``observe``.
     requests : int, optional
-        How many requests it may answer at once, beside the streams of events.
+        The number of requests that it may answer at once, beside the streams of events.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def create_app(settings: MonitorSettings, client: Client, requests: int = REQUES
     QuartSchema(
         app,
         openapi_path=settings.openapi_path,
-        # These three load from elsewhere.
+        # These three pages load from other sites.
         swagger_ui_path=None,
         redoc_ui_path=None,
         scalar_ui_path=None,
@@ -187,7 +187,7 @@ def _add_api(app: MonitorApp) -> None:
             return Response(f"{refusal.text}\n", refusal.status, _headers_of(refusal))
         body = app.feed.listen() if request.method == "GET" else b""
         stream = _no_store(Response(body, content_type="text/event-stream; charset=utf-8"))
-        stream.headers["X-Accel-Buffering"] = "no"  # asks a proxy to pass events on as they come
+        stream.headers["X-Accel-Buffering"] = "no"  # has a proxy pass events on as they come
         stream.timeout = None
         return stream
 
@@ -210,7 +210,7 @@ def _add_api(app: MonitorApp) -> None:
 
 
 async def _refuse(refusal: Refusal, scope: Any, send: Any) -> None:
-    """Answer a request that the application does not get to see."""
+    """Refuse a request without the application."""
     body = f"{refusal.text}\n".encode()
     headers = {**SECURITY_HEADERS, **_headers_of(refusal), "Content-Length": str(len(body))}
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -224,7 +224,7 @@ def _headers_of(refusal: Refusal) -> dict[str, str]:
 
 
 def _json(document: msgspec.Struct) -> Response:
-    # msgspec writes null where a node reported a number that JSON does not have.
+    # msgspec writes null for a number that JSON does not have, such as a NaN that a node reported.
     return _no_store(Response(msgspec.json.encode(document), content_type="application/json"))
 
 

@@ -1,33 +1,33 @@
-"""How one request is carried between hypercorn and Quart: by what ASGI says, and no more."""
+"""One request between hypercorn and Quart, with the details in which ASGI leaves them apart."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import trio
 
-_SLOWEST: Final = 30.0  # seconds in which a peer has to take a part of an answer
+_SLOWEST: Final = 30.0  # seconds within which a peer must take a part of an answer
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 
 def finishing_answers(receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """Let an answer that is complete be finished.
+    """Let hypercorn finish an answer that is complete.
 
-    While hypercorn takes the last part of an answer, it tells the application that the request is over. Quart-Trio
-    takes that for a lost connection and cancels the request, and with it hypercorn, which has yet to start its
-    timer for idle connections. Without this, they stay open for as long as the browser likes, and hold up the
-    shutdown.
+    While hypercorn takes the last part of an answer, it signals the end of the request to the application. Quart-Trio
+    takes that for a lost connection and cancels the request, and with it hypercorn, which has yet to start its timer
+    for idle connections. Without this function idle connections stay open for as long as the browser likes, and hold
+    up the shutdown.
 
     Parameters
     ----------
     receive, send
-        As ASGI has them.
+        The channels of ASGI.
 
     Returns
     -------
     tuple
-        Both, for the application: with the last part of an answer, nothing more is received.
+        Both, for the application, which receives nothing more after the last part of its answer.
     """
     complete = False
 
@@ -46,22 +46,22 @@ def finishing_answers(receive: Receive, send: Send) -> tuple[Receive, Send]:
 
 
 def given_up_when_slow(send: Send, patience: trio.CancelScope) -> Send:
-    """Give an answer up whose receiver does not take the next part of it.
+    """Give an answer up when its receiver does not take the next part.
 
-    Where several requests share a connection (HTTP/2), a peer that takes nothing of one of them is no stalled
-    connection, and the request would last for as long as the peer likes.
+    Where several requests share a connection (HTTP/2), the connection is not stalled when the peer takes nothing of
+    one answer, and that request would last for as long as the peer likes.
 
     Parameters
     ----------
     send
-        As ASGI has it.
+        The channel of ASGI.
     patience : trio.CancelScope
-        Around the request; cancelled when a part has not been taken in time.
+        The scope around the request, which is cancelled when a part is not taken in time.
 
     Returns
     -------
     callable
-        For the application.
+        The channel for the application.
     """
 
     async def send_in_time(message: Any) -> None:

@@ -1,9 +1,9 @@
-"""The monitor's connections: how many there may be, and which of them has to make room.
+"""The monitor's connections: how many there may be, and which of them makes room.
 
-Everybody who reaches the port can open connections and say nothing, or ask and not read. Each of them holds a
+Everybody who reaches the port can open connections and send nothing, or ask and not read. Each connection holds a
 descriptor, and a process without descriptors answers nobody, health checks included. So the number of connections
-follows from the descriptors that there are. Above it the connection from which nothing was heard for longest is
-closed; those with a stream of events stay, for their number has a bound of its own.
+follows from the number of descriptors. Above it the monitor closes the connection that has been silent for longest.
+Connections with a stream of events stay, because their number has a bound of its own.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ from monitor.notices import Notice
 
 _CONNECTIONS_MAX: Final = 256
 _CONNECTIONS_MIN: Final = 4
-_PER_CONNECTION: Final = 2  # descriptors: its own, and that of a file which is being sent
-_RESERVE: Final = 16  # descriptors for templates, DNS and what else is opened for a moment
-_SLOWEST: Final = 30.0  # seconds in which a peer has to take what is sent to it in one piece
+_PER_CONNECTION: Final = 2  # descriptors: its own, and that of a file that is sent
+_RESERVE: Final = 16  # descriptors for templates, DNS and other things that are opened for a moment
+_SLOWEST: Final = 30.0  # seconds within which a peer must take one piece of data
 _PAUSE: Final = 0.1  # seconds between attempts to take a connection while the system has no room
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -32,12 +32,12 @@ present: ContextVar["Connection | None"] = ContextVar("present", default=None)
 
 
 def connections_max() -> int:
-    """Count how many connections this process has descriptors for, after it has asked the system for enough.
+    """Compute how many connections this process has descriptors for, after it has asked the system for enough.
 
     Returns
     -------
     int
-        The number.
+        The number of connections.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/dev/fd"))
@@ -53,19 +53,19 @@ def connections_max() -> int:
 
 
 class Connection(trio.abc.HalfCloseableStream):
-    """A connection whose peer has to take what it is sent.
+    """A connection that is lost when its peer does not take data.
 
     Parameters
     ----------
     stream : trio.SocketStream
-        The connection as it was taken.
+        The accepted connection.
 
     Attributes
     ----------
     heard : float
-        When something came, in seconds of trio's clock.
+        When data came last, in seconds of trio's clock.
     streams : int
-        How many streams of events it carries.
+        The number of streams of events that it carries.
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
@@ -75,13 +75,13 @@ class Connection(trio.abc.HalfCloseableStream):
         self.streams = 0
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Receive what has come; see :class:`trio.abc.ReceiveStream`."""
+        """Receive data; see :class:`trio.abc.ReceiveStream`."""
         data = await self._stream.receive_some(max_bytes)
         self.heard = trio.current_time()
         return bytes(data)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send everything; a peer that does not take it in time is lost."""
+        """Send all data; a connection whose peer does not take it in time is lost."""
         try:
             with trio.fail_after(_SLOWEST):
                 await self._stream.send_all(data)
@@ -94,7 +94,7 @@ class Connection(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
-        """Send nothing more; see :class:`trio.abc.HalfCloseableStream`."""
+        """End the sending side; see :class:`trio.abc.HalfCloseableStream`."""
         await self._stream.send_eof()
 
     async def aclose(self) -> None:
@@ -102,19 +102,19 @@ class Connection(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
     def cut_off(self) -> None:
-        """Close the connection at once; whoever sends or receives on it gets an error."""
+        """Close the connection at once; the tasks that send or receive on it get an error."""
         self.socket.close()
 
 
 class Connections:
-    """Takes connections within a bound.
+    """The accepted connections, whose number is bounded.
 
     Parameters
     ----------
     listener : socket.socket
-        Where they come in; closed in the end.
+        The listening socket, which is closed in the end.
     most : int
-        How many there may be.
+        The most connections.
     """
 
     def __init__(self, listener: socket.socket, most: int) -> None:
@@ -124,14 +124,14 @@ class Connections:
         self._no_room = Notice("the monitor cannot take connections; raise the limit of open files")
 
     async def take(self, nursery: trio.Nursery, serve: Callable[[Connection], Awaitable[Any]]) -> None:
-        """Take connections until cancelled.
+        """Accept connections until cancelled.
 
         Parameters
         ----------
         nursery : trio.Nursery
-            Where they are served.
+            The nursery of the tasks that serve them.
         serve : callable
-            Serves one of them.
+            An async function that serves one connection.
         """
         async with self._listener:
             while True:

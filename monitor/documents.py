@@ -1,4 +1,4 @@
-"""What the API answers, as typed documents; OpenAPI describes them from these structs."""
+"""The answers of the API as typed documents; OpenAPI describes them from these structs."""
 
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ class Node(NodeStatus, frozen=True, kw_only=True):
     reachable : bool
         Whether the node was heard within the last two refresh intervals.
     age_seconds : float
-        How old this account is.
+        The age of this account.
     """
 
     reachable: bool
@@ -41,7 +41,7 @@ class ElectionRecord(Struct, frozen=True):
 class AutopilotRecord(Struct, frozen=True):
     """What the autopilot of a leader did (`kind` is ``changed``) or declines (``declined``), and why.
 
-    `node` and `name` are the leader's; `at` is when it was done, or since when it is declined, in UTC by the
+    `node` and `name` are the leader's; `at` is when the autopilot did it, or since when it declines it, in UTC by the
     monitor's clock.
     """
 
@@ -69,15 +69,15 @@ class ClusterFacts(Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     cluster_id : str or None
-        The cluster's id, None before there is one.
+        The id of the cluster; None before it is formed.
     leader : str or None
-        The id of its reachable node that leads in the highest term, None when nobody does.
+        The id of the reachable node that leads in the highest term; None when no node does.
     term : int
         The highest term that a member of the cluster knows.
     survives : int or None
-        How many more members may fail, whichever they are; None when nobody leads.
+        The number of any further members that may fail; None without a leader.
     survives_text : str or None
-        The same in words, with how many voters there are and answer.
+        The same in words, with the number of voters and of those that answer.
     """
 
     cluster_id: str | None
@@ -95,17 +95,17 @@ class ClusterDocument(ClusterFacts, frozen=True, kw_only=True):
     nodes : tuple of Node
         Every node that has answered so far.
     clusters : tuple of ClusterFacts
-        Every cluster that these are members of, this one first; there should be no other.
+        Every cluster of these nodes, this one first; there should be no other.
     silent : tuple of str
-        Numeric addresses that were found, but at which no node has answered.
+        Numeric addresses that were found, at which no node has answered.
     elections : tuple of ElectionRecord
         Won elections, newest first.
     autopilot : tuple of AutopilotRecord
-        What the leader's autopilot declines now, then what any leader's has done, newest first.
+        The changes that the leader's autopilot declines now, then those that any leader's has made, newest first.
     problems : tuple of str
-        What the monitor itself has to report: names it cannot look up, several clusters under one name.
+        The problems of the monitor itself: names that it cannot look up, several clusters under one name.
     monitor : MonitorFacts
-        Who tells this, and when.
+        The monitor that made the document, and when.
     """
 
     nodes: tuple[Node, ...]
@@ -124,7 +124,7 @@ class Health(Struct, frozen=True):
 
 
 def utc(seconds: float) -> datetime:
-    """Turn seconds since 1970 into a time.
+    """Convert seconds since 1970 into a time.
 
     Parameters
     ----------

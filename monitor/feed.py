@@ -1,7 +1,7 @@
-"""Server-sent events: the newest cluster document, to every listener as fast as that listener reads.
+"""Server-sent events: the newest cluster document, for every listener as fast as that listener reads.
 
-A listener keeps only the number of the document it was given last. One that reads slowly misses documents and
-gets the newest when it is ready, so nobody lags and nothing piles up.
+The feed keeps for each listener only the number of the document that it got last. A listener that reads slowly misses
+documents and gets the newest when it is ready, so no listener lags and no documents pile up.
 """
 
 from collections.abc import AsyncIterator
@@ -14,17 +14,17 @@ from monitor.observation import Observation, content_of
 from trioraft.clock import LONG_AGO
 
 _HEARTBEAT: Final = 10.0  # seconds; shorter than the idle timeouts of the usual reverse proxies
-_SHORTEST_PAUSE: Final = 0.02  # seconds; what changes within it goes out as one document
-_SHARE: Final = 0.25  # of a refresh interval; statuses that change nothing but ages wait so long for each other
+_SHORTEST_PAUSE: Final = 0.02  # seconds; changes within it go out as one document
+_SHARE: Final = 0.25  # of a refresh interval, in which statuses that change only ages are gathered
 
 
 class Feed:
-    """Publishes documents and tells listeners of the newest.
+    """The feed, which publishes documents to its listeners.
 
     Parameters
     ----------
     observation : Observation
-        Where the documents come from.
+        The source of the documents.
     """
 
     def __init__(self, observation: Observation) -> None:
@@ -35,7 +35,7 @@ class Feed:
         self._closed = False
 
     async def run(self) -> None:
-        """Publish a document at every change, and now and then so that ages stay true. Runs until cancelled."""
+        """Publish a document at every change, and now and then to keep ages true, until cancelled."""
         content: object = None
         heard = -1
         published = LONG_AGO
@@ -71,8 +71,8 @@ class Feed:
         Returns
         -------
         async iterator of bytes
-            A document at once, then the newest one whenever there is one, and a comment when there is none for a
-            while; ends when the feed is closed.
+            A document at once, then each newest one, and a comment after a while without one; the stream ends when
+            the feed is closed.
         """
         return _Stream(self)
 
@@ -82,7 +82,7 @@ class Feed:
         Parameters
         ----------
         number : int
-            The number of the document that the listener has; -1 to get one at once.
+            The number of the listener's document; -1 to get one at once.
 
         Returns
         -------
@@ -96,7 +96,7 @@ class Feed:
         return None if self._closed else (self._number, self._event)
 
 
-# Not an async generator: one that is cancelled between two documents needs nobody to close it.
+# Not an async generator, which would have to be closed when it is cancelled between two documents.
 class _Stream(AsyncIterator[bytes]):
     def __init__(self, feed: Feed) -> None:
         self._feed = feed

@@ -1,4 +1,4 @@
-"""The elections that the monitor has learned of, also those that no node remembers any more."""
+"""The elections that the monitor has learned of, including those that no node remembers any more."""
 
 import math
 from typing import Final
@@ -19,11 +19,11 @@ class SeenElection(Struct, frozen=True):
     cluster_id : str or None
         The cluster.
     term : int
-        Its term.
+        The term.
     leader : str
         The id of the node that won.
     name : str
-        That node's name, empty when it is not known.
+        The name of that node; empty when it is not known.
     at : float
         When the first node learned of it, in seconds since 1970 on the monitor's clock.
     """
@@ -36,20 +36,20 @@ class SeenElection(Struct, frozen=True):
 
 
 class ElectionHistory:
-    """Puts together what the nodes tell of elections, and who was seen leading."""
+    """The elections, from the reports of the nodes and from the leaders that were seen."""
 
     def __init__(self) -> None:
         self._elections: dict[tuple[str | None, int], SeenElection] = {}
 
     def record(self, status: NodeStatus, heard: float) -> None:
-        """Take in a node's account.
+        """Record the elections in a node's status.
 
         Parameters
         ----------
         status : NodeStatus
-            What the node said.
+            The status of the node.
         heard : float
-            When it said so, in seconds since 1970 on the monitor's clock.
+            When the status came, in seconds since 1970 on the monitor's clock.
         """
         for election in status.elections:
             ago = election.seconds_ago
@@ -79,7 +79,7 @@ class ElectionHistory:
         Returns
         -------
         tuple of SeenElection
-            Newest first.
+            The elections, newest first.
         """
         named = [
             SeenElection(one.cluster_id, one.term, one.leader, names.get(one.leader, ""), one.at)

@@ -1,4 +1,4 @@
-"""Log lines that strangers can cause: at most one a minute, which says how many were left out before it."""
+"""Log lines that strangers can cause: at most one a minute, with the number of those that were left out before."""
 
 import time
 from typing import Any, Final
@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 
 class Notice:
-    """One warning, with a pause after each time that it is written.
+    """A warning that is written at most once a minute.
 
     Parameters
     ----------
@@ -27,12 +27,12 @@ class Notice:
         self._left_out = 0
 
     def write(self, **fields: Any) -> None:
-        """Write the line, or count it when the last one is less than a minute old.
+        """Write the line, or only count it when the last one is less than a minute old.
 
         Parameters
         ----------
         **fields
-            What the line tells beside its text.
+            The fields of the line beside its text.
         """
         now = time.monotonic()
         if now < self._again_at:

@@ -1,4 +1,4 @@
-"""What the monitor knows of the cluster at any moment, put together from what its client has heard."""
+"""The state of the cluster at any moment, as far as the monitor's client has heard of it."""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _STATUS_FIELDS: Final = NodeStatus.__struct_fields__
 
 
 class Observation:
-    """Turns what the client has heard into documents.
+    """The documents about what the client has heard.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Observation:
     Attributes
     ----------
     refresh_rate : float
-        How often the nodes are asked, in seconds.
+        The interval at which the client asks the nodes, in seconds.
     """
 
     def __init__(self, settings: MonitorSettings, client: Client) -> None:
@@ -44,7 +44,7 @@ class Observation:
         self._story = Story()
 
     def nodes(self) -> tuple[Node, ...]:
-        """Show every node that has answered so far.
+        """Describe every node that has answered so far.
 
         Returns
         -------
@@ -55,7 +55,7 @@ class Observation:
         return tuple(_node(observed, now) for observed in self._client.cluster().nodes)
 
     def document(self) -> ClusterDocument:
-        """Show the whole cluster as it is now.
+        """Describe the whole cluster as it is now.
 
         Returns
         -------
@@ -94,11 +94,11 @@ class Observation:
 
     @property
     def version(self) -> int:
-        """Grows whenever something is heard, or a node falls silent."""
+        """A number that grows with everything heard, and when a node falls silent."""
         return self._client.version
 
     async def changed(self, seen: int, until: float) -> None:
-        """Wait until there is something new, or until a time has come.
+        """Wait for news, but not beyond a time.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class Observation:
 
 
 def content_of(document: ClusterDocument) -> object:
-    """Leave out of a document what changes by the mere passing of time.
+    """Return a document without the parts that change by the mere passing of time.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def content_of(document: ClusterDocument) -> object:
     Returns
     -------
     object
-        Equal for two documents between which nothing has happened.
+        An object that is equal for two documents between which nothing has happened.
     """
     lasting = [
         msgspec.structs.replace(

@@ -1,4 +1,4 @@
-"""The description of the API, from the documents' structs."""
+"""The OpenAPI description of the API, from the structs of the documents."""
 
 import inspect
 from typing import Any, Final
@@ -16,7 +16,7 @@ EVENT_STREAM: Final = "_monitor_event_stream"
 
 
 class MonitorOpenAPI(OpenAPIProvider):
-    """Describes nested structs as components of their own, and the event stream."""
+    """The description, with nested structs as components of their own, and with the stream of events."""
 
     def schema(self) -> dict[str, Any]:
         """Describe the API.
@@ -29,11 +29,13 @@ class MonitorOpenAPI(OpenAPIProvider):
         document = super().schema()
         contact = document["info"].get("contact")
         if isinstance(contact, Contact):
-            document["info"]["contact"] = contact.schema()  # leaves out what is not set, which must not be null
+            document["info"]["contact"] = (
+                contact.schema()
+            )  # leaves out the fields that are not set, because they must not be null
         return document
 
     def build_paths(self, rule: Rule) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Describe one rule; an event stream is described by the type of its events.
+        """Describe one rule; the description of a stream of events is the type of its events.
 
         Parameters
         ----------
@@ -43,7 +45,7 @@ class MonitorOpenAPI(OpenAPIProvider):
         Returns
         -------
         tuple of dict
-            Path objects and component schemas.
+            The path objects and the component schemas.
         """
         paths, components = super().build_paths(rule)
         model = getattr(self._app.view_functions[rule.endpoint], EVENT_STREAM, None)
@@ -61,14 +63,14 @@ class MonitorOpenAPI(OpenAPIProvider):
         Parameters
         ----------
         model : type
-            The struct that is answered.
+            The struct of the answer.
         headers_model : type or None
             Not used by the monitor.
 
         Returns
         -------
         tuple of dict
-            The response object and component schemas.
+            The response object and the component schemas.
         """
         schema, components = _schema_of(model)
         return {
@@ -80,13 +82,13 @@ class MonitorOpenAPI(OpenAPIProvider):
 def _schema_of(model: type[msgspec.Struct]) -> tuple[dict[str, Any], dict[str, Any]]:
     (schema,), components = msgspec.json.schema_components([model], ref_template=_REFERENCE)
     for component in components.values():
-        # The first paragraph says what it is; the rest is for readers of the source.
+        # The first paragraph is for users of the API; the rest is for readers of the source.
         component["description"] = inspect.cleandoc(component.get("description", "")).partition("\n\n")[0]
     return schema, components
 
 
 def info_of(settings: MonitorSettings) -> Info:
-    """Put the configured texts into the description.
+    """Collect the configured texts for the description.
 
     Parameters
     ----------
@@ -96,7 +98,7 @@ def info_of(settings: MonitorSettings) -> Info:
     Returns
     -------
     quart_schema.Info
-        Title, version, description and contact.
+        The title, version, description and contact.
     """
     contact = None
     if settings.api_maintainer or settings.api_email:
@@ -110,7 +112,7 @@ def info_of(settings: MonitorSettings) -> Info:
 
 
 def servers_of(settings: MonitorSettings) -> list[Server | dict[str, Any]] | None:
-    """Say under which path the API is.
+    """List the server of the API, where it is under a path.
 
     Parameters
     ----------

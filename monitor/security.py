@@ -4,7 +4,7 @@ from typing import Final
 
 from quart import Response
 
-# Names and alerts come from the network. Even if one were shown as markup, nothing in it could run or load.
+# Names and alerts come from the network. Even if the page showed one as markup, nothing in it could run or load.
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "; ".join(
         (
@@ -38,7 +38,7 @@ def add_security_headers(response: Response) -> Response:
     Returns
     -------
     quart.Response
-        The same.
+        The same response.
     """
     for name, value in SECURITY_HEADERS.items():
         response.headers[name] = value

@@ -1,4 +1,4 @@
-"""Serves the monitor until it is told to stop."""
+"""The server of the monitor, from its start to the signal that ends it."""
 
 import errno
 import logging
@@ -24,8 +24,8 @@ from trioraft.signals import ENDING, not_ignored
 
 _BACKLOG: Final = 128
 _GRACE: Final = 2.0  # seconds for answers under way at shutdown
-_STALLED: Final = 5000  # milliseconds after which a peer that takes nothing is given up
-_UNSENT_MAX: Final = 64 * 1024  # bytes in the system's buffer that are not yet on their way
+_STALLED: Final = 5000  # milliseconds after which a peer that takes no data is given up
+_UNSENT_MAX: Final = 64 * 1024  # bytes of a connection in the system's buffer that are not sent yet
 
 log = structlog.get_logger()
 
@@ -40,12 +40,12 @@ async def run_monitor(
     settings : MonitorSettings
         The monitor's configuration.
     task_status : trio.TaskStatus
-        Told when the page can be opened.
+        Started when the page can be opened.
 
     Raises
     ------
     OSError
-        If the address cannot be listened on; the text is one line.
+        If the monitor cannot listen at the address; the text is one line.
     """
     listener = _listen(settings.bind_host, settings.bind_port)
     most = connections_max()
@@ -68,7 +68,7 @@ async def run_monitor(
 
 
 async def _serve(app: MonitorApp, connections: Connections, end: Callable[[], Awaitable[None]]) -> None:
-    """Serve an application until `end` returns, as hypercorn's own ``serve`` does, which takes every connection."""
+    """Serve an application until `end` returns, like hypercorn's own ``serve``, which bounds no connections."""
     config = Config()
     config.include_server_header = False
     config.errorlog = logging.getLogger("hypercorn.error")
@@ -76,12 +76,12 @@ async def _serve(app: MonitorApp, connections: Connections, end: Callable[[], Aw
     context, wrapped = WorkerContext(None), wrap_app(app, config.wsgi_max_body_size, "asgi")
 
     async def serve(connection: Connection) -> None:
-        stream: Any = connection  # it has what hypercorn uses of a stream of trio
+        stream: Any = connection  # has the part of a trio stream that hypercorn uses
         await TCPServer(wrapped, config, context, ConnectionState({}), stream)
 
     async def lose_patience() -> None:
         await trio.sleep(_GRACE)
-        connections.cut_off()  # hypercorn waits for a write under way, whatever is cancelled
+        connections.cut_off()  # hypercorn waits for a write under way even when it is cancelled
 
     async with trio.open_nursery() as around:
         app.nursery = around
@@ -102,7 +102,7 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     dual = host == "::" and socket.has_dualstack_ipv6()
     if host == "::" and not dual:
-        host, family = "0.0.0.0", socket.AF_INET  # noqa: S104 -- what '::' asks for, where there is no IPv6
+        host, family = "0.0.0.0", socket.AF_INET  # noqa: S104 -- the meaning of '::' where there is no IPv6
     try:
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
     except OSError as error:
@@ -110,8 +110,8 @@ def _listen(host: str, port: int) -> socket.socket:
         hint = "; end what listens there, or set BIND_PORT" if error.errno == errno.EADDRINUSE else ""
         raise OSError(f"the monitor cannot listen on {_authority(host, port)}: {reason}{hint}") from None
     for option, value in (("TCP_USER_TIMEOUT", _STALLED), ("TCP_NOTSENT_LOWAT", _UNSENT_MAX)):
-        # Connections inherit both. A browser that stopped reading neither collects old documents in the system's
-        # buffers nor holds up the shutdown, which hypercorn would wait out in a write that nothing can cancel.
+        # Connections inherit both. Old documents for a browser that stopped reading do not collect in the system's
+        # buffers, and do not hold up the shutdown, in which hypercorn waits for a write that cannot be cancelled.
         if (number := getattr(socket, option, None)) is not None:
             listener.setsockopt(socket.IPPROTO_TCP, number, value)
     return listener

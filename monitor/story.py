@@ -1,4 +1,4 @@
-"""What autopilots did, also those whose node leads no more: a leader tells only its own last deeds."""
+"""The notes of all autopilots, because a leader reports only the last notes of its own."""
 
 import math
 import re
@@ -13,9 +13,9 @@ from trioraft.messages import NodeStatus
 
 _KEPT: Final = 50
 _NAMES_KEPT: Final = 500
-# What an autopilot calls a node: by its name and, in brackets, its id; or by that alone where it knew no name.
+# A node in the text of an autopilot: its name with its id in brackets, or the id alone where the name was unknown.
 _NAMED: Final = re.compile(r"\S+ \(([0-9a-f]{16})\)|\b([0-9a-f]{16})\b")
-_NEAR: Final = 1.0  # seconds; two accounts of one deed differ by their delay
+_NEAR: Final = 1.0  # seconds; two reports of one change differ by their delay
 
 
 class SeenNote(Struct, frozen=True):
@@ -26,11 +26,11 @@ class SeenNote(Struct, frozen=True):
     kind : str
         ``changed`` or ``declined``.
     text : str
-        What, whom and why.
+        The change, the node and the reason.
     leader : str
-        The id of the node whose autopilot it was.
+        The id of the node of the autopilot.
     at : float
-        When it was done, or since when it is declined, in seconds since 1970 on the monitor's clock.
+        When the change was made, or since when it is declined, in seconds since 1970 on the monitor's clock.
     """
 
     kind: str
@@ -40,12 +40,12 @@ class SeenNote(Struct, frozen=True):
 
 
 class Story:
-    """Puts together what leaders tell of their autopilots.
+    """The notes of the autopilots, from the reports of all leaders.
 
     Attributes
     ----------
     names : dict of str to str
-        What the nodes are called, also those that are gone, by their ids.
+        The names of the nodes by their ids, including nodes that are gone.
     """
 
     def __init__(self) -> None:
@@ -54,14 +54,14 @@ class Story:
         self.names: dict[str, str] = {}
 
     def record(self, status: NodeStatus, heard: float) -> None:
-        """Take in a node's account.
+        """Record the notes in a node's status.
 
         Parameters
         ----------
         status : NodeStatus
-            What the node said.
+            The status of the node.
         heard : float
-            When it said so, in seconds since 1970 on the monitor's clock.
+            When the status came, in seconds since 1970 on the monitor's clock.
         """
         if status.name:
             self.names.pop(status.id, None)
@@ -81,7 +81,7 @@ class Story:
         self._declined[status.id] = tuple(declined)
 
     def _steady(self, seen: SeenNote) -> SeenNote:
-        """Give what is known already of a thing that is still declined: its time must not tremble."""
+        """Return the known note of a change that is still declined, so that its time does not tremble."""
         return next((old for old in self._declined.get(seen.leader, ()) if _is_same(old, seen)), seen)
 
     def _note(self, seen: SeenNote) -> None:
@@ -94,12 +94,13 @@ class Story:
         Parameters
         ----------
         leaders : collection of str
-            The ids of the nodes that lead, each its own cluster.
+            The ids of the leaders, each of its own cluster.
 
         Returns
         -------
         tuple of SeenNote
-            What the leaders decline now, then what was done, newest first; nodes by the names that they have now.
+            The changes that the leaders decline now, then those that were made, newest first; with the present names
+            of the nodes.
         """
         self._declined = {node: notes for node, notes in self._declined.items() if node in leaders}
         notes = (*chain.from_iterable(self._declined.values()), *self._done)

@@ -1,6 +1,6 @@
-// Each cluster by itself. There should be one; where nodes of several answer, their terms and leaders have nothing in common.
+// Each cluster by itself. There should be one; where nodes of several answer, each has a term and a leader of its own.
 
-/** The documents of the clusters, each with its own facts, nodes and elections; nodes without a cluster go with the first. */
+/** List a document for each cluster, with its own facts, nodes and elections; nodes without a cluster go to the first. */
 export function clustersOf(whole) {
   const others = new Set(whole.clusters.slice(1).map((facts) => facts.cluster_id));
   if (others.size === 0) {
@@ -14,7 +14,7 @@ export function clustersOf(whole) {
   }));
 }
 
-/** What only the first of several cards of a kind has are ids, by which the page's other parts refer to it. */
+/** Copy a card without its ids: only the first card of a kind has them, for the other parts of the page. */
 export function copyOf(section) {
   const copy = section.cloneNode(true);
   for (const element of [copy, ...copy.querySelectorAll("[id], [aria-labelledby]")]) {

@@ -1,10 +1,10 @@
-// Server-sent events: every event is a whole cluster document, so a lost one is made good by the next.
+// Server-sent events: every event is a whole cluster document, so the next one makes up for a lost one.
 
 const RETRY_MILLISECONDS = 1500;
 
 /**
- * Listen for good: `onDocument(cluster)` for each document, `onLost()` when the connection is lost or silent.
- * EventSource connects again by itself, except after an HTTP error and when a stalled connection says nothing.
+ * Listen for ever: call `onDocument(cluster)` for each document, `onLost()` when the connection is lost or silent.
+ * EventSource connects again by itself, except after an HTTP error and on a stalled connection, which reports nothing.
  */
 export function listen(url, onDocument, onLost) {
   let source;

@@ -1,4 +1,4 @@
-// Swagger UI over the monitor's own description; nothing is validated or fetched elsewhere.
+// Swagger UI for the monitor's own description; it validates and fetches nothing at other sites.
 const place = document.getElementById("swagger-ui");
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 

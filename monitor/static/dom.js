@@ -1,4 +1,4 @@
-// The few things done to the document. Text from the network only ever becomes text nodes.
+// The changes to the document. Text from the network only ever becomes text nodes.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -12,7 +12,7 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Make one of the page's icons; it says nothing that the text beside it does not say. */
+/** Make one of the page's icons, which repeats the text beside it. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "icon");
@@ -23,7 +23,7 @@ export function icon(name) {
   return svg;
 }
 
-/** Set an element's text, unless it is that already: an untouched node keeps its selection. */
+/** Set an element's text if it differs, because an untouched node keeps its selection. */
 export function setText(element, text) {
   if (element.textContent !== text) {
     element.textContent = text;
@@ -36,7 +36,7 @@ export function setAttribute(element, name, value) {
   }
 }
 
-/** Put `children` into `parent` in this order, moving only what is not in its place. */
+/** Put `children` into `parent` in this order, and move only those that are not in their places. */
 export function arrange(parent, children, first = 0) {
   children.forEach((child, index) => {
     const there = parent.children[first + index];

@@ -1,8 +1,8 @@
-// How facts are put into words. Pure functions.
+// The words for facts. Pure functions.
 
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 
-/** A duration in at most two units: "4 s", "2 min 5 s", "3 d 4 h"; "–" when it is not known. */
+/** Format a duration in at most two units: "4 s", "2 min 5 s", "3 d 4 h"; "–" when it is not known. */
 export function duration(seconds) {
   if (!Number.isFinite(seconds)) {
     return "–";
@@ -18,19 +18,19 @@ export function duration(seconds) {
   return rest ? `${Math.floor(whole / size)} ${unit} ${rest} ${next[0]}` : `${Math.floor(whole / size)} ${unit}`;
 }
 
-/** The same, as a point in the past. */
+/** Format a duration as a point in the past. */
 export function ago(seconds) {
   return Number.isFinite(seconds) && seconds < 1.5 ? "just now" : `${duration(seconds)} ago`;
 }
 
 const grouped = new Intl.NumberFormat("en-GB");
 
-/** A whole number in groups of three digits. */
+/** Format a whole number in groups of three digits. */
 export function whole(number) {
   return grouped.format(number);
 }
 
-/** Bytes in MiB, which the caller writes behind it. */
+/** Format bytes in MiB, without the unit. */
 export function mebibytes(bytes) {
   return (bytes / 2 ** 20).toLocaleString("en-GB", { maximumFractionDigits: 1 });
 }
@@ -39,17 +39,17 @@ export function count(number, one, many = `${one}s`) {
   return `${number} ${number === 1 ? one : many}`;
 }
 
-/** "a", "a and b", "a, b and c". */
+/** Join words: "a", "a and b", "a, b and c". */
 export function listing(words) {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
 }
 
-/** What a process's exit status says. */
+/** Describe a process's exit status. */
 export function exit(status) {
   return status < 0 ? `ended by signal ${-status}` : `exit status ${status}`;
 }
 
-/** A node as people know it: its name, else its id. */
+/** Return the name of a node, else its id. */
 export function nameOf(node) {
   return node.name || node.id;
 }

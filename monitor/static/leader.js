@@ -1,4 +1,4 @@
-// The one question everybody has: who leads?
+// The card that answers the first question: who leads?
 
 import { count, duration, listing, nameOf } from "./format.js";
 import { setAttribute, setText } from "./dom.js";
@@ -8,7 +8,7 @@ const announcement = document.getElementById("announcement");
 
 let announced = "";
 
-/** What there is to say: {state, icon, headline, detail, since}; `since` is when (monitor's clock) it began. */
+/** Describe the leadership: {state, icon, headline, detail, since}; `since` is its beginning on the monitor's clock. */
 function situation(cluster) {
   const { nodes } = cluster;
   const here = nodes.filter((node) => node.reachable);
@@ -75,7 +75,7 @@ export class LeaderCard {
     setText(this.headline, now.headline);
     this.text = which;
     this.since = now.since;
-    // Those that should be there: the members, as far as they are known.
+    // The nodes that should answer: the members, as far as they are known.
     const members = membersOf(cluster);
     const here = cluster.nodes.filter((node) => node.reachable && (members.size === 0 || members.has(node.id))).length;
     setText(this.reachable, cluster.nodes.length ? `${here} of ${members.size || cluster.nodes.length}` : "none");
@@ -83,7 +83,7 @@ export class LeaderCard {
     return now;
   }
 
-  /** Bring the time for which the leader has led up to date; `now` is the monitor's clock. */
+  /** Update the time for which the leader has led; `now` is the monitor's clock. */
   tick(now) {
     if (this.text !== undefined) {
       setText(this.detail, this.since === undefined ? this.text : `for ${duration((now - this.since) / 1000)}, ${this.text}`);
@@ -91,7 +91,7 @@ export class LeaderCard {
   }
 }
 
-/** Tell screen readers, and the window's title, when what there is to say of the first cluster changes. */
+/** Announce changes of the first cluster's leadership to screen readers, and in the title of the window. */
 export function announce(now, service) {
   setText(announcement, announced === now.headline ? announcement.textContent : `${now.headline}, ${now.detail}`);
   announced = now.headline;

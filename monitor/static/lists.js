@@ -1,4 +1,4 @@
-// Alerts, what the autopilot did, and elections.
+// Alerts, the notes of the autopilot, and elections.
 
 import { ago, duration, exit, nameOf } from "./format.js";
 import { arrange, icon, make, setAttribute, setText } from "./dom.js";
@@ -20,7 +20,7 @@ const electionItems = new Map();
 const noteItems = new Map();
 const ID = /(\([0-9a-f]{16}\))/;
 
-/** Everything that somebody should look at, as [who, what]. */
+/** List the problems, as [who, what]. */
 function findAlerts(cluster) {
   const found = cluster.problems.map((problem) => ["monitor", problem]);
   for (const node of cluster.nodes) {
@@ -70,10 +70,10 @@ export function showElections(cluster) {
   noElections.hidden = recent.length > 0;
 }
 
-/** Show what the autopilot declines now, then what it did, newest first. */
+/** Show the changes that the autopilot declines now, then those that it made, newest first. */
 export function showAutopilot(cluster) {
   const recent = cluster.autopilot.slice(0, notesShown);
-  // What is declined keeps its place while the seconds in its reason grow.
+  // A declined change keeps its place while the seconds in its reason grow.
   const keys = recent.map((note, index) => (note.kind === "declined" ? `declined ${index}` : `${note.node} ${note.at} ${note.text}`));
   keep(noteItems, new Set(keys));
   arrange(notes, recent.map((note, index) => {
@@ -84,7 +84,7 @@ export function showAutopilot(cluster) {
     ));
     const [, text, , when] = item.children;
     if (text.textContent !== note.text) {
-      // Ids are for whoever looks for them.
+      // Ids are in small print.
       text.replaceChildren(...note.text.split(ID).map((part) => (ID.test(part) ? make("code", { class: "id" }, part) : part)));
     }
     setAttribute(item, "title", `by the autopilot of ${note.name || note.node}`);
@@ -95,7 +95,7 @@ export function showAutopilot(cluster) {
   noNotes.hidden = recent.length > 0;
 }
 
-/** Bring the ages up to date; `now` is the monitor's clock, in milliseconds. */
+/** Update the ages; `now` is the monitor's clock, in milliseconds. */
 export function tickLists(now) {
   for (const item of [...electionItems.values(), ...noteItems.values()]) {
     const [, , age, when] = item.children;

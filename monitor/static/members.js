@@ -1,17 +1,17 @@
-// Who votes, who learns, and how many may fail.
+// The card of the members: the voters, the learners, and how many may fail.
 
 import { count, listing, nameOf } from "./format.js";
 import { arrange, icon, make, setAttribute, setText } from "./dom.js";
 
 const CHANGING = new Map([["new voter", "becomes a voter"], ["old voter", "votes no more"]]);
 
-/** The members as the leader takes them, by id; empty while nobody leads. */
+/** Return the leader's members, by id; empty without a leader. */
 export function membersOf(cluster) {
   const leader = cluster.nodes.find((node) => node.id === cluster.leader);
   return new Map((leader?.members ?? []).map((member) => [member.id, member]));
 }
 
-/** What a reachable node is about to become, or "". */
+/** Describe what a member is about to become; "" for nothing. */
 export function changing(member) {
   return CHANGING.get(member?.kind) ?? "";
 }
@@ -43,7 +43,7 @@ export class MembersCard {
     this.seats = new Map();
   }
 
-  /** Show the members of a cluster document; nothing while nobody leads. */
+  /** Show the members of a cluster document; nothing without a leader. */
   show(cluster) {
     const members = [...membersOf(cluster).values()].sort((a, b) =>
       nameOfMember(a, cluster).localeCompare(nameOfMember(b, cluster), undefined, { numeric: true }) || a.id.localeCompare(b.id));

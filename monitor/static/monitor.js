@@ -1,4 +1,4 @@
-// The page: shows each cluster document as it comes, and lets the ages grow in between.
+// The page, which shows each cluster document as it comes, and lets the ages grow in between.
 
 import { duration } from "./format.js";
 import { arrange, make, setAttribute, setText } from "./dom.js";
@@ -22,7 +22,7 @@ const clusterId = document.getElementById("cluster-id");
 const otherClusters = document.getElementById("other-clusters");
 const leaderSection = document.getElementById("leader");
 const membersSection = document.getElementById("members");
-// A leader's and a members card for each cluster: the first one's are there from the beginning.
+// A card of the leader and one of the members for each cluster; the template has those of the first.
 const patterns = [leaderSection, membersSection].map(copyOf);
 const cards = [{ leader: new LeaderCard(leaderSection), members: new MembersCard(membersSection) }];
 

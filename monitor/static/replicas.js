@@ -1,4 +1,4 @@
-// The table of replicas. Rows are kept from one document to the next, so that an opened one stays open.
+// The table of replicas. It keeps rows from one document to the next, so that an opened row stays open.
 
 import { ago, duration, exit, mebibytes, nameOf, whole } from "./format.js";
 import { arrange, icon, make, setAttribute, setText } from "./dom.js";
@@ -19,13 +19,13 @@ const ROLES = new Map([
   ["removed", { icon: "removed", style: "removed" }],
 ]);
 
-/** Whether a replica that was a member of the cluster is none any more, says it or the leader. */
+/** Check whether a replica that was a member of the cluster is none any more, by its own status or the leader's. */
 function isGone(node, members, cluster) {
   const left = members.size > 0 && !members.has(node.id) && node.cluster_id === cluster.cluster_id;
   return node.role === "removed" || (left && !node.reachable);
 }
 
-/** One replica: a row, and a second one with what is rarely asked for. */
+/** One replica: a row, and a second row with the details. */
 class Replica {
   constructor(id) {
     const details = `details-${rows.size}-${Math.random().toString(36).slice(2)}`;
@@ -79,7 +79,7 @@ class Replica {
     setText(this.id, node.name ? node.id : "");
     setText(this.toggleLabel, `Details of ${nameOf(node)}`);
     this.showRole(node, cluster);
-    // Which cluster, as far as it tells them apart; the whole id is among the details.
+    // The last digits of the cluster's id tell clusters apart; the whole id is among the details.
     setText(this.term, `in term ${node.term}${several && node.cluster_id ? ` of …${node.cluster_id.slice(-4)}` : ""}`);
     this.showLog(node, cluster);
     const leader = cluster.nodes.find((other) => other.id === node.leader);
@@ -121,7 +121,7 @@ class Replica {
     setAttribute(this.badgeUse.firstChild, "href", `#icon-${picture}`);
     if (this.badgeText.textContent && this.badgeText.textContent !== text) {
       this.row.classList.remove("changed");
-      void this.row.offsetWidth; // starts the animation anew
+      void this.row.offsetWidth; // restarts the animation
       this.row.classList.add("changed");
     }
     setText(this.badgeText, text);
@@ -157,11 +157,11 @@ class Replica {
     });
   }
 
-  /** Bring the ages up to date; `now` is this page's own clock, in seconds. */
+  /** Update the ages; `now` is this page's own clock, in seconds. */
   tick(now) {
     const age = this.node.age_seconds + (now - this.received);
     setText(this.age, ago(age));
-    // What an unreachable replica's script does by now, nobody knows.
+    // Nobody knows what the script of an unreachable replica does by now.
     const { reachable, hook } = this.node;
     const [text, note] = hookWords(hook, reachable ? age : 0);
     setText(this.hook, reachable || hook.state === "none" ? text : `last known: ${text}`);
@@ -169,14 +169,14 @@ class Replica {
   }
 }
 
-/** Which versions of the protocol a replica speaks, and which one its cluster does. */
+/** Describe the versions of the protocol that a replica speaks, and that of its cluster. */
 function protocol(node) {
   const { lowest_version: lowest, highest_version: highest, cluster_version: cluster } = node;
   const speaks = lowest === highest ? `version ${highest}` : `versions ${lowest} to ${highest}`;
   return cluster ? `${speaks}; the cluster speaks ${cluster}` : speaks;
 }
 
-/** A hook in two short lines; `age` is how old the status is that tells of it. */
+/** Describe a hook in two short lines; `age` is that of the status. */
 function hookWords(hook, age) {
   if (hook.state === "none" && !hook.script) {
     return ["no script", ""];
@@ -197,7 +197,7 @@ function hookWords(hook, age) {
   }
 }
 
-/** Show all replicas of the documents of all clusters, which came at `received` (this page's own clock, in seconds). */
+/** Show the replicas of all clusters' documents, which came at `received` on this page's own clock, in seconds. */
 export function showReplicas(clusters, received) {
   const found = clusters.flatMap((cluster) => {
     const members = membersOf(cluster);

@@ -1,5 +1,5 @@
-// Loads the page's modules, and the page anew when one of them could not be fetched: a browser gives up whatever is
-// under way when the machine's network changes, and would else show "connecting" for ever.
+// Load the page's modules, and reload the page when one of them cannot be fetched: a browser gives up the fetches that
+// are under way when the machine's network changes, and would show "connecting" for ever.
 
 const AGAIN_MILLISECONDS = 1500;
 
