@@ -149,7 +149,7 @@ def monitor_of(peers: str, port: int, service: str = "") -> Iterator[subprocess.
         yield process
 
 
-def test_a_lost_connection_is_told_and_made_good(window: Window) -> None:
+def test_a_lost_connection_is_shown_and_comes_back(window: Window) -> None:
     (port,) = free_ports(socket.SOCK_STREAM, 1)
     url, page = f"http://127.0.0.1:{port}", window.page
     with monitor_of("127.0.0.1:9", port):
@@ -177,7 +177,7 @@ def test_a_banner_says_that_a_node_without_a_key_can_be_reached(window: Window, 
         window.screenshot("monitor-not-sealed")
 
 
-def test_a_page_one_of_whose_files_could_not_be_fetched_is_loaded_again(window: Window) -> None:
+def test_a_page_is_loaded_again_when_one_of_its_files_could_not_be_fetched(window: Window) -> None:
     (port,) = free_ports(socket.SOCK_STREAM, 1)
     with monitor_of("127.0.0.1:9", port):
         window.page.route("**/static/replicas.js", lambda route: route.abort(), times=1)
@@ -216,7 +216,9 @@ def hostile_peers() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("width", [1280, 360])
-def test_what_nodes_tell_is_shown_as_text_whatever_it_is(hostile_peers: str, browser: Browser, width: int) -> None:
+def test_texts_of_nodes_are_shown_as_text_and_never_as_markup(
+    hostile_peers: str, browser: Browser, width: int
+) -> None:
     (port,) = free_ports(socket.SOCK_STREAM, 1)
     window = Window(browser, viewport={"width": width, "height": 900})
     page = window.page
@@ -242,7 +244,7 @@ def test_what_nodes_tell_is_shown_as_text_whatever_it_is(hostile_peers: str, bro
 OUTSIDE = "cells => cells.filter(cell => cell.scrollWidth > cell.clientWidth).map(cell => cell.innerText)"
 
 
-def test_a_large_cluster_with_learners_is_told_apart_and_fits_every_screen(browser: Browser) -> None:
+def test_a_large_cluster_with_learners_fits_every_screen(browser: Browser) -> None:
     (port,) = free_ports(socket.SOCK_STREAM, 1)
     url = f"http://127.0.0.1:{port}"
     with doubles("large_cluster") as peers, monitor_of(peers, port, SERVICE):
@@ -281,7 +283,7 @@ def test_a_large_cluster_with_learners_is_told_apart_and_fits_every_screen(brows
             window.context.close()
 
 
-def test_of_two_clusters_each_has_its_own_leader_term_and_members(browser: Browser) -> None:
+def test_each_of_two_clusters_has_its_own_leader_term_and_members(browser: Browser) -> None:
     (port,) = free_ports(socket.SOCK_STREAM, 1)
     url = f"http://127.0.0.1:{port}"
     with doubles("two_clusters") as peers, monitor_of(peers, port, SERVICE):

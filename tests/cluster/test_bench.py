@@ -51,7 +51,7 @@ async def test_bench_of_a_running_cluster_removes_its_keys(tmp_path: Path) -> No
     assert written > shown["commits"] > 600, "every commit was a revision of the store"
 
 
-async def test_bench_says_in_one_line_what_is_wrong() -> None:
+async def test_bench_reports_an_error_in_one_line() -> None:
     wrong = await bench("--local", "--nodes", "1", HEARTBEAT_REPEAT_MILLIS="soon")
     missing = await bench("--peers", "127.0.0.1:9")
     assert [(done.returncode, done.stdout) for done in (wrong, missing)] == [(2, b""), (1, b"")]

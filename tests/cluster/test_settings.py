@@ -31,7 +31,7 @@ def all_say(cluster: Cluster, **expected: str) -> Callable[[ClusterStatus], bool
     return agreed
 
 
-async def test_the_command(tmp_path: Path) -> None:
+async def test_settings_are_changed_shown_and_kept_over_a_restart(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=3) as cluster:
         await cluster.wait_leader()
         assert await command(cluster, "settings") == (0, "reads: quorum\nquota: 67108864\n", "")

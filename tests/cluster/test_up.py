@@ -189,7 +189,7 @@ async def test_nodes_keep_their_identities_in_a_data_directory(tmp_path: Path) -
     assert len(seen[0][1]) == 3
 
 
-async def test_nodes_end_when_it_is_killed(tmp_path: Path) -> None:
+async def test_nodes_end_when_up_is_killed(tmp_path: Path) -> None:
     async with running(tmp_path) as up:
         await up.until_led()
         pids = await up.pids()
@@ -198,7 +198,7 @@ async def test_nodes_end_when_it_is_killed(tmp_path: Path) -> None:
         await all_gone(pids)
 
 
-async def test_it_ends_when_all_nodes_have_ended(tmp_path: Path) -> None:
+async def test_up_ends_when_all_nodes_have_ended(tmp_path: Path) -> None:
     async with running(tmp_path, "--nodes", "1") as up:
         await up.until(lambda text: re.search(r"node-1 +leader, term", text))
         (pid,) = (await up.pids()).values()
@@ -222,7 +222,7 @@ async def test_a_second_ctrl_c_kills_all_at_once(tmp_path: Path) -> None:
         await all_gone(pids, 1)
 
 
-async def test_it_ends_in_good_order_when_its_terminal_is_closed(tmp_path: Path) -> None:
+async def test_up_ends_in_good_order_when_its_terminal_is_closed(tmp_path: Path) -> None:
     ours, terminal = os.openpty()
     process, base_port, _ = await started(tmp_path, [], {}, ["setsid", "--ctty"], stdin=terminal, stdout=terminal)
     os.close(terminal)
@@ -273,7 +273,7 @@ def default_port_is_taken() -> bool:
 
 
 @pytest.mark.skipif(default_port_is_taken(), reason=f"port {DEFAULT_PORT} is taken, where commands look first")
-async def test_commands_find_it_by_whichever_nodes_are_left_at_whatever_ports(tmp_path: Path) -> None:
+async def test_commands_find_a_cluster_by_any_nodes_that_are_left_and_at_any_ports(tmp_path: Path) -> None:
     async with running(tmp_path, "--nodes", "5") as up:
         await up.until_led(5)
         pids = await up.pids()
@@ -292,7 +292,7 @@ async def test_commands_find_it_by_whichever_nodes_are_left_at_whatever_ports(tm
     assert (status, f"no node answers at {LOOPBACK}:{DEFAULT_PORT} " in error) == (1, True)
 
 
-def test_of_several_clusters_the_one_at_the_default_port_is_meant(
+def test_commands_choose_the_cluster_at_the_default_port_among_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

@@ -18,7 +18,6 @@ STILL_LONGER: Final = frozenset(
         "tests/cluster/test_recover.py::test_what_the_last_node_has_makes_a_new_cluster_that_old_members_cannot_join",
         "tests/unit/test_consensus_membership.py",
         "tests/unit/test_node.py",
-        "tests/unit/test_settings.py::test_wrong_values",
         "tests/upgrade.py::upgrade",
         "trioraft/consensus/core.py",
         "trioraft/node/node.py",

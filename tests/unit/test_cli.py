@@ -303,7 +303,9 @@ async def test_watch_prints_each_change_until_interrupted() -> None:
     ],
     ids=["member", "no leader", "forming", "disk stuck"],
 )
-async def test_healthcheck(facts: dict[str, object], alive: int, ready: int) -> None:
+async def test_healthcheck_fails_for_a_stuck_disk_and_is_ready_only_for_a_member(
+    facts: dict[str, object], alive: int, ready: int
+) -> None:
     async with open_doubles(make_status(1, **facts)) as (double,):
         port = str(double.address.port)
         first = await command("healthcheck", BIND_PORT=port, BIND_HOST="0.0.0.0")  # noqa: S104 - as in a container

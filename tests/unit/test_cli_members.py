@@ -98,7 +98,7 @@ async def test_where_nobody_is_a_member_that_is_one_line(arguments: tuple[str, .
     assert double.requests == []
 
 
-async def test_nobody_answers() -> None:
+async def test_without_an_answer_every_command_names_the_address() -> None:
     for arguments in (("members",), ("members", "remove", "node-1"), ("step-down",)):
         done = await command(*arguments, "--peers", "127.0.0.1:9")
         assert (done.returncode, done.stdout) == (1, "")
@@ -131,7 +131,7 @@ async def test_nobody_answers() -> None:
         ("vvoooonn", 6, 0, "2 of 4 voters answer: no quorum"),
     ],
 )
-def test_what_a_cluster_survives_now(kinds: str, alive: int, failures: int, words: str) -> None:
+def test_a_cluster_survives_what_its_quorums_allow(kinds: str, alive: int, failures: int, words: str) -> None:
     names = {"v": "voter", "l": "learner", "n": "new voter", "o": "old voter"}
     members = [member(number, names[kind]) for number, kind in enumerate(kinds, 1)]
     assert survives(members, {one.id for one in members[:alive]}) == Survival(failures, words)

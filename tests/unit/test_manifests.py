@@ -44,11 +44,11 @@ KUBERNETES_VERSIONS: Final = ("1.27", kubernetes_validate.latest_version())
 
 @pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 @pytest.mark.parametrize("document", _documents("containers/kubernetes.yaml"), ids=lambda d: d["metadata"]["name"])
-def test_kubernetes_schema(document: Document, version: str) -> None:
+def test_the_kubernetes_manifest_fits_the_schema(document: Document, version: str) -> None:
     kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_kubernetes_schema_refuses_a_wrong_field() -> None:
+def test_the_kubernetes_schema_refuses_a_wrong_field() -> None:
     document = _kubernetes("StatefulSet", "trioraft")
     document["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
     with pytest.raises(jsonschema.ValidationError, match="readinesProbe"):
@@ -126,7 +126,7 @@ def _policy(name: str) -> Document:
 @pytest.mark.parametrize(
     "document", _documents("containers/network-policy.yaml"), ids=lambda d: d["metadata"]["name"]
 )
-def test_network_policy_schema(document: Document, version: str) -> None:
+def test_the_network_policies_fit_the_schema(document: Document, version: str) -> None:
     kubernetes_validate.validate(document, version, strict=True)
 
 
@@ -299,20 +299,20 @@ SWARM_SCHEMA: Final = _object(
 ) | {"patternProperties": {"^x-": {}}}
 
 
-def test_swarm_schema() -> None:
+def test_the_swarm_file_fits_the_schema() -> None:
     (stack,) = _documents("containers/swarm.yaml")
     jsonschema.Draft202012Validator.check_schema(SWARM_SCHEMA)
     jsonschema.validate(stack, SWARM_SCHEMA, jsonschema.Draft202012Validator)
 
 
-def test_swarm_schema_refuses_what_swarm_ignores() -> None:
+def test_the_swarm_schema_refuses_what_swarm_ignores() -> None:
     (stack,) = _documents("containers/swarm.yaml")
     stack["services"]["node"]["restart"] = "always"
     with pytest.raises(jsonschema.ValidationError, match="restart"):
         jsonschema.validate(stack, SWARM_SCHEMA, jsonschema.Draft202012Validator)
 
 
-def test_swarm_names_exist() -> None:
+def test_every_name_in_the_swarm_file_exists() -> None:
     (stack,) = _documents("containers/swarm.yaml")
     node, monitor = stack["services"]["node"], stack["services"]["monitor"]
     assert node["environment"]["APP_NAME"] == monitor["environment"]["RAFT_SERVICE_NAME"] == "tasks.node"

@@ -543,7 +543,7 @@ def test_pages_link_only_to_what_is_served_here(root: str) -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-def test_it_stops_at_once_although_browsers_listen(stop: signal.Signals) -> None:
+def test_the_monitor_stops_at_once_although_browsers_listen(stop: signal.Signals) -> None:
     port = free_port()
     with monitor_process(port) as process:
         listeners = [connect(port, path) for path in ("/api/events", "/api/events", "/healthz")]
@@ -572,7 +572,7 @@ def test_a_browser_that_stopped_reading_is_given_up_and_does_not_keep_the_monito
         assert process.wait(9) == 0
 
 
-def test_a_port_that_is_taken_is_told_in_one_line() -> None:
+def test_a_taken_port_is_reported_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with monitor_process(port) as process:

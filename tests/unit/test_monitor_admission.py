@@ -49,7 +49,7 @@ def monitor() -> Iterator[int]:
 # --- how many -----------------------------------------------------------------------------------------------
 
 
-def test_so_many_streams_and_no_more_and_health_beside_them(monitor: int) -> None:
+def test_streams_have_a_bound_and_health_is_answered_beside_them(monitor: int) -> None:
     with ExitStack() as stack:
         listeners = [stack.enter_context(connect(monitor, "/api/events")) for _ in range(150)]
         answers = [listener.recv(4096) for listener in listeners]

@@ -5,7 +5,7 @@ import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -42,7 +42,7 @@ def refused(cls: type[Any], environ: Mapping[str, str]) -> str:
 # --- defaults -----------------------------------------------------------------------------------------------
 
 
-def test_nothing_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unset_variables_have_the_documented_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     node = load(NodeSettings, {})
     assert (node.app_name, node.dns_name, node.logging, node.log_format) == ("trioraft", "trioraft", "INFO", "auto")
@@ -67,7 +67,7 @@ def test_an_empty_variable_counts_as_unset(cls: type[Any]) -> None:
     assert load(cls, empty) == load(cls, {})
 
 
-def test_the_structs_have_the_table_s_defaults() -> None:
+def test_the_structs_have_the_defaults_of_the_table() -> None:
     assert NodeSettings(dns_name="trioraft") == load(NodeSettings, {})
     assert MonitorSettings(dns_name="trioraft", hostname=socket.gethostname()) == load(MonitorSettings, {})
 
@@ -142,7 +142,7 @@ def test_every_variable_is_a_typed_keyword_argument() -> None:
 # --- values that are taken ----------------------------------------------------------------------------------
 
 
-def test_everything_set(tmp_path: Path) -> None:
+def test_every_variable_sets_its_field(tmp_path: Path) -> None:
     script = tmp_path / "hook"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
@@ -188,21 +188,21 @@ def test_everything_set(tmp_path: Path) -> None:
     assert KEY not in repr(node)
 
 
-def test_the_monitor_s_names() -> None:
+def test_the_monitor_shows_the_service_of_its_own_variable_else_that_of_the_nodes() -> None:
     assert load(MonitorSettings, {"APP_NAME": "node"}).raft_service_name == "node"
     monitor = load(MonitorSettings, {"APP_NAME": "monitor", "RAFT_SERVICE_NAME": "node", "HOSTNAME": "3f2a9c"})
     assert (monitor.raft_service_name, monitor.dns_name, monitor.hostname) == ("node", "node", "3f2a9c")
     assert monitor.client() == ClientSettings(app_name="node", dns_name="node")
 
 
-def test_the_monitor_s_paths() -> None:
+def test_paths_of_the_monitor_end_without_a_slash() -> None:
     monitor = load(
         MonitorSettings, {"API_PREFIX": "/", "ROOT_PATH": "/raft/", "DOCS_PATH": "/api/docs/", "API_EMAIL": "a@b.c"}
     )
     assert (monitor.api_prefix, monitor.root_path, monitor.docs_path) == ("", "/raft", "/api/docs")
 
 
-def test_the_predecessor_s_names() -> None:
+def test_the_names_of_the_predecessor_are_read_with_a_warning() -> None:
     environ = {
         "FASTAPI_TITLE": "Old",
         "FASTAPI_SCHEM": "/schema.json",
@@ -228,7 +228,7 @@ def test_the_predecessor_s_names() -> None:
         ({"APP_NAME": "node", "PEERS": "a:1"}, "node", ""),
     ],
 )
-def test_which_name_is_looked_up(environ: dict[str, str], node: str, client: str) -> None:
+def test_a_default_name_is_looked_up_only_without_peers(environ: dict[str, str], node: str, client: str) -> None:
     """Peers make DNS unnecessary: a node asks it only for a name that was set, a command not at all."""
     assert load(NodeSettings, environ).dns_name == node
     assert load(MonitorSettings, environ).dns_name == node
@@ -239,7 +239,7 @@ def test_which_name_is_looked_up(environ: dict[str, str], node: str, client: str
 # --- keys ---------------------------------------------------------------------------------------------------
 
 
-def test_keys_from_a_file(tmp_path: Path) -> None:
+def test_a_key_in_a_file_is_the_same_as_one_in_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(f"{KEY}\n{generate_key()}\n")
     keys = load(NodeSettings, {"CLUSTER_KEY_FILE": str(file)}).keys
@@ -277,14 +277,14 @@ def test_a_key_in_place_of_its_file_is_not_shown() -> None:
     assert line.startswith("CLUSTER_KEY_FILE=(hidden): is a key, not a file")
 
 
-def test_both_key_variables(tmp_path: Path) -> None:
+def test_a_key_and_a_key_file_exclude_each_other(tmp_path: Path) -> None:
     line = refused(NodeSettings, {"CLUSTER_KEY": KEY, "CLUSTER_KEY_FILE": str(tmp_path / "keys")})
     assert (
         line == "CLUSTER_KEY=(hidden): CLUSTER_KEY_FILE is set too; allowed: one of CLUSTER_KEY and CLUSTER_KEY_FILE"
     )
 
 
-def test_key_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text(" \n")
     (tmp_path / "binary").write_bytes(bytes(range(256)))
     (tmp_path / "large").write_text(KEY * 10_000)
@@ -326,7 +326,7 @@ _USER_OF = {"node": NodeSettings, "monitor": MonitorSettings, "commands": Client
 
 @pytest.mark.parametrize("name", [*_DURATIONS, "BOOTSTRAP_EXPECT", "BIND_PORT"])
 @pytest.mark.parametrize("text", _WRONG_NUMBERS, ids=lambda text: text[:12])
-def test_wrong_numbers(name: str, text: str) -> None:
+def test_a_wrong_number_is_shown_with_what_is_allowed(name: str, text: str) -> None:
     for variable in VARIABLES:
         if variable.name == name:
             line = refused(_USER_OF[variable.used_by[0]], {name: text})
@@ -334,78 +334,78 @@ def test_wrong_numbers(name: str, text: str) -> None:
             assert line.endswith(f"; allowed: {variable.allowed}")
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "reason"),
-    [
-        ("APP_NAME", " ", "empty"),
-        ("APP_NAME", "a..b", "empty"),
-        ("APP_NAME", "no de", "'no de' has characters"),
-        ("APP_NAME", "nöde", "'nöde' has characters"),
-        ("APP_NAME", "-node", "'-node' has characters"),
-        ("APP_NAME", "node:7300", "'node:7300' has characters"),
-        ("APP_NAME", "a" * 64, "has a part longer than 63"),
-        ("APP_NAME", "a." * 150, "longer than 253"),
-        ("APP_NAME", "node\n", r"'node\n' has characters"),
-        ("NODE_NAME", "a/b", "'a/b' has characters"),
-        ("LOGGING", "LOUD", "unknown"),
-        ("LOGGING", "10", "unknown"),
-        ("LOG_FORMAT", "xml", "unknown"),
-        ("HOOK_FAILURE", "explode", "unknown"),
-        ("HOOK_FAILURE", "Step-Down", "unknown"),
-        ("BIND_HOST", "localhost", "not a numeric address"),
-        ("BIND_HOST", "256.0.0.1", "not a numeric address"),
-        ("BIND_HOST", "[::]", "not a numeric address"),
-        ("BIND_HOST", "127.0.0.1:7300", "not a numeric address"),
-        ("BIND_PORT", "65536", "not a port number"),
-        ("BOOTSTRAP_EXPECT", "101", "too large"),
-        ("PEERS", "node-1", "'node-1' has no port"),
-        ("PEERS", "node-1:", "'node-1:' has no port"),
-        ("PEERS", ":7300", "':7300' has no host"),
-        ("PEERS", "a:1,,b:2", "has an empty item"),
-        ("PEERS", "a:1,", "has an empty item"),
-        ("PEERS", "a:1;b:2", "'a:1;b:2' is not host:port"),
-        ("PEERS", "a:1 b:2", "'a:1 b:2' is not host:port"),
-        ("PEERS", "a:0", "'a:0': not a port number"),
-        ("PEERS", "a:65536", "'a:65536': not a port number"),
-        ("PEERS", "a:http", "'a:http': not a port number"),
-        ("PEERS", "::1:7300", "'::1:7300' needs brackets around its IPv6 address"),
-        ("PEERS", "fd00::1", "'fd00::1' needs brackets around its IPv6 address"),
-        ("PEERS", "[fd00::1]", "'[fd00::1]' has no port"),
-        ("PEERS", "[fd00::1:7300", "'[fd00::1:7300' has no closing bracket"),
-        ("PEERS", "[fd00::1]7300", "'[fd00::1]7300' has no closing bracket before its port"),
-        ("PEERS", "[fd00::g]:7300", "not a numeric address"),
-        ("PEERS", "[10.0.0.1]:7300", "'[10.0.0.1]:7300' has no IPv6 address"),
-        ("PEERS", "10.0.0.256:7300", "not a numeric address"),
-        ("PEERS", "http://a:7300", "'http://a:7300' is not host:port"),
-        ("PEERS", "a b:7300", "'a b' has characters"),
-        ("DNS_SERVERS", "dns.example.org", "'dns.example.org' is not an address"),
-        ("DNS_SERVERS", "10.0.0.1:x", "'10.0.0.1:x': not a port number"),
-        ("DNS_SERVERS", "10.0.0.1,", "has an empty item"),
-        ("DNS_SERVERS", "fd00::1::2", "'fd00::1::2' is not an address"),
-        ("RAFT_SERVICE_NAME", "a b", "'a b' has characters"),
-        ("API_EMAIL", "nobody", "not an e-mail address"),
-        ("API_TITLE", "a\x1b[31m", "has characters that cannot be printed"),
-        ("API_DESCRIPTION", "x" * 10_001, "too long"),
-        ("DOCS_PATH", "docs", "not a path"),
-        ("OPENAPI_PATH", "/a b", "not a path"),
-        ("ROOT_PATH", "//evil.example.org", "not a path"),
-        ("API_PREFIX", "/api?x", "not a path"),
-        ("API_PREFIX", "/../x", "not a path"),
-        ("DOCS_PATH", "/", "'/' is another page"),
-        ("DOCS_PATH", "/openapi.json", "'/openapi.json' is another page"),
-        ("OPENAPI_PATH", "/api/nodes", "'/api/nodes' is another page"),
-        ("TEMPLATES_DIR", "/nonexistent", "does not exist"),
-        ("TEMPLATES_DIR", "/etc/passwd", "is not a directory"),
-    ],
+_WRONG_VALUES: Final = (
+    ("APP_NAME", " ", "empty"),
+    ("APP_NAME", "a..b", "empty"),
+    ("APP_NAME", "no de", "'no de' has characters"),
+    ("APP_NAME", "nöde", "'nöde' has characters"),
+    ("APP_NAME", "-node", "'-node' has characters"),
+    ("APP_NAME", "node:7300", "'node:7300' has characters"),
+    ("APP_NAME", "a" * 64, "has a part longer than 63"),
+    ("APP_NAME", "a." * 150, "longer than 253"),
+    ("APP_NAME", "node\n", r"'node\n' has characters"),
+    ("NODE_NAME", "a/b", "'a/b' has characters"),
+    ("LOGGING", "LOUD", "unknown"),
+    ("LOGGING", "10", "unknown"),
+    ("LOG_FORMAT", "xml", "unknown"),
+    ("HOOK_FAILURE", "explode", "unknown"),
+    ("HOOK_FAILURE", "Step-Down", "unknown"),
+    ("BIND_HOST", "localhost", "not a numeric address"),
+    ("BIND_HOST", "256.0.0.1", "not a numeric address"),
+    ("BIND_HOST", "[::]", "not a numeric address"),
+    ("BIND_HOST", "127.0.0.1:7300", "not a numeric address"),
+    ("BIND_PORT", "65536", "not a port number"),
+    ("BOOTSTRAP_EXPECT", "101", "too large"),
+    ("PEERS", "node-1", "'node-1' has no port"),
+    ("PEERS", "node-1:", "'node-1:' has no port"),
+    ("PEERS", ":7300", "':7300' has no host"),
+    ("PEERS", "a:1,,b:2", "has an empty item"),
+    ("PEERS", "a:1,", "has an empty item"),
+    ("PEERS", "a:1;b:2", "'a:1;b:2' is not host:port"),
+    ("PEERS", "a:1 b:2", "'a:1 b:2' is not host:port"),
+    ("PEERS", "a:0", "'a:0': not a port number"),
+    ("PEERS", "a:65536", "'a:65536': not a port number"),
+    ("PEERS", "a:http", "'a:http': not a port number"),
+    ("PEERS", "::1:7300", "'::1:7300' needs brackets around its IPv6 address"),
+    ("PEERS", "fd00::1", "'fd00::1' needs brackets around its IPv6 address"),
+    ("PEERS", "[fd00::1]", "'[fd00::1]' has no port"),
+    ("PEERS", "[fd00::1:7300", "'[fd00::1:7300' has no closing bracket"),
+    ("PEERS", "[fd00::1]7300", "'[fd00::1]7300' has no closing bracket before its port"),
+    ("PEERS", "[fd00::g]:7300", "not a numeric address"),
+    ("PEERS", "[10.0.0.1]:7300", "'[10.0.0.1]:7300' has no IPv6 address"),
+    ("PEERS", "10.0.0.256:7300", "not a numeric address"),
+    ("PEERS", "http://a:7300", "'http://a:7300' is not host:port"),
+    ("PEERS", "a b:7300", "'a b' has characters"),
+    ("DNS_SERVERS", "dns.example.org", "'dns.example.org' is not an address"),
+    ("DNS_SERVERS", "10.0.0.1:x", "'10.0.0.1:x': not a port number"),
+    ("DNS_SERVERS", "10.0.0.1,", "has an empty item"),
+    ("DNS_SERVERS", "fd00::1::2", "'fd00::1::2' is not an address"),
+    ("RAFT_SERVICE_NAME", "a b", "'a b' has characters"),
+    ("API_EMAIL", "nobody", "not an e-mail address"),
+    ("API_TITLE", "a\x1b[31m", "has characters that cannot be printed"),
+    ("API_DESCRIPTION", "x" * 10_001, "too long"),
+    ("DOCS_PATH", "docs", "not a path"),
+    ("OPENAPI_PATH", "/a b", "not a path"),
+    ("ROOT_PATH", "//evil.example.org", "not a path"),
+    ("API_PREFIX", "/api?x", "not a path"),
+    ("API_PREFIX", "/../x", "not a path"),
+    ("DOCS_PATH", "/", "'/' is another page"),
+    ("DOCS_PATH", "/openapi.json", "'/openapi.json' is another page"),
+    ("OPENAPI_PATH", "/api/nodes", "'/api/nodes' is another page"),
+    ("TEMPLATES_DIR", "/nonexistent", "does not exist"),
+    ("TEMPLATES_DIR", "/etc/passwd", "is not a directory"),
 )
-def test_wrong_values(name: str, text: str, reason: str) -> None:
+
+
+@pytest.mark.parametrize(("name", "text", "reason"), _WRONG_VALUES)
+def test_a_wrong_value_is_shown_with_the_reason(name: str, text: str, reason: str) -> None:
     variable = next(variable for variable in VARIABLES if variable.name == name)
     line = refused(_USER_OF[variable.used_by[0]], {name: text})
     assert line.startswith(f"{name}={text[:200]!r}")
     assert f": {reason}" in line
 
 
-def test_values_that_are_not_even_text() -> None:
+def test_a_value_that_is_no_text_is_shown_escaped() -> None:
     line = refused(NodeSettings, {"APP_NAME": os.fsdecode(b"\xff\xfe")})
     assert line.startswith(r"APP_NAME='\udcff\udcfe': ")
 
@@ -431,17 +431,17 @@ def test_values_that_are_not_even_text() -> None:
         ),
     ],
 )
-def test_times_that_do_not_fit_each_other(environ: dict[str, str], line: str) -> None:
+def test_times_that_do_not_fit_each_other_are_refused(environ: dict[str, str], line: str) -> None:
     assert refused(NodeSettings, environ).startswith(line)
 
 
-def test_times_that_just_fit() -> None:
+def test_times_that_just_fit_are_taken() -> None:
     assert load(NodeSettings, {"HEARTBEAT_REPEAT_MILLIS": "1500"}).heartbeat_repeat == 1.5
     assert load(NodeSettings, {"ELECTION_TIMEOUT_LOWER_MILLIS": "4999"}).election_timeout_lower == 4.999
 
 
 @pytest.mark.parametrize("name", ["SCRIPT_LEADER_PATH", "SCRIPT_FOLLOWER_PATH"])
-def test_wrong_scripts(name: str, tmp_path: Path) -> None:
+def test_a_script_that_cannot_be_run_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("#!/bin/sh\n")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for file, reason in {
@@ -457,7 +457,7 @@ def test_wrong_scripts(name: str, tmp_path: Path) -> None:
     assert "no path has" in refused(NodeSettings, {name: "a\0b"})
 
 
-def test_wrong_data_directories(tmp_path: Path) -> None:
+def test_a_data_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
@@ -493,7 +493,7 @@ def refused_to_others(cls: type[Any], environ: Mapping[str, str]) -> str:
     return line
 
 
-def test_directories_without_permission() -> None:
+def test_a_directory_without_permission_is_refused() -> None:
     with tempfile.TemporaryDirectory() as text:  # pytest's own are closed to other users altogether
         directory = Path(text)
         directory.chmod(0o555)
@@ -544,7 +544,7 @@ def test_a_near_miss_is_pointed_out(name: str, meant: str) -> None:
     assert settings_warnings({name: ""}) == []
 
 
-def test_no_false_alarms() -> None:
+def test_names_that_are_far_from_any_variable_raise_no_warning() -> None:
     others = {
         "PATH": "x", "HOME": "x", "HOST": "x", "LOG_LEVEL": "x", "APP_PORT": "x", "DATA_PATH": "x", "PEER": "x",
         "SCRIPT_NAME": "x", "SCRIPT_PATH": "x", "NODE_NAMES": "x", "BIND_ADDRESS": "x", "BOOTSTRAP_SERVERS": "x",
@@ -557,7 +557,7 @@ def test_no_false_alarms() -> None:
 
 
 @pytest.mark.parametrize(("label", "better"), [("client", "reader, client or admin"), ("status", "status")])
-def test_a_key_that_the_release_before_derived_is_told_of(label: str, better: str) -> None:
+def test_a_key_that_the_release_before_derived_is_warned_of(label: str, better: str) -> None:
     warning = key_warning(load(ClientSettings, {"CLUSTER_KEY": f"{label}:{KEY}"}).keys)
     assert f"a {label} key of the release before, which the next release refuses" in warning
     assert warning.endswith(f"`trioraft keygen --derive` {better}")

@@ -42,9 +42,7 @@ def read_all(descriptor: int, until: str, seconds: float = 10) -> str:
 
 
 @pytest.mark.parametrize("blocking", [True, False])
-def test_of_what_nobody_reads_the_newest_is_kept_and_the_rest_is_counted(
-    pipe: tuple[int, int], blocking: bool
-) -> None:
+def test_lines_that_nobody_reads_are_counted_but_for_the_newest(pipe: tuple[int, int], blocking: bool) -> None:
     reader, writer = pipe
     os.set_blocking(writer, blocking)
     stream = QueuedStream(writer)
