@@ -196,7 +196,7 @@ def test_a_signature_is_good_for_one_process_and_one_datagram() -> None:
     _, node, client, thief = with_thief()
     hello = Hello("web", "node", b"", b"c" * 8, ephemeral=b"e" * 32)
     texts = {
-        wire.signed_text(fingerprint, sender, receiver, counter, ids, hello)
+        wire.signed_text(fingerprint, sender, receiver, counter, *ids, hello)
         for fingerprint in (b"aaaa", b"bbbb")
         for sender in (node.process, thief.process)
         for receiver in (client.process, thief.process)

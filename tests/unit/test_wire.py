@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from trioraft.datagrams import headers, wire
 from trioraft.datagrams.keys import KeyRing
-from trioraft.datagrams.sealing import Domain
+from trioraft.datagrams.sealing import Domain, Side
 from trioraft.messages import (
     BACKUP_PART_BYTES,
     LARGEST_ID,
@@ -79,7 +79,7 @@ def agreed(content: bytes, nonce: bytes = b"salt" + (258).to_bytes(8)) -> bytes:
     one, two = (X25519PrivateKey.from_private_bytes(secret * 32) for secret in (b"A", b"B"))
     values = [secret.public_key().public_bytes_raw() for secret in (one, two)]
     shared = one.exchange(two.public_key())
-    cipher, name = key.agreed_cipher(shared, (PROCESS, values[0]), (bytes(range(16, 32)), values[1]))
+    cipher, name = key.agreed_cipher(shared, Side(PROCESS, values[0]), Side(bytes(range(16, 32)), values[1]))
     header = headers.sealed_header(headers.named_start(key.fingerprint, PROCESS, name), nonce, len(content))
     return header + cipher.encrypt(nonce, content, header)
 

@@ -28,7 +28,7 @@ from trioraft.datagrams.endpoint import (
     Received,
 )
 from trioraft.datagrams.socket import DatagramSocket
-from trioraft.messages import Instant, Message, NodeStatus, Status, StatusRequest, format_id
+from trioraft.messages import Instant, Message, NodeId, NodeStatus, Status, StatusRequest, format_id
 from trioraft.settings.settings import DEFAULT_PORT, ClientSettings
 from trioraft.standstill import Standstill
 
@@ -61,12 +61,12 @@ class _Target:
     """An address at which a node is, or may be."""
 
     address: Address
-    listed_at: float  # when discovery or a node last named it
+    listed_at: Instant  # when discovery or a node last named it
     discovered: bool = False
     peer: Peer | None = None
     node_id: str | None = None
-    due: float = 0.0  # when to ask (again)
-    asked_at: float | None = None  # of the question that is still open
+    due: Instant = 0.0  # when to ask (again)
+    asked_at: Instant | None = None  # of the question that is still open
     tries: int = 0
     foreign: str = ""  # the service of a node of another one
 
@@ -101,7 +101,7 @@ class Observer:
         self._targets: dict[Address, _Target] = {}
         endpoint = self._make_endpoint(settings.app_name or _DEFAULT_SERVICE)
         self._loop = ClientLoop(socket, endpoint, self._handle, self._gather)
-        self._target_by_node: dict[int, _Target] = {}
+        self._target_by_node: dict[NodeId, _Target] = {}
         self._refresh: float | None = None
         self._standstill = Standstill(2 * RETRY_LAST)
         self._changed = trio.Event()
@@ -225,32 +225,32 @@ class Observer:
 
     # --- for who does more than look -------------------------------------------------------------------------
 
-    def _met(self, node: int) -> None:
+    def _met(self, node: NodeId) -> None:
         """Note that there is a way to a node now."""
 
     def _learned(self, status: NodeStatus) -> None:
         """Learn from a node's status."""
 
-    def _received(self, node: int, message: Message) -> None:
+    def _received(self, node: NodeId, message: Message) -> None:
         """Take what else a node has sent."""
 
     def _gather(self, now: Instant) -> None:
         """Give the endpoint what waits to be sent."""
 
-    def _peer(self, node: int) -> Peer | None:
+    def _peer(self, node: NodeId) -> Peer | None:
         """Give the way to a node; None where there is none now."""
         target = self._target_by_node.get(node)
         if target is None or target.peer is None or target.peer.node_id != node:
             return None
         return target.peer
 
-    def reachable_nodes(self) -> list[int]:
+    def reachable_nodes(self) -> list[NodeId]:
         """Give the nodes that can be sent something now, without those that are silent if there are others."""
         found = [node for node in self._target_by_node if self._peer(node) is not None]
         heard = [node for node in found if (seen := self.nodes.get(format_id(node))) is not None and seen.reachable]
         return heard or found
 
-    def meet(self, node: int, address: str) -> None:
+    def meet(self, node: NodeId, address: str) -> None:
         """Shake hands with a node at an address that another one has named."""
         known = self._target_by_node.get(node)
         parsed = _parse_address(address)
@@ -298,7 +298,7 @@ class Observer:
             target.peer = None
             self._ask_now(target, trio.current_time())
 
-    def _confirm(self, peer: Peer, now: float) -> None:
+    def _confirm(self, peer: Peer, now: Instant) -> None:
         target = self._targets.get(peer.address)
         if target is None:
             return
@@ -314,7 +314,7 @@ class Observer:
             self._send_request(target, now)
         self._met(peer.node_id)
 
-    def _hear(self, peer: Peer, status: NodeStatus, now: float) -> None:
+    def _hear(self, peer: Peer, status: NodeStatus, now: Instant) -> None:
         target = self._targets.get(peer.address)
         if target is None or status.id != format_id(peer.node_id):
             return
@@ -363,7 +363,7 @@ class Observer:
         self._list(answer.addresses, trio.current_time(), discovered=True)
         self._looked_up.set()
 
-    def _list(self, addresses: Iterable[Address], now: float, *, discovered: bool = False) -> None:
+    def _list(self, addresses: Iterable[Address], now: Instant, *, discovered: bool = False) -> None:
         for address in addresses:
             target = self._targets.get(address)
             if target is None:
@@ -386,7 +386,7 @@ class Observer:
         del self._targets[target.address]
         self._target_by_node = {n: t for n, t in self._target_by_node.items() if t is not target}
 
-    def _ask_for_successors(self, named: set[Address], now: float) -> None:
+    def _ask_for_successors(self, named: set[Address], now: Instant) -> None:
         """Ask who is where a node was that has moved, when somebody has named both addresses: these are two nodes."""
         for target in [self._targets[address] for address in named if address in self._targets]:
             node = self.nodes.get(target.node_id or "")
@@ -394,12 +394,12 @@ class Observer:
                 target.node_id = target.peer = None
                 self._ask_now(target, now)
 
-    def _ask_now(self, target: _Target, now: float) -> None:
+    def _ask_now(self, target: _Target, now: Instant) -> None:
         target.due = now
         target.tries = 0
         self._wake.set()
 
-    def _has_answered(self, target: _Target, since: float) -> bool:
+    def _has_answered(self, target: _Target, since: Instant) -> bool:
         node = self.nodes.get(target.node_id or "")
         return bool(target.foreign) or (node is not None and node.heard_at >= since)
 
@@ -431,7 +431,7 @@ class Observer:
             with trio.move_on_at(self._next_deadline()):
                 await self._wake.wait()
 
-    def _ask(self, target: _Target, now: float) -> None:
+    def _ask(self, target: _Target, now: Instant) -> None:
         if self._is_elsewhere(target):
             # It has moved, and another may be here; or it has both addresses, and `_confirm` goes back to the other.
             self._loop.endpoint.greet(target.address, self._domain, now)
@@ -456,13 +456,13 @@ class Observer:
         other = self._targets.get(node.address)
         return other is not None and other.node_id == target.node_id and other.tries < _SILENT_TRIES
 
-    def _send_request(self, target: _Target, now: float) -> None:
+    def _send_request(self, target: _Target, now: Instant) -> None:
         if target.peer is None:
             return
         subscribe = min(max(3 * self._refresh, 5.0), 60.0) if self._refresh is not None else 0.0
         self._loop.endpoint.send(target.peer, StatusRequest(subscribe), now)
 
-    def _notice_silence(self, now: float) -> None:
+    def _notice_silence(self, now: Instant) -> None:
         if self._refresh is None:
             return
         for node in self.nodes.values():
@@ -470,7 +470,7 @@ class Observer:
                 node.reachable = False
                 self._tell()
 
-    def _forget(self, now: float) -> None:
+    def _forget(self, now: Instant) -> None:
         for target in list(self._targets.values()):
             node = self.nodes.get(target.node_id or "")
             heard_at = node.heard_at if node is not None and node.address == target.address else 0.0
@@ -486,7 +486,7 @@ class Observer:
                 del self.nodes[node.status.id]
                 self._tell()
 
-    def _next_deadline(self) -> float:
+    def _next_deadline(self) -> Instant:
         deadline = trio.current_time() + RETRY_LAST
         for target in self._targets.values():
             deadline = min(deadline, target.due)

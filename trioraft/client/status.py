@@ -8,7 +8,7 @@ import msgspec
 
 from trioraft.address import Address, is_loopback
 from trioraft.members.changes import Survival, survives
-from trioraft.messages import MemberStatus, NodeStatus
+from trioraft.messages import Instant, MemberStatus, NodeStatus
 from trioraft.texts import printable
 
 __all__ = ["ClusterStatus", "ObservedNode", "printable"]
@@ -38,7 +38,7 @@ class ObservedNode:
 
     status: NodeStatus
     address: Address
-    heard_at: float
+    heard_at: Instant
     reachable: bool = True
 
     @property

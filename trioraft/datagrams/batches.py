@@ -1,6 +1,6 @@
-"""Requests and answers that wait to be sent: those for the same receiver go together, as many as fit in a datagram.
+"""Requests and answers that wait to be sent; those for one receiver go together, as many as fit into a datagram.
 
-A datagram costs several times as much as what is in it, for the sender, the receiver and the system.
+A datagram costs the sender, the receiver and the system several times as much as the messages in it.
 """
 
 from collections.abc import Callable
@@ -8,19 +8,19 @@ from typing import Final
 
 from trioraft.datagrams.endpoint import Endpoint, Peer
 from trioraft.datagrams.wire import EncodedMessage, encode_together
-from trioraft.messages import BATCH_MAX
+from trioraft.messages import BATCH_MAX, Instant
 
-# The head of the message that holds the others.
+# The most bytes that the head of the message takes which holds the others.
 _HEAD: Final = 8
 
 
 class Batches:
-    """What waits to be sent, by receiver.
+    """The messages that wait to be sent, by receiver.
 
     Parameters
     ----------
     endpoint : callable
-        Gives the endpoint that it is sent through.
+        Returns the endpoint that sends them.
     tag : int
         The tag of the message that holds several: :class:`~trioraft.messages.ClientRequests` or
         :class:`~trioraft.messages.ClientResponses`.
@@ -32,7 +32,7 @@ class Batches:
         self._waiting: dict[bytes, tuple[Peer, list[EncodedMessage]]] = {}
 
     def add(self, peer: Peer, message: EncodedMessage) -> None:
-        """Let a message leave at the next :meth:`flush`.
+        """Keep a message until the next :meth:`flush`.
 
         Parameters
         ----------
@@ -47,8 +47,8 @@ class Batches:
         else:
             waiting[1].append(message)
 
-    def flush(self, now: float) -> None:
-        """Give everything to the endpoint.
+    def flush(self, now: Instant) -> None:
+        """Give all messages to the endpoint.
 
         Parameters
         ----------
@@ -70,6 +70,6 @@ class Batches:
                 batch.append(message)
             self._send(peer, batch, now)
 
-    def _send(self, peer: Peer, batch: list[EncodedMessage], now: float) -> None:
+    def _send(self, peer: Peer, batch: list[EncodedMessage], now: Instant) -> None:
         message = batch[0] if len(batch) == 1 else encode_together(self._tag, batch)
         self._endpoint().send(peer, message, now)

@@ -1,8 +1,8 @@
-"""Which key opens a sealed datagram, and which one seals for a session.
+"""The choice of keys: which one opens a sealed datagram, and which one seals for a session.
 
-Two processes of which each has shown an X25519 value agree on keys for every pair of those values. A process seals
-under the newest value that it was shown, and under its own newest one of which it has seen that the other knows it:
-so both go on to new values without losing anything that is on its way, or when a ``Hello`` is lost.
+Two processes that have each shown an X25519 value agree on keys for every pair of those values. A process seals under
+the newest value that the other one has shown, and under the newest of its own that the other one is known to have. So
+both change to new values without losing what is on its way, even when a ``Hello`` is lost.
 """
 
 from collections import OrderedDict
@@ -16,27 +16,28 @@ from trioraft.datagrams import headers
 from trioraft.datagrams.ephemerals import KEPT_SECONDS, Ephemerals
 from trioraft.datagrams.headers import MalformedError, Sealed
 from trioraft.datagrams.keys import KeyRing
-from trioraft.datagrams.sealing import EPHEMERAL_BYTES, DomainKey
-from trioraft.datagrams.sessions import Registry, Session, Way
+from trioraft.datagrams.sealing import EPHEMERAL_BYTES, DomainKey, Side
+from trioraft.datagrams.sessions import Agreement, Registry, Session, Way
+from trioraft.messages import Instant
 
-# Of so many processes whose sessions were dropped it is still known how to open what they say, so that they can be
-# asked to shake hands again.
+# Of this many processes whose sessions were dropped the keys are kept, so that what they send still opens and they
+# can be asked to shake hands again.
 FORMER_MAX: Final = 1024
 
 
 class Opener(NamedTuple):
-    """What opens the datagrams of one channel.
+    """The key to the datagrams of one channel.
 
     Attributes
     ----------
     session : Session or None
-        Whose they are; None where there is no session (any more).
+        The session that they belong to; None where there is none, or none any more.
     cipher : ChaCha20Poly1305
-        Opens them.
+        The cipher that opens them.
     key : DomainKey
-        What the cipher is derived from.
+        The domain key that the cipher is derived from.
     ours : bytes
-        The value of this process that it is derived from, too; empty where there is none.
+        The value of this process that the cipher is derived from too; empty where there is none.
     """
 
     session: Session | None
@@ -72,17 +73,17 @@ class Channels:
     # --- opening --------------------------------------------------------------------------------------------
 
     def find(self, parsed: Sealed) -> Opener | None:
-        """Find what opens a datagram.
+        """Find the key to a datagram.
 
         Parameters
         ----------
         parsed : Sealed
-            Any but a ``Hello``.
+            The datagram, which is no ``Hello``.
 
         Returns
         -------
         Opener or None
-            What may open it, None when nothing that is known does.
+            The key that may open it; None when no key that is known can.
         """
         opener = self._openers.get(parsed.channel)
         if opener is not None:
@@ -98,7 +99,7 @@ class Channels:
             return self._openers.get(parsed.channel)
         if session is None:
             return Opener(None, key.session_cipher(parsed.process, self._process), key)
-        if session.theirs:  # it has agreed on something better
+        if session.theirs:  # it has agreed on a better key
             return None
         session.channels.append(parsed.channel)
         opener = self._openers[parsed.channel] = Opener(
@@ -107,7 +108,7 @@ class Channels:
         return opener
 
     def used(self, session: Session, ours: bytes) -> None:
-        """Note that a peer has used a value of this process, and so knows it.
+        """Note that a peer has used a value of this process, and so has it.
 
         Parameters
         ----------
@@ -125,19 +126,19 @@ class Channels:
     # --- what is shown in a Hello ---------------------------------------------------------------------------
 
     def check_untrusted(self, session: Session | None, value: bytes) -> None:
-        """See that a value can be agreed with.
+        """Check that an X25519 value can be agreed with.
 
         Parameters
         ----------
         session : Session or None
-            The session of whoever shows it.
+            The session of the process that shows it; None where there is none yet.
         value : bytes
-            The value, or nothing.
+            The value; empty where none is shown.
 
         Raises
         ------
         MalformedError
-            If it has another size, or is a point of low order: then everybody would know the shared secret.
+            If it has another size, or is a point of low order, with which everybody would know the shared secret.
         """
         if not value or (session is not None and value in session.theirs):
             return
@@ -148,17 +149,17 @@ class Channels:
         except ValueError as error:
             raise MalformedError("an ephemeral value is of low order") from error
 
-    def shown(self, session: Session, value: bytes, counter: int, now: float) -> None:
-        """Seal under a value from now on that a peer has shown in a ``Hello`` with a fresh echo.
+    def shown(self, session: Session, value: bytes, counter: int, now: Instant) -> None:
+        """Change to the value that a peer has shown in a ``Hello`` with a fresh echo.
 
         Parameters
         ----------
         session : Session
             The peer's session.
         value : bytes
-            The value, which was checked; nothing changes nothing.
+            The value, which was checked; nothing changes where it is empty.
         counter : int
-            The number of the datagram: an earlier one that comes late does not count.
+            The number of the datagram; a value in an earlier datagram that comes late does not count.
         now : float
             The time in seconds.
         """
@@ -175,36 +176,37 @@ class Channels:
         self._seal(session)
 
     def _seal(self, session: Session) -> None:
-        """Seal for a session under the newest values."""
+        """Make a session seal under the newest values."""
         key = session.key
         if key is None:
             return
-        pair = key.fingerprint, session.ours, session.theirs[-1]
-        way = session.ways.get(pair) or self._agree(session, key, *pair[1:])
+        ours, theirs = session.ours, session.theirs[-1]
+        way = session.ways.get(Agreement(key.fingerprint, ours, theirs)) or self._agree(session, key, ours, theirs)
         session.cipher, session.start = way.cipher, way.start
 
     def _agree_on_all(self, session: Session, key: DomainKey) -> None:
         for ours in self._ephemerals.all:
             for theirs in session.theirs:
-                if (key.fingerprint, ours, theirs) not in session.ways:
+                if Agreement(key.fingerprint, ours, theirs) not in session.ways:
                     self._agree(session, key, ours, theirs)
 
     def _agree(self, session: Session, key: DomainKey, ours: bytes, theirs: bytes) -> Way:
         shared = self._ephemerals.agree(ours, theirs)
         process = session.peer.process
-        seals, name = key.agreed_cipher(shared, (self._process, ours), (process, theirs))
-        opens, channel_name = key.agreed_cipher(shared, (process, theirs), (self._process, ours))
-        channel = headers.named_channel(key.fingerprint, process, channel_name)
-        way = Way(seals, headers.named_start(key.fingerprint, self._process, name), channel)
-        session.ways[key.fingerprint, ours, theirs] = way
+        here, there = Side(self._process, ours), Side(process, theirs)
+        seals = key.agreed_cipher(shared, here, there)
+        opens = key.agreed_cipher(shared, there, here)
+        channel = headers.named_channel(key.fingerprint, process, opens.name)
+        start = headers.named_start(key.fingerprint, self._process, seals.name)
+        way = session.ways[Agreement(key.fingerprint, ours, theirs)] = Way(seals.cipher, start, channel)
         session.channels.append(channel)
-        self._openers[channel] = Opener(session, opens, key, ours)
+        self._openers[channel] = Opener(session, opens.cipher, key, ours)
         return way
 
     # --- forgetting -----------------------------------------------------------------------------------------
 
-    def look(self, now: float) -> None:
-        """Make a new value when it is time, and forget all that was derived from values whose time is up.
+    def look(self, now: Instant) -> None:
+        """Make a new value when it is due, and forget all keys derived from values that have expired.
 
         Parameters
         ----------
@@ -230,7 +232,7 @@ class Channels:
             self._drop(session, list(_outdated(session, known)))
 
     def forget(self, session: Session) -> None:
-        """Note that a session is no more.
+        """Drop the keys of a session, which stay known as those of a former one.
 
         Parameters
         ----------
@@ -252,7 +254,7 @@ class Channels:
 
 
 def _outdated(session: Session, known: tuple[bytes, ...]) -> Iterator[bytes]:
-    """Forget the keys that were agreed by values which are no more, and give their channels."""
-    for pair in [*session.ways]:
-        if pair[1] not in known or pair[2] not in session.theirs:
-            yield session.ways.pop(pair).channel
+    """Drop the keys agreed by values that have expired, and return their channels."""
+    for agreement in [*session.ways]:
+        if agreement.ours not in known or agreement.theirs not in session.theirs:
+            yield session.ways.pop(agreement).channel

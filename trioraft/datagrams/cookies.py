@@ -1,4 +1,4 @@
-"""Proofs that somebody receives what is sent to an address, made without remembering anybody."""
+"""Proofs that a process receives what is sent to an address, made without remembering any process."""
 
 import hashlib
 import hmac
@@ -6,34 +6,35 @@ from typing import Final
 
 from trioraft.address import Address
 from trioraft.datagrams.sealing import Domain
+from trioraft.messages import Instant
 
 COOKIE_BYTES: Final = 8
 EPOCH_SECONDS: Final = 10.0
 
 
 class Cookies:
-    """Makes and checks the challenges and tokens that one process hands out.
+    """Makes and checks the challenges and tokens of one process.
 
-    Both are keyed hashes (BLAKE2b, RFC 7693) with a secret of this process. A challenge depends on the address,
-    the domain and the epoch, and is fresh in its epoch and in the next one, so for 10 to 20 s. A token depends on
-    address and domain only. Nobody else checks them, so another implementation may make them otherwise.
+    Both are keyed hashes (BLAKE2b, RFC 7693) with a secret of the process. A challenge depends on the address, the
+    domain and the epoch, and is fresh in its epoch and in the next one, which is for 10 to 20 s. A token depends on
+    address and domain only. No other process checks them, so another implementation may make them in another way.
 
     Parameters
     ----------
     secret : bytes
-        Random, never stored, never sent.
+        The secret, which is random, never stored, and never sent.
     """
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def challenge(self, address: Address, domain: Domain, now: float) -> bytes:
-        """Make what somebody at an address shall echo.
+    def challenge(self, address: Address, domain: Domain, now: Instant) -> bytes:
+        """Make the challenge that a process at an address has to echo.
 
         Parameters
         ----------
         address : Address
-            Where it will be sent.
+            The address that it will be sent to.
         domain : Domain
             The domain of the handshake.
         now : float
@@ -46,15 +47,15 @@ class Cookies:
         """
         return self._hash(b"challenge", address, domain, int(now // EPOCH_SECONDS))
 
-    def is_fresh(self, echo: bytes, address: Address, domain: Domain, now: float) -> bool:
-        """Tell whether an echo is a challenge that was sent to an address lately.
+    def is_fresh(self, echo: bytes, address: Address, domain: Domain, now: Instant) -> bool:
+        """Check whether an echo is a challenge that was sent to an address lately.
 
         Parameters
         ----------
         echo : bytes
-            What came back.
+            The echo.
         address : Address
-            Where it came from.
+            The address that it came from.
         domain : Domain
             The domain of the handshake.
         now : float
@@ -71,12 +72,12 @@ class Cookies:
         )
 
     def token(self, address: Address, domain: Domain) -> bytes:
-        """Make what somebody at an address puts into each unsealed datagram.
+        """Make the token that a process at an address has to put into each unsealed datagram.
 
         Parameters
         ----------
         address : Address
-            Where it will be sent.
+            The address that it will be sent to.
         domain : Domain
             The domain of the session.
 

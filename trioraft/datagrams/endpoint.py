@@ -1,7 +1,7 @@
-"""Sans-IO: keeps handshakes and sessions with everybody this process talks to.
+"""The endpoint of a process: its handshakes and sessions with all others, without I/O.
 
-Datagrams and the time go in; datagrams to send and events come out. The rules are told in
-:mod:`trioraft.datagrams.wire`.
+Datagrams and the time go in; datagrams to send and events come out. :mod:`trioraft.datagrams.wire` specifies the
+rules.
 """
 
 import os
@@ -31,7 +31,7 @@ from trioraft.datagrams.sealing import PROCESS_BYTES, Domain
 from trioraft.datagrams.sender import Origin, Sender
 from trioraft.datagrams.sessions import Peer, Registry, Standing
 from trioraft.datagrams.wire import EncodedMessage, encode_message
-from trioraft.messages import Message
+from trioraft.messages import Instant, Message, NodeId, OptionalId, OptionalNodeId
 from trioraft.versions import AGREES_FROM, Versions
 
 __all__ = [
@@ -53,7 +53,7 @@ __all__ = [
 
 
 class Endpoint:
-    """Keeps handshakes and sessions; does no I/O.
+    """Keeps the handshakes and sessions of one process; does no I/O.
 
     Parameters
     ----------
@@ -62,13 +62,13 @@ class Endpoint:
     keys : KeyRing or None
         Its keys; None leaves everything unsealed.
     entropy : callable
-        Gives as many random bytes as it is asked for.
+        Returns as many random bytes as it is asked for.
     process_id : bytes or None
-        16 bytes that no other process ever had; None draws them.
+        16 bytes that no other process ever had; drawn where it is None.
     cluster_id : int
-        The cluster of this process, 0 for none.
+        The cluster of this process; 0 for none.
     datagram_bytes : int
-        The size of datagrams where the path's is not known; larger messages go in fragments.
+        The size of datagrams on paths whose limit is not known; larger messages go in fragments.
 
     Attributes
     ----------
@@ -77,9 +77,9 @@ class Endpoint:
     process : bytes
         The random id of this process.
     counters : Counter
-        Datagrams ``received`` and ``sent``, and why others were not: ``dropped_…``.
+        The datagrams ``received`` and ``sent``, and those that were dropped, by reason: ``dropped_…``.
     takes_from : callable
-        Tells whether anything is taken that comes from an address; of all addresses, where nobody says otherwise.
+        Returns whether datagrams from an address are accepted; by default those from all addresses are.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Endpoint:
         *,
         entropy: Callable[[int], bytes] = os.urandom,
         process_id: bytes | None = None,
-        cluster_id: int = 0,
+        cluster_id: OptionalId = 0,
         datagram_bytes: int = DATAGRAM_BYTES,
     ) -> None:
         if not 0 < len(identity.service) <= NAME_MAX:
@@ -113,16 +113,16 @@ class Endpoint:
 
     @property
     def cluster_id(self) -> int:
-        """The cluster of this process, 0 for none; goes into every datagram."""
+        """The cluster of this process; 0 for none. It goes into every datagram."""
         return self._sender.cluster_id
 
     @cluster_id.setter
-    def cluster_id(self, cluster_id: int) -> None:
+    def cluster_id(self, cluster_id: OptionalId) -> None:
         self._sender.cluster_id = cluster_id
 
     @property
     def name(self) -> str:
-        """The name of this process as people know it; goes into every ``Hello``."""
+        """The name of this process as people know it. It goes into every ``Hello``."""
         return self._sender.name
 
     @name.setter
@@ -131,7 +131,7 @@ class Endpoint:
 
     @property
     def versions(self) -> Versions:
-        """The versions of the protocol that this process speaks; go into every ``Hello``."""
+        """The versions of the protocol that this process speaks. They go into every ``Hello``."""
         return self._sender.versions
 
     @versions.setter
@@ -143,10 +143,10 @@ class Endpoint:
 
     @property
     def is_listed(self) -> Callable[[Address], bool]:
-        """Tell whether DNS or an operator names an address as that of a node.
+        """Returns whether DNS or an operator names an address as that of a node.
 
-        Who says from any other one that it is a node which is reached elsewhere has to wait until that one has not
-        answered.
+        A process at any other address that claims to be a node which is reached elsewhere has to wait until that node
+        has not answered.
         """
         return self._handshakes.is_listed
 
@@ -155,20 +155,20 @@ class Endpoint:
         self._handshakes.is_listed = is_listed
 
     @property
-    def members(self) -> frozenset[int]:
-        """The ids of nodes whose sessions are kept, however many others there are."""
+    def members(self) -> frozenset[NodeId]:
+        """The nodes whose sessions are kept, however many others there are."""
         return self._registry.members
 
     @members.setter
-    def members(self, members: frozenset[int]) -> None:
+    def members(self, members: frozenset[NodeId]) -> None:
         self._registry.members = members
 
     @property
     def peers(self) -> list[Peer]:
-        """Everybody with a session: the nodes, each in the process that speaks for it, and the clients."""
+        """All processes with a session: for each node the one that speaks for it, and the clients."""
         return [session.peer for session in self._registry.current()]
 
-    def peer(self, node_id: int, domain: Domain = Domain.CONSENSUS) -> Peer | None:
+    def peer(self, node_id: OptionalNodeId, domain: Domain = Domain.CONSENSUS) -> Peer | None:
         """Find a node.
 
         Parameters
@@ -181,13 +181,13 @@ class Endpoint:
         Returns
         -------
         Peer or None
-            The process that speaks for it, None when none was ever confirmed.
+            The process that speaks for it; None when none was ever confirmed.
         """
         session = self._registry.holder(node_id, domain)
         return session.peer if session else None
 
     def forget(self, peer: Peer) -> None:
-        """Drop a session; who talks to us again has to shake hands again.
+        """Drop a session. A peer that sends something after that has to shake hands again.
 
         Parameters
         ----------
@@ -196,16 +196,16 @@ class Endpoint:
         """
         self._handshakes.forget(peer)
 
-    def greet(self, address: Address, domain: Domain, now: float) -> None:
-        """Start, or renew, a handshake with whoever is at an address.
+    def greet(self, address: Address, domain: Domain, now: Instant) -> None:
+        """Start or renew a handshake with the process at an address, if there is one.
 
         Parameters
         ----------
         address : Address
-            The address; nobody needs to be there.
+            The address.
         domain : Domain
-            What the session is for. It is another domain's where there are no keys, or only those of the first
-            generation are known on both sides.
+            The domain of the session. Without keys, or where both sides have only keys of the first generation in
+            common, the session has the domain that stands for it there.
         now : float
             The time, in seconds.
 
@@ -216,15 +216,15 @@ class Endpoint:
         """
         self._handshakes.greet(address, domain, now)
 
-    def send(self, peer: Peer, message: EncodedMessage | Message, now: float) -> None:
-        """Send a message to a peer; dropped and counted where there is no session any more.
+    def send(self, peer: Peer, message: EncodedMessage | Message, now: Instant) -> None:
+        """Send a message to a peer. Where there is no session any more, it is dropped and counted.
 
-        One of up to 2 MiB that is larger than a datagram goes in fragments, which are sent again until they
-        arrive; it is lost only when the peer is silent for 5 s, or too much is on its way to it already. One that is
-        still on its way is not sent again.
+        A message that is larger than a datagram, up to 2 MiB, goes in fragments, which are sent again until they
+        arrive. It is lost only when the peer is silent for 5 s, or when too much is on its way to the peer already.
+        While it is on its way, the same message is not sent again.
 
-        A node that answers nothing for a second, whatever is sent to it, is greeted again: it may know this one at
-        another address only.
+        A node that answers nothing for a second, although messages are sent to it all the time, is greeted again: it
+        may know this process at another address only.
 
         Nothing is sent to a client that has not confirmed its address within the last 60 s.
 
@@ -233,7 +233,7 @@ class Endpoint:
         peer : Peer
             The receiver.
         message : EncodedMessage or Message
-            The message, encoded already when it goes to several peers.
+            The message; encode it once where it goes to several peers.
         now : float
             The time, in seconds.
         """
@@ -256,8 +256,8 @@ class Endpoint:
         else:
             self._fragments.send(session, encoded, now)
 
-    def message_bytes(self, peer: Peer, now: float) -> int:
-        """Tell how large a message to a peer may be that goes in one datagram.
+    def message_bytes(self, peer: Peer, now: Instant) -> int:
+        """Compute how large a message to a peer may be to go in one datagram.
 
         Parameters
         ----------
@@ -279,33 +279,33 @@ class Endpoint:
         Returns
         -------
         list of (bytes, Address)
-            Datagrams and where they go, in order.
+            The datagrams and where they go, in order.
         """
         self._fragments.acknowledge()
         return self._sender.drain()
 
     def use_path_bytes(self, path_bytes: Callable[[Address], int | None]) -> None:
-        """Let datagrams be as large as their path allows.
+        """Make datagrams as large as their path allows.
 
         Parameters
         ----------
         path_bytes : callable
-            Gives, for an address, the size of the datagrams that its path takes, or None where that is not known;
-            such as :meth:`trioraft.datagrams.socket.UdpSocket.path_bytes`.
+            Returns the size of the largest datagram on the path to an address, or None where that is not known; such
+            as :meth:`trioraft.datagrams.socket.UdpSocket.path_bytes`.
         """
         self._fragments.path_bytes = path_bytes
 
-    def next_deadline(self) -> float:
-        """Tell when :meth:`handle_timer` wants to be called.
+    def next_deadline(self) -> Instant:
+        """Compute when :meth:`handle_timer` has to be called.
 
         Returns
         -------
         float
-            The time in seconds; infinity when there is nothing to wait for.
+            The time, in seconds; infinity when there is nothing to wait for.
         """
         return self._fragments.next_deadline()
 
-    def handle_timer(self, now: float) -> None:
+    def handle_timer(self, now: Instant) -> None:
         """Send fragments again that were not acknowledged in time.
 
         Parameters
@@ -317,7 +317,7 @@ class Endpoint:
 
     # --- what comes in --------------------------------------------------------------------------------------
 
-    def receive_datagram_untrusted(self, data: bytes, source: Address, now: float) -> Event | None:
+    def receive_datagram_untrusted(self, data: bytes, source: Address, now: Instant) -> Event | None:
         """Take a datagram from anybody. Never raises.
 
         Parameters
@@ -325,14 +325,14 @@ class Endpoint:
         data : bytes
             The datagram.
         source : Address
-            Where it seems to come from.
+            The address that it seems to come from.
         now : float
             The time, in seconds.
 
         Returns
         -------
         Event or None
-            What it means, None when nothing follows from it. There may be datagrams to send either way, and
+            What it means; None when nothing follows from it. Either way there may be datagrams to send, and further
             events in :meth:`further_events`.
         """
         self.counters["received"] += 1
@@ -342,7 +342,7 @@ class Endpoint:
         return self._receiver.receive_untrusted(data, source, now)
 
     def further_events(self) -> list[Received]:
-        """Drain events of which :meth:`receive_datagram_untrusted` had several to give; call it after some of that.
+        """Drain the events of datagrams that led to several; call it after :meth:`receive_datagram_untrusted`.
 
         Returns
         -------

@@ -1,40 +1,47 @@
-"""The X25519 values of one process: made anew every hour, and forgotten soon after that.
+"""The X25519 values of one process, each of which is replaced after an hour and forgotten soon after that.
 
-What they are mixed into, and what that promises, is told in :mod:`trioraft.datagrams.sealing`.
+:mod:`trioraft.datagrams.sealing` specifies which keys they are mixed into, and what that promises.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from trioraft.datagrams.sealing import EPHEMERAL_BYTES
+from trioraft.messages import Instant
 
-# A value is told for so long; what was agreed by it before is kept for so long after that. Within that time, which is
-# that of several handshakes, both sides have gone on to the next one.
+# How long a value is shown, and how long what was agreed by it is kept after that. The latter is enough for several
+# handshakes, within which both sides have changed to the next value.
 EPHEMERAL_SECONDS: Final = 3600.0
 KEPT_SECONDS: Final = 300.0
 
 
+class _Agreed(NamedTuple):
+    ours: bytes
+    theirs: bytes
+    shared: bytes
+
+
 class Ephemerals:
-    """The value that is told now, and the one before it for a while.
+    """The value that is shown now, and for a while the one before it.
 
     Parameters
     ----------
     entropy : callable
-        Gives as many random bytes as it is asked for.
+        Returns as many random bytes as it is asked for.
 
     Attributes
     ----------
     public : bytes
-        The value that is told now.
+        The value that is shown now.
     """
 
     def __init__(self, entropy: Callable[[int], bytes]) -> None:
         self._entropy = entropy
         self._secrets: dict[bytes, X25519PrivateKey] = {}
-        self._made_at: float | None = None  # known with the first Hello
-        self._agreed: tuple[bytes, bytes, bytes] | None = None
+        self._made_at: Instant | None = None  # known with the first Hello
+        self._last: _Agreed | None = None
         self.public = b""
         self._make()
 
@@ -45,11 +52,11 @@ class Ephemerals:
 
     @property
     def all(self) -> tuple[bytes, ...]:
-        """The values of which the secrets are known, the newest last."""
+        """The values whose secrets are known, the newest last."""
         return tuple(self._secrets)
 
-    def look(self, now: float) -> float:
-        """Make a new value when it is time, and forget the one before when its time is up.
+    def look(self, now: Instant) -> Instant:
+        """Make a new value when it is due, and forget the one before when it has expired.
 
         Parameters
         ----------
@@ -59,7 +66,7 @@ class Ephemerals:
         Returns
         -------
         float
-            When to look again.
+            The time to look again.
         """
         if self._made_at is None:
             self._made_at = now
@@ -75,28 +82,28 @@ class Ephemerals:
         return self._made_at + EPHEMERAL_SECONDS
 
     def agree(self, ours: bytes, theirs: bytes) -> bytes:
-        """Give what both sides get from one value of each.
+        """Compute the secret that both sides share by one value of each.
 
         Parameters
         ----------
         ours : bytes
             One of :attr:`all`.
         theirs : bytes
-            The other side's.
+            The value of the other side.
 
         Returns
         -------
         bytes
-            The shared secret. The last one is remembered until it is asked for again.
+            The shared secret. The last one is remembered until it is asked for again, which a handshake does.
 
         Raises
         ------
         ValueError
-            If the other value is none, or one with which every secret gives the same.
+            If the other value is none, or one that leads to the same secret whatever ours is.
         """
-        agreed, self._agreed = self._agreed, None
-        if agreed is not None and agreed[:2] == (ours, theirs):
-            return agreed[2]
+        last, self._last = self._last, None
+        if last is not None and (last.ours, last.theirs) == (ours, theirs):
+            return last.shared
         shared = self._secrets[ours].exchange(X25519PublicKey.from_public_bytes(theirs))
-        self._agreed = ours, theirs, shared
+        self._last = _Agreed(ours, theirs, shared)
         return shared

@@ -1,4 +1,4 @@
-"""What an endpoint tells its caller."""
+"""The events that an endpoint reports to its caller."""
 
 from typing import TypeAlias
 
@@ -6,22 +6,22 @@ import msgspec
 
 from trioraft.address import Address
 from trioraft.datagrams.sessions import Peer
-from trioraft.messages import Message
+from trioraft.messages import Message, OptionalId, OptionalNodeId
 from trioraft.versions import Versions
 
 
 class PeerConfirmed(msgspec.Struct, frozen=True):
-    """A peer has proved to be at its address; also when it does so again.
+    """A peer has proved to be at its address, for the first time or again.
 
     Attributes
     ----------
     peer : Peer
         The peer.
     previous : Peer or None
-        The holder of the same node id (of the same process for a client) as it was before; None when there was
-        none. Compare `process` to see a restart and `address` to see a move.
+        The peer that had its node id before, as it was then; for a client, the same process as it was before. None
+        when there was none. Compare `process` to recognize a restart, and `address` to recognize a move.
     address : Address
-        The address that is confirmed, which may be another one than that at which the peer is reached.
+        The address that was confirmed, which may differ from the one at which the peer is reached.
     """
 
     peer: Peer
@@ -39,16 +39,16 @@ class Received(msgspec.Struct, frozen=True):
     cluster_id : int
         The sender's cluster, 0 while it has none.
     message : Message
-        The message; one that this sender may send.
+        The message, which is one that this sender may send.
     """
 
     peer: Peer
-    cluster_id: int
+    cluster_id: OptionalId
     message: Message
 
 
 class ForeignService(msgspec.Struct, frozen=True):
-    """Somebody of another service name is, provably, at an address.
+    """A process of another service has proved to be at an address.
 
     Attributes
     ----------
@@ -57,16 +57,16 @@ class ForeignService(msgspec.Struct, frozen=True):
     service : str
         Its service name.
     node_id : int
-        Its node id, 0 for a client or monitor.
+        Its node id; 0 for a client or monitor.
     """
 
     address: Address
     service: str
-    node_id: int
+    node_id: OptionalNodeId
 
 
 class OtherVersions(msgspec.Struct, frozen=True):
-    """A node of this service, provably at an address, speaks no version of the protocol that this one does.
+    """A node of this service, which has proved its address, has no version of the protocol in common with this one.
 
     Attributes
     ----------
@@ -75,37 +75,37 @@ class OtherVersions(msgspec.Struct, frozen=True):
     node_id : int
         Its node id.
     name : str
-        Its name; empty where it has not told it.
+        Its name; empty where it has not said it.
     cluster_id : int
-        The cluster that it is a member of, 0 for none.
+        The cluster that it is a member of; 0 for none.
     versions : Versions
-        What it speaks.
+        The versions that it speaks.
     """
 
     address: Address
-    node_id: int
+    node_id: OptionalNodeId
     name: str
-    cluster_id: int
+    cluster_id: OptionalId
     versions: Versions
 
 
 class DuplicateIdentity(msgspec.Struct, frozen=True):
-    """Two live processes have one node id; the later one's messages are refused. Told again and again.
+    """Two live processes have one node id, and the messages of the later one are refused. Reported again and again.
 
     Attributes
     ----------
     node_id : int
-        The node id; possibly our own.
+        The node id, which may be the own one.
     addresses : tuple of Address
-        Where they are, the earlier one first; with our own node id only the address of the other.
+        Where they are, the earlier one first; for the own node id only the address of the other process.
     """
 
-    node_id: int
+    node_id: OptionalNodeId
     addresses: tuple[Address, ...]
 
 
 class OwnReflection(msgspec.Struct, frozen=True):
-    """A ``Hello`` of this very process came back: an address that was greeted is our own.
+    """A ``Hello`` of this very process came back, so an address that was greeted is its own.
 
     Attributes
     ----------
@@ -117,14 +117,16 @@ class OwnReflection(msgspec.Struct, frozen=True):
 
 
 class NotOpened(msgspec.Struct, frozen=True):
-    """Somebody seems to have other keys; told at most once in 10 s. Not authenticated: good for a log line only.
+    """A sender seems to have other keys.
+
+    Reported at most once in 10 s. It is not authenticated, and so good for a line in the log only.
 
     Attributes
     ----------
     address : Address
-        Where the datagram seemed to come from.
+        The address that the datagram seemed to come from.
     reason : str
-        What is wrong with it, in words.
+        What is wrong with the datagram, in words.
     """
 
     address: Address

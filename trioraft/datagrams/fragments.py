@@ -1,7 +1,7 @@
-"""Messages that are larger than a datagram: which go in fragments, in parts of which size, and what comes of them.
+"""Messages that are larger than a datagram: which of them go in fragments, and how large their parts are.
 
-The format is told in :mod:`trioraft.datagrams.wire`, the sending side in :mod:`trioraft.datagrams.retransmission`,
-the receiving side in :mod:`trioraft.datagrams.reassembly`.
+:mod:`trioraft.datagrams.wire` specifies the format; :mod:`trioraft.datagrams.retransmission` is the sending side and
+:mod:`trioraft.datagrams.reassembly` the receiving side.
 """
 
 from collections import Counter
@@ -15,21 +15,21 @@ from trioraft.datagrams.retransmission import Retransmitter
 from trioraft.datagrams.sender import Sender
 from trioraft.datagrams.sessions import Session, Standing
 from trioraft.datagrams.wire import EncodedMessage, encode_message
-from trioraft.messages import FRAGMENTED_MAX, Fragment, FragmentsReceived, Message
+from trioraft.messages import FRAGMENTED_MAX, Fragment, FragmentsReceived, Instant, Message
 
-# A datagram that goes through everywhere where nothing is known of the path (RFC 9000, section 14).
+# A size of datagrams that goes through on any path (RFC 9000, section 14).
 DATAGRAM_BYTES: Final = 1200
-# Larger ones fill a receive buffer in a handful, and the loss of one costs more.
+# A handful of larger ones fills a receive buffer, and the loss of one costs more.
 FRAGMENT_DATAGRAM_MAX: Final = 16 * 1024
-# What a fragment has beside its part: array, tag, six numbers below 2**32, the head of a byte string.
+# The bytes of a fragment beside its part: array, tag, six numbers below 2**32, the head of a byte string.
 _FRAGMENT_OVERHEAD: Final = 3 + 6 * 5 + 3
 
-# The receiver tells what it has at least once in so many fragments: acknowledgements are lost too.
+# The receiver acknowledges at least once in this many fragments, since acknowledgements are lost too.
 _ACKNOWLEDGE_AFTER: Final = 8
 
 SESSION_BYTES_MAX: Final = 4 * 1024 * 1024
-# What waits to be sent, and what is incomplete: to and from nodes, and to and from clients, so that clients cannot
-# take what nodes need.
+# How many bytes may wait to be sent, and may be incomplete. Nodes and clients have bounds of their own, so that
+# clients cannot take the room that nodes need.
 NODES_BYTES_MAX: Final = 64 * 1024 * 1024
 CLIENTS_BYTES_MAX: Final = 16 * 1024 * 1024
 NODES_HELD_MAX: Final = 32 * 1024 * 1024
@@ -47,12 +47,12 @@ class Fragments:
         Counts ``dropped_oversized``, ``dropped_busy`` (too much is under way already), ``dropped_undelivered``
         and ``dropped_incomplete`` messages, and ``fragmented`` ones.
     datagram_bytes : int
-        The size of datagrams where the path's is not known.
+        The size of datagrams on paths whose limit is not known.
 
     Attributes
     ----------
     path_bytes : callable
-        Gives the size of the datagrams that a path takes, as far as the system knows it, else None.
+        Returns the size of the largest datagram on the path to an address; None where the system does not know it.
     """
 
     def __init__(self, sender: Sender, counters: Counter[str], datagram_bytes: int) -> None:
@@ -61,21 +61,21 @@ class Fragments:
         self._counters = counters
         self._datagram_bytes = datagram_bytes
         self._retransmitters: dict[Session, Retransmitter] = {}
-        self._sending: dict[Session, Retransmitter] = {}  # those with something under way
+        self._sending: dict[Session, Retransmitter] = {}  # those with messages on their way
         self._queued: dict[bool, int] = {False: 0, True: 0}  # by whether it goes to a node
         self._unacknowledged = 0  # fragments
         self._from_nodes = Reassembly(counters, NODES_HELD_MAX)
         self._from_clients = Reassembly(counters, CLIENTS_HELD_MAX)
-        # An encoded message of so many bytes fits into a datagram of any path.
+        # An encoded message of this size fits into a datagram of any path.
         self.fits_bytes = min(datagram_bytes, DATAGRAM_BYTES) - headers.MESSAGE_OVERHEAD
 
-    def send(self, session: Session, encoded: EncodedMessage, now: float) -> None:
+    def send(self, session: Session, encoded: EncodedMessage, now: Instant) -> None:
         """Send a message, in fragments if one datagram does not hold it.
 
         Parameters
         ----------
         session : Session
-            The receiver's.
+            The session of the receiver.
         encoded : EncodedMessage
             The message.
         now : float
@@ -91,7 +91,7 @@ class Fragments:
         if retransmitter is None:
             retransmitter = self._retransmitters[session] = Retransmitter(session, self._sender.send)
         if retransmitter.is_sending(encoded):
-            return  # whoever repeats a request need not know how long it takes to get there
+            return  # a caller that repeats a request need not know how long it takes to arrive
         is_node = session.peer.node_id != 0
         total_max = NODES_BYTES_MAX if is_node else CLIENTS_BYTES_MAX
         if (
@@ -106,35 +106,37 @@ class Fragments:
         retransmitter.add(encoded, self._room(session, now), now)
 
     def _settle(self, retransmitter: Retransmitter, queued_before: int) -> None:
-        """Keep count after a retransmitter has done something."""
+        """Update the counts after a retransmitter has sent or dropped messages."""
         self._queued[retransmitter.session.peer.node_id != 0] += retransmitter.queued_bytes - queued_before
         if not retransmitter.messages:
             self._sending.pop(retransmitter.session, None)
 
-    def _datagram(self, session: Session, now: float) -> int:
+    def _datagram(self, session: Session, now: Instant) -> int:
         known = self.path_bytes(session.peer.address) or self._datagram_bytes
         retransmitter = self._retransmitters.get(session)
         return min(known, DATAGRAM_BYTES) if retransmitter is not None and now < retransmitter.small_until else known
 
-    def message_bytes(self, session: Session, now: float) -> int:
-        """Tell how large a message may be that goes in one datagram; see :meth:`Endpoint.message_bytes`."""
+    def message_bytes(self, session: Session, now: Instant) -> int:
+        """Compute how large a message may be to go in one datagram; see :meth:`Endpoint.message_bytes`."""
         return min(self._datagram(session, now), FRAGMENT_DATAGRAM_MAX) - headers.MESSAGE_OVERHEAD
 
-    def _room(self, session: Session, now: float) -> int:
+    def _room(self, session: Session, now: Instant) -> int:
         datagram = min(self._datagram(session, now), FRAGMENT_DATAGRAM_MAX)
         return datagram - headers.MESSAGE_OVERHEAD - _FRAGMENT_OVERHEAD
 
     # --- what comes in --------------------------------------------------------------------------------------
 
-    def receive_untrusted(self, session: Session, message: Fragment | FragmentsReceived, now: float) -> list[Message]:
-        """Take in a fragment, or an acknowledgement.
+    def receive_untrusted(
+        self, session: Session, message: Fragment | FragmentsReceived, now: Instant
+    ) -> list[Message]:
+        """Take a fragment, or an acknowledgement.
 
         Parameters
         ----------
         session : Session
             The confirmed session in which it came.
         message : Fragment or FragmentsReceived
-            What came.
+            The fragment or acknowledgement.
         now : float
             The time, in seconds.
 
@@ -146,7 +148,7 @@ class Fragments:
         Raises
         ------
         MalformedError
-            If it is wrong.
+            If it contradicts itself, or an earlier one.
         """
         if isinstance(message, Fragment):
             reassembly = self._from_nodes if session.peer.node_id else self._from_clients
@@ -170,7 +172,7 @@ class Fragments:
                 self._counters["dropped_malformed"] += 1
 
     def acknowledge(self) -> None:
-        """Tell the senders what has arrived since the last call."""
+        """Acknowledge to the senders what has arrived since the last call."""
         if not self._unacknowledged:
             return
         self._unacknowledged = 0
@@ -181,15 +183,15 @@ class Fragments:
 
     # --- time -----------------------------------------------------------------------------------------------
 
-    def next_deadline(self) -> float:
-        """Tell when :meth:`handle_timer` wants to be called; infinity when nothing is under way."""
+    def next_deadline(self) -> Instant:
+        """Compute when :meth:`handle_timer` has to be called; never, when nothing is on its way."""
         deadline = min(self._from_nodes.next_deadline(), self._from_clients.next_deadline())
         for retransmitter in self._sending.values():
             deadline = min(deadline, retransmitter.next_deadline())
         return deadline
 
-    def handle_timer(self, now: float) -> None:
-        """Send again what is due, and give up what is in vain.
+    def handle_timer(self, now: Instant) -> None:
+        """Send again what was not acknowledged in time, and give up what nobody acknowledges.
 
         Parameters
         ----------
@@ -216,7 +218,7 @@ class Fragments:
         Parameters
         ----------
         session : Session
-            A session that is no more.
+            A session that was dropped.
         """
         retransmitter = self._retransmitters.pop(session, None)
         if retransmitter is not None:
@@ -228,4 +230,4 @@ class Fragments:
 
 
 def _unknown(address: Address) -> None:
-    """Know of no path how large its datagrams are."""
+    """Return that the limit of a path is not known."""

@@ -1,4 +1,4 @@
-"""Which generation of keys a client greets a node with, for as long as there are nodes that know only the first."""
+"""The generation of keys that a client greets a node with, while there are nodes that know only the first."""
 
 from collections import OrderedDict
 from typing import Final
@@ -14,21 +14,22 @@ _ADDRESSES_MAX: Final = 2048
 
 
 class Generations:
-    """Greets with a key of the first generation where there is one, until the node says that it knows the second.
+    """Chooses the first generation, where the client has a key of it, until the node says that it knows the second.
 
-    The other way round each greeting would be an alert of a node of the release before, about an unknown key.
+    The other way round, each greeting would make a node of the release before raise an alert about an unknown key.
 
     Parameters
     ----------
     keys : KeyRing or None
-        The keys; without any, domains are those of the first generation.
+        The keys of the client; None where nothing is sealed, which leaves the domains of the first generation.
     """
 
     def __init__(self, keys: KeyRing | None) -> None:
         self._keys = keys
-        # what was asked for in a domain of the first generation
+        # The domain that was asked for, by the one of the first generation that stands for it.
         self._wanted: dict[Domain, Domain] = {}
-        # who knows the second one, and how many greetings were not answered since
+        # The addresses of nodes that know the second generation, and how many greetings each has left unanswered
+        # since.
         self._newer: OrderedDict[Address, int] = OrderedDict()
 
     def domain_to_greet(self, address: Address, wanted: Domain) -> Domain:
@@ -37,14 +38,14 @@ class Generations:
         Parameters
         ----------
         address : Address
-            Whom it goes to.
+            The address that it goes to.
         wanted : Domain
-            What the session shall be good for.
+            The domain that the session should have.
 
         Returns
         -------
         Domain
-            That domain, or the one that stands for it.
+            That domain, or the one of the first generation that stands for it.
         """
         former = wanted.first_generation
         if self._keys is None:
@@ -61,19 +62,19 @@ class Generations:
         return former
 
     def newer_domain(self, origin: Origin, hello: Hello) -> Domain | None:
-        """Tell in which domain a node is to be greeted that has answered in one of the first generation.
+        """Choose the domain in which to greet a node again that has answered in one of the first generation.
 
         Parameters
         ----------
         origin : Origin
-            Where its answer came from.
+            The datagram that its answer came in.
         hello : Hello
             The answer.
 
         Returns
         -------
         Domain or None
-            The domain; None where the present one has to do.
+            The domain; None where the present one stays.
         """
         wanted = self._wanted.get(origin.domain)
         if self._keys is None or wanted is None or hello.highest < SIGNS_FROM or not self._keys.has(wanted):
@@ -82,12 +83,12 @@ class Generations:
         return wanted
 
     def confirm(self, origin: Origin) -> None:
-        """Note that somebody knows the second generation.
+        """Note that a node knows the second generation.
 
         Parameters
         ----------
         origin : Origin
-            Where its answer came from.
+            The datagram that its answer came in.
         """
         self._newer[origin.address] = 0
         self._newer.move_to_end(origin.address)

@@ -1,7 +1,7 @@
-"""Handshakes: who is there, at which address, in which process; and which of several speaks for a node id.
+"""Handshakes, by which processes learn who is at which address, and which process speaks for a node id.
 
-The rules are told in :mod:`trioraft.datagrams.wire`, and what is derived from a handshake in
-:mod:`trioraft.datagrams.sealing`.
+:mod:`trioraft.datagrams.wire` specifies the rules, and :mod:`trioraft.datagrams.sealing` the keys that a handshake
+leads to.
 """
 
 from collections.abc import Callable
@@ -29,15 +29,15 @@ from trioraft.datagrams.sealing import EPHEMERAL_BYTES, Domain
 from trioraft.datagrams.sender import Origin, Sender
 from trioraft.datagrams.sessions import Outcome, Path, Peer, Registry, Session, Standing, snapshot
 from trioraft.datagrams.wire import Envelope
-from trioraft.messages import Hello
+from trioraft.messages import Hello, Instant, OptionalNodeId
 from trioraft.versions import Versions
 
-# Asking a peer again comes at most this often.
+# A peer is asked again at most this often.
 _ASK_SECONDS: Final = 0.1
 
 
 class Handshakes:
-    """Shakes hands for one process, and keeps the sessions that come of it.
+    """Shakes hands for one process, and keeps the sessions that follow from that.
 
     Parameters
     ----------
@@ -46,20 +46,20 @@ class Handshakes:
     keys : KeyRing or None
         Its keys.
     sender : Sender
-        Sends.
+        Sends each ``Hello``.
     fragments : Fragments
-        Is told which sessions are no more.
+        The large messages, which end with their session.
     registry : Registry
         The sessions.
     channels : Channels or None
-        What opens and seals; None where there are no keys.
+        The keys that open and seal; None where there are no domain keys.
 
     Attributes
     ----------
     registry : Registry
         The sessions.
     is_listed : callable
-        As :attr:`Endpoint.is_listed`.
+        As :attr:`Endpoint.is_listed`, which changes it.
     """
 
     def __init__(
@@ -84,20 +84,20 @@ class Handshakes:
         self.registry = registry
         self.is_listed: Callable[[Address], bool] = lambda address: True
 
-    def greet(self, address: Address, domain: Domain, now: float) -> None:
-        """Start, or renew, a handshake with whoever is at an address; see :meth:`Endpoint.greet`."""
+    def greet(self, address: Address, domain: Domain, now: Instant) -> None:
+        """Start or renew a handshake; see :meth:`Endpoint.greet`."""
         domain = self._generations.domain_to_greet(address, domain)
         key = self._keys.first(domain) if self._keys else None
         self.greet_origin(Origin(address, domain, key), now)
 
-    def greet_origin(self, to: Origin, now: float) -> None:
-        """Start, or renew, a handshake under a certain key."""
+    def greet_origin(self, to: Origin, now: Instant) -> None:
+        """Start or renew a handshake under a given key."""
         if self._channels is not None:
             self._channels.look(now)
         self._sender.greet(to, now)
 
     def forget(self, peer: Peer) -> None:
-        """Drop a session; who talks to us again has to shake hands again."""
+        """Drop a session; see :meth:`Endpoint.forget`."""
         if peer.session is not None:
             self.registry.forget(peer.session)
             self._drop_forgotten()
@@ -109,12 +109,12 @@ class Handshakes:
             self._fragments.forget(session)
         self.registry.forgotten.clear()
 
-    def is_strange(self, domain: Domain, node_id: int, versions: Versions) -> bool:
-        """Tell whether somebody is a node with which this one has no version in common."""
+    def is_strange(self, domain: Domain, node_id: OptionalNodeId, versions: Versions) -> bool:
+        """Check whether a process is a node with which this one has no version in common."""
         return domain is Domain.CONSENSUS and node_id != 0 and not versions.overlaps(self._sender.versions)
 
-    def refuse_unconfirmed(self, origin: Origin, session: Session | None, now: float) -> None:
-        """Drop a message, but give its sender the chance to confirm itself."""
+    def refuse_unconfirmed(self, origin: Origin, session: Session | None, now: Instant) -> None:
+        """Drop a message, and challenge its sender to confirm its address."""
         self._counters["dropped_unconfirmed"] += 1
         if session is not None:
             if now - session.asked_at < _ASK_SECONDS:
@@ -122,8 +122,8 @@ class Handshakes:
             session.asked_at = now
         self._sender.challenge(origin, now)
 
-    def probe(self, session: Session, now: float) -> None:
-        """Ask a process whose place was taken whether it is alive."""
+    def probe(self, session: Session, now: Instant) -> None:
+        """Challenge a process whose place was taken, to learn whether it is alive."""
         if now - session.asked_at < _ASK_SECONDS:
             return
         session.asked_at = now
@@ -132,11 +132,11 @@ class Handshakes:
         to = Origin(peer.address, peer.domain, session.key, is_salted=bool(session.theirs))
         self._sender.probe(to, session.probe)
 
-    def may_be_reached_at(self, session: Session, address: Address, now: float) -> bool:
-        """Tell whether a node may be reached at another address from now on; where it is not yet, it is asked.
+    def may_be_reached_at(self, session: Session, address: Address, now: Instant) -> bool:
+        """Check whether a node may be reached at another address from now on; where it may not yet, it is challenged.
 
-        Without seals anybody can say to be any process of any node, so only a node that answers no more where it is
-        reached gives way to who is somewhere that neither DNS nor an operator knows.
+        Without seals any sender can claim to be any process of any node. So a node gives way to a process at an
+        address that neither DNS nor an operator names only when it no longer answers where it is reached.
         """
         peer = session.peer
         if not peer.node_id or address == peer.address or self.is_listed(address) or not peer.is_confirmed(now):
@@ -148,27 +148,27 @@ class Handshakes:
 
     # --- a Hello ---------------------------------------------------------------------------------------------
 
-    def receive(self, origin: Origin, envelope: Envelope, now: float) -> Event | None:
-        """Take in a ``Hello`` from anybody.
+    def receive(self, origin: Origin, envelope: Envelope, now: Instant) -> Event | None:
+        """Take a ``Hello`` from anybody.
 
         Parameters
         ----------
         origin : Origin
-            Where it came from.
+            The datagram that it came in.
         envelope : Envelope
-            What should hold it.
+            The envelope that should contain it.
         now : float
             The time, in seconds.
 
         Returns
         -------
         Event or None
-            What it means, None when nothing follows from it.
+            What it means; None when nothing follows from it.
 
         Raises
         ------
         MalformedError
-            If it is none, or has what no Hello has.
+            If it is no ``Hello``, or has fields that no ``Hello`` has.
         """
         hello = envelope.message
         if not isinstance(hello, Hello):
@@ -204,9 +204,9 @@ class Handshakes:
         hello: Hello,
         *,
         is_alive: bool,
-        now: float,
+        now: Instant,
     ) -> Event | None:
-        """Go on with a ``Hello`` whose sender has proved to be at its address, and in its process, now."""
+        """Take a ``Hello`` whose sender has just proved its address and its process."""
         if not self._identity.node_id and not self._is_of_a_node(origin, envelope, hello, now):
             return None
         if session is not None and origin.key is not None and not session.window.accept(origin.counter):
@@ -232,8 +232,8 @@ class Handshakes:
             return OtherVersions(origin.address, envelope.sender, hello.name, envelope.cluster_id, versions)
         return self._confirm(session, origin, envelope, hello, is_alive=is_alive, now=now)
 
-    def _is_of_a_node(self, origin: Origin, envelope: Envelope, hello: Hello, now: float) -> bool:
-        """Tell whether a client can believe a ``Hello``; where that is not shown yet, ask for it."""
+    def _is_of_a_node(self, origin: Origin, envelope: Envelope, hello: Hello, now: Instant) -> bool:
+        """Check whether a client can believe that a ``Hello`` is of a node; ask for a proof where it has none."""
         newer = self._generations.newer_domain(origin, hello)
         if newer is not None:
             self.greet(origin.address, newer, now)
@@ -244,11 +244,18 @@ class Handshakes:
         if not hello.signature:
             self._counters["dropped_unsigned"] += 1
             self._sender.confirm(origin.address, hello.highest, now)
-            if hello.challenge:  # the node signs for those of whom it knows that they are there
+            if hello.challenge:  # the node signs for clients that have confirmed their address
                 self._sender.answer(origin, envelope.sender, hello.challenge, now)
             return False
-        ids = envelope.sender, envelope.cluster_id
-        text = wire.signed_text(key.fingerprint, origin.process, self._process, origin.counter, ids, hello)
+        text = wire.signed_text(
+            key.fingerprint,
+            origin.process,
+            self._process,
+            origin.counter,
+            envelope.sender,
+            envelope.cluster_id,
+            hello,
+        )
         # Without an ephemeral value the session's key would be one that all holders of the domain key can derive.
         if len(hello.ephemeral) != EPHEMERAL_BYTES or not key.identity.has_signed(hello.signature, text):
             self._counters["dropped_not_of_a_node"] += 1
@@ -256,14 +263,14 @@ class Handshakes:
         self._generations.confirm(origin)
         return True
 
-    def _receive_reflection(self, hello: Hello, now: float) -> OwnReflection | None:
+    def _receive_reflection(self, hello: Hello, now: Instant) -> OwnReflection | None:
         address = self._sender.greeted(hello.challenge)
         if address is None or self._sender.is_confirmed(address, now):
             self._counters["dropped_stale_hello"] += 1
             return None
         return OwnReflection(address)
 
-    def _may_talk(self, origin: Origin, sender: int) -> bool:
+    def _may_talk(self, origin: Origin, sender: OptionalNodeId) -> bool:
         if origin.domain is Domain.CONSENSUS:
             return self._identity.node_id != 0 and sender != 0
         return (self._identity.node_id == 0) != (sender == 0)
@@ -276,7 +283,7 @@ class Handshakes:
         hello: Hello,
         *,
         is_alive: bool,
-        now: float,
+        now: Instant,
     ) -> Event | None:
         """Make or renew a session."""
         is_new = session is None
@@ -285,7 +292,7 @@ class Handshakes:
             session = self._make_session(origin, envelope, hello, now)
         peer = session.peer
         moves = self.may_be_reached_at(session, origin.address, now)
-        if moves or origin.key is not None:  # without a key what tells processes apart can be read in any datagram
+        if moves or origin.key is not None:  # without a key, anybody can read the process id in any datagram
             if hello.service:
                 peer.service, peer.name = hello.service, hello.name
             peer.cluster_id = envelope.cluster_id
@@ -319,18 +326,18 @@ class Handshakes:
                 self.probe(other, now)
         return PeerConfirmed(peer, previous, origin.address)
 
-    def _has_to_wait(self, session: Session, holder: Session, *, is_alive: bool, now: float) -> bool:
-        """Tell whether a process cannot speak for its node id yet; one that did so before, and is alive, can."""
+    def _has_to_wait(self, session: Session, holder: Session, *, is_alive: bool, now: Instant) -> bool:
+        """Check whether a process must wait to speak for its node id, unlike one that did so before and is alive."""
         was_before = is_alive and session.standing is Standing.SUPERSEDED
         if was_before and not self.is_listed(holder.peer.address):
             return False
         return not self.may_be_reached_at(holder, session.peer.address, now)
 
-    def _make_session(self, origin: Origin, envelope: Envelope, hello: Hello, now: float) -> Session:
+    def _make_session(self, origin: Origin, envelope: Envelope, hello: Hello, now: Instant) -> Session:
         key = origin.key
         if key is not None and self._keys is not None and origin.domain is Domain.CONSENSUS:
             key = self._keys.first(origin.domain)
-        # What is agreed upon takes the place of this cipher, where both sides show a value for that.
+        # Where both sides show an X25519 value, the key that they agree on takes the place of this cipher.
         agrees = hello.ephemeral and self._sender.ephemerals is not None
         peer = Peer(
             node_id=envelope.sender,

@@ -1,6 +1,6 @@
-"""Keys as people write them, and all that a process has of them.
+"""Keys as people write them, and the ring of all keys that a process has.
 
-What they are, and which is derived from which, is told in :mod:`trioraft.datagrams.sealing`.
+:mod:`trioraft.datagrams.sealing` specifies what they are, and which is derived from which.
 """
 
 import re
@@ -22,7 +22,7 @@ DERIVED: Final[tuple[Derived, ...]] = ("admin", "client", "reader", "status")
 
 _DIGITS: Final = re.compile("[0-9a-fA-F]{64}")
 
-# Each is derived from the one before it.
+# The domains whose keys are derived each from the one before it.
 _CHAIN: Final = (Domain.ADMIN, Domain.CLIENT, Domain.READER, Domain.STATUS)
 _FIRST_CHAIN: Final = (Domain.FIRST_CLIENT, Domain.FIRST_STATUS)
 
@@ -39,14 +39,14 @@ def generate_key() -> str:
 
 
 def derive_key(key_text: str, label: Derived) -> str:
-    """Derive what an administrator, a client, a reader or the monitor needs.
+    """Derive the key that an administrator, a client, a reader or the monitor needs.
 
     Parameters
     ----------
     key_text : str
-        One or more keys, as :meth:`KeyRing.parse` takes them: cluster keys, or derived ones that can do more.
+        One or more keys, as :meth:`KeyRing.parse` takes them: cluster keys, or derived keys above the wanted one.
     label : {"admin", "client", "reader", "status"}
-        What the derived key shall be good for; each is good for what those behind it are.
+        The kind of the derived key; each is good for all that those behind it are good for.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def derive_key(key_text: str, label: Derived) -> str:
     Raises
     ------
     ValueError
-        If a key is not well written, or the wanted one cannot be derived from it; one line.
+        If a key is not well written, or the wanted one cannot be derived from it; the text is one line.
     """
     derived = []
     for number, written in enumerate(_parse(key_text), 1):
@@ -77,14 +77,14 @@ def derive_key(key_text: str, label: Derived) -> str:
 
 
 class KeyRing:
-    """The keys a process has: the first of each domain seals, all open.
+    """The keys of a process. The first one of each domain seals, and all of them open.
 
-    Its text form does not show them. Made by :meth:`parse`.
+    Made by :meth:`parse`. Its text form does not show the keys.
 
     Attributes
     ----------
     former : tuple of str
-        The names of keys that were written as the release before wrote them, ``client`` or ``status``.
+        The names, ``client`` or ``status``, of the keys that are written as the release before wrote them.
     """
 
     def __init__(self, keys: list[DomainKey], former: tuple[str, ...] = ()) -> None:
@@ -100,13 +100,13 @@ class KeyRing:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read keys as people write them.
+        """Parse keys as people write them.
 
         Parameters
         ----------
         text : str
-            Keys of 64 hexadecimal digits, separated by new lines, blanks or commas; a derived one between its name
-            and the public half of the nodes' identity, or, as the release before wrote it, after its name.
+            Keys of 64 hexadecimal digits, separated by new lines, blanks or commas. A derived key stands between its
+            name and the public half of the nodes' identity, or just after its name where the release before wrote it.
 
         Returns
         -------
@@ -116,7 +116,7 @@ class KeyRing:
         Raises
         ------
         ValueError
-            If there is none, or one is not well written or given twice; one line, without any key in it.
+            If there is none, or one is not well written or given twice; the text is one line and contains no key.
         """
         parsed = _parse(text)
         if len(set(parsed)) < len(parsed):
@@ -125,7 +125,7 @@ class KeyRing:
         return cls(keys, tuple(written.domain.label for written in parsed if written.domain in _FIRST_CHAIN))
 
     def can(self, domain: Domain) -> bool:
-        """Tell whether there is a key that is good for a domain.
+        """Check whether there is a key that is good for a domain.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class KeyRing:
         return next(domain for domain in _CHAIN if self.can(domain))
 
     def has(self, domain: Domain) -> bool:
-        """Tell whether there is a key of exactly that domain.
+        """Check whether there is a key of exactly one domain.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class KeyRing:
         return domain in self._first
 
     def first(self, domain: Domain) -> DomainKey:
-        """Give the key that seals.
+        """Return the key that seals in a domain.
 
         Parameters
         ----------
@@ -170,7 +170,7 @@ class KeyRing:
         Returns
         -------
         DomainKey
-            Its first key.
+            The first key of the domain.
 
         Raises
         ------
@@ -192,13 +192,13 @@ class KeyRing:
         Returns
         -------
         DomainKey or None
-            The key, or None where there is no such key.
+            The key; None where the ring does not have it.
         """
         return self._by_fingerprint.get(fingerprint)
 
 
 class _Written(NamedTuple):
-    """A key as people write it; a cluster key stands as ``CONSENSUS``."""
+    """A key that was parsed; a cluster key has the domain ``CONSENSUS``."""
 
     domain: Domain
     secret: bytes
@@ -206,7 +206,7 @@ class _Written(NamedTuple):
 
 
 def _domain_secrets(written: _Written) -> dict[Domain, bytes]:
-    """Derive every domain key that one written key gives."""
+    """Derive the secrets of all domains that a key is good for."""
     domain, secret, _ = written
     if domain is Domain.CONSENSUS:
         client, admin = hkdf(secret, b"client"), hkdf(secret, b"admin", generation=SECOND_GENERATION)

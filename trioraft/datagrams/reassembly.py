@@ -1,30 +1,35 @@
-"""The receiving side of messages that come in fragments: what has arrived, within bounds.
+"""The receiving side of messages that come in fragments: what has arrived of them, within bounds.
 
-Only what is within a confirmed session comes here. A message takes the memory of its whole size from its first
-fragment on, and counts with it, so that no fragments, however chosen, make us hold more than the bounds say.
+Only fragments within a confirmed session come here. A message takes, and is counted with, the memory of its whole
+size from its first fragment on, so that no choice of fragments makes a process hold more than the bounds allow.
 """
 
 from collections import Counter, OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
 from trioraft.clock import NEVER
 from trioraft.datagrams.headers import MalformedError
 from trioraft.datagrams.sessions import Session
-from trioraft.messages import Fragment, FragmentsReceived
+from trioraft.messages import Fragment, FragmentsReceived, Instant
 
 PART_MIN: Final = 128
 SESSION_BYTES_MAX: Final = 4 * 1024 * 1024
 SESSION_MESSAGES_MAX: Final = 32
-# An incomplete message is dropped when nothing of it has come for so long, in seconds.
+# An incomplete message is dropped when nothing of it has come for this long, in seconds.
 INCOMPLETE_SECONDS: Final = 10.0
-# Of how many messages that have ended it is remembered how, for each session.
+# For this many messages of each session that are whole or were dropped it is remembered which.
 _ENDED_MAX: Final = 32
 _FURTHER_BYTES: Final = 128
-_OVERHEAD: Final = 1024  # of an incomplete message, for what there is beside its bytes
+_OVERHEAD: Final = 1024  # what an incomplete message takes beside its bytes
+
+
+class _Key(NamedTuple):
+    session: Session
+    number: int
 
 
 class _Incomplete:
-    """A message of which something has arrived."""
+    """A message of which some parts have arrived."""
 
     __slots__ = ("count", "data", "heard_at", "missing", "part_bytes", "received", "sending")
 
@@ -41,8 +46,8 @@ class _Incomplete:
     def held_bytes(self) -> int:
         return len(self.data) + _OVERHEAD
 
-    def add(self, fragment: Fragment, now: float) -> None:
-        """Take in a part that does not contradict itself; raise MalformedError when it is none of this message."""
+    def add(self, fragment: Fragment, now: Instant) -> None:
+        """Take a part that does not contradict itself; raise MalformedError when it is none of this message."""
         if (fragment.size, fragment.count) != (len(self.data), self.count):
             raise MalformedError("a fragment does not fit its message")
         self.heard_at = now
@@ -82,35 +87,35 @@ class Reassembly:
     counters : Counter
         Counts messages that were ``dropped_incomplete``.
     bytes_max : int
-        How many bytes the incomplete messages may take together.
+        The most bytes that all incomplete messages may take.
 
     Attributes
     ----------
     held_bytes : int
-        How many they take.
+        The bytes that they take.
     """
 
     def __init__(self, counters: Counter[str], bytes_max: int) -> None:
         self.held_bytes = 0
         self._counters = counters
         self._bytes_max = bytes_max
-        # The one that was heard of last is last.
-        self._incomplete: OrderedDict[tuple[Session, int], _Incomplete] = OrderedDict()
+        # In the order in which their last fragments came.
+        self._incomplete: OrderedDict[_Key, _Incomplete] = OrderedDict()
         self._numbers: dict[Session, set[int]] = {}  # of the incomplete ones
         self._held: Counter[Session] = Counter()
         self._ended: dict[Session, OrderedDict[int, FragmentsReceived]] = {}
-        self._to_tell: dict[tuple[Session, int], None] = {}
+        self._to_tell: dict[_Key, None] = {}
 
-    def add_untrusted(self, session: Session, fragment: Fragment, now: float) -> list[bytes]:
-        """Take in a fragment.
+    def add_untrusted(self, session: Session, fragment: Fragment, now: Instant) -> list[bytes]:
+        """Take a fragment.
 
-        A message that is whole waits for the earlier ones of its session that are not, as long as the sender goes
-        on with those: what is cut up is often what must be used in its order.
+        A message that is whole waits for the earlier ones of its session that are not, as long as the sender is still
+        sending those: large messages are often such that must be used in their order.
 
         Parameters
         ----------
         session : Session
-            A confirmed session in which it came.
+            The confirmed session in which it came.
         fragment : Fragment
             The fragment; nothing in it is believed.
         now : float
@@ -126,7 +131,7 @@ class Reassembly:
         MalformedError
             If the fragment contradicts itself, or earlier ones of the same message.
         """
-        key = (session, fragment.number)
+        key = _Key(session, fragment.number)
         self._to_tell[key] = None
         if fragment.number in self._ended.get(session, ()):
             return []
@@ -140,46 +145,46 @@ class Reassembly:
         """Take out the messages that need not wait for an earlier one."""
         whole = []
         for number in sorted(self._numbers[session]):
-            incomplete = self._incomplete[session, number]
+            incomplete = self._incomplete[_Key(session, number)]
             if not incomplete.missing:
                 whole.append(bytes(incomplete.data))
-                self._end((session, number), incomplete.acknowledgement(number))
+                self._end(_Key(session, number), incomplete.acknowledgement(number))
             elif number < first:
-                self._drop((session, number))
+                self._drop(_Key(session, number))
             else:
                 break
         return whole
 
-    def _begin(self, key: tuple[Session, int], fragment: Fragment) -> _Incomplete:
+    def _begin(self, key: _Key, fragment: Fragment) -> _Incomplete:
         """Make room for a message."""
-        session = key[0]
+        session = key.session
         size = fragment.size + _OVERHEAD
         numbers = self._numbers.setdefault(session, set())
         while numbers and (
             len(numbers) >= SESSION_MESSAGES_MAX or self._held[session] + size > SESSION_BYTES_MAX + _OVERHEAD
         ):
-            self._drop(min(((session, n) for n in numbers), key=lambda known: self._incomplete[known].heard_at))
+            self._drop(min((_Key(session, n) for n in numbers), key=lambda known: self._incomplete[known].heard_at))
         while self._incomplete and self.held_bytes + size > self._bytes_max:
             self._drop(next(iter(self._incomplete)))
         incomplete = self._incomplete[key] = _Incomplete(fragment.size, fragment.count)
-        self._numbers.setdefault(session, set()).add(key[1])
+        self._numbers.setdefault(session, set()).add(key.number)
         self._held[session] += size
         self.held_bytes += size
         return incomplete
 
-    def _drop(self, key: tuple[Session, int]) -> None:
+    def _drop(self, key: _Key) -> None:
         self._counters["dropped_incomplete"] += 1
         self._to_tell[key] = None
-        self._end(key, FragmentsReceived(key[1], self._incomplete[key].sending, 0, dropped=True))
+        self._end(key, FragmentsReceived(key.number, self._incomplete[key].sending, 0, dropped=True))
 
-    def _end(self, key: tuple[Session, int], acknowledgement: FragmentsReceived) -> None:
+    def _end(self, key: _Key, acknowledgement: FragmentsReceived) -> None:
         self._release(key)
-        ended = self._ended.setdefault(key[0], OrderedDict())
-        ended[key[1]] = acknowledgement
+        ended = self._ended.setdefault(key.session, OrderedDict())
+        ended[key.number] = acknowledgement
         if len(ended) > _ENDED_MAX:
             ended.popitem(last=False)
 
-    def _release(self, key: tuple[Session, int]) -> None:
+    def _release(self, key: _Key) -> None:
         session, number = key
         size = self._incomplete.pop(key).held_bytes
         self.held_bytes -= size
@@ -189,16 +194,17 @@ class Reassembly:
             del self._numbers[session], self._held[session]
 
     def acknowledgements(self) -> list[tuple[Session, FragmentsReceived]]:
-        """Drain what is to be told to the senders.
+        """Drain the acknowledgements that are to be sent.
 
         Returns
         -------
         list of (Session, FragmentsReceived)
-            One for each message of which a fragment has arrived since the last call.
+            One for each message of which a fragment has arrived since the last call, and its session.
         """
         told = []
-        for session, number in self._to_tell:
-            incomplete = self._incomplete.get((session, number))
+        for key in self._to_tell:
+            session, number = key
+            incomplete = self._incomplete.get(key)
             if incomplete is not None:
                 told.append((session, incomplete.acknowledgement(number)))
             elif number in self._ended.get(session, ()):
@@ -206,14 +212,14 @@ class Reassembly:
         self._to_tell.clear()
         return told
 
-    def next_deadline(self) -> float:
-        """Tell when :meth:`handle_timer` wants to be called; infinity when nothing is incomplete."""
+    def next_deadline(self) -> Instant:
+        """Compute when :meth:`handle_timer` has to be called; never, when nothing is incomplete."""
         if not self._incomplete:
             return NEVER
         return next(iter(self._incomplete.values())).heard_at + INCOMPLETE_SECONDS
 
-    def handle_timer(self, now: float) -> None:
-        """Drop what nothing has come of for long.
+    def handle_timer(self, now: Instant) -> None:
+        """Drop the messages of which nothing has come for long.
 
         Parameters
         ----------
@@ -229,8 +235,8 @@ class Reassembly:
         Parameters
         ----------
         session : Session
-            A session that is no more.
+            A session that was dropped.
         """
         for number in tuple(self._numbers.get(session, ())):
-            self._release((session, number))
+            self._release(_Key(session, number))
         self._ended.pop(session, None)

@@ -136,7 +136,7 @@ class Receiver:
         session, key = opener.session, opener.key
         origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size, parsed.is_salted)
         if session is None or not session.is_confirmed_at(source, now):
-            # It does not count as seen: who copies it, and is faster, shall not take the place of the original.
+            # It does not count as seen: a copy that is faster must not take the place of the original.
             if session is not None and not session.window.is_new(parsed.counter):
                 self._counters["dropped_replayed"] += 1
             else:
@@ -165,7 +165,7 @@ class Receiver:
     def _receive_message(self, session: Session, origin: Origin, encoded: bytes, now: Instant) -> Event | None:
         peer = session.peer
         if len(encoded) > headers.SMALL_MAX and Fragment not in self._takes[peer.domain]:
-            raise MalformedError("whoever may not send large messages has sent one")
+            raise MalformedError("a sender that may not send large messages has sent one")
         envelope = wire.decode_envelope_untrusted(encoded)
         if envelope.sender != peer.node_id or envelope.receiver != self._node_id:
             self._counters["dropped_misaddressed"] += 1

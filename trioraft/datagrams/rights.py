@@ -1,4 +1,4 @@
-"""What each key is good for: who may send which message to a node, and ask for which command.
+"""Rights: which messages the holder of each key may send to a node, and which commands it may ask for.
 
 =============  ===================================================================================================
 key            what its holder can do
@@ -10,8 +10,8 @@ reader key     see the status, and read all keys, leases and settings
 status key     see the status: the nodes, their addresses and what they are doing
 =============  ===================================================================================================
 
-A client key of the first generation (:mod:`trioraft.datagrams.sealing`) is still good for all that an admin key is;
-what needs an admin key is noted in the log of the node. Without keys everybody may do everything.
+A client key of the first generation (:mod:`trioraft.datagrams.sealing`) is still good for all that an admin key is
+good for; the node logs what it is used for that needs an admin key. Without keys everybody may do everything.
 """
 
 from collections.abc import Mapping
@@ -51,41 +51,42 @@ from trioraft.messages import (
     UnknownCommand,
 )
 
-# Which key each command needs, at least.
+# The least key that each command needs.
 NEEDED: Final[Mapping[type[Command], Domain]] = {
     Transfer: Domain.ADMIN,
     StepDown: Domain.ADMIN,
     ChangeMember: Domain.ADMIN,
     ChangeSettings: Domain.ADMIN,
     AbandonFormation: Domain.ADMIN,
-    # A backup has the sessions of all clients beside their keys, and takes a node's disk and one of its two places.
+    # A backup contains the sessions of all clients beside their keys, and takes room on a node's disk and one of the
+    # two places it has for backups.
     StartBackup: Domain.ADMIN,
     ReadBackup: Domain.ADMIN,
     EndBackup: Domain.ADMIN,
-    # It costs the node as much as a snapshot.
+    # A digest costs the node as much as a snapshot.
     StateDigest: Domain.ADMIN,
     OpenSession: Domain.CLIENT,
     EndSession: Domain.CLIENT,
     KeepSession: Domain.CLIENT,
     Propose: Domain.CLIENT,
-    # The program around the state machine may do anything when it is asked; it says which questions only read.
+    # The program around the state machine may do anything when it is asked; it knows which questions only read.
     Ask: Domain.CLIENT,
     Query: Domain.READER,
     ReadSettings: Domain.READER,
-    # It concerns the sender's own requests only.
+    # A cancellation concerns the sender's own requests only.
     Cancel: Domain.READER,
     UnknownCommand: Domain.READER,
 }
 
 _ORDER: Final = (Domain.STATUS, Domain.READER, Domain.CLIENT, Domain.ADMIN, Domain.CONSENSUS)
-# For one release: what a key of the first generation could do, it still can.
+# For one release, a key of the first generation can do what it could do before.
 _STANDS_FOR: Final = {Domain.FIRST_CLIENT: Domain.ADMIN, Domain.FIRST_STATUS: Domain.STATUS}
 
 _PARTS: Final = frozenset[type]({Fragment, FragmentsReceived})
 _REQUESTS: Final = frozenset({StatusRequest, ClientRequest, ClientRequests}) | _PARTS
 _RESPONSES: Final = frozenset({Status, ClientResponse, ClientResponses}) | _PARTS
 
-# Which messages a node takes, by the domain they come in.
+# The messages that a node accepts, by the domain they come in.
 NODE_TAKES: Final[Mapping[Domain, frozenset[type]]] = {
     Domain.CONSENSUS: frozenset(
         {*get_args(ConsensusMessage), *get_args(ReadMessage), *get_args(ClientMessage), StatusRequest, Status}
@@ -99,7 +100,7 @@ NODE_TAKES: Final[Mapping[Domain, frozenset[type]]] = {
     Domain.FIRST_STATUS: frozenset({StatusRequest, FragmentsReceived}),
 }
 
-# Which messages a client, reader or monitor takes.
+# The messages that a client, reader or monitor accepts, by the domain they come in.
 CLIENT_TAKES: Final[Mapping[Domain, frozenset[type]]] = {
     Domain.CONSENSUS: frozenset(),
     Domain.ADMIN: _RESPONSES,
@@ -112,7 +113,7 @@ CLIENT_TAKES: Final[Mapping[Domain, frozenset[type]]] = {
 
 
 def may(domain: Domain, needed: Domain) -> bool:
-    """Tell whether a key is good for something.
+    """Check whether a key is good for something.
 
     Parameters
     ----------
@@ -130,30 +131,30 @@ def may(domain: Domain, needed: Domain) -> bool:
 
 
 def goes_too_far(domain: Domain, needed: Domain) -> bool:
-    """Tell whether a key of the first generation does what the next release will refuse it.
+    """Check whether a key of the first generation is used for something that the next release will refuse it.
 
     Parameters
     ----------
     domain : Domain
         The domain of the key.
     needed : Domain
-        The least domain that is good for what it does.
+        The least domain that is good for what it is used for.
 
     Returns
     -------
     bool
-        Whether it does.
+        Whether it is.
     """
     return domain is Domain.FIRST_CLIENT and needed is Domain.ADMIN
 
 
 def key_needed(what: str, needed: Domain) -> str:
-    """Say which key is needed for something.
+    """Word which key is needed for something.
 
     Parameters
     ----------
     what : str
-        What for.
+        What it is needed for.
     needed : Domain
         The least domain that is good for it.
 

@@ -123,7 +123,7 @@ that domain; but it cannot open what the other one said, or was answered, before
 
 import enum
 from collections.abc import Mapping
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -276,6 +276,36 @@ class NodeIdentity:
         return True
 
 
+class Side(NamedTuple):
+    """One of two processes that have agreed on a secret.
+
+    Attributes
+    ----------
+    process : bytes
+        Its process id.
+    ephemeral : bytes
+        Its X25519 value that the secret comes from.
+    """
+
+    process: bytes
+    ephemeral: bytes
+
+
+class AgreedCipher(NamedTuple):
+    """A cipher that two processes have agreed on.
+
+    Attributes
+    ----------
+    cipher : ChaCha20Poly1305
+        The cipher.
+    name : bytes
+        Its name in datagrams, 4 bytes.
+    """
+
+    cipher: ChaCha20Poly1305
+    name: bytes
+
+
 class DomainKey:
     """A key of one domain. Its text form does not show it.
 
@@ -335,26 +365,22 @@ class DomainKey:
         """
         return ChaCha20Poly1305(hkdf(self._secret, b"session", sender + receiver))
 
-    def agreed_cipher(
-        self, shared: bytes, sender: tuple[bytes, bytes], receiver: tuple[bytes, bytes]
-    ) -> tuple[ChaCha20Poly1305, bytes]:
+    def agreed_cipher(self, shared: bytes, sender: Side, receiver: Side) -> AgreedCipher:
         """Make the cipher for what one process sends to another with which it has agreed on a secret.
 
         Parameters
         ----------
         shared : bytes
             The secret, 32 bytes.
-        sender, receiver : tuple of bytes
-            Their process ids, and the X25519 value of each that the secret comes from.
+        sender, receiver : Side
+            The two processes.
 
         Returns
         -------
-        ChaCha20Poly1305
-            The cipher, for this direction only.
-        bytes
-            Its name, 4 bytes.
+        AgreedCipher
+            The cipher, for this direction only, and its name.
         """
-        info = _AGREED + sender[0] + receiver[0] + sender[1] + receiver[1]
+        info = _AGREED + sender.process + receiver.process + sender.ephemeral + receiver.ephemeral
         derive = HKDF(algorithm=SHA256(), length=KEY_BYTES + NAME_BYTES, salt=None, info=info)
         made = derive.derive(self._secret + shared)
-        return ChaCha20Poly1305(made[:KEY_BYTES]), made[KEY_BYTES:]
+        return AgreedCipher(ChaCha20Poly1305(made[:KEY_BYTES]), made[KEY_BYTES:])

@@ -1,4 +1,4 @@
-"""What an endpoint writes: every ``Hello`` and no answer that is too large, messages, seals, counts."""
+"""What an endpoint sends: each ``Hello`` within the size it may have, messages, their envelopes and seals."""
 
 from collections import OrderedDict
 from typing import Final, NamedTuple
@@ -14,27 +14,26 @@ from trioraft.datagrams.identity import NAME_MAX, ThisProcess
 from trioraft.datagrams.sealing import SIGNATURE_BYTES, Domain, DomainKey
 from trioraft.datagrams.sessions import CONFIRMATION_SECONDS, Session
 from trioraft.datagrams.wire import EncodedMessage, encode_message
-from trioraft.messages import Hello, OptionalId
+from trioraft.messages import Hello, Instant, OptionalId, OptionalNodeId
 from trioraft.versions import AGREES_FROM
 
 ADDRESSES_MAX: Final = 2048
 GREETED_MAX: Final = 256
-# Who leaves so many greetings in a row unanswered may have been put back to an earlier release.
+# A node that leaves this many greetings in a row unanswered may have been put back to an earlier release.
 UNANSWERED_GREETINGS_MAX: Final = 3
-# With the service name this is more than an answer can have whose sender's name has 255 bytes, and which has an
-# ephemeral value and a signature of 32 and 64 bytes.
+# With the service name this is more than any answer has, even one with a sender's name of 255 bytes, an ephemeral
+# value of 32 and a signature of 64.
 _HELLO_BYTES: Final = 548
-_NOT_CONFIRMED: Final = (LONG_AGO, 0)
-# Of service and name together, in bytes; the rest of a Hello has less than what is left.
+# The most bytes of service and name together; all else in a Hello fits into the rest.
 _NAMES_MAX: Final = headers.SMALL_MAX - 320
-# A signature takes 40 µs, and whoever has a key can ask for one from made-up addresses: so many get one in a second
-# before they have shown that they are at their address.
+# A signature takes 40 µs, and a holder of a key can ask for one from made-up addresses. So only this many a second
+# are made for addresses that are not confirmed.
 _SIGNED_UNCONFIRMED_MAX: Final = 200
 _TO_BE_SIGNED: Final = bytes(SIGNATURE_BYTES)
 
 
 class Origin(NamedTuple):
-    """Where a datagram came from, and so how an answer goes back.
+    """Where a datagram came from, and so how it is answered.
 
     Attributes
     ----------
@@ -43,15 +42,15 @@ class Origin(NamedTuple):
     domain : Domain
         The domain.
     key : DomainKey or None
-        What it was sealed under.
+        The key that it was sealed under; None where it was not sealed.
     process : bytes
         The sender's process id; empty where it is not known.
     counter : int
-        The sender's count, 0 in an unsealed datagram.
+        The number of the datagram, as its sender counts; 0 where it was not sealed.
     size : int
-        How many bytes it had.
+        Its size in bytes.
     is_salted : bool
-        Whether its nonce had random bytes, so that its sender understands that.
+        Whether its nonce had random bytes, which its sender then understands too.
     """
 
     address: Address
@@ -63,8 +62,18 @@ class Origin(NamedTuple):
     is_salted: bool = False
 
 
+class _Confirmation(NamedTuple):
+    """When an address was confirmed, and up to which version the process there speaks."""
+
+    at: Instant
+    version: int
+
+
+_NOT_CONFIRMED: Final = _Confirmation(LONG_AGO, 0)
+
+
 class Sender:
-    """Makes datagrams and keeps them until they are drained.
+    """Makes datagrams, and keeps them until they are drained.
 
     Parameters
     ----------
@@ -92,7 +101,7 @@ class Sender:
         self._counters = process.counters
         self._entropy = process.entropy
         self._hello_ciphers: dict[bytes, ChaCha20Poly1305] = {}
-        self._confirmed: OrderedDict[Address, tuple[float, int]] = OrderedDict()
+        self._confirmed: OrderedDict[Address, _Confirmation] = OrderedDict()
         self._unanswered: dict[Address, int] = {}  # greetings in a row, of those in `_confirmed`
         self._greeted: OrderedDict[bytes, Address] = OrderedDict()
         self._signing_since, self._signed_unconfirmed = LONG_AGO, 0
@@ -100,26 +109,26 @@ class Sender:
         self._queue: list[tuple[bytes, Address]] = []
 
     def drain(self) -> list[tuple[bytes, Address]]:
-        """Take all datagrams that are to be sent."""
+        """Drain the datagrams that are to be sent."""
         queue, self._queue = self._queue, []
         return queue
 
     # --- addresses ------------------------------------------------------------------------------------------
 
-    def confirm(self, address: Address, version: int, now: float) -> None:
-        """Note that whoever is at an address has echoed a challenge, and up to which version it speaks."""
-        self._confirmed[address] = now, version
+    def confirm(self, address: Address, version: int, now: Instant) -> None:
+        """Note that the process at an address has echoed a challenge, and up to which version it speaks."""
+        self._confirmed[address] = _Confirmation(now, version)
         self._unanswered[address] = 0
         self._confirmed.move_to_end(address)
         if len(self._confirmed) > ADDRESSES_MAX:
             del self._unanswered[self._confirmed.popitem(last=False)[0]]
 
-    def is_confirmed(self, address: Address, now: float) -> bool:
-        """Tell whether somebody at an address has echoed a challenge within the last 60 s."""
-        return now - self._confirmed.get(address, _NOT_CONFIRMED)[0] <= CONFIRMATION_SECONDS
+    def is_confirmed(self, address: Address, now: Instant) -> bool:
+        """Check whether a process at an address has echoed a challenge within the last 60 s."""
+        return now - self._confirmed.get(address, _NOT_CONFIRMED).at <= CONFIRMATION_SECONDS
 
     def greeted(self, challenge: bytes) -> Address | None:
-        """Find the address that a challenge of ours was sent to in a greeting."""
+        """Find the address to which a greeting with a given challenge was sent."""
         return self._greeted.get(challenge)
 
     # --- messages -------------------------------------------------------------------------------------------
@@ -141,7 +150,7 @@ class Sender:
 
     # --- Hello ----------------------------------------------------------------------------------------------
 
-    def greet(self, to: Origin, now: float) -> None:
+    def greet(self, to: Origin, now: Instant) -> None:
         """Send the first ``Hello`` of a handshake."""
         challenge = self._cookies.challenge(to.address, to.domain, now)
         self._greeted[challenge] = to.address
@@ -150,23 +159,23 @@ class Sender:
             self._greeted.popitem(last=False)
         size = _HELLO_BYTES + len(self._identity.service.encode())
         if self.ephemerals is not None and self.is_confirmed(to.address, now):
-            # An earlier release cannot open what has random bytes.
+            # An earlier release cannot open a datagram whose nonce has random bytes.
             self._unanswered[to.address] += 1
             is_there = self._unanswered[to.address] <= UNANSWERED_GREETINGS_MAX
-            to = to._replace(is_salted=is_there and self._confirmed[to.address][1] >= AGREES_FROM)
+            to = to._replace(is_salted=is_there and self._confirmed[to.address].version >= AGREES_FROM)
         self._queue_hello(to, self._hello(to, challenge=challenge), size=size)
 
     def probe(self, to: Origin, challenge: bytes) -> None:
-        """Ask one process whether it is alive; as small as can be."""
+        """Challenge one process to show that it is alive, with the smallest ``Hello``."""
         self._queue_hello(to, self._bare_hello(to, challenge=challenge))
 
-    def challenge(self, to: Origin, now: float) -> None:
-        """Answer a message of somebody who is not confirmed with a challenge."""
+    def challenge(self, to: Origin, now: Instant) -> None:
+        """Answer a message from an address that is not confirmed with a challenge."""
         challenge = self._cookies.challenge(to.address, to.domain, now)
         self._answer_with(to, now, self._hello(to, challenge=challenge), self._bare_hello(to, challenge=challenge))
 
-    def answer(self, to: Origin, receiver: int, echo: bytes, now: float) -> None:
-        """Answer a challenge with as much as there is room for."""
+    def answer(self, to: Origin, receiver: OptionalNodeId, echo: bytes, now: Instant) -> None:
+        """Answer a challenge with as much as the answer has room for."""
         challenge = self._cookies.challenge(to.address, to.domain, now)
         self._answer_with(
             to,
@@ -177,15 +186,15 @@ class Sender:
             receiver=receiver,
         )
 
-    def echo(self, to: Origin, receiver: int, echo: bytes, now: float) -> None:
+    def echo(self, to: Origin, receiver: OptionalNodeId, echo: bytes, now: Instant) -> None:
         """Send the last ``Hello`` of a handshake, to an address that was just confirmed."""
         self._queue_hello(to, self._to_be_signed(to, self._hello(to, echo=echo), now), receiver=receiver)
 
-    def _answer_with(self, to: Origin, now: float, *hellos: Hello, receiver: int = 0) -> None:
-        """Send the first of some ``Hello`` that is not larger than what it answers."""
+    def _answer_with(self, to: Origin, now: Instant, *hellos: Hello, receiver: OptionalNodeId = 0) -> None:
+        """Send the first of several ``Hello`` that is not larger than the datagram it answers."""
         limit = None if self.is_confirmed(to.address, now) else to.size
         for hello in hellos:
-            # A bare one fills what room there is, so that there is room for an answer to it.
+            # A bare one is padded to the room there is, so that the answer to it has as much.
             to_whom, size = (receiver, 0) if hello.service else (0, to.size)
             if self._queue_hello(to, hello, receiver=to_whom, size=min(size, _HELLO_BYTES), limit=limit):
                 return
@@ -205,8 +214,8 @@ class Sender:
         lowest, highest = self.versions.lowest, self.versions.highest
         return Hello(service, name, challenge, echo, self._token(to), lowest=lowest, highest=highest)
 
-    def _to_be_signed(self, to: Origin, hello: Hello, now: float) -> Hello:
-        """Note that a node signs it, unless too many ask for that who may not be there at all."""
+    def _to_be_signed(self, to: Origin, hello: Hello, now: Instant) -> Hello:
+        """Mark a node's ``Hello`` for signing, unless too many unconfirmed addresses ask for signatures."""
         if to.key is None or to.key.identity is None or not self._identity.node_id:
             return hello
         if not self.is_confirmed(to.address, now):
@@ -219,7 +228,7 @@ class Sender:
         return msgspec.structs.replace(hello, signature=_TO_BE_SIGNED)
 
     def _signed(self, to: Origin, hello: Hello) -> Hello:
-        """Sign what is sealed next."""
+        """Sign a ``Hello`` that was marked for it; it has to be the next datagram that is sealed."""
         if to.key is None or to.key.identity is None or not hello.signature:
             return hello
         text = wire.signed_text(
@@ -227,7 +236,8 @@ class Sender:
             self._process,
             to.process,
             self._count + 1,
-            (self._identity.node_id, self.cluster_id),
+            self._identity.node_id,
+            self.cluster_id,
             hello,
         )
         return msgspec.structs.replace(hello, signature=to.key.identity.sign(text))
@@ -236,7 +246,7 @@ class Sender:
         return b"" if to.key else self._cookies.token(to.address, to.domain)
 
     def _queue_hello(
-        self, to: Origin, hello: Hello, *, receiver: int = 0, size: int = 0, limit: int | None = None
+        self, to: Origin, hello: Hello, *, receiver: OptionalNodeId = 0, size: int = 0, limit: int | None = None
     ) -> bool:
         """Pad a ``Hello`` to a size and queue it, unless it is larger than the limit."""
         start = wire.envelope_start(self.cluster_id, self._identity.node_id, receiver)
@@ -272,7 +282,7 @@ class Sender:
         self._count += 1
         count = self._count.to_bytes(8)
         if headers.is_salted(start):
-            # The system's generator is asked each time: what this process holds may be there twice, after a resume.
+            # Drawn from the system each time: the memory of this process may exist twice, after a resume.
             nonce = self._entropy(headers.SALT_BYTES) + count
             header = headers.sealed_header(start, nonce, len(envelope))
         else:
@@ -286,7 +296,7 @@ class Sender:
 
 
 def _string_length(missing: int) -> int:
-    """Give the length of a CBOR byte string that adds so many bytes to an empty one, or just fewer."""
+    """Compute the length of a CBOR byte string that takes so many bytes more than an empty one, or just fewer."""
     if missing <= 24:
         return min(missing, 23)
     return min(missing - 1, 255) if missing <= 257 else missing - 2
