@@ -8,6 +8,7 @@ import trio
 
 from tests.cluster.harness import Cluster
 from tests.cluster.test_kv import arguments, environment
+from trioraft.asking import waiting
 from trioraft.client.client import Client, open_client
 from trioraft.datagrams import rights
 from trioraft.datagrams.keys import DERIVED, Derived, derive_key
@@ -95,7 +96,7 @@ async def refusals(client: Client) -> dict[type[Command], str]:
     """Ask for everything; give what is refused for want of a key, and which one is needed."""
     found = {}
     for kind, asked in COMMANDS.items():
-        response = await client._calls.call(partial(_same, asked))
+        response = await waiting.call(client._calls, partial(_same, asked))
         if response.code == Refusal.REFUSED and "keygen" in response.detail:
             assert response.detail.startswith(f"{kind.__name__} needs a")
             found[kind] = response.detail.split("--derive ")[1].split("`")[0]
@@ -115,7 +116,7 @@ async def test_each_key_is_good_for_what_the_table_says(tmp_path: Path) -> None:
                 if kind not in NOT_SENT and order.index(needed.label) < order.index(label)
             }
         async with open_client(settings(cluster, derive_key(KEY, "reader"))) as client:
-            answer = await client._calls.call(lambda: Ask(pack(LeaseList()), leader=True))
+            answer = await waiting.call(client._calls, lambda: Ask(pack(LeaseList()), leader=True))
             assert answer.done, "it only reads"
 
 

@@ -6,6 +6,7 @@ import trio
 
 from tests.cluster.harness import Cluster
 from tests.cluster.test_kv import command, settings_of
+from trioraft.asking import waiting
 from trioraft.client.client import open_client
 from trioraft.datagrams.endpoint import Domain
 from trioraft.messages import OpenSession
@@ -22,7 +23,7 @@ async def test_one_client_does_not_end_writing_for_all(tmp_path: Path) -> None:
         await cluster.wait_leader()
 
         async def open_one() -> None:
-            codes.append((await greedy._calls.call(OpenSession)).code)
+            codes.append((await waiting.call(greedy._calls, OpenSession)).code)
 
         for _ in range(200):
             nursery.start_soon(open_one)

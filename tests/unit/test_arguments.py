@@ -17,6 +17,7 @@ import trio.testing
 from tests.cluster.harness import free_ports
 from tests.unit.test_node import cluster_of
 from trioraft import Client, ClientSettings, Node, NodeSettings, open_client, open_node, sync
+from trioraft.asking import waiting
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.datagrams import wire
 from trioraft.kv.client import KeyValueMethods
@@ -283,11 +284,11 @@ async def test_the_leader_refuses_a_text(autojump_clock: trio.testing.MockClock)
         await cluster.start()
         await cluster.leader()
         node = cluster.nodes[0]
-        session = (await node._calls.call(OpenSession)).session
+        session = (await waiting.call(node._calls, OpenSession)).session
         before = node.status().commit_index
         text: Any = "1"
         for command in (partial(Propose, session, 1, 1, text), partial(UnknownCommand, 6, "Propose.data: …")):
-            response = await node._calls.call(command)
+            response = await waiting.call(node._calls, command)
             assert response.code == Refusal.REFUSED
             assert "Propose.data" in response.detail
         assert node.status().commit_index == before
@@ -306,10 +307,10 @@ async def test_a_program_that_fails_at_a_question_ends_no_node(autojump_clock: t
             (b"text", "TypeError: an answer must be bytes, not str 'a text'"),
             (b"x", "IndexError"),
         ):
-            response = await node._calls.call(partial(Ask, question))
+            response = await waiting.call(node._calls, partial(Ask, question))
             assert response.code == Refusal.REFUSED
             assert said in response.detail
-        assert (await node._calls.call(ReadSettings)).done
+        assert (await waiting.call(node._calls, ReadSettings)).done
 
 
 # --- what is in a log all the same -----------------------------------------------------------------------------
@@ -369,7 +370,7 @@ async def test_a_node_starts_again_on_data_with_a_text(tmp_path: Path) -> None:
                 yield node, machine
 
     async with running() as (node, machine):
-        session = (await node._calls.call(OpenSession)).session
+        session = (await waiting.call(node._calls, OpenSession)).session
         logged = cbor2.dumps((session, 1, 1, "1"))  # as the release before did
         assert (await node._applier.propose(EntryKind.SESSION_COMMAND, logged)).data == b"1"
         assert await node.propose(b"2") == b"3"

@@ -5,6 +5,7 @@ import trio
 import trio.testing
 
 from tests.unit.memory_client import KeyValueCluster, key_value_cluster, memory_client
+from trioraft.asking import waiting
 from trioraft.client.client import Client
 from trioraft.errors import LimitError
 from trioraft.kv.codec import encode_command, encode_result
@@ -32,7 +33,7 @@ async def open_many(client: Client, number: int) -> list[ClientResponse]:
     responses: list[ClientResponse] = []
 
     async def open_one() -> None:
-        responses.append(await client._calls.call(OpenSession))
+        responses.append(await waiting.call(client._calls, OpenSession))
 
     async with trio.open_nursery() as nursery:
         for _ in range(number):

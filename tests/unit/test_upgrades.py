@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from tests.cluster import stand_in
 from tests.unit.test_node import MemoryCluster, cluster_of
+from trioraft.asking import waiting
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.errors import NodeError, RefusedError
 from trioraft.kv import Error, ErrorCode, KeyValueStore, Put, PutResult, Result, decode_result, encode_command
@@ -316,13 +317,13 @@ async def test_a_command_of_a_later_version_is_refused(autojump_clock: trio.test
         await cluster.start()
         await _settle(cluster)
         node = cluster.nodes[0]
-        response = await node._calls.call(lambda: UnknownCommand(99))
+        response = await waiting.call(node._calls, lambda: UnknownCommand(99))
         assert not response.done
         assert response.detail == (
             f"node {format_id(node.id)} speaks version {SPOKEN} of the protocol and does not know this command (99);"
             " upgrade it first"
         )
-        assert (await node._calls.call(ReadSettings)).done
+        assert (await waiting.call(node._calls, ReadSettings)).done
 
 
 @pytest.mark.parametrize("seed", [20, 21])

@@ -13,8 +13,9 @@ import msgspec
 import trio
 
 from trioraft.arguments import check_bytes, check_is, check_name, check_number, check_seconds
+from trioraft.asking import waiting
 from trioraft.asking.calls import NO_ANSWER, NOT_REACHED, Calls, refused
-from trioraft.asking.session import Session
+from trioraft.asking.session import RequestKind, Session
 from trioraft.client.nodes import RETRY_LAST, Observer
 from trioraft.client.status import ClusterStatus, ObservedNode
 from trioraft.datagrams.batches import Batches
@@ -89,8 +90,9 @@ class Client(KeyValueMethods, Observer):
         super().__init__(settings, domain, socket)
         self.problem = ""
         self._batches = Batches(lambda: self._loop.endpoint, REQUESTS_TAG)
-        self._calls = Calls(self, trio.current_time, self._loop.flush)
-        self._session = Session(self._calls)
+        self._asking = waiting.Timer(trio.current_time)
+        self._calls = Calls(self, trio.current_time, self._asking.soon)
+        self._session = Session(self._calls, trio.current_time)
 
     # --- what callers use ------------------------------------------------------------------------------------
 
@@ -129,7 +131,7 @@ class Client(KeyValueMethods, Observer):
         check_seconds("timeout", timeout)
         await self._watch_leader(command)
         with trio.move_on_after(timeout):
-            return await self._calls.call(lambda: command, node=number, stays=True)
+            return await waiting.call(self._calls, lambda: command, node=number, stays=True)
         raise NoAnswerError(self._why_unanswered(node_id, timeout))
 
     def post(self, node_id: str, command: Command) -> None:
@@ -180,13 +182,9 @@ class Client(KeyValueMethods, Observer):
         kind = partial(Propose, state_kind=_check_kind(state_kind))
         return await self._propose(check_bytes("data", data), kind)
 
-    async def _propose(self, data: bytes, kind: Callable[[int, int, int, bytes], Propose | ChangeSettings]) -> bytes:
+    async def _propose(self, data: bytes, kind: RequestKind) -> bytes:
         await self._watch_leader(kind(0, 0, 0, b""))
-        try:
-            return await self._session.propose(data, kind)
-        except trio.Cancelled:
-            self.problem = self._with_silence(self._session.problem)
-            raise
+        return await waiting.propose(self._session, data, kind, given_up=self._note_problem)
 
     async def query(self, data: bytes, *, stale: bool = False, state_kind: str = "") -> bytes:
         """Ask the state machine a question; deadlines are the caller's.
@@ -357,11 +355,9 @@ class Client(KeyValueMethods, Observer):
         if not isinstance(asked, ReadSettings) and len(asked.data) > PAYLOAD_MAX:
             raise RefusedError(f"the question has {len(asked.data)} bytes; at most {PAYLOAD_MAX} are allowed")
         await self._watch_leader(asked)
-        try:
-            response = await self._calls.call(command, anybody=anybody, patience=patience)
-        except trio.Cancelled:
-            self.problem = self._with_silence(self._calls.problem)
-            raise
+        response = await waiting.call(
+            self._calls, command, anybody=anybody, patience=patience, given_up=self._note_problem
+        )
         if not response.done:
             raise refused(response)
         return response.data
@@ -401,15 +397,16 @@ class Client(KeyValueMethods, Observer):
         reached = f"node {told.status.name} at {told.address} answers, but does not lead"
         return f"{reached}; the leader is node {leader} {where}, which does not answer this client: let it be reached"
 
-    def _with_silence(self, problem: str) -> str:
-        """Say more than that there was no answer."""
+    def _note_problem(self, problem: str) -> None:
+        """Note what is known of what was given up, and more than that there was no answer."""
         if not self._target_by_node:
-            return self.why_silent()
-        why = self.why_leader_silent()
-        for text in (NO_ANSWER, NOT_REACHED) if why else ():
-            if problem.endswith(text):
-                return problem.removesuffix(text) + why
-        return problem
+            problem = self.why_silent()
+        elif why := self.why_leader_silent():
+            for text in (NO_ANSWER, NOT_REACHED):
+                if problem.endswith(text):
+                    problem = problem.removesuffix(text) + why
+                    break
+        self.problem = problem
 
     # --- how requests are carried out ------------------------------------------------------------------------
 
@@ -447,16 +444,22 @@ class Client(KeyValueMethods, Observer):
                     self._calls.receive(node, response)
 
     def _gather(self, now: Instant) -> None:
+        self._session.handle_timer(now)
+        self._calls.handle_timer(now)
         self._batches.flush(now)
+
+    def _ask_nodes(self) -> float:
+        """Send what is due, and return when something is due next."""
+        self._loop.flush()
+        return min(self._session.next_deadline(), self._calls.next_deadline())
 
     def tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         """Give what runs for as long as the client is open."""
-        return *super().tasks(), *self._calls.tasks(), self._session.keep
+        return *super().tasks(), partial(self._asking.run, self._ask_nodes)
 
     def end_session(self) -> None:
         """Say that nothing is waited for, and no command will follow; a later one opens another session."""
         self._session.close()
-        self._calls.tell_given_up()
         self._loop.flush()
 
     def _why_unanswered(self, node_id: str | None, seconds: float) -> str:

@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from typing import Final, get_args
 
 import structlog
@@ -23,6 +24,7 @@ import trio
 from trioraft._version import __version__
 from trioraft.address import Address
 from trioraft.arguments import check_bytes, check_function, check_is, check_methods, check_name, check_number
+from trioraft.asking import waiting
 from trioraft.asking.calls import FIRST_NUMBER_MAX, Calls
 from trioraft.asking.session import Session
 from trioraft.consensus import Core, Role, Timing
@@ -208,8 +210,9 @@ class Node:
         self._requests.let_leave = self._steering.let_leave
         self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)
         self._answers = Batches(lambda: self._endpoint, RESPONSES_TAG)
-        self._calls = Calls(self, world.clock, self._flush, first_request)
-        self._session = Session(self._calls)
+        self._asking = waiting.Timer(world.clock)
+        self._calls = Calls(self, world.clock, self._asking.soon, first_request)
+        self._session = Session(self._calls, world.clock)
         self._removed = trio.Event()
         self._stopping = Stopping(
             self._core, settings, self._calls, world.clock, self._flush, self._role_changed, self._removed
@@ -300,8 +303,7 @@ class Node:
             self._reads.run,
             self._requests.run,
             self._request_queue.run,
-            *self._calls.tasks(),
-            self._session.keep,
+            partial(self._asking.run, self._ask_nodes),
             self._snapshots.take,
             self._snapshots.receive,
             self._snapshots.clean_up,
@@ -699,7 +701,7 @@ class Node:
                 return (await self._applier.propose(EntryKind.COMMAND, command)).data
             except (NotCommittedError, NotLeaderError):
                 continue  # that one never will be carried out; so try again, perhaps elsewhere
-        return await self._session.propose(command)
+        return await waiting.propose(self._session, command)
 
     async def read_barrier(self) -> None:
         """Wait until the state machine of this node shows everything that was acknowledged before the call."""
@@ -791,6 +793,14 @@ class Node:
             self._flush()
 
     # --- reaching other nodes, for what this one asks of the leader -----------------------------------------
+
+    def _ask_nodes(self) -> float:
+        """Send what is due of that, and return when something is due next."""
+        now = self._world.clock()
+        self._session.handle_timer(now)
+        self._calls.handle_timer(now)
+        self._flush()
+        return min(self._session.next_deadline(), self._calls.next_deadline())
 
     def send_request(self, node: int, request: ClientRequest) -> bool:
         """Send a request to a node; False where there is no way to it now."""

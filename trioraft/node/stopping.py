@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 import trio
 
+from trioraft.asking import waiting
 from trioraft.asking.calls import Calls
 from trioraft.consensus import Core, Role
 from trioraft.consensus.timing import WORK_MARGIN
@@ -120,7 +121,7 @@ class Stopping:
     async def _ask_to_leave(self, answers: list[ClientResponse], leaving: trio.CancelScope) -> None:
         """Ask until the leader declines; once it is done too, for a leader that dies then leaves it untold."""
         while True:
-            answers[:] = [await self._calls.call(lambda: ChangeMember("leave", self._core.id))]
+            answers[:] = [await waiting.call(self._calls, lambda: ChangeMember("leave", self._core.id))]
             if not answers[0].done:
                 leaving.cancel()
             await trio.sleep(_ASK_AGAIN)

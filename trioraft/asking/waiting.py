@@ -1,0 +1,156 @@
+"""How trio's tasks ask: they wait for an answer, and a wait that is cancelled gives up what it waited for.
+
+The parts that ask never wait themselves (:mod:`trioraft.asking.calls`, :mod:`trioraft.asking.session`). A
+:class:`Timer` drives them where their owner has no loop of its own.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from trioraft.asking.calls import RETRY_LAST, Calls
+from trioraft.asking.session import Proposal, RequestKind, Session
+from trioraft.errors import ProposalError
+from trioraft.messages import ClientResponse, Command, Propose
+
+_Answer = TypeVar("_Answer")
+_Asked = TypeVar("_Asked")
+
+
+async def call(
+    calls: Calls,
+    command: Callable[[], Command],
+    *,
+    node: int | None = None,
+    anybody: bool = False,
+    stays: bool = False,
+    patience: float = RETRY_LAST,
+    given_up: Callable[[str], None] = lambda known: None,
+) -> ClientResponse:
+    """Have a command carried out; a wait that is cancelled gives it up.
+
+    Parameters
+    ----------
+    calls : Calls
+        How requests are carried out.
+    command, node, anybody, stays, patience
+        As for :meth:`~trioraft.asking.calls.Calls.start`.
+    given_up : callable
+        Told why there is no answer when the wait was cancelled.
+
+    Returns
+    -------
+    ClientResponse
+        The answer: that it was done, or why it will not be.
+    """
+    start = partial(calls.start, command, node=node, anybody=anybody, stays=stays, patience=patience)
+    return await _told(start, calls.give_up, given_up)
+
+
+async def propose(
+    session: Session,
+    data: bytes,
+    kind: RequestKind = Propose,
+    *,
+    given_up: Callable[[str], None] = lambda known: None,
+) -> bytes:
+    """Have a command committed and applied, once; go on until it is, or the wait is cancelled.
+
+    Parameters
+    ----------
+    session : Session
+        The session to do so in.
+    data : bytes
+        The command.
+    kind : callable
+        As for :meth:`~trioraft.asking.session.Session.propose`.
+    given_up : callable
+        Told what is known of the command when the wait was cancelled.
+
+    Returns
+    -------
+    bytes
+        What the state machine's ``apply`` returned, or the changed settings.
+
+    Raises
+    ------
+    ProposalError
+        As :meth:`~trioraft.asking.session.Session.propose` tells it.
+    """
+
+    def start(done: Callable[[bytes | ProposalError], None]) -> Proposal:
+        return session.propose(data, done, kind)
+
+    result = await _told(start, session.give_up, given_up)
+    if isinstance(result, ProposalError):
+        raise result
+    return result
+
+
+async def _told(
+    start: Callable[[Callable[[_Answer], None]], _Asked],
+    give_up: Callable[[_Asked], str],
+    given_up: Callable[[str], None],
+) -> _Answer:
+    """Start something and wait for its answer; where the wait is cancelled, give it up at once, then tell so."""
+    task = trio.lowlevel.current_task()
+    answers: list[_Answer] = []
+    known: list[str] = []
+
+    def done(answer: _Answer) -> None:
+        answers.append(answer)
+        trio.lowlevel.reschedule(task)
+
+    def abort(_: object) -> trio.lowlevel.Abort:
+        known.append(give_up(started))
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    started = start(done)
+    try:
+        await trio.lowlevel.wait_task_rescheduled(abort)
+    except BaseException:
+        given_up(known[0])
+        raise
+    return answers[0]
+
+
+class Timer:
+    """Does what is due, in time and soon after it was told to.
+
+    Parameters
+    ----------
+    clock : callable
+        Returns the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._wanted = trio.Event()
+
+    def soon(self) -> None:
+        """Have a turn once the tasks that run now have run, however often this is called until then."""
+        self._wanted.set()
+
+    async def run(self, turn: Callable[[], float]) -> None:
+        """Have a turn whenever one is wanted or due, until cancelled.
+
+        Parameters
+        ----------
+        turn : callable
+            Does what is due, and returns when something is due next.
+        """
+        while True:
+            self._wanted = trio.Event()
+            with trio.CancelScope(deadline=self._on_trios_clock(turn())) as scope:
+                while True:
+                    await self._wanted.wait()
+                    self._wanted = trio.Event()
+                    deadline = self._on_trios_clock(turn())
+                    # To set it costs time. One that has moved away is noticed when this wakes for nothing.
+                    if deadline < scope.deadline:  # noqa: PLR1730
+                        scope.deadline = deadline
+
+    def _on_trios_clock(self, deadline: float) -> float:
+        return trio.current_time() + (deadline - self._clock())
