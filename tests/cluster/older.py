@@ -26,7 +26,7 @@ from trioraft.messages import (
     ReadSettings,
     UnknownCommand,
 )
-from trioraft.node.apply import Applier
+from trioraft.node.proposals import Proposals
 from trioraft.node.world import World
 from trioraft.replica.settings import ClusterSettings
 from trioraft.storage import records
@@ -96,9 +96,9 @@ def forget(highest: int) -> None:
     def changed(self: ClusterSettings, change: bytes) -> ClusterSettings:
         raise AssertionError(f"an older node has to do with settings: {change!r}")
 
-    version_needed = Applier.version_needed
+    version_needed = Proposals.version_needed
 
-    def needed(self: Applier, command: bytes) -> int:
+    def needed(self: Proposals, command: bytes) -> int:
         version = version_needed(self, command) if highest >= VERSIONED else FIRST_VERSION
         return version if version <= highest else FIRST_VERSION
 
@@ -108,7 +108,7 @@ def forget(highest: int) -> None:
         (World, "real", classmethod(lambda cls: replace(real(), versions=versions))),
         (records, "_KINDS", records._KINDS - release.kinds),
         # A leader proposes whatever it does not know.
-        (Applier, "version_needed", needed),
+        (Proposals, "version_needed", needed),
         (sender, "encode_message", encode_message),
         (keys, "_domain_keys", domain_keys),
     ]

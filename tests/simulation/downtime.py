@@ -17,6 +17,7 @@ from unittest import mock
 
 from msgspec import Struct
 
+from tests.driving import member_around
 from tests.simulation.loop import Loop
 from trioraft.consensus import Core, HardState, Role, Timing, election, quorum
 from trioraft.consensus.events import BecameLeader
@@ -119,7 +120,6 @@ class Server:
         self.trial = trial
         self.node = node
         self.awake = node == SERVERS  # the first leader's timer runs before the others'
-        self.writing = False
         members = tuple(range(1, SERVERS + 1))
         self.core = Core(
             node,
@@ -130,44 +130,48 @@ class Server:
             random_source=trial.loop.random,
             now=0.0,
         )
+        self.member = member_around(self.core, lambda: trial.loop.now)
         self.timer_at = NEVER
+        self.wake_at = NEVER
 
     def drive(self) -> None:
         """Carry out what the core wants."""
         loop = self.trial.loop
-        for event in self.core.events():
-            if isinstance(event, BecameLeader):
+        while True:
+            turn = self.member.turn(loop.now)
+            if any(isinstance(event, BecameLeader) for event in turn.events):
                 self.trial.led(self)
-        write = None if self.writing else self.core.to_persist()
-        if write is not None:
-            self.writing = True
-            loop.at(loop.now + WRITE, self.written, write.number)
-        for to, message in self.core.to_send():
-            self.trial.carry(self.node, to, message)
-        due = self.core.next_deadline()
-        if self.awake and due < self.timer_at:
-            self.timer_at = max(due, loop.now)
+            for receivers, message in turn.send:
+                for to in receivers:
+                    self.trial.carry(self.node, to, message)
+            if turn.write is not None:
+                loop.at(loop.now + WRITE, self.written, turn.write.number)
+            self.member.apply(turn.apply)
+            if not self.member.wants_turn:
+                break
+        self.wake_at = turn.wake_at
+        if self.awake and self.wake_at < self.timer_at:
+            self.timer_at = max(self.wake_at, loop.now)
             loop.at(self.timer_at, self.timer)
 
     def written(self, number: int) -> None:
         """Tell the core that a write is done."""
-        self.writing = False
         if self in self.trial.alive:
-            self.core.persisted(number, self.trial.loop.now)
+            self.member.persisted(number, self.trial.loop.now)
             self.drive()
 
     def timer(self) -> None:
         """Call the core's timer if it is due."""
         if self in self.trial.alive and self.timer_at <= self.trial.loop.now:
             self.timer_at = NEVER
-            if self.core.next_deadline() <= self.trial.loop.now:
-                self.core.handle_timer(self.trial.loop.now)
+            if self.wake_at <= self.trial.loop.now:
+                self.member.handle_timer(self.trial.loop.now)
             self.drive()
 
     def receive(self, sender: int, message: Any) -> None:
         """Take a message from the network."""
         if self in self.trial.alive:
-            self.core.receive(sender, _CLUSTER, message, self.trial.loop.now)
+            self.member.take(sender, _CLUSTER, message, self.trial.loop.now)
             self.drive()
 
 

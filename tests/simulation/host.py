@@ -11,7 +11,7 @@ from tests.simulation.replicas import Keeper
 from tests.simulation.supervision import Supervisor
 from tests.simulation.trace import describe, name
 from trioraft.address import Address
-from trioraft.consensus import Core, Role, Timing
+from trioraft.consensus import Core, Role, Timing, Turn
 from trioraft.consensus.events import (
     BecameLeader,
     EndWork,
@@ -27,7 +27,7 @@ from trioraft.consensus.events import (
 )
 from trioraft.consensus.ledger import Write
 from trioraft.consensus.log import Log
-from trioraft.messages import AppendEntriesRequest, InstallSnapshotRequest, ReadIndexRequest, ReadIndexResponse
+from trioraft.messages import AppendEntriesRequest, InstallSnapshotRequest
 from trioraft.storage.errors import DamagedError
 from trioraft.versions import Versions
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 NEVER: Final = float("inf")
 # What waits longer than this on a slow machine, in lower election timeouts, has no room in the socket's buffer.
 _BUFFER: Final = 0.5
+# A turn is followed by another one while there is more to do, up to so often.
+_TURNS_MAX: Final = 1000
 
 
 class Host:
@@ -228,6 +230,10 @@ class Process:
         )
         self.core.versions = host.versions
         self.keeper = Keeper(self)
+        self.member = self.keeper.member
+        self.wake_at = NEVER
+        self.turning = False
+        self.again = False  # whether something wants another turn while one is being taken
         self.pilot = Pilot(self) if world.profile.follows else None
         if world.observer is not None:
             self.core.observe(world.observer)
@@ -262,17 +268,8 @@ class Process:
         if type(message) is AppendEntriesRequest:
             self.receipts.setdefault((message.term, message.sequence), self.clock())
         check_understood(self.host, message)
-        if type(message) is ReadIndexRequest or type(message) is ReadIndexResponse:
-            self.keeper.asks.receive(sender, message)
-        else:
-            self.core.receive(sender, cluster, message, self.clock())
+        self.member.take(sender, cluster, message, self.clock())
         self.settle()
-
-    def tell(self, node: int, message: object) -> None:
-        """Send another node something that is none of the core's business."""
-        target = self._place_of(node)
-        if target is not None:
-            self.post(target, node, message)
 
     def _place_of(self, node: int) -> Machine | None:
         """Find where a node is, as far as this process knows."""
@@ -285,10 +282,9 @@ class Process:
             return
         self.timer_at = NEVER
         now = self.clock()
-        deadline = self.core.next_deadline()
-        if deadline <= now + 1e-9:
+        if self.wake_at <= now + 1e-9:
             self._check_spinning()
-            self.core.handle_timer(max(now, deadline))
+            self.member.handle_timer(max(now, self.wake_at))
             self.settle()
         else:
             self.world.loop.events -= 1
@@ -313,7 +309,7 @@ class Process:
             self.call(self._tell_written, write.number)
 
     def _tell_written(self, number: int) -> None:
-        self.core.persisted(number, self.clock())
+        self.member.persisted(number, self.clock())
 
     def work_ended(self) -> None:
         """Hear from the supervisor that leader work has ended, after it was told to."""
@@ -353,7 +349,7 @@ class Process:
         inbox, self.inbox = self.inbox, []
         self.timer_at = NEVER
         if self.world.random.random() < 0.5:
-            self.core.handle_timer(self.clock())
+            self.member.handle_timer(self.clock())
             self.settle()
         for call, arguments in inbox:
             call(*arguments)
@@ -411,13 +407,39 @@ class Process:
             self.core.hear_of_cluster(sender, cluster, self.clock())
             self.settle()
 
-    # --- what comes out of the core -------------------------------------------------------------------------
+    # --- what a turn wants done -----------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Carry out what the core wants after a step, and check what must hold."""
-        core = self.core
-        for event in core.events():
+        """Take turns until there is nothing to be done any more, and check what must hold."""
+        if self.turning:  # what happens in a turn is a matter of the next one
+            self.again = True
+            return
+        self.turning = True
+        try:
+            for _ in range(_TURNS_MAX):
+                self.again = False
+                turn = self.member.turn(self.clock())
+                self._do(turn)
+                self.wake_at = turn.wake_at
+                if self.host.process is not self:
+                    return
+                if not (self.again or self.member.wants_turn):
+                    break
+            else:
+                self.world.checks.fail(f"{name(self.host.node)} takes turn after turn")
+        finally:
+            self.turning = False
+        state = self.core.state
+        if state is not None and state.role is Role.LEADER:
+            self.world.checks.leading(self, state)
+            self.world.checks.log.leading(self, state)
+        self._arm()
+
+    def _do(self, turn: Turn) -> None:
+        """Do what a turn says, in its order."""
+        for event in turn.events:
             self._carry_out(event)
+        core = self.core
         if core.term != self.term:
             self.world.checks.term_changes(self)
         state = core.state
@@ -425,30 +447,24 @@ class Process:
             if state.commit_index != self.committed:
                 self.world.checks.log.committing(self, state)
             state.batch_bytes = self.world.profile.batch_bytes
-        if core.has_committed:
-            self.keeper.apply()
-        if self.host.writing is None:
-            self._write()
-        messages = core.to_send()
-        if messages:
-            self._send(messages)
-        if state is not None and state.role is Role.LEADER:
-            self.world.checks.leading(self, state)
-            self.world.checks.log.leading(self, state)
-        self._arm()
+        for receivers, message in turn.send:
+            for to in receivers:
+                self._send(to, message)
+        if turn.write is not None:
+            self._write(turn.write)
+        self.keeper.apply(turn.apply)
 
-    def _send(self, messages: list[tuple[int, Any]]) -> None:
+    def _send(self, to: int, message: Any) -> None:
         world = self.world
-        for to, message in messages:
-            world.checks.leaving(self, to, message)
-            sent = self.keeper.fill(to, message) if type(message) is InstallSnapshotRequest else message
-            if sent is None:
-                continue
-            target = self._place_of(to)
-            if target is None:
-                world.trace.message(world.loop.now, world.loop.now, self.host.node, to, sent, "no session")
-            else:
-                self.post(target, to, sent)
+        world.checks.leaving(self, to, message)
+        sent = self.keeper.fill(to, message) if type(message) is InstallSnapshotRequest else message
+        if sent is None:
+            return
+        target = self._place_of(to)
+        if target is None:
+            world.trace.message(world.loop.now, world.loop.now, self.host.node, to, sent, "no session")
+        else:
+            self.post(target, to, sent)
 
     def post(self, target: Machine, to: int, message: object) -> None:
         """Send a message to a machine."""
@@ -457,19 +473,17 @@ class Process:
             self.world.checks.fail(f"{name(self.host.node)} speaks for a cluster, and that is not on its disk")
         self.world.network.send(self.host, target, to, cluster, message)
 
-    def _write(self) -> None:
-        write = self.core.to_persist()
-        if write is not None:
-            world = self.world
-            self.host.writing = write
-            disk = self.host.disk.hard
-            if disk.voted_for != write.hard.voted_for or disk.formation != write.hard.formation:
-                world.faults.tempt(self.host)
-            done = max(world.loop.now, self.host.stalled_until) + self.host.disk_seconds()
-            world.loop.at(done, self.written, write)
+    def _write(self, write: Write) -> None:
+        world = self.world
+        self.host.writing = write
+        disk = self.host.disk.hard
+        if disk.voted_for != write.hard.voted_for or disk.formation != write.hard.formation:
+            world.faults.tempt(self.host)
+        done = max(world.loop.now, self.host.stalled_until) + self.host.disk_seconds()
+        world.loop.at(done, self.written, write)
 
     def _arm(self) -> None:
-        due = (self.core.next_deadline() - self.host.offset) / self.host.rate
+        due = (self.wake_at - self.host.offset) / self.host.rate
         if due < self.timer_at:
             world = self.world
             due = max(due, world.loop.now)
@@ -486,13 +500,12 @@ class Process:
             self.host.supervisor.extend(self, event.deadline)
             return
         if isinstance(event, ReadReady):
-            self.keeper.read_ready(event)
+            self.world.checks.log.confirmed(self, event)
             return
         if isinstance(event, StorePart):
             self.keeper.store(event)
             return
         if isinstance(event, ReadFailed):
-            self.keeper.read_failed(event)
             return
         world.turn(f"{name(self.host.node)}: {describe(event)}")
         check_new_enough(self.host, event)

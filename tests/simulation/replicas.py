@@ -2,25 +2,28 @@
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from tests.simulation.checked_replica import CheckedReplica
 from tests.simulation.store import StoreMachine
 from tests.simulation.trace import name
-from trioraft.consensus.events import ReadFailed, ReadReady, StorePart
+from trioraft.consensus.events import StorePart
 from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
-from trioraft.messages import EntryKind, InstallSnapshotRequest
-from trioraft.node.reads import Reads
-from trioraft.replica.sessions import Replica, Result
-from trioraft.replica.settings import ReadMode
+from trioraft.errors import ProposalError
+from trioraft.messages import Entry, EntryKind, InstallSnapshotRequest
+from trioraft.node.member import Member
+from trioraft.node.proposals import Outcome, nothing_required
+from trioraft.node.replicated import Replicated
+from trioraft.replica.sessions import Result
 from trioraft.storage.snapshots import PartsCheck
 
 if TYPE_CHECKING:
     from tests.simulation.host import Process
-    from tests.simulation.log_checks import LogChecks
 
 # How large parts are in a simulation, so that small snapshots have many, and how large snapshots become.
 SMALL_PART: Final = PART_BYTES // 128
@@ -31,8 +34,6 @@ _UNCOMMITTED_MAX: Final = 200
 _PART_LOST: Final = 0.01
 # How often a process may be sent one snapshot that is damaged: its leader notices soon, but more bits may flip.
 _REFUSED_MAX: Final = 4
-# How often a follower looks whether its leader has answered, in seconds; as a node does.
-_LOOK: Final = 0.1
 
 # Told what became of a proposal; None when it was replaced by another leader's entry.
 Done = Callable[[Result | None], None]
@@ -41,9 +42,9 @@ Done = Callable[[Result | None], None]
 class Machine:
     """A state machine whose state tells all that it was ever told."""
 
-    def __init__(self, checks: "LogChecks") -> None:
-        self.checks = checks
-        self.replica = Replica(self)
+    def __init__(self, process: "Process") -> None:
+        self.checks = process.world.checks.log
+        self.replica = CheckedReplica(process, self)
         self.count = 0
         self.digest = 0
 
@@ -79,17 +80,17 @@ class Keeper:
         self.disk = process.host.disk
         self.checks = process.world.checks.log
         stores = process.world.profile.store
-        self.machine: Machine | StoreMachine = StoreMachine(process) if stores else Machine(self.checks)
+        self.machine: Machine | StoreMachine = StoreMachine(process) if stores else Machine(process)
         self.replica = self.machine.replica
-        self.waiting: dict[int, tuple[int, Done]] = {}
         first_read = int(1e6 * self.world.loop.now)
-        self.asks = Reads(process.core, process.clock, process.tell, lambda: None, first_read)
-        self.asking = False
-        self.readable: list[tuple[int, Callable[[bool], None]]] = []  # reads that wait until an entry is applied
-        self.grown = 0
+        self.parts = Replicated.of(
+            process.core, self.replica, process.clock, first_read=first_read, require=nothing_required
+        )
+        self.member = Member(self.parts)
         self.taking = False
         self.restoring = False
-        self.parts: list[StorePart] = []
+        self._holding = ExitStack()
+        self.received_parts: list[StorePart] = []
         self.storing = False
         self.received: tuple[SnapshotInfo, bytearray] | None = None
         self.refused: Counter[SnapshotInfo] = Counter()
@@ -100,42 +101,21 @@ class Keeper:
         if isinstance(self.machine, StoreMachine):
             self.machine.tick_later()
         if self.disk.snapshot is not None:
-            self._restore(self.disk.snapshot, self.disk.files[self.disk.snapshot])
-
-    def _follow_settings(self) -> None:
-        self.process.core.read_by_lease(self.replica.settings.reads is ReadMode.LEASE)
+            with self.member.applying.held():
+                self._restore(self.disk.snapshot, self.disk.files[self.disk.snapshot])
 
     def _restore(self, snapshot: SnapshotInfo, data: bytes) -> None:
         self.replica.restore(snapshot.index, [data[:100], data[100:]], snapshot.version)
-        self._follow_settings()
         self.checks.state_is(self.process, snapshot.index, self.machine.digest)
 
     # --- applying -------------------------------------------------------------------------------------------
 
-    def apply(self) -> None:
+    def apply(self, entries: Sequence[tuple[int, Entry]]) -> None:
         """Apply what is committed, answer whoever waits, and take a snapshot when there is enough."""
-        if self.restoring:
-            return
-        for index, entry in self.process.core.to_apply(64):
-            self.checks.applying(self.process, index, self.replica.applied_index)
-            result = self.replica.apply(index, entry)
-            if entry.kind is EntryKind.SETTINGS:
-                self._follow_settings()
-            self.checks.state_is(self.process, index, self.machine.digest)
-            self.grown += 1
-            waiting = self.waiting.pop(index, None)
-            if waiting is not None and waiting[0] == entry.term:
-                self.checks.acknowledged(index, entry, result)
-                waiting[1](result)
-            elif waiting is not None:
-                waiting[1](None)
-        if self.grown >= self.world.profile.snapshot_entries and not self.taking:
+        self.member.apply(entries)
+        grown = self.member.applying.grown_entries
+        if grown >= self.world.profile.snapshot_entries and not self.taking and not self.restoring:
             self._take_snapshot()
-        self._give()
-
-    def _give(self) -> None:
-        if self.readable:
-            self._show()
         if isinstance(self.machine, StoreMachine):
             self.machine.service.give_ready()
 
@@ -144,10 +124,15 @@ class Keeper:
         state = self.process.core.state
         if state is None or state.log.last_index - state.commit_index > _UNCOMMITTED_MAX:
             return
-        placed = self.process.core.propose(kind, data, self.process.clock())
-        if placed is not None:
-            term, index = placed
-            self.waiting[index] = (term, done)
+        placed = (0, 0)
+
+        def ended(outcome: Outcome) -> None:
+            if isinstance(outcome, Result):
+                self.checks.acknowledged(placed[1], Entry(placed[0], kind, data), outcome)
+            done(outcome if isinstance(outcome, Result) else None)
+
+        with suppress(ProposalError):
+            placed = self.member.proposals.submit(kind, data, ended)
             self.process.settle()
 
     # --- reads ----------------------------------------------------------------------------------------------
@@ -164,46 +149,16 @@ class Keeper:
                 done(False)
             else:
                 self.checks.read(self.process, index, newest)
-                self.readable.append((index, done))
-                self._show()
+                self.member.applying.when_applied(index, lambda: done(True))
 
-        self.asks.start(answered)
+        self.member.reads.start(answered)
         self.process.settle()
-        if self.asks.is_asking and not self.asking:
-            self.asking = True
-            self._look_later()
-
-    def _look_later(self) -> None:
-        self.world.loop.at(self.world.loop.now + _LOOK, self.process.call, self._look)
-
-    def _look(self) -> None:
-        self.asks.look()
-        self.asking = self.asks.is_asking
-        if self.asking:
-            self._look_later()
-
-    def read_ready(self, event: ReadReady) -> None:
-        """Check what a leader says, and go on."""
-        self.checks.confirmed(self.process, event)
-        self.asks.confirmed(event.read, event.index)
-
-    def read_failed(self, event: ReadFailed) -> None:
-        """Tell who asked that this node leads no more."""
-        self.asks.confirmed(event.read, None)
-
-    def _show(self) -> None:
-        """Let those look whose entry is applied."""
-        applied = self.replica.applied_index
-        ready = [done for index, done in self.readable if index <= applied]
-        self.readable = [waiting for waiting in self.readable if waiting[0] > applied]
-        for done in ready:
-            done(True)
 
     # --- snapshots of its own -------------------------------------------------------------------------------
 
     def _take_snapshot(self) -> None:
         self.taking = True
-        self.grown = 0
+        self.member.applying.note_snapshot()
         index = self.replica.applied_index
         data = b"".join(self.replica.snapshot())
         described = self.process.core.describe_snapshot(index)
@@ -278,12 +233,12 @@ class Keeper:
         if self.world.random.random() < _PART_LOST:
             self.process.core.reception_failed(part.snapshot, self.process.clock())
             return
-        self.parts.append(part)
+        self.received_parts.append(part)
         self._store_later()
 
     def _store_later(self) -> None:
         """Store the next part, unless the one before it is still being stored."""
-        if self.storing or not self.parts:
+        if self.storing or not self.received_parts:
             return
         self.storing = True
         world = self.world
@@ -294,7 +249,7 @@ class Keeper:
         if self.process.host.is_full:
             self.process.host.disk_failed("no room for a received snapshot")
             return
-        part = self.parts.pop(0)
+        part = self.received_parts.pop(0)
         core, now = self.process.core, self.process.clock()
         if part.offset == 0:
             self.received = (part.snapshot, bytearray())
@@ -316,6 +271,7 @@ class Keeper:
             return
         self.disk.files[snapshot] = data
         self.restoring = True
+        self._holding.enter_context(self.member.applying.held())
         world = self.world
         world.loop.at(
             world.loop.now + self.process.host.disk_seconds(), self.process.call, self._take_over, snapshot, data
@@ -336,8 +292,7 @@ class Keeper:
         self.restoring = self.storing = False
         if self.replica.applied_index < snapshot.index:
             self._restore(snapshot, data)
-            self._give()
-            self.waiting = {index: who for index, who in self.waiting.items() if index > snapshot.index}
+        self._holding.close()
         self.world.count["snapshots installed"] += 1
         self.process.core.snapshot_installed(snapshot, self.process.clock())
         self._store_later()

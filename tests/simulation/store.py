@@ -4,13 +4,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from tests.simulation.checked_replica import CheckedReplica
 from trioraft.consensus import Role
 from trioraft.kv.history import HistoryLimits
 from trioraft.kv.quota import QUOTA_FROM
 from trioraft.kv.service import KeyValueService
 from trioraft.kv.store import Change, KeyValueStore
 from trioraft.messages import EntryKind
-from trioraft.replica.sessions import Replica
 
 if TYPE_CHECKING:
     from tests.simulation.host import Process
@@ -35,7 +35,7 @@ class StoreMachine:
         self.service.store.on_change = self._changed
         self.service.watch_page_bytes = _PAGE_BYTES
         self.service.attach(self)
-        self.replica = Replica(self)
+        self.replica = CheckedReplica(process, self)
         self.follow_quota(self.replica.settings.quota)  # as after a snapshot, where it is a part of the real one too
         self._change: Change | None = None
         self._confirming = 0  # the term in which it makes sure that it has applied everything

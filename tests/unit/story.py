@@ -20,6 +20,11 @@ from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.consensus.state import State
 from trioraft.consensus.timing import CLOCK_DRIFT
 from trioraft.messages import Entry, EntryKind, InstallSnapshotRequest
+from trioraft.node.member import Member
+from trioraft.node.proposals import nothing_required
+from trioraft.node.replicated import Replicated
+from trioraft.replica.machine import NothingToReplicate
+from trioraft.replica.sessions import Replica
 from trioraft.versions import SPOKEN
 
 CLUSTER: Final = 0xC1
@@ -27,6 +32,9 @@ TIMING: Final = Timing(lower=3.0, upper=5.0, heartbeat=0.5, stop_grace=2.0)
 # What a lower election timeout of 3 s on another clock is surely worth here, and leader work after a heartbeat.
 LEASE: Final = 3.0 * (1 - CLOCK_DRIFT)
 CLAIM: Final = TIMING.work_claim * (1 + CLOCK_DRIFT)
+
+# A turn is followed by another one while there is more to do, up to so often.
+_TURNS_MAX: Final = 100
 
 _M = TypeVar("_M")
 
@@ -87,7 +95,9 @@ class Story:
         self.disks = {
             node: Disk(HardState(formation=formation) if node in first else HardState()) for node in self.ids
         }
+        self.running: dict[int, Member] = {}
         self.cores: dict[int, Core] = {}
+        self.wake_at: dict[int, float] = {}
         for node in self.ids:
             self.start(node)
 
@@ -109,13 +119,17 @@ class Story:
             now=self.now,
         )
         self.cores[node] = core
+        replica = Replica(NothingToReplicate())
+        self.running[node] = Member(
+            Replicated.of(core, replica, lambda: self.now, first_read=1000, require=nothing_required)
+        )
         core.peers_changed(frozenset(self.ids) - {node})
         self.settle(node)
         return core
 
     def crash(self, node: int) -> None:
         """End a node: what was not on its disk is lost."""
-        del self.cores[node]
+        del self.cores[node], self.running[node], self.wake_at[node]
         self._unwritten[node].clear()
         self._opened[node].clear()
         self.applied[node].clear()
@@ -143,18 +157,24 @@ class Story:
         write = self._unwritten[node].pop(0)
         self.disks[node].put(write)
         self.writes[node] += 1
-        self.cores[node].persisted(write.number, self.now)
+        self.running[node].persisted(write.number, self.now)
         self._take(node)
 
     def _take(self, node: int) -> None:
-        core = self.cores[node]
-        self.told[node] += core.events()
-        self.applied[node] += [entry.data for _, entry in core.to_apply() if entry.kind is EntryKind.COMMAND]
-        if (write := core.to_persist()) is not None:
-            self._unwritten[node].append(write)
-        for to, message in core.to_send():
-            filled = self._fill(node, message) if isinstance(message, InstallSnapshotRequest) else message
-            self.post.append(Letter(node, to, core.cluster, filled))
+        member = self.running[node]
+        for _ in range(_TURNS_MAX):
+            turn = member.turn(self.now)
+            self.told[node] += turn.events
+            for receivers, message in turn.send:
+                filled = self._fill(node, message) if isinstance(message, InstallSnapshotRequest) else message
+                self.post += [Letter(node, to, member.core.cluster, filled) for to in receivers]
+            if turn.write is not None:
+                self._unwritten[node].append(turn.write)
+            self.applied[node] += [entry.data for _, entry in turn.apply if entry.kind is EntryKind.COMMAND]
+            member.apply(turn.apply)
+            self.wake_at[node] = turn.wake_at
+            if not member.wants_turn:
+                return
 
     def stick_disk(self, node: int) -> None:
         """Let nothing reach a node's disk any more."""
@@ -252,12 +272,12 @@ class Story:
 
     def fire(self, node: int) -> None:
         """Move on to the time for which a node has set its timer, and let it fire."""
-        self.now = max(self.now, self.cores[node].next_deadline())
+        self.now = max(self.now, self.wake_at[node])
         self.tick(node)
 
     def tick(self, node: int) -> None:
         """Let a node's timer fire now."""
-        self.cores[node].handle_timer(self.now)
+        self.running[node].handle_timer(self.now)
         self.settle(node)
 
     def live(self, seconds: float, *, without: Collection[int] = (), cut_off: Collection[int] = ()) -> None:
@@ -277,7 +297,7 @@ class Story:
         among = [node for node in alive if node not in cut_off]
         self.exchange(among=among)
         while True:
-            due, node = min((self.cores[one].next_deadline(), one) for one in alive)
+            due, node = min((self.wake_at[one], one) for one in alive)
             if due > end:
                 break
             self.now = max(self.now, due)
@@ -316,7 +336,7 @@ class Story:
     def hand_over(self, letter: Letter) -> None:
         """Deliver one letter."""
         if letter.to in self.cores:
-            self.cores[letter.to].receive(letter.sender, letter.cluster, letter.message, self.now)
+            self.running[letter.to].take(letter.sender, letter.cluster, letter.message, self.now)
             self.settle(letter.to)
 
     def receive(self, to: int, sender: int, message: Any) -> None:

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from tests.unit.memory_client import CLIENT_PORT, cut, cut_between, key_value_cluster, memory_client
-from tests.unit.memory_cluster import cluster_of
+from tests.unit.test_node import cluster_of
 from trioraft.client.client import Client, SessionEndedError
 from trioraft.errors import BusyError, RefusedError
 from trioraft.kv.codec import decode_result, encode_command
@@ -110,11 +110,11 @@ async def test_large_results_that_fill_a_session_do_not_stop_it(autojump_clock: 
 async def test_an_idle_client_keeps_its_session(autojump_clock: trio.testing.MockClock) -> None:
     async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
         await client.put("a", "1")
-        sessions = cluster.nodes[0]._applier.replica.sessions
+        sessions = cluster.nodes[0]._member.replica.sessions
         await trio.sleep(4 * SESSION_SECONDS)
-        assert cluster.nodes[0]._applier.replica.sessions == sessions
+        assert cluster.nodes[0]._member.replica.sessions == sessions
         await client.put("a", "2")
-        assert cluster.nodes[0]._applier.replica.sessions == sessions
+        assert cluster.nodes[0]._member.replica.sessions == sessions
 
 
 async def test_the_session_of_a_silent_client_ends_and_its_commands_are_refused(
@@ -133,7 +133,7 @@ async def test_the_session_of_a_silent_client_ends_and_its_commands_are_refused(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(put_while_cut_off)
             await trio.sleep(SESSION_SECONDS + 20)
-            assert all(not node._applier.replica.sessions for node in cluster.nodes.values())
+            assert all(not node._member.replica.sessions for node in cluster.nodes.values())
             cut(cluster)
         assert len(failures) == 1
         kv = await client.get("a")
@@ -159,10 +159,10 @@ async def test_a_client_that_closes_ends_its_session(autojump_clock: trio.testin
     async with key_value_cluster(3, 4) as cluster:
         async with memory_client(cluster.network, cluster.addresses) as client:
             await client.put("a", "1")
-            assert len(cluster.nodes[0]._applier.replica.sessions) == 1
+            assert len(cluster.nodes[0]._member.replica.sessions) == 1
             client.end_session()
             await trio.sleep(1)
-        assert all(not node._applier.replica.sessions for node in cluster.nodes.values())
+        assert all(not node._member.replica.sessions for node in cluster.nodes.values())
 
 
 async def test_what_is_abandoned_is_not_carried_out_after_the_next_command(
@@ -283,7 +283,7 @@ async def test_a_follower_proposes_through_the_leader(autojump_clock: trio.testi
             assert [kv.version for kv in cluster.services[(index + 1) % 3].store._state.items.values(b"", None)] == (
                 [1] * (index + 1)
             )
-        assert len(cluster.nodes[leader]._applier.replica.sessions) == 2
+        assert len(cluster.nodes[leader]._member.replica.sessions) == 2
 
 
 async def test_a_follower_proposes_although_the_leader_is_replaced(autojump_clock: trio.testing.MockClock) -> None:
@@ -432,6 +432,6 @@ async def test_more_keys_than_fit_into_one_answer_are_all_listed(autojump_clock:
 
 async def test_a_program_without_such_questions_refuses_them(autojump_clock: trio.testing.MockClock) -> None:
     async with key_value_cluster(1, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
-        cluster.nodes[0]._requests.on_ask = None
+        cluster.nodes[0]._requests._commands.on_ask = None
         with pytest.raises(RefusedError, match="answers no such questions"):
             await client.ask(b"?")

@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from tests.unit.memory_client import CLIENT_PORT, key_value_cluster, memory_client
-from tests.unit.memory_cluster import cluster_of
 from tests.unit.test_backups import Words, ignore, node
+from tests.unit.test_node import cluster_of
 from trioraft.errors import RefusedError
 from trioraft.kv.commands import Range
 from trioraft.kv.results import RangeResult
@@ -175,8 +175,8 @@ async def test_a_restarted_leader_goes_by_the_settings_in_its_snapshot(
         await cluster.start()
         leader = await cluster.leader()
         core = cluster.nodes[leader]._core
-        cluster.nodes[leader]._applier.replica.settings = ClusterSettings(LEASE)
-        async with cluster.nodes[leader]._applier.paused():
+        cluster.nodes[leader]._member.replica.settings = ClusterSettings(LEASE)
+        with cluster.nodes[leader]._member.applying.held():
             pass
         assert core.state is not None
         assert core.state.reads_by_lease

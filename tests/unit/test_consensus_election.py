@@ -93,7 +93,7 @@ def test_a_pre_candidate_takes_over_a_newer_term_from_a_refusal_and_asks_again_s
 
     story.deliver(PreVoteResponse)
     assert (story.roles()[0], story.disk[1].term) == ("follower", 7)
-    assert story.cores[1].next_deadline() - story.now <= TIMING.heartbeat
+    assert story.wake_at[1] - story.now <= TIMING.heartbeat
 
 
 # --- one vote in each term (Raft, section 5.2) --------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_a_split_vote_is_tried_again_within_a_heartbeat_in_a_newer_term() -> Non
     split_at = story.now
     story.deliver(VoteResponse)
     assert story.roles() == ["pre-candidate", "pre-candidate"]
-    assert all(core.next_deadline() <= split_at + TIMING.heartbeat for core in story.cores.values())
+    assert all(due <= split_at + TIMING.heartbeat for due in story.wake_at.values())
     story.live(TIMING.upper)
     assert sorted(story.roles()) == ["follower", "leader"]
 
@@ -260,7 +260,7 @@ def test_a_restart_with_a_shorter_timeout_keeps_the_longer_promise() -> None:
     story = Story()
     story.elect(1)
     story.restart(2, Timing(lower=1.0, upper=1.5, heartbeat=0.2))
-    assert story.cores[2].next_deadline() >= story.now + TIMING.lower
+    assert story.wake_at[2] >= story.now + TIMING.lower
     story.wait(TIMING.lower - 0.001)
     story.receive(2, 3, VoteRequest(2, 1, 1, transfer=False))
     assert not story.waiting(VoteResponse)[0].granted
@@ -271,7 +271,7 @@ def test_a_node_does_not_stand_for_election_before_its_own_promise_has_passed() 
     story.elect(1)
     for _ in range(20):
         story.restart(2)
-        assert story.cores[2].next_deadline() >= story.now + TIMING.lower
+        assert story.wake_at[2] >= story.now + TIMING.lower
 
 
 def test_the_first_election_after_the_own_formation_waits_for_nothing() -> None:
@@ -378,7 +378,7 @@ def test_a_round_ends_at_once_when_a_quorum_has_refused() -> None:
     for node in (2, 3):
         story.receive(1, node, PreVoteResponse(term=0, round=1, granted=False))
     assert story.state(1).round is None
-    assert story.cores[1].next_deadline() <= asked_at + TIMING.heartbeat
+    assert story.wake_at[1] <= asked_at + TIMING.heartbeat
 
 
 def test_what_another_cluster_says_and_what_a_stranger_answers_changes_nothing() -> None:
@@ -426,14 +426,12 @@ def test_a_leader_whose_disk_ends_write_after_write_goes_on_leading() -> None:
     story = Story()
     story.elect(1)
     story.stick_disk(1)
-    for command in "abcd":
-        story.propose(1, command)
-        story.live(TIMING.lower * 0.05)
-    for _ in range(4):
+    story.propose(1, "a")
+    for command in "bcde":
         story.live(TIMING.lower * 0.7)
+        story.propose(1, command)
         story.write_one(1)
     assert story.roles()[0] == "leader", "each answer came in time; what was proposed meanwhile had to wait for two"
-    story.propose(1, "e")
     story.live(TIMING.lower + 0.1)
     assert story.roles()[0] != "leader"
 

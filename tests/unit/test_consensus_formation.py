@@ -357,7 +357,7 @@ def test_ten_nodes_that_start_at_once_form_one_cluster_under_loss(seed: int) -> 
     chance = random.Random(seed)
     started = story.now
     while any(core.cluster == 0 for core in story.cores.values()):
-        due, node = min((core.next_deadline(), node) for node, core in story.cores.items())
+        due, node = min((due, node) for node, due in story.wake_at.items())
         story.now = max(story.now, due)
         story.tick(node)
         while story.post:

@@ -274,7 +274,7 @@ def test_who_has_been_silent_for_long_gets_only_the_regular_heartbeats() -> None
     story.live(10, without={3})
     sent = []
     until = story.now + 4 * TIMING.heartbeat
-    while story.cores[1].next_deadline() <= until:
+    while story.wake_at[1] <= until:
         story.fire(1)
         sent += story.take(AppendEntriesRequest, to=3)
         story.deliver()

@@ -131,7 +131,7 @@ def test_where_the_log_is_in_memory_what_is_replaced_counts_no_more() -> None:
     story.elect(2)
     story.live(2)
     assert story.log(1) == story.log(2) == [1, story.state(2).term]
-    assert story.state(1).outbox.durable_index == 2
+    assert story.state(1).ledger.durable_index == 2
 
 
 def test_a_leader_says_no_when_too_much_is_not_committed() -> None:
@@ -302,7 +302,7 @@ def test_what_replaces_other_entries_is_acknowledged_when_it_is_on_disk_itself()
     story.receive(3, 1, AppendEntriesRequest(3, 1, 6.0, 2, 2, 0, (Entry(3, EntryKind.COMMAND, b"newer"),) * 2))
     story.receive(3, 1, AppendEntriesRequest(3, 2, 6.0, 2, 2, 2))
     assert (story.log(3), story.state(3).matched_index) == ([1, 2, 3, 3], 4)
-    assert story.state(3).outbox.durable_index == 2
+    assert story.state(3).ledger.durable_index == 2
     assert not story.waiting(AppendEntriesResponse), "term 3 is not on disk either"
     story.free_disk(3)
     assert [answer.matched for answer in story.waiting(AppendEntriesResponse)] == [2, 4]

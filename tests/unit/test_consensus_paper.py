@@ -38,7 +38,7 @@ def _live_deaf(story: Story, deaf: int, seconds: float) -> None:
     """Let time pass in which one node is heard, and hears nothing."""
     end = story.now + seconds
     while True:
-        due, node = min((core.next_deadline(), node) for node, core in story.cores.items())
+        due, node = min((due, node) for node, due in story.wake_at.items())
         if due > end:
             return
         story.now = max(story.now, due)
@@ -329,7 +329,7 @@ def test_an_unfinished_change_of_an_earlier_leader_cannot_undo_a_later_one() -> 
 
     story.start(1)  # with its unfinished change, and node 5, which has it too
     for _ in range(50):
-        story.fire(min((1, 5), key=lambda node: story.cores[node].next_deadline()))
+        story.fire(min((1, 5), key=lambda node: story.wake_at[node]))
         story.exchange(among={1, 5})
     assert not story.events(5, BecameLeader)
     assert story.cores[1].role is not Role.LEADER

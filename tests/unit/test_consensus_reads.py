@@ -101,28 +101,27 @@ def test_the_clock_is_read_after_the_read_has_come() -> None:
     def clock_after_a_pause() -> float:
         return story.now + 10
 
-    reads = Reads(core, clock_after_a_pause, lambda node, message: None, lambda: None, 0)
+    reads = Reads(core, clock_after_a_pause, 0)
     answers: list[int | None] = []
     reads.start(answers.append)
-    for event in core.events():
-        if isinstance(event, ReadFailed):
-            reads.confirmed(event.read, None)
-        assert not isinstance(event, ReadReady)
+    story.wait(10)
+    story.settle(1)
+    for failed in story.events(1, ReadFailed):
+        reads.confirmed(failed.read, None)
+    assert not story.events(1, ReadReady)
     assert answers == [None]
 
 
 def test_an_answer_to_an_earlier_process_of_the_node_is_not_taken_for_one_to_this() -> None:
     story = _led_by_lease()
     follower = story.cores[2]
-    sent: list[ReadIndexRequest | ReadIndexResponse] = []
     shown: list[int | None] = []
-    earlier, later = (
-        Reads(follower, lambda: story.now, lambda node, message: sent.append(message), lambda: None, first)
-        for first in (1000, 2000)
-    )
+    earlier, later = (Reads(follower, lambda: story.now, first) for first in (1000, 2000))
     earlier.start(lambda index: None)
     later.start(shown.append)
-    asked_by_earlier, asked_by_later = sent
+    [(_, asked_by_earlier)], [(_, asked_by_later)] = earlier.to_send(), later.to_send()
+    assert isinstance(asked_by_earlier, ReadIndexRequest)
+    assert isinstance(asked_by_later, ReadIndexRequest)
     later.receive(1, ReadIndexResponse(asked_by_earlier.read, done=True, index=1))
     assert not shown
     later.receive(1, ReadIndexResponse(asked_by_later.read, done=True, index=2))

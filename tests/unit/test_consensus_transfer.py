@@ -268,4 +268,4 @@ def test_a_leader_whose_work_failed_steps_down_when_nobody_else_can_lead() -> No
     story.cores[1].work_failed(story.now)
     story.settle(1)
     assert story.roles() == ["follower"]
-    assert story.cores[1].next_deadline() >= story.now + TIMING.lower + TIMING.upper
+    assert story.wake_at[1] >= story.now + TIMING.lower + TIMING.upper

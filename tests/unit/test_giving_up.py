@@ -14,7 +14,7 @@ from trioraft.versions import CANCELS_FROM, Versions
 
 
 def under_way(cluster: KeyValueCluster) -> int:
-    return sum(len(node._requests._under_way) for node in cluster.nodes.values())
+    return sum(len(node._requests._desk._under_way) for node in cluster.nodes.values())
 
 
 def watched(cluster: KeyValueCluster) -> int:
@@ -58,8 +58,8 @@ async def test_whatever_waits_for_a_quorum_leaves_no_trace_when_it_is_given_up(
                 await call()
             assert scope.cancelled_caught
             await trio.sleep(0.1)
-            assert node._requests._under_way == {}
-        assert not any(tally.total for tally in node._requests._room._tallies.values())
+            assert node._requests._desk._under_way == {}
+        assert not any(tally.total for tally in node._requests._desk._room._tallies.values())
 
 
 async def test_a_client_that_is_closed_leaves_no_trace(autojump_clock: trio.testing.MockClock) -> None:

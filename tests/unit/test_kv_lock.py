@@ -40,7 +40,7 @@ async def test_a_lock_is_free_as_soon_as_its_holder_is_cancelled_together_with_i
             async with hold_lock(second, "job", 10, clock=trio.current_time):
                 pass
         assert await second.leases() == ()
-        assert len(cluster.nodes[0]._applier.replica.sessions) == 1, "the first client has ended its session, too"
+        assert len(cluster.nodes[0]._member.replica.sessions) == 1, "the first client has ended its session, too"
 
 
 async def test_a_lease_is_held_although_its_grant_took_longer_than_its_time(

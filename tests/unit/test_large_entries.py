@@ -4,6 +4,7 @@ import random
 
 import trio
 
+from tests.driving import member_around
 from tests.unit.endpoint_network import CLUSTER
 from tests.unit.slow_network import SlowNetwork
 from trioraft.address import Address
@@ -14,7 +15,8 @@ from trioraft.datagrams.client_loop import ClientLoop
 from trioraft.datagrams.endpoint import Domain, Endpoint, Event, Identity, PeerConfirmed, Received
 from trioraft.datagrams.keys import KeyRing
 from trioraft.datagrams.socket import UdpSocket, open_udp
-from trioraft.messages import AppendEntriesRequest, ConsensusMessage, Entry, EntryKind
+from trioraft.messages import AppendEntriesRequest, ConsensusMessage, Entry, EntryKind, Message
+from trioraft.node.member import Member
 
 MIB = 1024 * 1024
 KEY = "4b" * 32
@@ -28,6 +30,7 @@ class Cluster:
         chance = random.Random(seed)
         self.network = SlowNetwork(chance=chance, on_event=self._handle)
         self.cores: dict[int, Core] = {}
+        self.members: dict[int, Member] = {}
         self.endpoints: dict[int, Endpoint] = {}
         self.applied: dict[int, list[bytes]] = {1: [], 2: [], 3: []}
         formation = FormationState(cluster=CLUSTER, members=(1, 2, 3))
@@ -43,6 +46,7 @@ class Cluster:
                 random_source=chance,
                 now=self.network.now,
             )
+            self.members[node] = member_around(self.cores[node], lambda: self.network.now)
         for node, address in addresses.items():
             for other in range(node + 1, 4):
                 self.network.shake_hands(address, addresses[other])
@@ -53,33 +57,41 @@ class Cluster:
     def _handle(self, endpoint: Endpoint, event: Event) -> None:
         if isinstance(event, Received):
             assert isinstance(event.message, ConsensusMessage)
-            core = self.cores[endpoint.identity.node_id]
-            core.receive(event.peer.node_id, event.cluster_id, event.message, self.network.now)
+            member = self.members[endpoint.identity.node_id]
+            member.take(event.peer.node_id, event.cluster_id, event.message, self.network.now)
 
     def live(self, seconds: float) -> None:
         """Let time pass, in steps that the timers of the cores ask for; disks write at once."""
         end = self.network.now + seconds
         while self.network.now < end:
-            for node, core in self.cores.items():
-                self._flush(node, core)
-            due = min([core.next_deadline() for core in self.cores.values()] + [self.network.next_time(), end])
+            wake_at = {node: self._settle(node, member) for node, member in self.members.items()}
+            due = min([*wake_at.values(), self.network.next_time(), end])
             self.network.live(max(0.0, due - self.network.now))
-            for core in self.cores.values():
-                if core.next_deadline() <= self.network.now:
-                    core.handle_timer(self.network.now)
+            for node, member in self.members.items():
+                if wake_at[node] <= self.network.now:
+                    member.handle_timer(self.network.now)
 
-    def _flush(self, node: int, core: Core) -> None:
-        while (write := core.to_persist()) is not None:
-            core.persisted(write.number, self.network.now)
-        core.events()
-        self.applied[node] += [entry.data for _, entry in core.to_apply() if entry.kind is EntryKind.COMMAND]
-        for to, message in core.to_send():
-            peer = self.endpoints[node].peer(to)
-            assert peer is not None
-            if isinstance(message, AppendEntriesRequest):
-                size = sum(len(entry.data) for entry in message.entries)
-                self.sent_bytes[to] = self.sent_bytes.get(to, 0) + size
-            self.endpoints[node].send(peer, message, self.network.now)
+    def _settle(self, node: int, member: Member) -> float:
+        """Take turns until there is nothing to be done any more; return when there is."""
+        while True:
+            turn = member.turn(self.network.now)
+            for receivers, message in turn.send:
+                for to in receivers:
+                    self._send(node, to, message)
+            if turn.write is not None:
+                member.persisted(turn.write.number, self.network.now)
+            self.applied[node] += [entry.data for _, entry in turn.apply if entry.kind is EntryKind.COMMAND]
+            member.apply(turn.apply)
+            if not member.wants_turn:
+                return turn.wake_at
+
+    def _send(self, node: int, to: int, message: Message) -> None:
+        peer = self.endpoints[node].peer(to)
+        assert peer is not None
+        if isinstance(message, AppendEntriesRequest):
+            size = sum(len(entry.data) for entry in message.entries)
+            self.sent_bytes[to] = self.sent_bytes.get(to, 0) + size
+        self.endpoints[node].send(peer, message, self.network.now)
 
     def leader(self) -> Core:
         while not (leaders := [core for core in self.cores.values() if core.role is Role.LEADER]):

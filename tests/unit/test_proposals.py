@@ -62,7 +62,7 @@ def let_echo(cluster: KeyValueCluster) -> list[Echo]:
     """Replace the state machines of a cluster in which nothing was proposed."""
     machines = [Echo() for _ in cluster.nodes]
     for node, machine in zip(cluster.nodes.values(), machines, strict=True):
-        node._applier.replica.machine = node._requests._queryable = machine
+        node._member.replica.machine = node._requests._commands._queryable = machine
     return machines
 
 
@@ -271,8 +271,8 @@ async def test_a_new_leader_answers_no_read_before_it_has_committed_in_its_term(
         assert node._core.state is not None
         committed = node._core.state.commit_index
         found: list[int | None] = []
-        node._reads.start(found.append)
-        node._flush()
+        node._member.reads.start(found.append)
+        node.soon()
         await trio.sleep(1)
         assert found == []
         for disk in cluster.disks:

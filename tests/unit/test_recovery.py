@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.driving import member_around
 from tests.unit.test_backups import Words
 from trioraft.cli import main as cli
 from trioraft.cli.exits import REFUSED, WRONG
@@ -163,19 +164,24 @@ def test_the_new_node_leads_alone_commits_everything_and_lets_old_work_end(data_
         random_source=random.Random(1),
         now=0,
     )
-    now, seen = 0.0, []
+    now, wake_at, seen = 0.0, 0.0, []
+    member = member_around(core, lambda: now)
     started = None
     while started is None and now < 30:
-        now = max(now, core.next_deadline())
-        core.handle_timer(now)
-        while (write := core.to_persist()) is not None:
-            disk.save_now(write)
-            core.persisted(write.number, now)
-        for event in core.events():
+        if wake_at >= now:
+            now = wake_at
+            member.handle_timer(now)
+        turn = member.turn(now)
+        for event in turn.events:
             seen.append(event)
             if isinstance(event, StartWork):
                 started = (now, event.token)
-        assert not core.to_send()  # to nobody: there is no other member
+        assert not turn.send  # to nobody: there is no other member
+        if turn.write is not None:
+            disk.save_now(turn.write)
+            member.persisted(turn.write.number, now)
+        member.apply(turn.apply)
+        wake_at = now if member.wants_turn else turn.wake_at
     assert core.role is Role.LEADER
     assert core.state is not None
     assert core.state.commit_index == core.state.log.last_index == 6

@@ -25,7 +25,7 @@ ASKER = Asker.at("192.0.2.1", b"1")
 
 
 def open_sessions(cluster: KeyValueCluster) -> int:
-    return max(node._applier.replica.session_count for node in cluster.nodes.values())
+    return max(node._member.replica.session_count for node in cluster.nodes.values())
 
 
 async def open_many(client: Client, number: int) -> list[ClientResponse]:

@@ -11,13 +11,21 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.driving import member_around
 from trioraft.consensus import Core, Role, Timing
 from trioraft.consensus.events import StorePart
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.log import Log
-from trioraft.messages import AppendEntriesRequest, ConsensusMessage, Entry, EntryKind, InstallSnapshotRequest
-from trioraft.node.apply import Applier
+from trioraft.messages import (
+    AppendEntriesRequest,
+    ConsensusMessage,
+    Entry,
+    EntryKind,
+    InstallSnapshotRequest,
+    Message,
+)
+from trioraft.node.pauses import Pauses
 from trioraft.node.snapshots import Snapshotter
 from trioraft.replica.sessions import Replica
 from trioraft.storage.database import SqliteDisk
@@ -77,26 +85,34 @@ class Follower:
         )
         self.alerts: list[str] = []
         self.machine = Words()
-        self.applier = Applier(self.core, Replica(self.machine), trio.current_time, self.flush)
+        self.member = member_around(self.core, trio.current_time, self.machine)
+        self.applying = self.member.applying
         self.snapshots = Snapshotter(
             self.core,
-            self.applier,
+            self.applying,
+            Pauses(self.applying, self.turn),
             directory,
             trio.current_time,
-            self.flush,
+            self.turn,
             alert=self.alerts.append,
             entries_max=entries_max,
             bytes_max=10**9,
         )
         self.sequence = 0
 
-    def flush(self) -> None:
-        for event in self.core.events():
-            if isinstance(event, StorePart):
-                self.snapshots.store(event)
-        while (write := self.core.to_persist()) is not None:
-            self.core.persisted(write.number, trio.current_time())
-        self.core.to_send()
+    def turn(self) -> None:
+        """Take turns until there is nothing to be done any more; writes are done at once."""
+        while True:
+            turn = self.member.turn(trio.current_time())
+            for event in turn.events:
+                if isinstance(event, StorePart):
+                    self.snapshots.store(event)
+            if turn.write is not None:
+                self.member.persisted(turn.write.number, trio.current_time())
+            self.member.apply(turn.apply)
+            self.snapshots.look()
+            if not self.member.wants_turn:
+                return
 
     def append(self, first: int, last: int) -> None:
         """Have the leader send entries and commit them."""
@@ -104,15 +120,15 @@ class Follower:
         entries = tuple(Entry(term=1, kind=EntryKind.COMMAND, data=b"%d" % n) for n in range(first, last + 1))
         term = 1 if first > 1 else 0
         message = AppendEntriesRequest(1, self.sequence, 0.0, first - 1, term, last, entries)
-        self.core.receive(LEADER, CLUSTER, message, trio.current_time())
-        self.flush()
+        self.member.take(LEADER, CLUSTER, message, trio.current_time())
+        self.turn()
 
     def offer(self, index: int) -> SnapshotInfo:
         """Have the leader send a snapshot in one part."""
         snapshot, data = snapshot_at(index)
         part = InstallSnapshotRequest(1, index, 1, snapshot.size, snapshot.checksum, 0, data)
-        self.core.receive(LEADER, CLUSTER, part, trio.current_time())
-        self.flush()
+        self.member.take(LEADER, CLUSTER, part, trio.current_time())
+        self.turn()
         return snapshot
 
     async def taken_over(self, snapshot: SnapshotInfo) -> None:
@@ -121,9 +137,9 @@ class Follower:
                 await trio.sleep(0.001)
 
     async def applied(self, index: int) -> None:
-        self.applier.apply_some()
+        self.turn()
         with trio.fail_after(5):
-            while self.applier.replica.applied_index < index:
+            while self.applying.replica.applied_index < index:
                 await trio.sleep(0.001)
 
 
@@ -139,7 +155,7 @@ def snapshot_at(index: int) -> tuple[SnapshotInfo, bytes]:
 @asynccontextmanager
 async def running(follower: Follower) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
-        for task in (follower.applier.run, follower.snapshots.take, follower.snapshots.receive):
+        for task in (follower.snapshots.take, follower.snapshots.receive):
             nursery.start_soon(task)
         yield
         nursery.cancel_scope.cancel()
@@ -180,10 +196,11 @@ async def test_entries_that_a_snapshot_has_overtaken_are_not_applied_again(tmp_p
     follower = Follower(tmp_path, entries_max=1000)
     async with running(follower):
         follower.offer(10)
-        follower.append(1, 12)  # committed, but nobody has woken the applier
-        with trio.fail_after(5):
-            while follower.applier.replica.applied_index < 10:
-                await trio.sleep(0.001)
+        with follower.applying.held():
+            follower.append(1, 12)  # committed, but not applied yet
+            with trio.fail_after(5):
+                while follower.applying.replica.applied_index < 10:
+                    await trio.sleep(0.001)
         await follower.applied(12)
     assert follower.machine.words == numbers(12)
 
@@ -249,8 +266,8 @@ async def test_none_is_taken_of_what_a_received_one_covers(tmp_path: Path) -> No
         received = follower.offer(10)
         await follower.applied(10)
         for _ in range(3):
-            follower.applier._grown_entries += 1  # as if it had grown just before the snapshot was taken over
-        follower.applier._applied.set()
+            follower.applying.grown_entries += 1  # as if it had grown just before the snapshot was taken over
+        follower.snapshots.look()
         await trio.sleep(0.05)
     assert follower.core.snapshot == received
     assert len(files(tmp_path, "snapshot-")) == 1
@@ -301,24 +318,36 @@ class Member(Follower):
         directory.mkdir(parents=True)
         self.directory = directory
         super().__init__(directory, entries_max=ENTRIES, node=node, timing=FAST)
+        self.wake_at = 0.0
         self.disk = SqliteDisk(directory, new_id=lambda: node, hard=self.hard)
 
-    def flush(self) -> None:
-        for event in self.core.events():
+    def turn(self) -> None:
+        """Leave it to :meth:`live`, which also writes and sends."""
+
+    async def live(self) -> list[tuple[int, Message]]:
+        """Take a turn; return what it sends, with the receivers."""
+        now = trio.current_time()
+        if self.wake_at <= now:
+            self.member.handle_timer(now)
+        turn = self.member.turn(now)
+        for event in turn.events:
             if isinstance(event, StorePart):
                 self.snapshots.store(event)
+        if turn.write is not None:
+            await self.disk.save(turn.write)
+            self.member.persisted(turn.write.number, trio.current_time())
+            if turn.write.snapshot is not None:
+                self.snapshots.is_valid(turn.write.snapshot)
+        self.member.apply(turn.apply)
+        self.snapshots.look()
+        self.wake_at = turn.wake_at
+        return [(to, message) for receivers, message in turn.send for to in receivers]
 
-    async def live(self) -> None:
-        now = trio.current_time()
-        if self.core.next_deadline() <= now:
-            self.core.handle_timer(now)
-        self.flush()
-        while (write := self.core.to_persist()) is not None:
-            await self.disk.save(write)
-            self.core.persisted(write.number, trio.current_time())
-            if write.snapshot is not None:
-                self.snapshots.is_valid(write.snapshot)
-        self.applier.apply_some()
+    async def propose(self, command: bytes) -> None:
+        """Have a command committed and applied."""
+        ended = trio.Event()
+        self.member.proposals.submit(EntryKind.COMMAND, command, lambda outcome: ended.set())
+        await ended.wait()
 
     @property
     def snapshot(self) -> Path:
@@ -336,15 +365,14 @@ class Members:
     async def run(self) -> None:
         while True:
             for member in self.all.values():
-                await member.live()
-                self._carry(member)
+                self._carry(member, await member.live())
             await trio.sleep(0.001)
 
-    def _carry(self, member: Member) -> None:
-        for to, message in member.core.to_send():
+    def _carry(self, member: Member, messages: list[tuple[int, Message]]) -> None:
+        for to, message in messages:
             filled = member.snapshots.fill(to, message) if isinstance(message, InstallSnapshotRequest) else message
             if isinstance(filled, ConsensusMessage) and not (self.away and AWAY in {member.core.id, to}):
-                self.all[to].core.receive(member.core.id, CLUSTER, filled, trio.current_time())
+                self.all[to].member.take(member.core.id, CLUSTER, filled, trio.current_time())
 
     async def leader(self) -> Member:
         with trio.fail_after(5):
@@ -358,7 +386,7 @@ class Members:
         """Have so much written that there is a snapshot, which covers all of it."""
         leader = await self.leader()
         for n in range(ENTRIES - 1):  # the leader's no-op is one more
-            await leader.applier.propose(EntryKind.COMMAND, bytes([n]) * SIZE)
+            await leader.propose(bytes([n]) * SIZE)
         with trio.fail_after(5):
             while leader.core.snapshot is None:
                 await trio.sleep(0.001)
@@ -379,7 +407,7 @@ async def living(directory: Path) -> AsyncIterator[Members]:
     try:
         async with trio.open_nursery() as nursery:
             for member in members.all.values():
-                for task in (member.applier.run, member.snapshots.take, member.snapshots.receive):
+                for task in (member.snapshots.take, member.snapshots.receive):
                     nursery.start_soon(task)
             nursery.start_soon(members.run)
             yield members
@@ -436,7 +464,7 @@ async def test_a_log_that_has_rotted_is_sent_from_memory_and_refused_at_the_next
     async with living(tmp_path / "members") as members:
         leader = await members.leader()
         for n in range(ENTRIES - 2):
-            await leader.applier.propose(EntryKind.COMMAND, bytes([n]) * SIZE)
+            await leader.propose(bytes([n]) * SIZE)
         rot(leader.directory / "trioraft.db-wal")
         members.away = False
         with trio.fail_after(5):

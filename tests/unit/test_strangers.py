@@ -242,17 +242,19 @@ async def three_nodes(directory: Path, keys: KeyRing | None) -> AsyncIterator[tu
 class Impostors:
     """Three strangers that answer, in the place of a leader, what it is asked and what they are asked."""
 
-    def __init__(self, leader: Node, sockets: list[UdpSocket], keys: KeyRing | None) -> None:
+    def __init__(
+        self, leader: Node, sockets: list[UdpSocket], keys: KeyRing | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.term = leader.leads_in
         self._leader = leader
-        self._carry_out = leader._request_queue._carry_out
+        self._carry_out = leader._requests.receive
         cluster = int(leader.status().cluster_id or "", 16)
         self.same_node = Party(leader.id, sockets[0], keys, cluster=cluster)
         self.same_process = Party(leader.id, sockets[1], keys, cluster=cluster, process=leader._endpoint.process)
         self.third = Party(STRANGER, sockets[2], keys, cluster=cluster)
         for party in self.all:
             party.hear = partial(self._hear, party)
-        leader._request_queue._carry_out = self._overhear
+        monkeypatch.setattr(leader._requests, "receive", self._overhear)
 
     @property
     def all(self) -> tuple[Party, ...]:
@@ -275,14 +277,16 @@ class Impostors:
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["unsealed", "sealed"])
-async def test_a_node_takes_answers_from_nobody_else_than_whom_it_asked(tmp_path: Path, key: str | None) -> None:
+async def test_a_node_takes_answers_from_nobody_else_than_whom_it_asked(
+    tmp_path: Path, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = None if key is None else KeyRing.parse(key)
     async with three_nodes(tmp_path, keys) as (nodes, machines), AsyncExitStack() as stack:
         leader, asking = nodes[:2]
         sockets = [await open_udp("127.0.0.1", 0) for _ in range(3)]
         for socket in sockets:
             stack.callback(socket.close)
-        impostors = Impostors(leader, sockets, keys)
+        impostors = Impostors(leader, sockets, keys, monkeypatch)
         term = impostors.term
         victim = Address("127.0.0.1", asking._neighbours.bound.port)
         async with trio.open_nursery() as nursery:

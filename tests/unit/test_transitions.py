@@ -62,7 +62,7 @@ def test_nobody_looks_on_unless_somebody_is_told_to() -> None:
     story.live(20)
     core = story.cores[1]
     with recording(core, None):
-        assert core._outbox.noted is None
+        assert core._ledger.noted is None
 
 
 def test_a_file_gets_the_lines(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from tests.cluster import stand_in
-from tests.unit.memory_cluster import MemoryCluster, cluster_of
+from tests.unit.test_node import MemoryCluster, cluster_of
 from trioraft.asking import waiting
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.errors import NodeError, RefusedError
@@ -47,7 +47,7 @@ async def _settle(cluster: MemoryCluster) -> int:
 async def _change_settings(node: Node) -> bytes:
     """Change a setting as whoever leads does when a client asks for it; in no session, so it comes to nothing."""
     command = cbor2.dumps([1, 1, 1, encode_change(reads="lease")])
-    return (await node._applier.propose(EntryKind.SETTINGS, command)).data
+    return (await node._propose_here(EntryKind.SETTINGS, command)).data
 
 
 async def _restart(cluster: MemoryCluster, index: int, **changes: object) -> None:
@@ -288,7 +288,7 @@ async def test_an_old_node_that_waits_is_left_behind_when_the_cluster_goes_on(
         await trio.sleep(30)
         assert _versions(cluster) == {SPOKEN.highest, 0}
         assert any(text.endswith("upgrade node-4") for text in cluster.nodes[leader].status().alerts)
-        assert cluster.nodes[leader]._requests.why_not_join(4) is None, "there is no session with it"
+        assert cluster.nodes[leader]._upgrades.why_not_join(4) is None, "there is no session with it"
         assert 4 not in cluster.nodes[leader].reachable_nodes()
 
 

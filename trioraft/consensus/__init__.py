@@ -2,10 +2,10 @@
 
 Theory of operation
 -------------------
-A :class:`~trioraft.consensus.core.Core` is fed with messages (:meth:`receive`), the time (:meth:`handle_timer`
-when :meth:`next_deadline` has come) and the news that a write is on disk (:meth:`persisted`). After each of
-these, its owner drains what is to be written (:meth:`to_persist`), what may be sent (:meth:`to_send`) and what
-happened (:meth:`events`). The same inputs always give the same outputs.
+A :class:`~trioraft.consensus.core.Core` is fed with messages (:meth:`receive`), the time (:meth:`handle_timer`) and
+the news that a write is on disk (:meth:`persisted`). Its only way out is a :meth:`turn`, which says what is to be
+done now, in its order (:class:`~trioraft.consensus.turn.Turn`): act on events, send, write, apply, come back at a
+certain time. The same inputs always give the same outputs. :class:`trioraft.node.member.Member` is what drives it.
 
 All that a member remembers is in :mod:`state`; the rules are functions on it, one for each rule of the paper or
 of what this software adds to it, in one module for each chapter::
@@ -31,7 +31,7 @@ of what this software adds to it, in one module for each chapter::
                  the same
 ``core``         the table from messages to rules, and the way in and out
 
-Nothing leaves before what it depends on is on disk; :class:`~trioraft.consensus.ledger.Outbox` sees to that, so
+Nothing leaves before what it depends on is on disk; :class:`~trioraft.consensus.ledger.Ledger` sees to that, so
 that no rule has to.
 """
 
@@ -39,5 +39,6 @@ from trioraft.consensus.core import Core
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.state import Role
 from trioraft.consensus.timing import Timing
+from trioraft.consensus.turn import Turn
 
-__all__ = ["Core", "HardState", "Role", "Timing"]
+__all__ = ["Core", "HardState", "Role", "Timing", "Turn"]

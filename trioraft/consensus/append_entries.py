@@ -95,7 +95,7 @@ def send_to_follower(s: State, node: int, follower: Follower, request: AppendEnt
     due = NEVER if silent else now + s.timing.resend(s.round_trip(node))
     # A regular heartbeat does not put off sending again what was not answered before it.
     follower.resend_at = due if follower.resend_at <= now else min(follower.resend_at, due)
-    s.outbox.send(node, request, After.NOTHING)
+    s.ledger.send(node, request, After.NOTHING)
 
 
 def resend_unanswered(s: State, now: float) -> None:
@@ -112,7 +112,7 @@ def open_term(s: State) -> None:
     """Begin a leader's term with a no-op, so that what earlier terms left is committed with it (section 8)."""
     for follower in s.followers.values():
         follower.next_index = s.log.last_index + 1
-    s.opened_at = s.outbox.append(Entry(term=s.term, kind=EntryKind.NO_OP))
+    s.opened_at = s.ledger.append(Entry(term=s.term, kind=EntryKind.NO_OP))
     count_uncommitted(s)  # what earlier leaders could not commit takes room too
     s.settings_at = 0
 
@@ -126,7 +126,7 @@ def propose(s: State, kind: EntryKind, data: bytes) -> int | None:
     if s.commit_index < s.log.last_index and s.uncommitted_bytes + size > UNCOMMITTED_BYTES_MAX:
         return None
     s.uncommitted_bytes += size
-    index = s.outbox.append(entry)
+    index = s.ledger.append(entry)
     if kind is EntryKind.SETTINGS:
         s.settings_at = index
     return index
@@ -172,7 +172,7 @@ def send_batch(s: State, node: int, follower: Follower, now: float) -> None:
         follower.entries_resend_at = now + resend_pause(s, node, follower)
     else:
         follower.entries_resend_at += size / _SLOWEST
-    s.outbox.send(node, request, After.NOTHING)
+    s.ledger.send(node, request, After.NOTHING)
 
 
 def resend_pause(s: State, node: int, follower: Follower) -> float:
@@ -214,7 +214,7 @@ def handle_append_entries(s: State, sender: int, request: AppendEntriesRequest, 
     """Follow the leader of the current or a newer term (Raft, figure 2, AppendEntries 1)."""
     if request.term < s.term or (s.role is Role.LEADER and request.term == s.term):
         # It names no message: this leader may lead again by now, and count in this term as it did in the other.
-        s.outbox.send(
+        s.ledger.send(
             sender, AppendEntriesResponse(term=s.term, sequence=0, promise=0.0, matched=0, last_choice=False)
         )
         return
@@ -231,7 +231,7 @@ def handle_append_entries(s: State, sender: int, request: AppendEntriesRequest, 
     stored = store_entries(s, request, now) or is_heartbeat
     follow_commit_index(s, request)
     response = answer(s, request, seconds, now, rejected=not stored)
-    s.outbox.send(sender, response, After.HARD_STATE if is_heartbeat or not stored else After.LOG)
+    s.ledger.send(sender, response, After.HARD_STATE if is_heartbeat or not stored else After.LOG)
 
 
 def store_entries(s: State, request: AppendEntriesRequest, now: float) -> bool:
@@ -244,10 +244,10 @@ def store_entries(s: State, request: AppendEntriesRequest, now: float) -> bool:
         return False
     for index, entry in enumerate(request.entries, previous + 1):
         if index > s.log.last_index:
-            s.outbox.append(entry)
+            s.ledger.append(entry)
         elif index > s.commit_index and s.log.term_at(index) != entry.term:
-            s.outbox.truncate(index)
-            s.outbox.append(entry)
+            s.ledger.truncate(index)
+            s.ledger.append(entry)
         matched = max(matched, index)
     s.matched_index = max(s.matched_index, matched)
     if s.ahead:
@@ -283,7 +283,7 @@ def answer(
         sequence=request.sequence,
         promise=seconds,
         # The answer to entries leaves when they are on disk, that to a heartbeat at once.
-        matched=s.matched_index if request.entries and not rejected else min(s.matched_index, s.outbox.durable_index),
+        matched=s.matched_index if request.entries and not rejected else min(s.matched_index, s.ledger.durable_index),
         last_choice=now < s.last_choice_until,
         hint_index=agreed,
         hint_term=(s.log.term_at(agreed) or 0) if rejected else 0,
@@ -353,7 +353,7 @@ def advance_commit_index(s: State) -> None:
     if s.role is not Role.LEADER:
         return
     matches = {node: float(follower.match_index) for node, follower in s.followers.items()}
-    matches[s.id] = s.outbox.durable_index
+    matches[s.id] = s.ledger.durable_index
     index = int(s.configuration.quorum_value(matches))
     if index > s.commit_index and s.log.term_at(index) == s.term:
         s.uncommitted_bytes -= sum(map(entry_bytes, s.log.entries(s.commit_index + 1, index)))

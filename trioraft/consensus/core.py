@@ -4,32 +4,31 @@ import random
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from msgspec import Struct
-
 from trioraft.consensus import (
+    admission,
     append_entries,
     election,
-    far_terms,
     leader_work,
     lease,
     membership,
     numbers,
-    progress,
     quorum,
     reads,
     roles,
     snapshots,
     transfer,
 )
-from trioraft.consensus.configuration import Configuration, decode_configuration, encode_configuration
-from trioraft.consensus.events import Event, ForeignCluster, Formed, Joined, NotMeant, ReadFailed, TooOld
+from trioraft.consensus.configuration import Configuration
+from trioraft.consensus.events import Event, ForeignCluster, Formed, Joined, ReadFailed
 from trioraft.consensus.formation import Formation
 from trioraft.consensus.hard import HardState
-from trioraft.consensus.ledger import Outbox, SnapshotInfo, Write
+from trioraft.consensus.ledger import Ledger, SnapshotInfo
 from trioraft.consensus.log import Log
 from trioraft.consensus.observer import Observer
 from trioraft.consensus.state import Role, State
 from trioraft.consensus.timing import Timing
+from trioraft.consensus.turn import Turn, together
+from trioraft.consensus.view import View
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
@@ -41,7 +40,6 @@ from trioraft.messages import (
     FormationView,
     InstallSnapshotRequest,
     InstallSnapshotResponse,
-    Message,
     PreVoteRequest,
     PreVoteResponse,
     TimeoutNow,
@@ -52,6 +50,8 @@ from trioraft.versions import SPOKEN, Versions, added_in
 
 # What an AppendEntriesRequest has beside its entries, at most: the heads of two arrays, six numbers and the tag.
 MESSAGE_HEAD: Final = 64
+# How many committed entries one turn hands out, unless it is told another number.
+APPLY_MAX: Final = 1000
 
 # Which rule a message calls. Every rule takes the state, the sender, the message and the time.
 _RULES: Final[dict[type, Callable[..., None]]] = {
@@ -65,34 +65,13 @@ _RULES: Final[dict[type, Callable[..., None]]] = {
     InstallSnapshotResponse: snapshots.handle_install_snapshot_response,
     TimeoutNow: transfer.handle_timeout_now,
 }
-_WITHOUT_TERM: Final = (FormationView, FormationRequest, FormationResponse)
-_CONFIGURATION: Final = EntryKind.CONFIGURATION
-_UNKNOWN: Final = EntryKind.UNKNOWN  # each look into an enum costs something, and there are many entries
 # These are taken from every node of the cluster: this one may not know yet that the sender is a member (thesis 4.1).
 _FROM_ANYBODY: Final = frozenset(
     {PreVoteRequest, VoteRequest, AppendEntriesRequest, InstallSnapshotRequest, TimeoutNow}
 )
 
 
-class Progress(Struct, frozen=True):
-    """How far a leader knows another node to be.
-
-    Attributes
-    ----------
-    match_index : int
-        Up to here its log is the leader's, and on its disk.
-    heard_at : float
-        When it last answered; long ago when it never did.
-    is_current : bool
-        Whether it keeps up: it has all that the leader had a lower election timeout ago.
-    """
-
-    match_index: int
-    heard_at: float
-    is_current: bool
-
-
-class Core:
+class Core(View):
     """A node's part in forming a cluster and in the cluster's life.
 
     Parameters
@@ -141,13 +120,13 @@ class Core:
         self.timing = timing
         self._random = random_source
         self._now = now
-        self._outbox = Outbox(hard, log, snapshot, log_waits=log_waits)
+        self._ledger = Ledger(hard, log, snapshot, log_waits=log_waits)
         self._unsettled = False
         self._batch_room: dict[int, int] = {}
         self._events: list[Event] = []
         self.formation = Formation(
             node,
-            self._outbox,
+            self._ledger,
             timing,
             expect=expect,
             random_source=random_source,
@@ -167,18 +146,18 @@ class Core:
             Who looks on.
         """
         self._observer = observer
-        self._outbox.noted = []
+        self._ledger.noted = []
         self._note("start")
 
     def _note(self, step: str, sender: int = 0, subject: object = None) -> None:
         """Tell the observer of a step."""
         if self._observer is not None:
-            sent, self._outbox.noted = self._outbox.noted or [], []
+            sent, self._ledger.noted = self._ledger.noted or [], []
             self._observer.note(self, step, self._now, sender, subject, sent)
 
     def _join_what_was_formed(self, now: float) -> None:
         """Take part once it is on disk that this node is a member; before, nobody must hear of it."""
-        if self._state is None and self.formation.formed and self._outbox.durable == self._outbox.written:
+        if self._state is None and self.formation.formed and self._ledger.durable == self._ledger.written:
             formed = self.formation.state
             if formed.members:
                 self._events.append(Formed(cluster=formed.cluster, members=formed.members))
@@ -188,14 +167,14 @@ class Core:
 
     def _join(self, now: float, *, first: bool) -> None:
         """Begin to take part in the cluster's elections."""
-        snapshot = self._outbox.snapshot
+        snapshot = self._ledger.snapshot
         formed = Configuration(tuple(sorted(self.formation.state.members)))
-        self._outbox.log.begin_with((snapshot and snapshot.members()) or formed)
+        self._ledger.log.begin_with((snapshot and snapshot.members()) or formed)
         s = State(
             id=self.id,
             timing=self.timing,
             random=self._random,
-            outbox=self._outbox,
+            ledger=self._ledger,
             events=self._events,
             batch_room=self._batch_room,
         )
@@ -227,7 +206,8 @@ class Core:
             The time in seconds.
         """
         self._begin(now)
-        if not self._can_be_meant(sender, cluster, message, now):
+        s = self._state if cluster == self.cluster else None
+        if not admission.can_be_meant(s, sender, message, self.formation.peers, self._events, now):
             return
         if isinstance(message, FormationView | FormationRequest | FormationResponse):
             self.formation.receive(sender, cluster, message, now)
@@ -240,60 +220,18 @@ class Core:
         if self._observer is not None:
             self._note("receive", sender, message)
 
-    def _can_be_meant(self, sender: int, cluster: int, message: ConsensusMessage, now: float) -> bool:
-        """Tell whether a message has no number that its sender cannot mean; one that has is dropped."""
-        s = self._state if cluster == self.cluster else None
-        what = numbers.why_not_meant(message)
-        if not what and s is not None:
-            what = numbers.why_not_meant_here(s, sender, message)
-        if what:
-            self._events.append(NotMeant(sender, type(message).__name__, what))
-        return not what and (s is None or not self._is_of_far_term(s, sender, message, now))
-
-    def _is_of_far_term(self, s: State, sender: int, message: ConsensusMessage, now: float) -> bool:
-        """Tell whether a message's term is too far above this node's own to be taken over; look who else knows it."""
-        if isinstance(message, _WITHOUT_TERM):
-            return False
-        term = message.term - 1 if type(message) is PreVoteRequest else message.term
-        if not numbers.is_far(s, term):
-            if type(message) is PreVoteResponse:
-                far_terms.hear_term(s, sender, term, now)
-            return False
-        before = s.term
-        far_terms.hear_far_term(s, sender, term, self.formation.peers, now)
-        if s.term == before and not far_terms.is_usual(s, now):
-            what = f"term {term}, and this node knows term {s.term}"
-            self._events.append(NotMeant(sender, type(message).__name__, what))
-        return True
-
     def _apply(self, s: State, sender: int, message: ConsensusMessage, now: float) -> None:
         rule = _RULES.get(type(message))
         if rule is None or s.hard.removed:
             return
-        if isinstance(message, AppendEntriesRequest | InstallSnapshotRequest) and not self._understands(
-            s, sender, message
+        if isinstance(message, AppendEntriesRequest | InstallSnapshotRequest) and not admission.understands(
+            s, sender, message, self.versions
         ):
             return
         if type(message) in _FROM_ANYBODY or sender in s.followers or sender in s.configuration.electors:
             rule(s, sender, message, now)
         if type(message) is PreVoteRequest:
             membership.tell_departed(s, sender, now)
-
-    def _understands(self, s: State, sender: int, message: AppendEntriesRequest | InstallSnapshotRequest) -> bool:
-        """Tell whether a message has nothing in it that is malformed, or too new for this node.
-
-        It says so when that is the word of the leader that it follows: members have been asked whether they speak
-        the version, so this node has been put back to older software meanwhile, and must stop. The word of others is
-        dropped, lest one message stop every node; a leader's heartbeats have nothing in them that can be too new.
-        """
-        needs = _needs(message)
-        if needs is None:
-            return False
-        version, unknown = needs
-        too_old = unknown or version > self.versions.highest
-        if too_old and message.term == s.term and sender == s.leader:
-            self._events.append(TooOld(version if version > self.versions.highest else 0))
-        return not too_old
 
     def _begin(self, now: float) -> None:
         self._now = now
@@ -306,9 +244,9 @@ class Core:
     def _settle(self) -> None:
         """Do what follows from all that has come in: commit, answer reads, replicate, offer, start work."""
         s, now = self._state, self._now
-        if s is None or not self._unsettled:
+        was_settled, self._unsettled = not self._unsettled, False
+        if s is None or was_settled:
             return
-        self._unsettled = False
         append_entries.advance_commit_index(s)
         membership.drive_change(s, now)
         membership.note_configuration(s, now)
@@ -456,7 +394,7 @@ class Core:
         elif s.round is not None:
             election.ask_again(s, now)
         elif s.election_deadline <= now:
-            if s.outbox.waiting_since + s.timing.lower <= now:
+            if s.ledger.waiting_since + s.timing.lower <= now:
                 roles.retry_soon(s, now)  # whoever cannot write cannot lead
             else:
                 election.start_pre_vote(s, now)
@@ -471,7 +409,7 @@ class Core:
         now : float
             The time in seconds.
         """
-        self._outbox.persisted(
+        self._ledger.persisted(
             number, now
         )  # first: a disk that has answered is not stuck, however late that is noticed
         self._begin(now)
@@ -725,26 +663,64 @@ class Core:
             self._note("abandon_formation")
         return refusal
 
-    # --- what comes out -------------------------------------------------------------------------------------
+    # --- the one way out ------------------------------------------------------------------------------------
 
-    def next_deadline(self) -> float:
-        """Tell when :meth:`handle_timer` wants to be called.
+    def turn(self, now: float, *, apply_max: int = APPLY_MAX) -> Turn:
+        """Do what follows from all that has come in, and hand out what is to be done about it.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        apply_max : int
+            How many committed entries are handed out at most; 0 while none can be applied.
 
         Returns
         -------
-        float
-            The time in seconds; infinity when there is nothing to wait for.
+        Turn
+            What is to be done, in its order. Nothing is handed out twice.
         """
+        if now > self._now:
+            self._begin(now)
+        self._settle()
+        events = self._events[:]
+        self._events.clear()
+        write = self._ledger.to_persist(now)
+        if self._observer is not None and write is not None:
+            self._note("to_persist", 0, write)
+        apply = self._to_apply(apply_max)
+        return Turn(events, together(self._ledger.to_send()), write, apply, self._wake_at())
+
+    @property
+    def has_input(self) -> bool:
+        """Whether something has come in that no turn was taken of yet."""
+        return self._unsettled or bool(self._events)
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether more is committed than was handed out to be applied."""
+        return self._state is not None and self._state.applied_index < self._state.commit_index
+
+    def _to_apply(self, most: int) -> list[tuple[int, Entry]]:
+        s = self._state
+        if s is None or not most or s.applied_index >= s.commit_index:
+            return []
+        first = s.applied_index + 1
+        entries = s.log.entries(first, min(s.commit_index, s.applied_index + most))
+        s.applied_index += len(entries)
+        return list(enumerate(entries, first))
+
+    def _wake_at(self) -> float:
         s = self._state
         if s is None:
             return self.formation.next_deadline()
         if s.role is Role.LEADER:
-            return self._leader_deadline(s)
+            return self._leader_wakes_at(s)
         if s.round is not None:
             return min([s.round.deadline, *(question.due_at for question in s.round.unanswered.values())])
         return s.election_deadline
 
-    def _leader_deadline(self, s: State) -> float:
+    def _leader_wakes_at(self, s: State) -> float:
         times = [s.heartbeat_at, quorum.quorum_deadline(s), quorum.disk_deadline(s)]
         for follower in s.followers.values():
             times += [follower.resend_at, follower.entries_resend_at]
@@ -754,235 +730,3 @@ class Core:
             times += [s.handover.deadline, s.handover.resend_at, s.handover.retarget_at]
         times += [due for due in (leader_work.work_start_at(s), leader_work.extend_work_at(s)) if self._now < due]
         return min(times)
-
-    def to_persist(self) -> Write | None:
-        """Drain what must be written.
-
-        Returns
-        -------
-        Write or None
-            What to write, with a number for :meth:`persisted`; None when there is nothing new.
-        """
-        self._settle()
-        write = self._outbox.to_persist(self._now)
-        if self._observer is not None and write is not None:
-            self._note("to_persist", 0, write)
-        return write
-
-    @property
-    def has_committed(self) -> bool:
-        """Whether :meth:`to_apply` has something."""
-        self._settle()
-        return self._state is not None and self._state.applied_index < self._state.commit_index
-
-    def to_apply(self, most: int = 1000) -> list[tuple[int, Entry]]:
-        """Drain committed entries, in order; each is handed out once.
-
-        Parameters
-        ----------
-        most : int
-            How many at most.
-
-        Returns
-        -------
-        list of tuple of int and Entry
-            Index and entry.
-        """
-        self._settle()
-        s = self._state
-        if s is None or s.applied_index >= s.commit_index:
-            return []
-        first = s.applied_index + 1
-        entries = s.log.entries(first, min(s.commit_index, s.applied_index + most))
-        s.applied_index += len(entries)
-        return list(enumerate(entries, first))
-
-    @property
-    def wants_disk(self) -> bool:
-        """Whether :meth:`to_persist` has something."""
-        self._settle()
-        return self._outbox.handed_out < self._outbox.written
-
-    def to_send(self) -> list[tuple[int, Message]]:
-        """Drain the messages that may leave.
-
-        Returns
-        -------
-        list of tuple of int and Message
-            Receiver and message, in order.
-        """
-        self._settle()
-        return self._outbox.to_send()
-
-    def events(self) -> list[Event]:
-        """Drain what happened.
-
-        Returns
-        -------
-        list of Event
-            The events, in order.
-        """
-        self._settle()
-        events = self._events[:]
-        self._events.clear()
-        return events
-
-    # --- what one may look at -------------------------------------------------------------------------------
-
-    @property
-    def hard(self) -> HardState:
-        """The newest hard state, on disk or on its way there."""
-        return self._outbox.hard
-
-    @property
-    def state(self) -> State | None:
-        """The member's state, None before it has a cluster."""
-        return self._state
-
-    @property
-    def snapshot(self) -> SnapshotInfo | None:
-        """The newest snapshot; None, too, while the one on disk cannot be read."""
-        return self._outbox.snapshot
-
-    @property
-    def lacks_snapshot(self) -> bool:
-        """Whether entries were dropped, and the snapshot that covers them cannot be read any more."""
-        return self._outbox.snapshot is None and self._outbox.log.base_index > 0
-
-    @property
-    def configuration(self) -> Configuration:
-        """The newest configuration in the log, committed or not, which is in force; empty without a cluster."""
-        return Configuration() if self._state is None else self._state.configuration
-
-    @property
-    def version(self) -> int:
-        """Which version of the protocol the cluster speaks, by the configuration that is in force.
-
-        It may be used although that is not committed yet: every member speaks it, and whatever the log gets from now
-        on has that configuration before it.
-        """
-        return max(self.versions.lowest, self.configuration.version)
-
-    @property
-    def can_change_members(self) -> bool:
-        """Whether this node leads and no change of the members is under way."""
-        return self.why_no_change is None
-
-    @property
-    def why_no_change(self) -> str | None:
-        """Why no change of the members can begin here now; None when one can."""
-        return "this node is no member yet" if self._state is None else membership.why_not_now(self._state)
-
-    def progress(self, now: float) -> dict[int, Progress]:
-        """Tell how far this leader knows the other nodes to be.
-
-        Parameters
-        ----------
-        now : float
-            The time in seconds.
-
-        Returns
-        -------
-        dict of int to Progress
-            For each node that it sends to, the members and those that are just leaving; empty when it does not lead.
-        """
-        s = self._state
-        if s is None or s.role is not Role.LEADER:
-            return {}
-        return {
-            node: Progress(follower.match_index, follower.heard_at, progress.is_current(s, node, now))
-            for node, follower in s.followers.items()
-        }
-
-    def describe_snapshot(self, index: int) -> SnapshotInfo:
-        """Describe a snapshot of the state after an entry that has been applied and not dropped, but for its bytes.
-
-        Parameters
-        ----------
-        index : int
-            The entry's index.
-
-        Returns
-        -------
-        SnapshotInfo
-            Its index, term and configuration; size and checksum are 0.
-        """
-        _, configuration = self._outbox.log.configurations_since(index)[0]
-        members = encode_configuration(configuration) if configuration.voters else b""
-        return SnapshotInfo(index, self.term_at(index), 0, 0, members)
-
-    def term_at(self, index: int) -> int:
-        """Tell the term of an entry that has been applied and not dropped.
-
-        Parameters
-        ----------
-        index : int
-            Its index.
-
-        Returns
-        -------
-        int
-            Its term.
-        """
-        return self._outbox.log.term_at(index) or 0
-
-    @property
-    def cluster(self) -> int:
-        """The cluster's id, 0 for none; none, too, before it is on disk that this node is a member."""
-        return 0 if self._state is None else self.formation.state.cluster
-
-    @property
-    def role(self) -> Role:
-        """What the node is to its cluster."""
-        s = self._state
-        if s is None:
-            return Role.FORMING
-        if s.hard.removed:
-            return Role.REMOVED
-        return s.role if s.role is not Role.FOLLOWER or election.may_campaign(s) else Role.LEARNER
-
-    @property
-    def term(self) -> int:
-        """The current term."""
-        return self.hard.term
-
-    @property
-    def leader(self) -> int:
-        """The leader that the node knows, 0 for none."""
-        return 0 if self._state is None else self._state.leader
-
-    @property
-    def is_handing_over(self) -> bool:
-        """Whether this leader is giving its leadership to another node."""
-        return self._state is not None and self._state.handover is not None
-
-    @property
-    def has_offered(self) -> bool:
-        """Whether this leader has offered its leadership to another node."""
-        return self._state is not None and self._state.handover is not None and self._state.handover.offered
-
-    @property
-    def disk_waiting_since(self) -> float:
-        """Since when an answer of the disk is waited for; infinity when there is nothing to write."""
-        return self._outbox.waiting_since
-
-
-def _needs(message: AppendEntriesRequest | InstallSnapshotRequest) -> tuple[int, bool] | None:
-    """Tell which version a node must speak to take over what is in a message, and whether it is unknown to this one.
-
-    None for a configuration that is none.
-    """
-    version, unknown = 0, False
-    if isinstance(message, AppendEntriesRequest):
-        for entry in message.entries:
-            if entry.kind is _CONFIGURATION:
-                configuration = decode_configuration(entry.data)
-                if configuration is None:
-                    return None
-                version = max(version, configuration.version)
-            elif entry.kind is _UNKNOWN:
-                unknown = True
-    elif message.configuration:
-        configuration = decode_configuration(message.configuration)
-        return None if configuration is None else (configuration.version, False)
-    return version, unknown

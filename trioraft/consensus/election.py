@@ -37,7 +37,7 @@ def ask(s: State, asking: Round, request: Message, now: float) -> None:
             question.pause = min(2 * question.pause, max(first, s.timing.heartbeat)) if question.sent else first
             question.asked_at = now
             question.sent += 1
-            s.outbox.send(node, request)
+            s.ledger.send(node, request)
 
 
 def note_answer(s: State, asking: Round, sender: int, granted: bool, now: float) -> None:
@@ -118,7 +118,7 @@ def pre_vote_request(s: State) -> PreVoteRequest:
 def handle_pre_vote_request(s: State, sender: int, request: PreVoteRequest, now: float) -> None:
     """Say whether one would vote for the sender; a refusal is an answer, with one's own term."""
     granted = request.term > s.term and not is_sticky(s, now) and is_up_to_date(s, request)
-    s.outbox.send(sender, PreVoteResponse(term=s.term, round=request.round, granted=granted))
+    s.ledger.send(sender, PreVoteResponse(term=s.term, round=request.round, granted=granted))
 
 
 def handle_pre_vote_response(s: State, sender: int, response: PreVoteResponse, now: float) -> None:
@@ -148,7 +148,7 @@ def start_election(s: State, now: float) -> None:
     Nothing of it leaves before the term and the vote are on disk, and the own vote counts only then.
     """
     adopt_term(s, s.term + 1)
-    s.outbox.persist(msgspec.structs.replace(s.hard, voted_for=s.id))
+    s.ledger.persist(msgspec.structs.replace(s.hard, voted_for=s.id))
     s.role = Role.CANDIDATE
     s.leader = 0
     ask(s, start_round(s, now), vote_request(s), now)
@@ -157,7 +157,7 @@ def start_election(s: State, now: float) -> None:
 
 def count_own_vote(s: State, now: float) -> None:
     """Count the candidate's vote for itself once it is on disk."""
-    if s.role is Role.CANDIDATE and s.round is not None and s.outbox.durable >= s.outbox.hard_written:
+    if s.role is Role.CANDIDATE and s.round is not None and s.ledger.durable >= s.ledger.hard_written:
         s.round.granted.add(s.id)
         conclude_election(s, now)
 
@@ -186,9 +186,9 @@ def handle_vote_request(s: State, sender: int, request: VoteRequest, now: float)
         granted = free and is_up_to_date(s, request)
     if granted:
         become_follower(s, s.term, now, f"a candidate has term {s.term}")
-        s.outbox.persist(msgspec.structs.replace(s.hard, voted_for=sender))
+        s.ledger.persist(msgspec.structs.replace(s.hard, voted_for=sender))
         reset_election_timer(s, now)
-    s.outbox.send(
+    s.ledger.send(
         sender,
         VoteResponse(term=s.term, granted=granted, work=work_left(s, now), work_term=s.work_term),
     )

@@ -70,7 +70,7 @@ def hear_far_term(s: State, sender: int, term: int, peers: Collection[int], now:
             term=s.term + 1, round=0, last_log_index=s.log.last_index, last_log_term=s.log.last_term
         )
         for node in {*(s.other_electors or sorted(peers)[:MEMBERS_MAX]), sender} - {s.id}:
-            s.outbox.send(node, question)
+            s.ledger.send(node, question)
     hear_term(s, sender, term, now)
 
 

@@ -42,7 +42,7 @@ import msgspec
 
 from trioraft.consensus.events import Event, ForeignCluster, FormationEnded
 from trioraft.consensus.hard import FormationState
-from trioraft.consensus.ledger import NEVER, Outbox
+from trioraft.consensus.ledger import NEVER, Ledger
 from trioraft.consensus.timing import Timing
 from trioraft.messages import (
     LARGEST_ID,
@@ -73,7 +73,7 @@ class Formation:
     ----------
     node : int
         The node's id.
-    outbox : Outbox
+    ledger : Ledger
         Keeps the promise, and what is to be sent.
     timing : Timing
         The heartbeat paces the rounds.
@@ -88,7 +88,7 @@ class Formation:
     def __init__(
         self,
         node: int,
-        outbox: Outbox,
+        ledger: Ledger,
         timing: Timing,
         *,
         expect: int,
@@ -96,7 +96,7 @@ class Formation:
         events: list[Event],
     ) -> None:
         self.id = node
-        self.outbox = outbox
+        self.ledger = ledger
         self.timing = timing
         self.expect = expect
         self.random = random_source
@@ -113,7 +113,7 @@ class Formation:
     @property
     def state(self) -> FormationState:
         """What is promised, on disk or on its way there."""
-        return self.outbox.hard.formation
+        return self.ledger.hard.formation
 
     @property
     def heard_cluster(self) -> int:
@@ -131,7 +131,7 @@ class Formation:
         return tuple(m for m in self.state.members if m != self.id and m not in self.promises)
 
     def _write(self, state: FormationState) -> None:
-        self.outbox.persist(msgspec.structs.replace(self.outbox.hard, formation=state))
+        self.ledger.persist(msgspec.structs.replace(self.ledger.hard, formation=state))
 
     # --- the volatile round ---------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class Formation:
             return
         view = FormationView(sees=tuple(sorted(self.sees(now)))[:MEMBERS_MAX], expect=self.expect)
         for peer in self.peers:
-            self.outbox.send(peer, view)
+            self.ledger.send(peer, view)
         if self.expect and not self.heard_cluster:
             self.consider_proposal(now)
 
@@ -192,7 +192,7 @@ class Formation:
         request = FormationRequest(formation=self.state.promised, members=self.state.members)
         for member in self.state.members:
             if member != self.id:
-                self.outbox.send(member, request)
+                self.ledger.send(member, request)
 
     def receive(self, sender: int, cluster: int, message: FormationMessage | None, now: float) -> None:
         """Take in a message, or (None) any other sign of life, of a node that has or has not a cluster."""
@@ -218,9 +218,9 @@ class Formation:
         """
         if isinstance(message, FormationRequest):
             own = message.formation == self.state.cluster
-            self.outbox.send(sender, FormationResponse(formation=message.formation, promised=own))
+            self.ledger.send(sender, FormationResponse(formation=message.formation, promised=own))
         elif isinstance(message, FormationView) and not cluster:
-            self.outbox.send(sender, FormationView(sees=(), expect=0))
+            self.ledger.send(sender, FormationView(sees=(), expect=0))
 
     def hear_of_cluster(self, sender: int, cluster: int, now: float) -> None:
         """Learn that the promised formation stands, or that there is a cluster to wait for."""
@@ -248,7 +248,7 @@ class Formation:
         if request.formation == self.state.promised:
             if request.members == self.state.members:
                 self.note_promise(sender, now)
-                self.outbox.send(sender, FormationResponse(formation=request.formation, promised=True))
+                self.ledger.send(sender, FormationResponse(formation=request.formation, promised=True))
         elif request.formation in self.state.never or not self.may_promise(request):
             self.refuse(sender, request.formation, now)
         else:
@@ -266,7 +266,7 @@ class Formation:
             if len(self.state.never) >= _NEVER_MAX:
                 return
             self._write(msgspec.structs.replace(self.state, never=(*self.state.never, formation)))
-        self.outbox.send(sender, FormationResponse(formation=formation, promised=False))
+        self.ledger.send(sender, FormationResponse(formation=formation, promised=False))
 
     def handle_response(self, sender: int, response: FormationResponse, now: float) -> None:
         """Count a promise, or drop the formation that somebody refused."""
@@ -293,7 +293,7 @@ class Formation:
         self._write(FormationState(cluster=state.promised, members=state.members))
         for member in state.members:
             if member != self.id:
-                self.outbox.send(member, FormationResponse(formation=state.promised, promised=True))
+                self.ledger.send(member, FormationResponse(formation=state.promised, promised=True))
 
     def drop(self, reason: str, now: float) -> None:
         """Drop the promised formation, which has ended: never promise it again, and tell its other members."""
@@ -303,7 +303,7 @@ class Formation:
         self._write(FormationState(never=noted, heard=state.heard))
         for member in state.members:
             if member != self.id:
-                self.outbox.send(member, FormationResponse(formation=state.promised, promised=False))
+                self.ledger.send(member, FormationResponse(formation=state.promised, promised=False))
         self.events.append(FormationEnded(formation=state.promised, reason=reason))
         self.propose_after = now + self.random.uniform(1, 3) * self.timing.heartbeat
         self.clique = frozenset()

@@ -47,14 +47,14 @@ def remember_claim(s: State, term: int, claim: float, now: float) -> None:
     s.work_until = now + seconds
     s.work_term = term
     if seconds > s.hard.work or term != s.hard.work_term or (seconds == 0) != (s.hard.work == 0):
-        s.outbox.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=term))
+        s.ledger.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=term))
 
 
 def record_own_claim(s: State, now: float) -> None:
     """Remember, as a new leader, what its own heartbeats will claim, as every other voter does."""
     seconds = here(max(s.timing.work_claim, work_left(s, now)))
-    s.outbox.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=s.term))
-    s.work_recorded = s.outbox.hard_written
+    s.ledger.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=s.term))
+    s.work_recorded = s.ledger.hard_written
 
 
 def wait_for_earlier_work(s: State, won: Round) -> None:
@@ -76,7 +76,7 @@ def drive_work(s: State, now: float) -> None:
     if end <= now:
         return
     if s.own_work is Work.NONE:
-        if now < s.work_until or s.outbox.durable < s.work_recorded or s.commit_index < s.opened_at:
+        if now < s.work_until or s.ledger.durable < s.work_recorded or s.commit_index < s.opened_at:
             return
         s.own_work = Work.RUNNING
         s.own_work_term = s.term

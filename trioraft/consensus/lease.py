@@ -34,7 +34,7 @@ def promise(s: State, now: float) -> float:
     s.refuse_until = now + seconds
     longer, shorter = seconds > s.hard.promise + _TOLERANCE, s.hard.promise > seconds == s.timing.lower
     if longer or shorter:
-        s.outbox.persist(msgspec.structs.replace(s.hard, promise=seconds))
+        s.ledger.persist(msgspec.structs.replace(s.hard, promise=seconds))
     return min(seconds, s.hard.promise)
 
 

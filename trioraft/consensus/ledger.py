@@ -59,7 +59,7 @@ class Write(Struct, frozen=True):
     Attributes
     ----------
     number : int
-        What :meth:`Outbox.persisted` is told when it is on disk.
+        What :meth:`Ledger.persisted` is told when it is on disk.
     hard : HardState
         The hard state.
     first_index : int
@@ -84,7 +84,7 @@ class Write(Struct, frozen=True):
     restarts: bool = False
 
 
-class Outbox:
+class Ledger:
     """Messages that wait for the disk, and those that wait for nothing any more.
 
     Every change of the hard state or the log gets a number. A message leaves only when what it depends on is on
@@ -251,9 +251,9 @@ class Outbox:
         Returns
         -------
         Write or None
-            What is to be written; None when there is nothing new.
+            What is to be written; None when there is nothing new, or the disk is still busy with the one before.
         """
-        if self.handed_out == self.written:
+        if self.handed_out == self.written or self.durable < self.handed_out:
             return None
         self.handed_out = self.written
         self.waiting_since = min(self.waiting_since, now)

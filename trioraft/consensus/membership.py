@@ -117,7 +117,7 @@ def why_not_voters(s: State, target: Configuration, now: float) -> str | None:
 def append_configuration(s: State, configuration: Configuration, now: float) -> None:
     """Append a configuration, which is in force from now on; send to the members, and to who is none any more."""
     entry = Entry(term=s.term, kind=EntryKind.CONFIGURATION, data=encode_configuration(configuration))
-    s.outbox.append(entry)
+    s.ledger.append(entry)
     members = {*configuration.members} - {s.id}
     for node, follower in s.followers.items():
         follower.leaves_at = float("inf") if node in members else min(follower.leaves_at, now + s.timing.upper)
@@ -165,7 +165,7 @@ def note_configuration(s: State, now: float) -> None:
         note_committed(s)
         s.events.append(ConfigurationChanged(log.configuration, committed))
     if s.departed and not s.hard.removed and s.role is not Role.LEADER and s.own_work is Work.NONE:
-        s.outbox.persist(msgspec.structs.replace(s.hard, removed=True))
+        s.ledger.persist(msgspec.structs.replace(s.hard, removed=True))
         s.events.append(Removed(while_away=not s.caught_up))
 
 

@@ -1,12 +1,10 @@
 """Somebody who looks on: called after each step of a core, so that its transitions can be recorded and checked."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from trioraft.consensus.view import View
 from trioraft.messages import Message
-
-if TYPE_CHECKING:
-    from trioraft.consensus.core import Core
 
 
 class Observer(Protocol):
@@ -14,7 +12,7 @@ class Observer(Protocol):
 
     def note(
         self,
-        core: "Core",
+        core: View,
         step: str,
         now: float,
         sender: int,
@@ -25,7 +23,7 @@ class Observer(Protocol):
 
         Parameters
         ----------
-        core : Core
+        core : View
             The core; to be looked at only.
         step : str
             What it did: the name of its method, or ``start``, ``check_quorum`` or ``settle``.

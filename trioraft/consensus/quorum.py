@@ -21,7 +21,7 @@ def quorum_deadline(s: State) -> float:
 
 def disk_deadline(s: State) -> float:
     """Tell when this leader must step down unless its disk answers until then."""
-    return s.outbox.waiting_since + s.timing.lower if s.role is Role.LEADER else NEVER
+    return s.ledger.waiting_since + s.timing.lower if s.role is Role.LEADER else NEVER
 
 
 def check_quorum(s: State, now: float) -> None:

@@ -27,7 +27,7 @@ def retry_soon(s: State, now: float) -> None:
 def adopt_term(s: State, term: int) -> None:
     """Take over a newer term, in which this node has not voted yet."""
     if term > s.term:
-        s.outbox.persist(msgspec.structs.replace(s.hard, term=term, voted_for=0))
+        s.ledger.persist(msgspec.structs.replace(s.hard, term=term, voted_for=0))
         s.heard_sequence = 0
         s.leader = 0
 

@@ -29,10 +29,10 @@ def snapshot_of(part: InstallSnapshotRequest) -> SnapshotInfo:
 
 def send_snapshot(s: State, node: int, follower: Follower, now: float) -> None:
     """Send the next parts of the newest snapshot, as far as the window is open."""
-    if s.outbox.snapshot is None:
+    if s.ledger.snapshot is None:
         return
     if follower.sending is None:
-        follower.sending = Sending(s.outbox.snapshot)
+        follower.sending = Sending(s.ledger.snapshot)
         follower.in_flight.clear()
         follower.entries_resend_at = NEVER
     sending = follower.sending
@@ -56,7 +56,7 @@ def drop_covered(s: State, snapshot: SnapshotInfo, keep: int, keep_bytes: int | 
     ]
     if receivers:
         base = min(base, max(min(receivers), s.log.before_last_bytes(snapshot.index, _KEPT_FOR_RECEIVERS)))
-    s.outbox.take_snapshot(snapshot, base)
+    s.ledger.take_snapshot(snapshot, base)
 
 
 def snapshot_gone(s: State, snapshot: SnapshotInfo) -> None:
@@ -64,8 +64,8 @@ def snapshot_gone(s: State, snapshot: SnapshotInfo) -> None:
     for follower in s.followers.values():
         if follower.sending is not None and follower.sending.snapshot == snapshot:
             follower.sending = None
-    if s.outbox.snapshot == snapshot:
-        s.outbox.snapshot = None
+    if s.ledger.snapshot == snapshot:
+        s.ledger.snapshot = None
 
 
 def send_part(s: State, node: int, sending: Sending, now: float) -> None:
@@ -83,7 +83,7 @@ def send_part(s: State, node: int, sending: Sending, now: float) -> None:
     sending.next = min(snapshot.size, sending.next + PART_BYTES)
     if sending.resend_at == NEVER:
         sending.resend_at = now + s.timing.resend(s.round_trip(node))
-    s.outbox.send(node, part, After.NOTHING)
+    s.ledger.send(node, part, After.NOTHING)
 
 
 def resend_parts(s: State, now: float) -> None:
@@ -92,7 +92,7 @@ def resend_parts(s: State, now: float) -> None:
         sending = follower.sending
         if sending is not None and sending.resend_at <= now:
             silent = now - max(follower.heard_at, s.leader_since) > s.timing.lower
-            newest = s.outbox.snapshot
+            newest = s.ledger.snapshot
             if silent and not sending.acknowledged and newest is not None:
                 sending = follower.sending = Sending(newest)  # nothing is lost of an older one
             sending.next = sending.acknowledged
@@ -166,7 +166,7 @@ def handle_install_snapshot(s: State, sender: int, request: InstallSnapshotReque
 def answer_part(s: State, to: int, index: int, offset: int, *, installed: bool = False) -> None:
     """Tell the leader how far this node is."""
     response = InstallSnapshotResponse(term=s.term, index=index, offset=offset, installed=installed)
-    s.outbox.send(to, response, After.LOG if installed else After.HARD_STATE)
+    s.ledger.send(to, response, After.LOG if installed else After.HARD_STATE)
 
 
 def part_stored(s: State, snapshot: SnapshotInfo, offset: int) -> None:
@@ -190,7 +190,7 @@ def snapshot_installed(s: State, snapshot: SnapshotInfo) -> None:
         # Entries have overtaken it; but the state machine may have taken it over before it had applied them.
         s.applied_index = max(s.applied_index, snapshot.index)
         return
-    s.outbox.install_snapshot(snapshot)
+    s.ledger.install_snapshot(snapshot)
     s.commit_index = s.applied_index = snapshot.index
     count_uncommitted(s)  # this node may have become the leader meanwhile
     s.matched_index = max(s.matched_index, snapshot.index)

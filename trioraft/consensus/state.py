@@ -8,7 +8,7 @@ from typing import Final
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.events import Event
 from trioraft.consensus.hard import HardState
-from trioraft.consensus.ledger import NEVER, Outbox, SnapshotInfo
+from trioraft.consensus.ledger import NEVER, Ledger, SnapshotInfo
 from trioraft.consensus.log import Log, entry_bytes
 from trioraft.consensus.timing import Timing
 from trioraft.messages import AppendEntriesRequest
@@ -256,7 +256,7 @@ class State:
     id: int
     timing: Timing
     random: random.Random
-    outbox: Outbox
+    ledger: Ledger
     events: list[Event]
 
     role: Role = Role.FOLLOWER
@@ -324,22 +324,22 @@ class State:
     @property
     def configuration(self) -> Configuration:
         """The configuration that is in force: the newest one in the log, committed or not."""
-        return self.outbox.log.configuration
+        return self.ledger.log.configuration
 
     @property
     def log(self) -> Log:
         """The log."""
-        return self.outbox.log
+        return self.ledger.log
 
     @property
     def hard(self) -> HardState:
         """The newest hard state, on disk or on its way there."""
-        return self.outbox.hard
+        return self.ledger.hard
 
     @property
     def term(self) -> int:
         """The current term."""
-        return self.outbox.hard.term
+        return self.ledger.hard.term
 
     @property
     def others(self) -> tuple[int, ...]:

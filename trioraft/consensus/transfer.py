@@ -73,7 +73,7 @@ def offer(s: State, handover: Handover, now: float) -> None:
         handover.tried.add(handover.target)
         handover.retarget_at = now + max(s.timing.heartbeat, 4 * s.timing.resend(s.round_trip(handover.target)))
     handover.resend_at = now + s.timing.resend(s.round_trip(handover.target))
-    s.outbox.send(handover.target, TimeoutNow(term=s.term, work=work_left(s, now)), After.NOTHING)
+    s.ledger.send(handover.target, TimeoutNow(term=s.term, work=work_left(s, now)), After.NOTHING)
 
 
 def drive_transfer(s: State, now: float) -> None:

@@ -1,8 +1,8 @@
-"""Questions to DNS servers: one name, any record types, the search list, and what failures mean.
+"""Asking DNS servers: one name, any record types, the search list, and what to make of failures.
 
-dnspython implements the protocol. A question is asked with EDNS first, because 40 replicas do not fit into a plain
-UDP answer; a truncated answer is asked for again over TCP; a server that does not know EDNS is asked without it.
-Nothing is cached, because Docker gives its records a time to live of 600 s although they change at once.
+dnspython does the protocol. A question goes out with EDNS first, because 40 replicas do not fit into a plain UDP
+answer; a truncated answer is asked for again over TCP; a server that cannot do EDNS is asked without it. Nothing
+is cached: Docker gives its records a time to live of 600 s although they change at once.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,6 @@ import dns.reversename
 import trio
 
 from trioraft.address import Address
-from trioraft.messages import Seconds
 
 _EDNS_PAYLOAD: Final = 1232  # bytes; fits any path unfragmented (dnsflagday.net/2020)
 _SHORTEST_ATTEMPT: Final = 0.1  # seconds
@@ -30,16 +29,16 @@ _RDataType = dns.rdatatype.RdataType
 
 
 class UnresolvedError(Exception):
-    """A question was not answered.
+    """A question got no answer.
 
     Parameters
     ----------
     reason : str
-        Why not, in a few words that stay the same as long as the cause does.
+        Why, in a few words that stay the same as long as the cause does.
     absent : bool
         Whether a server said that there is no such name.
     silent : bool
-        Whether no server answered at all.
+        Whether no server said anything.
     """
 
     def __init__(self, reason: str, *, absent: bool = False, silent: bool = False) -> None:
@@ -50,14 +49,14 @@ class UnresolvedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer of the servers about a name.
+    """What the servers said about a name.
 
     Attributes
     ----------
     records : tuple
-        The data of the records.
+        The records' data.
     problems : tuple of str
-        What keeps the answer from being complete; empty when it is complete.
+        What kept the answer from being complete; empty when it is complete.
     absent : bool
         Whether the servers agree that there is no such record.
     """
@@ -83,16 +82,16 @@ class Service(NamedTuple):
 
 
 class Resolver:
-    """Asks the DNS servers of the system, or given ones. It is made for one look-up, inside a trio run.
+    """Asks the system's DNS servers, or given ones. Made anew for each look-up, inside a trio run.
 
     Parameters
     ----------
     servers : iterable of Address
-        The servers; where there are none, those of `resolv_conf` are asked, with its search list.
+        The servers. None of them: those of `resolv_conf`, with its search list.
     resolv_conf : str
-        A file in the format of resolv.conf(5).
+        The file in the format of resolv.conf(5).
     limit : float
-        How long all questions may take from now on.
+        How long all questions may take from now on, in seconds.
 
     Raises
     ------
@@ -100,7 +99,7 @@ class Resolver:
         If there are no servers to ask.
     """
 
-    def __init__(self, servers: Iterable[Address], resolv_conf: str, limit: Seconds) -> None:
+    def __init__(self, servers: Iterable[Address], resolv_conf: str, limit: float) -> None:
         servers = tuple(servers)
         self._limit = limit
         self._deadline = trio.current_time() + limit
@@ -121,8 +120,7 @@ class Resolver:
         except (dns.exception.DNSException, OSError, ValueError) as error:
             reason = f"no DNS server is known: {resolv_conf}: {error}; set DNS_SERVERS or PEERS"
             raise UnresolvedError(reason) from error
-        # There is time for four rounds, so that a lost datagram, a dead first server and a server without EDNS all
-        # leave time for an answer.
+        # Four rounds: a lost datagram, a dead first server and a server without EDNS all leave time for an answer.
         resolver.timeout = max(_SHORTEST_ATTEMPT, self._limit / 4 / len(resolver.nameservers))
         return resolver
 
@@ -132,13 +130,12 @@ class Resolver:
         Parameters
         ----------
         name : str
-            A name; one with a dot at its end stands only for itself.
+            A name; with a dot at its end it stands only for itself.
 
         Returns
         -------
         list of dns.name.Name
-            A name with at least ``ndots`` dots comes first as it is, then with the search list; any other name the
-            other way round.
+            With at least ``ndots`` dots: as it is first, then with the search list; else the other way round.
         """
         absolute = dns.name.from_text(name)
         if name.endswith("."):
@@ -162,7 +159,7 @@ class Resolver:
         Parameters
         ----------
         name : str
-            The name; the search list is tried for a relative one.
+            The name; a relative one is also searched for.
 
         Returns
         -------
@@ -178,12 +175,12 @@ class Resolver:
         Parameters
         ----------
         name : str
-            The name; the search list is tried for a relative one.
+            The name; a relative one is also searched for.
 
         Returns
         -------
         Found
-            :class:`Service` tuples, the preferred ones first.
+            :class:`Service` tuples, the preferred first.
         """
         found = await self._search(name, (_RDataType.SRV,))
         preferred = sorted(
@@ -203,7 +200,7 @@ class Resolver:
         Returns
         -------
         str or None
-            The alphabetically first name, without the dot at its end; None when there is none.
+            The first name in alphabetical order, without the dot at its end; None when there is none.
         """
         name = dns.reversename.from_address(host.partition("%")[0])
         try:
@@ -213,7 +210,7 @@ class Resolver:
         return min((record.target.to_text(omit_final_dot=True) for record in records), default=None)
 
     async def _search(self, name: str, types: tuple[_RDataType, ...]) -> Found:
-        """Ask for one candidate after the other until one has records, as the C library does."""
+        """Ask for one candidate after the other, until one has records, as the C library does."""
         problems: list[str] = []
         exists = False
         for candidate in self.candidates(name):
@@ -246,7 +243,7 @@ class Resolver:
             errors.append(error)
 
     async def _ask(self, name: dns.name.Name, rdtype: _RDataType) -> list[Any]:
-        """Ask one question, with EDNS and if necessary without it."""
+        """Ask one question, with EDNS and if need be without."""
         try:
             return await self._ask_once(self._edns, name, rdtype, 0.6 * self._time_left())
         except UnresolvedError as error:
@@ -254,14 +251,14 @@ class Resolver:
                 raise
         return await self._ask_once(self._plain, name, rdtype, self._time_left())
 
-    def _time_left(self) -> Seconds:
+    def _time_left(self) -> float:
         return max(self._deadline - trio.current_time(), _SHORTEST_ATTEMPT)
 
     async def _ask_once(
-        self, resolver: dns.asyncresolver.Resolver, name: dns.name.Name, rdtype: _RDataType, lifetime: Seconds
+        self, resolver: dns.asyncresolver.Resolver, name: dns.name.Name, rdtype: _RDataType, lifetime: float
     ) -> list[Any]:
         try:
-            # The limit of dnspython reads the wall clock, and its pauses between attempts exceed that limit.
+            # dnspython's own limit reads the wall clock, and its pauses between attempts exceed it.
             with trio.fail_after(lifetime):
                 answer = await resolver.resolve(
                     name,
@@ -281,7 +278,7 @@ class Resolver:
 
 
 def _reason(error: dns.resolver.NoNameservers) -> str:
-    """Word why all servers were given up."""
+    """Word why every server was given up."""
     reasons = set()
     for _, _, _, cause, _ in error.kwargs["errors"]:
         if isinstance(cause, str):

@@ -1,4 +1,4 @@
-"""What clients ask nodes to do: commands, requests and their answers."""
+"""What clients ask of nodes: commands, requests and their answers."""
 
 import enum
 from typing import Annotated, Final, Literal, TypeAlias
@@ -19,7 +19,7 @@ class Transfer(Struct, frozen=True, array_like=True, tag=1):
     Attributes
     ----------
     to : int
-        The node that is to lead; 0 for the one that suits best.
+        The node that shall lead, or 0 for the best one.
     """
 
     to: OptionalNodeId = 0
@@ -54,7 +54,7 @@ class EndSession(Struct, frozen=True, array_like=True, tag=4):
 
 
 class KeepSession(Struct, frozen=True, array_like=True, tag=5):
-    """Report to the leader that the client is still there.
+    """Tell the leader that the client is still there.
 
     Attributes
     ----------
@@ -66,20 +66,20 @@ class KeepSession(Struct, frozen=True, array_like=True, tag=5):
 
 
 class Propose(Struct, frozen=True, array_like=True, tag=6):
-    """Ask the leader to commit and apply a command, once, however often this request arrives.
+    """Ask the leader to have a command committed and applied, once, however often this comes.
 
     Attributes
     ----------
     session : int
         The client's session.
     number : int
-        The number of the command in its session, from 1 on.
+        Which of its commands this is; the first one is 1.
     answered_below : int
-        The client no longer waits for the result of any command with a smaller number.
+        The client waits for the result of no command before this number any more.
     data : bytes
         The command, for the state machine.
     state_kind : str
-        The kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
+        What kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
     """
 
     session: Counter
@@ -90,17 +90,16 @@ class Propose(Struct, frozen=True, array_like=True, tag=6):
 
 
 class Query(Struct, frozen=True, array_like=True, tag=7):
-    """Ask the state machine of any node a question.
+    """Ask any node a question that its state machine answers.
 
     Attributes
     ----------
     data : bytes
         The question.
     linearizable : bool
-        Whether the answer must reflect everything that was acknowledged before; else it is of the state that the node
-        has.
+        Whether the answer must show everything that was acknowledged before; else it is what the node has.
     state_kind : str
-        The kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
+        What kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
     """
 
     data: bytes
@@ -109,16 +108,16 @@ class Query(Struct, frozen=True, array_like=True, tag=7):
 
 
 class Ask(Struct, frozen=True, array_like=True, tag=8):
-    """Ask the program around the state machine, which may know more than is replicated, and may take long.
+    """Ask the program around the state machine, which may know more than is replicated, and may take its time.
 
     Attributes
     ----------
     data : bytes
         The question.
     leader : bool
-        Whether only a node may answer that has confirmed, after the question came, that it leads.
+        Whether only a node may answer that has made sure, after the question came, that it leads.
     state_kind : str
-        The kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
+        What kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
     """
 
     data: bytes
@@ -126,19 +125,19 @@ class Ask(Struct, frozen=True, array_like=True, tag=8):
     state_kind: Name = ""
 
 
-# The most bytes of a backup that are sent at once.
+# How many bytes of a backup are sent at once, at most.
 BACKUP_PART_BYTES: Final = 32 * 1024
 
 
 class StartBackup(Struct, frozen=True, array_like=True, tag=12):
-    """Ask any member to make a backup of a state that reflects everything that was acknowledged before.
+    """Ask any member to make a backup of a state that shows everything that was acknowledged before.
 
-    The answer is a :class:`BackupPart`, once the backup is begun.
+    It is answered with a :class:`BackupPart` once it is begun.
     """
 
 
 class ReadBackup(Struct, frozen=True, array_like=True, tag=13):
-    """Ask for a part of a backup, or how far it is; the answer is a :class:`BackupPart`.
+    """Ask for a part of a backup, or how far it is; answered with a :class:`BackupPart`.
 
     Attributes
     ----------
@@ -147,7 +146,7 @@ class ReadBackup(Struct, frozen=True, array_like=True, tag=13):
     offset : int
         Where the part begins, in bytes.
     size : int
-        The most bytes it may have; 0 to learn only how far the backup is.
+        How many bytes it has at most; 0 to be told only how far the backup is.
     """
 
     backup: Id
@@ -156,7 +155,7 @@ class ReadBackup(Struct, frozen=True, array_like=True, tag=13):
 
 
 class EndBackup(Struct, frozen=True, array_like=True, tag=14):
-    """Allow the node to drop a backup.
+    """Tell the node that it need not keep a backup any longer.
 
     Attributes
     ----------
@@ -168,16 +167,16 @@ class EndBackup(Struct, frozen=True, array_like=True, tag=14):
 
 
 class BackupPart(Struct, frozen=True, array_like=True):
-    """The state of a backup, and a part of it; as CBOR it is the `data` of a :class:`ClientResponse`.
+    """What a node tells of a backup that it keeps; as CBOR it is the `data` of a :class:`ClientResponse`.
 
     Attributes
     ----------
     backup : int
-        The id of the backup on that node.
+        Names the backup on that node.
     size : int
-        The bytes it has by now.
+        How many bytes it has by now.
     whole : bool
-        Whether that is all of it; as long as it is not, no part is sent.
+        Whether that is all; before, no part is given.
     data : bytes
         The part that was asked for.
     """
@@ -189,7 +188,7 @@ class BackupPart(Struct, frozen=True, array_like=True):
 
 
 class StateDigest(Struct, frozen=True, array_like=True, tag=9):
-    """Ask a node for a hash of the replicated state it has; the answer is a :class:`StateDigested`."""
+    """Ask a node for a hash of the replicated state it has; answered with a :class:`StateDigested`."""
 
 
 class StateDigested(Struct, frozen=True, array_like=True):
@@ -208,11 +207,11 @@ class StateDigested(Struct, frozen=True, array_like=True):
 
 
 class ReadSettings(Struct, frozen=True, array_like=True, tag=16):
-    """Ask any node for the settings of the cluster, with every change that was acknowledged before."""
+    """Ask any node for the settings of the cluster, as they were changed by everything acknowledged before."""
 
 
 class ChangeSettings(Struct, frozen=True, array_like=True, tag=17):
-    """Ask the leader to change settings of the cluster, once, however often this request arrives.
+    """Ask the leader to have settings of the cluster changed, once, however often this comes.
 
     Attributes
     ----------
@@ -229,14 +228,13 @@ class ChangeSettings(Struct, frozen=True, array_like=True, tag=17):
 
 
 class ChangeMember(Struct, frozen=True, array_like=True, tag=18):
-    """Ask the leader to change the part that one node has in the cluster; answered when that is committed.
+    """Ask the leader to change what one node is to the cluster; answered when that is committed.
 
     Attributes
     ----------
     action : str
         ``add`` (make it a learner), ``promote`` (a learner to a voter), ``demote`` (the reverse) or ``remove``; or
-        ``leave``, which a member asks for itself before it stops: it is removed if the rules of the autopilot allow
-        it.
+        ``leave``, as a member asks itself before it stops: it is removed where the rules of the autopilot allow it.
     node : int
         The node.
     """
@@ -246,25 +244,25 @@ class ChangeMember(Struct, frozen=True, array_like=True, tag=18):
 
 
 class StepDown(Struct, frozen=True, array_like=True, tag=19):
-    """Ask the leader not to lead for a while: it transfers its leadership, or ends it when nobody else can lead."""
+    """Ask the leader to lead no more for a while: it gives its leadership away, or ends it when nobody can lead."""
 
 
 class Cancel(Struct, frozen=True, array_like=True, tag=20):
-    """Report that this client no longer waits for some of its requests. It is not answered.
+    """Tell a node that requests of this client are not waited for any more; it is not answered.
 
-    Commands that were proposed may be carried out all the same.
+    What was proposed may be carried out all the same.
 
     Attributes
     ----------
     requests : tuple of int
-        Their numbers. Some may have been reported before, because a datagram may be lost.
+        Their numbers. Some may have been told before, because a datagram may be lost.
     """
 
     requests: Annotated[tuple[Counter, ...], Meta(max_length=256)]
 
 
 class UnknownCommand(Struct, frozen=True, array_like=True, tag=0):
-    """A stand-in for a command that only a later version knows, or that has a wrong field. It is never sent.
+    """Stands for a command that only a later version knows, or that has a wrong field; never sent.
 
     Attributes
     ----------
@@ -306,7 +304,7 @@ class ClientRequest(Struct, frozen=True, array_like=True, tag=REQUEST_TAG):
     Attributes
     ----------
     request : int
-        The number of the request, counted from a random number that others cannot know. The answer names it, and a
+        Numbers the sender's requests, from a random number on that others cannot know; the answer names it, and a
         repeated request is carried out once.
     command : Command
         What to do.
@@ -317,7 +315,7 @@ class ClientRequest(Struct, frozen=True, array_like=True, tag=REQUEST_TAG):
 
 
 class Refusal(enum.StrEnum):
-    """Why a request was not carried out, as far as a program has to know; the detail is for people.
+    """Why a request was not carried out, as far as a program has to know; the detail tells people.
 
     ``NOT_LEADER``, ``NO_LEADER``, ``BUSY``, ``NO_CLUSTER``   it was not, here; elsewhere or later it may be
     ``NOT_COMMITTED``   it was not, and never will be
@@ -325,7 +323,7 @@ class Refusal(enum.StrEnum):
     ``SESSION_ENDED``   the session has ended: whether earlier tries were carried out is not known
     ``LIMIT``           it was not: the client has as many requests under way as it may
     ``REFUSED``         it was not, and it will not be when it is repeated
-    ``NO_RESULT``       it was, but its result cannot be sent
+    ``NO_RESULT``       it was, but its result cannot be told
     """
 
     NOT_LEADER = "not-leader"
@@ -352,17 +350,17 @@ class ClientResponse(Struct, frozen=True, array_like=True, tag=15):
     detail : str
         What was done, or why it was not, in words.
     leader : int
-        The leader, when the request must go to it and another node answers; else 0.
+        The leader, when the request must go to it and the answering node is another one; else 0.
     code : str
-        Why it was not carried out, as one of :class:`Refusal`; empty when it was.
+        Why it was not carried out, one of :class:`Refusal`; empty when it was.
     data : bytes
-        The answer of the state machine, or of the program around it; or a :class:`BackupPart`.
+        What the state machine, or the program around it, answered; or a :class:`BackupPart`.
     session : int
         The session that was opened.
     term : int
-        The term of the answering node, in which `leader` leads.
+        The answering node's term, in which `leader` leads.
     leader_address : str
-        The numeric ``ip:port`` of the leader as the answering node knows it; empty where it does not know it.
+        The leader's numeric ``ip:port`` as the answering node knows it; empty where it does not.
     """
 
     request: Counter
@@ -376,24 +374,24 @@ class ClientResponse(Struct, frozen=True, array_like=True, tag=15):
     leader_address: Name = ""
 
 
-# The most requests or answers in one message.
+# In one message.
 BATCH_MAX: Final = 256
 
 
 class ClientRequests(Struct, frozen=True, array_like=True, tag=REQUESTS_TAG):
-    """Ask a node to do several things.
+    """Several requests in one datagram.
 
     Attributes
     ----------
     requests : tuple of ClientRequest
-        The requests, each of which is carried out and answered as if it had come alone.
+        The requests; each is carried out and answered as if it had come alone.
     """
 
     requests: Annotated[tuple[ClientRequest, ...], Meta(max_length=BATCH_MAX)]
 
 
 class ClientResponses(Struct, frozen=True, array_like=True, tag=RESPONSES_TAG):
-    """Answer several requests.
+    """Several answers in one datagram.
 
     Attributes
     ----------

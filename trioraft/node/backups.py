@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import structlog
 import trio
@@ -18,9 +18,10 @@ import trio
 from trioraft.consensus import Core
 from trioraft.errors import BusyError, ProposalError, RefusedError
 from trioraft.messages import LARGEST_ID, BackupPart, ReadBackup, format_id
-from trioraft.node.apply import Applier
+from trioraft.node.administration import BackupAnswered
 from trioraft.node.snapshots import write_chunks
 from trioraft.node.world import World
+from trioraft.replica.sessions import Replica
 from trioraft.storage.backup_file import Backup, BackupWriter
 from trioraft.storage.errors import FileError
 
@@ -31,9 +32,6 @@ BACKUPS_MAX: Final = 2
 IDLE_SECONDS: Final = 60.0
 # So many parts wait to be read from the disk, at most.
 _WANTED_MAX: Final = 64
-
-# Told the part, or why there is none.
-Answered: TypeAlias = Callable[[BackupPart | ProposalError], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -94,27 +92,25 @@ class BackupServer:
     ----------
     core : Core
         Knows the cluster, and the term.
-    applier : Applier
+    replica : Replica
         Has the state.
     directory : Path
         The node's directory.
     world : World
         The clock, and chance.
-    flush : callable
-        Lets answers leave.
+    soon : callable
+        Has answers leave.
     """
 
-    def __init__(
-        self, core: Core, applier: Applier, directory: Path, world: World, flush: Callable[[], None]
-    ) -> None:
+    def __init__(self, core: Core, replica: Replica, directory: Path, world: World, soon: Callable[[], None]) -> None:
         self._core = core
-        self._applier = applier
+        self._replica = replica
         self._directory = directory
         self._clock = world.clock
         self._entropy = world.entropy
-        self._flush = flush
+        self._soon = soon
         self._kept: dict[int, _Kept] = {}
-        self._wanted: list[tuple[_Kept, ReadBackup, Answered]] = []
+        self._wanted: list[tuple[_Kept, ReadBackup, BackupAnswered]] = []
         self._begun: list[_Kept] = []
         self._wake = trio.Event()
 
@@ -135,19 +131,19 @@ class BackupServer:
         """
         if len(self._kept) >= BACKUPS_MAX:
             return BusyError(f"busy: {BACKUPS_MAX} backups are under way at this node; try again")
-        index = self._applier.replica.applied_index
+        index = self._replica.applied_index
         index_term = self._core.term_at(index)
-        term, version = max(self._core.term, index_term), self._applier.replica.version
+        term, version = max(self._core.term, index_term), self._replica.version
         about = Backup(self._core.cluster, term, index, index_term, 0, version)
         number = int.from_bytes(self._entropy(8), "big") % LARGEST_ID + 1
         path = self._directory / f"backup-{format_id(number)}"
-        kept = _Kept(number, path, about, self._applier.replica.snapshot(), self._clock())
+        kept = _Kept(number, path, about, self._replica.snapshot(), self._clock())
         self._kept[number] = kept
         self._begun.append(kept)
         self._wake.set()
         return BackupPart(number, 0, whole=False)
 
-    def read(self, asked: ReadBackup, answered: Answered) -> None:
+    def read(self, asked: ReadBackup, answered: BackupAnswered) -> None:
         """Give a part of a backup, now or later.
 
         Parameters
@@ -204,7 +200,7 @@ class BackupServer:
                     for kept in begun:
                         nursery.start_soon(self._write, kept)
                     await self._read_wanted()
-                    self._flush()
+                    self._soon()
                     await self._remove()
         finally:
             for kept in self._kept.values():

@@ -5,28 +5,28 @@ itself so. The state is hashed as a snapshot of it would be written: bit by bit,
 """
 
 import hashlib
-from collections.abc import Callable
-from typing import TypeAlias
 
 import trio
 
-from trioraft.node.apply import Applier
+from trioraft.node.administration import Digested
+from trioraft.node.pauses import Pauses
+from trioraft.replica.sessions import Replica
 
-# Told the last entry applied, and 64 hexadecimal digits.
-Digested: TypeAlias = Callable[[int, str], None]
 
-
-class Digests:
+class StateDigests:
     """Hashes the state of one node, once for all who ask at a time.
 
     Parameters
     ----------
-    applier : Applier
+    replica : Replica
         Has the state.
+    pauses : Pauses
+        Hold it while it is looked at.
     """
 
-    def __init__(self, applier: Applier) -> None:
-        self._applier = applier
+    def __init__(self, replica: Replica, pauses: Pauses) -> None:
+        self._replica = replica
+        self._pauses = pauses
         self._waiting: list[Digested] = []
         self._wanted = trio.Event()
 
@@ -46,9 +46,9 @@ class Digests:
         while True:
             await self._wanted.wait()
             self._wanted = trio.Event()
-            async with self._applier.paused():
+            async with self._pauses.paused():
                 waiting, self._waiting = self._waiting, []
-                index, chunks = self._applier.replica.applied_index, self._applier.replica.snapshot()
+                index, chunks = self._replica.applied_index, self._replica.snapshot()
             digest = hashlib.sha256()
             for chunk in chunks:
                 digest.update(chunk)

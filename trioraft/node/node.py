@@ -1,57 +1,32 @@
 """A node is a nursery: one task for each concern, and the cancellation of one is the end of all.
 
-::
-
-    socket ──▶ endpoint ──▶ core ──▶ disk (hard state) ──▶ core ──▶ endpoint ──▶ socket
-    timer  ────────────────▶ core ──▶ hooks (leader work) ──▶ core
-    discovery ─▶ address book ─▶ greetings ─▶ endpoint
-
-Every task feeds something to the core or the endpoint and then calls :meth:`Node._flush`, which sends, in one
-go and without a checkpoint for each datagram, whatever came out. All deadlines are on one clock
-(``CLOCK_BOOTTIME``).
+The loop (:mod:`trioraft.node.loop`) takes in datagrams, what the disk has written and what is due, and takes turns of
+the member. Every other task feeds something to the core or the endpoint and wants a turn soon.
 """
 
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
 from typing import Final, get_args
 
 import structlog
 import trio
+from structlog.typing import FilteringBoundLogger
 
-from trioraft._version import __version__
 from trioraft.address import Address
 from trioraft.arguments import check_bytes, check_function, check_is, check_methods, check_name, check_number
 from trioraft.asking import waiting
 from trioraft.asking.calls import FIRST_NUMBER_MAX, Calls
 from trioraft.asking.session import Session
 from trioraft.consensus import Core, Role, Timing
-from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.events import (
-    BecameLeader,
-    ConfigurationChanged,
-    EndWork,
     Event,
-    ExtendWork,
-    ForeignCluster,
-    FormationEnded,
-    Formed,
-    Joined,
-    NotMeant,
-    ReadFailed,
-    ReadReady,
-    Removed,
-    StartWork,
-    SteppedDown,
-    StorePart,
-    TooOld,
 )
+from trioraft.consensus.ledger import Write
 from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import (
     Domain,
-    EncodedMessage,
     Endpoint,
     Identity,
     Peer,
@@ -63,8 +38,8 @@ from trioraft.datagrams.endpoint import (
 )
 from trioraft.dns.discovery import Answer
 from trioraft.errors import NodeError, NotCommittedError, NotLeaderError, ProposalError
-from trioraft.hooks.bodies import Bodies, Leadership, OnOverrun
-from trioraft.hooks.hooks import HookContext, Hooks
+from trioraft.hooks.bodies import Leadership, OnOverrun
+from trioraft.hooks.hooks import HookContext
 from trioraft.members.steering import Steering
 from trioraft.members.upgrades import Upgrades
 from trioraft.messages import (
@@ -85,27 +60,32 @@ from trioraft.messages import (
     StatusRequest,
     format_id,
 )
-from trioraft.node.apply import Applier
+from trioraft.node.acting import Acting, too_old
+from trioraft.node.around import Around
 from trioraft.node.backups import BackupServer
+from trioraft.node.commands import AskHandler
+from trioraft.node.digests import StateDigests
+from trioraft.node.loop import Loop, Wake
+from trioraft.node.member import Member
 from trioraft.node.neighbours import Neighbours
-from trioraft.node.reads import Reads
-from trioraft.node.request_queue import RequestQueue
-from trioraft.node.requests import AskHandler, Requests
+from trioraft.node.pauses import Pauses
+from trioraft.node.proposals import Outcome
+from trioraft.node.replicated import Replicated
+from trioraft.node.requests import Requests
 from trioraft.node.snapshots import Snapshotter
 from trioraft.node.stalls import LoopWatch
 from trioraft.node.status import Account
 from trioraft.node.stopping import Stopping
 from trioraft.node.trace import recording
+from trioraft.node.work import LeaderWork
 from trioraft.node.world import World
 from trioraft.nurseries import bare_errors
 from trioraft.replica.machine import KIND_MAX, NothingToReplicate, StateMachine, state_kind
-from trioraft.replica.sessions import Replica
+from trioraft.replica.sessions import Replica, Result
 from trioraft.settings.key_files import key_file_warning
 from trioraft.settings.settings import NodeSettings
-from trioraft.storage.errors import StorageError
-from trioraft.versions import Versions
 
-_log: Final = structlog.get_logger("trioraft.node")
+_log: Final[FilteringBoundLogger] = structlog.get_logger("trioraft.node")
 
 # Where tasks that propose take long, the node looks so many times within a heartbeat interval what has come in.
 _LOOKS: Final = 4
@@ -130,12 +110,91 @@ class Node:
         self, settings: NodeSettings, world: World, machine: StateMachine, on_overrun: OnOverrun = "exit"
     ) -> None:
         self.settings = settings
+        self.stopping = False
         self._world = world
         self._disk = world.open_disk(settings)
         self.id = self._disk.node_id
-        name = settings.node_name or world.host_name
-        self._log = _log.bind(node=format_id(self.id), name=name)
-        self._core = Core(
+        self._name = settings.node_name or world.host_name
+        self._log = _log.bind(node=format_id(self.id), name=self._name)
+        self._wake = Wake()
+        self._loop: Loop | None = None
+        self._changed = trio.Event()
+        self._core = self._new_core()
+        self._endpoint = Endpoint(
+            Identity(self.id, settings.app_name, self._name, world.versions),
+            settings.keys,
+            entropy=world.entropy,
+            cluster_id=self._core.cluster,
+            datagram_bytes=settings.max_datagram_bytes,
+        )
+        self._neighbours = Neighbours(self._core, self._endpoint, settings, world, self._log)
+        nodes, names = self._neighbours.nodes, self._neighbours.names
+        self._upgrades = Upgrades(self._core, 2 * settings.election_timeout_upper, world.clock, nodes, names)
+        self._steering = Steering(self._core, settings, nodes, names)
+        self._work = LeaderWork(
+            self._core,
+            settings,
+            self._disk.directory,
+            self._hook_context,
+            world,
+            on_overrun,
+            self.soon,
+            self._now_log,
+        )
+        # No others know from where this process counts; its id stands in every datagram.
+        first_read, first_request = (int.from_bytes(world.entropy(8), "big") % FIRST_NUMBER_MAX for _ in range(2))
+        parts = Replicated.of(
+            self._core, Replica(machine), world.clock, first_read=first_read, require=self._upgrades.require
+        )
+        pauses = Pauses(parts.applying, self.soon)
+        self._snapshots = self._new_snapshotter(parts, pauses)
+        self._backups = BackupServer(self._core, parts.replica, self._disk.directory, world, self.soon)
+        self._digests = StateDigests(parts.replica, pauses)
+        self._requests = Requests(
+            parts,
+            Around(self._neighbours, self._upgrades, self._steering),
+            self._backups,
+            self._digests,
+            send=self._answer,
+            clock=world.clock,
+            soon=self.soon,
+        )
+        self._member = Member(parts, self._requests)
+        self._acting = Acting(
+            self._core,
+            self._endpoint,
+            self._neighbours,
+            self._work,
+            self._snapshots,
+            world.versions,
+            settings.app_name,
+            self._now_log,
+        )
+        self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)
+        self._answers = Batches(lambda: self._endpoint, RESPONSES_TAG)
+        self._calls = Calls(self, world.clock, self.soon, first_request)
+        self._session = Session(self._calls, world.clock)
+        self._stopping = Stopping(
+            self._core, settings, self._calls, world.clock, self.soon, self._role_changed, self._acting.removed
+        )
+        self._loop_watch = LoopWatch(settings.heartbeat_repeat)
+        self._account = Account(
+            self._core,
+            settings,
+            self._neighbours,
+            self._work.hooks,
+            parts.replica,
+            self._snapshots,
+            self._steering,
+            counters=self._counters,
+            clock=world.clock,
+        )
+        self._own_peer = self._new_own_peer()
+
+    def _new_core(self) -> Core:
+        """Make the consensus of what is on disk, unless that is of later software."""
+        settings, world = self.settings, self._world
+        core = Core(
             self.id,
             self._disk.hard,
             self._disk.log,
@@ -151,110 +210,55 @@ class Node:
             random_source=world.random,
             now=world.clock(),  # not from before the directory was taken: until then an earlier process may promise
         )
-        self._core.versions = world.versions
-        self._see_that_it_speaks(self._core.version)
-        self._endpoint = Endpoint(
-            Identity(self.id, settings.app_name, name, world.versions),
-            settings.keys,
-            entropy=world.entropy,
-            cluster_id=self._core.cluster,
-            datagram_bytes=settings.max_datagram_bytes,
-        )
-        self._neighbours = Neighbours(self._core, self._endpoint, settings, world, self._log)
-        self._hooks = Hooks(
-            settings,
+        core.versions = world.versions
+        if core.version > world.versions.highest:
+            self._disk.close()
+            raise NodeError(f"{self._disk.directory}: {too_old(core.version, world.versions)}")
+        return core
+
+    def _new_snapshotter(self, parts: Replicated, pauses: Pauses) -> Snapshotter:
+        return Snapshotter(
+            self._core,
+            parts.applying,
+            pauses,
             self._disk.directory,
-            self._hook_context,
-            launcher=world.launcher,
-            on_work_ended=self._scripts_ended,
-            on_work_failed=self._work_failed,
+            self._world.clock,
+            self.soon,
+            alert=lambda text: self._neighbours.alerts.raise_alert("snapshot", text, self._world.clock()),
+            entries_max=self.settings.snapshot_entries,
+            bytes_max=self.settings.snapshot_bytes,
         )
-        self._applier = Applier(self._core, Replica(machine), world.clock, self._flush)
-        self._snapshots = Snapshotter(
-            self._core,
-            self._applier,
-            self._disk.directory,
-            world.clock,
-            self._flush,
-            alert=lambda text: self._neighbours.alerts.raise_alert("snapshot", text, world.clock()),
-            entries_max=settings.snapshot_entries,
-            bytes_max=settings.snapshot_bytes,
-        )
-        # No others know from where this process counts; its id stands in every datagram.
-        first_read, first_request = (int.from_bytes(world.entropy(8), "big") % FIRST_NUMBER_MAX for _ in range(2))
-        self._reads = Reads(self._core, world.clock, self._send_to_node, self._flush, first_read)
-        self._backups = BackupServer(self._core, self._applier, self._disk.directory, world, self._flush)
-        self._requests = Requests(
-            self._core,
-            self._applier,
-            self._reads,
-            self._backups,
-            world.clock,
-            send=self._answer,
-            address_of=self._neighbours.address_of,
-            reachable=self._neighbours.reachable_voters,
-            flush=self._flush,
-        )
-        self._request_queue = RequestQueue(self._requests.receive, world.clock, self._flush)
-        self._requests.names = self._neighbours.names
-        self._upgrades = Upgrades(
-            self._core,
-            2 * settings.election_timeout_upper,
-            world.clock,
-            self._neighbours.nodes,
-            self._neighbours.names,
-        )
-        self._requests.why_not_join = self._upgrades.why_not_join
-        self._applier.require = self._requests.require = self._upgrades.require
-        self._steering = Steering(self._core, settings, self._neighbours.nodes, self._neighbours.names)
-        self._requests.let_leave = self._steering.let_leave
-        self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)
-        self._answers = Batches(lambda: self._endpoint, RESPONSES_TAG)
-        self._asking = waiting.Timer(world.clock)
-        self._calls = Calls(self, world.clock, self._asking.soon, first_request)
-        self._session = Session(self._calls, world.clock)
-        self._removed = trio.Event()
-        self._stopping = Stopping(
-            self._core, settings, self._calls, world.clock, self._flush, self._role_changed, self._removed
-        )
-        self._loop_watch = LoopWatch(settings.heartbeat_repeat)
-        self._account = Account(
-            self._core,
-            settings,
-            self._neighbours,
-            self._hooks,
-            self._applier,
-            self._snapshots,
-            self._steering,
-            counters=lambda: (
-                self._endpoint.counters + self._socket.counters + self._loop_watch.counters + self._not_meant
-            ),
-            clock=world.clock,
-        )
-        self._scripts_run = False
-        self._bodies = Bodies(world.watchdog_clock, settings.hook_stop_grace, self._work_ended, on_overrun)
-        self._own_peer = Peer(
+
+    def _new_own_peer(self) -> Peer:
+        """Make what this node is to itself, where its own program asks it for something."""
+        now = self._world.clock()
+        return Peer(
             node_id=self.id,
             process=self._endpoint.process,
             domain=Domain.CONSENSUS,
-            service=settings.app_name,
-            name=name,
+            service=self.settings.app_name,
+            name=self._name,
             address=Address("", 0),
             cluster_id=0,
-            confirmed_at=world.clock(),
-            heard_at=world.clock(),
+            confirmed_at=now,
+            heard_at=now,
         )
-        self._not_meant: Counter[str] = Counter()
-        self._was_removed_while_away = False
-        self.must_begin_anew = trio.Event()
-        self._disk_wanted = trio.Event()
-        self._noted_written = 0
-        self._changed = trio.Event()
-        self._timer = trio.CancelScope()
-        self._failure: NodeError | None = None
-        self._looked_at = float("-inf")  # when the socket was looked at last
-        self._look_interval = settings.heartbeat_repeat / _LOOKS
-        self.stopping = False
+
+    def _now_log(self) -> FilteringBoundLogger:
+        return self._log
+
+    def _counters(self) -> Counter[str]:
+        sent = self._socket.counters if self._loop is not None else Counter[str]()
+        return self._endpoint.counters + sent + self._loop_watch.counters + self._acting.counters
+
+    @property
+    def must_begin_anew(self) -> trio.Event:
+        """Set where this node was removed while it was away, so that it may begin as another one."""
+        return self._acting.must_begin_anew
+
+    def soon(self) -> None:
+        """Have a turn follow at the end of this pass of the scheduler."""
+        self._wake.soon()
 
     # --- the tasks ------------------------------------------------------------------------------------------
 
@@ -282,32 +286,39 @@ class Node:
                     if self._world.watchdog_clock is not None:
                         trio.lowlevel.add_instrument(self._loop_watch)
                     await self._snapshots.restore()
-                    await nursery.start(self._hooks.run)
-                    for task in self._tasks():
+                    await nursery.start(self._work.hooks.run)
+                    loop = self._loop = Loop(
+                        self._member,
+                        self._endpoint,
+                        self._socket,
+                        self._disk,
+                        self,
+                        self._wake,
+                        self._world.clock,
+                        self.settings.heartbeat_repeat / _LOOKS,
+                    )
+                    for task in self._tasks(loop):
                         nursery.start_soon(task)
                     self._start_up()
+                    loop.turn()
                     task_status.started(self._socket.address)
         finally:
             with suppress(KeyError):
                 trio.lowlevel.remove_instrument(self._loop_watch)
-            self._bodies.close()
+            self._work.bodies.close()
             self._socket.close()
             self._disk.close()
 
-    def _tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+    def _tasks(self, loop: Loop) -> tuple[Callable[[], Awaitable[None]], ...]:
         return (
-            self._receive,
-            self._keep_time,
-            self._write,
-            self._applier.run,
-            self._reads.run,
-            self._requests.run,
-            self._request_queue.run,
-            partial(self._asking.run, self._ask_nodes),
+            loop.receive,
+            loop.keep_time,
+            loop.write,
             self._snapshots.take,
             self._snapshots.receive,
             self._snapshots.clean_up,
             self._backups.run,
+            self._digests.run,
             self._discover,
             self._greet,
         )
@@ -324,91 +335,8 @@ class Node:
             "node started", address=str(self._socket.address), service=self.settings.app_name, role=self._core.role
         )
         if self._core.cluster:
-            self._hooks.become_follower()
+            self._work.become_follower()
         self._neighbours.tell_core(self._world.clock())
-        self._flush()
-
-    async def _receive(self) -> None:
-        """Drain the socket on each wake-up, feed everything, then send what came out.
-
-        The clock is read after the socket: what a node promises its leader, it promises from the receipt on. A time
-        from before a pause would let that end too early.
-        """
-        while True:
-            await self._socket.wait_readable()
-            self._take_in()
-            self._request_queue.carry_out_some()
-            self._flush()
-
-    def _take_in(self) -> None:
-        """Hear the disk and drain the socket; what clients ask for waits for its turn."""
-        self._note_written()
-        datagrams = self._socket.receive()
-        now = self._looked_at = self._world.clock()
-        for data, source in datagrams:
-            event = self._endpoint.receive_datagram_untrusted(data, source, now)
-            if event is not None:
-                self._handle(event, now)
-        for further in self._endpoint.further_events():
-            self._handle(further, now)
-
-    def _look_around(self) -> None:
-        """Let the node do its own business, in the midst of a turn of trio's loop, when that takes long.
-
-        Trio looks at sockets and clocks once all tasks that can run have run, and thousands of them may propose in
-        one turn. The heartbeats of a leader, a follower's answers to them, and those of the disk do not wait for all.
-        """
-        if self._world.clock() - self._looked_at > self._look_interval:
-            try:
-                self._keep_up()
-            except NodeError as error:  # not for whoever proposes
-                self._failure = error
-                self._timer.cancel()
-
-    async def _keep_time(self) -> None:
-        """Wake the core at its deadlines."""
-        while True:
-            with self._timer:
-                await trio.sleep_forever()
-            self._timer = trio.CancelScope()
-            if self._failure is not None:
-                raise self._failure
-            self._keep_up()
-
-    def _keep_up(self) -> None:
-        """Take what has come in, and then do what is due."""
-        self._take_in()
-        now = self._world.clock()
-        self._core.handle_timer(now)
-        self._endpoint.handle_timer(now)
-        self._flush()
-        self._request_queue.leave_to_run()
-
-    async def _write(self) -> None:
-        """Write the hard state, one write at a time; the newest one is written when several wait."""
-        while True:
-            await self._disk_wanted.wait()
-            self._disk_wanted = trio.Event()
-            while (write := self._core.to_persist()) is not None:
-                try:
-                    await self._disk.save(write)
-                except StorageError as error:
-                    self._say_farewell(str(error))
-                    raise
-                self._note_written()
-                self._flush()
-                if write.hard.removed:
-                    self._removed.set()
-                    if self._was_removed_while_away:
-                        self.must_begin_anew.set()
-                if write.snapshot is not None:
-                    self._snapshots.is_valid(write.snapshot)
-
-    def _note_written(self) -> None:
-        """Tell the core what the disk has written by now."""
-        if self._disk.written > self._noted_written:
-            self._noted_written = self._disk.written
-            self._core.persisted(self._noted_written, self._world.clock())
 
     async def _discover(self) -> None:
         """Ask DNS again and again; what it says, or that it is silent, never disturbs a running cluster."""
@@ -417,7 +345,7 @@ class Node:
     def _discovered(self, answer: Answer) -> None:
         self._neighbours.discovered(answer)
         self._steering.discovered(answer, self.address, self._world.clock())
-        self._flush()
+        self.soon()
 
     async def _greet(self) -> None:
         """Greet whoever is due, see to the members, and find out what this node is called."""
@@ -427,215 +355,101 @@ class Node:
             now = self._world.clock()
             self._neighbours.greet(now)
             self._upgrades.drive()
-            self._applier.name_kind()
+            self._member.proposals.name_kind()
             self._steering.steer(now)
-            self._flush()
+            self.soon()
             own = self.address
             if own is not None and own != named and not self.settings.node_name:
                 named = own
                 if name := await self._neighbours.find_name(own):
                     self._log = self._log.bind(name=name)
-                    self._flush()
+                    self.soon()
             with trio.move_on_after(self._neighbours.greeting_pause):
                 await self._neighbours.own_found.wait()
 
-    # --- what comes in --------------------------------------------------------------------------------------
+    # --- what the loop drives -------------------------------------------------------------------------------
 
-    def _handle(self, event: EndpointEvent, now: float) -> None:
+    def handle(self, event: EndpointEvent, now: float) -> None:
+        """Take what the endpoint has read from a datagram."""
         if isinstance(event, Received):
             self._receive_message(event.peer, event.cluster_id, event.message, now)
             return
         try:
             self._neighbours.handle(event, now)
         except NodeError as error:
-            self._say_farewell(str(error))
+            self.say_farewell(str(error))
             raise
-
-    def _see_that_it_speaks(self, version: int) -> None:
-        """Refuse to start with software that is older than what the cluster speaks."""
-        speaks = self._world.versions
-        if version > speaks.highest:
-            self._disk.close()
-            raise NodeError(f"{self._disk.directory}: {_too_old(version, speaks)}")
 
     def _receive_message(self, peer: Peer, cluster: int, message: Message, now: float) -> None:
         match message:
             case StatusRequest(subscribe=seconds):
                 self._account.subscribe(peer, seconds, now)
             case ClientRequest():
-                self._request_queue.add(peer, message)
+                self._requests.add(peer, message)
             case ClientRequests(requests=requests):
                 for request in requests:
-                    self._request_queue.add(peer, request)
+                    self._requests.add(peer, request)
             case ClientResponse():
                 self._calls.receive(peer.node_id, message)
             case ClientResponses(responses=responses):
                 for response in responses:
                     self._calls.receive(peer.node_id, response)
-            case ReadIndexRequest() | ReadIndexResponse():
-                if cluster == self._core.cluster:
-                    self._reads.receive(peer.node_id, message)
             case Hello() | Status():
                 pass  # not for a node
-            case _ if self._neighbours.may_say(peer, message, now):
-                self._core.receive(peer.node_id, cluster, message, now)
+            case _ if isinstance(message, ReadIndexRequest | ReadIndexResponse) or self._neighbours.may_say(
+                peer, message, now
+            ):
+                self._member.take(peer.node_id, cluster, message, now)
             case _:
                 self._endpoint.counters["dropped_not_a_member"] += 1
 
-    # --- what goes out --------------------------------------------------------------------------------------
+    def act_on(self, event: Event, now: float) -> None:
+        """Act on what a turn says has happened."""
+        try:
+            self._acting.act_on(event, now)
+        except NodeError as error:
+            self.say_farewell(str(error))
+            raise
 
-    def _flush(self) -> None:
-        """Act on everything that the core and the endpoint have ready."""
-        now = self._world.clock()
-        for event in self._core.events():
-            self._act_on(event, now)
-        outgoing = self._core.to_send()
-        encoded: dict[int, EncodedMessage] = {}  # the regular heartbeat is one message to all: encode it once
-        for to, message in outgoing:
-            peer = self._endpoint.peer(to)
-            if isinstance(message, InstallSnapshotRequest):
-                part = self._snapshots.fill(to, message)
-                if part is not None and peer is not None:
-                    self._endpoint.send(peer, encode_message(part), now)
-            elif peer is not None:
-                if id(message) not in encoded:
-                    encoded[id(message)] = encode_message(message)
-                self._endpoint.send(peer, encoded[id(message)], now)
-        self._send_datagrams()
-        if self._core.wants_disk:
-            self._disk_wanted.set()
-        if self._core.has_committed:
-            self._applier.apply_some()
-        self._show_change(now)
+    def fill(self, to: int, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
+        """Read the bytes of a snapshot's part that leaves."""
+        return self._snapshots.fill(to, part)
+
+    def turned(self, now: float) -> None:
+        """Show what has changed, and hand to the endpoint what else is to leave."""
+        self._snapshots.look()
+        if self._account.has_changed(self._log, now):
+            self._changed.set()
+            self._changed = trio.Event()
+            self._account.push(now)
+            self._calls.learn_leader(self._core.term, self._core.leader)
+        if self.next_deadline() <= now:
+            self.handle_timer(now)
         self._questions.flush(now)
         self._answers.flush(now)
-        self._send_datagrams()
-        wanted = min(self._core.next_deadline(), self._endpoint.next_deadline())
-        deadline = trio.current_time() + (wanted - now)
-        # To set it costs time. One that has moved away is noticed when the timer wakes for nothing.
-        if deadline < self._timer.deadline:  # noqa: PLR1730
-            self._timer.deadline = deadline
 
-    def _send_datagrams(self) -> None:
-        for data, address in self._endpoint.datagrams_to_send():
-            self._socket.send(data, address)
+    def next_deadline(self) -> float:
+        """Return when :meth:`handle_timer` wants to be called, in seconds."""
+        return min(self._session.next_deadline(), self._calls.next_deadline())
 
-    def _act_on(self, event: Event, now: float) -> None:
-        match event:
-            case Formed() | Joined() | ConfigurationChanged() | Removed() | FormationEnded() | ForeignCluster():
-                self._note_membership(event, now)
-            case TooOld(version=version):
-                failure = _too_old(version, self._world.versions)
-                self._say_farewell(failure)
-                raise NodeError(failure)
-            case NotMeant():
-                self._note_not_meant(event, now)
-            case BecameLeader(term=term):
-                self._log.info("became leader", term=term)
-            case SteppedDown(term=term, reason=reason):
-                self._log.warning("stepped down", term=term, reason=reason)
-                self._hooks.become_follower()
-            case StartWork(token=token, deadline=deadline):
-                self._hooks.start_work(token, deadline)
-                self._bodies.start_work(token, deadline)
-            case ExtendWork(deadline=deadline):
-                self._hooks.extend_work(deadline)
-                self._bodies.extend_work(deadline)
-            case EndWork():
-                self._scripts_run = True
-                self._hooks.end_work()
-                self._bodies.end_work()
-            case StorePart():
-                self._snapshots.store(event)
-            case ReadReady(read=read, index=index):
-                self._reads.confirmed(read, index)
-            case ReadFailed(read=read):
-                self._reads.confirmed(read, None)
+    def handle_timer(self, now: float) -> None:
+        """Ask for what this node's own program wants, and ask again."""
+        self._session.handle_timer(now)
+        self._calls.handle_timer(now)
 
-    def _note_membership(self, event: Event, now: float) -> None:
-        """Act on what changes who is a member of which cluster."""
-        match event:
-            case Formed(cluster=cluster, members=members):
-                self._endpoint.cluster_id = cluster
-                self._log.info("cluster formed", cluster=format_id(cluster), members=len(members))
-                self._hooks.become_follower()
-            case Joined(cluster=cluster):
-                self._endpoint.cluster_id = cluster
-                self._log.info("joined", cluster=format_id(cluster))
-                self._hooks.become_follower()
-            case ConfigurationChanged(configuration=configuration, committed=committed):
-                self._log.info("members", committed=committed, **_in_words(configuration, self._neighbours.names()))
-                if committed:
-                    self._follow_version(configuration.version)
-                    self._requests.members_changed(configuration)
-            case Removed(while_away=while_away):
-                self._was_removed_while_away = while_away
-                self._log.warning("this node was removed; when it is started again, it joins as another one")
-            case FormationEnded(formation=formation, reason=reason):
-                self._log.warning("formation ended", formation=format_id(formation), reason=reason)
-            case ForeignCluster(node=node, cluster=cluster):
-                self._neighbours.alerts.raise_alert(
-                    f"foreign {node}",
-                    f"node {format_id(node)} belongs to another cluster, {format_id(cluster)}, under the same"
-                    f" service name {self.settings.app_name!r}: refused; give it another APP_NAME or other data",
-                    now,
-                    minor=self._neighbours.is_stranger(node),
-                )
-
-    def _note_not_meant(self, dropped: NotMeant, now: float) -> None:
-        """Count a message that no member can have meant, and say whose it was."""
-        self._not_meant["dropped_not_meant"] += 1
-        name = self._neighbours.names().get(dropped.node, "")
-        sender = f"{name} ({format_id(dropped.node)})" if name else f"node {format_id(dropped.node)}"
-        where = self._neighbours.address_of(dropped.node)
-        self._neighbours.alerts.raise_alert(
-            f"not meant {dropped.node}",
-            f"{sender}{where and f' at {where}'} sent what no member can mean, and it is dropped: {dropped.kind} with"
-            f" {dropped.what}; find out what runs there, and whether somebody else has the key",
-            now,
-        )
-
-    def _follow_version(self, version: int) -> None:
-        """Speak to those only who speak what the cluster does, once that cannot be taken back."""
-        before = self._endpoint.versions
-        self._endpoint.versions = self._world.versions.within(version)
-        if self._endpoint.versions != before:
-            self._log.info("the cluster speaks another version of the protocol", version=self._core.version)
-
-    def _scripts_ended(self) -> None:
-        self._scripts_run = False
-        self._work_ended()
-
-    def _work_ended(self) -> None:
-        """Tell the core when neither a script nor a body is left of leader work."""
-        if not self._scripts_run and not self._bodies.running:
-            self._core.work_ended(self._world.clock())
-            self._flush()
-
-    def _work_failed(self, reason: str) -> None:
-        self._log.error("leader work failed", reason=reason)
-        self._core.work_failed(self._world.clock())
-        self._flush()
-
-    def _show_change(self, now: float) -> None:
-        """Tell whoever watches, and who waits for it here, that a role, the term, the leader or a setting changed."""
-        if not self._account.has_changed(self._log, now):
-            return
-        self._changed.set()
-        self._changed = trio.Event()
-        self._account.push(now)
-        self._requests.conclude()
-        self._reads.leader_changed()
-        self._calls.learn_leader(self._core.term, self._core.leader)
+    def written(self, write: Write) -> None:
+        """Act on what is on disk now."""
+        self._acting.written(write)
 
     async def _role_changed(self) -> None:
         await self._changed.wait()
 
-    def _say_farewell(self, failure: str) -> None:
+    def say_farewell(self, failure: str) -> None:
         """Tell whoever watches why this node is about to stop: nothing else tells them."""
         self._account.failure = failure
         self._account.push(self._world.clock())
-        self._send_datagrams()
+        if self._loop is not None:
+            self._loop.send_datagrams()
 
     # --- what one may look at -------------------------------------------------------------------------------
 
@@ -698,10 +512,33 @@ class Node:
         self._look_around()
         while self._core.role is Role.LEADER:
             try:
-                return (await self._applier.propose(EntryKind.COMMAND, command)).data
+                return (await self._propose_here(EntryKind.COMMAND, command)).data
             except (NotCommittedError, NotLeaderError):
                 continue  # that one never will be carried out; so try again, perhaps elsewhere
         return await waiting.propose(self._session, command)
+
+    async def _propose_here(self, kind: EntryKind, data: bytes) -> Result:
+        """Have an entry committed and applied by this leader, and wait for that."""
+        ended = trio.Event()
+        outcomes: list[Outcome] = []
+
+        def done(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            ended.set()
+
+        placed = self._member.proposals.submit(kind, data, done)
+        self.soon()
+        try:
+            await ended.wait()
+        finally:
+            self._member.proposals.forget(placed)
+        if isinstance(outcomes[0], ProposalError):
+            raise outcomes[0]
+        return outcomes[0]
+
+    def _look_around(self) -> None:
+        if self._loop is not None:
+            self._loop.look_around()
 
     async def read_barrier(self) -> None:
         """Wait until the state machine of this node shows everything that was acknowledged before the call."""
@@ -716,11 +553,13 @@ class Node:
                 answered.set()
 
             self._look_around()
-            self._reads.start(confirmed)
-            self._flush()
+            self._member.reads.start(confirmed)
+            self.soon()
             await answered.wait()
             if found[0] is not None:
-                await self._applier.wait_applied(found[0])
+                applied = trio.Event()
+                self._member.applying.when_applied(found[0], applied.set)
+                await applied.wait()
                 return
             with trio.move_on_after(self.settings.heartbeat_repeat):
                 await self._changed.wait()
@@ -737,8 +576,10 @@ class Node:
         only_reads : callable
             Tells whether a question changes nothing, and may so be asked with a reader key.
         """
-        self._requests.on_ask = check_function("handler", handler, is_async=False)
-        self._requests.only_reads = check_function("only_reads", only_reads, is_async=False)
+        self._requests.answer_questions(
+            check_function("handler", handler, is_async=False),
+            check_function("only_reads", only_reads, is_async=False),
+        )
 
     # --- leadership -----------------------------------------------------------------------------------------
 
@@ -753,7 +594,7 @@ class Node:
         async context manager of Leadership
             The block's leadership, with its fencing token.
         """
-        return self._bodies.leadership(_caller())
+        return self._work.bodies.leadership(_caller())
 
     async def run_while_leader(self, function: Callable[[Leadership], Awaitable[object]]) -> None:
         """Run a function at each promotion of this node, for ever.
@@ -765,7 +606,7 @@ class Node:
             returns, it is done until the next promotion.
         """
         check_function("function", function)
-        await self._bodies.run_while_leader(getattr(function, "__qualname__", repr(function)), function)
+        await self._work.bodies.run_while_leader(getattr(function, "__qualname__", repr(function)), function)
 
     @property
     def leads_in(self) -> int:
@@ -789,18 +630,10 @@ class Node:
         command = check_bytes("command", command)
         if check_number("term", term) and self.leads_in == term:
             with suppress(ProposalError):
-                self._applier.submit(EntryKind.COMMAND, command, lambda outcome: None)
-            self._flush()
+                self._member.proposals.submit(EntryKind.COMMAND, command, lambda outcome: None)
+            self.soon()
 
     # --- reaching other nodes, for what this one asks of the leader -----------------------------------------
-
-    def _ask_nodes(self) -> float:
-        """Send what is due of that, and return when something is due next."""
-        now = self._world.clock()
-        self._session.handle_timer(now)
-        self._calls.handle_timer(now)
-        self._flush()
-        return min(self._session.next_deadline(), self._calls.next_deadline())
 
     def send_request(self, node: int, request: ClientRequest) -> bool:
         """Send a request to a node; False where there is no way to it now."""
@@ -824,12 +657,6 @@ class Node:
     def meet(self, node: int, address: str) -> None:
         """Do nothing: nodes meet by discovery and greetings."""
 
-    def _send_to_node(self, node: int, message: Message) -> bool:
-        peer = self._endpoint.peer(node)
-        if peer is not None:
-            self._endpoint.send(peer, message, self._world.clock())
-        return peer is not None
-
     def _answer(self, peer: Peer, response: ClientResponse) -> None:
         if peer is self._own_peer:
             self._calls.receive(self.id, response)
@@ -849,25 +676,6 @@ class Node:
         check_is("reason", reason, str)
         self.stopping = True
         await self._stopping.step_aside(self._log, reason)
-
-
-def _too_old(version: int, speaks: Versions) -> str:
-    """Say that this node cannot take part, and what to do."""
-    cluster = f"version {version}" if version else "a later version"
-    return (
-        f"the cluster speaks {cluster} of the protocol, and this software (trioraft {__version__}) version {speaks};"
-        " nothing was changed: run the newer software again"
-    )
-
-
-def _in_words(configuration: Configuration, names: Mapping[int, str]) -> dict[str, str]:
-    """Write a configuration for the log."""
-    groups = {"voters": configuration.voters, "old": configuration.old_voters, "learners": configuration.learners}
-    return {
-        group: " ".join(names.get(node) or configuration.name(node) or format_id(node) for node in nodes)
-        for group, nodes in groups.items()
-        if nodes
-    }
 
 
 def _caller() -> str:

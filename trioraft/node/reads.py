@@ -8,10 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-import trio
-
 from trioraft.consensus import Core, Role
-from trioraft.messages import ReadIndexRequest, ReadIndexResponse
+from trioraft.consensus.ledger import NEVER
+from trioraft.messages import Message, ReadIndexRequest, ReadIndexResponse
 
 # Told the read index, or None when no leader answered for it.
 Answered: TypeAlias = Callable[[int | None], None]
@@ -41,10 +40,6 @@ class Reads:
         Finds the read index where this node leads.
     clock : callable
         Tells the time in seconds.
-    send : callable
-        Sends a message to a node.
-    flush : callable
-        Lets what was sent leave.
     first : int
         Questions are numbered from here. Each process of a node begins elsewhere: an answer to an earlier one that
         was under way for long must not be taken for an answer to this one.
@@ -54,19 +49,15 @@ class Reads:
         self,
         core: Core,
         clock: Callable[[], float],
-        send: Callable[[int, ReadIndexRequest | ReadIndexResponse], object],
-        flush: Callable[[], None],
         first: int,
     ) -> None:
         self._core = core
         self._clock = clock
-        self._send = send
-        self._flush = flush
+        self._outgoing: list[tuple[tuple[int, ...], Message]] = []
         self._confirming: dict[int, Answered] = {}
         self._last = first
         self._waiting: list[Answered] = []
         self._round: _Round | None = None
-        self._asking = trio.Event()
 
     def start(self, answered: Answered) -> None:
         """Find the read index.
@@ -97,12 +88,9 @@ class Reads:
         index : int or None
             The read index.
         """
-        self._confirming.pop(read)(index)
-
-    @property
-    def is_asking(self) -> bool:
-        """Whether an answer of the leader is waited for."""
-        return self._round is not None
+        answered = self._confirming.pop(read, None)
+        if answered is not None:
+            answered(index)
 
     def _ask(self) -> None:
         """Ask the leader, for all reads that wait."""
@@ -110,7 +98,6 @@ class Reads:
         self._round = _Round(self._last, self._core.leader, self._clock() + _ASK_AGAIN, self._waiting)
         self._waiting = []
         self._send(self._round.leader, ReadIndexRequest(self._round.number))
-        self._asking.set()
 
     def receive(self, sender: int, message: ReadIndexRequest | ReadIndexResponse) -> None:
         """Take a message of another member.
@@ -150,29 +137,46 @@ class Reads:
                 for answered in waiting:
                     answered(None)
 
-    async def run(self) -> None:
-        """Ask again where there was no answer, and give up where the leader has changed, until cancelled."""
-        while True:
-            await self._asking.wait()
-            self._asking = trio.Event()
-            while self._round is not None:
-                with trio.move_on_at(trio.current_time() + self._round.due - self._clock()):
-                    await self._asking.wait()
-                self._asking = trio.Event()
-                self.look()
-                self._flush()
+    def _send(self, to: int, message: Message) -> None:
+        self._outgoing.append(((to,), message))
+
+    def to_send(self) -> list[tuple[tuple[int, ...], Message]]:
+        """Drain the messages that are to leave.
+
+        Returns
+        -------
+        list of tuple of tuple of int and Message
+            Receivers and message, in order.
+        """
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    @property
+    def has_outgoing(self) -> bool:
+        """Whether messages wait to leave."""
+        return bool(self._outgoing)
+
+    def next_deadline(self) -> float:
+        """Return when :meth:`look` wants to be called, in seconds; infinity when nothing is asked."""
+        return NEVER if self._round is None else self._round.due
 
     def leader_changed(self) -> None:
         """Look at once whether the leader that was asked still leads."""
-        self._asking.set()
+        if self._round is not None and self._core.leader != self._round.leader:
+            self._conclude(None)
 
-    def look(self) -> None:
-        """Ask again what was not answered in time; give up where the leader that was asked leads no more."""
-        now = self._clock() + _ROUNDING
+    def look(self, now: float) -> None:
+        """Ask again what was not answered in time; give up where the leader that was asked leads no more.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
         if self._round is None:
             return
         if self._core.leader != self._round.leader:
             self._conclude(None)
-        elif self._round.due <= now:
+        elif self._round.due <= now + _ROUNDING:
             self._round.due = now + _ASK_AGAIN
             self._send(self._round.leader, ReadIndexRequest(self._round.number))

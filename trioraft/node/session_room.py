@@ -13,11 +13,11 @@ import structlog
 from trioraft.consensus import Core, Role
 from trioraft.errors import ProposalError
 from trioraft.messages import EntryKind
-from trioraft.node.apply import Applier
 from trioraft.node.line_limit import LineLimit
+from trioraft.node.proposals import Proposals
 from trioraft.node.room import SITE_SHARE
 from trioraft.replica.session_clock import SessionClock
-from trioraft.replica.sessions import SESSIONS_MAX
+from trioraft.replica.sessions import SESSIONS_MAX, Replica
 from trioraft.tally import Asker, Tally
 
 _log: Final = structlog.get_logger("trioraft.requests")
@@ -34,17 +34,22 @@ class SessionRoom:
     ----------
     core : Core
         Tells whether this node leads.
-    applier : Applier
-        Knows which sessions there are, and has them end.
+    replica : Replica
+        Knows which sessions there are.
+    proposals : Proposals
+        Has them end.
     clock : callable
         Tells the time in seconds.
     lines : LineLimit
         Says how much of it is logged.
     """
 
-    def __init__(self, core: Core, applier: Applier, clock: Callable[[], float], lines: LineLimit) -> None:
+    def __init__(
+        self, core: Core, replica: Replica, proposals: Proposals, clock: Callable[[], float], lines: LineLimit
+    ) -> None:
         self._core = core
-        self._applier = applier
+        self._replica = replica
+        self._proposals = proposals
         self._clock = clock
         self._lines = lines
         self._silence = SessionClock()
@@ -78,9 +83,8 @@ class SessionRoom:
             self._tally.remove(who)
             return limit
         self._opening += 1
-        replica = self._applier.replica
-        if replica.session_count + self._opening - len(self._ending) > SESSIONS_MAX:
-            unused = (session for session in replica.unused_sessions() if session not in self._ending)
+        if self._replica.session_count + self._opening - len(self._ending) > SESSIONS_MAX:
+            unused = (session for session in self._replica.unused_sessions() if session not in self._ending)
             session = self._silence.longest_silent(unused, self._clock())
             if session is not None:
                 self._end(session, "session ends: it has carried no command, and another one needs its place")
@@ -114,7 +118,7 @@ class SessionRoom:
         who : Asker
             Who has spoken of it.
         """
-        if not self._applier.replica.has_session(session):
+        if not self._replica.has_session(session):
             return
         self._silence.heard(session, self._clock())
         if session not in self._owners:
@@ -122,7 +126,7 @@ class SessionRoom:
             self._tally.add(who)
 
     def _forget_ended(self) -> None:
-        has_session = self._applier.replica.has_session
+        has_session = self._replica.has_session
         for session in [session for session in self._owners if not has_session(session)]:
             self._tally.remove(self._owners.pop(session))
 
@@ -135,7 +139,7 @@ class SessionRoom:
         self._forget_ended()
         if self._core.role is not Role.LEADER:
             return
-        for session in self._silence.due(self._core.term, self._applier.replica.sessions, now):
+        for session in self._silence.due(self._core.term, self._replica.sessions, now):
             if not self._end(session, "session ends: its client is silent"):
                 return  # it is proposed again
 
@@ -144,7 +148,7 @@ class SessionRoom:
             self._ending.discard(session)
 
         try:
-            self._applier.submit(EntryKind.END_SESSION, session.to_bytes(8, "big"), done)
+            self._proposals.submit(EntryKind.END_SESSION, session.to_bytes(8, "big"), done)
         except ProposalError:
             return False
         self._ending.add(session)

@@ -14,7 +14,8 @@ from trioraft.consensus.events import StorePart
 from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.messages import InstallSnapshotRequest
-from trioraft.node.apply import Applier
+from trioraft.node.apply import Applying
+from trioraft.node.pauses import Pauses
 from trioraft.storage.errors import DiskFullError, StorageError
 from trioraft.storage.snapshots import (
     SnapshotReader,
@@ -42,14 +43,16 @@ class Snapshotter:
     ----------
     core : Core
         Whose log they shorten.
-    applier : Applier
+    applying : Applying
         Has the state that they are of.
+    pauses : Pauses
+        Hold it while it is looked at, or replaced.
     directory : Path
         The node's directory.
     clock : callable
         Tells the time in seconds.
-    flush : callable
-        Acts on what the core has ready.
+    soon : callable
+        Has a turn follow once the core was told something.
     alert : callable
         Told what somebody should look at.
     entries_max, bytes_max : int
@@ -64,10 +67,11 @@ class Snapshotter:
     def __init__(
         self,
         core: Core,
-        applier: Applier,
+        applying: Applying,
+        pauses: Pauses,
         directory: Path,
         clock: Callable[[], float],
-        flush: Callable[[], None],
+        soon: Callable[[], None],
         *,
         alert: Callable[[str], None],
         entries_max: int,
@@ -75,16 +79,18 @@ class Snapshotter:
     ) -> None:
         self.problem = ""
         self._core = core
-        self._applier = applier
+        self._applying = applying
+        self._pauses = pauses
         self._directory = directory
         self._clock = clock
-        self._flush = flush
+        self._soon = soon
         self._alert = alert
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._send_parts, self._parts = trio.open_memory_channel[StorePart](1024)
         self._readers: dict[int, SnapshotReader] = {}  # by the follower that is sent what they read
         self._growing = trio.CancelScope()
+        self._looked = trio.Event()
         self._valid: SnapshotInfo | None = None
         self._has_valid = trio.Event()
 
@@ -99,8 +105,8 @@ class Snapshotter:
 
     async def _take_over(self, snapshot: SnapshotInfo) -> None:
         """Let the state machine restore a snapshot, in a thread, while nothing is applied."""
-        async with self._applier.paused():
-            replica = self._applier.replica
+        async with self._pauses.paused():
+            replica = self._applying.replica
             if replica.applied_index >= snapshot.index:
                 return  # entries came faster
             await trio.to_thread.run_sync(
@@ -113,15 +119,15 @@ class Snapshotter:
         """Take a snapshot whenever the log has grown enough, or the last one turns out to be damaged."""
         while True:
             with self._growing:
-                await self._applier.wait_grown(self._entries_max, self._bytes_max)
+                await self._wait_grown()
             self._growing = trio.CancelScope()
-            async with self._applier.paused():  # a received one may just be taken over
-                index = self._applier.replica.applied_index
+            async with self._pauses.paused():  # a received one may just be taken over
+                index = self._applying.replica.applied_index
                 described = self._core.describe_snapshot(index)
-                self._applier.note_snapshot()
+                self._applying.note_snapshot()
                 if self._is_overtaken(index):
                     continue
-                chunks = self._applier.replica.snapshot()
+                chunks = self._applying.replica.snapshot()
             try:
                 snapshot = await self._write(described, chunks)
             except DiskFullError as error:
@@ -137,8 +143,23 @@ class Snapshotter:
             self._close_sent()  # a damaged one of the same name may be open
             keep = min(_KEEP_MAX, self._entries_max // 2)
             self._core.snapshot_taken(snapshot, keep, self._clock(), keep_bytes=self._bytes_max // 2)
-            self._flush()
+            self._soon()
             _log.info("snapshot taken", index=index, bytes=snapshot.size)
+
+    def look(self) -> None:
+        """Look, after a turn, whether the log has grown enough for another snapshot."""
+        if self._has_grown():
+            self._looked.set()
+
+    def _has_grown(self) -> bool:
+        applying = self._applying
+        return applying.grown_entries >= self._entries_max or applying.grown_bytes >= self._bytes_max
+
+    async def _wait_grown(self) -> None:
+        """Wait until the log has grown, since the last snapshot, by so many entries, or so many bytes."""
+        while not self._has_grown():
+            self._looked = trio.Event()
+            await self._looked.wait()
 
     def _is_overtaken(self, index: int) -> bool:
         """Tell whether a received snapshot covers an entry."""
@@ -238,7 +259,7 @@ class Snapshotter:
                     writer = None
                 else:
                     self._core.part_stored(part.snapshot, writer.size, self._clock())
-            self._flush()
+            self._soon()
 
     async def _complete(self, writer: SnapshotWriter, snapshot: SnapshotInfo) -> None:
         if not await trio.to_thread.run_sync(writer.finish, snapshot):

@@ -15,10 +15,10 @@ from trioraft.hooks.hooks import Hooks
 from trioraft.members.changes import member_statuses
 from trioraft.members.steering import Steering
 from trioraft.messages import TERM_ROOM, Election, FormingStatus, NodeStatus, Status, format_id
-from trioraft.node.apply import Applier
 from trioraft.node.neighbours import Neighbours
 from trioraft.node.snapshots import Snapshotter
 from trioraft.replica.machine import Bounded
+from trioraft.replica.sessions import Replica
 from trioraft.settings.settings import NodeSettings
 from trioraft.streams import log_lines_dropped
 
@@ -61,7 +61,7 @@ class Account:
         Who is around, and what is wrong there.
     hooks : Hooks
         Its scripts.
-    applier : Applier
+    replica : Replica
         The replicated state.
     snapshots : Snapshotter
         Knows why there can be none.
@@ -84,7 +84,7 @@ class Account:
         settings: NodeSettings,
         neighbours: Neighbours,
         hooks: Hooks,
-        applier: Applier,
+        replica: Replica,
         snapshots: Snapshotter,
         steering: Steering,
         counters: Callable[[], Counter[str]],
@@ -93,11 +93,11 @@ class Account:
         self.failure = ""
         self._core = core
         self._settings = settings
-        machine = applier.replica.machine
+        machine = replica.machine
         self._bounded = machine if isinstance(machine, Bounded) else None
         self._neighbours = neighbours
         self._hooks = hooks
-        self._applier = applier
+        self._replica = replica
         self._snapshots = snapshots
         self._steering = steering
         self._counters = counters
@@ -124,7 +124,7 @@ class Account:
     def has_changed(self, log: FilteringBoundLogger, now: float) -> bool:
         """Tell whether a role, the term, the leader or a setting is another one than when this was asked last."""
         core = self._core
-        settings = self._applier.replica.settings
+        settings = self._replica.settings
         who_leads = (core.role, core.term, core.leader)
         shown = (who_leads, self._hooks.state, core.has_offered, settings, core.configuration, core.version)
         if shown == self._shown:
@@ -178,10 +178,10 @@ class Account:
                 for term, leader, at in self._elections
             ),
             counters=dict(self._counters()),
-            settings=self._applier.replica.settings.shown(),
+            settings=self._replica.settings.shown(),
             voter=core.id in core.configuration.electors,
             commit_index=state.commit_index if state is not None else 0,
-            applied_index=self._applier.replica.applied_index,
+            applied_index=self._replica.applied_index,
             last_index=state.log.last_index if state is not None else 0,
             members=member_statuses(core.configuration, around.names(), around.silent(now)),
             autopilot=self._steering.notes(now),

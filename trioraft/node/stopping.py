@@ -7,8 +7,8 @@ then is left undone, and the log says so. A node that was not removed is a membe
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import structlog
 import trio
+from structlog.typing import FilteringBoundLogger
 
 from trioraft.asking import waiting
 from trioraft.asking.calls import Calls
@@ -40,8 +40,8 @@ class Stopping:
         Asks the leader.
     clock : callable
         Tells the time in seconds.
-    flush : callable
-        Lets what was sent leave.
+    soon : callable
+        Has what was begun go on.
     changed : callable
         Waits until the role, the term or the leader is another one, or leadership has been offered.
     removed : trio.Event
@@ -54,7 +54,7 @@ class Stopping:
         settings: NodeSettings,
         calls: Calls,
         clock: Callable[[], float],
-        flush: Callable[[], None],
+        soon: Callable[[], None],
         changed: Callable[[], Awaitable[None]],
         removed: trio.Event,
     ) -> None:
@@ -62,11 +62,11 @@ class Stopping:
         self._settings = settings
         self._calls = calls
         self._clock = clock
-        self._flush = flush
+        self._soon = soon
         self._changed = changed
         self._removed = removed
 
-    async def step_aside(self, log: structlog.stdlib.BoundLogger, reason: str) -> None:
+    async def step_aside(self, log: FilteringBoundLogger, reason: str) -> None:
         """Do what is due before the node ends.
 
         Parameters
@@ -90,7 +90,7 @@ class Stopping:
             return
         if not self._core.is_handing_over:
             self._core.transfer(0, self._clock())
-            self._flush()
+            self._soon()
         if not self._core.is_handing_over:
             return  # nobody else can lead
         with trio.move_on_after(self._settings.hook_stop_grace + WORK_MARGIN):
@@ -102,7 +102,7 @@ class Stopping:
 
     # --- leaving --------------------------------------------------------------------------------------------
 
-    async def _leave(self, log: structlog.stdlib.BoundLogger, seconds: float) -> None:
+    async def _leave(self, log: FilteringBoundLogger, seconds: float) -> None:
         """Have the leader remove this node, and wait until this one knows that it is removed, and will remember."""
         answers: list[ClientResponse] = []
         with trio.move_on_after(seconds):

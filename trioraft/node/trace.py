@@ -34,6 +34,7 @@ from trioraft.consensus.leader_work import work_left
 from trioraft.consensus.lease import lease_end
 from trioraft.consensus.ledger import Write
 from trioraft.consensus.state import State
+from trioraft.consensus.view import View
 from trioraft.messages import Message, format_id
 from trioraft.storage.errors import StorageError
 from trioraft.storage.private import make_file
@@ -75,7 +76,7 @@ class Recorder:
 
     def note(
         self,
-        core: Core,
+        core: View,
         step: str,
         now: float,
         sender: int,
@@ -109,7 +110,7 @@ class Recorder:
             line["sent"] = [{"to": format_id(to), **describe(message)} for to, message in sent]
         self._write(self._encode(line))
 
-    def _on_disk_now(self, core: Core, number: object) -> Line:
+    def _on_disk_now(self, core: View, number: object) -> Line:
         writes = self._writes[core.id]
         hard = writes[number] if isinstance(number, int) and number in writes else core.hard
         self._writes[core.id] = {later: written for later, written in writes.items() if later > number}  # type: ignore[operator]
@@ -176,7 +177,7 @@ def _action_of_timer(before: Line, after: Line) -> str:
 # --- what there is to see -----------------------------------------------------------------------------------
 
 
-def view(core: Core, now: float) -> Line:
+def view(core: View, now: float) -> Line:
     """Tell what a core looks like.
 
     Parameters

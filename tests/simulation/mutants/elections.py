@@ -7,7 +7,7 @@ import msgspec
 from tests.simulation.mutants.mutant import Mutant, Patch, restarted_with, rule
 from trioraft import messages
 from trioraft.consensus import append_entries, election, lease, quorum, roles
-from trioraft.consensus.ledger import After, Outbox
+from trioraft.consensus.ledger import After, Ledger
 from trioraft.consensus.state import Role, State
 
 
@@ -19,10 +19,10 @@ def _never_sticky() -> list[Patch]:
 
 
 def _send_before_disk() -> list[Patch]:
-    def send(self: Outbox, to: int, message: Any, _after: After = After.HARD_STATE) -> None:
+    def send(self: Ledger, to: int, message: Any, _after: After = After.HARD_STATE) -> None:
         self._ready.append((to, message))
 
-    return [(Outbox, "send", send)]
+    return [(Ledger, "send", send)]
 
 
 def _own_vote_before_disk() -> list[Patch]:
@@ -46,7 +46,7 @@ def _two_votes() -> list[Patch]:
 
     def handle(s: State, sender: int, request: Any, now: float) -> None:
         if request.term == s.term and s.role is not Role.LEADER and not lease.is_sticky(s, now):
-            s.outbox.hard = msgspec.structs.replace(s.hard, voted_for=0)
+            s.ledger.hard = msgspec.structs.replace(s.hard, voted_for=0)
         original(s, sender, request, now)
 
     return [rule(messages.VoteRequest, handle)]

@@ -19,7 +19,7 @@ def _promise_any_formation() -> list[Patch]:
 
 def _volatile_refusal() -> list[Patch]:
     def refuse(self: formation.Formation, sender: int, identifier: int, _now: float) -> None:
-        self.outbox.send(sender, messages.FormationResponse(formation=identifier, promised=False))
+        self.ledger.send(sender, messages.FormationResponse(formation=identifier, promised=False))
 
     return [(formation.Formation, "refuse", refuse)]
 

@@ -9,7 +9,7 @@ from tests.simulation.mutants.mutant import Mutant, Patch, rule
 from trioraft import messages
 from trioraft.consensus import append_entries, core, election, snapshots
 from trioraft.consensus.hard import HardState
-from trioraft.consensus.ledger import After, Outbox
+from trioraft.consensus.ledger import After, Ledger
 from trioraft.consensus.log import Log
 from trioraft.consensus.state import Role, State
 from trioraft.replica import sessions
@@ -21,7 +21,7 @@ def _advance(*, own_term: bool = True, own_disk: bool = True) -> list[Patch]:
         if s.role is not Role.LEADER:
             return
         matches = {node: float(follower.match_index) for node, follower in s.followers.items()}
-        matches[s.id] = s.outbox.durable_index if own_disk else s.log.last_index
+        matches[s.id] = s.ledger.durable_index if own_disk else s.log.last_index
         index = int(s.configuration.quorum_value(matches))
         if index > s.commit_index and (s.log.term_at(index) == s.term or not own_term):
             s.commit_index = index
@@ -30,12 +30,12 @@ def _advance(*, own_term: bool = True, own_disk: bool = True) -> list[Patch]:
 
 
 def _acknowledge_before_disk() -> list[Patch]:
-    original = Outbox.send
+    original = Ledger.send
 
-    def send(self: Outbox, to: int, message: Any, after: After = After.HARD_STATE) -> None:
+    def send(self: Ledger, to: int, message: Any, after: After = After.HARD_STATE) -> None:
         original(self, to, message, After.HARD_STATE if after is After.LOG else after)
 
-    return [(Outbox, "send", send)]
+    return [(Ledger, "send", send)]
 
 
 def _cut_off_what_follows() -> list[Patch]:
@@ -45,7 +45,7 @@ def _cut_off_what_follows() -> list[Patch]:
         stored = original(s, request, now)
         end = request.prev_log_index + len(request.entries)
         if stored and request.entries and s.log.base_index <= end < s.log.last_index:
-            s.outbox.truncate(end + 1)
+            s.ledger.truncate(end + 1)
             s.matched_index = s.commit_index = min(s.commit_index, end)
         return stored
 
@@ -88,7 +88,7 @@ def _refusals_name_messages() -> list[Patch]:
 
     def handle(s: State, sender: int, request: Any, now: float) -> None:
         if request.term < s.term:
-            s.outbox.send(sender, append_entries.answer(s, request, 0.0, now))
+            s.ledger.send(sender, append_entries.answer(s, request, 0.0, now))
         else:
             original(s, sender, request, now)
 
@@ -96,13 +96,13 @@ def _refusals_name_messages() -> list[Patch]:
 
 
 def _snapshot_before_disk() -> list[Patch]:
-    original = Outbox.install_snapshot
+    original = Ledger.install_snapshot
 
-    def install_snapshot(self: Outbox, snapshot: Any) -> None:
+    def install_snapshot(self: Ledger, snapshot: Any) -> None:
         original(self, snapshot)
         self.durable_index = max(self.durable_index, snapshot.index)
 
-    return [(Outbox, "install_snapshot", install_snapshot)]
+    return [(Ledger, "install_snapshot", install_snapshot)]
 
 
 def _apply_twice() -> list[Patch]:
@@ -159,24 +159,24 @@ def _heartbeats_before_disk() -> list[Patch]:
 
 
 def _on_disk_as_it_was() -> list[Patch]:
-    original = Outbox.truncate
+    original = Ledger.truncate
 
-    def truncate(self: Outbox, first: int) -> None:
+    def truncate(self: Ledger, first: int) -> None:
         durable, handed = self.durable_index, self._handed_to
         original(self, first)
         self.durable_index, self._handed_to = durable, handed
 
-    return [(Outbox, "truncate", truncate)]
+    return [(Ledger, "truncate", truncate)]
 
 
 def _install(change: Callable[[Log, Any], None]) -> list[Patch]:
-    original = Outbox.install_snapshot
+    original = Ledger.install_snapshot
 
-    def install_snapshot(self: Outbox, snapshot: Any) -> None:
+    def install_snapshot(self: Ledger, snapshot: Any) -> None:
         change(self.log, snapshot)
         original(self, snapshot)
 
-    return [(Outbox, "install_snapshot", install_snapshot)]
+    return [(Ledger, "install_snapshot", install_snapshot)]
 
 
 def _drop_what_follows_a_snapshot(log: Log, snapshot: Any) -> None:
@@ -194,7 +194,7 @@ def _half_is_a_quorum() -> list[Patch]:
         voters = s.configuration.voters
         if s.role is Role.LEADER and len(voters) > 1:
             matches = {node: follower.match_index for node, follower in s.followers.items()}
-            matches[s.id] = s.outbox.durable_index
+            matches[s.id] = s.ledger.durable_index
             index = sorted(matches.values(), reverse=True)[len(voters) // 2 - 1]
             if index > s.commit_index and s.log.term_at(index) == s.term:
                 s.commit_index = index

@@ -40,7 +40,7 @@ def _keep_shorter_promise_at_once() -> list[Patch]:
     def promise(s: State, now: float) -> float:
         seconds = original(s, now)
         if s.timing.lower < s.hard.promise:
-            s.outbox.persist(msgspec.structs.replace(s.hard, promise=s.timing.lower))
+            s.ledger.persist(msgspec.structs.replace(s.hard, promise=s.timing.lower))
         return seconds
 
     return [(append_entries, "promise", promise)]

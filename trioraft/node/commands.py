@@ -1,0 +1,320 @@
+"""Carries out what clients ask of the replicated state: commands in sessions, queries, and what the program answers.
+
+Nothing here waits: whoever finds an answer calls back.
+"""
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import cbor2
+import structlog
+
+from trioraft.arguments import check_bytes
+from trioraft.consensus import Role
+from trioraft.errors import NotCommittedError, NotLeaderError, ProposalError
+from trioraft.messages import (
+    FIRST_VERSION,
+    PAYLOAD_MAX,
+    Ask,
+    ChangeSettings,
+    Command,
+    EndSession,
+    EntryKind,
+    KeepSession,
+    OpenSession,
+    Propose,
+    Query,
+    ReadSettings,
+    Refusal,
+)
+from trioraft.node.desk import UNKNOWN_TEXT, Asked, Desk, Surroundings
+from trioraft.node.line_limit import LineLimit
+from trioraft.node.proposals import Outcome
+from trioraft.node.replicated import Replicated
+from trioraft.node.session_room import SessionRoom
+from trioraft.replica.machine import Queryable, Shared, state_kind
+from trioraft.replica.sessions import Result
+from trioraft.replica.settings import why_unknown
+
+_log: Final = structlog.get_logger("trioraft.requests")
+
+# Whom the program around the state machine tells its answer; and what it gives to be called if that is not waited for
+# any more.
+AskAnswer: TypeAlias = Callable[[bytes], None]
+AskHandler: TypeAlias = Callable[[bytes, AskAnswer], Callable[[], None] | None]
+
+
+class Commands:
+    """What concerns the replicated state.
+
+    Parameters
+    ----------
+    member : Replicated
+        Carries it out.
+    desk : Desk
+        Answers.
+    around : Surroundings
+        What the node knows of the others.
+    sessions : SessionRoom
+        The sessions of clients.
+    lines : LineLimit
+        How much of what clients cause is logged.
+    clock : callable
+        Returns the time in seconds.
+    soon : callable
+        Has answers leave that were not found during a turn.
+
+    Attributes
+    ----------
+    on_ask : callable or None
+        The program around the state machine, which answers questions.
+    """
+
+    def __init__(
+        self,
+        member: Replicated,
+        desk: Desk,
+        around: Surroundings,
+        sessions: SessionRoom,
+        lines: LineLimit,
+        clock: Callable[[], float],
+        soon: Callable[[], None],
+    ) -> None:
+        self.on_ask: AskHandler | None = None
+        self._member = member
+        self._core = member.core
+        machine = member.replica.machine
+        self._queryable = machine if isinstance(machine, Queryable) else None
+        self._shared = machine if isinstance(machine, Shared) else None
+        self._desk = desk
+        self._around = around
+        self._sessions = sessions
+        self._lines = lines
+        self._clock = clock
+        self._soon = soon
+
+    def why_not_taken(self, command: Command) -> str:
+        """Say why a command or a question must not get to the state machine; empty where it may."""
+        if not isinstance(getattr(command, "data", b""), bytes):
+            # This node's own program asks: a datagram was looked at before. No log may have anything else.
+            return f"{type(command).__name__}.data must be bytes"
+        replica = self._member.replica
+        wanted, found = getattr(command, "state_kind", ""), replica.state_kind or state_kind(replica.machine)
+        if wanted not in {"", found}:
+            return (
+                f"it is meant for a {wanted}, and the state of this cluster is of kind {found!r}:"
+                " ask another cluster, by its PEERS or APP_NAME"
+            )
+        return ""
+
+    def carry_out(self, asked: Asked, command: Command) -> bool:
+        """Carry out a command, if it concerns the replicated state; return whether it does."""
+        match command:
+            case Propose():
+                self._propose_once(asked, command)
+            case ReadSettings() | ChangeSettings():
+                self._settings(asked, command)
+            case Query(data=data, linearizable=linearizable):
+                self._query(asked, data, linearizable=linearizable)
+            case KeepSession(session=session):
+                self._keep_session(asked, session)
+            case OpenSession():
+                self._open_session(asked)
+            case EndSession(session=session):
+                self._propose(asked, EntryKind.END_SESSION, session.to_bytes(8, "big"))
+            case Ask(data=data, leader=leader):
+                self._ask(asked, data, leader=leader)
+            case _:
+                return False
+        return True
+
+    def _propose_once(self, asked: Asked, command: Propose) -> None:
+        self._sessions.heard(command.session, asked.who)
+        result = self._member.replica.result_of(command.session, command.number)
+        if result is None:
+            self._propose_shared(asked, command)
+        else:  # only its answer was lost: the log need not carry it again
+            self._desk.answer(asked, data=result)
+
+    def _propose_shared(self, asked: Asked, command: Propose) -> None:
+        """Propose a command, unless its client would have too much of what the state machine has for all."""
+        shared = self._shared
+        needs, data = self._member.proposals.version_needed(command.data), cbor2.dumps(_fields(command))
+        if shared is None or self._core.role is not Role.LEADER:
+            self._propose(asked, EntryKind.SESSION_COMMAND, data, needs)
+            return
+        limit, is_own = shared.begin_share(asked.who, command.data)
+        if limit:
+            self._desk.refuse_more(asked, limit, is_own=is_own)
+            return
+
+        def ended(outcome: Outcome | None) -> None:
+            shared.end_share(asked.who, command.data, outcome.data if isinstance(outcome, Result) else b"")
+
+        self._propose(asked, EntryKind.SESSION_COMMAND, data, needs, ended)
+
+    def _open_session(self, asked: Asked) -> None:
+        if self._core.role is not Role.LEADER:
+            self._desk.refuse_elsewhere(asked)
+            return
+        limit, is_own = self._sessions.begin(asked.who)
+        if limit:
+            self._desk.refuse_more(asked, limit, is_own=is_own)
+            return
+        asked.keep = True
+
+        def ended(outcome: Outcome | None) -> None:
+            self._sessions.opened(outcome.session if isinstance(outcome, Result) else 0, asked.who)
+
+        self._propose(asked, EntryKind.OPEN_SESSION, b"", ended=ended)
+
+    def _propose(
+        self,
+        asked: Asked,
+        kind: EntryKind,
+        data: bytes,
+        needs: int = FIRST_VERSION,
+        ended: Callable[[Outcome | None], None] = lambda outcome: None,
+    ) -> None:
+        def done(outcome: Outcome) -> None:
+            ended(outcome)
+            if isinstance(outcome, NotCommittedError):
+                self._desk.refuse(asked, Refusal.NOT_COMMITTED, str(outcome))
+            elif isinstance(outcome, ProposalError):
+                self._desk.refuse(asked, Refusal.UNKNOWN, UNKNOWN_TEXT)
+            elif outcome.refused:
+                self._desk.refuse(asked, Refusal(outcome.code), outcome.refused)
+            else:
+                self._desk.answer(asked, data=outcome.data, session=outcome.session)
+
+        asked.term = self._core.term
+        try:
+            self._member.proposals.submit(kind, data, done, needs)
+        except NotLeaderError:
+            ended(None)
+            self._desk.refuse_elsewhere(asked)
+        except ProposalError as error:
+            ended(None)
+            self._desk.refuse_for(asked, error)
+
+    def _settings(self, asked: Asked, command: ReadSettings | ChangeSettings) -> None:
+        """Give the cluster's settings, or propose a change of them that this version understands."""
+        if isinstance(command, ReadSettings):
+            self.read(asked, lambda: self._desk.answer(asked, data=self._member.replica.settings.encoded()))
+            return
+        self._sessions.heard(command.session, asked.who)
+        problem = why_unknown(command.data)
+        if problem:
+            self._desk.refuse(asked, Refusal.REFUSED, problem)
+        else:
+            self._propose(asked, EntryKind.SETTINGS, cbor2.dumps(_fields(command)))
+
+    def _keep_session(self, asked: Asked, session: int) -> None:
+        def confirmed() -> None:
+            self._sessions.heard(session, asked.who)
+            if self._member.replica.has_session(session):
+                self._desk.answer(asked)
+            else:
+                self._desk.refuse(asked, Refusal.SESSION_ENDED, "the session has ended")
+
+        self._as_leader(asked, confirmed)
+
+    def _query(self, asked: Asked, data: bytes, *, linearizable: bool) -> None:
+        machine = self._queryable
+        if machine is None:
+            self._desk.refuse(asked, Refusal.REFUSED, "this cluster's state machine answers no questions")
+            return
+
+        def answer() -> None:
+            try:
+                self._around.require(self._member.proposals.version_needed(data), self._member.replica.version)
+                found = machine.query(data)
+                if not isinstance(found, bytes):
+                    raise TypeError(f"query must return bytes, and has returned {type(found).__name__}")
+            except ProposalError as error:
+                self._desk.refuse_for(asked, error)
+            except ValueError as error:  # what it raises for nonsense
+                self._desk.refuse(asked, Refusal.REFUSED, f"the state machine does not take the question: {error}")
+            except Exception as error:  # nothing has changed, and a question must not stop one node after another
+                if self._lines.admits(_log, self._clock()):
+                    _log.exception("the state machine failed at a question", question=data[:100])
+                text = f"the state machine failed at the question: {type(error).__name__}: {error}"
+                self._desk.refuse(asked, Refusal.REFUSED, text)
+            else:
+                self._answer_question(asked, found)
+
+        if not self._core.cluster:
+            self._desk.refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
+        elif linearizable:
+            self.read(asked, answer)
+        else:
+            self._member.applying.when_applied(0, answer)
+
+    def _ask(self, asked: Asked, data: bytes, *, leader: bool) -> None:
+        def ask() -> None:
+            if not self._desk.has(asked):
+                return
+            if self.on_ask is None:
+                self._desk.refuse(asked, Refusal.REFUSED, "this node's program answers no such questions")
+                return
+            try:
+                asked.give_up = self.on_ask(data, answered)
+            except Exception as error:  # nothing has changed, and a question must not stop one node after another
+                if self._lines.admits(_log, self._clock()):
+                    _log.exception("the node's program failed at a question", question=data[:100])
+                text = f"the node's program failed at the question: {type(error).__name__}: {error}"
+                self._desk.refuse(asked, Refusal.REFUSED, text)
+
+        def answered(answer: bytes) -> None:
+            self._answer_question(asked, check_bytes("an answer", answer))
+            self._soon()  # it may come at any time, and has to leave
+
+        if not self._core.cluster:
+            self._desk.refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
+        elif leader:
+            self._as_leader(asked, ask)
+        else:
+            self._member.applying.when_applied(0, ask)
+
+    def _answer_question(self, asked: Asked, answer: bytes) -> None:
+        if len(answer) <= PAYLOAD_MAX:
+            self._desk.answer(asked, data=answer)
+        else:
+            text = f"the answer has {len(answer)} bytes, more than the {PAYLOAD_MAX} allowed; ask for it in parts"
+            self._desk.refuse(asked, Refusal.REFUSED, text)
+
+    def _as_leader(self, asked: Asked, then: Callable[[], None]) -> None:
+        """Go on once this node has made sure that it leads, and has applied what it has to know as the leader."""
+        if self._core.role is not Role.LEADER:
+            self._desk.refuse_elsewhere(asked)
+            return
+        asked.term = self._core.term
+        self.read(asked, then)
+
+    def read(self, asked: Asked, then: Callable[[], None]) -> None:
+        """Go on once this node has applied everything that was acknowledged before a request.
+
+        Parameters
+        ----------
+        asked : Asked
+            The request; it is refused where no leader answers for that.
+        then : callable
+            Goes on, unless the request is not waited for any more.
+        """
+
+        def go_on() -> None:
+            if self._desk.has(asked):
+                then()
+
+        def confirmed(index: int | None) -> None:
+            if index is None:
+                self._desk.refuse_elsewhere(asked)
+            else:
+                self._member.applying.when_applied(index, go_on)
+
+        self._member.reads.start(confirmed)
+
+
+def _fields(command: Propose | ChangeSettings) -> tuple[int, int, int, bytes]:
+    """Give what :class:`~trioraft.replica.sessions.SessionCommand` consists of."""
+    return command.session, command.number, command.answered_below, command.data

@@ -1,0 +1,141 @@
+"""A member, whole, without I/O and without a clock that it waits for: consensus, and what comes of it.
+
+The loop of a node, the process of the simulator and every story drive one of these, and nothing else takes turns of a
+core: so what is proved is what ships. Whoever drives it
+
+* feeds it: :meth:`Member.take` (messages of members), :meth:`Requests.add` (those of clients),
+  :meth:`Member.persisted` and :meth:`Member.handle_timer`;
+* then takes a :meth:`Member.turn`, does what that says in its order, and ends it with :meth:`Member.apply`;
+* and takes another one for as long as it :attr:`wants <Member.wants_turn>` that.
+"""
+
+from collections.abc import Sequence
+
+from trioraft.consensus import Core, Role, Turn
+from trioraft.consensus.events import ConfigurationChanged, ReadFailed, ReadReady
+from trioraft.messages import ConsensusMessage, Entry, ReadIndexRequest, ReadIndexResponse
+from trioraft.node.replicated import Replicated
+from trioraft.node.requests import Requests
+
+
+class Member:
+    """A member.
+
+    Parameters
+    ----------
+    parts : Replicated
+        Its consensus, and what comes of that.
+    requests : Requests, optional
+        What its clients ask; nothing by default.
+    """
+
+    def __init__(self, parts: Replicated, requests: Requests | None = None) -> None:
+        self.core: Core = parts.core
+        self.replica = parts.replica
+        self.proposals = parts.proposals
+        self.applying = parts.applying
+        self.reads = parts.reads
+        self.requests = requests
+        self._known: tuple[int, Role, int] = (0, Role.FORMING, 0)
+
+    def take(
+        self, sender: int, cluster: int, message: ConsensusMessage | ReadIndexRequest | ReadIndexResponse, now: float
+    ) -> None:
+        """Take in a message of another node.
+
+        Parameters
+        ----------
+        sender : int
+            The node.
+        cluster : int
+            The cluster that it is a member of; 0 for none.
+        message : message
+            What it says.
+        now : float
+            The time in seconds.
+        """
+        if isinstance(message, ReadIndexRequest | ReadIndexResponse):
+            if cluster == self.core.cluster:
+                self.reads.receive(sender, message)
+        else:
+            self.core.receive(sender, cluster, message, now)
+
+    def persisted(self, number: int, now: float) -> None:
+        """Learn that a write is on disk.
+
+        Parameters
+        ----------
+        number : int
+            The write's.
+        now : float
+            The time in seconds.
+        """
+        self.core.persisted(number, now)
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
+        self.core.handle_timer(now)
+        self.reads.look(now)
+        if self.requests is not None:
+            self.requests.handle_timer(now)
+
+    def turn(self, now: float) -> Turn:
+        """Do what follows from all that has come in, and hand out what is to be done about it.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        Turn
+            What is to be done, in its order; the entries are applied by :meth:`apply`.
+        """
+        if self.requests is not None:
+            self.requests.carry_out_some()
+        turn = self.core.turn(now, apply_max=self.applying.room)
+        for event in turn.events:
+            if isinstance(event, ReadReady):
+                self.reads.confirmed(event.read, event.index)
+            elif isinstance(event, ReadFailed):
+                self.reads.confirmed(event.read, None)
+            elif isinstance(event, ConfigurationChanged) and event.committed and self.requests is not None:
+                self.requests.members_changed(event.configuration)
+        turn.send += self.reads.to_send()
+        turn.wake_at = min(turn.wake_at, self.reads.next_deadline())
+        if self.requests is not None:
+            turn.wake_at = min(turn.wake_at, self.requests.next_deadline())
+        return turn
+
+    def apply(self, entries: Sequence[tuple[int, Entry]]) -> None:
+        """End a turn: apply what it has handed out, and answer whoever waits for that, or for another leader.
+
+        Parameters
+        ----------
+        entries : sequence of tuple of int and Entry
+            The index of each, and the entry.
+        """
+        self.applying.apply(entries)
+        known = (self.core.term, self.core.role, self.core.leader)
+        if known != self._known:
+            self._known = known
+            self.reads.leader_changed()
+            if self.requests is not None:
+                self.requests.conclude()
+
+    @property
+    def wants_turn(self) -> bool:
+        """Whether there is more to do now: something has come in since, waits to leave, or can be applied."""
+        return (
+            self.core.has_input
+            or self.reads.has_outgoing
+            or (self.core.has_committed and self.applying.room > 0)
+            or (self.requests is not None and self.requests.wait)
+        )

@@ -1,0 +1,118 @@
+"""Leader work on this node: its scripts and its bodies, which begin and end together."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from trioraft.consensus import Core
+from trioraft.hooks.bodies import Bodies, OnOverrun
+from trioraft.hooks.hooks import HookContext, Hooks
+from trioraft.node.world import World
+from trioraft.settings.settings import NodeSettings
+
+
+class LeaderWork:
+    """Whatever this node does only while it may.
+
+    Parameters
+    ----------
+    core : Core
+        Told when all of it has ended, or failed.
+    settings : NodeSettings
+        The scripts, and how long they may take to end.
+    directory : Path
+        The node's directory.
+    context : callable
+        Returns what scripts are told of the node.
+    world : World
+        The clock, the watchdog's clock and the launcher.
+    on_overrun : {'exit', 'log'}
+        What happens when a body has not ended when it must be over.
+    soon : callable
+        Has a turn follow once the core was told something.
+    log : callable
+        Returns the node's log.
+
+    Attributes
+    ----------
+    hooks : Hooks
+        The scripts.
+    bodies : Bodies
+        The bodies of the program around the node.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        settings: NodeSettings,
+        directory: Path,
+        context: Callable[[], HookContext],
+        world: World,
+        on_overrun: OnOverrun,
+        soon: Callable[[], None],
+        log: Callable[[], FilteringBoundLogger],
+    ) -> None:
+        self._core = core
+        self._clock = world.clock
+        self._soon = soon
+        self._log = log
+        self._scripts_run = False
+        self.hooks = Hooks(
+            settings,
+            directory,
+            context,
+            launcher=world.launcher,
+            on_work_ended=self._scripts_ended,
+            on_work_failed=self._failed,
+        )
+        self.bodies = Bodies(world.watchdog_clock, settings.hook_stop_grace, self._ended, on_overrun)
+
+    def become_follower(self) -> None:
+        """Run the follower's script."""
+        self.hooks.become_follower()
+
+    def start(self, token: int, deadline: float) -> None:
+        """Start leader work, which must end at a deadline unless that is extended.
+
+        Parameters
+        ----------
+        token : int
+            Its fencing token.
+        deadline : float
+            The time, in seconds.
+        """
+        self.hooks.start_work(token, deadline)
+        self.bodies.start_work(token, deadline)
+
+    def extend(self, deadline: float) -> None:
+        """Let leader work go on until a later deadline.
+
+        Parameters
+        ----------
+        deadline : float
+            The time, in seconds.
+        """
+        self.hooks.extend_work(deadline)
+        self.bodies.extend_work(deadline)
+
+    def end(self) -> None:
+        """Tell leader work to end now."""
+        self._scripts_run = True
+        self.hooks.end_work()
+        self.bodies.end_work()
+
+    def _scripts_ended(self) -> None:
+        self._scripts_run = False
+        self._ended()
+
+    def _ended(self) -> None:
+        """Tell the core when neither a script nor a body is left."""
+        if not self._scripts_run and not self.bodies.running:
+            self._core.work_ended(self._clock())
+            self._soon()
+
+    def _failed(self, reason: str) -> None:
+        self._log().error("leader work failed", reason=reason)
+        self._core.work_failed(self._clock())
+        self._soon()
