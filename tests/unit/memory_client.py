@@ -8,8 +8,8 @@ from pathlib import Path
 
 import trio
 
+from tests.unit.memory_cluster import MemoryCluster
 from tests.unit.memory_world import MemoryNetwork, memory_world
-from tests.unit.test_node import MemoryCluster
 from trioraft.address import Address, PeerName
 from trioraft.client.client import Client, running
 from trioraft.datagrams.endpoint import Domain

@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from tests.cluster.harness import free_ports
-from tests.unit.test_node import cluster_of
+from tests.unit.memory_cluster import cluster_of
 from trioraft import Client, ClientSettings, Node, NodeSettings, open_client, open_node, sync
 from trioraft.asking import waiting
 from trioraft.consensus.configuration import Configuration, encode_configuration

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from tests.unit.memory_client import CLIENT_PORT, cut, cut_between, key_value_cluster, memory_client
-from tests.unit.test_node import cluster_of
+from tests.unit.memory_cluster import cluster_of
 from trioraft.client.client import Client, SessionEndedError
 from trioraft.errors import BusyError, RefusedError
 from trioraft.kv.codec import decode_result, encode_command

@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from tests.unit.memory_client import CLIENT_PORT, key_value_cluster, memory_client
+from tests.unit.memory_cluster import cluster_of
 from tests.unit.test_backups import Words, ignore, node
-from tests.unit.test_node import cluster_of
 from trioraft.errors import RefusedError
 from trioraft.kv.commands import Range
 from trioraft.kv.results import RangeResult

@@ -19,8 +19,8 @@ import trio
 import trio.testing
 
 from tests.unit.dns_server import Behaviour, open_dns_server
+from tests.unit.memory_cluster import MemoryCluster, cluster_of
 from tests.unit.memory_world import MemoryDisk
-from tests.unit.test_node import MemoryCluster, cluster_of
 from trioraft.dns.discovery import Answer, Discovery
 from trioraft.messages import EntryKind, format_id
 from trioraft.versions import SPOKEN

@@ -14,7 +14,7 @@ import trio.lowlevel
 import trio.testing
 
 from tests.cluster.harness import free_ports
-from tests.unit.test_node import MemoryCluster, cluster_of
+from tests.unit.memory_cluster import MemoryCluster, cluster_of
 from trioraft.consensus.timing import WORK_MARGIN
 from trioraft.hooks.bodies import OVERRUN_STATUS, Bodies, Leadership
 

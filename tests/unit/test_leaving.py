@@ -7,8 +7,8 @@ import structlog.testing
 import trio
 import trio.testing
 
+from tests.unit.memory_cluster import MemoryCluster, cluster_of
 from tests.unit.memory_launcher import Behaviour
-from tests.unit.test_node import MemoryCluster, cluster_of
 from tests.unit.test_steering import grown, leader, members, settled, voters
 from trioraft.dns.discovery import Answer
 

@@ -4,19 +4,15 @@ Only the world around the nodes is in memory (:mod:`tests.unit.memory_world`). A
 """
 
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from tests.unit.memory_launcher import Behaviour, MemoryLauncher
+from tests.unit.memory_cluster import cluster_of
 from tests.unit.memory_world import MemoryDisk, MemoryNetwork, MemorySocket, memory_world
 from trioraft.address import Address
 from trioraft.consensus import Role
@@ -25,114 +21,11 @@ from trioraft.datagrams.keys import KeyRing
 from trioraft.dns.discovery import Answer
 from trioraft.errors import NodeError
 from trioraft.messages import format_id
-from trioraft.node.node import Node, open_node
-from trioraft.replica.machine import NothingToReplicate, StateMachine
+from trioraft.node.node import Node
+from trioraft.replica.machine import NothingToReplicate
 from trioraft.settings.settings import NodeSettings
-from trioraft.versions import SPOKEN
 
 LOWER, UPPER, HEARTBEAT, GRACE = 3.0, 5.0, 0.5, 5.0
-
-
-class MemoryCluster:
-    """Nodes in one network; each can be killed, started again, cut off, and have its disk stuck."""
-
-    def __init__(self, nursery: trio.Nursery, size: int, seed: int, **settings: object) -> None:
-        self.chance = random.Random(seed)
-        self.network = MemoryNetwork(nursery, self.chance)
-        self.disks = [MemoryDisk(node_id=index + 1) for index in range(size)]
-        self.launchers = [MemoryLauncher(trio.current_time) for _ in range(size)]
-        self.nodes: dict[int, Node] = {}
-        self.cut_off: set[int] = set()
-        self.answer: Callable[[], Answer] = self.everybody  # what DNS says
-        self.answers: dict[int, Callable[[], Answer]] = {}  # what it says to some nodes instead
-        self.network.carries = lambda source, to: not self.cut_off & {source.port - 7300, to.port - 7300}
-        self.versions = [SPOKEN] * size
-        self.machine: Callable[[int], StateMachine] = lambda index: NothingToReplicate()
-        self._nursery = nursery
-        self._scopes: dict[int, trio.CancelScope] = {}
-        self._settings = {"bootstrap_expect": size, **settings}
-
-    def everybody(self) -> Answer:
-        addresses = frozenset(self.address(index) for index in range(len(self.disks)))
-        return Answer(addresses=addresses, complete=True, problems=())
-
-    def look_up(self, index: int) -> Answer:
-        return self.answers.get(index, self.answer)()
-
-    @staticmethod
-    def address(index: int) -> Address:
-        return Address("127.0.0.1", 7300 + index)
-
-    async def start(self, *indices: int, **changes: object) -> None:
-        for index in indices or range(len(self.disks)):
-            await self._nursery.start(self._run, index, changes)
-
-    async def _run(self, index: int, changes: dict[str, object], *, task_status: trio.TaskStatus[None]) -> None:
-        settings = NodeSettings(
-            **{  # type: ignore[arg-type]
-                "bind_port": 7300 + index,
-                "node_name": f"node-{index + 1}",
-                "data_dir": Path("/nowhere"),
-                "script_leader_path": "/leader",
-                "script_follower_path": "/follower",
-                **self._settings,
-                **changes,
-            }
-        )
-        world = memory_world(
-            self.network,
-            self.disks[index],
-            partial(self.look_up, index),
-            chance=self.chance,
-            launcher=self.launchers[index],
-        )
-        world = replace(world, versions=self.versions[index])
-        with trio.CancelScope() as self._scopes[index]:
-            async with open_node(settings, self.machine(index), world=world) as self.nodes[index]:
-                task_status.started()
-                await trio.sleep_forever()
-        del self.nodes[index]
-
-    async def run_alone(self, index: int) -> None:
-        """Run a node until it fails."""
-        try:
-            await self._run(index, {}, task_status=trio.TASK_STATUS_IGNORED)
-        finally:
-            self.nodes.pop(index, None)
-
-    async def kill(self, index: int) -> None:
-        self._scopes[index].cancel()
-        while index in self.nodes:
-            await trio.sleep(0.001)
-
-    def leaders(self) -> list[int]:
-        return [index for index, node in self.nodes.items() if node.role is Role.LEADER]
-
-    def terms(self) -> set[int]:
-        return {node.status().term for node in self.nodes.values()}
-
-    async def leader(self, within: float = 60.0) -> int:
-        """Wait until one node leads and all that are not cut off know it."""
-        with trio.fail_after(within):
-            while True:
-                reached = [node for index, node in self.nodes.items() if index not in self.cut_off]
-                leaders = [i for i in self.leaders() if i not in self.cut_off]
-                if len(leaders) == 1 and {n.status().leader for n in reached} == {
-                    format_id(self.disks[leaders[0]].node_id)
-                }:
-                    return leaders[0]
-                await trio.sleep(0.01)
-
-
-@asynccontextmanager
-async def cluster_of(size: int, seed: int, **settings: object) -> AsyncIterator[MemoryCluster]:
-    try:
-        async with trio.open_nursery() as nursery:
-            yield MemoryCluster(nursery, size, seed, **settings)
-            nursery.cancel_scope.cancel()
-    except BaseException:
-        print(f"seed {seed}")
-        raise
 
 
 SEEDS = range(5)
@@ -499,129 +392,3 @@ async def test_a_port_that_is_taken_is_one_clear_line(autojump_clock: trio.testi
             async with cluster_of(1, 12) as other:
                 other.network.sockets = cluster.network.sockets
                 await other.start()
-
-
-# --- leader work and scripts --------------------------------------------------------------------------------
-
-
-def work_intervals(cluster: MemoryCluster) -> list[tuple[float, float, int]]:
-    """List when leader scripts ran, on whichever node, and with which token."""
-    runs = [run for launcher in cluster.launchers for run in launcher.runs if run.role == "leader"]
-    return sorted((run.started, run.ended, run.token) for run in runs)
-
-
-def check_exclusive(cluster: MemoryCluster) -> None:
-    intervals = work_intervals(cluster)
-    for (_, ended, token), (started, _, next_token) in pairwise(intervals):
-        assert ended <= started, intervals
-        assert token < next_token, intervals
-
-
-async def running_leader_script(cluster: MemoryCluster) -> int:
-    """Wait until the leader's script runs, and give the leader."""
-    with trio.fail_after(60):
-        while True:
-            leader = await cluster.leader()
-            if any(run.role == "leader" for run in cluster.launchers[leader].running()):
-                return leader
-            await trio.sleep(0.05)
-
-
-@pytest.mark.parametrize("seed", range(2))
-async def test_leader_work_is_exclusive_over_hours_of_faults(
-    autojump_clock: trio.testing.MockClock, seed: int
-) -> None:
-    """A random fault, for a random time, one after the other, for an hour."""
-    async with cluster_of(3, seed) as cluster:
-        for launcher in cluster.launchers:
-            launcher.behaviours["/leader"] = Behaviour(stops_in=cluster.chance.uniform(0, 2 * GRACE))
-        await cluster.start()
-        await cluster.leader()
-        while trio.current_time() < 3600:
-            await trio.sleep(cluster.chance.uniform(0, 20))
-            node = cluster.chance.randrange(3)
-            fault = cluster.chance.choice(["kill", "cut", "transfer", "stuck", "loss"])
-            lasts = cluster.chance.uniform(0.1, 15)
-            if fault == "kill":
-                await cluster.kill(node)
-                await trio.sleep(lasts)
-                await cluster.start(node)
-            elif fault == "cut":
-                cluster.cut_off = {node}
-                await trio.sleep(lasts)
-                cluster.cut_off = set()
-            elif fault == "transfer":
-                await cluster.nodes[node].step_aside("test")
-            elif fault == "stuck":
-                cluster.disks[node].stuck = True
-                await trio.sleep(lasts)
-                cluster.disks[node].stuck = False
-            else:
-                cluster.network.loss = 0.5
-                await trio.sleep(lasts)
-                cluster.network.loss = 0.0
-        await running_leader_script(cluster)
-        check_exclusive(cluster)
-        assert len(work_intervals(cluster)) > 10
-
-
-async def test_a_crashed_leaders_work_is_waited_for_and_a_transferred_one_is_not(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    async with cluster_of(3, 1) as cluster:
-        await cluster.start()
-        first = await running_leader_script(cluster)
-        began = trio.current_time()
-        await cluster.nodes[first].step_aside("test")
-        second = await running_leader_script(cluster)
-        assert trio.current_time() - began < 1
-        began = trio.current_time()
-        await cluster.kill(second)
-        await running_leader_script(cluster)
-        assert LOWER + GRACE < trio.current_time() - began + HEARTBEAT < LOWER + GRACE + UPPER + 2
-        check_exclusive(cluster)
-
-
-async def test_the_follower_script_runs_once_as_a_member_and_after_each_end_of_leader_work(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    async with cluster_of(3, 2) as cluster:
-        await cluster.start()
-        first = await running_leader_script(cluster)
-        await trio.sleep(60)
-        for index, launcher in enumerate(cluster.launchers):
-            roles = [run.role for run in launcher.runs]
-            assert roles in (["follower", "leader"], ["leader"]) if index == first else roles == ["follower"]
-        await cluster.nodes[first].step_aside("test")
-        await running_leader_script(cluster)
-        await trio.sleep(60)
-        assert [run.role for run in cluster.launchers[first].runs][-2:] == ["leader", "follower"]
-
-
-@pytest.mark.parametrize("failure", ["ignore", "step-down"])
-async def test_a_failing_leader_script(autojump_clock: trio.testing.MockClock, failure: str) -> None:
-    async with cluster_of(3, 3, hook_failure=failure) as cluster:
-        for launcher in cluster.launchers[:2]:
-            launcher.behaviours["/leader"] = Behaviour(lifetime=1, exit_status=7)
-        await cluster.start()
-        await cluster.leader()
-        await trio.sleep(55)
-        if failure == "ignore":
-            assert cluster.terms() == {1}
-        else:  # whoever failed is the last choice for a minute, so the only one that works leads, and stays
-            assert await cluster.leader() == 2
-            assert max(cluster.terms()) <= 3
-            await trio.sleep(600)
-            assert await cluster.leader() == 2
-
-
-async def test_a_node_that_loses_its_supervisor_steps_down(autojump_clock: trio.testing.MockClock) -> None:
-    async with cluster_of(3, 4) as cluster:
-        await cluster.start()
-        first = await running_leader_script(cluster)
-        link = cluster.launchers[first].link
-        assert link is not None
-        link.lose()
-        await trio.sleep(1)
-        assert await running_leader_script(cluster) != first
-        check_exclusive(cluster)

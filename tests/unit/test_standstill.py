@@ -6,8 +6,8 @@ import structlog.testing
 import trio
 import trio.testing
 
+from tests.unit.memory_cluster import cluster_of
 from tests.unit.test_client import FOLLOWER, LEADER, doubles_and_client, until
-from tests.unit.test_node import cluster_of
 from trioraft.replica.session_clock import SESSION_SECONDS, SessionClock
 from trioraft.standstill import Standstill
 

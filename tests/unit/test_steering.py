@@ -4,8 +4,8 @@ import pytest
 import trio
 import trio.testing
 
+from tests.unit.memory_cluster import MemoryCluster, cluster_of
 from tests.unit.memory_world import MemoryDisk
-from tests.unit.test_node import MemoryCluster, cluster_of
 from trioraft.dns.discovery import Answer
 from trioraft.messages import NodeStatus
 

@@ -10,7 +10,7 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from tests.cluster import stand_in
-from tests.unit.test_node import MemoryCluster, cluster_of
+from tests.unit.memory_cluster import MemoryCluster, cluster_of
 from trioraft.asking import waiting
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.errors import NodeError, RefusedError

@@ -48,7 +48,7 @@ class Batches:
             waiting[1].append(message)
 
     def flush(self, now: Instant) -> None:
-        """Give all messages to the endpoint.
+        """Send all messages through the endpoint.
 
         Parameters
         ----------

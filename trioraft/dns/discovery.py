@@ -1,7 +1,7 @@
-"""Where nodes may be: DNS names and static peers, asked for again and again.
+"""Discovery of the addresses where nodes may be, by DNS names and static peers that are looked up again and again.
 
-Addresses found here are only places to knock at; who is there is learned by a handshake. Each :class:`Answer` has
-what *this* look-up found. Whoever receives it keeps the addresses found before for as long as an answer is not
+An address that is found here is only a place to knock at; a handshake shows who is there. Each :class:`Answer`
+contains what *one* look-up found. Its receiver keeps the addresses found before for as long as an answer is not
 complete, so that a DNS server that fails, lies or disappears takes nothing away from a running cluster.
 """
 
@@ -18,26 +18,27 @@ import trio
 
 from trioraft.address import Address, PeerName
 from trioraft.dns.resolver import Found, Resolver, Service, UnresolvedError
+from trioraft.messages import Seconds
 
-_LIMIT: Final = 5.0  # seconds that a look-up may take, however long the interval is
-_FIRST_PAUSE: Final = 0.25  # seconds; at the start of a cluster records appear one after the other
+_LIMIT: Final = 5.0  # the most seconds that a look-up may take, however long the interval is
+_FIRST_PAUSE: Final = 0.25  # seconds; records appear one after the other when a cluster starts
 _SERVICES_MAX: Final = 100
-_QUESTIONS_MAX: Final = 20  # asked at the same time
+_QUESTIONS_MAX: Final = 20  # at the same time
 _SYSTEM_LOOKUPS_MAX: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one look-up found.
+    """The result of one look-up.
 
     Attributes
     ----------
     addresses : frozenset of Address
-        The addresses, this look-up's only.
+        The addresses that this look-up found.
     complete : bool
-        Whether every question got its answer, so that an address that is missing is gone.
+        Whether every question was answered, so that an address that is missing is gone.
     problems : tuple of str
-        One line for each thing that went wrong; the same line as long as the cause is the same.
+        A line for each problem, which stays the same as long as its cause does.
     """
 
     addresses: frozenset[Address]
@@ -71,7 +72,7 @@ class _LookUp:
 
     @contextmanager
     def settles(self, source: str) -> Iterator[None]:
-        """Note whether a source has had its say when the time is up."""
+        """Note a source until it has answered or failed, so that the silent ones are known when the time is up."""
         self.pending.add(source)
         try:
             yield
@@ -84,24 +85,24 @@ class _LookUp:
 
 
 class Discovery:
-    """Looks for nodes.
+    """Looks for the nodes of a service.
 
     Parameters
     ----------
     name : str
-        The service's name in DNS: its A and AAAA records, or its SRV records when it begins with ``_``. Empty
-        when DNS is not to be asked.
+        The name of the service in DNS, which stands for its A and AAAA records, or for its SRV records when it begins
+        with ``_``. Empty when DNS is not to be asked.
     peers : iterable of PeerName
-        Static peers. Host names among them are looked up as the system does (``/etc/hosts``, then DNS); with
-        `dns_servers` those are asked, except for ``localhost``.
+        Static peers. Host names among them are looked up as the system does it (``/etc/hosts``, then DNS); where
+        `dns_servers` are given, these are asked instead, except for ``localhost``.
     default_port : int
         The UDP port of addresses from A and AAAA records.
     dns_servers : iterable of Address, optional
-        Servers to ask instead of the system's; they are asked for names as they are, without a search list.
+        Servers to ask instead of the system's. They are asked for names as they are, without a search list.
     interval : float, optional
-        Seconds between look-ups. One takes no longer than this, nor than 5 s.
+        Seconds between look-ups. A look-up takes no longer than this, and no longer than 5 s.
     resolv_conf : str, optional
-        Where the system's servers and search list are written; read again for each look-up.
+        The file with the system's servers and search list, which is read for each look-up.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Discovery:
         peers: Iterable[PeerName],
         default_port: int,
         dns_servers: Iterable[Address] = (),
-        interval: float = 2.0,
+        interval: Seconds = 2.0,
         *,
         resolv_conf: str = "/etc/resolv.conf",
     ) -> None:
@@ -122,12 +123,12 @@ class Discovery:
         self._limit = min(interval, _LIMIT)
         self._resolv_conf = resolv_conf
         self._questions = trio.CapacityLimiter(_QUESTIONS_MAX)
-        # The C library's look-up cannot be interrupted: its thread is left behind when time is up. A limit of its
-        # own keeps such threads from taking the places of those that write to the disk.
+        # The look-up of the C library cannot be interrupted, and its thread is left behind when the time is up. A
+        # limit of their own keeps such threads from taking the places of those that write to the disk.
         self._system_lookups = trio.CapacityLimiter(_SYSTEM_LOOKUPS_MAX)
 
     async def run(self, report: Callable[[Answer], None]) -> None:
-        """Look again and again; the first times in quick succession.
+        """Look again and again, at first in quick succession.
 
         Parameters
         ----------
@@ -142,12 +143,12 @@ class Discovery:
             pause = min(2 * pause, self._interval)
 
     async def look_up(self) -> Answer:
-        """Look once. Nothing that DNS does makes this raise.
+        """Look once. Nothing that DNS does makes this method raise.
 
         Returns
         -------
         Answer
-            What was found within the time.
+            What was found in time.
         """
         look_up = _LookUp()
         with trio.move_on_after(self._limit):
@@ -171,8 +172,8 @@ class Discovery:
         Returns
         -------
         str or None
-            The name, such as ``project-node-1.network``; None when there is none. A loopback address has none,
-            unless DNS servers were given: the system would only call it ``localhost``.
+            The name, such as ``project-node-1.network``; None when there is none. A loopback address has none unless
+            DNS servers were given, since the system would only call it ``localhost``.
         """
         if not self._dns_servers and ipaddress.ip_address(host).is_loopback:
             return None
@@ -184,7 +185,8 @@ class Discovery:
         return None
 
     def _resolver(self) -> Resolver:
-        # It gives up a little before the look-up does, so that what one question got is not lost with another.
+        # The resolver gives up a little before the look-up does, so that one silent question does not lose what the
+        # others found.
         return Resolver(self._dns_servers, self._resolv_conf, 0.9 * self._limit)
 
     async def _look_up_name(self, look_up: _LookUp) -> None:
@@ -226,7 +228,7 @@ class Discovery:
 
     def _judge(self, look_up: _LookUp, source: str, found: Found) -> None:
         if found.absent and self._peers:
-            look_up.complete = False  # static peers do without DNS: no name in it is no problem
+            look_up.complete = False  # with static peers, a name that DNS does not know is no problem
         else:
             look_up.fail_if(source, found)
 
@@ -266,20 +268,21 @@ def _is_numeric(host: str) -> bool:
 
 
 def display_name(text: str, service: str) -> str:
-    """Shorten a name from PTR, or a host name, to what people call the node.
+    """Shorten a host name, or a name from PTR, to what people call the node.
 
     Parameters
     ----------
     text : str
         The name: ``project-node-1.network`` (Compose), ``stack_node.1.k3j….network`` (Swarm),
-        ``trioraft-0.headless.default.svc.cluster.local`` (Kubernetes), or any other.
+        ``trioraft-0.headless.default.svc.cluster.local`` (Kubernetes), or any other name.
     service : str
         The service's name in DNS.
 
     Returns
     -------
     str
-        ``node-1``, ``node.1``, ``trioraft-0``; else the first part of the name. An address stays as it is.
+        For these ``node-1``, ``node.1`` and ``trioraft-0``; for any other name its first part. An address stays as it
+        is.
     """
     if not text or _is_numeric(text):
         return text

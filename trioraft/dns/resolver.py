@@ -1,8 +1,8 @@
-"""Asking DNS servers: one name, any record types, the search list, and what to make of failures.
+"""Questions to DNS servers: one name, any record types, the search list, and what failures mean.
 
-dnspython does the protocol. A question goes out with EDNS first, because 40 replicas do not fit into a plain UDP
-answer; a truncated answer is asked for again over TCP; a server that cannot do EDNS is asked without it. Nothing
-is cached: Docker gives its records a time to live of 600 s although they change at once.
+dnspython implements the protocol. A question is asked with EDNS first, because 40 replicas do not fit into a plain
+UDP answer; a truncated answer is asked for again over TCP; a server that does not know EDNS is asked without it.
+Nothing is cached, because Docker gives its records a time to live of 600 s although they change at once.
 """
 
 from collections.abc import Iterable
@@ -21,6 +21,7 @@ import dns.reversename
 import trio
 
 from trioraft.address import Address
+from trioraft.messages import Seconds
 
 _EDNS_PAYLOAD: Final = 1232  # bytes; fits any path unfragmented (dnsflagday.net/2020)
 _SHORTEST_ATTEMPT: Final = 0.1  # seconds
@@ -29,16 +30,16 @@ _RDataType = dns.rdatatype.RdataType
 
 
 class UnresolvedError(Exception):
-    """A question got no answer.
+    """A question was not answered.
 
     Parameters
     ----------
     reason : str
-        Why, in a few words that stay the same as long as the cause does.
+        Why not, in a few words that stay the same as long as the cause does.
     absent : bool
         Whether a server said that there is no such name.
     silent : bool
-        Whether no server said anything.
+        Whether no server answered at all.
     """
 
     def __init__(self, reason: str, *, absent: bool = False, silent: bool = False) -> None:
@@ -49,14 +50,14 @@ class UnresolvedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the servers said about a name.
+    """The answer of the servers about a name.
 
     Attributes
     ----------
     records : tuple
-        The records' data.
+        The data of the records.
     problems : tuple of str
-        What kept the answer from being complete; empty when it is complete.
+        What keeps the answer from being complete; empty when it is complete.
     absent : bool
         Whether the servers agree that there is no such record.
     """
@@ -82,16 +83,16 @@ class Service(NamedTuple):
 
 
 class Resolver:
-    """Asks the system's DNS servers, or given ones. Made anew for each look-up, inside a trio run.
+    """Asks the DNS servers of the system, or given ones. It is made for one look-up, inside a trio run.
 
     Parameters
     ----------
     servers : iterable of Address
-        The servers. None of them: those of `resolv_conf`, with its search list.
+        The servers; where there are none, those of `resolv_conf` are asked, with its search list.
     resolv_conf : str
-        The file in the format of resolv.conf(5).
+        A file in the format of resolv.conf(5).
     limit : float
-        How long all questions may take from now on, in seconds.
+        How long all questions may take from now on.
 
     Raises
     ------
@@ -99,7 +100,7 @@ class Resolver:
         If there are no servers to ask.
     """
 
-    def __init__(self, servers: Iterable[Address], resolv_conf: str, limit: float) -> None:
+    def __init__(self, servers: Iterable[Address], resolv_conf: str, limit: Seconds) -> None:
         servers = tuple(servers)
         self._limit = limit
         self._deadline = trio.current_time() + limit
@@ -120,7 +121,8 @@ class Resolver:
         except (dns.exception.DNSException, OSError, ValueError) as error:
             reason = f"no DNS server is known: {resolv_conf}: {error}; set DNS_SERVERS or PEERS"
             raise UnresolvedError(reason) from error
-        # Four rounds: a lost datagram, a dead first server and a server without EDNS all leave time for an answer.
+        # There is time for four rounds, so that a lost datagram, a dead first server and a server without EDNS all
+        # leave time for an answer.
         resolver.timeout = max(_SHORTEST_ATTEMPT, self._limit / 4 / len(resolver.nameservers))
         return resolver
 
@@ -130,12 +132,13 @@ class Resolver:
         Parameters
         ----------
         name : str
-            A name; with a dot at its end it stands only for itself.
+            A name; one with a dot at its end stands only for itself.
 
         Returns
         -------
         list of dns.name.Name
-            With at least ``ndots`` dots: as it is first, then with the search list; else the other way round.
+            A name with at least ``ndots`` dots comes first as it is, then with the search list; any other name the
+            other way round.
         """
         absolute = dns.name.from_text(name)
         if name.endswith("."):
@@ -159,7 +162,7 @@ class Resolver:
         Parameters
         ----------
         name : str
-            The name; a relative one is also searched for.
+            The name; the search list is tried for a relative one.
 
         Returns
         -------
@@ -175,12 +178,12 @@ class Resolver:
         Parameters
         ----------
         name : str
-            The name; a relative one is also searched for.
+            The name; the search list is tried for a relative one.
 
         Returns
         -------
         Found
-            :class:`Service` tuples, the preferred first.
+            :class:`Service` tuples, the preferred ones first.
         """
         found = await self._search(name, (_RDataType.SRV,))
         preferred = sorted(
@@ -200,7 +203,7 @@ class Resolver:
         Returns
         -------
         str or None
-            The first name in alphabetical order, without the dot at its end; None when there is none.
+            The alphabetically first name, without the dot at its end; None when there is none.
         """
         name = dns.reversename.from_address(host.partition("%")[0])
         try:
@@ -210,7 +213,7 @@ class Resolver:
         return min((record.target.to_text(omit_final_dot=True) for record in records), default=None)
 
     async def _search(self, name: str, types: tuple[_RDataType, ...]) -> Found:
-        """Ask for one candidate after the other, until one has records, as the C library does."""
+        """Ask for one candidate after the other until one has records, as the C library does."""
         problems: list[str] = []
         exists = False
         for candidate in self.candidates(name):
@@ -243,7 +246,7 @@ class Resolver:
             errors.append(error)
 
     async def _ask(self, name: dns.name.Name, rdtype: _RDataType) -> list[Any]:
-        """Ask one question, with EDNS and if need be without."""
+        """Ask one question, with EDNS and if necessary without it."""
         try:
             return await self._ask_once(self._edns, name, rdtype, 0.6 * self._time_left())
         except UnresolvedError as error:
@@ -251,14 +254,14 @@ class Resolver:
                 raise
         return await self._ask_once(self._plain, name, rdtype, self._time_left())
 
-    def _time_left(self) -> float:
+    def _time_left(self) -> Seconds:
         return max(self._deadline - trio.current_time(), _SHORTEST_ATTEMPT)
 
     async def _ask_once(
-        self, resolver: dns.asyncresolver.Resolver, name: dns.name.Name, rdtype: _RDataType, lifetime: float
+        self, resolver: dns.asyncresolver.Resolver, name: dns.name.Name, rdtype: _RDataType, lifetime: Seconds
     ) -> list[Any]:
         try:
-            # dnspython's own limit reads the wall clock, and its pauses between attempts exceed it.
+            # The limit of dnspython reads the wall clock, and its pauses between attempts exceed that limit.
             with trio.fail_after(lifetime):
                 answer = await resolver.resolve(
                     name,
@@ -278,7 +281,7 @@ class Resolver:
 
 
 def _reason(error: dns.resolver.NoNameservers) -> str:
-    """Word why every server was given up."""
+    """Word why all servers were given up."""
     reasons = set()
     for _, _, _, cause, _ in error.kwargs["errors"]:
         if isinstance(cause, str):

@@ -1,16 +1,15 @@
 """Every message that nodes, clients and monitors exchange.
 
-Each is a frozen :class:`msgspec.Struct` that is an *array* on the wire, ``[tag, field, field, …]``; how a
-message becomes a datagram is told in :mod:`trioraft.datagrams.wire`. A field that a later version appends is ignored
-by an older one; what a version adds, and when it is used, is told in :mod:`trioraft.versions`.
+Each is a frozen :class:`msgspec.Struct` that is an *array* on the wire, ``[tag, field, field, …]``;
+:mod:`trioraft.datagrams.wire` specifies how a message becomes a datagram. A field that a later version appends is
+ignored by an older one; :mod:`trioraft.versions` lists what each version adds, and when that is used.
 
-Units: every duration is in seconds, counted on the sender's clock. Ids (of nodes, clusters, formations) are
-random integers from 1 to 2**63 - 1 and are written as 16 hexadecimal digits everywhere but on the wire; 0
-stands for "none".
+Every duration is in seconds, counted on the sender's clock. Ids (of nodes, clusters, formations) are random integers
+from 1 to 2**63 - 1, and are written as 16 hexadecimal digits everywhere but on the wire; 0 stands for "none".
 
 ``ids``        ids, terms, indexes, times and durations
 ``log``        entries of the log
-``consensus``  what nodes tell each other
+``consensus``  what nodes say to each other
 ``status``     what a node reports about itself
 ``requests``   what clients ask, and the answers
 ``fragments``  parts of large messages

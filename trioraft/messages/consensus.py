@@ -1,4 +1,4 @@
-"""What nodes tell each other: who is there, formation, election, replication, and reads on followers."""
+"""What nodes say to each other: greetings, formation, election, replication, and reads on followers."""
 
 from typing import Annotated
 
@@ -25,10 +25,10 @@ Signature = Annotated[bytes, Meta(max_length=64)]
 
 
 class Hello(Struct, frozen=True, array_like=True, tag=1):
-    """Say who one is, and prove that one is there now.
+    """Introduce the sender, and prove that it is there now.
 
-    Three of them make a handshake: ``challenge`` → ``challenge, echo`` → ``echo``. A side trusts the other's
-    address and process only when its own fresh challenge comes back.
+    Three of them make a handshake: ``challenge`` → ``challenge, echo`` → ``echo``. Each side trusts the address and
+    the process of the other one only when its own fresh challenge comes back.
 
     Attributes
     ----------
@@ -38,16 +38,16 @@ class Hello(Struct, frozen=True, array_like=True, tag=1):
     name : str
         The sender's name as people know it, such as ``node-1``.
     challenge : bytes
-        What the receiver shall echo; empty when the sender asks for nothing.
+        The challenge that the receiver has to echo; empty when the sender asks for nothing.
     echo : bytes
-        The receiver's own challenge, given back; empty when there is none.
+        The receiver's own challenge; empty when there is none.
     token : bytes
-        What the receiver shall put into every datagram that it sends to the sender unsealed; empty when sealed.
+        The token that the receiver has to put into every datagram that it sends unsealed; empty when sealed.
     padding : bytes
-        Makes the first one at least as large as its answer, so that nobody can use a node to multiply traffic.
+        Bytes that make the first ``Hello`` as large as its answer, so that nobody can use a node to multiply traffic.
     lowest, highest : int
-        Which versions of the protocol the sender speaks (:mod:`trioraft.versions`): as the member of a cluster none
-        below the cluster's.
+        The versions of the protocol that the sender speaks (:mod:`trioraft.versions`); those of a member are not
+        below the version of its cluster.
     ephemeral : bytes
         An X25519 value of the sender's process, 32 bytes (:mod:`trioraft.datagrams.sealing`); empty when unsealed,
         and where `service` is.
@@ -72,14 +72,14 @@ class Hello(Struct, frozen=True, array_like=True, tag=1):
 
 
 class FormationView(Struct, frozen=True, array_like=True, tag=2):
-    """Tell whom a node without a cluster sees; changes nothing durable.
+    """Report which nodes a node without a cluster sees. It changes nothing durable.
 
     Attributes
     ----------
     sees : tuple of int
         The ids of all nodes without a cluster that the sender has heard of lately, its own among them.
     expect : int
-        The sender's ``BOOTSTRAP_EXPECT``; 0 when it only ever joins.
+        The sender's ``BOOTSTRAP_EXPECT``; 0 when it never forms a cluster, but joins one.
     """
 
     sees: Members
@@ -87,12 +87,12 @@ class FormationView(Struct, frozen=True, array_like=True, tag=2):
 
 
 class FormationRequest(Struct, frozen=True, array_like=True, tag=3):
-    """Say that the sender has promised a formation, and ask the receiver to promise it too.
+    """Report that the sender has promised a formation, and ask the receiver to promise it too.
 
     Attributes
     ----------
     formation : int
-        The formation's random id, which becomes the cluster id when it stands.
+        The random id of the formation, which becomes the cluster id when all have promised it.
     members : tuple of int
         All members, in ascending order.
     """
@@ -109,7 +109,7 @@ class FormationResponse(Struct, frozen=True, array_like=True, tag=4):
     formation : int
         The formation that was asked for.
     promised : bool
-        Whether the sender has promised it; False says, durably, that it never will.
+        Whether the sender has promised it; False is a durable statement that it never will.
     """
 
     formation: Id
@@ -127,7 +127,7 @@ class PreVoteRequest(Struct, frozen=True, array_like=True, tag=5):
     term : int
         The term that the election would have.
     round : int
-        Numbers the sender's rounds, so that an answer to an earlier one does not count.
+        The number of the sender's round, so that an answer to an earlier one does not count.
     last_log_index, last_log_term : int
         The end of the sender's log.
     """
@@ -166,8 +166,8 @@ class VoteRequest(Struct, frozen=True, array_like=True, tag=7):
     last_log_index, last_log_term : int
         The end of the candidate's log.
     transfer : bool
-        Whether the leader of the term directly before gave its leadership to the candidate. Such a vote is
-        given although the voter heard from that leader a moment ago.
+        Whether the leader of the term directly before gave its leadership to the candidate. Such a vote is granted
+        although the voter heard from that leader a moment ago.
     """
 
     term: Term
@@ -186,7 +186,7 @@ class VoteResponse(Struct, frozen=True, array_like=True, tag=8):
     granted : bool
         Whether the candidate has the sender's vote in that term.
     work : float
-        For how many seconds from now leader work of `work_term`, or of a term before it, may still run.
+        How long, from now on, leader work of `work_term` or of a term before it may still run.
     work_term : int
         The term of the last leader that the sender remembers.
     """
@@ -198,14 +198,14 @@ class VoteResponse(Struct, frozen=True, array_like=True, tag=8):
 
 
 class TimeoutNow(Struct, frozen=True, array_like=True, tag=9):
-    """Give leadership to the receiver (thesis 3.10). The sender has no lease and runs no leader work any more.
+    """Transfer leadership to the receiver (thesis 3.10). The sender has no lease, and runs no leader work any more.
 
     Attributes
     ----------
     term : int
         The sender's term. The receiver may start an election in the term directly after, and in no other.
     work : float
-        For how many seconds leader work of this term or an earlier one may still run; 0 when all has ended.
+        How long leader work of this term or an earlier one may still run; 0 when all has ended.
     """
 
     term: Term
@@ -216,18 +216,18 @@ class TimeoutNow(Struct, frozen=True, array_like=True, tag=9):
 
 
 class AppendEntriesRequest(Struct, frozen=True, array_like=True, tag=10):
-    """Replicate entries; without any it is the heartbeat (Raft, figure 2).
+    """Replicate entries; a request without entries is the heartbeat (Raft, figure 2).
 
     Attributes
     ----------
     term : int
         The leader's term.
     sequence : int
-        Numbers the leader's messages within a term; the answer names it.
+        The number of the message among the leader's in this term; the answer names it.
     work : float
-        For how many seconds after this message leader work of this term or an earlier one may still run.
+        How long after this message leader work of this term or an earlier one may still run.
     prev_log_index, prev_log_term : int
-        The entry before the new ones; in a heartbeat, which is the same for all followers, the newest committed one.
+        The entry before the new ones. A heartbeat is the same for all followers, and has the newest committed entry.
     commit_index : int
         The leader's commit index.
     entries : tuple of Entry
@@ -253,15 +253,14 @@ class AppendEntriesResponse(Struct, frozen=True, array_like=True, tag=11):
     sequence : int
         The message that is answered.
     promise : float
-        For how many seconds from the receipt of that message the sender refuses to vote for anybody else;
-        0 with a refusal.
+        How long, from the receipt of that message on, the sender refuses to vote for anybody else; 0 in a refusal.
     matched : int
-        Up to here the sender's log is the leader's, and on disk.
+        The index up to which the sender's log is the same as the leader's, and on disk.
     last_choice : bool
-        Whether leadership should rather go to somebody else, because the leader script failed here lately.
+        Whether another node should rather lead, because the leader script failed here lately.
     hint_index, hint_term : int
-        When the sender does not have the entry before the new ones: the last index at which the logs may agree,
-        and its term there. Else 0.
+        The last index at which the logs may agree, and the term of the sender's entry there, when the sender does not
+        have the entry before the new ones; else 0.
     rejected : bool
         Whether the sender did not have the entry before the new ones.
     """
@@ -317,9 +316,9 @@ class InstallSnapshotResponse(Struct, frozen=True, array_like=True, tag=17):
     index : int
         The snapshot that is answered for.
     offset : int
-        The sender has everything before this.
+        The number of bytes, from the beginning on, that the sender has.
     installed : bool
-        Whether it has all that the snapshot covers in its log or state, on disk.
+        Whether all that the snapshot covers is in its log or state, on disk.
     """
 
     term: Term
@@ -332,12 +331,12 @@ class InstallSnapshotResponse(Struct, frozen=True, array_like=True, tag=17):
 
 
 class ReadIndexRequest(Struct, frozen=True, array_like=True, tag=18):
-    """Ask the leader up to where the log must be applied for a linearizable read (thesis 6.4).
+    """Ask the leader for the index up to which the log must be applied for a linearizable read (thesis 6.4).
 
     Attributes
     ----------
     read : int
-        Numbers the sender's rounds of reads; the answer names it.
+        The number of the sender's round of reads; the answer names it.
     """
 
     read: Counter
@@ -351,7 +350,7 @@ class ReadIndexResponse(Struct, frozen=True, array_like=True, tag=19):
     read : int
         The round that is answered.
     done : bool
-        Whether the sender leads, and has made sure of it since it was asked.
+        Whether the sender leads, and has confirmed that since it was asked.
     index : int
         The read index.
     """

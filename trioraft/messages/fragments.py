@@ -18,17 +18,18 @@ class Fragment(Struct, frozen=True, array_like=True, tag=30):
     Attributes
     ----------
     number : int
-        Numbers the messages that the sender has split, in this session.
+        The number of the message among those that the sender has split in this session.
     sending : int
-        Numbers the fragments that the sender has sent, in this session; a repeated one has a new number.
+        The number of the fragment among those that the sender has sent in this session; a repeated one has a new
+        number.
     first : int
-        The smallest `number` that the sender is still sending: what is incomplete before it will never be whole.
+        The smallest `number` that the sender is still sending; an incomplete message before it will never be whole.
     size : int
         The size of the whole message in bytes.
     count : int
-        In how many parts it is split, at least 2.
+        The number of its parts, at least 2.
     part : int
-        Which of them this is; the first is 0.
+        The number of this part, from 0 on.
     data : bytes
         The part.
     """
@@ -43,21 +44,21 @@ class Fragment(Struct, frozen=True, array_like=True, tag=30):
 
 
 class FragmentsReceived(Struct, frozen=True, array_like=True, tag=31):
-    """Tell which parts of a message have arrived.
+    """Acknowledge which parts of a message have arrived.
 
     Attributes
     ----------
     number : int
-        The message.
+        The number of the message.
     sending : int
         The largest `sending` among its fragments that have arrived.
     before : int
         All parts before this one have arrived.
     further : bytes
-        Bit ``n % 8`` of byte ``n // 8`` (1 being bit 0) tells whether part ``before + n`` has arrived; at most 1,024
-        of them, and no zero bytes at the end.
+        Bit ``n % 8`` of byte ``n // 8`` (1 being bit 0) says whether part ``before + n`` has arrived; at most 1,024
+        bits, and no zero bytes at the end.
     dropped : bool
-        Whether the receiver has given the message up for want of room: it is not to be sent any further.
+        Whether the receiver has dropped the message for want of room, so that it is not to be sent any further.
     """
 
     number: Counter

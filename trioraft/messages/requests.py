@@ -1,4 +1,4 @@
-"""What clients ask of nodes: commands, requests and their answers."""
+"""What clients ask nodes to do: commands, requests and their answers."""
 
 import enum
 from typing import Annotated, Final, Literal, TypeAlias
@@ -19,7 +19,7 @@ class Transfer(Struct, frozen=True, array_like=True, tag=1):
     Attributes
     ----------
     to : int
-        The node that shall lead, or 0 for the best one.
+        The node that is to lead; 0 for the one that suits best.
     """
 
     to: OptionalNodeId = 0
@@ -54,7 +54,7 @@ class EndSession(Struct, frozen=True, array_like=True, tag=4):
 
 
 class KeepSession(Struct, frozen=True, array_like=True, tag=5):
-    """Tell the leader that the client is still there.
+    """Report to the leader that the client is still there.
 
     Attributes
     ----------
@@ -66,20 +66,20 @@ class KeepSession(Struct, frozen=True, array_like=True, tag=5):
 
 
 class Propose(Struct, frozen=True, array_like=True, tag=6):
-    """Ask the leader to have a command committed and applied, once, however often this comes.
+    """Ask the leader to commit and apply a command, once, however often this request arrives.
 
     Attributes
     ----------
     session : int
         The client's session.
     number : int
-        Which of its commands this is; the first one is 1.
+        The number of the command in its session, from 1 on.
     answered_below : int
-        The client waits for the result of no command before this number any more.
+        The client no longer waits for the result of any command with a smaller number.
     data : bytes
         The command, for the state machine.
     state_kind : str
-        What kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
+        The kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
     """
 
     session: Counter
@@ -90,16 +90,17 @@ class Propose(Struct, frozen=True, array_like=True, tag=6):
 
 
 class Query(Struct, frozen=True, array_like=True, tag=7):
-    """Ask any node a question that its state machine answers.
+    """Ask the state machine of any node a question.
 
     Attributes
     ----------
     data : bytes
         The question.
     linearizable : bool
-        Whether the answer must show everything that was acknowledged before; else it is what the node has.
+        Whether the answer must reflect everything that was acknowledged before; else it is of the state that the node
+        has.
     state_kind : str
-        What kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
+        The kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
     """
 
     data: bytes
@@ -108,16 +109,16 @@ class Query(Struct, frozen=True, array_like=True, tag=7):
 
 
 class Ask(Struct, frozen=True, array_like=True, tag=8):
-    """Ask the program around the state machine, which may know more than is replicated, and may take its time.
+    """Ask the program around the state machine, which may know more than is replicated, and may take long.
 
     Attributes
     ----------
     data : bytes
         The question.
     leader : bool
-        Whether only a node may answer that has made sure, after the question came, that it leads.
+        Whether only a node may answer that has confirmed, after the question came, that it leads.
     state_kind : str
-        What kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
+        The kind of state it is meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
     """
 
     data: bytes
@@ -125,19 +126,19 @@ class Ask(Struct, frozen=True, array_like=True, tag=8):
     state_kind: Name = ""
 
 
-# How many bytes of a backup are sent at once, at most.
+# The most bytes of a backup that are sent at once.
 BACKUP_PART_BYTES: Final = 32 * 1024
 
 
 class StartBackup(Struct, frozen=True, array_like=True, tag=12):
-    """Ask any member to make a backup of a state that shows everything that was acknowledged before.
+    """Ask any member to make a backup of a state that reflects everything that was acknowledged before.
 
-    It is answered with a :class:`BackupPart` once it is begun.
+    The answer is a :class:`BackupPart`, once the backup is begun.
     """
 
 
 class ReadBackup(Struct, frozen=True, array_like=True, tag=13):
-    """Ask for a part of a backup, or how far it is; answered with a :class:`BackupPart`.
+    """Ask for a part of a backup, or how far it is; the answer is a :class:`BackupPart`.
 
     Attributes
     ----------
@@ -146,7 +147,7 @@ class ReadBackup(Struct, frozen=True, array_like=True, tag=13):
     offset : int
         Where the part begins, in bytes.
     size : int
-        How many bytes it has at most; 0 to be told only how far the backup is.
+        The most bytes it may have; 0 to learn only how far the backup is.
     """
 
     backup: Id
@@ -155,7 +156,7 @@ class ReadBackup(Struct, frozen=True, array_like=True, tag=13):
 
 
 class EndBackup(Struct, frozen=True, array_like=True, tag=14):
-    """Tell the node that it need not keep a backup any longer.
+    """Allow the node to drop a backup.
 
     Attributes
     ----------
@@ -167,16 +168,16 @@ class EndBackup(Struct, frozen=True, array_like=True, tag=14):
 
 
 class BackupPart(Struct, frozen=True, array_like=True):
-    """What a node tells of a backup that it keeps; as CBOR it is the `data` of a :class:`ClientResponse`.
+    """The state of a backup, and a part of it; as CBOR it is the `data` of a :class:`ClientResponse`.
 
     Attributes
     ----------
     backup : int
-        Names the backup on that node.
+        The id of the backup on that node.
     size : int
-        How many bytes it has by now.
+        The bytes it has by now.
     whole : bool
-        Whether that is all; before, no part is given.
+        Whether that is all of it; as long as it is not, no part is sent.
     data : bytes
         The part that was asked for.
     """
@@ -188,7 +189,7 @@ class BackupPart(Struct, frozen=True, array_like=True):
 
 
 class StateDigest(Struct, frozen=True, array_like=True, tag=9):
-    """Ask a node for a hash of the replicated state it has; answered with a :class:`StateDigested`."""
+    """Ask a node for a hash of the replicated state it has; the answer is a :class:`StateDigested`."""
 
 
 class StateDigested(Struct, frozen=True, array_like=True):
@@ -207,11 +208,11 @@ class StateDigested(Struct, frozen=True, array_like=True):
 
 
 class ReadSettings(Struct, frozen=True, array_like=True, tag=16):
-    """Ask any node for the settings of the cluster, as they were changed by everything acknowledged before."""
+    """Ask any node for the settings of the cluster, with every change that was acknowledged before."""
 
 
 class ChangeSettings(Struct, frozen=True, array_like=True, tag=17):
-    """Ask the leader to have settings of the cluster changed, once, however often this comes.
+    """Ask the leader to change settings of the cluster, once, however often this request arrives.
 
     Attributes
     ----------
@@ -228,13 +229,14 @@ class ChangeSettings(Struct, frozen=True, array_like=True, tag=17):
 
 
 class ChangeMember(Struct, frozen=True, array_like=True, tag=18):
-    """Ask the leader to change what one node is to the cluster; answered when that is committed.
+    """Ask the leader to change the part that one node has in the cluster; answered when that is committed.
 
     Attributes
     ----------
     action : str
         ``add`` (make it a learner), ``promote`` (a learner to a voter), ``demote`` (the reverse) or ``remove``; or
-        ``leave``, as a member asks itself before it stops: it is removed where the rules of the autopilot allow it.
+        ``leave``, which a member asks for itself before it stops: it is removed if the rules of the autopilot allow
+        it.
     node : int
         The node.
     """
@@ -244,25 +246,25 @@ class ChangeMember(Struct, frozen=True, array_like=True, tag=18):
 
 
 class StepDown(Struct, frozen=True, array_like=True, tag=19):
-    """Ask the leader to lead no more for a while: it gives its leadership away, or ends it when nobody can lead."""
+    """Ask the leader not to lead for a while: it transfers its leadership, or ends it when nobody else can lead."""
 
 
 class Cancel(Struct, frozen=True, array_like=True, tag=20):
-    """Tell a node that requests of this client are not waited for any more; it is not answered.
+    """Report that this client no longer waits for some of its requests. It is not answered.
 
-    What was proposed may be carried out all the same.
+    Commands that were proposed may be carried out all the same.
 
     Attributes
     ----------
     requests : tuple of int
-        Their numbers. Some may have been told before, because a datagram may be lost.
+        Their numbers. Some may have been reported before, because a datagram may be lost.
     """
 
     requests: Annotated[tuple[Counter, ...], Meta(max_length=256)]
 
 
 class UnknownCommand(Struct, frozen=True, array_like=True, tag=0):
-    """Stands for a command that only a later version knows, or that has a wrong field; never sent.
+    """A stand-in for a command that only a later version knows, or that has a wrong field. It is never sent.
 
     Attributes
     ----------
@@ -304,7 +306,7 @@ class ClientRequest(Struct, frozen=True, array_like=True, tag=REQUEST_TAG):
     Attributes
     ----------
     request : int
-        Numbers the sender's requests, from a random number on that others cannot know; the answer names it, and a
+        The number of the request, counted from a random number that others cannot know. The answer names it, and a
         repeated request is carried out once.
     command : Command
         What to do.
@@ -315,7 +317,7 @@ class ClientRequest(Struct, frozen=True, array_like=True, tag=REQUEST_TAG):
 
 
 class Refusal(enum.StrEnum):
-    """Why a request was not carried out, as far as a program has to know; the detail tells people.
+    """Why a request was not carried out, as far as a program has to know; the detail is for people.
 
     ``NOT_LEADER``, ``NO_LEADER``, ``BUSY``, ``NO_CLUSTER``   it was not, here; elsewhere or later it may be
     ``NOT_COMMITTED``   it was not, and never will be
@@ -323,7 +325,7 @@ class Refusal(enum.StrEnum):
     ``SESSION_ENDED``   the session has ended: whether earlier tries were carried out is not known
     ``LIMIT``           it was not: the client has as many requests under way as it may
     ``REFUSED``         it was not, and it will not be when it is repeated
-    ``NO_RESULT``       it was, but its result cannot be told
+    ``NO_RESULT``       it was, but its result cannot be sent
     """
 
     NOT_LEADER = "not-leader"
@@ -350,17 +352,17 @@ class ClientResponse(Struct, frozen=True, array_like=True, tag=15):
     detail : str
         What was done, or why it was not, in words.
     leader : int
-        The leader, when the request must go to it and the answering node is another one; else 0.
+        The leader, when the request must go to it and another node answers; else 0.
     code : str
-        Why it was not carried out, one of :class:`Refusal`; empty when it was.
+        Why it was not carried out, as one of :class:`Refusal`; empty when it was.
     data : bytes
-        What the state machine, or the program around it, answered; or a :class:`BackupPart`.
+        The answer of the state machine, or of the program around it; or a :class:`BackupPart`.
     session : int
         The session that was opened.
     term : int
-        The answering node's term, in which `leader` leads.
+        The term of the answering node, in which `leader` leads.
     leader_address : str
-        The leader's numeric ``ip:port`` as the answering node knows it; empty where it does not.
+        The numeric ``ip:port`` of the leader as the answering node knows it; empty where it does not know it.
     """
 
     request: Counter
@@ -374,24 +376,24 @@ class ClientResponse(Struct, frozen=True, array_like=True, tag=15):
     leader_address: Name = ""
 
 
-# In one message.
+# The most requests or answers in one message.
 BATCH_MAX: Final = 256
 
 
 class ClientRequests(Struct, frozen=True, array_like=True, tag=REQUESTS_TAG):
-    """Several requests in one datagram.
+    """Ask a node to do several things.
 
     Attributes
     ----------
     requests : tuple of ClientRequest
-        The requests; each is carried out and answered as if it had come alone.
+        The requests, each of which is carried out and answered as if it had come alone.
     """
 
     requests: Annotated[tuple[ClientRequest, ...], Meta(max_length=BATCH_MAX)]
 
 
 class ClientResponses(Struct, frozen=True, array_like=True, tag=RESPONSES_TAG):
-    """Several answers in one datagram.
+    """Answer several requests.
 
     Attributes
     ----------

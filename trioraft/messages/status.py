@@ -1,4 +1,4 @@
-"""What a node tells of itself to whoever asks."""
+"""What a node reports about itself."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from trioraft.messages.ids import FIRST_VERSION, Index, Seconds, Term
 
 
 class Election(Struct, frozen=True):
-    """An election that a node saw the result of.
+    """An election whose result a node has learned.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Election(Struct, frozen=True):
 
 
 class HookStatus(Struct, frozen=True):
-    """What a node's scripts are doing.
+    """What the scripts of a node are doing.
 
     Attributes
     ----------
@@ -38,11 +38,11 @@ class HookStatus(Struct, frozen=True):
     path : str
         The script's path, or empty.
     pid : int or None
-        Its process while it runs.
+        The process of the script while it runs.
     exit_status : int or None
-        How it last ended: its exit code, or minus the signal that ended it.
+        How the last one ended: its exit code, or minus the signal that ended it.
     since_seconds : float
-        For how long `state` has been so.
+        How long it has had this `state`.
     """
 
     state: str = "none"
@@ -59,11 +59,11 @@ class FormingStatus(Struct, frozen=True):
     Attributes
     ----------
     waiting_for : str
-        What it waits for, in words.
+        What it is waiting for, in words.
     formation : str or None
         The formation it has promised.
     members, missing : tuple of str
-        The members of that formation, and those of them whose promise is not known.
+        The members of that formation, and those of them whose promise is not known yet.
     """
 
     waiting_for: str
@@ -78,12 +78,12 @@ class MemberStatus(Struct, frozen=True):
     Attributes
     ----------
     id, name : str
-        The member's id and name; the name is empty while nobody has told it.
+        The id and name of the member; the name is empty until it is known.
     kind : str
         ``voter`` or ``learner``; and while a change is under way ``new voter`` or ``old voter``.
     silent_seconds : float or None
-        For how long the node has not heard of it, which tells something about a leader's followers only; None when
-        it never has.
+        How long the node has not heard from it, which means something of the followers of a leader only; None when it
+        never has.
     """
 
     id: str
@@ -93,16 +93,16 @@ class MemberStatus(Struct, frozen=True):
 
 
 class AutopilotNote(Struct, frozen=True):
-    """Something that the autopilot of a leader has done, or does not do although one might expect it.
+    """Something that the autopilot of a leader has done, or declines to do although it might be expected.
 
     Attributes
     ----------
     kind : str
         ``changed`` or ``declined``.
     text : str
-        What and whom, with the reason.
+        What it did or declines, to which member, and why.
     seconds_ago : float
-        When it was done, or since when it is declined.
+        How long ago it was done, or how long it has been declined.
     """
 
     kind: str
@@ -111,7 +111,7 @@ class AutopilotNote(Struct, frozen=True):
 
 
 class NodeStatus(Struct, frozen=True):
-    """A node's own account of itself; a map on the wire, and as it is in JSON.
+    """The status of a node by its own account; on the wire it is a map, as it is in JSON.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ class NodeStatus(Struct, frozen=True):
     hook : HookStatus
         What its scripts are doing.
     cluster_id : str or None
-        Its cluster, None while it is forming.
+        Its cluster; None while it is forming.
     service : str
         Its service name.
     version : str
@@ -138,9 +138,9 @@ class NodeStatus(Struct, frozen=True):
     sealed : bool
         Whether its datagrams are sealed with a cluster key.
     disk_stuck : bool
-        Whether a write has been waiting for the disk for longer than an election timeout.
+        Whether a write has waited for the disk longer than an election timeout.
     alerts : tuple of str
-        What somebody should look at: a disk that failed, a foreign cluster, two processes with one id, an address
+        What an operator should look at: a disk that failed, a foreign cluster, two processes with one id, an address
         without a node.
     forming : FormingStatus or None
         Why it has no cluster yet.
@@ -149,30 +149,30 @@ class NodeStatus(Struct, frozen=True):
     elections : tuple of Election
         The last elections it saw, newest first.
     counters : dict of str to int
-        Datagrams sent, received and dropped, by reason; and ``loop_…``, how long the event loop was blocked
+        The datagrams sent, received and dropped, by reason; and ``loop_…``, how long the event loop was blocked
         (:class:`~trioraft.node.stalls.LoopWatch`).
     settings : dict of str to str
         The settings of the cluster, as far as the node has applied the log.
     voter : bool
-        Whether it votes, by the configuration that it goes by.
+        Whether it votes, by the configuration that it uses.
     commit_index, applied_index, last_index : int
-        Up to where its log is committed as far as it knows, applied, and there.
+        The indexes up to which its log is committed, as far as it knows, and applied, and the last one of the log.
     members : tuple of MemberStatus
         The members of its cluster by that configuration.
     autopilot : tuple of AutopilotNote
-        What the autopilot of a leader has done lately, newest first, and what it declines now.
+        What the autopilot of a leader has done lately, the newest first, and what it declines now.
     lowest_version, highest_version : int
-        Which versions of the protocol the node's software speaks (:mod:`trioraft.versions`).
+        The versions of the protocol that the node's software speaks (:mod:`trioraft.versions`).
     cluster_version : int
-        Which one its cluster speaks, by the configuration that it goes by; 0 without a cluster.
+        The one that its cluster speaks, by the configuration that it uses; 0 without a cluster.
     leader_address : str
-        The leader's numeric ``ip:port`` as the node knows it; empty where it does not, or leads itself.
+        The numeric ``ip:port`` of the leader as the node knows it; empty where it does not know it, or leads itself.
     log_lines_dropped : int
-        How many lines of its log, what its scripts wrote included, its process could not get rid of.
+        How many lines of its log, including those that its scripts wrote, its process could not write.
     exposed : bool
-        Whether it listens at an address that is not loopback, and without a key.
+        Whether it listens without a key at an address that is not loopback.
     state_bytes, state_quota : int
-        How large the key-value store is, as its quota counts, and how large it may become; 0 where there is no quota.
+        How large the key-value store is, as its quota counts, and how large it may grow; 0 where there is no quota.
     """
 
     id: str
@@ -217,8 +217,8 @@ class StatusRequest(Struct, frozen=True, array_like=True, tag=12):
     Attributes
     ----------
     subscribe : float
-        For how many seconds the node shall also send its status, unasked, whenever its role, term or leader
-        changes; 0 for one answer.
+        How long the node is also to send its status by itself whenever its role, term or leader changes; 0 for one
+        answer.
     """
 
     subscribe: Annotated[float, Meta(ge=0, le=60)] = 0.0
