@@ -5,7 +5,7 @@ documents and gets the newest when it is ready, so no listener lags and no docum
 """
 
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import trio
@@ -16,6 +16,21 @@ from trioraft.clock import LONG_AGO
 _HEARTBEAT: Final = 10.0  # seconds; shorter than the idle timeouts of the usual reverse proxies
 _SHORTEST_PAUSE: Final = 0.02  # seconds; changes within it go out as one document
 _SHARE: Final = 0.25  # of a refresh interval, in which statuses that change only ages are gathered
+
+
+class Published(NamedTuple):
+    """A document as the feed publishes it.
+
+    Attributes
+    ----------
+    number : int
+        The number of the document, which grows with each.
+    event : bytes
+        The server-sent event with the document.
+    """
+
+    number: int
+    event: bytes
 
 
 class Feed:
@@ -29,9 +44,8 @@ class Feed:
 
     def __init__(self, observation: Observation) -> None:
         self._observation = observation
-        self._published = trio.Event()
-        self._number = 0
-        self._event = b""
+        self._newest = Published(0, b"")
+        self._news = trio.Event()
         self._closed = False
 
     async def run(self) -> None:
@@ -52,13 +66,12 @@ class Feed:
                 await self._observation.changed(version, until=due)
 
     def _publish(self, event: bytes) -> None:
-        self._event = event
-        self._number += 1
+        self._newest = Published(self._newest.number + 1, event)
         self._wake()
 
     def _wake(self) -> None:
-        self._published.set()
-        self._published = trio.Event()
+        self._news.set()
+        self._news = trio.Event()
 
     def close(self) -> None:
         """End every listener's stream, so that none of them holds up a shutdown."""
@@ -76,7 +89,7 @@ class Feed:
         """
         return _Stream(self)
 
-    async def next(self, number: int) -> tuple[int, bytes] | None:
+    async def next(self, number: int) -> Published | None:
         """Wait for a document newer than a given one.
 
         Parameters
@@ -86,14 +99,14 @@ class Feed:
 
         Returns
         -------
-        tuple of int and bytes, or None
-            The newest document's number and event; None when the feed is closed.
+        Published or None
+            The newest document; None when the feed is closed.
         """
         if number < 0 and not self._closed:
-            return self._number, _event_of(self._observation.document())
-        while self._number == number and not self._closed:
-            await self._published.wait()
-        return None if self._closed else (self._number, self._event)
+            return Published(self._newest.number, _event_of(self._observation.document()))
+        while self._newest.number == number and not self._closed:
+            await self._news.wait()
+        return None if self._closed else self._newest
 
 
 # Not an async generator, which would have to be closed when it is cancelled between two documents.
@@ -107,8 +120,8 @@ class _Stream(AsyncIterator[bytes]):
             newest = await self._feed.next(self._number)
             if newest is None:
                 raise StopAsyncIteration
-            self._number, event = newest
-            return event
+            self._number = newest.number
+            return newest.event
         return b": still here\n\n"
 
 

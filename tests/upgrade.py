@@ -399,6 +399,25 @@ class Upgrade:
                 assert numbers == dict.fromkeys(range(1, len(writer.took) + 1), 1), writer.name
         await self.cluster.same_state()
 
+    async def rotate_keys(self, second: Keys) -> None:
+        """Bring the second key, which all nodes have behind the first, to the front, and take the first away."""
+        first = self.keys
+        await self.stop_clients()
+        for i in range(SIZE):
+            if i == 1:  # nodes that seal with one key and with the other, and clients that have the second
+                await self.cluster.use_key(second.cluster)
+                self.keys = second
+                await self.start_clients()
+                await self.look("one has the second key first")
+            await self.restart(i, key=f"{second.cluster},{first.cluster}")
+        await self.look("all have the second key first")
+        await self.restart(1, self.old, away=6)
+        await self.look("one is put back")
+        await self.restart(1, NEW)
+        for i in range(SIZE):
+            await self.restart(i, key=second.cluster)
+        await self.look("all have the second key only")
+
     def tell(self) -> bool:
         """Tell what was seen; give whether it was good."""
         print(f"  {time.monotonic() - self.began:.0f} s, {self.restarts} restarts, {self.commands.total()} commands")
@@ -426,7 +445,7 @@ class Upgrade:
 _TOLD: Final = {"event", "reason", "text", "alert", "error", "problem"}
 
 
-async def upgrade(old: Release, directory: Path, *, sealed: bool) -> bool:  # noqa: PLR0915 - told in its order
+async def upgrade(old: Release, directory: Path, *, sealed: bool) -> bool:
     """Upgrade a cluster; give whether all was good."""
     first = await Keys.make(old) if sealed else Keys()
     second = await Keys.make(old) if sealed else Keys()
@@ -456,21 +475,7 @@ async def upgrade(old: Release, directory: Path, *, sealed: bool) -> bool:  # no
             await it.lead(2)
             await it.look("two are upgraded, and the third leads")
             if sealed:
-                await it.stop_clients()
-                for i in range(SIZE):
-                    if i == 1:  # nodes that seal with one key and with the other, and clients that have the second
-                        await cluster.use_key(second.cluster)
-                        it.keys = second
-                        await it.start_clients()
-                        await it.look("one has the second key first")
-                    await it.restart(i, key=f"{second.cluster},{first.cluster}")
-                await it.look("all have the second key first")
-                await it.restart(1, old, away=6)
-                await it.look("one is put back")
-                await it.restart(1, NEW)
-                for i in range(SIZE):
-                    await it.restart(i, key=second.cluster)
-                await it.look("all have the second key only")
+                await it.rotate_keys(second)
             await it.lead(1)
             assert speaks(SPOKE)(await cluster.statuses())
             await it.restart(2, NEW)

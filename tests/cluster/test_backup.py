@@ -9,6 +9,7 @@ import trio
 
 from tests.cluster.harness import Cluster, clean_environment
 from trioraft.cli import main as cli
+from trioraft.client.status import ObservedNode
 from trioraft.kv.codec import decode_result, encode_command
 from trioraft.kv.commands import Range
 from trioraft.kv.results import RangeResult
@@ -97,6 +98,21 @@ async def fill(cluster: Cluster, values: Sequence[bytes]) -> None:
             nursery.start_soon(cluster.client.put, f"big {number:02}", value)
 
 
+async def check_that_an_old_member_stays_out(cluster: Cluster, old: int, before: ObservedNode) -> None:
+    """Wait until all nodes but the old one have an alert about it, and see that it is in its former cluster still."""
+    seen = await cluster.wait_for(
+        lambda seen: all(
+            any(f"cluster, {before.status.cluster_id}, under the same" in alert for alert in node.status.alerts)
+            for node in seen.nodes
+            if cluster.index(node) != old
+        ),
+        10,
+        "an alert about the old member at all nodes",
+    )
+    [member] = [node.status for node in seen.nodes if cluster.index(node) == old]
+    assert (member.cluster_id, member.leader) == (before.status.cluster_id, None)
+
+
 async def test_a_backup_of_a_running_cluster_has_all_that_was_acknowledged_and_makes_a_new_one(
     tmp_path: Path,
 ) -> None:
@@ -153,17 +169,7 @@ async def test_a_backup_of_a_running_cluster_has_all_that_was_acknowledged_and_m
         assert len(numbers) == WRITERS
         for lower, number, upper in zip(at_least, numbers, at_most, strict=True):
             assert lower <= number <= upper
-        seen = await cluster.wait_for(
-            lambda seen: all(
-                any(f"cluster, {before.status.cluster_id}, under the same" in alert for alert in node.status.alerts)
-                for node in seen.nodes
-                if cluster.index(node) != 3
-            ),
-            10,
-            "an alert about the old member at all nodes",
-        )
-        [member] = [node.status for node in seen.nodes if cluster.index(node) == 3]
-        assert (member.cluster_id, member.leader) == (before.status.cluster_id, None)
+        await check_that_an_old_member_stays_out(cluster, 3, before)
 
 
 async def test_a_backup_is_begun_anew_elsewhere_when_the_node_that_makes_it_is_killed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import trio
 
 from tests.cluster.harness import Cluster
 from tests.cluster.test_backup import command
-from trioraft.client.status import ClusterStatus
+from trioraft.client.status import ClusterStatus, ObservedNode
 from trioraft.kv import ErrorCode
 from trioraft.kv.errors import KeyValueError
 from trioraft.kv.lock import LeaseLostError
@@ -35,6 +35,32 @@ async def lose_all(cluster: Cluster) -> None:
 def three_voters(seen: ClusterStatus) -> bool:
     leader = seen.leader
     return leader is not None and [member.kind for member in leader.status.members] == ["voter"] * 3
+
+
+async def check_that_an_old_member_stays_out(
+    cluster: Cluster, old: int, before: ObservedNode, after: ObservedNode
+) -> None:
+    """Start a member of the former cluster; both clusters must notice, and neither change."""
+    kept = SqliteDisk(cluster.data_dir(old) / "0")
+    kept.close()
+    await cluster.start(old)
+    text = f"another cluster, {before.status.cluster_id}, under the same service name"
+    seen = await cluster.wait_for(
+        lambda seen: all(
+            any(text in alert for node in seen.nodes for alert in node.status.alerts if cluster.index(node) == i)
+            for i in range(3)
+            if i != old
+        ),
+        20,
+        "both say that an old member is there",
+    )
+    assert three_voters(seen)
+    await trio.sleep(2.5)  # two election timeouts
+    status = json.loads((await command("status", "--peers", cluster.peers, "--format", "json")).stdout)
+    [member] = [node for node in status["nodes"] if node["id"] == f"{kept.node_id:016x}"]
+    assert (member["cluster_id"], member["leader"]) == (before.status.cluster_id, None)
+    assert member["term"] == kept.hard.term
+    assert any(str(after.status.cluster_id) in alert and "refused" in alert for alert in member["alerts"])
 
 
 async def test_what_the_last_node_has_makes_a_new_cluster_that_old_members_cannot_join(tmp_path: Path) -> None:
@@ -78,25 +104,7 @@ async def test_what_the_last_node_has_makes_a_new_cluster_that_old_members_canno
         await cluster.stop(gone)
         shutil.rmtree(cluster.data_dir(gone))
         shutil.move(old, cluster.data_dir(gone))
-        kept = SqliteDisk(cluster.data_dir(gone) / "0")
-        kept.close()
-        await cluster.start(gone)
-        text = f"another cluster, {before.status.cluster_id}, under the same service name"
-        seen = await cluster.wait_for(
-            lambda seen: all(
-                any(text in alert for node in seen.nodes for alert in node.status.alerts if cluster.index(node) == i)
-                for i in (last, other)
-            ),
-            20,
-            "both say that an old member is there",
-        )
-        assert three_voters(seen)
-        await trio.sleep(2.5)  # two election timeouts
-        status = json.loads((await command("status", "--peers", cluster.peers, "--format", "json")).stdout)
-        [member] = [node for node in status["nodes"] if node["id"] == f"{kept.node_id:016x}"]
-        assert (member["cluster_id"], member["leader"]) == (before.status.cluster_id, None)
-        assert member["term"] == kept.hard.term
-        assert any(alone.status.cluster_id in alert and "refused" in alert for alert in member["alerts"])
+        await check_that_an_old_member_stays_out(cluster, gone, before, alone)
         with trio.fail_after(20):
             await cluster.client.put("key", "goes on")
 

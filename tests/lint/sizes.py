@@ -14,9 +14,6 @@ SUFFIXES: Final = frozenset({".py", ".css", ".js"})
 # when something in it has become short enough.
 STILL_LONGER: Final = frozenset(
     {
-        "tests/cluster/test_backup.py::test_a_backup_of_a_running_cluster_has_all_that_was_acknowledged_and_makes_a_new_one",
-        "tests/cluster/test_recover.py::test_what_the_last_node_has_makes_a_new_cluster_that_old_members_cannot_join",
-        "tests/upgrade.py::upgrade",
         "trioraft/consensus/core.py",
         "trioraft/node/node.py",
         "trioraft/node/node.py::Node.__init__",

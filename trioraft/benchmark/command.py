@@ -36,8 +36,8 @@ async def bench_running(settings: ClientSettings, load: Load, form: str) -> int:
         The exit status.
     """
     with _progress(load) as tell:
-        outcome, client = await run_load(settings, load, _new_prefix(), tell)
-    _print(Report(load, outcome, client.cluster(), None, None), form)
+        finished = await run_load(settings, load, _new_prefix(), tell)
+    _print(Report(load, finished.outcome, finished.cluster, None, None), form)
     return 0
 
 
@@ -66,10 +66,10 @@ async def bench_locally(
     """
     async with open_local_cluster(nodes, durability, data_dir) as cluster:
         with _progress(load) as tell:
-            outcome, client = await run_load(cluster.settings, load, _new_prefix(), tell)
+            finished = await run_load(cluster.settings, load, _new_prefix(), tell)
         directory, environment = cluster.directory, cluster.environment
         baseline = await measure_baseline(directory, environment)
-    _print(Report(load, outcome, client.cluster(), durability, baseline), form)
+    _print(Report(load, finished.outcome, finished.cluster, durability, baseline), form)
     return 0
 
 

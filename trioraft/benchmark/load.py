@@ -5,14 +5,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
 from trioraft.benchmark.errors import BenchmarkError
 from trioraft.benchmark.latencies import Latencies
 from trioraft.client.client import Client, NoAnswerError, open_client
-from trioraft.client.status import printable
+from trioraft.client.status import ClusterStatus, printable
 from trioraft.clock import FOREVER
 from trioraft.datagrams.endpoint import Domain
 from trioraft.errors import ProposalError
@@ -77,6 +77,21 @@ class Outcome:
         return self.latencies.count / self.seconds if self.seconds else 0.0
 
 
+class Finished(NamedTuple):
+    """A load that has ended.
+
+    Attributes
+    ----------
+    outcome : Outcome
+        The result.
+    cluster : ClusterStatus
+        The cluster as its clients saw it.
+    """
+
+    outcome: Outcome
+    cluster: ClusterStatus
+
+
 class _Run:
     """A load under way."""
 
@@ -127,9 +142,7 @@ class _Run:
                 raise NoAnswerError(f"nothing was committed for {_SILENCE_SECONDS:g} s: {printable(why)}")
 
 
-async def run_load(
-    settings: ClientSettings, load: Load, prefix: bytes, tell: Callable[[Outcome], None]
-) -> tuple[Outcome, Client]:
+async def run_load(settings: ClientSettings, load: Load, prefix: bytes, tell: Callable[[Outcome], None]) -> Finished:
     """Put a cluster under load, and remove the keys afterwards.
 
     Parameters
@@ -145,8 +158,8 @@ async def run_load(
 
     Returns
     -------
-    tuple of Outcome and Client
-        The result, and a client, now closed, that has seen the cluster.
+    Finished
+        The result, and the cluster.
 
     Raises
     ------
@@ -159,7 +172,7 @@ async def run_load(
         async with _open_clients(settings, load.clients) as clients:
             await _warm_up(clients, prefix)
             try:
-                return await _Run(load, prefix).run(clients, tell), clients[0]
+                return Finished(await _Run(load, prefix).run(clients, tell), clients[0].cluster())
             finally:
                 await _clean_up(clients[0], prefix)
     except* (KeyValueError, ProposalError) as group:
