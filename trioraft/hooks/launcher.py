@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 import trio
@@ -253,24 +253,7 @@ class SupervisorLauncher:
 
     async def launch(self, directory: Path, grace: float) -> Link:
         """Start a supervisor process; see :meth:`Launcher.launch`."""
-        marker = secrets.token_hex(16)
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        keep_from_forks(ours)
-        try:
-            process = await trio.lowlevel.open_process(
-                [sys.executable, "-I", "-S", supervisor.__file__, str(directory / WORK_FILE), repr(grace)],
-                stdin=theirs,
-                stdout=subprocess.DEVNULL,
-                env=without_keys(os.environ) | {supervisor.MARKER: marker},
-                start_new_session=True,
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        return _ProcessLink(ours, process, marker)
+        return await _launch(str(directory / WORK_FILE), grace, terminal=False)
 
 
 async def launch_command_supervisor(grace: float) -> Link:
@@ -291,17 +274,25 @@ async def launch_command_supervisor(grace: float) -> Link:
     OSError
         If no process can be started.
     """
+    return await _launch("", grace, terminal=True)
+
+
+async def _launch(work_file: str, grace: float, *, terminal: bool) -> Link:
     marker = secrets.token_hex(16)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     keep_from_forks(ours)
-    theirs.set_inheritable(True)
+    command = [sys.executable, "-I", "-S", supervisor.__file__, work_file, repr(grace)]
+    options: dict[str, Any]
+    if terminal:
+        theirs.set_inheritable(True)
+        command.append(str(theirs.fileno()))
+        options = {"close_fds": False}  # the command inherits what this process did
+    else:
+        options = {"stdin": theirs, "stdout": subprocess.DEVNULL, "start_new_session": True}
     try:
-        process = await trio.lowlevel.open_process(
-            [sys.executable, "-I", "-S", supervisor.__file__, "", repr(grace), str(theirs.fileno())],
-            close_fds=False,  # the command inherits what this process did
-            env=without_keys(os.environ) | {supervisor.MARKER: marker},
-        )
+        environment = without_keys(os.environ) | {supervisor.MARKER: marker}
+        process = await trio.lowlevel.open_process(command, env=environment, **options)
     except BaseException:
         ours.close()
         raise
