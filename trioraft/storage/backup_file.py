@@ -1,7 +1,7 @@
 """The file of a backup: the replicated state of a cluster, in a form of its own.
 
-A file is a head, the chunks of a snapshot, and a foot. The foot comes last, because only then is it known how much
-there is, and its end says that the file is whole::
+A file has a head, the chunks of a snapshot, and a foot. The foot comes last, because the size is known only then, and
+its end shows that the file is whole::
 
     "trioraft backup 1" | length, chunk | ... | foot (JSON) | its length | CRC-32 of all before | "end"
 """
@@ -33,15 +33,16 @@ class Backup(Struct, frozen=True):
     Attributes
     ----------
     cluster : int
-        The cluster it is of; 0 when its nodes had not formed one.
+        The id of the cluster; 0 when its nodes had not formed one.
     term : int
-        The highest term in the data, or, of a running cluster, that there was when it was made.
+        The highest term in the data, or, of a running cluster, the term in which the backup was made.
     index, index_term : int
-        The last entry that was applied.
+        Index and term of the last entry that was applied.
     size : int
-        Bytes of its chunks, with their lengths.
+        The size of its chunks, with their lengths, in bytes.
     version : int
-        Which version of the protocol the cluster spoke, and so what the chunks may hold (:mod:`trioraft.versions`).
+        The version of the protocol that the cluster spoke, which says what chunks may have
+        (:mod:`trioraft.versions`).
     """
 
     cluster: OptionalId
@@ -53,7 +54,7 @@ class Backup(Struct, frozen=True):
 
     @property
     def next_term(self) -> int | None:
-        """Above which one the terms of a cluster made from it begin; None where there is no room for them."""
+        """The term above which those of a cluster made from it begin; None where there is no room for them."""
         return first_term(self.term, self.index_term)
 
 
@@ -63,9 +64,9 @@ def write_backup(path: Path, about: Backup, chunks: Iterable[bytes]) -> Backup:
     Parameters
     ----------
     path : Path
-        Where; there must be nothing.
+        The file; there must be none.
     about : Backup
-        What is in it, but for the size.
+        What is in it, except for the size.
     chunks : iterable of bytes
         The snapshot.
 
@@ -97,12 +98,12 @@ class BackupWriter:
     Parameters
     ----------
     path : Path
-        The file; what was there is lost.
+        The file; one that was there is lost.
 
     Attributes
     ----------
     written : int
-        How many bytes the file has by now.
+        The size of the file so far, in bytes.
 
     Raises
     ------
@@ -132,12 +133,12 @@ class BackupWriter:
         self.written += len(data)
 
     def finish(self, about: Backup) -> Backup:
-        """Say that all chunks are written.
+        """Write the foot, after all chunks.
 
         Parameters
         ----------
         about : Backup
-            What is in it, but for the size.
+            What is in it, except for the size.
 
         Returns
         -------
@@ -152,13 +153,13 @@ class BackupWriter:
         return about
 
     def close(self) -> None:
-        """Write to it no more."""
+        """Close the file."""
         with reported(self._path):
             self._file.close()
 
 
 def read_about(path: Path) -> Backup:
-    """Verify a backup, and tell what is in it.
+    """Verify a backup, and read what is in it.
 
     Parameters
     ----------
@@ -173,7 +174,7 @@ def read_about(path: Path) -> Backup:
     Raises
     ------
     BackupError
-        If it is damaged, or none.
+        If it is damaged, or no backup.
     """
     try:
         size = path.stat().st_size
@@ -206,7 +207,7 @@ def read_about(path: Path) -> Backup:
 
 
 def read_chunks_of(path: Path, about: Backup) -> Iterator[bytes]:
-    """Read the chunks of a backup that was verified.
+    """Read the chunks of a backup; :func:`read_about` has verified it.
 
     Parameters
     ----------

@@ -27,21 +27,21 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 def back_up(path: Path, data_dir: Path, machine: StateMachine, tell: Progress) -> Backup:
-    """Make a backup of stopped nodes, from the one whose log goes furthest: it has all that was acknowledged.
+    """Make a backup of stopped nodes, from the node whose log goes furthest.
 
-    That needs a majority of the cluster's nodes under `data_dir`; what one of them has taken in and not committed
-    is in the backup too.
+    The backup has everything that was acknowledged if a majority of the cluster's nodes is under `data_dir`. Entries
+    that a node has received and that were never committed are in it too.
 
     Parameters
     ----------
     path : Path
-        The backup; there must be none.
+        The backup; there must be no such file.
     data_dir : Path
-        Where the nodes' directories are.
+        The directory with those of the nodes.
     machine : StateMachine
-        An empty one of the cluster's kind.
+        An empty state machine of the cluster's kind.
     tell : callable
-        Told how many entries are applied, and of how many.
+        Called with the number of entries that are applied, and of all.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def back_up(path: Path, data_dir: Path, machine: StateMachine, tell: Progress) -
 
 @contextlib.contextmanager
 def _of_its_kind(data_dir: Path) -> Iterator[None]:
-    """Say so where the state is of another kind than what it is read with."""
+    """Explain what to do where the state is of another kind than the state machine."""
     try:
         yield
     except StateKindError as error:
@@ -80,9 +80,9 @@ def _of_its_kind(data_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _furthest(data_dir: Path) -> Iterator[tuple[SqliteDisk, int]]:
-    """Open the disk of the node, of all that are there, whose log goes furthest; keep the others from starting.
+    """Open the disk of the node whose log goes furthest, and keep all nodes that are there from starting.
 
-    Tells the highest term in all of them, too.
+    Yields the disk, and the highest term on all disks.
     """
     directories = sorted(path.parent for path in data_dir.glob("*/trioraft.db") if path.parent.name.isdecimal())
     if not directories:
@@ -132,7 +132,7 @@ def restore(path: Path, data_dir: Path, members: int, tell: Progress) -> Restore
     path : Path
         The backup.
     data_dir : Path
-        Where the nodes' directories are made: ``0``, ``1``, ...; there must be none.
+        The directory in which those of the nodes are made: ``0``, ``1``, ...; there must be none yet.
     members : int
         The number of nodes of the new cluster.
     tell : callable

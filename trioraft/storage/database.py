@@ -1,15 +1,15 @@
 """The hard state and the log on disk.
 
-In a node's directory is one SQLite database (WAL, ``synchronous=FULL``): a commit returns when the disk has it. One
-thread writes it; what came while a write was under way is written together in the next one (group commit). A
-write that failed is never tried again, because the kernel may have dropped what it could not write and call the
-next fsync a success; the node stops instead, and what the disk really holds is read at its next start. For the same
-reason the checkpoints, which move what is in the WAL into the database, are made here: those that SQLite makes by
-itself pass over errors in silence.
+A node's directory has one SQLite database (WAL, ``synchronous=FULL``): a commit returns when it is on disk. One
+thread writes it; everything that came while a write was under way is written together in the next one (group commit).
+A write that failed is never tried again, because the kernel may have dropped the data and report success for the next
+fsync. The node stops instead, and finds out what the disk really holds at its next start. For the same reason the
+checkpoints, which move the content of the WAL into the database, are made here: those that SQLite makes by itself
+ignore errors in silence.
 
-With ``DURABILITY=memory`` a write of nothing but entries is left to the kernel (``synchronous=NORMAL``:
-SQLite still orders its writes, so the database stays whole). Such a log may lack entries that were acknowledged, so
-the database says that it is one, and whoever opens it again sets it aside and takes a new id.
+With ``DURABILITY=memory`` a write of nothing but entries is left to the kernel (``synchronous=NORMAL``: SQLite still
+orders its writes, so the database stays whole). Such a log may lack entries that were acknowledged. The database
+records that, and a node that finds such a log at its start sets it aside and takes a new id.
 """
 
 import contextlib
@@ -48,12 +48,12 @@ _log: Final = structlog.get_logger("trioraft.storage")
 Durability: TypeAlias = Literal["sync", "memory"]
 
 _NOTHING: Final = HardState()
-_APPLICATION_ID: Final = 0x7472_6166  # "traf": the database is ours
-# A checkpoint is made when the WAL has grown by about so many bytes. A write of little costs it about two pages.
+_APPLICATION_ID: Final = 0x7472_6166  # "traf": marks the database as one of this program
+# A checkpoint is made when the WAL has grown by about so many bytes. A small write takes about two pages of it.
 _CHECKPOINT_BYTES: Final = 4 * 1024 * 1024
 _WRITE_BYTES: Final = 2 * 4096
 
-# What each version of the schema has added, from the first on.
+# The additions of each version of the schema, from the first on.
 _SCHEMA: Final = (
     """
 CREATE TABLE hard_state (
@@ -84,13 +84,13 @@ CREATE TABLE log_is_unsynced (    -- has a row when the log may lack what was ac
 """,
 )
 _SCHEMA_VERSION: Final = len(_SCHEMA)
-# Rows that one statement adds, of so many values each, if SQLite is built for so many.
+# One statement adds at most so many rows, of so many values each, if SQLite is built for that.
 _ROWS_MAX: Final = 1024
 _VALUES: Final = 5
 
 
 class Disk(Protocol):
-    """Where a node's identity and hard state are kept."""
+    """The place where a node keeps its id, its hard state and its log."""
 
     node_id: int
     hard: HardState
@@ -100,13 +100,13 @@ class Disk(Protocol):
 
     @property
     def log(self) -> Log:
-        """The log that was on disk when it was opened."""
+        """The log that was on disk when the disk was opened."""
 
     async def save(self, write: Write) -> None:
         """Write hard state and entries, all or nothing; return when they are durable."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
 
 
 # --- the database -------------------------------------------------------------------------------------------
@@ -118,18 +118,18 @@ class SqliteDisk:
     Parameters
     ----------
     directory : Path
-        The node's directory, taken before.
+        The node's directory; nobody else may use it.
     durability : {'sync', 'memory'}
         Whether a write of the log returns when it is on disk, or when it is in the kernel's memory.
     new_id : callable, optional
-        Draws the id of a node that has none yet.
+        Draws an id for a node that has none yet.
     hard : HardState, optional
-        What such a node remembers.
+        The hard state of such a node.
+    lock : io.FileIO, optional
+        The file that locks the directory; it is closed with the disk.
 
     Attributes
     ----------
-    lock : io.FileIO or None
-        The file that locks the directory, which is closed with the database.
     log_is_unsynced : bool
         Whether the log that was found may lack entries that were acknowledged.
 
@@ -146,20 +146,21 @@ class SqliteDisk:
         durability: Durability = "sync",
         new_id: Callable[[], int] | None = None,
         hard: HardState = _NOTHING,
+        lock: io.FileIO | None = None,
     ) -> None:
-        self.lock: io.FileIO | None = None
+        self._lock = lock
         self._worker: Worker | None = None
         self._durability = durability
         self._has_failed = False
-        self._synced = True  # what `PRAGMA synchronous` was set to
-        self._to_move = 0  # how many bytes the WAL has grown by, about, since the last checkpoint
+        self._synced = True  # as `PRAGMA synchronous` is set
+        self._to_move = 0  # bytes that the WAL has grown by, about, since the last checkpoint
         self.written = 0
         self.directory = directory
         self.path = directory / "trioraft.db"
         try:
             self._see_that_the_wal_is_whole()
             make_file(self.path)
-            # Opened here, written in one thread, one write at a time.
+            # It is opened in this thread and written in another, one write at a time.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
             with contextlib.ExitStack() as undo:
                 undo.callback(self._db.close)
@@ -177,7 +178,7 @@ class SqliteDisk:
             raise StorageError(f"{self.path}: {_words(error)}; check the disk, or restore the directory") from error
 
     def _see_that_the_wal_is_whole(self) -> None:
-        """Find damage that SQLite takes for the end of what was written, before it drops the rest."""
+        """Refuse damage that SQLite would take for the end of what was written, and drop the rest."""
         try:
             wal = self.path.with_name(f"{self.path.name}-wal").read_bytes()
         except FileNotFoundError:
@@ -186,7 +187,7 @@ class SqliteDisk:
             raise self._damaged("a transaction in the midst of its write-ahead log does not match its checksum")
 
     def _may_lack_something(self) -> bool:
-        """Tell whether the log was not synced; a connection that only reads changes no file."""
+        """Check whether the log was not synced, by a connection that only reads and changes no file."""
         try:
             with contextlib.closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True)) as db:
                 return bool(db.execute("SELECT 1 FROM log_is_unsynced").fetchone())
@@ -194,7 +195,7 @@ class SqliteDisk:
             return False  # there is no such table yet, or more is damaged
 
     def _prepare(self, new_id: Callable[[], int], hard: HardState) -> None:
-        """Make the database, or see that it is one of ours; add what it does not have yet."""
+        """Make the database, or check that it is one of this program and add what its schema lacks."""
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         empty = not self._db.execute("SELECT 1 FROM sqlite_schema").fetchone()
@@ -208,7 +209,7 @@ class SqliteDisk:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA wal_autocheckpoint = 0")
-        # So all that is in the WAL is this process's own (:mod:`trioraft.storage.wal`).
+        # From now on the WAL has nothing but writes of this process (:mod:`trioraft.storage.wal`).
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if version == _SCHEMA_VERSION:
             return
@@ -223,7 +224,7 @@ class SqliteDisk:
     # --- reading --------------------------------------------------------------------------------------------
 
     def _verify(self) -> None:
-        """Find damage that no checksum shows: an entry that has gone missing from the end of its page."""
+        """Find damage that no checksum of a row shows, such as an entry that is missing from the end of its page."""
         (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise self._damaged(" ".join(found.split()))
@@ -263,7 +264,7 @@ class SqliteDisk:
     # --- writing --------------------------------------------------------------------------------------------
 
     def mark_unsynced(self) -> None:
-        """Note, on disk, that the log may lack from now on what is acknowledged.
+        """Record on disk that from now on the log may lack entries that were acknowledged.
 
         Raises
         ------
@@ -278,7 +279,7 @@ class SqliteDisk:
         Parameters
         ----------
         write : Write
-            What to write.
+            The hard state, the entries and the snapshot.
 
         Raises
         ------
@@ -290,12 +291,12 @@ class SqliteDisk:
         await self._worker.run(partial(self.save_now, write))
 
     def save_now(self, write: Write) -> None:
-        """Do the same in the thread that calls.
+        """Write hard state and entries in the calling thread, all or nothing.
 
         Parameters
         ----------
         write : Write
-            What to write.
+            The hard state, the entries and the snapshot.
 
         Raises
         ------
@@ -303,7 +304,7 @@ class SqliteDisk:
             If it could not be written; it must not be tried again.
         """
         body = msgspec.json.encode(write.hard)
-        # The files of older snapshots are removed once a newer one is valid: that must be true on disk.
+        # A new snapshot is synced in any case: the files of older ones are removed as soon as it is valid.
         synced = self._durability == "sync" or body != self._body or write.snapshot is not None
         self._write(partial(self._put, write, body), synced=synced)
         self._body = body
@@ -325,7 +326,7 @@ class SqliteDisk:
         self._do(transaction)
 
     def _do(self, job: Callable[[], object]) -> None:
-        """Do something to the disk, and nothing more once it has failed."""
+        """Run a job on the database, and none any more once one has failed."""
         if self._has_failed:
             raise StorageError(f"{self.path}: an earlier write has failed; start the node again")
         try:
@@ -351,9 +352,9 @@ class SqliteDisk:
             self._last_index = write.first_index + len(write.entries) - 1
 
     def _insert(self, first: int, entries: Sequence[Entry]) -> None:
-        """Add entries, many with each statement: after each one this thread has to wait for the interpreter's lock.
+        """Add entries, many with each statement, because this thread waits for the interpreter's lock after each.
 
-        The numbers of rows are powers of two, so that there are few statements to be compiled.
+        The numbers of rows are powers of two, so that only few statements have to be compiled.
         """
         rows_max = min(_ROWS_MAX, self._db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // _VALUES)
         done = 0
@@ -365,7 +366,7 @@ class SqliteDisk:
             self._db.execute("INSERT INTO entry VALUES (?,?,?,?,?)" + ",(?,?,?,?,?)" * (rows - 1), values)
             done += rows
 
-    # --- another node's ---------------------------------------------------------------------------------------
+    # --- a database of another node ------------------------------------------------------------------------------
 
     def copy_to(self, path: Path) -> None:
         """Copy the database, whole and durably.
@@ -373,12 +374,12 @@ class SqliteDisk:
         Parameters
         ----------
         path : Path
-            The copy; there must be nothing.
+            The copy; there must be no such file.
 
         Raises
         ------
         StorageError
-            If it could not be written; the database itself is as it was.
+            If it could not be written; the database itself is unchanged.
         """
         try:
             make_file(path)
@@ -390,14 +391,14 @@ class SqliteDisk:
             ) from error
 
     def become(self, node_id: int, write: Write) -> None:
-        """Let the database be that of another node from now on, all or nothing, with the log that it has.
+        """Make the database that of another node, all or nothing; the log stays.
 
         Parameters
         ----------
         node_id : int
             The other node's id.
         write : Write
-            Its hard state, and what is added to the log.
+            Its hard state, and the entries that are added to the log.
 
         Raises
         ------
@@ -408,18 +409,24 @@ class SqliteDisk:
         def put() -> None:
             self.node_id = node_id
             self._db.execute("UPDATE hard_state SET node_id = ?", (node_id,))
-            self._db.execute("DELETE FROM log_is_unsynced")  # no promise of the other node hangs on what it lacks
+            self._db.execute(
+                "DELETE FROM log_is_unsynced"
+            )  # the other node has promised nothing that the log may lack
             self._put(write, msgspec.json.encode(write.hard))
 
         self._write(put)
 
-    def close(self) -> None:
-        """Let go of the database."""
+    def close_database(self) -> None:
+        """Close the database, and keep the directory locked."""
         if self._worker is not None:
             self._worker.stop()
         self._db.close()
-        if self.lock is not None:
-            self.lock.close()
+
+    def close(self) -> None:
+        """Close the database, and let others have the directory."""
+        self.close_database()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def _words(error: Exception) -> str:
@@ -432,10 +439,10 @@ def _words(error: Exception) -> str:
 
 
 def open_disk(data_dir: Path, durability: Durability = "sync") -> SqliteDisk:
-    """Take a node directory, and open what is in it.
+    """Take a directory for a node, and open its database.
 
-    A log that was not synced may lack what the node acknowledged, so a node that has one comes back as another; and
-    so does one that was removed from its cluster.
+    A node whose log was not synced comes back as another one, because the log may lack entries that it acknowledged.
+    So does a node that was removed from its cluster.
 
     Parameters
     ----------
@@ -452,31 +459,31 @@ def open_disk(data_dir: Path, durability: Durability = "sync") -> SqliteDisk:
     Raises
     ------
     StorageError
-        If there is none to be had, or it is damaged.
+        If no directory can be had, or the database is damaged.
     """
-    directory, lock = take_directory(data_dir)
+    taken = take_directory(data_dir)
     with contextlib.ExitStack() as undo:
-        undo.enter_context(lock)
-        disk = SqliteDisk(directory, durability=durability)
+        undo.enter_context(taken.lock)
+        disk = SqliteDisk(taken.path, durability=durability, lock=taken.lock)
         if disk.hard.removed:
             waits = HardState(formation=FormationState(heard=disk.hard.formation.cluster))
-            disk = _begin_anew(disk, durability, "this node was removed from its cluster", waits)
+            disk = _begin_anew(disk, taken.lock, durability, "this node was removed from its cluster", waits)
         elif disk.log_is_unsynced:
             text = "the log was not synced (DURABILITY=memory) and may lack what this node acknowledged"
-            disk = _begin_anew(disk, durability, text, HardState())  # all of them may have been restarted
-        undo.callback(disk.close)
+            # It remembers nothing of its cluster: perhaps all members were restarted, and have to form one anew.
+            disk = _begin_anew(disk, taken.lock, durability, text, HardState())
+        undo.callback(disk.close_database)
         if durability == "memory":
             disk.mark_unsynced()
         undo.pop_all()
-    disk.lock = lock
     return disk
 
 
-def _begin_anew(before: SqliteDisk, durability: Durability, why: str, hard: HardState) -> SqliteDisk:
-    """Move what a node has out of the way, and let it be another one."""
-    before.close()
+def _begin_anew(before: SqliteDisk, lock: io.FileIO, durability: Durability, why: str, hard: HardState) -> SqliteDisk:
+    """Set the data of a node aside, and make a node with a new id in its directory."""
+    before.close_database()
     kept = set_aside(before.path, before.node_id, is_empty=not before.log.last_index)
-    disk = SqliteDisk(before.directory, durability=durability, hard=hard)
+    disk = SqliteDisk(before.directory, durability=durability, hard=hard, lock=lock)
     _log.warning(
         f"{why}: it comes back with a new id",
         node=format_id(disk.node_id),

@@ -1,8 +1,8 @@
 """The directories of nodes.
 
-``DATA_DIR`` may be one volume that all replicas of a service share on one host: each node takes the first
-directory under it whose lock is free, or makes a new one, so the same identities come back after a restart of
-all. The lock is an ``flock`` that is held until the process has ended; a forked copy of the process does not hold it.
+``DATA_DIR`` may be one volume that all replicas of a service share on one host: each node takes the first directory
+in it whose lock is free, or makes a new one, so that after a restart of all replicas the same ids come back. The lock
+is an ``flock`` that is held until the process has ended; a forked copy of the process does not hold it.
 """
 
 import fcntl
@@ -10,7 +10,7 @@ import io
 import os
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -22,11 +22,26 @@ from trioraft.storage.private import DIRECTORY_MODE, is_trusted, mend
 _log: Final = structlog.get_logger("trioraft.storage")
 
 _DIRECTORIES_MAX: Final = 1000
-# How many logs that were set aside are kept, in case all nodes were restarted and somebody wants what is left.
+# So many logs that were set aside are kept: if all nodes were restarted, somebody may want what is left of them.
 _ASIDE_MAX: Final = 3
 
 
-def take_directory(data_dir: Path) -> tuple[Path, io.FileIO]:
+class TakenDirectory(NamedTuple):
+    """A node's directory that no other process uses.
+
+    Attributes
+    ----------
+    path : Path
+        The directory.
+    lock : io.FileIO
+        The file whose lock keeps others away from it for as long as the file is open.
+    """
+
+    path: Path
+    lock: io.FileIO
+
+
+def take_directory(data_dir: Path) -> TakenDirectory:
     """Take the first free node directory under `data_dir`, or make a new one.
 
     Parameters
@@ -36,8 +51,8 @@ def take_directory(data_dir: Path) -> tuple[Path, io.FileIO]:
 
     Returns
     -------
-    tuple of Path and io.FileIO
-        A directory, and the file whose lock keeps others away from it for as long as it is open.
+    TakenDirectory
+        The directory.
 
     Raises
     ------
@@ -55,14 +70,14 @@ def take_directory(data_dir: Path) -> tuple[Path, io.FileIO]:
             if lock is not None:
                 sync_directory(data_dir)
                 _mend(data_dir)
-                return directory, lock
+                return TakenDirectory(directory, lock)
     except OSError as error:
         raise StorageError(f"DATA_DIR={data_dir}: {error.strerror}; it must be a writable directory") from error
     raise StorageError(f"DATA_DIR={data_dir}: {_DIRECTORIES_MAX} nodes use it already; give this one another")
 
 
 def _mend(data_dir: Path) -> None:
-    """Keep others away from what an earlier release has made, or say once that it cannot be done."""
+    """Close to other users what an earlier release has left open, or log once that it cannot be done."""
     problems = mend(data_dir)
     if problems:
         _log.warning(
@@ -74,7 +89,7 @@ def _mend(data_dir: Path) -> None:
 
 
 def lock_directory(directory: Path) -> io.FileIO | None:
-    """Lock a node's directory for as long as a file is open, at most as long as the process lives.
+    """Lock a node's directory for as long as a file is open, and at most for as long as the process lives.
 
     Parameters
     ----------
@@ -112,7 +127,7 @@ def sync_directory(path: Path) -> None:
 
 
 def aside_of(directory: Path, node_id: int) -> Path:
-    """Tell where the data of a node is kept that this directory had before.
+    """Return the place for the data of a node that had this directory before.
 
     Parameters
     ----------
@@ -130,9 +145,9 @@ def aside_of(directory: Path, node_id: int) -> Path:
 
 
 def set_aside(database: Path, node_id: int, *, is_empty: bool) -> Path | None:
-    """Move what a node has out of the way, so that it can begin anew.
+    """Set the data of a node aside, so that it can begin anew.
 
-    The database is moved last: a crash before it leaves nothing half done.
+    The database is moved last, so a crash before that leaves the node as it was.
 
     Parameters
     ----------
@@ -146,7 +161,7 @@ def set_aside(database: Path, node_id: int, *, is_empty: bool) -> Path | None:
     Returns
     -------
     Path or None
-        Where it is now; None when nothing was kept.
+        The place where it is now; None when nothing was kept.
 
     Raises
     ------

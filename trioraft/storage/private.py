@@ -1,8 +1,8 @@
-"""What nodes keep is for their own user alone: directories have mode 0700, files 0600, whatever the umask is.
+"""Keeps the data of nodes for their own user: directories have mode 0700, files 0600, whatever the umask is.
 
-Earlier releases left that to the umask, so what they have made is mended at each start. Where that is not allowed,
-as on volumes whose files belong to another user and are reached by their group (``fsGroup`` of Kubernetes), the node
-says so once and starts.
+Earlier releases left the modes to the umask, so those of their files are mended at each start. Where that is not
+allowed, as on volumes whose files belong to another user and are reached through their group (``fsGroup`` of
+Kubernetes), the node logs it once and starts.
 """
 
 import os
@@ -17,15 +17,15 @@ _OTHERS: Final = 0o077
 
 
 def make_file(path: Path) -> None:
-    """Make an empty file, unless there is one, before something opens it that would make one for others to read."""
+    """Make an empty file, unless there is one, before SQLite opens it and would make one that others can read."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
     except FileExistsError:
-        return  # it is not opened: to close it would drop the locks that SQLite has in this process
+        return  # closing it would drop the locks that SQLite has on it in this process
 
 
 def open_new(path: Path) -> BinaryIO:
-    """Make an empty file and open it for writing; what had its name, a link for instance, has it no more.
+    """Make an empty file and open it for writing; a file or link that had its name is removed.
 
     Parameters
     ----------
@@ -42,17 +42,17 @@ def open_new(path: Path) -> BinaryIO:
 
 
 def mend(data_dir: Path) -> list[str]:
-    """Take from others what they may do with the directories and files that nodes have made.
+    """Close the directories and files that nodes have made to other users.
 
     Parameters
     ----------
     data_dir : Path
-        A ``DATA_DIR``. It is closed to others itself if there is nothing of somebody else in it.
+        A ``DATA_DIR``. It is closed to others itself if nothing in it belongs to somebody else.
 
     Returns
     -------
     list of str
-        What others still may do something with, and why.
+        The paths that others can still reach, each with the reason.
     """
     try:
         entries = sorted(data_dir.iterdir())
@@ -67,10 +67,10 @@ def mend(data_dir: Path) -> list[str]:
 
 
 def mend_tree(path: Path) -> list[str]:
-    """Take from others what they may do with a directory and what is in it, or with a file; see :func:`mend`.
+    """Close a file, or a directory and everything in it, to other users; see :func:`mend`.
 
     Where others may write beside it, a name may become a link to anything between two looks at it. So no link is
-    followed, unless this user or root has made it, and what is mended is what was opened.
+    followed unless this user or root has made it, and the mode is changed of the file that was opened.
     """
     try:
         follow = path.is_symlink() and is_trusted(path)
@@ -80,7 +80,7 @@ def mend_tree(path: Path) -> list[str]:
 
 
 def is_trusted(path: Path) -> bool:
-    """Tell whether a name was given by this user or by root, so that it leads where it should."""
+    """Check whether a name was given by this user or by root, so that it leads where it should."""
     return path.lstat().st_uid in {os.geteuid(), 0}
 
 
@@ -89,11 +89,11 @@ def _is_of_a_node(path: Path) -> bool:
 
 
 def _mend_from(shown: Path, name: Path | str, inside: int | None) -> Iterator[str]:
-    """Mend a directory before what is in it; what has gone meanwhile, and links in it, are passed over."""
+    """Mend a directory before its content; links, and files that are gone meanwhile, are skipped."""
     path = shown / name
     inner = -1
     try:
-        # A file is not opened for good: to close it would drop the locks that SQLite has in this process.
+        # O_PATH opens no file for good: closing it would drop the locks that SQLite has on it in this process.
         outer = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
     except OSError:
         return

@@ -1,4 +1,4 @@
-"""The rows of a node's database: what stands in each, and the checksum that tells a damaged one.
+"""The rows of a node's database: the columns of each, and the checksum that shows damage.
 
 Every row is read only through the functions here, which raise :class:`~trioraft.storage.errors.DamagedError` for one
 that is not what was written.
@@ -33,7 +33,7 @@ def _hard_checksum(node_id: int, body: bytes) -> int:
 
 
 def hard_row(node_id: int, hard: HardState) -> HardRow:
-    """Write a node's id and hard state."""
+    """Encode a node's id and hard state."""
     return seal_hard(node_id, msgspec.json.encode(hard))
 
 
@@ -43,7 +43,7 @@ def seal_hard(node_id: int, body: bytes) -> HardRow:
 
 
 def read_hard(row: HardRow | None) -> tuple[int, HardState]:
-    """Read them back."""
+    """Decode a node's id and hard state."""
     if row is None:
         raise DamagedError("the hard state is missing")
     node_id, body, checksum = row
@@ -53,13 +53,13 @@ def read_hard(row: HardRow | None) -> tuple[int, HardState]:
 
 
 def snapshot_row(snapshot: SnapshotInfo, base_index: int, base_term: int) -> SnapshotRow:
-    """Write which snapshot is valid, and which entry is the last that is dropped."""
+    """Encode which snapshot is valid, and the last entry of the log that is dropped."""
     body = msgspec.json.encode(snapshot)
     return body, base_index, base_term, _checksum(body, base_index, base_term)
 
 
 def read_snapshot(row: SnapshotRow | None) -> tuple[SnapshotInfo | None, int, int]:
-    """Read them back."""
+    """Decode the valid snapshot, and index and term of the last entry that is dropped."""
     if row is None:
         return None, 0, 0
     body, base_index, base_term, checksum = row
@@ -69,13 +69,13 @@ def read_snapshot(row: SnapshotRow | None) -> tuple[SnapshotInfo | None, int, in
 
 
 def entry_row(index: int, entry: Entry) -> EntryRow:
-    """Write an entry of the log."""
+    """Encode an entry of the log."""
     kind = int(entry.kind)
     return index, entry.term, kind, entry.data, _checksum(entry.data, index, entry.term, kind)
 
 
 def read_entry(index: int, row: EntryRow) -> Entry:
-    """Read the entry back that must have an index."""
+    """Decode the entry that must stand at an index."""
     found, term, kind, data, checksum = row
     if found != index or checksum != _checksum(data, index, term, kind):
         raise DamagedError(f"entry {index} of the log is missing or does not match its checksum")

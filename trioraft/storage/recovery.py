@@ -1,14 +1,14 @@
-"""A new cluster made of what one node has, after the quorum of its cluster is lost for good.
+"""Makes a new cluster of the data of one node, after the quorum of its cluster is lost for good.
 
-Nothing is applied and nothing is decided again: the node's snapshot and all of its log stay, also the entries that
-it does not know to be committed, for they may have been acknowledged. One entry is added that makes the node, under
-a new id, the only voter of a new cluster. That and the hard state are one transaction; before it a copy of everything
-is kept beside it, so a crash leaves the old node or the new one, and never loses the old data.
+Nothing is applied and nothing is decided again. The node keeps its snapshot and all of its log, including entries
+that it does not know to be committed, because they may have been acknowledged. One entry is added, which makes the
+node, under a new id, the only voter of a new cluster. This entry and the hard state are written in one transaction. A
+copy of everything is made before, so a crash leaves the old node or the new one, and never loses the old data.
 
-The members of the old cluster are foreign to the new one. Terms go on 2³² above all that the node knows of, so
-fencing tokens and the numbers of client sessions are larger than any that the old cluster can have given. Where that
-leaves no room, because somebody has made the node believe in a term near the last one, they go on 2³² above those of
-the entries in its log: leaders of later terms have left nothing in it.
+The members of the old cluster are foreign to the new one. Its terms begin 2³² above every term that the node knows,
+so fencing tokens and the numbers of client sessions are larger than any that the old cluster can have given. That
+leaves no room where somebody has made the node believe in a term near the largest. Then they begin 2³² above the
+terms of the entries in its log: leaders of later terms have left nothing in it.
 """
 
 import contextlib
@@ -38,18 +38,18 @@ _DATABASE: Final = "trioraft.db"
 
 
 class Survivor(Struct, frozen=True):
-    """A stopped node whose data a new cluster may be made of; it cannot be started meanwhile.
+    """A stopped node, whose data a new cluster can be made of; it cannot be started meanwhile.
 
     Attributes
     ----------
     disk : SqliteDisk
         Its data.
     configuration : Configuration
-        The newest members that it knows, committed or not.
+        The newest configuration that it knows, committed or not.
     committed : int
-        The entries up to this one were certainly committed: they are in its snapshot.
+        The index up to which entries are certainly committed, because they are in its snapshot.
     others : tuple of Path
-        Directories of further nodes of the same cluster beside it, whose logs do not go further.
+        The directories of other nodes of the same cluster beside it, whose logs do not go further.
     """
 
     disk: SqliteDisk
@@ -69,17 +69,17 @@ class Survivor(Struct, frozen=True):
 
     @property
     def term(self) -> int:
-        """The highest term that it knows of."""
+        """The highest term that it knows."""
         return max(self.disk.hard.term, self.log.last_term)
 
     @property
     def longest_work(self) -> float:
-        """For how long leader work of its cluster may run, as far as it knows; never longer than can be meant."""
+        """How long leader work of its cluster may still run, as far as it knows, and never longer than is allowed."""
         return min(self.disk.hard.work, CLAIM_MAX)
 
     @property
     def next_term(self) -> int:
-        """Above which one the terms of a new cluster begin.
+        """The term above which those of a new cluster begin.
 
         Raises
         ------
@@ -104,9 +104,9 @@ class Recovered(Struct, frozen=True):
     cluster, node : int
         Its id, and that of its only member.
     term : int
-        Its terms begin above this one.
+        The term above which its own begin.
     aside : Path
-        Where the data is kept as it was.
+        The copy of the data as it was.
     """
 
     cluster: int
@@ -117,7 +117,7 @@ class Recovered(Struct, frozen=True):
 
 @contextlib.contextmanager
 def open_survivor(data_dir: Path) -> Iterator[Survivor]:
-    """Open the data of a stopped node, and verify it; of several nodes, of the one whose log goes furthest.
+    """Open and verify the data of a stopped node; of several nodes, that of the one whose log goes furthest.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def open_survivor(data_dir: Path) -> Iterator[Survivor]:
     Raises
     ------
     RecoveryError, StorageError
-        If there is none, it runs, is no member of a cluster, or its data is damaged.
+        If there is no node, it runs, it is no member of a cluster, or its data is damaged.
     """
     with contextlib.ExitStack() as opened:
         disks = [_open(directory, opened) for directory in _directories(data_dir)]
@@ -143,7 +143,7 @@ def open_survivor(data_dir: Path) -> Iterator[Survivor]:
             raise RecoveryError(f"{data_dir}: nodes of several clusters; give the directory of one node in it")
         furthest = max(members, key=lambda disk: (disk.log.last_term, disk.log.last_index))
         if furthest.snapshot is not None:
-            next(read_chunks(furthest.directory, furthest.snapshot), None)  # that verifies it
+            next(read_chunks(furthest.directory, furthest.snapshot), None)  # reading it verifies it
         others = tuple(disk.directory for disk in members if disk is not furthest)
         committed = furthest.snapshot.index if furthest.snapshot is not None else 0
         yield Survivor(furthest, _newest_configuration(furthest), committed, others)
@@ -187,15 +187,15 @@ def _newest_configuration(disk: SqliteDisk) -> Configuration:
 
 
 def make_new_cluster(survivor: Survivor, work: float) -> Recovered:
-    """Make a new cluster of what a node has, with this node as its only member.
+    """Make a new cluster of the data of a node, which becomes its only member.
 
     Parameters
     ----------
     survivor : Survivor
         The node.
     work : float
-        For how many seconds after the new node's start leader work of the old cluster may run, at least; if the node
-        remembers a longer claim, that counts.
+        How long leader work of the old cluster may still run after the new node's start, at least, in seconds. A
+        longer claim that the node remembers counts instead.
 
     Returns
     -------
@@ -207,7 +207,7 @@ def make_new_cluster(survivor: Survivor, work: float) -> Recovered:
     RecoveryError
         If its terms leave no room for another cluster.
     StorageError
-        If it could not be written; then it is not known whether the change was made, and the copy is there.
+        If it could not be written. Then it is not known whether the change was made; the copy is there.
     """
     disk, draw = survivor.disk, random.SystemRandom()
     node, cluster = draw.randint(1, LARGEST_ID), draw.randint(1, LARGEST_ID)
@@ -222,7 +222,7 @@ def make_new_cluster(survivor: Survivor, work: float) -> Recovered:
         promise=disk.hard.promise,
         work=max(work, survivor.longest_work),
         work_term=term,
-        # No first members are named: the log tells of those of the old cluster, and then of this one alone.
+        # No first members are named: the log has those of the old cluster, and after them this one alone.
         formation=FormationState(cluster=cluster),
     )
     entry = Entry(term=term, kind=EntryKind.CONFIGURATION, data=encode_configuration(alone))
@@ -231,7 +231,7 @@ def make_new_cluster(survivor: Survivor, work: float) -> Recovered:
 
 
 def _keep_copy(disk: SqliteDisk) -> Path:
-    """Copy a node's data; what an interrupted attempt has left is replaced."""
+    """Copy a node's data, in place of what an interrupted attempt has left."""
     building, aside = disk.directory / "recovering", aside_of(disk.directory, disk.node_id)
     try:
         for left in (building, aside):

@@ -1,7 +1,7 @@
-"""Snapshots on disk: one file each, beside the database, which says which of them is valid.
+"""Snapshots on disk: one file each, beside the database, which records which of them is valid.
 
-A file is a sequence of chunks, each with its length before it (4 bytes, big endian), so that a state machine gets
-back the very chunks it gave. It is written under another name, synced, and renamed when it is whole.
+A file is a sequence of chunks, each after its length (4 bytes, big endian), so that a state machine gets back the
+very chunks that it gave. The file is written under another name, synced, and renamed when it is whole.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def frame(chunk: bytes) -> bytes:
     Returns
     -------
     bytes
-        What stands for it in the file.
+        The chunk as it stands in the file.
     """
     return len(chunk).to_bytes(_LENGTH, "big") + chunk
 
@@ -58,7 +58,7 @@ class SnapshotWriter:
     index : int
         The last entry that it covers.
     received : bool
-        Whether it comes from another node; this one may just be writing its own of the same entry.
+        Whether it comes from another node. This node may be writing one of its own, of the same entry, meanwhile.
 
     Raises
     ------
@@ -80,7 +80,7 @@ class SnapshotWriter:
         Parameters
         ----------
         data : bytes
-            They may be a part of a chunk, or many.
+            A part of a chunk, or many chunks.
         """
         with _reported(self._path):
             self._file.write(data)
@@ -93,12 +93,12 @@ class SnapshotWriter:
         Parameters
         ----------
         snapshot : SnapshotInfo
-            What it ought to be.
+            Its size and checksum as they should be.
 
         Returns
         -------
         bool
-            Whether it is; if not, nothing is left of it.
+            Whether they are; if not, the file is removed.
         """
         if (self.size, self.checksum) != (snapshot.size, snapshot.checksum):
             self.discard()
@@ -112,23 +112,23 @@ class SnapshotWriter:
         return True
 
     def discard(self) -> None:
-        """Throw it away."""
-        with contextlib.suppress(OSError):  # what is still buffered may find no room
+        """Remove it."""
+        with contextlib.suppress(OSError):  # there may be no room for what is still buffered
             self._file.close()
         with _reported(self._path):
             self._path.unlink(missing_ok=True)
 
 
 class PartsCheck:
-    """Verifies a snapshot as it is read in parts, one after the other; parts that are read again are passed over.
+    """Verifies a snapshot while it is read in parts, one after the other; a part that is read again is skipped.
 
-    Once it has seen the whole, it begins anew with the first part. So damage that stays is found by whoever reads the
-    snapshot from its beginning again and again.
+    After the last part it begins anew with the first one. So damage that came later is found when the snapshot is
+    read again from its beginning.
 
     Parameters
     ----------
     snapshot : SnapshotInfo
-        What it ought to be.
+        Its size and checksum as they should be.
     """
 
     def __init__(self, snapshot: SnapshotInfo) -> None:
@@ -136,19 +136,19 @@ class PartsCheck:
         self._size = self._checksum = 0
 
     def accepts(self, offset: int, data: bytes) -> bool:
-        """Look at a part.
+        """Check a part.
 
         Parameters
         ----------
         offset : int
-            Where it begins, in bytes.
+            The place where it begins, in bytes.
         data : bytes
             The part.
 
         Returns
         -------
         bool
-            Whether nothing is wrong yet; what is, shows when the last part has come.
+            Whether no damage is known yet; damage shows with the last part.
         """
         if offset == 0 and self._size >= self._snapshot.size:
             self._size = self._checksum = 0
@@ -160,7 +160,7 @@ class PartsCheck:
 
 
 class SnapshotReader:
-    """A snapshot that is read in parts, and verified by that; once open, it can be read also when it was removed.
+    """A snapshot that is read in parts, and verified meanwhile; once open, it can be read even after it was removed.
 
     Parameters
     ----------
@@ -190,9 +190,9 @@ class SnapshotReader:
         Parameters
         ----------
         offset : int
-            Where it begins, in bytes.
+            The place where it begins, in bytes.
         size : int
-            How many bytes it has, at most.
+            Its largest size in bytes.
 
         Returns
         -------
@@ -202,7 +202,7 @@ class SnapshotReader:
         Raises
         ------
         StorageError
-            If it cannot be read, or it is the last one and the whole is not what was written.
+            If it cannot be read, or if it is the last part and the snapshot is not what was written.
         """
         wanted = min(size, self.snapshot.size - offset)
         try:
@@ -215,12 +215,12 @@ class SnapshotReader:
         return data
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
 def path_of(directory: Path, snapshot: SnapshotInfo) -> Path:
-    """Tell where a snapshot is: never where another one is, also of the same entry.
+    """Return the path of a snapshot, which differs from that of any other one, even of the same entry.
 
     Parameters
     ----------
@@ -283,7 +283,7 @@ def _verify(path: Path, snapshot: SnapshotInfo) -> None:
 
 
 def remove_older(directory: Path, snapshot: SnapshotInfo) -> None:
-    """Remove the snapshots that were valid before one.
+    """Remove the snapshots that are older than the valid one.
 
     A newer one stays: it may be whole, and about to become the valid one.
 
@@ -292,7 +292,7 @@ def remove_older(directory: Path, snapshot: SnapshotInfo) -> None:
     directory : Path
         The node's directory.
     snapshot : SnapshotInfo
-        The one that is valid, on disk, by now.
+        The one that is recorded as valid on disk.
     """
     with _reported(directory):
         for path in directory.glob("snapshot-*-*"):
@@ -302,7 +302,7 @@ def remove_older(directory: Path, snapshot: SnapshotInfo) -> None:
 
 
 def remove_leftovers(directory: Path, valid: SnapshotInfo | None) -> None:
-    """Remove what an earlier process has left unfinished; when nobody writes a snapshot.
+    """Remove the snapshots that an earlier process has left unfinished; call it while no snapshot is written.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
 """Finds damage in a write-ahead log of SQLite that SQLite itself takes for its end.
 
-SQLite reads the log up to the first frame whose checksum is wrong, because a power cut may have torn it, and drops
-the rest in silence. A frame that has rotted looks the same, and with it go votes and entries that were promised. But
-what follows it tells: a transaction begins when the one before it is on disk, so behind a frame that was torn there
-is nothing but the rest of its own transaction. Not so where transactions are not synced; and nobody can tell whether
-the last one was torn or has rotted.
+SQLite reads the log up to the first frame whose checksum is wrong, because a power cut may have torn that frame, and
+drops the rest in silence. A frame that has rotted looks the same, and SQLite would drop votes and entries with it
+that other nodes rely on. What follows the frame tells the two apart: a transaction begins when the one before it is
+on disk, so a torn frame is followed by nothing but the rest of its own transaction. This does not help where
+transactions are not synced, nor for the last transaction, which may be torn or rotten.
 
 The format is that of https://www.sqlite.org/fileformat2.html#the_write_ahead_log.
 """
@@ -19,12 +19,12 @@ _WORD: Final = 0xFFFFFFFF
 
 
 def is_broken_inside(wal: bytes) -> bool:
-    """Tell whether a frame is damaged, and a later transaction shows that it was once whole.
+    """Check whether a frame is damaged that a later transaction shows to have been whole.
 
     Parameters
     ----------
     wal : bytes
-        The file. All that is in it since it was last begun anew must be of one process.
+        The file. Everything since it was last begun anew must be of one process.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def is_broken_inside(wal: bytes) -> bool:
     order = ">" if magic & 1 else "<"
     sums = _add(0, 0, wal[:24], order)
     if magic & ~1 != _MAGIC or expected != [*sums]:
-        return False  # nothing was written since it was begun, for that waits for the header
+        return False  # nothing was written since it was begun anew: every write waits for the header
     size = _FRAME_HEADER + page_bytes
     frames = range(_HEADER, len(wal) - size + 1, size)
     whole = 0
@@ -52,11 +52,11 @@ def is_broken_inside(wal: bytes) -> bool:
 
 
 def _has_two_transactions(wal: bytes, frames: range, salts: list[int]) -> bool:
-    """Tell whether one of some frames ends a transaction, and a later one belongs to the next."""
+    """Check whether one of these frames ends a transaction, and a later one belongs to the next."""
     has_ended = False
     for frame in frames:
         _, pages_after_commit, *found = struct.unpack_from(">4I", wal, frame)
-        if found == salts:  # others are left from before it was begun anew
+        if found == salts:  # frames with other salts are left from before the file was begun anew
             if has_ended:
                 return True
             has_ended = pages_after_commit > 0
@@ -64,7 +64,7 @@ def _has_two_transactions(wal: bytes, frames: range, salts: list[int]) -> bool:
 
 
 def _add(first: int, second: int, data: bytes, order: str) -> tuple[int, int]:
-    """Go on with a checksum."""
+    """Continue a checksum."""
     words = iter(struct.unpack(f"{order}{len(data) // 4}I", data))
     for one, other in zip(words, words, strict=True):
         first = (first + one + second) & _WORD

@@ -17,12 +17,12 @@ def reported(path: Path) -> Iterator[None]:
     Parameters
     ----------
     path : Path
-        What is being written.
+        The file that is being written.
 
     Raises
     ------
     FileError
-        In its place.
+        In place of the error of the system.
     """
     try:
         yield
@@ -62,14 +62,14 @@ def unfinished_file(path: Path) -> Iterator[Path]:
 
 
 def publish(unfinished: Path, path: Path) -> None:
-    """Give a file that is whole its name, durably.
+    """Give a file that is whole its final name, durably.
 
     Parameters
     ----------
     unfinished : Path
         The file, in the same directory.
     path : Path
-        Its name from now on; what has got that name meanwhile stays.
+        Its name from now on. A file that got that name meanwhile stays, and it is an error.
 
     Raises
     ------

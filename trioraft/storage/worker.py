@@ -1,6 +1,6 @@
-"""One long-lived thread for one blocking thing, and an answer to each job in the order they came.
+"""A thread that does blocking jobs one after the other, in the order in which they came.
 
-``trio.to_thread.run_sync`` starts from scratch for each call, which costs more than a small write; this keeps the
+``trio.to_thread.run_sync`` starts from scratch for each call, which costs more than a small write; a worker keeps its
 thread and its queue. The thread ends with the block it was opened in: no thread outlives its owner.
 """
 
@@ -18,7 +18,7 @@ _Job = tuple[Callable[[], Any], trio.lowlevel.Task]
 
 
 class Worker:
-    """Runs functions one after the other in a thread of its own; see :func:`open_worker`."""
+    """A thread that runs functions one after the other; see :func:`open_worker`."""
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -41,12 +41,12 @@ class Worker:
         Parameters
         ----------
         function : callable
-            What to run.
+            The function.
 
         Returns
         -------
         object
-            What it returned.
+            The value that it returned.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._jobs.put((function, trio.lowlevel.current_task()))
@@ -54,19 +54,19 @@ class Worker:
         return result
 
     def stop(self) -> None:
-        """Let the thread end after the jobs it has."""
+        """End the thread after the jobs that it has."""
         self._jobs.put(None)
         self._thread.join()
 
 
 @asynccontextmanager
 async def open_worker(name: str) -> AsyncIterator[Worker]:
-    """Have a worker thread for as long as the block lasts.
+    """Run a worker for as long as the block lasts.
 
     Parameters
     ----------
     name : str
-        The thread's name, for whoever looks at the process.
+        The name of its thread, for people who look at the process.
 
     Yields
     ------
