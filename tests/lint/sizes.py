@@ -14,7 +14,6 @@ SUFFIXES: Final = frozenset({".py", ".css", ".js"})
 # when something in it has become short enough.
 STILL_LONGER: Final = frozenset(
     {
-        "trioraft/consensus/core.py",
         "trioraft/node/node.py",
         "trioraft/node/node.py::Node.__init__",
     }

@@ -1,0 +1,332 @@
+"""What the program around a core tells it, beside messages, the time and its disk: each is a step of its own."""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from trioraft.consensus import (
+    leader_work,
+    membership,
+    snapshots,
+    transfer,
+)
+from trioraft.consensus.events import ForeignCluster
+from trioraft.consensus.ledger import SnapshotInfo
+from trioraft.consensus.state import Role
+from trioraft.consensus.steps import Steps
+
+# What an AppendEntriesRequest has beside its entries, at most: the heads of two arrays, six numbers and the tag.
+MESSAGE_HEAD: Final = 64
+
+
+class Operations(Steps):
+    """A member that is told of its peers and its snapshots, of leader work, and what operators want."""
+
+    def read_by_lease(self, by_lease: bool) -> None:
+        """Learn what the cluster's settings say of reads, once everything that was handed out is applied.
+
+        Parameters
+        ----------
+        by_lease : bool
+            Whether a leader answers them by its lease, without asking anybody.
+        """
+        if self._state is not None:
+            self._state.reads_by_lease = by_lease
+
+    def hear_of_cluster(self, sender: int, cluster: int, now: float) -> None:
+        """Learn, from a greeting, of which cluster another node of the same service is a member.
+
+        Parameters
+        ----------
+        sender : int
+            The other node.
+        cluster : int
+            Its cluster; 0 for none.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if not self.formation.formed:
+            self.formation.receive(sender, cluster, None, now)
+        elif cluster not in {0, self.formation.state.cluster}:
+            self._events.append(ForeignCluster(node=sender, cluster=cluster))
+        elif self._state is not None and (cluster or sender in self._state.configuration.departed):
+            # One without a cluster may have been let in, and removed before it heard of either.
+            membership.tell_departed(self._state, sender, now)
+        if self._observer is not None:
+            self._note("hear_of_cluster", sender)
+
+    def peers_changed(self, peers: frozenset[int]) -> None:
+        """Learn which nodes of the same service can be reached.
+
+        Parameters
+        ----------
+        peers : frozenset of int
+            Their ids, without this node's.
+        """
+        self.formation.peers = peers
+
+    def hold_formation(self, held: bool) -> None:
+        """Learn whether there may be nodes of the same service that have just not answered yet.
+
+        Parameters
+        ----------
+        held : bool
+            Whether to propose no formation for now.
+        """
+        self.formation.held = held
+
+    def path_takes(self, node: int, message_bytes: int) -> None:
+        """Learn how large a message to a node may be that goes in one datagram.
+
+        Parameters
+        ----------
+        node : int
+            The node.
+        message_bytes : int
+            The size of the encoded message.
+        """
+        self._batch_room[node] = max(0, message_bytes - MESSAGE_HEAD)
+
+    def snapshot_taken(self, snapshot: SnapshotInfo, keep: int, now: float, keep_bytes: int | None = None) -> None:
+        """Learn that a snapshot of this node's own is on disk, and drop entries that it covers.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            The snapshot.
+        keep : int
+            So many of the entries it covers are kept, for followers that are a little behind.
+        now : float
+            The time in seconds.
+        keep_bytes : int, optional
+            Of those no more than fit into so many bytes.
+        """
+        self._begin(now)
+        if self._state is not None:
+            snapshots.drop_covered(self._state, snapshot, keep, keep_bytes, now)
+
+    def snapshot_gone(self, snapshot: SnapshotInfo, now: float) -> None:
+        """Learn that a snapshot is damaged, or not there any more; a newer one is sent, once one is taken.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            The snapshot.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None:
+            snapshots.snapshot_gone(self._state, snapshot)
+
+    def part_stored(self, snapshot: SnapshotInfo, offset: int, now: float) -> None:
+        """Learn that a received snapshot is stored up to an offset.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            The snapshot.
+        offset : int
+            Everything before it is stored.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None:
+            snapshots.part_stored(self._state, snapshot, offset)
+
+    def reception_failed(self, snapshot: SnapshotInfo, now: float) -> None:
+        """Learn that a received snapshot is damaged; it is received anew.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            The snapshot.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None:
+            snapshots.reception_failed(self._state, snapshot)
+
+    def snapshot_installed(self, snapshot: SnapshotInfo, now: float) -> None:
+        """Learn that a received snapshot is verified, on disk and taken over by the state machine.
+
+        Parameters
+        ----------
+        snapshot : SnapshotInfo
+            The snapshot.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None:
+            snapshots.snapshot_installed(self._state, snapshot)
+
+    def work_ended(self, now: float) -> None:
+        """Learn that leader work has ended, all of it, after it was told to.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None:
+            leader_work.work_ended(self._state, now)
+        if self._observer is not None:
+            self._note("work_ended")
+
+    def work_failed(self, now: float) -> None:
+        """Give leadership to another node, because leader work failed here.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None:
+            transfer.hand_over_after_failure(self._state, now)
+        if self._observer is not None:
+            self._note("work_failed")
+
+    def step_down(self, now: float) -> str | None:
+        """Lead no more for a while: give leadership to another node, or end it when no other node can lead.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        str or None
+            Why it cannot be; None when it has begun.
+        """
+        self._begin(now)
+        if self._state is None or self._state.role is not Role.LEADER:
+            return "this node is not the leader"
+        transfer.step_down(self._state, now)
+        if self._observer is not None:
+            self._note("step_down")
+        return None
+
+    def be_last_choice(self, now: float) -> None:
+        """Be the last to lead for a minute, whether or not this node leads now.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
+        if self._state is not None:
+            self._state.last_choice_until = now + transfer.LAST_CHOICE
+
+    def transfer(self, target: int, now: float) -> str | None:
+        """Begin to give leadership to another node.
+
+        Parameters
+        ----------
+        target : int
+            Its id, or 0 for the best one.
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        str or None
+            Why it cannot be; None when it has begun.
+        """
+        self._begin(now)
+        if self._state is None:
+            return "this node has no cluster yet"
+        refusal = transfer.start_transfer(self._state, target, now)
+        if self._observer is not None:
+            self._note("transfer")
+        return refusal
+
+    def change_members(
+        self,
+        voters: Collection[int],
+        learners: Collection[int],
+        now: float,
+        names: Mapping[int, str] | None = None,
+    ) -> str | None:
+        """Begin to change the members of the cluster.
+
+        Parameters
+        ----------
+        voters, learners : collection of int
+            Who they shall be, all of them. A node becomes a learner first, and a voter when it keeps up; one that has
+            no cluster joins when it is made a learner. Who was removed never comes back under the same id.
+        now : float
+            The time in seconds.
+        names : mapping of int to str, optional
+            What people call them; a name that is known already stays unless another one is given.
+
+        Returns
+        -------
+        str or None
+            Why it cannot be, and nothing has changed; None when it has begun, and ``ConfigurationChanged`` follows:
+            it is done when that says ``committed`` and is not joint. Should this node lose its leadership before,
+            another leader completes the change or has never heard of it.
+        """
+        self._begin(now)
+        self._settle()
+        if self._state is None:
+            return "this node has no cluster yet"
+        self._unsettled = True
+        return membership.change_members(self._state, voters, learners, names or {}, now)
+
+    def tell_departed(self, node: int, now: float) -> None:
+        """Send to a node that is no member any more what it must have missed.
+
+        Parameters
+        ----------
+        node : int
+            The node.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None:
+            membership.tell_departed(self._state, node, now)
+            self._settle()
+
+    def raise_version(self, highest: Mapping[int, int], now: float) -> None:
+        """Let the cluster speak the highest version that every member speaks, if this node leads and that is higher.
+
+        Parameters
+        ----------
+        highest : mapping of int to int
+            The highest version that each other node has shown, lately, to speak.
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        self._settle()
+        if self._state is not None and self._state.role is Role.LEADER:
+            self._unsettled = True
+            membership.raise_version(self._state, {**highest, self.id: self.versions.highest}, now)
+
+    def abandon_formation(self, formation: int, now: float) -> str | None:
+        """Give up the formation that this node has promised, on an operator's word.
+
+        Parameters
+        ----------
+        formation : int
+            The formation.
+        now : float
+            The time in seconds.
+
+        Returns
+        -------
+        str or None
+            Why it cannot be; None when it is given up.
+        """
+        self._begin(now)
+        refusal = self.formation.abandon(formation, now)
+        if self._observer is not None:
+            self._note("abandon_formation")
+        return refusal

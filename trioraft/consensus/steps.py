@@ -1,0 +1,147 @@
+"""How every step of a core goes: its clock and quorum first, the rule, and what follows from all of it at the end."""
+
+import random
+
+from trioraft.consensus import (
+    append_entries,
+    leader_work,
+    lease,
+    membership,
+    numbers,
+    quorum,
+    reads,
+    roles,
+    transfer,
+)
+from trioraft.consensus.configuration import Configuration
+from trioraft.consensus.events import Event, Formed, Joined
+from trioraft.consensus.formation import Formation
+from trioraft.consensus.hard import HardState
+from trioraft.consensus.ledger import Ledger, SnapshotInfo
+from trioraft.consensus.log import Log
+from trioraft.consensus.observer import Observer
+from trioraft.consensus.state import State
+from trioraft.consensus.timing import Timing
+from trioraft.consensus.view import View
+from trioraft.versions import SPOKEN, Versions
+
+
+class Steps(View):
+    """A member that takes steps; :class:`~trioraft.consensus.core.Core` has them all.
+
+    Attributes
+    ----------
+    versions : Versions
+        Which versions of the protocol the node speaks.
+    """
+
+    def __init__(
+        self,
+        node: int,
+        hard: HardState,
+        log: Log,
+        timing: Timing,
+        *,
+        snapshot: SnapshotInfo | None = None,
+        log_waits: bool = True,
+        expect: int,
+        random_source: random.Random,
+        now: float,
+    ) -> None:
+        self.id = node
+        self.versions: Versions = SPOKEN
+        self.timing = timing
+        self._random = random_source
+        self._now = now
+        self._ledger = Ledger(hard, log, snapshot, log_waits=log_waits)
+        self._unsettled = False
+        self._batch_room: dict[int, int] = {}
+        self._events: list[Event] = []
+        self.formation = Formation(
+            node,
+            self._ledger,
+            timing,
+            expect=expect,
+            random_source=random_source,
+            events=self._events,
+        )
+        self._state: State | None = None
+        self._observer: Observer | None = None
+        if self.formation.formed:
+            self._join(now, first=False)
+
+    def observe(self, observer: Observer) -> None:
+        """Let somebody look on, who is told of every step from now on.
+
+        Parameters
+        ----------
+        observer : Observer
+            Who looks on.
+        """
+        self._observer = observer
+        self._ledger.noted = []
+        self._note("start")
+
+    def _note(self, step: str, sender: int = 0, subject: object = None) -> None:
+        """Tell the observer of a step."""
+        if self._observer is not None:
+            sent, self._ledger.noted = self._ledger.noted or [], []
+            self._observer.note(self, step, self._now, sender, subject, sent)
+
+    def _join_what_was_formed(self, now: float) -> None:
+        """Take part once it is on disk that this node is a member; before, nobody must hear of it."""
+        if self._state is None and self.formation.formed and self._ledger.durable == self._ledger.written:
+            formed = self.formation.state
+            if formed.members:
+                self._events.append(Formed(cluster=formed.cluster, members=formed.members))
+            else:
+                self._events.append(Joined(cluster=formed.cluster))
+            self._join(now, first=bool(formed.members))
+
+    def _join(self, now: float, *, first: bool) -> None:
+        """Begin to take part in the cluster's elections."""
+        snapshot = self._ledger.snapshot
+        formed = Configuration(tuple(sorted(self.formation.state.members)))
+        self._ledger.log.begin_with((snapshot and snapshot.members()) or formed)
+        s = State(
+            id=self.id,
+            timing=self.timing,
+            random=self._random,
+            ledger=self._ledger,
+            events=self._events,
+            batch_room=self._batch_room,
+        )
+        covered = snapshot.index if snapshot is not None else 0
+        s.commit_index = s.applied_index = s.matched_index = covered
+        lease.resume_promise(s, now)
+        s.work_until = now + min(s.hard.work, numbers.CLAIM_MAX)
+        s.work_term = s.hard.work_term
+        if first:
+            roles.retry_soon(s, now)  # nobody has led yet: there is nothing to wait for
+        else:
+            roles.reset_election_timer(s, now)
+        self._state = s
+
+    def _begin(self, now: float) -> None:
+        self._now = now
+        self._unsettled = True
+        if self._state is not None:
+            quorum.check_quorum(self._state, now)  # a leader that was paused must notice before anything else
+            if self._observer is not None:
+                self._note("check_quorum")
+
+    def _settle(self) -> None:
+        """Do what follows from all that has come in: commit, answer reads, replicate, offer, start work."""
+        s, now = self._state, self._now
+        was_settled, self._unsettled = not self._unsettled, False
+        if s is None or was_settled:
+            return
+        append_entries.advance_commit_index(s)
+        membership.drive_change(s, now)
+        membership.note_configuration(s, now)
+        reads.conclude_reads(s, now)
+        append_entries.send_entries(s, now)
+        transfer.offer_when_work_has_ended(s, now)
+        leader_work.drive_work(s, now)
+        if self._observer is not None:
+            self._note("settle")
