@@ -11,6 +11,7 @@ scheduler's pass: however many have done so by then, it is one turn, and what th
 deadlines are on one clock (``CLOCK_BOOTTIME``).
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -136,6 +137,11 @@ class Loop:
         self._disk_wanted = trio.Event()
         self._noted_written = 0
         self._failure: NodeError | None = None
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What the socket has counted."""
+        return self._socket.counters
 
     # --- its tasks ------------------------------------------------------------------------------------------
 
