@@ -1,1 +1,1 @@
-"""Talks to a cluster."""
+"""Programs that are no member of a cluster, and talk to its nodes."""

@@ -1,8 +1,8 @@
-"""Fetches a backup from a running cluster.
+"""Fetching a backup from a running cluster.
 
-Any member can make one; a follower is asked first, because the leader has enough to do. When the node that makes it
-is silent, or has been restarted, it is made anew by another one: two nodes do not write the same bytes. What has been
-fetched gets its name only when it is whole and matches its checksum.
+Any member can make one; a follower is asked first, because the leader has enough to do. When the node that makes the
+backup falls silent or restarts, another node makes a new one, since two nodes do not write the same bytes. The file
+gets its name only when it is whole and matches its checksum.
 """
 
 import os
@@ -20,26 +20,27 @@ from trioraft.storage.backup_file import Backup, read_about
 from trioraft.storage.errors import BackupError, FileError
 from trioraft.storage.whole_files import publish, reported, unfinished_file
 
-# A node that does not answer for so many seconds is given up.
+# A node that does not answer for this many seconds is given up.
 _SILENCE_MAX: Final = 5.0
-# So many parts are asked for at once, at most. It is fewer on a path that takes long for them.
+# The most parts that are asked for at once. There are more while parts come within the first of these times, and
+# fewer when they take longer than the second.
 _PARTS_MAX: Final = 8
 _SOON: Final = 0.5
 _LATE: Final = 2.0
-# How often it is asked how far a backup is, and what has failed is tried again, in seconds.
+# Seconds between questions how far a backup is, and before something that failed is tried again.
 _PAUSE: Final = 0.2
-# So often a backup is begun, at most.
+# How often a backup is begun, at most.
 _BEGUN_MAX: Final = 5
 
 
-class Observer(Protocol):
-    """Is told how a backup goes on."""
+class Progress(Protocol):
+    """Follows how a backup goes on."""
 
     def progress(self, what: str, done: int, of: int | None) -> None:
-        """Take notice of what is being done, and how many bytes of it are done."""
+        """Note what is being done, and how many bytes of it are done."""
 
     def problem(self, text: str) -> None:
-        """Take notice of what went wrong, in words for people, and is tried again."""
+        """Note what went wrong, in words for people, and is tried again."""
 
 
 class _Part(Box[BackupPart], frozen=True, array_like=True):
@@ -47,32 +48,32 @@ class _Part(Box[BackupPart], frozen=True, array_like=True):
 
 
 class _FailedError(Exception):
-    """A node cannot make a backup, or cannot give it, for now; the text tells why."""
+    """A node cannot make or send a backup for now; the text says why."""
 
 
 async def fetch_backup(
     client: Client,
     path: Path,
-    observer: Observer,
-    timeout: float = 10.0,  # noqa: ASYNC109 - bounds the tries, and is told in the error
+    progress: Progress,
+    timeout: float = 10.0,  # noqa: ASYNC109 - bounds the tries, and stands in the error
 ) -> Backup:
-    """Make a backup of a running cluster; it has everything that was acknowledged before the call.
+    """Make a backup of a running cluster, with everything that was acknowledged before the call.
 
     Parameters
     ----------
     client : Client
         A client of the cluster, with a key that is good for commands.
     path : Path
-        The backup; there must be none.
-    observer : Observer
-        Told how it goes on.
+        The file of the backup, which must not exist.
+    progress : Progress
+        Follows how it goes on.
     timeout : float
-        Give up when for so many seconds no node could begin one, or one did not go on.
+        After how many seconds to give up in which no node could begin a backup, or one did not go on.
 
     Returns
     -------
     Backup
-        What is in it.
+        What the backup contains.
 
     Raises
     ------
@@ -92,7 +93,7 @@ async def fetch_backup(
                 problem = client.why_silent()
                 await trio.sleep(_PAUSE)
                 continue
-            fetching = _Fetching(client, node, unfinished, observer, timeout)
+            fetching = _Fetching(client, node, unfinished, progress, timeout)
             try:
                 about = await fetching.fetch()
             except (_FailedError, NoAnswerError) as error:
@@ -100,7 +101,7 @@ async def fetch_backup(
                 problem = f"{fetching.name}: {error}"
                 if fetching.has_begun:
                     begun += 1
-                    observer.problem(problem + ("; starting again" if begun < _BEGUN_MAX else ""))
+                    progress.problem(problem + ("; starting again" if begun < _BEGUN_MAX else ""))
                     give_up_at = trio.current_time() + timeout
                 await trio.sleep(_PAUSE)
             else:
@@ -111,7 +112,7 @@ async def fetch_backup(
 
 
 async def _choose(client: Client, failures: Counter[str]) -> ObservedNode | None:
-    """Give who is to make it: whoever failed least, and of these a follower rather than the leader."""
+    """Choose the node to make it: one that failed least, and of these a follower rather than the leader."""
     cluster = await client.statuses()
     members = [node for node in cluster.nodes if node.reachable and node.status.cluster_id is not None]
     return min(
@@ -122,15 +123,15 @@ async def _choose(client: Client, failures: Counter[str]) -> ObservedNode | None
 
 
 class _Fetching:
-    """One try: a backup that one node makes and gives."""
+    """One try: a backup that one node makes and sends."""
 
-    def __init__(self, client: Client, node: ObservedNode, file: Path, observer: Observer, patience: float) -> None:
+    def __init__(self, client: Client, node: ObservedNode, file: Path, progress: Progress, patience: float) -> None:
         self.name = printable(node.status.name or node.status.id)
         self.has_begun = False
         self._client = client
         self._node = node.status.id
         self._file = file
-        self._observer = observer
+        self._progress = progress
         self._patience = patience
         self._backup = 0
         self._size = 0
@@ -139,7 +140,7 @@ class _Fetching:
         self._window = trio.CapacityLimiter(1)
 
     async def fetch(self) -> Backup:
-        """Have the backup made, and write it to the file."""
+        """Let the node make the backup, and write it to the file."""
         part = await self._ask(StartBackup())
         self.has_begun = True
         self._backup = part.backup
@@ -172,7 +173,7 @@ class _Fetching:
             raise _FailedError(f"its answer cannot be understood ({error})") from None
 
     async def _wait_whole(self) -> int:
-        """Wait until the node has written the backup; give its size."""
+        """Wait until the node has written the backup, and return its size."""
         size, since = -1, trio.current_time()
         while True:
             part = await self._ask(ReadBackup(self._backup))
@@ -182,11 +183,11 @@ class _Fetching:
                 size, since = part.size, trio.current_time()
             elif trio.current_time() > since + self._patience:
                 raise _FailedError(f"it did not go on writing for {self._patience:g} s")
-            self._observer.progress(f"{self.name} takes a snapshot", size, None)
+            self._progress.progress(f"{self.name} takes a snapshot", size, None)
             await trio.sleep(_PAUSE)
 
     async def _fetch_parts(self, descriptor: int) -> None:
-        """Fetch the parts, several at once."""
+        """Fetch all parts, several at once."""
         failure: _FailedError | NoAnswerError | FileError | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -210,10 +211,10 @@ class _Fetching:
                 raise _FailedError("it gave another part than it was asked for")
             await trio.to_thread.run_sync(_write, self._file, descriptor, part.data, offset)
             self._done += len(part.data)
-            self._observer.progress(f"fetching from {self.name}", self._done, self._size)
+            self._progress.progress(f"fetching from {self.name}", self._done, self._size)
 
     def _adapt(self, seconds: float) -> None:
-        """Have more under way where parts come soon, less where they come late."""
+        """Ask for more parts at once where they come soon, and for fewer where they come late."""
         tokens = int(self._window.total_tokens)
         if seconds < _SOON:
             self._window.total_tokens = min(tokens + 1, _PARTS_MAX)

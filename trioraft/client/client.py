@@ -1,6 +1,6 @@
-"""Tells the nodes of a cluster what to do, and asks them what they know.
+"""The client, which sends commands and questions to the nodes of a cluster.
 
-How they are found, and that a client is not a member, is told in :mod:`trioraft.client.nodes`.
+:mod:`trioraft.client.nodes` describes how it finds them, and that it is not a member itself.
 """
 
 import contextlib
@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final
 
-import cbor2
 import msgspec
 import trio
 
@@ -16,8 +15,9 @@ from trioraft.arguments import check_bytes, check_is, check_name, check_number, 
 from trioraft.asking import waiting
 from trioraft.asking.calls import NO_ANSWER, NOT_REACHED, Calls, refused
 from trioraft.asking.session import RequestKind, Session
-from trioraft.client.nodes import RETRY_LAST, Observer
+from trioraft.client.nodes import RETRY_LAST, KnownNodes
 from trioraft.client.status import ClusterStatus, ObservedNode
+from trioraft.datagrams import cbor
 from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import Domain
 from trioraft.datagrams.rights import NEEDED, may
@@ -63,26 +63,26 @@ __all__ = [
     "open_client",
 ]
 
-# Nodes tell by themselves who leads; they are asked for their status only to see that they are there. Seconds.
+# Nodes report by themselves which one leads, and are asked for their status only to see that they are there. Seconds.
 _REFRESH_FOR_CALLS: Final = 2.0
 
 
-class Client(KeyValueMethods, Observer):
-    """Talks to the nodes of a cluster. Made by :func:`open_client`.
+class Client(KeyValueMethods, KnownNodes):
+    """A client of a cluster. Made by :func:`open_client`.
 
     Parameters
     ----------
     settings : ClientSettings
         The service name, where to look, and the keys.
     domain : Domain
-        What it is for; see :func:`open_client`.
+        The domain of its sessions; see :func:`open_client`.
     socket : DatagramSocket
         The socket to use.
 
     Attributes
     ----------
     problem : str
-        What is known of the command or question whose wait was cancelled last, in words for people: whether it may
+        In words for people, what is known of the command or question whose wait was cancelled last: whether it may
         have been carried out, and why it was not answered.
     """
 
@@ -100,21 +100,21 @@ class Client(KeyValueMethods, Observer):
         self,
         node_id: str | None,
         command: Command,
-        timeout: float = 5.0,  # noqa: ASYNC109 - bounds the retries, and is told in the error
+        timeout: float = 5.0,  # noqa: ASYNC109 - bounds the retries, and stands in the error
     ) -> ClientResponse:
-        """Have a node carry out a command.
+        """Ask a node to carry out a command.
 
-        It is sent again, with the same request number, until it is answered, so that a lost datagram neither
-        loses nor doubles it.
+        The request is sent again, with the same number, until it is answered, so that a lost datagram neither loses
+        nor doubles it.
 
         Parameters
         ----------
         node_id : str or None
             The node to ask; None for the leader, which is followed when it changes.
         command : Command
-            What to do.
+            The command.
         timeout : float
-            For how many seconds to try.
+            How many seconds to try.
 
         Returns
         -------
@@ -149,18 +149,18 @@ class Client(KeyValueMethods, Observer):
         self._calls.post(command, _number_of(node_id))
 
     async def propose(self, data: bytes, *, state_kind: str = "") -> bytes:
-        """Have a command committed, and applied by the state machine, once; deadlines are the caller's.
+        """Commit a command, and apply it to the state machine, once. Deadlines are up to the caller.
 
-        It is sent again, to whichever node leads, until it is answered or the wait is cancelled; then
-        :attr:`problem` tells what is known.
+        The command is sent again, to whichever node leads, until it is answered or the wait is cancelled;
+        :attr:`problem` then says what is known of it.
 
         Parameters
         ----------
         data : bytes
             The command.
         state_kind : str
-            What kind of state it is meant for (:class:`~trioraft.replica.machine.StateMachine`): a cluster of
-            another kind refuses it. Empty for any.
+            The kind of state it is meant for (:class:`~trioraft.replica.machine.StateMachine`); a cluster of another
+            kind refuses it. Empty for any.
 
         Returns
         -------
@@ -170,12 +170,12 @@ class Client(KeyValueMethods, Observer):
         Raises
         ------
         SessionEndedError
-            If nothing was heard of this client for so long that its session ended: it is not known whether the
-            command was carried out.
+            If the session ended because this client was not heard for too long; it is not known whether the command
+            was carried out.
         RefusedError
             If it was refused for another reason, and not carried out.
         ProposalError
-            If it was carried out, but its result is too large to be told.
+            If it was carried out, but its result is too large to be sent.
         SettingsError
             If the key is not good for commands.
         """
@@ -187,15 +187,15 @@ class Client(KeyValueMethods, Observer):
         return await waiting.propose(self._session, data, kind, given_up=self._note_problem)
 
     async def query(self, data: bytes, *, stale: bool = False, state_kind: str = "") -> bytes:
-        """Ask the state machine a question; deadlines are the caller's.
+        """Ask the state machine a question. Deadlines are up to the caller.
 
         Parameters
         ----------
         data : bytes
             The question.
         stale : bool
-            Whether any node may answer from what it has, which may be old. Else the answer shows everything that
-            was acknowledged before the call.
+            Whether any node may answer from the state that it has, which may be old. Else the answer reflects
+            everything that was acknowledged before the call.
         state_kind : str
             As in :meth:`propose`.
 
@@ -218,16 +218,16 @@ class Client(KeyValueMethods, Observer):
     async def ask(
         self, data: bytes, *, leader: bool = False, patience: float = RETRY_LAST, state_kind: str = ""
     ) -> bytes:
-        """Ask the program around the state machine; deadlines are the caller's.
+        """Ask the program around the state machine a question. Deadlines are up to the caller.
 
         Parameters
         ----------
         data : bytes
             The question.
         leader : bool
-            Whether only a node may answer that has made sure, after the question came, that it leads.
+            Whether only a node may answer that has confirmed, after the question came, that it leads.
         patience : float
-            Ask again after at most so many seconds without an answer.
+            After how many seconds without an answer to ask again, at most.
         state_kind : str
             As in :meth:`propose`.
 
@@ -274,10 +274,10 @@ class Client(KeyValueMethods, Observer):
         response = await self.command(check_is("node_id", node_id, str), StateDigest(), timeout)
         if not response.done:
             raise refused(response)
-        return msgspec.convert(cbor2.loads(response.data), StateDigested)
+        return msgspec.convert(cbor.decode_untrusted(response.data), StateDigested)
 
     async def cluster_settings(self) -> ClusterSettings:
-        """Ask for the settings of the cluster; deadlines are the caller's.
+        """Ask for the settings of the cluster. Deadlines are up to the caller.
 
         Returns
         -------
@@ -296,14 +296,14 @@ class Client(KeyValueMethods, Observer):
     async def change_cluster_settings(
         self, *, reads: ReadMode | None = None, quota: int | None = None
     ) -> ClusterSettings:
-        """Change settings of the cluster, once; deadlines are the caller's.
+        """Change settings of the cluster, once. Deadlines are up to the caller.
 
         Parameters
         ----------
         reads : ReadMode, optional
-            How linearizable reads are made sure of.
+            The way in which reads are made linearizable.
         quota : int, optional
-            How many bytes the keys and leases of the key-value store may take.
+            The most bytes that the keys and leases of the key-value store may take.
 
         Returns
         -------
@@ -330,7 +330,7 @@ class Client(KeyValueMethods, Observer):
         return ClusterSettings().changed(await self._propose(encode_change(**change), ChangeSettings))
 
     def trouble(self) -> str:
-        """Tell what keeps the cluster from doing anything for this client, as far as is known once it has asked.
+        """Word what keeps the cluster from serving this client, as far as is known once it has asked.
 
         Returns
         -------
@@ -363,19 +363,19 @@ class Client(KeyValueMethods, Observer):
         return response.data
 
     def _check_key(self, command: Command) -> None:
-        """Refuse what the nodes would refuse; whether a question only reads, they alone know."""
+        """Refuse a command that the nodes would refuse; only they know whether a question only reads."""
         needed = Domain.READER if isinstance(command, Ask) else NEEDED[type(command)]
         if self._settings.keys is not None and not may(self._domain, needed):
             raise _key_not_good(needed)
 
     async def _watch_leader(self, command: Command) -> None:
-        """Be told of it when another node leads, for a command that the key must be good for."""
+        """Check that the key is good for a command, and follow from now on which node leads."""
         self._check_key(command)
         if self._refresh is None:
             await self.observe(_REFRESH_FOR_CALLS)
 
     def why_leader_silent(self) -> str:
-        """Say which node answers without leading, and where the leader is; the latter does not answer.
+        """Word which node answers without leading, and where the leader is that does not answer.
 
         Returns
         -------
@@ -386,19 +386,16 @@ class Client(KeyValueMethods, Observer):
         knowing = [node for node in cluster.nodes if node.reachable and node.status.leader]
         if cluster.leader is not None or not knowing:
             return ""
-        told = max(knowing, key=lambda node: node.status.term)
-        names = {member.id: member.name for member in told.status.members}
-        leader = names.get(told.status.leader or "") or told.status.leader
-        where = (
-            f"at {told.status.leader_address}"
-            if told.status.leader_address
-            else "at an address that it does not tell"
-        )
-        reached = f"node {told.status.name} at {told.address} answers, but does not lead"
+        witness = max(knowing, key=lambda node: node.status.term)
+        names = {member.id: member.name for member in witness.status.members}
+        leader = names.get(witness.status.leader or "") or witness.status.leader
+        address = witness.status.leader_address
+        where = f"at {address}" if address else "at an address that it does not tell"
+        reached = f"node {witness.status.name} at {witness.address} answers, but does not lead"
         return f"{reached}; the leader is node {leader} {where}, which does not answer this client: let it be reached"
 
     def _note_problem(self, problem: str) -> None:
-        """Note what is known of what was given up, and more than that there was no answer."""
+        """Note what is known of a request that was given up, and why there was no answer."""
         if not self._target_by_node:
             problem = self.why_silent()
         elif why := self.why_leader_silent():
@@ -416,7 +413,7 @@ class Client(KeyValueMethods, Observer):
         return self._calls.term // TERM_LEAP
 
     def send_request(self, node: int, request: ClientRequest) -> bool:
-        """Send a request to a node; False where there is no way to it now."""
+        """Send a request to a node; return False where it cannot be reached now."""
         peer = self._peer(node)
         if peer is None:
             return False
@@ -424,7 +421,7 @@ class Client(KeyValueMethods, Observer):
         return True
 
     def highest_version(self, node: int) -> int:
-        """Give the highest version of the protocol that a node speaks; 0 where there is no way to it now."""
+        """Return the highest version of the protocol that a node speaks; 0 where it cannot be reached now."""
         peer = self._peer(node)
         return peer.versions.highest if peer is not None else 0
 
@@ -454,11 +451,11 @@ class Client(KeyValueMethods, Observer):
         return min(self._session.next_deadline(), self._calls.next_deadline())
 
     def tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        """Give what runs for as long as the client is open."""
+        """List the tasks that run for as long as the client is open."""
         return *super().tasks(), partial(self._asking.run, self._ask_nodes)
 
     def end_session(self) -> None:
-        """Say that nothing is waited for, and no command will follow; a later one opens another session."""
+        """End the session, and cancel what is still waited for; a later command opens another session."""
         self._session.close()
         self._loop.flush()
 
@@ -491,7 +488,7 @@ def _check_kind(state_kind: str) -> str:
 
 
 def _check_command(command: Command) -> None:
-    """Refuse what no node could read."""
+    """Refuse a command that no node could decode."""
     if not isinstance(command, Command):
         raise TypeError(f"command must be a command of trioraft.messages, not {type(command).__name__}")
     try:
@@ -516,9 +513,9 @@ async def open_client(settings: ClientSettings, domain: Domain | None = None) ->
     settings : ClientSettings
         Where to look, and the keys.
     domain : Domain, optional
-        What it is for: ``Domain.STATUS`` to look only, ``READER`` to read what is replicated, ``CLIENT`` to change
-        it, ``ADMIN`` to change the cluster (:mod:`trioraft.datagrams.rights`). By default all that the keys are
-        good for.
+        What the client is for: ``Domain.STATUS`` only to look, ``READER`` to read what is replicated, ``CLIENT`` to
+        change it, ``ADMIN`` to change the cluster (:mod:`trioraft.datagrams.rights`). By default all that the keys
+        are good for.
 
     Yields
     ------
@@ -549,7 +546,7 @@ async def open_client(settings: ClientSettings, domain: Domain | None = None) ->
 async def running(client: Client) -> AsyncIterator[None]:
     """Run a client's tasks for as long as a block lasts.
 
-    They go on while a block that is cancelled still cleans up, for it may have a lock to release.
+    The tasks go on while a block that was cancelled still cleans up, for it may have a lock to release.
 
     Parameters
     ----------
@@ -571,7 +568,7 @@ async def running(client: Client) -> AsyncIterator[None]:
         finally:
             try:
                 client.end_session()
-            finally:  # also where nothing can be sent any more
+            finally:  # even where nothing can be sent any more
                 for scope in scopes:
                     scope.cancel()
 

@@ -1,8 +1,8 @@
-"""Finds the nodes of a cluster, and keeps an eye on them.
+"""The nodes of a cluster as a client knows them: how it finds them, and how it notices what becomes of them.
 
-An observer is not a member: it has no node id, keeps nothing, and may be started anywhere from which the nodes can be
-reached. It finds them by discovery and, from there, by the addresses that the nodes it has heard name as theirs, so
-that one known node is enough to see the whole cluster.
+A client is not a member: it has no node id, stores nothing, and may be started anywhere from which the nodes can be
+reached. It finds them by discovery, and from there by the addresses of their peers, which nodes name in their status.
+So one known node is enough to see the whole cluster.
 """
 
 import platform
@@ -37,22 +37,22 @@ if TYPE_CHECKING:
 
 FORGET_SECONDS: Final = 60.0
 
-# What is not answered is asked again, first soon (a datagram was lost), then ever more rarely.
+# A question that is not answered is asked again, first soon (a datagram was lost), then ever more rarely.
 _RETRY_FIRST: Final = 0.1
 RETRY_LAST: Final = 1.0
 
-# A node that has left so many questions in a row unanswered is looked for where it was before, too.
+# A node that has left this many questions in a row unanswered is also looked for at its earlier address.
 _SILENT_TRIES: Final = 4
 
 # A node trusts an address for 60 s; the handshake is renewed well before that.
 _GREET_AGAIN: Final = 20.0
 
-# Tried first by a client that was not told the service name.
+# The first service name that a client tries that was given none.
 _DEFAULT_SERVICE: Final = "trioraft"
 
-# Whoever answers without a key may name any number of addresses; we do not write to all of them.
+# A process that answers without a key may name any number of addresses; not all of them are written to.
 _TARGETS_MAX: Final = 256
-# How long DNS has at least, in seconds, to say where nodes may be.
+# The least time that DNS has to say where nodes may be, in seconds.
 _LOOK_UP_PATIENCE: Final = 5.0
 
 
@@ -61,34 +61,34 @@ class _Target:
     """An address at which a node is, or may be."""
 
     address: Address
-    listed_at: Instant  # when discovery or a node last named it
+    listed_at: Instant  # when discovery, or a node, last named it
     discovered: bool = False
     peer: Peer | None = None
     node_id: str | None = None
     due: Instant = 0.0  # when to ask (again)
-    asked_at: Instant | None = None  # of the question that is still open
+    asked_at: Instant | None = None  # when the question was asked that is still open
     tries: int = 0
-    foreign: str = ""  # the service of a node of another one
+    foreign: str = ""  # the other service that the node there is of
 
 
-class Observer:
-    """Sees the nodes of a cluster.
+class KnownNodes:
+    """The nodes of a cluster as a client knows them.
 
     Parameters
     ----------
     settings : ClientSettings
         The service name, where to look, and the keys.
     domain : Domain
-        What its datagrams are sealed for.
+        The domain of its sessions.
     socket : DatagramSocket
         The socket to use.
 
     Attributes
     ----------
     nodes : dict of str to ObservedNode
-        Every node heard of, by id.
+        The nodes that were heard, by id.
     version : int
-        Grows with every change of `nodes`; see :meth:`changed`.
+        A number that grows with every change of `nodes`; see :meth:`changed`.
     """
 
     def __init__(self, settings: ClientSettings, domain: Domain, socket: DatagramSocket) -> None:
@@ -111,18 +111,18 @@ class Observer:
     # --- what callers use ------------------------------------------------------------------------------------
 
     async def statuses(self, timeout: float = 1.0) -> ClusterStatus:  # noqa: ASYNC109 - part of the result
-        """Ask every address found for its status.
+        """Ask the nodes at all addresses that were found for their status.
 
         Parameters
         ----------
         timeout : float
-            For how many seconds to wait for those that do not answer, once it is known where they may be. DNS has 5 s
-            at least to say that.
+            How many seconds to wait for nodes that do not answer, once it is known where they may be. DNS has 5 s at
+            least to say that.
 
         Returns
         -------
         ClusterStatus
-            The nodes that answered, and those heard earlier as not reachable.
+            The nodes that answered, and those that were heard earlier, as not reachable.
         """
         check_seconds("timeout", timeout)
         started = trio.current_time()
@@ -143,7 +143,7 @@ class Observer:
         )
 
     def cluster(self) -> ClusterStatus:
-        """Give what :meth:`observe` has gathered.
+        """Return the state of the cluster by what :meth:`observe` has gathered.
 
         Returns
         -------
@@ -154,16 +154,16 @@ class Observer:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What discovery last complained about, and which nodes of other services were met."""
+        """The problems of the last look-up, and the nodes of other services that were met."""
         return *self._not_found, *self._foreign()
 
     async def observe(self, refresh: float) -> None:
         """Keep `nodes` up to date from now on, in the background; returns at once.
 
         Every node is asked every `refresh` seconds, and sends its status by itself when its role, term or leader
-        changes. A node that was not heard for two such intervals is not reachable. It is forgotten when its cluster's
-        leader does not count it as a member any more, or when it was not found any more for 60 s. So `nodes` shows
-        who is there and where, at most six intervals (of a second at least) after the nodes themselves know it.
+        changes. A node that was not heard for two such intervals is not reachable. It is forgotten when the leader of
+        its cluster no longer counts it as a member, or when it was not found for 60 s. So `nodes` shows which nodes
+        are where, at most six intervals (of a second at least) after the nodes themselves know it.
 
         Parameters
         ----------
@@ -177,12 +177,12 @@ class Observer:
         await trio.lowlevel.checkpoint()
 
     async def changed(self, seen: int | None = None) -> int:
-        """Wait until something changes: a status arrived, or a node became unreachable or was forgotten.
+        """Wait for a change: a status arrives, or a node becomes unreachable or is forgotten.
 
         Parameters
         ----------
         seen : int, optional
-            The `version` that the caller has seen. Given, nothing that changed in between is missed.
+            The `version` that the caller has seen. Where it is given, no change since then is missed.
 
         Returns
         -------
@@ -196,7 +196,7 @@ class Observer:
         return self.version
 
     def why_silent(self) -> str:
-        """Say, when no node has answered, where they were looked for.
+        """Word where nodes were looked for, when none has answered.
 
         Returns
         -------
@@ -220,38 +220,38 @@ class Observer:
         return self._loop.endpoint.identity.service
 
     def tasks(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        """Give what runs for as long as it is open."""
+        """List the tasks that run for as long as the client is open."""
         return self._loop.run, self._tend, self._discover
 
-    # --- for who does more than look -------------------------------------------------------------------------
+    # --- for a client that does more than look ---------------------------------------------------------------
 
     def _met(self, node: NodeId) -> None:
-        """Note that there is a way to a node now."""
+        """Note that a node can be reached now."""
 
     def _learned(self, status: NodeStatus) -> None:
-        """Learn from a node's status."""
+        """Use what the status of a node says."""
 
     def _received(self, node: NodeId, message: Message) -> None:
-        """Take what else a node has sent."""
+        """Take any other message of a node."""
 
     def _gather(self, now: Instant) -> None:
-        """Give the endpoint what waits to be sent."""
+        """Hand messages that wait to be sent to the endpoint."""
 
     def _peer(self, node: NodeId) -> Peer | None:
-        """Give the way to a node; None where there is none now."""
+        """Find the peer that stands for a node; None where the node cannot be reached now."""
         target = self._target_by_node.get(node)
         if target is None or target.peer is None or target.peer.node_id != node:
             return None
         return target.peer
 
     def reachable_nodes(self) -> list[NodeId]:
-        """Give the nodes that can be sent something now, without those that are silent if there are others."""
+        """List the nodes that can be reached now, without the silent ones if there are others."""
         found = [node for node in self._target_by_node if self._peer(node) is not None]
         heard = [node for node in found if (seen := self.nodes.get(format_id(node))) is not None and seen.reachable]
         return heard or found
 
     def meet(self, node: NodeId, address: str) -> None:
-        """Shake hands with a node at an address that another one has named."""
+        """Shake hands with a node at an address that another node has named."""
         known = self._target_by_node.get(node)
         parsed = _parse_address(address)
         if parsed is None or (known is not None and known.address == parsed):
@@ -280,12 +280,13 @@ class Observer:
         identity = Identity(node_id=0, service=service, name=platform.node()[:255])
         endpoint = Endpoint(identity, self._settings.keys, datagram_bytes=self._settings.max_datagram_bytes)
         endpoint.use_path_bytes(self._socket.path_bytes)
-        # Whoever has the client's key, or no key is needed, could else pose as any node by greeting the client.
+        # Else any holder of the client's key, or anybody where there is no key, could pose as any node by greeting
+        # it.
         endpoint.takes_from = self._targets.__contains__
         return endpoint
 
     def _meet_foreign(self, address: Address, service: str) -> None:
-        """Be a client of the first service that is found, when nobody said which; else note who is not of ours."""
+        """Join the first service that is found, if none was named; else note that the node is of another one."""
         if self._settings.app_name or self._service != _DEFAULT_SERVICE or self.nodes:
             target = self._targets.get(address)
             if target is not None and target.foreign != service:
@@ -336,14 +337,14 @@ class Observer:
     # --- whom to ask, and when -------------------------------------------------------------------------------
 
     async def _discover(self) -> None:
-        """Look for nodes for as long as it is open."""
+        """Look for nodes for as long as the client is open."""
         settings = self._settings
         numeric = [_parse_address(str(peer)) for peer in settings.peers]
         if not settings.dns_name and all(numeric):
             self._list(filter(None, numeric), trio.current_time(), discovered=True)
             self._looked_up.set()
             return
-        # Not at the top of the file: a command that needs no DNS starts faster by a fifth.
+        # Imported here because a command that needs no DNS starts faster by a fifth without it.
         from trioraft.dns.discovery import Discovery  # noqa: PLC0415
 
         discovery = Discovery(
@@ -375,7 +376,7 @@ class Observer:
             target.discovered |= discovered
 
     def _make_room(self) -> bool:
-        """Forget an address that only nodes have named, one where no node was heard if there is such a one."""
+        """Forget an address that only nodes have named, if possible one where no node was heard."""
         named = [target for target in self._targets.values() if not target.discovered]
         if not named:
             return False
@@ -387,7 +388,7 @@ class Observer:
         self._target_by_node = {n: t for n, t in self._target_by_node.items() if t is not target}
 
     def _ask_for_successors(self, named: set[Address], now: Instant) -> None:
-        """Ask who is where a node was that has moved, when somebody has named both addresses: these are two nodes."""
+        """Ask again at the old address of a node that has moved, when both are named: these are two nodes."""
         for target in [self._targets[address] for address in named if address in self._targets]:
             node = self.nodes.get(target.node_id or "")
             if node is not None and node.address != target.address and node.address in named:
@@ -417,7 +418,7 @@ class Observer:
         )
 
     async def _tend(self) -> None:
-        """Ask who is to be asked, and notice who is silent, for as long as it is open."""
+        """Ask the nodes whose turn it is, and notice the silent ones, for as long as the client is open."""
         while True:
             self._wake = trio.Event()
             now = trio.current_time()
@@ -433,7 +434,8 @@ class Observer:
 
     def _ask(self, target: _Target, now: Instant) -> None:
         if self._is_elsewhere(target):
-            # It has moved, and another may be here; or it has both addresses, and `_confirm` goes back to the other.
+            # Either the node has moved, and another one may be here; or it has both addresses, and `_confirm` goes
+            # back to the other one.
             self._loop.endpoint.greet(target.address, self._domain, now)
             target.asked_at = now
             target.due = now + max(RETRY_LAST, 2 * self._refresh) if self._refresh is not None else NEVER
@@ -449,7 +451,7 @@ class Observer:
         target.tries = min(target.tries + 1, 16)
 
     def _is_elsewhere(self, target: _Target) -> bool:
-        """Tell whether the node that answered at an address was heard at another one last, and answers there."""
+        """Check whether the node that answered at an address was last heard at another one, and answers there."""
         node = self.nodes.get(target.node_id or "")
         if node is None or node.address == target.address:
             return False
@@ -503,7 +505,7 @@ class Observer:
 
 
 def _in_order(nodes: Iterable[ObservedNode]) -> tuple[ObservedNode, ...]:
-    """Sort nodes by name, members first: of others there may be any number."""
+    """Sort nodes by name, but members first, since there may be any number of others."""
     found = tuple(nodes)
     members = {member.id for member in ClusterStatus(found).members}
     return tuple(sorted(found, key=lambda node: (node.status.id not in members, node.status.name, node.status.id)))

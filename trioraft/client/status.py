@@ -1,4 +1,4 @@
-"""What a client knows of a cluster, and how people and programs are shown it."""
+"""What a client knows of a cluster, and the JSON in which people and programs see it."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,26 +13,26 @@ from trioraft.texts import printable
 
 __all__ = ["ClusterStatus", "ObservedNode", "printable"]
 
-# A member that the leader has heard so lately takes part, although it does not answer here; and one that it has not
-# heard for so long does not, although it does.
+# A member that the leader has heard within the first of these times takes part, even if it does not answer this
+# client; one that the leader has not heard for the second does not, even if it answers.
 _SILENT_SECONDS: Final = 3.0
 _DEAF_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
 class ObservedNode:
-    """A node as a client sees it.
+    """A node as a client knows it.
 
     Attributes
     ----------
     status : NodeStatus
         Its last status.
     address : Address
-        Where that came from.
+        The address that it came from.
     heard_at : float
-        When that was heard, in seconds of :func:`trio.current_time`.
+        The time at which it came, in seconds of :func:`trio.current_time`.
     reachable : bool
-        Whether it was heard within the last two refresh intervals (of :meth:`Client.observe`), or in the round
+        Whether the node was heard within the last two refresh intervals (of :meth:`Client.observe`), or in the round
         that was asked for (:meth:`Client.statuses`).
     """
 
@@ -43,11 +43,11 @@ class ObservedNode:
 
     @property
     def exposed(self) -> bool:
-        """Whether whoever reaches it reads and changes everything; older releases tell that by their address only."""
+        """Whether all who reach it may read and change everything; older releases show it by their address only."""
         return not self.status.sealed and (self.status.exposed or not is_loopback(self.address.host))
 
     def to_json(self) -> dict[str, Any]:
-        """Give the node as ``trioraft status --format json`` and the monitor show it.
+        """Make the document that ``trioraft status --format json`` and the monitor show of the node.
 
         Returns
         -------
@@ -64,16 +64,16 @@ class ObservedNode:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """What a client knows of a cluster at one moment.
+    """A cluster as a client knows it at one moment.
 
     Attributes
     ----------
     nodes : tuple of ObservedNode
-        The nodes, members first, by name and id.
+        The nodes, the members first, by name and id.
     silent : tuple of Address
-        The addresses that were found, but at which no node has answered.
+        The addresses that were found, and at which no node has answered.
     foreign : tuple of str
-        At which of them there are nodes of another service: a line for each.
+        A line for each of the addresses at which there is a node of another service.
     """
 
     nodes: tuple[ObservedNode, ...]
@@ -82,7 +82,7 @@ class ClusterStatus:
 
     @property
     def leader(self) -> ObservedNode | None:
-        """The reachable node of the cluster that says, in the highest term, that it leads."""
+        """The reachable node of the cluster that claims to lead in the highest term."""
         ours = self.cluster_id
         leaders = (
             node
@@ -92,7 +92,7 @@ class ClusterStatus:
         return max(leaders, key=lambda node: node.status.term, default=None)
 
     def is_former(self, node: ObservedNode) -> bool:
-        """Tell whether a node that does not answer is one of the past, of which there is nothing to show any more.
+        """Check whether a node no longer belongs to its cluster, so that it need not be shown any more.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class ClusterStatus:
         Returns
         -------
         bool
-            Whether it does not answer, and whoever leads its cluster does not count it as a member.
+            Whether it does not answer, and the leader of its cluster does not count it as a member.
         """
         if node.reachable:
             return False
@@ -118,7 +118,7 @@ class ClusterStatus:
 
     @property
     def cluster_ids(self) -> tuple[str, ...]:
-        """The clusters of the nodes: the one of most reachable nodes first; there should be one."""
+        """The clusters of the nodes, that of the most reachable nodes first; there should be one."""
         known = Counter(node.status.cluster_id for node in self.nodes)
         heard = Counter(node.status.cluster_id for node in self.nodes if node.reachable)
         led = {node.status.cluster_id for node in self.nodes if node.reachable and node.status.role == "leader"}
@@ -127,12 +127,12 @@ class ClusterStatus:
 
     @property
     def cluster_id(self) -> str | None:
-        """The cluster that most nodes are members of, reachable ones first."""
+        """The cluster that most nodes are members of; reachable nodes count first."""
         return next(iter(self.cluster_ids), None)
 
     @property
     def clusters(self) -> tuple["ClusterStatus", ...]:
-        """Each cluster by itself: terms, leaders and members of two of them have nothing to do with each other."""
+        """Each cluster by itself, since terms, leaders and members of two have nothing to do with each other."""
         return tuple(
             ClusterStatus(tuple(node for node in self.nodes if node.status.cluster_id == cluster))
             for cluster in self.cluster_ids
@@ -140,7 +140,7 @@ class ClusterStatus:
 
     @property
     def term(self) -> int:
-        """The highest term that a member of the cluster knows, reachable ones first."""
+        """The highest term that a reachable member of the cluster knows; any member where none is reachable."""
         ours = self.cluster_id
         members = [node for node in self.nodes if node.status.cluster_id == ours]
         heard = [node for node in members if node.reachable] or members
@@ -148,7 +148,7 @@ class ClusterStatus:
 
     @property
     def members(self) -> tuple[MemberStatus, ...]:
-        """The members as the leader knows them; without one as whoever goes by the newest log."""
+        """The members as the leader knows them; without a leader as the node with the newest log does."""
         leader, cluster = self.leader, self.cluster_id
         if leader is not None and leader.status.members:
             return leader.status.members
@@ -158,7 +158,7 @@ class ClusterStatus:
 
     @property
     def survival(self) -> Survival | None:
-        """What the cluster survives now; None without a leader."""
+        """The failures that the cluster survives now; None without a leader."""
         leader = self.leader
         if leader is None or not leader.status.members:
             return None
@@ -167,7 +167,7 @@ class ClusterStatus:
         return survives(members, {each.id for each in members if _takes_part(each, here.get(each.id), cluster)})
 
     def to_json(self) -> dict[str, Any]:
-        """Give the cluster as ``trioraft status --format json`` shows it.
+        """Make the document that ``trioraft status --format json`` shows of the cluster.
 
         Returns
         -------
@@ -198,9 +198,9 @@ class ClusterStatus:
 
 
 def _takes_part(member: MemberStatus, status: NodeStatus | None, cluster: str | None) -> bool:
-    """Tell whether a member takes part, by what it says, if it answers, and by when the leader has heard it last.
+    """Check whether a member takes part, by its status, if it answers, and by when the leader has heard it last.
 
-    A client may be where it does not reach all nodes, and then the leader knows better.
+    A client may not reach all nodes from where it is, and then the leader knows better.
     """
     if status is not None and (status.disk_stuck or status.role == "removed" or status.cluster_id != cluster):
         return False
