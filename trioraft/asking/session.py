@@ -90,7 +90,7 @@ class Proposal:
     number : int
         Its number in the session.
     call : Call or None
-        Its request.
+        Its request, while that is under way.
     """
 
     data: bytes
@@ -160,7 +160,7 @@ class Session:
         Parameters
         ----------
         proposal : Proposal
-            The command.
+            The command, which has no outcome yet.
 
         Returns
         -------
@@ -169,11 +169,11 @@ class Session:
         """
         session, call = proposal.session, proposal.call
         if session is None or call is None:
-            self._queue.pop(proposal, None)
+            del self._queue[proposal]
             return f"not proposed: {self._why_no_turn()}"
         problem = self._calls.give_up(call)
         known = "unknown" if call.may_be_done else "not proposed"
-        session.waiting.pop(proposal.number, None)
+        self._end(proposal, session)
         self._begin_what_may()
         return f"{known}: {problem.removeprefix(f'{known}: ')}"
 
@@ -218,12 +218,16 @@ class Session:
         )
 
     def _answered(self, proposal: Proposal, session: _Open, response: ClientResponse) -> None:
-        del session.waiting[proposal.number]
+        self._end(proposal, session)
         if not response.done and response.code == Refusal.SESSION_ENDED:
             self._forget(session)
         else:
             self._begin_what_may()
         proposal.done(_outcome(response))
+
+    def _end(self, proposal: Proposal, session: _Open) -> None:
+        del session.waiting[proposal.number]
+        proposal.call = None  # each has the other, and thousands of such pairs cost the garbage collector much
 
     # --- the session ----------------------------------------------------------------------------------------
 
