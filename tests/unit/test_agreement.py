@@ -141,7 +141,7 @@ def test_a_value_of_another_size_is_malformed() -> None:
 # --- no way back --------------------------------------------------------------------------------------------
 
 
-def test_who_has_agreed_takes_nothing_that_the_domain_key_alone_seals() -> None:
+def test_a_process_that_has_agreed_accepts_nothing_under_the_domain_key_alone() -> None:
     network, a, b = connected()
     key = consensus_key()
     content = wire.envelope_start(0, ONE, TWO) + wire.encode_message(HEARTBEAT)
@@ -155,7 +155,7 @@ def test_who_has_agreed_takes_nothing_that_the_domain_key_alone_seals() -> None:
     assert len(say(network)) == 2
 
 
-def test_a_later_hello_without_a_value_takes_nothing_back() -> None:
+def test_a_later_hello_without_a_value_revokes_nothing() -> None:
     network, a, _ = connected()
     ephemerals, a._sender.ephemerals = a._sender.ephemerals, None
     a.greet(B, Domain.CONSENSUS, network.now)
@@ -213,7 +213,7 @@ def test_values_change_every_hour_and_nothing_is_lost() -> None:
         assert len(session.ways) == 1
 
 
-def test_what_was_agreed_by_a_value_whose_time_is_up_is_forgotten() -> None:
+def test_keys_that_were_agreed_by_an_expired_value_are_forgotten() -> None:
     network, a, b = connected()
     say(network)
     recorded = network.flown[-2:]

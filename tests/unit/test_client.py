@@ -127,7 +127,7 @@ async def test_statuses_come_as_soon_as_all_have_answered() -> None:
     assert took < 1
 
 
-async def test_an_address_without_a_node_is_told_and_a_silent_node_is_unreachable() -> None:
+async def test_an_address_without_a_node_is_reported_and_a_silent_node_is_unreachable() -> None:
     nobody = await closed_address()
     async with doubles_and_client(FOLLOWER, LEADER, also=(nobody,)) as (client, (_, leader)):
         first = await client.statuses(0.5)
@@ -140,13 +140,13 @@ async def test_an_address_without_a_node_is_told_and_a_silent_node_is_unreachabl
     assert second.leader is None
 
 
-async def test_a_client_that_was_not_told_the_service_finds_it() -> None:
+async def test_a_client_without_a_service_name_finds_the_service() -> None:
     async with doubles_and_client(FOLLOWER, app_name="") as (client, _):
         cluster = await client.statuses(3)
     assert [node.status.service for node in cluster.nodes] == [SERVICE]
 
 
-async def test_a_client_of_another_service_is_told_at_once_whom_it_met_and_where() -> None:
+async def test_a_client_of_another_service_learns_at_once_what_it_met_and_where() -> None:
     async with doubles_and_client(FOLLOWER, app_name="other") as (client, (double,)):
         with trio.fail_after(5):
             cluster = await client.statuses(60)
@@ -158,7 +158,7 @@ async def test_a_client_of_another_service_is_told_at_once_whom_it_met_and_where
     assert client.problems == cluster.foreign
 
 
-async def test_nodes_of_another_service_beside_those_of_ours_are_told_apart_from_the_silent() -> None:
+async def test_nodes_of_another_service_are_distinguished_from_silent_ones() -> None:
     stranger = make_status(2, service="shop")
     async with doubles_and_client(FOLLOWER, stranger, app_name=SERVICE) as (client, (_, other)):
         with trio.fail_after(5):
@@ -319,7 +319,7 @@ async def test_a_lost_request_is_sent_again_under_its_number() -> None:
     assert last != first
 
 
-async def test_the_leader_is_followed_when_it_is_another_one_by_now() -> None:
+async def test_a_new_leader_is_followed() -> None:
     async with commanded(LEADER, make_status(3)) as (client, (old, new)):
         old.answer = lambda request: elsewhere(request, leader=3)
         new.answer = done
@@ -328,7 +328,7 @@ async def test_the_leader_is_followed_when_it_is_another_one_by_now() -> None:
         assert len(old.requests) == len(new.requests) == 1
 
 
-async def test_a_leader_that_hands_over_tells_so_itself_and_its_successor_is_not_asked_too() -> None:
+async def test_a_leader_that_hands_over_answers_itself_and_its_successor_is_not_asked_too() -> None:
     async with commanded(LEADER, make_status(3)) as (client, (old, new)):
 
         def hand_over(request: ClientRequest) -> ClientResponse | None:

@@ -57,7 +57,7 @@ async def test_commands_are_carried_out_once_whatever_is_lost_doubled_and_killed
         await cluster.same_state()
 
 
-async def test_what_comes_again_after_it_was_applied_gets_its_result_without_the_log(
+async def test_a_command_that_comes_again_after_it_was_applied_gets_its_result_without_the_log(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with key_value_cluster(3, 5) as cluster, memory_client(cluster.network, cluster.addresses) as client:
@@ -165,7 +165,7 @@ async def test_a_client_that_closes_ends_its_session(autojump_clock: trio.testin
         assert all(not node._member.replica.sessions for node in cluster.nodes.values())
 
 
-async def test_what_is_abandoned_is_not_carried_out_after_the_next_command(
+async def test_an_abandoned_command_is_not_carried_out_after_the_next_one(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with key_value_cluster(3, 7) as cluster, memory_client(cluster.network, cluster.addresses) as client:
@@ -183,7 +183,7 @@ async def test_what_is_abandoned_is_not_carried_out_after_the_next_command(
 # --- what is known ------------------------------------------------------------------------------------------
 
 
-async def test_without_a_quorum_the_client_is_told_so(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_learns_that_there_is_no_quorum(autojump_clock: trio.testing.MockClock) -> None:
     async with key_value_cluster(5, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
         await client.put("a", "1")
         leader = await cluster.leader()
@@ -245,7 +245,7 @@ async def test_a_full_store_of_sessions_is_busy(
             await other.put("a", "3")
 
 
-async def test_who_proposes_is_told_that_too_much_is_not_committed(
+async def test_a_client_learns_that_too_much_is_not_committed(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trioraft.consensus.append_entries.UNCOMMITTED_BYTES_MAX", 2000)

@@ -41,7 +41,7 @@ def hosts(answer: Answer) -> set[str]:
 # --- answers ------------------------------------------------------------------------------------------------
 
 
-async def test_addresses_of_both_families(server: DnsServer) -> None:
+async def test_addresses_of_both_families_are_found(server: DnsServer) -> None:
     server.set("node.test", "AAAA", ["fd00::1", "::ffff:10.0.0.9"])
     answer = await discovery(server).look_up()
     assert answer == Answer(
@@ -56,7 +56,7 @@ async def test_no_ipv6_addresses_is_no_problem(server: DnsServer) -> None:
     assert {query.rdtype for query in server.queries} == {"A", "AAAA"}
 
 
-async def test_a_single_ipv6_address(server: DnsServer) -> None:
+async def test_a_single_ipv6_address_is_found(server: DnsServer) -> None:
     server.set("six.test", "AAAA", ["fd00::7"])
     assert await discovery(server, "six.test").look_up() == Answer(frozenset({Address("fd00::7", 7300)}), True)
 
@@ -70,7 +70,7 @@ async def test_services_have_their_own_ports(server: DnsServer) -> None:
     assert answer == Answer(frozenset(expected), True)
 
 
-async def test_a_service_whose_target_is_missing(server: DnsServer) -> None:
+async def test_a_service_whose_target_is_missing_is_a_problem(server: DnsServer) -> None:
     server.set("_raft._udp.test", "SRV", ["0 0 7301 a.test.", "0 0 7302 gone.test."])
     server.set("a.test", "A", ["10.0.0.1"])
     answer = await discovery(server, "_raft._udp.test").look_up()
@@ -79,14 +79,14 @@ async def test_a_service_whose_target_is_missing(server: DnsServer) -> None:
     assert answer.problems == ("DNS name _raft._udp.test: gone.test.: does not exist",)
 
 
-async def test_a_service_that_is_said_not_to_be_there(server: DnsServer) -> None:
+async def test_a_service_that_is_said_not_to_exist_is_ignored_and_reported(server: DnsServer) -> None:
     server.set("_raft._udp.test", "SRV", ["0 0 0 ."])
     answer = await discovery(server, "_raft._udp.test").look_up()
     assert answer.addresses == frozenset()
     assert answer.problems == ("DNS name _raft._udp.test: ignored SRV records without a target or a port",)
 
 
-async def test_too_many_services(server: DnsServer) -> None:
+async def test_of_too_many_services_the_first_hundred_are_found(server: DnsServer) -> None:
     server.set("a.test", "A", ["10.0.0.1"])
     server.set("_raft._udp.test", "SRV", [f"0 0 {7000 + number} a.test." for number in range(120)])
     answer = await discovery(server, "_raft._udp.test", interval=30).look_up()
@@ -110,19 +110,19 @@ async def test_a_truncated_answer_is_asked_for_over_tcp(server: DnsServer) -> No
     assert {query.transport for query in server.queries} == {"udp", "tcp"}
 
 
-async def test_forty_records_without_tcp(server: DnsServer) -> None:
+async def test_forty_records_are_found_without_tcp(server: DnsServer) -> None:
     server.behave(Behaviour.TRUNCATED_WITHOUT_TCP)
     assert await discovery(server, "forty.test").look_up() == Answer(FORTY_FOUND, True)
 
 
 @pytest.mark.parametrize("behaviour", [Behaviour.NO_EDNS, Behaviour.EDNS_IS_DROPPED])
-async def test_forty_records_from_a_server_without_edns(server: DnsServer, behaviour: Behaviour) -> None:
+async def test_forty_records_are_found_by_a_server_without_edns(server: DnsServer, behaviour: Behaviour) -> None:
     server.behave(behaviour)
     assert await discovery(server, "forty.test", interval=2.0).look_up() == Answer(FORTY_FOUND, True)
     assert "tcp" in {query.transport for query in server.queries}
 
 
-async def test_more_records_than_any_datagram_takes(server: DnsServer) -> None:
+async def test_more_records_than_any_datagram_takes_are_found(server: DnsServer) -> None:
     many = [f"10.{number // 250}.{number % 250}.1" for number in range(2000)]
     server.set("many.test", "A", many)
     answer = await discovery(server, "many.test", interval=30).look_up()  # a busy machine may take seconds
@@ -168,7 +168,7 @@ async def test_one_family_that_fails_does_not_cost_the_other(server: DnsServer) 
         assert len(answer.problems) == 1
 
 
-async def test_a_name_without_addresses(server: DnsServer) -> None:
+async def test_a_name_without_addresses_is_a_problem(server: DnsServer) -> None:
     server.set("text.test", "TXT", ["nothing"])
     answer = await discovery(server, "text.test").look_up()
     assert answer == Answer(frozenset(), False, ("DNS name text.test: has no A or AAAA record",))
@@ -236,14 +236,14 @@ async def test_random_answers_never_raise() -> None:
 # --- static peers -------------------------------------------------------------------------------------------
 
 
-async def test_numeric_peers_need_nobody() -> None:
+async def test_numeric_peers_need_no_server() -> None:
     with trio.fail_after(1):
         peers = (PeerName("127.0.0.1", 7301), PeerName("::1", 7302), PeerName("fe80::1%lo", 7303))
         answer = await Discovery("", peers, 7300).look_up()
     assert answer == Answer(frozenset(Address(*peer) for peer in peers), True)
 
 
-async def test_nobody_to_look_for() -> None:
+async def test_without_a_name_and_peers_nothing_is_found() -> None:
     assert await Discovery("", (), 7300).look_up() == Answer(frozenset(), True)
 
 
@@ -258,7 +258,7 @@ async def test_localhost_is_known_without_dns(server: DnsServer) -> None:
     assert server.queries == []
 
 
-async def test_peers_and_dns_together(server: DnsServer) -> None:
+async def test_addresses_of_peers_and_of_dns_are_found_together(server: DnsServer) -> None:
     server.set("other.test", "A", ["10.0.5.1"])
     looked = discovery(server, "node.test", PeerName("other.test", 7400), PeerName("10.0.6.1", 7500))
     answer = await looked.look_up()
@@ -403,7 +403,7 @@ async def test_resolv_conf_is_read_again(system_server: DnsServer, tmp_path: Pat
     assert (await looked.look_up()).complete
 
 
-async def test_given_servers_are_asked_for_names_as_they_are(server: DnsServer) -> None:
+async def test_given_servers_are_asked_for_names_without_a_search_list(server: DnsServer) -> None:
     server.set("node", "A", ["10.0.9.1"])
     assert hosts(await discovery(server, "node").look_up()) == {"10.0.9.1"}
     assert {query.name for query in server.queries} == {"node."}
@@ -443,7 +443,7 @@ async def test_the_first_looks_follow_each_other_quickly(autojump_clock: trio.te
 # --- names --------------------------------------------------------------------------------------------------
 
 
-async def test_reverse_names(server: DnsServer) -> None:
+async def test_an_address_has_the_first_of_its_names_or_none(server: DnsServer) -> None:
     server.set("7.0.0.10.in-addr.arpa", "PTR", ["project-node-1.network."])
     server.set("8.0.0.10.in-addr.arpa", "PTR", ["b.test.", "a.test."])
     looked = discovery(server, interval=0.5)
@@ -487,5 +487,5 @@ async def test_loopback_is_not_named_by_the_system(tmp_path: Path, server: DnsSe
         ("a.b", "a.b", "a"),
     ],
 )
-def test_display_name(text: str, service: str, shown: str) -> None:
+def test_a_name_is_shown_as_people_call_the_node(text: str, service: str, shown: str) -> None:
     assert display_name(text, service) == shown

@@ -110,7 +110,7 @@ def test_every_lost_datagram_of_a_handshake_is_made_good_by_the_next_greeting(ke
 
 
 @both_modes
-def test_a_renewal_tells_what_was_before(keys: str | None) -> None:
+def test_a_renewal_reports_the_peer_as_it_was_before(keys: str | None) -> None:
     network, a, b = pair(keys)
     to_b, _ = network.shake_hands(A, B)
     network.now += 20
@@ -135,7 +135,7 @@ def test_names_of_any_length_shake_hands() -> None:
 
 
 @pytest.mark.parametrize("service", ["", "x" * 256])
-def test_a_service_name_that_cannot_be_told_is_refused(service: str) -> None:
+def test_a_service_name_that_is_empty_or_too_long_is_refused(service: str) -> None:
     with pytest.raises(ValueError, match=r"the service name .* must have 1 to 255 characters"):
         Endpoint(Identity(ONE, service, ""), None)
 
@@ -181,7 +181,7 @@ def test_a_confirmation_lasts_a_minute(keys: str | None) -> None:
 
 
 @both_modes
-def test_who_forgot_a_peer_asks_it_to_prove_itself(keys: str | None) -> None:
+def test_a_node_that_forgot_a_peer_asks_it_to_prove_itself(keys: str | None) -> None:
     network, a, b = pair(keys)
     to_b, to_a = network.shake_hands(A, B)
     b.forget(to_a)
@@ -357,7 +357,7 @@ def test_a_restart_at_another_address_is_followed_at_once(keys: str | None) -> N
 
 
 @both_modes
-def test_two_live_processes_with_one_id_are_told_and_the_later_is_refused(keys: str | None) -> None:
+def test_two_live_processes_with_one_id_are_reported_and_the_later_is_refused(keys: str | None) -> None:
     network, a, b = pair(keys)
     network.shake_hands(A, B)
     copied = network.add(C, TWO, keys)
@@ -412,7 +412,7 @@ def test_a_late_hello_of_a_dead_process_does_not_make_it_live(keys: str | None) 
 
 
 @both_modes
-def test_another_live_process_with_our_own_id_is_told(keys: str | None) -> None:
+def test_another_live_process_with_our_own_id_is_reported(keys: str | None) -> None:
     network, a, _ = pair(keys)
     network.add(C, ONE, keys)
     a.greet(C, Domain.CONSENSUS, network.now)
@@ -426,7 +426,7 @@ def test_another_live_process_with_our_own_id_is_told(keys: str | None) -> None:
 
 
 @both_modes
-def test_our_own_address_is_found_out(keys: str | None) -> None:
+def test_a_process_recognizes_its_own_address(keys: str | None) -> None:
     network, a, _ = pair(keys)
     alias = Address("198.51.100.1", 7300)
     network.at[alias] = a
@@ -447,7 +447,7 @@ def test_a_reflected_greeting_does_not_make_the_address_of_a_peer_ours(keys: str
 
 
 @both_modes
-def test_another_service_is_told_by_both_and_makes_no_session(keys: str | None) -> None:
+def test_both_sides_report_another_service_and_make_no_session(keys: str | None) -> None:
     network = Network()
     a, b = network.add(A, ONE, keys), network.add(B, TWO, keys, service="shop")
     a.greet(B, Domain.CONSENSUS, network.now)
@@ -472,7 +472,7 @@ def test_another_service_is_not_believed_before_it_is_confirmed() -> None:
         (KEY, None, "it is not sealed, and this process has a key"),
     ],
 )
-def test_other_keys_are_told_once_in_a_while_and_never_answered(
+def test_other_keys_are_reported_once_in_a_while_and_never_answered(
     ours: str | None, theirs: str | None, reason: str
 ) -> None:
     network = Network()

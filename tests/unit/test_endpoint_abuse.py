@@ -87,7 +87,7 @@ def test_a_copy_of_a_handshake_from_elsewhere_does_not_stop_the_original() -> No
             assert peer.confirmed_at == network.now
 
 
-def test_what_is_older_than_the_window_is_dropped() -> None:
+def test_a_datagram_that_is_older_than_the_window_is_dropped() -> None:
     network, a, b = connected(KEY)
     to_b = a.peer(TWO)
     assert to_b is not None
@@ -150,7 +150,7 @@ def test_a_greeting_replayed_from_elsewhere_leads_nobody_there() -> None:
 
 
 @both_modes
-def test_strangers_between_two_nodes_who_are_faster_do_not_become_their_way(keys: str | None) -> None:
+def test_faster_strangers_between_two_nodes_do_not_become_their_way(keys: str | None) -> None:
     """They copy a greeting before it arrives, and pass on what comes back: so they are confirmed, but no more."""
     network, a, b = connected(keys)
     a.is_listed = b.is_listed = {A, B}.__contains__
@@ -175,7 +175,7 @@ def test_strangers_between_two_nodes_who_are_faster_do_not_become_their_way(keys
         assert [flight.target for flight in network.collect()] == [address]
 
 
-def test_the_address_where_a_peer_is_reached_outlives_any_others() -> None:
+def test_the_address_where_a_peer_is_reached_outlives_all_others() -> None:
     network, a, _ = connected(None)
     peer = a.peer(TWO)
     assert peer is not None
@@ -236,7 +236,7 @@ def test_a_message_under_another_header_does_not_open() -> None:
     assert isinstance(network.deliver(flight), Received)
 
 
-def test_a_message_for_one_node_is_not_one_for_another() -> None:
+def test_a_message_for_one_node_is_not_accepted_by_another() -> None:
     network, a, _ = connected(KEY)
     third = network.add(C, 0x4444444444444444)
     network.shake_hands(A, C)
@@ -283,7 +283,7 @@ def test_an_unsealed_message_needs_the_token_of_its_address() -> None:
     assert b.counters["dropped_unconfirmed"] == 2
 
 
-def test_who_has_shown_nothing_has_nothing_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_decoded_for_a_sender_that_has_shown_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large envelopes cost much: first the token, the address and the size are looked at."""
     big = b"\x82" + b"\x82\x01\x02" * 16_000 + b"\x00"
     hello = headers.plain_hello_start(Domain.CONSENSUS, b"p" * 16)
@@ -375,7 +375,7 @@ def unsealed_datagrams(draw: st.DrawFn) -> bytes:
 
 
 @given(st.lists(st.one_of(unsealed_datagrams(), st.binary(max_size=100)), max_size=8), st.text(max_size=300))
-def test_unsealed_senders_without_a_confirmed_address_get_no_more_than_they_gave(
+def test_unsealed_senders_without_a_confirmed_address_get_no_more_than_they_sent(
     datagrams: list[bytes], name: str
 ) -> None:
     network = Network()
@@ -387,7 +387,7 @@ def test_unsealed_senders_without_a_confirmed_address_get_no_more_than_they_gave
 
 
 @both_modes
-def test_nobody_gets_more_than_they_gave_before_their_address_is_confirmed(keys: str | None) -> None:
+def test_nobody_gets_more_than_it_sent_before_its_address_is_confirmed(keys: str | None) -> None:
     """The same for a whole, honest handshake with a peer that has never been heard of, whatever its size."""
     for name in ("", "n" * 255, "\N{SNOWMAN}" * 255):
         network = Network()
@@ -424,7 +424,7 @@ def test_an_answer_to_an_unconfirmed_challenge_is_kept_nowhere(keys: str | None)
 # --- memory -------------------------------------------------------------------------------------------------
 
 
-def test_what_an_endpoint_remembers_of_greetings_and_addresses_is_bounded() -> None:
+def test_the_memory_of_greetings_and_addresses_is_bounded() -> None:
     network = Network()
     a = network.add(A, ONE, None)
     for number in range(ADDRESSES_MAX + 50):

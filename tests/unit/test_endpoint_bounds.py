@@ -34,7 +34,7 @@ SMALL = PreVoteRequest(2, 1, 2, 1)
 
 
 @both_modes
-def test_the_clients_are_bounded_and_the_longest_unconfirmed_goes_first(keys: str | None) -> None:
+def test_clients_are_bounded_and_the_longest_unconfirmed_goes_first(keys: str | None) -> None:
     network = Network()
     node = network.add(A, ONE, keys)
     network.add(B, TWO, keys)

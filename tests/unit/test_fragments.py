@@ -70,7 +70,7 @@ def test_a_message_of_any_size_arrives_in_datagrams_of_the_path(keys: str | None
 
 
 @both_modes
-def test_a_message_that_fits_is_one_datagram_as_ever(keys: str | None) -> None:
+def test_a_message_that_fits_goes_in_one_datagram(keys: str | None) -> None:
     network, a, b, to_b = pair(keys)
     fits = 1200 - headers.MESSAGE_OVERHEAD - len(encode_message(entry(1000))) + 1000
     a.send(to_b, entry(fits), network.now)
@@ -118,7 +118,7 @@ def test_messages_come_in_order_and_once_on_the_worst_of_networks(keys: str | No
         assert a.next_deadline() == b.next_deadline() == float("inf")
 
 
-def test_what_is_under_way_is_bounded() -> None:
+def test_the_bytes_on_their_way_are_bounded() -> None:
     network, a, _, to_b = pair()
     network.passes = lambda flight: False
     for number in range(3):
@@ -181,7 +181,7 @@ def test_a_monitor_gets_a_large_status_but_cannot_make_a_node_hold_anything() ->
     assert received(network, a) == []
 
 
-def test_what_comes_in_fragments_must_be_allowed_as_if_it_came_whole() -> None:
+def test_a_message_in_fragments_must_be_allowed_as_if_it_came_whole() -> None:
     network, a, _, _ = pair()
     client = network.add(CLIENT, 0)
     to_a, _ = network.shake_hands(CLIENT, A, Domain.CLIENT)
@@ -195,7 +195,7 @@ def test_what_comes_in_fragments_must_be_allowed_as_if_it_came_whole() -> None:
 
 
 @both_modes
-def test_fragments_of_somebody_unconfirmed_leave_nothing(keys: str | None) -> None:
+def test_fragments_of_an_unconfirmed_sender_leave_nothing(keys: str | None) -> None:
     network, a, b, to_b = pair(keys)
     stolen: list[Flight] = []
 
@@ -259,7 +259,7 @@ def test_a_silent_peer_is_given_up_and_costs_little_until_then() -> None:
     assert network.carried_bytes < 200_000
 
 
-def test_a_peer_that_returns_gets_what_waited() -> None:
+def test_a_peer_that_returns_gets_the_messages_that_waited() -> None:
     network, a, b, to_b = pair()
     network.passes = lambda flight: False
     a.send(to_b, entry(MIB), network.now)
@@ -268,7 +268,7 @@ def test_a_peer_that_returns_gets_what_waited() -> None:
     assert network.live(5, until=lambda: bool(received(network, b))) < 2
 
 
-def test_too_much_for_one_peer_is_refused_and_the_earlier_goes_on() -> None:
+def test_a_message_too_many_for_one_peer_is_refused_and_the_earlier_ones_go_on() -> None:
     network, a, b, to_b = pair()
     for number in range(6):
         a.send(to_b, entry(MIB, number), network.now)
@@ -292,7 +292,7 @@ def test_a_request_that_is_repeated_while_it_is_on_its_way_is_not_sent_twice() -
     assert len(received(network, b)) == 2
 
 
-def test_all_clients_together_cannot_take_what_nodes_need(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_clients_together_cannot_take_the_room_that_nodes_need(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fragments, "CLIENTS_BYTES_MAX", MIB)
     network, a, b, to_b = pair()
     peers = []

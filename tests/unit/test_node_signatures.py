@@ -33,7 +33,7 @@ def domain_of(label: Derived) -> Domain:
 
 
 @pytest.mark.parametrize("label", DERIVED)
-async def test_a_holder_of_a_derived_key_is_not_taken_for_a_node(label: Derived) -> None:
+async def test_a_holder_of_a_derived_key_cannot_pass_as_a_node(label: Derived) -> None:
     """Its double answers with the same key, and is listed as a node is."""
     keys = KeyRing.parse(derive_key(KEY, label))
     status = make_status(1, role="leader", leader=format_id(1))
@@ -50,7 +50,7 @@ async def test_a_holder_of_a_derived_key_is_not_taken_for_a_node(label: Derived)
         assert [node.status.id for node in (await client.statuses(5)).nodes] == [status.id]
 
 
-async def test_with_a_key_of_the_release_before_there_is_no_telling() -> None:
+async def test_a_key_of_the_release_before_does_not_distinguish_a_node_from_a_thief() -> None:
     keys = KeyRing.parse(FIRST_CLIENT)
     async with (
         open_doubles(make_status(1), keys=keys) as (thief,),
@@ -129,7 +129,7 @@ def test_a_signature_is_good_for_one_hello(changed: Callable[[Hello], dict[str, 
     assert confirmed(network, client) == [ONE]
 
 
-def test_who_signs_without_an_ephemeral_value_is_not_believed() -> None:
+def test_a_signature_without_an_ephemeral_value_is_not_believed() -> None:
     """All who have the client's key could derive the session's, and speak for the node."""
     network = Network()
     network.at[A] = Endpoint(Identity(ONE, "web", "node", Versions(1, 3)), KeyRing.parse(KEY), cluster_id=CLUSTER)
@@ -150,7 +150,7 @@ def opened(flight: Flight, key: DomainKey) -> tuple[headers.Sealed, wire.Envelop
 
 
 @pytest.mark.parametrize("value", [b"", bytes([9]) + bytes(31)], ids=["no value", "a value of its own"])
-def test_who_has_the_key_and_all_datagrams_in_its_hands_speaks_for_no_node(value: bytes) -> None:
+def test_a_thief_with_the_key_and_all_datagrams_in_its_hands_speaks_for_no_node(value: bytes) -> None:
     """It puts a value of its own, or none, into what the client greets the node with."""
     network, node, client, _ = with_thief()
     key = KeyRing.parse(derive_key(KEY, "client")).first(Domain.CLIENT)
@@ -252,7 +252,7 @@ def older_node(network: Network, address: Address) -> Endpoint:
 
 
 @pytest.mark.parametrize("keys", [KEY, f"{derive_key(KEY, 'admin')} {FIRST_CLIENT}"])
-def test_who_has_keys_of_both_generations_goes_over_to_the_second_as_soon_as_the_node_knows_it(keys: str) -> None:
+def test_a_client_with_keys_of_both_generations_changes_to_the_second_as_soon_as_the_node_knows_it(keys: str) -> None:
     network = Network()
     older, client = older_node(network, A), network.add(C, 0, keys)
     assert network.shake_hands(C, A, Domain.READER)[0].domain is Domain.FIRST_CLIENT
@@ -270,7 +270,9 @@ def test_who_has_keys_of_both_generations_goes_over_to_the_second_as_soon_as_the
 
 
 @pytest.mark.parametrize("label", DERIVED)
-def test_who_has_a_key_of_the_second_generation_only_speaks_with_nobody_who_does_not_know_it(label: Derived) -> None:
+def test_a_client_with_a_key_of_the_second_generation_only_speaks_with_no_node_that_does_not_know_it(
+    label: Derived,
+) -> None:
     network = Network()
     older, client = older_node(network, A), network.add(C, 0, derive_key(KEY, label))
     for _ in range(10):
@@ -288,13 +290,13 @@ def test_who_has_a_key_of_the_second_generation_only_speaks_with_nobody_who_does
         (FIRST_STATUS, Domain.STATUS, Domain.FIRST_STATUS),
     ],
 )
-def test_keys_of_the_release_before_are_still_taken(keys: str, asked: Domain, found: Domain) -> None:
+def test_keys_of_the_release_before_are_still_accepted(keys: str, asked: Domain, found: Domain) -> None:
     network = Network()
     network.add(A, ONE), network.add(C, 0, keys)
     assert [peer.domain for peer in network.shake_hands(C, A, asked)] == [found, found]
 
 
-def test_who_has_another_key_has_another_session() -> None:
+def test_another_key_makes_another_session() -> None:
     """Else a holder of the old client key could speak in the session of another process."""
     network, node, client, _ = with_thief()
     thief = Endpoint(

@@ -155,7 +155,7 @@ def test_many_sessions_are_bounded_together() -> None:
         assert one.held_bytes <= 8 * MIB
 
 
-def test_what_is_never_completed_is_forgotten() -> None:
+def test_a_message_that_is_never_completed_is_forgotten() -> None:
     one, other = reassembly(), session()
     one.add_untrusted(other, split(1, bytes(MIB), 1000)[0], 100.0)
     assert one.next_deadline() == 100.0 + INCOMPLETE_SECONDS
@@ -193,7 +193,7 @@ def test_a_fragment_that_contradicts_its_message_is_refused() -> None:
     assert one.add_untrusted(other, good[1], 0.0) == [b"a" * 1000]
 
 
-def test_the_example_of_the_format() -> None:
+def test_the_example_in_the_specification_is_what_happens() -> None:
     one, other = reassembly(), session()
     message = bytes(range(250)) * 10
     parts = [message[:834], message[834:1668], message[1668:]]

@@ -99,7 +99,7 @@ def test_another_process_is_believed_soon_after_the_known_one_is_gone(keys: str 
 
 
 @both_modes
-def test_one_that_says_nothing_more_is_asked_when_the_known_one_is_gone(keys: str | None) -> None:
+def test_a_process_that_says_no_more_is_asked_when_the_known_one_is_gone(keys: str | None) -> None:
     scene = Scene(keys)
     to_b, _ = scene.network.shake_hands(A, B)
     del scene.network.at[B]
@@ -112,7 +112,7 @@ def test_one_that_says_nothing_more_is_asked_when_the_known_one_is_gone(keys: st
 
 
 @both_modes
-def test_who_came_first_gives_way_to_who_is_where_nodes_are_looked_for(keys: str | None) -> None:
+def test_the_first_process_gives_way_to_one_where_nodes_are_looked_for(keys: str | None) -> None:
     scene = Scene(keys)
     scene.rival_speaks(1)
     assert scene.reached_at == C
@@ -123,7 +123,7 @@ def test_who_came_first_gives_way_to_who_is_where_nodes_are_looked_for(keys: str
 
 
 @both_modes
-def test_a_client_takes_nothing_from_where_it_does_not_look(keys: str | None) -> None:
+def test_a_client_accepts_nothing_from_where_it_does_not_look(keys: str | None) -> None:
     network = Network()
     client, node, _ = network.add(A, 0, keys), network.add(B, TWO, keys), network.add(C, TWO, keys)
     client.takes_from = {B}.__contains__

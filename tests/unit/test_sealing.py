@@ -49,7 +49,7 @@ def test_keys_are_derived_as_documented() -> None:
         assert ring.first(domain).fingerprint == hkdf(domain_secret, b"trioraft 1 fingerprint")[:4]
 
 
-def test_keys_that_the_release_before_derived_are_taken_and_known_as_such() -> None:
+def test_keys_that_the_release_before_derived_are_accepted_and_recognized() -> None:
     whole = KeyRing.parse(KEY)
     for text, domains in ((FIRST_CLIENT, (1, 2)), (FIRST_STATUS, (2,))):
         ring = KeyRing.parse(text)
@@ -88,7 +88,7 @@ def test_each_key_can_be_derived_from_those_above_it_and_from_none_below() -> No
                 derive_key(derive_key(KEY, below), label)
 
 
-def test_only_the_cluster_key_signs_for_nodes_and_derived_keys_tell_what_it_signed() -> None:
+def test_only_the_cluster_key_signs_for_nodes_and_derived_keys_verify_it() -> None:
     signature = NodeIdentity.of_cluster(bytes.fromhex(KEY)).sign(b"text")
     other = NodeIdentity.of_cluster(bytes.fromhex(OTHER)).sign(b"text")
     for label in DERIVED:
@@ -100,7 +100,7 @@ def test_only_the_cluster_key_signs_for_nodes_and_derived_keys_tell_what_it_sign
         assert not identity.has_signed(b"", b"text")
 
 
-def test_several_keys_derive_to_several() -> None:
+def test_each_of_several_keys_is_derived() -> None:
     derived = derive_key(f"{KEY}\n{OTHER}", "status")
     assert derived == f"{derive_key(KEY, 'status')}\n{derive_key(OTHER, 'status')}"
 

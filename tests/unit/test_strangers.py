@@ -181,7 +181,7 @@ async def client_among_strangers(keys: tuple[str, str] | None) -> AsyncIterator[
     [None, (KEY, derive_key(KEY, "client")), (FIRST_OF, FIRST_CLIENT)],
     ids=["unsealed", "sealed", "sealed with a key of the release before"],
 )
-async def test_a_client_takes_answers_from_nobody_else_than_whom_it_asked(keys: tuple[str, str] | None) -> None:
+async def test_a_client_accepts_answers_only_from_the_node_it_asked(keys: tuple[str, str] | None) -> None:
     async with client_among_strangers(keys) as (client, _):
         assert await ask_often(lambda: client.query(b"")) == {RIGHT: ANSWERS}
         assert set(client.nodes) == {format_id(LEADER), format_id(FOLLOWER)}
@@ -277,7 +277,7 @@ class Impostors:
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["unsealed", "sealed"])
-async def test_a_node_takes_answers_from_nobody_else_than_whom_it_asked(
+async def test_a_node_accepts_answers_only_from_the_node_it_asked(
     tmp_path: Path, key: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = None if key is None else KeyRing.parse(key)
@@ -316,7 +316,7 @@ async def test_a_node_takes_answers_from_nobody_else_than_whom_it_asked(
         assert leader.leads_in == term
 
 
-async def test_strangers_fill_neither_the_log_nor_what_a_node_tells_of_itself(tmp_path: Path) -> None:
+async def test_strangers_fill_neither_the_log_nor_the_status_of_a_node(tmp_path: Path) -> None:
     number = 60
 
     def written() -> int:

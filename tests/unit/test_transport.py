@@ -202,7 +202,7 @@ async def test_one_wake_up_drains_the_socket_up_to_a_bound() -> None:
         (b"x", Address("no-number.invalid", 9), "send_gaierror"),
     ],
 )
-async def test_what_cannot_be_sent_is_counted_and_dropped(data: bytes, to: Address, counted: str) -> None:
+async def test_a_datagram_that_cannot_be_sent_is_counted_and_dropped(data: bytes, to: Address, counted: str) -> None:
     sock, other = await open_udp("127.0.0.1", 0), await open_udp("127.0.0.1", 0)
     sock.send(data, to)
     assert sock.counters == {counted: 1}
@@ -273,7 +273,7 @@ async def test_errors_that_the_network_reports_back_are_survived() -> None:
     third.close()
 
 
-async def test_a_port_that_is_taken_is_said_in_one_line() -> None:
+async def test_a_port_that_is_taken_is_reported_in_one_line() -> None:
     first = await open_udp("127.0.0.1", 0)
     port = first.address.port
     with pytest.raises(
@@ -284,12 +284,12 @@ async def test_a_port_that_is_taken_is_said_in_one_line() -> None:
     first.close()
 
 
-async def test_an_address_of_another_machine_is_said_in_one_line() -> None:
+async def test_an_address_of_another_machine_is_reported_in_one_line() -> None:
     with pytest.raises(OSError, match=r"cannot bind the UDP socket 192\.0\.2\.1:0: Cannot assign"):
         await open_udp("192.0.2.1", 0)
 
 
-async def test_closing_wakes_who_waits() -> None:
+async def test_closing_wakes_the_task_that_waits() -> None:
     sock = await open_udp("127.0.0.1", 0)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
@@ -326,7 +326,7 @@ async def test_many_strange_senders_do_not_fill_the_memory() -> None:
 
 @on_linux
 @pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
-async def test_the_system_tells_how_large_datagrams_may_be(host: str) -> None:
+async def test_the_system_says_how_large_datagrams_may_be(host: str) -> None:
     a, b = await open_udp(host, 0), await open_udp(host, 0)
     size = a.path_bytes(b.address)
     assert size is not None

@@ -20,7 +20,7 @@ from trioraft.client.status import ObservedNode
         ("fe80::1%1", False),
     ],
 )
-def test_loopback_is_what_nobody_else_reaches(host: str, expected: bool) -> None:
+def test_only_addresses_that_no_other_machine_reaches_are_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) == expected
 
 

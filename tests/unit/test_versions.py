@@ -68,7 +68,7 @@ def test_a_cluster_begins_with_the_first_version_and_goes_on_when_all_can() -> N
     assert len(story.log(1)) == length
 
 
-def test_who_has_not_been_heard_of_and_learners_count_too() -> None:
+def test_learners_and_members_that_were_never_heard_count_too() -> None:
     story = _led(spare=1)
     assert story.change(1, (1, 2, 3), (4,)) is None
     story.live(2)
@@ -82,7 +82,7 @@ def test_who_has_not_been_heard_of_and_learners_count_too() -> None:
     assert _versions(story) == [SPOKEN.highest] * 4
 
 
-def test_only_a_leader_raises_it_and_not_during_another_change() -> None:
+def test_only_a_leader_raises_the_version_and_not_during_another_change() -> None:
     story = _led(spare=1)
     story.raise_version(2)
     assert story.change(1, (1, 2, 3), (4,)) is None
@@ -95,7 +95,7 @@ def test_only_a_leader_raises_it_and_not_during_another_change() -> None:
     assert _versions(story) == [SPOKEN.highest] * 4
 
 
-def test_what_a_version_has_added_is_not_proposed_before() -> None:
+def test_additions_of_a_version_are_not_proposed_before_it() -> None:
     story = _led()
     assert story.cores[1].propose(EntryKind.SETTINGS, b"", story.now) is None
     assert story.cores[1].propose(EntryKind.SESSION_COMMAND, b"", story.now) is not None
@@ -103,7 +103,7 @@ def test_what_a_version_has_added_is_not_proposed_before() -> None:
     assert story.cores[1].propose(EntryKind.SETTINGS, b"", story.now) is not None
 
 
-def test_it_is_rolled_back_with_its_entry_and_all_that_came_after_it() -> None:
+def test_the_version_is_rolled_back_with_its_entry_and_all_that_came_after_it() -> None:
     story = _led()
     story.raise_version(1)
     assert story.cores[1].propose(EntryKind.SETTINGS, b"", story.now) is not None
@@ -116,7 +116,7 @@ def test_it_is_rolled_back_with_its_entry_and_all_that_came_after_it() -> None:
     assert EntryKind.SETTINGS not in kinds
 
 
-def test_it_outlives_changes_of_the_members_snapshots_and_restarts() -> None:
+def test_the_version_outlives_changes_of_the_members_snapshots_and_restarts() -> None:
     story = _led(spare=1)
     story.raise_version(1)
     story.live(2)
@@ -130,7 +130,7 @@ def test_it_outlives_changes_of_the_members_snapshots_and_restarts() -> None:
     assert story.restart(2).version == SPOKEN.highest
 
 
-def test_the_first_version_looks_as_it_did_before_there_were_others() -> None:
+def test_the_first_version_is_encoded_as_it_was_before_there_were_others() -> None:
     assert encode_configuration(Configuration((1, 2))) == b'{"voters":[1,2]}'
     later = encode_configuration(Configuration((1, 2), version=2))
     assert decode_configuration(later) == Configuration((1, 2), version=2)
@@ -150,7 +150,7 @@ def _too_new() -> Iterator[AppendEntriesRequest | InstallSnapshotRequest]:
 
 
 @pytest.mark.parametrize("message", list(_too_new()))
-def test_a_node_that_is_too_old_takes_in_nothing_and_says_so(
+def test_a_node_that_is_too_old_accepts_nothing_and_says_so(
     message: AppendEntriesRequest | InstallSnapshotRequest,
 ) -> None:
     story = _led()
@@ -221,7 +221,7 @@ def test_an_unknown_command_is_read_as_such() -> None:
     "message",
     [[14], [14, 5], [14, 5, []], [14, 5, [[]]], [14, 5, ["a"]], [14, 5, [-1]], [20, 7], [20, [[14]]], [], 5],
 )
-def test_what_is_no_command_at_all_is_malformed(message: object) -> None:
+def test_anything_but_a_command_is_malformed(message: object) -> None:
     with pytest.raises(headers.MalformedError):
         wire.decode_message_untrusted(cbor2.dumps(message))
 
@@ -229,7 +229,7 @@ def test_what_is_no_command_at_all_is_malformed(message: object) -> None:
 # --- handshakes ------------------------------------------------------------------------------------------------
 
 
-def test_what_a_hello_says_without_versions() -> None:
+def test_a_hello_without_versions_is_of_the_first_one() -> None:
     old = msgspec.convert([1, "web", "node-1", b"", b"", b"", b""], Hello)
     assert (old.lowest, old.highest) == (1, 1)
 
@@ -238,11 +238,11 @@ def test_what_a_hello_says_without_versions() -> None:
     ("one", "other", "overlap"),
     [(OLD, NEW, True), (OLD, Versions(2, 2), False), (Versions(2, 4), Versions(4, 9), True), (NEW, OLD, True)],
 )
-def test_versions_overlap(one: Versions, other: Versions, overlap: bool) -> None:
+def test_two_ranges_of_versions_overlap_or_not(one: Versions, other: Versions, overlap: bool) -> None:
     assert one.overlaps(other) is other.overlaps(one) is overlap
 
 
-def test_versions_in_words() -> None:
+def test_versions_are_written_as_people_read_them() -> None:
     assert str(OLD) == "1"
     assert str(NEW) == "1 to 2"
     assert str(NEW.within(2)) == "2"
@@ -283,7 +283,7 @@ def test_nodes_with_a_version_in_common_know_what_each_speaks() -> None:
     assert [peer and peer.versions for peer in found] == [NEW, OLD]
 
 
-def test_nodes_without_one_in_common_refuse_each_other_and_say_so() -> None:
+def test_nodes_without_a_version_in_common_refuse_each_other_and_say_so() -> None:
     two = _Two(OLD, Versions(2, 3))
     two.greet()
     assert two.events[0] == [OtherVersions(two.addresses[1], 2, "node-2", 1, Versions(2, 3))]
@@ -291,7 +291,7 @@ def test_nodes_without_one_in_common_refuse_each_other_and_say_so() -> None:
     assert two.ends[0].peers == two.ends[1].peers == []
 
 
-def test_who_does_not_speak_what_the_cluster_has_gone_on_to_is_dropped() -> None:
+def test_a_node_that_does_not_speak_the_new_version_of_the_cluster_is_dropped() -> None:
     two = _Two(OLD, NEW)
     two.greet()
     peer = two.ends[0].peer(2)

@@ -226,7 +226,7 @@ HEAD = bytes.fromhex("84030102")  # an envelope from 1 to 2 in cluster 3, withou
     }.values(),
     ids=str,
 )
-def test_what_is_not_an_envelope_is_refused(data: bytes) -> None:
+def test_anything_but_an_envelope_is_refused(data: bytes) -> None:
     with pytest.raises(headers.MalformedError):
         wire.decode_envelope_untrusted(data)
 
