@@ -1,5 +1,6 @@
 """The documents lead to what exists, and the check of that finds what does not."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,22 @@ def test_every_document_is_looked_at() -> None:
     names = {path.relative_to(ROOT).as_posix() for path in documents(ROOT)}
     assert {"README.md", ".github/SECURITY.md", "containers/OPERATING.md", "tests/unit/STORIES.md"} <= names
     assert not [name for name in names if name.startswith(".venv")]
+
+
+def test_error_texts_name_headings_that_are_there() -> None:
+    texts = (path.read_text("utf-8") for path in sorted((ROOT / "trioraft").rglob("*.py")))
+    named = [found for text in texts for found in re.findall(r'(\S+\.md) says under "([^"]+)"', text)]
+    assert len(named) == 3
+    for document, heading in named:
+        assert re.search(rf"^#+ {re.escape(heading)}$", (ROOT / document).read_text("utf-8"), re.MULTILINE), heading
+
+
+def test_documents_that_manifests_and_scripts_name_are_there() -> None:
+    places = [ROOT / "compose.yaml", *(ROOT / "containers").iterdir(), *(ROOT / "hooks").iterdir()]
+    texts = [path.read_text("utf-8") for path in places if path.is_file() and path.suffix != ".md"]
+    named = {name for text in texts for name in re.findall(r"\b(?:\w+/)*[A-Z]\w+\.md\b", text)}
+    assert named >= {"containers/OPERATING.md"}
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 @pytest.fixture
