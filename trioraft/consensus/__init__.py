@@ -15,24 +15,80 @@ of what this software adds to it, in one module for each chapter::
                                      │  └──heartbeat, newer term──┘    └────inconclusive round───────┘     │
                                      └───no quorum answers, newer term, transfer───  leader  ◀──quorum votes┘
 
-``formation``    nodes without a cluster form one, and only one
-``election``     pre-vote, vote, victory
-``append_entries`` heartbeats and entries, from the leader's log to the others', and when they are committed
-``quorum``       what a leader must keep to go on leading
-``snapshots``    for who is behind the leader's log
-``reads``        linearizable reads, by a round or by the lease
-``lease``        promises: why nobody can be elected while a lease runs
-``leader_work``  leader work: it has ended before any other node starts leader work
-``transfer``     giving leadership to another node
-``membership``   learners, changes of the voters by joint consensus, who joins and who is removed
-``progress``     how far each follower is: who keeps up, and who knows that it is removed
-``roles``        becoming a follower, from whatever one was
-``numbers``      what no member can mean, and is dropped; ``far_terms``, how a term far above one's own is learned all
-                 the same
-``core``         the table from messages to rules, and the way in and out
+``core``            one member, whole: which rule a message or the timer calls, and the one way out
+``operations``      what the program around a member tells it
+``steps``           what every step begins and ends with
+``turn``            what one turn wants done, in its order
+``view``            what may be looked at of a member; ``observer`` is called after each step, to record or check it
+``events``          what a member tells the program around it
+``admission``       which messages are taken in; ``numbers``, what no member can mean; ``far_terms``, how a term far
+                    above one's own is learned all the same
+
+``state``           all that a member remembers; ``hard`` is the part of it that a restart must not lose
+``log``             the entries; ``configuration``, who is a member by them, and what a quorum is
+``ledger``          what waits for the disk, and the messages that depend on it
+``timing``          the durations that a cluster runs by
+
+``formation``       nodes without a cluster form one, and only one
+``election``        pre-vote, vote, victory
+``append_entries``  heartbeats and entries, from the leader's log to the others', and when they are committed
+``progress``        how far each follower is: who keeps up, and who knows that it is removed
+``quorum``          what a leader must keep to go on leading
+``roles``           becoming a follower, from whatever one was
+``snapshots``       for followers that are behind the beginning of the leader's log
+``reads``           linearizable reads, by a round or by the lease
+``lease``           promises: why nobody can be elected while a lease runs
+``leader_work``     leader work: it has ended before any other node starts leader work
+``transfer``        giving leadership to another node
+``membership``      learners, changes of the voters by joint consensus, who joins and who is removed
 
 Nothing leaves before what it depends on is on disk; :class:`~trioraft.consensus.ledger.Ledger` sees to that, so
 that no rule has to.
+
+Figure 2 of the Raft paper, rule by rule
+----------------------------------------
+A server of the paper is a member, and an RPC is a message with an answer that is a message of its own. A place is a
+file of this folder, or of one beside it, and what to look at there. ::
+
+    State
+      currentTerm, votedFor: on disk before any answer                hard.py:HardState
+      log[]: on disk before any answer                                log.py:Log
+      commitIndex, lastApplied                                        state.py:State
+      nextIndex[], matchIndex[]: of a leader                          state.py:Follower
+    AppendEntries RPC
+      sender: entries, or none for a heartbeat                        append_entries.py:send_batch
+                                                                      append_entries.py:heartbeat
+      1. reply false if term < currentTerm                            append_entries.py:handle_append_entries
+      2. reply false if no entry at prevLogIndex has prevLogTerm      append_entries.py:store_entries
+      3. delete an entry that conflicts, and all that follow it       append_entries.py:store_entries
+      4. append any new entries that are not in the log               append_entries.py:store_entries
+      5. commitIndex = min(leaderCommit, index of last new entry)     append_entries.py:follow_commit_index
+    RequestVote RPC
+      sender: candidate's term, and the last entry of its log         election.py:vote_request
+      1. reply false if term < currentTerm                            election.py:handle_vote_request
+      2. grant a free vote if the log is at least as up-to-date       election.py:handle_vote_request
+                                                                      election.py:is_up_to_date
+    All servers
+      commitIndex > lastApplied: apply                                core.py:Core.turn
+                                                                      node/apply.py:Applying.apply
+      a message has a newer term: adopt it, convert to follower       roles.py:become_follower
+    Followers
+      respond to RPCs from candidates and leaders                     core.py:Core.receive
+      election timeout, no AppendEntries, no vote: candidate          core.py:Core.handle_timer
+                                                                      election.py:start_pre_vote
+    Candidates
+      start election: new term, own vote, timer, RequestVote          election.py:start_election
+      votes from majority: become leader                              election.py:conclude_election
+      AppendEntries from new leader: convert to follower              append_entries.py:handle_append_entries
+      election timeout: start new election                            election.py:ask_again
+    Leaders
+      empty AppendEntries upon election and during idle periods       append_entries.py:send_heartbeats
+      command from client: append it, respond after it is applied     append_entries.py:propose
+                                                                      node/proposals.py:Proposals.applied
+      last log index >= nextIndex: send entries from nextIndex        append_entries.py:send_entries
+      success: update nextIndex and matchIndex                        append_entries.py:note_match
+      failure: decrement nextIndex, and retry                         append_entries.py:handle_rejection
+      N > commitIndex on a majority, of currentTerm: commit N         append_entries.py:advance_commit_index
 """
 
 from trioraft.consensus.core import Core

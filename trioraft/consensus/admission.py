@@ -1,4 +1,4 @@
-"""Which messages a member takes in: none that nobody can mean, of a term that is too far, or too new for it."""
+"""Admission of messages: none that nobody can mean, none of a term that is too far, none too new for this member."""
 
 from collections.abc import Collection
 from typing import Final

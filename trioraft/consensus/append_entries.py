@@ -1,4 +1,4 @@
-"""AppendEntries (Raft, sections 5.3 and 5.4.2): the leader, the receiver, the answers.
+"""AppendEntries (Raft, sections 5.3 and 5.4.2): the leader sends, the receiver stores, the leader counts answers.
 
 One message to each follower; nobody waits for anybody. A heartbeat that is not answered is sent again after
 ``max(2 × RTT, heartbeat / 5)``, with a number of its own, so that the answer tells which sending it answers and
@@ -54,7 +54,7 @@ _DOUBLINGS_MAX: Final = 5
 
 
 def heartbeat(s: State, now: float) -> AppendEntriesRequest:
-    """Make the next heartbeat, which is the same for all.
+    """Make the next heartbeat, which is the same for all (Raft, figure 2: AppendEntries without entries).
 
     It names the newest committed entry, so that a follower that was restarted learns how far its log is committed.
     """
@@ -77,7 +77,7 @@ def interval(s: State) -> float:
 
 
 def send_heartbeats(s: State, now: float) -> None:
-    """Send the regular heartbeat to all followers, the same to each."""
+    """Send the regular heartbeat to all followers, the same to each (Raft, figure 2: leaders)."""
     note_progress(s, now)
     request = heartbeat(s, now)
     for node, follower in s.followers.items():
@@ -118,7 +118,10 @@ def open_term(s: State) -> None:
 
 
 def propose(s: State, kind: EntryKind, data: bytes) -> int | None:
-    """Append an entry to the leader's log; None when too much is not committed yet, or it is handing over."""
+    """Append an entry to the leader's log (Raft, section 5.3; figure 2: leaders).
+
+    Returns None when too much is not committed yet, or it is handing over.
+    """
     if s.handover is not None:
         return None
     entry = Entry(term=s.term, kind=kind, data=data)
@@ -133,7 +136,7 @@ def propose(s: State, kind: EntryKind, data: bytes) -> int | None:
 
 
 def send_entries(s: State, now: float) -> None:
-    """Send every follower what it has not got, as far as its window is open."""
+    """Send every follower what it has not got, as far as its window is open (Raft, figure 2: leaders)."""
     for node, follower in s.followers.items():
         if follower.next_index <= s.log.base_index:
             send_snapshot(s, node, follower, now)
@@ -151,7 +154,7 @@ def may_send(follower: Follower) -> bool:
 
 
 def send_batch(s: State, node: int, follower: Follower, now: float) -> None:
-    """Send one message of entries. It does not wait for the leader's disk."""
+    """Send one message of entries (Raft, figure 2: AppendEntries). It does not wait for the leader's disk."""
     previous = follower.next_index - 1
     entries = s.log.batch(follower.next_index, s.batch_room.get(node, s.batch_bytes))
     s.sequence += 1
@@ -235,7 +238,10 @@ def handle_append_entries(s: State, sender: int, request: AppendEntriesRequest, 
 
 
 def store_entries(s: State, request: AppendEntriesRequest, now: float) -> bool:
-    """Take over the entries that follow the previous one; False when that is not there (figure 2, 2 to 5)."""
+    """Take over the entries that follow the previous one (Raft, figure 2, AppendEntries 2 to 4).
+
+    Returns False when the previous one is not there.
+    """
     previous, matched = request.prev_log_index, request.prev_log_index
     if previous < s.commit_index and previous < s.log.base_index:
         matched = s.commit_index  # what is committed is the leader's in any case
@@ -267,7 +273,7 @@ def keep_for_later(s: State, request: AppendEntriesRequest) -> None:
 
 
 def follow_commit_index(s: State, request: AppendEntriesRequest) -> None:
-    """Commit what the leader has committed, as far as the logs are known to agree (figure 2, 5)."""
+    """Commit what the leader has committed, as far as the logs are known to agree (figure 2, AppendEntries 5)."""
     s.commit_index = max(s.commit_index, min(request.commit_index, s.matched_index))
     if request.commit_index <= s.commit_index and s.id in s.configuration.members:
         s.caught_up = True
@@ -322,7 +328,7 @@ def handle_append_entries_response(s: State, sender: int, response: AppendEntrie
 
 
 def note_match(s: State, node: int, follower: Follower, response: AppendEntriesResponse, now: float) -> None:
-    """Learn from an answer how far a follower's log is the leader's."""
+    """Learn from an answer how far a follower's log is the leader's (Raft, section 5.3; figure 2: leaders)."""
     was_under_way = follower.in_flight.pop(response.sequence, None)
     if response.matched > follower.match_index:
         follower.match_index = response.matched
@@ -340,7 +346,7 @@ def note_match(s: State, node: int, follower: Follower, response: AppendEntriesR
 
 
 def handle_rejection(s: State, follower: Follower, response: AppendEntriesResponse) -> None:
-    """Go back to where the logs may agree, unless an earlier message was just overtaken by a later one."""
+    """Go back to where the logs may agree (Raft, section 5.3), unless a message has only overtaken an earlier one."""
     if not follower.probing and follower.overtaken < _OVERTAKEN_MAX:
         follower.overtaken += 1
         return
@@ -349,7 +355,7 @@ def handle_rejection(s: State, follower: Follower, response: AppendEntriesRespon
 
 
 def advance_commit_index(s: State) -> None:
-    """Commit what a quorum has on disk, if it is of the current term (section 5.4.2)."""
+    """Commit what a quorum has on disk, if it is of the current term (Raft, sections 5.3 and 5.4.2)."""
     if s.role is not Role.LEADER:
         return
     matches = {node: float(follower.match_index) for node, follower in s.followers.items()}

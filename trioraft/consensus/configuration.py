@@ -1,4 +1,4 @@
-"""Who is a member, who votes, and what a quorum is (Raft, section 6; thesis, chapter 4)."""
+"""Configurations: who is a member, who votes, and what a quorum is (Raft, section 6; thesis, chapter 4)."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Final

@@ -64,7 +64,7 @@ def give_up_round(s: State, now: float) -> None:
 
 
 def ask_again(s: State, now: float) -> None:
-    """Send again what was not answered, or end the round when its time is up."""
+    """Send again what was not answered, or end the round when its time is up (Raft, section 5.2: split votes)."""
     if s.round is None:
         return
     if s.round.deadline <= now:
@@ -90,7 +90,7 @@ def may_campaign(s: State) -> bool:
 
 
 def start_pre_vote(s: State, now: float) -> None:
-    """Ask, without raising the term, whether an election could be won."""
+    """Ask, without raising the term, whether an election could be won (Raft, section 5.2; thesis 9.6)."""
     if not may_campaign(s) or s.term >= TERM_MAX:
         reset_election_timer(s, now)
         s.leader = 0
@@ -163,7 +163,7 @@ def count_own_vote(s: State, now: float) -> None:
 
 
 def vote_request(s: State) -> VoteRequest:
-    """Make the question of this election."""
+    """Make the question of this election (Raft, figure 2: RequestVote)."""
     return VoteRequest(
         term=s.term,
         last_log_index=s.log.last_index,
@@ -173,7 +173,7 @@ def vote_request(s: State) -> VoteRequest:
 
 
 def handle_vote_request(s: State, sender: int, request: VoteRequest, now: float) -> None:
-    """Vote for the first candidate of a term whose log is up to date, unless a leader was heard lately.
+    """Vote for the first candidate of a term whose log is up to date (Raft, figure 2: RequestVote 1 and 2).
 
     A voter that heard from a leader neither votes nor takes over the term (thesis 4.2.3), except for the
     successor that this leader chose: in the term directly after, and in no other.
@@ -224,7 +224,7 @@ def handle_vote_response(s: State, sender: int, response: VoteResponse, now: flo
 
 
 def conclude_election(s: State, now: float) -> None:
-    """Become the leader with the votes of a quorum."""
+    """Become the leader with the votes of a quorum (Raft, section 5.2)."""
     if s.round is not None and s.configuration.has_quorum(s.round.granted):
         become_leader(s, s.round, now)
 

@@ -1,4 +1,4 @@
-"""What a member tells the program around it."""
+"""Events: what a member tells the program around it."""
 
 from typing import TypeAlias
 

@@ -1,4 +1,4 @@
-"""How a member comes to know a term that is far above its own, although no single message can give it one.
+"""Terms far above a member's own, and how it comes to know one, although no single message can give it that.
 
 A message of a term more than `TERM_STEP` above one's own is dropped (:mod:`trioraft.consensus.numbers`). Three kinds
 of nodes meet such a term although nobody lies:

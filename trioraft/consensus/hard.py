@@ -1,4 +1,4 @@
-"""What must be on disk before anything that depends on it leaves the node."""
+"""The hard state: what must be on disk before anything that depends on it leaves the node."""
 
 from msgspec import Struct
 
@@ -29,7 +29,7 @@ class FormationState(Struct, frozen=True):
 
 
 class HardState(Struct, frozen=True):
-    """What must be on disk before anything that depends on it leaves the node.
+    """What must be on disk before anything that depends on it leaves the node (Raft, figure 2: persistent state).
 
     Attributes
     ----------

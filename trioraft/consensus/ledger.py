@@ -1,4 +1,4 @@
-"""What waits for the disk: hard state and entries to be written, and the messages that depend on them."""
+"""The ledger: hard state and entries that wait for the disk, and the messages that depend on them."""
 
 import enum
 from collections import deque

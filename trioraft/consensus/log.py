@@ -29,7 +29,7 @@ def entry_bytes(entry: Entry) -> int:
 
 
 class Log:
-    """The entries that a member has, in memory; indexes begin with 1.
+    """The entries that a member has, in memory; indexes begin with 1 (Raft, figure 2: persistent state).
 
     It also knows which configuration is in force: the newest one in it, committed or not (thesis 4.1).
 

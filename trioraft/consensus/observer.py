@@ -1,4 +1,4 @@
-"""Somebody who looks on: called after each step of a core, so that its transitions can be recorded and checked."""
+"""An observer of a core: called after each step, so that transitions can be recorded and checked."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""What a leader must keep to go on leading: the answers of a quorum, and those of its disk."""
+"""Check-quorum: a leader goes on only while a quorum answers it, and its disk does (thesis 6.2)."""
 
 from trioraft.consensus.leader_work import work_deadline
 from trioraft.consensus.lease import contact_end

@@ -42,7 +42,7 @@ def follow(s: State, leader: int) -> None:
 
 
 def become_follower(s: State, term: int, now: float, reason: str) -> None:
-    """Be a follower in a term that is the current one or newer (Raft, section 5.1)."""
+    """Be a follower in a term that is the current one or newer (Raft, section 5.1; figure 2: all servers)."""
     was = s.role
     if was is Role.LEADER:
         s.events.append(SteppedDown(term=s.term, reason=reason))

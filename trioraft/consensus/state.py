@@ -1,4 +1,4 @@
-"""All that one member remembers, in one place; the rules are in the modules beside it."""
+"""The state of a member: all that it remembers, in one place; the rules are in the modules beside it."""
 
 import enum
 import random
@@ -89,7 +89,7 @@ class Receiving:
 
 @dataclass(slots=True)
 class Follower:
-    """What a leader knows of one follower.
+    """What a leader knows of one follower (Raft, figure 2: volatile state on leaders).
 
     Attributes
     ----------
@@ -251,7 +251,7 @@ class FarTerms:
 
 @dataclass(slots=True)
 class State:
-    """A member's state: what the paper's figure 2 lists, and what leases and leader work add."""
+    """A member's state: what figure 2 of the paper lists, and what leases and leader work add."""
 
     id: int
     timing: Timing

@@ -1,4 +1,4 @@
-"""What one turn of a core wants done: the only way out of it."""
+"""A turn: what a core wants done, in its order; the only way out of it."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""What one may look at of a member: the program around it reads these, and changes nothing by it."""
+"""The view of a member: what the program around it may look at, and changes nothing by it."""
 
 from msgspec import Struct
 

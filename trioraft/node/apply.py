@@ -56,7 +56,7 @@ class Applying:
         return 0 if self._held else self._batch
 
     def apply(self, entries: Sequence[tuple[int, Entry]]) -> None:
-        """Apply entries, and tell whoever waits for them.
+        """Apply entries, and tell whoever waits for them (Raft, figure 2: all servers).
 
         Parameters
         ----------

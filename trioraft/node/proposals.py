@@ -109,10 +109,11 @@ class Proposals:
         self._waiting.pop(placed, None)
 
     def applied(self, index: int, term: int, result: Result) -> None:
-        """Tell whoever waits for an entry that it was applied, and those that wait for entries of earlier terms.
+        """Answer whoever waits for an entry that was applied (Raft, figure 2: leaders), or for an earlier term's.
 
-        Those never will be committed: terms only grow along the log, so none of them can follow the entry of this
-        term that was just applied. Before that is seen they may be: another node may still have them, and lead later.
+        Entries of earlier terms never will be committed: terms only grow along the log, so none of them can follow
+        the entry of this term that was just applied. Before that is seen they may be: another node may still have
+        them, and lead later.
 
         Parameters
         ----------
