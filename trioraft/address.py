@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, Self
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether what is sent to an address, or comes to it, never leaves this machine.
+    """Check whether what is sent to an address never leaves this machine.
 
     Parameters
     ----------
     host : str
-        A numeric address; one that stands for all of a machine is not on loopback only.
+        A numeric address. One that stands for all addresses of a machine is no loopback address.
 
     Returns
     -------
@@ -44,7 +44,7 @@ class Address(NamedTuple):
         """Make an address in its one canonical form.
 
         An IPv4 address that a dual-stack socket shows as ``::ffff:192.0.2.1`` becomes ``192.0.2.1``, so that
-        equal addresses compare equal. So does the zone ``%2`` become ``%eth0``, if that is the interface's name.
+        equal addresses compare equal. The zone ``%2`` becomes ``%eth0``, if that is the name of the interface.
 
         Parameters
         ----------
@@ -74,12 +74,12 @@ class Address(NamedTuple):
 
     @classmethod
     def of_sockaddr(cls, sockaddr: Any) -> Self:
-        """Make an address of what a socket says of one.
+        """Make an address from the form in which sockets have it.
 
         Parameters
         ----------
         sockaddr : tuple
-            An address of ``AF_INET`` or ``AF_INET6``; the latter may be good on one interface only, and names it.
+            An address of ``AF_INET`` or ``AF_INET6``; the latter names the interface where it is good on one only.
 
         Returns
         -------

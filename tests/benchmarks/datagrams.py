@@ -5,8 +5,8 @@
 
 Two processes, one of each tree, measure the same in turns, on endpoints in memory: no socket, no system call but for
 random bytes. Prints a table of µs: the smallest that was found, so that others at work on the machine count little,
-and this tree as a multiple of the other one. A handshake and a message count for both sides, the others for whoever
-drops the datagram, its answer included where there is one.
+and this tree as a multiple of the other one. A handshake and a message count for both sides, the others for the side
+that drops the datagram, its answer included where there is one.
 
 Rogue numbers are sealed by a member: the endpoint takes them in, and the core drops them (in the other tree they
 were believed), which is not counted here.
@@ -25,7 +25,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
 COUNT: Final = 200
-SLICE: Final = 10  # so many in a row: short enough that some of them are not interrupted
+SLICE: Final = 10  # a row of so many is short enough that some rows are not interrupted
 KEY: Final = "4b" * 32
 
 

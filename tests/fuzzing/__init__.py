@@ -8,5 +8,5 @@ TARGETS: Final = ("decoder", "window", "endpoint")
 
 
 def corpus(target: str) -> Path:
-    """Tell where the inputs are kept that a target begins with."""
+    """Return the directory of the inputs that a target begins with."""
     return FOLDER / "corpus" / target

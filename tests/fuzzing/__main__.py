@@ -22,9 +22,9 @@ def fuzz(target: str, *, runs: int = -1, seconds: int = 0, seed: int = 0, keep: 
     target : str
         One of :data:`~tests.fuzzing.TARGETS`.
     runs : int
-        After so many inputs it ends; -1 for no limit.
+        The number of inputs after which it ends; -1 for no limit.
     seconds : int
-        After so long it ends; 0 for no limit.
+        The seconds after which it ends; 0 for no limit.
     seed : int
         What chance begins with; 0 for another one each time.
     keep : bool

@@ -42,7 +42,7 @@ def _encoded(envelope: wire.Envelope) -> bytes:
 
 
 def window(data: bytes) -> None:
-    """Give counters to a window: none is taken twice, and none is refused that is new and not too old."""
+    """Feed counters to a window: none is accepted twice, and none is refused that is new and not too old."""
     floor = int.from_bytes(data[:2], "big")
     seen, highest, guard = set[int](), floor, ReplayWindow(floor)
     for counter in _counters(data[2:], floor):
@@ -73,7 +73,7 @@ def _counters(data: bytes, start: int) -> Iterator[int]:
 
 
 def endpoint(data: bytes) -> None:
-    """Give datagrams of a stranger to an endpoint without a key: it never raises, and never answers with more."""
+    """Feed datagrams of a stranger to an endpoint without a key: it never raises, and never answers with more."""
     counting = itertools.count(1)
     victim = Endpoint(
         Identity(node_id=LARGEST_ID, service="web", name="victim"),

@@ -77,11 +77,11 @@ class DnsServer:
         return Address.of(self._host, self._port)
 
     def set(self, name: str, rdtype: str, texts: Iterable[str]) -> None:
-        """Give a name its records of one type, as a zone file writes them: ``"10.0.0.1"``, ``"0 0 7300 host."``."""
+        """Set the records of a name of one type, as a zone file writes them: ``"10.0.0.1"``, ``"0 0 7300 host."``."""
         self._records[dns.name.from_text(name), dns.rdatatype.from_text(rdtype)] = list(texts)
 
     def forget(self, name: str) -> None:
-        """Let there be no such name."""
+        """Remove a name."""
         gone = dns.name.from_text(name)
         self._records = {key: texts for key, texts in self._records.items() if key[0] != gone}
 

@@ -59,7 +59,7 @@ class Network:
         return endpoint
 
     def run(self) -> list[Event]:
-        """Deliver until nothing is on its way any more; give the new events."""
+        """Deliver until nothing is on its way any more, and return the new events."""
         before = len(self.events)
         for _ in range(200):
             flights = self.collect()
@@ -89,7 +89,7 @@ class Network:
         return event
 
     def shake_hands(self, a: Address, b: Address, domain: Domain = Domain.CONSENSUS) -> tuple[Peer, Peer]:
-        """Let `a` greet `b`; give what each has of the other, first what `a` has of `b`."""
+        """Greet `b` from `a`, and return the peer that each has of the other, first that of `a`."""
         before = len(self.events)
         self.at[a].greet(b, domain, self.now)
         self.run()

@@ -60,7 +60,7 @@ class KeyValueCluster(MemoryCluster):
         del self.nodes[index]
 
     async def same_state(self) -> str:
-        """Wait until all nodes have the same state, and give its hash."""
+        """Wait until all nodes have the same state, and return its hash."""
         with trio.fail_after(30):
             while True:
                 digests = {self.services[index].store.digest() for index in self.nodes}
@@ -100,10 +100,10 @@ async def memory_client(network: MemoryNetwork, known: list[Address], number: in
 
 
 def cut(cluster: KeyValueCluster, *ports: int) -> None:
-    """Let nothing pass to and from some ports."""
+    """Stop all traffic to and from some ports."""
     cluster.network.carries = lambda source, to: not {source.port, to.port} & set(ports)
 
 
 def cut_between(cluster: KeyValueCluster, one: int, other: int) -> None:
-    """Let nothing pass between two ports."""
+    """Stop all traffic between two ports."""
     cluster.network.carries = lambda source, to: {source.port, to.port} != {one, other}

@@ -35,7 +35,7 @@ class MemorySocket:
 
     def receive(self) -> list[tuple[bytes, Address]]:
         arrived, self._arrived = self._arrived, []
-        if self._readable.is_set():  # else somebody waits for it
+        if self._readable.is_set():  # else a task waits for it
             self._readable = trio.Event()
         return arrived
 

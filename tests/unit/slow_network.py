@@ -32,7 +32,7 @@ class SlowNetwork(Network):
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def depart(self) -> None:
-        """Take over what the endpoints have ready."""
+        """Take the datagrams that the endpoints have ready."""
         for flight in self.collect():
             self.flown.clear()
             self.carried += 1
@@ -60,7 +60,7 @@ class SlowNetwork(Network):
         return min(arrival, *(endpoint.next_deadline() for endpoint in self.at.values()))
 
     def live(self, seconds: float, until: Callable[[], bool] = lambda: False) -> float:
-        """Let time pass, at most so much; tell how much has, when `until` has become true."""
+        """Advance the time until `until` is true, within a bound, and return how much has passed."""
         start = self.now
         self.depart()
         while not until():

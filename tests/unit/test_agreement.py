@@ -29,7 +29,7 @@ def connected() -> tuple[Network, Endpoint, Endpoint]:
 
 
 def say(network: Network, *, sequence: int = 42) -> list[object]:
-    """Let both say something; give what was received."""
+    """Send a message each way, and return what was received."""
     for source, receiver in ((A, TWO), (B, ONE)):
         peer = network.at[source].peer(receiver)
         assert peer is not None
@@ -48,7 +48,7 @@ def consensus_key() -> DomainKey:
 
 
 def opens(datagram: Sealed, key: DomainKey, processes: list[bytes]) -> bool:
-    """Tell whether somebody opens a datagram who has the key, and a recording of everything, but no secret value."""
+    """Check whether the key and a recording of everything, without any secret value, open a datagram."""
     ciphers = [key.session_cipher(datagram.process, process) for process in processes]
     ciphers.append(key.hello_cipher(datagram.process))
     for cipher in ciphers:
@@ -113,7 +113,7 @@ def test_nothing_changes_with_nodes_of_the_release_before(older: object) -> None
 
 @pytest.mark.parametrize("point", [0, 1, P - 1, P, P + 1, 2**255 - 1 + 0, 2**255])
 def test_a_value_of_low_order_is_malformed(point: int) -> None:
-    """Whoever shows it could make everybody know the shared secret."""
+    """Its sender could make everybody know the shared secret."""
     low = point.to_bytes(32, "little")
     is_low = point % 2**255 in {0, 1, P - 1, P, P + 1}
     network = Network()

@@ -58,7 +58,7 @@ async def doubles_and_client(
 
 
 async def closed_address() -> Address:
-    """Give an address where nobody is."""
+    """Return an address at which there is no process."""
     socket = await open_udp("127.0.0.1", 0)
     socket.close()
     return socket.address
@@ -271,7 +271,7 @@ async def test_a_node_is_found_where_it_was_before(named: bool) -> None:
         for socket in (first, second):
             leader.tell(peers=(str(socket.address),))
             await runs_at(socket)
-        if named:  # by one that does not lead, and says who does; until then the other still is where it was
+        if named:  # by a node that does not lead and names the leader; until then the other one still is where it was
             client.meet(int(FOLLOWER.id, 16), str(first.address))
         await runs_at(first)
     first.close()

@@ -151,7 +151,7 @@ async def test_a_holder_that_is_cut_off_ends_before_the_next_one_begins(
             assert 0 < ended_at < began_at
 
 
-async def test_a_lease_that_somebody_revokes_is_lost_to_its_holder(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_holder_loses_a_lease_that_another_client_revokes(autojump_clock: trio.testing.MockClock) -> None:
     async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
 
         async def hold() -> None:

@@ -60,7 +60,7 @@ def without_newcomer(silent: int) -> tuple[int, ...]:
 
 @pytest.fixture(scope="module")
 def dns() -> Dns:
-    """Give what discovery makes of a DNS server that has records of some ports, or behaves in some way."""
+    """Return what discovery finds at a DNS server that has records of some ports, or behaves in some way."""
     known: dict[object, Answer] = {}
     everybody = range(VOTERS)
     records = [
@@ -107,22 +107,22 @@ class Service:
         self.silent = silent
 
     def says(self, answer: Answer) -> None:
-        """Let DNS say this to everybody."""
+        """Make DNS answer this to all nodes."""
         self.cluster.answer = lambda: answer
 
     def says_to(self, index: int, answer: Answer) -> None:
-        """Let DNS say this to one node."""
+        """Make DNS answer this to one node."""
         self.cluster.answers[index] = lambda: answer
 
     def members(self) -> dict[int, frozenset[tuple[str, str]]]:
-        """Give the members as each node knows them."""
+        """Return the members as each node knows them."""
         return {
             index: frozenset((member.id, member.kind) for member in node.status().members)
             for index, node in self.cluster.nodes.items()
         }
 
     def changes(self) -> dict[int, list[int]]:
-        """Give the indexes of the entries in each node's log that change the members."""
+        """Return the indexes of the entries in each node's log that change the members."""
         return {index: changes_in(self.cluster, index) for index in self.cluster.nodes}
 
     async def nothing_changes(self, minutes: int = MINUTES) -> None:
@@ -151,7 +151,7 @@ class Service:
 
 
 def changes_in(cluster: MemoryCluster, index: int) -> list[int]:
-    """Give the indexes of the entries in a node's log that change the members."""
+    """Return the indexes of the entries in a node's log that change the members."""
     log = cluster.disks[index].log
     assert log.base_index == 0, "nothing of it was left out"
     entries = enumerate(log.entries(1, log.last_index), 1)

@@ -140,7 +140,7 @@ def test_a_service_name_that_is_empty_or_too_long_is_refused(service: str) -> No
         Endpoint(Identity(ONE, service, ""), None)
 
 
-# --- who is not confirmed -----------------------------------------------------------------------------------
+# --- without a confirmation -----------------------------------------------------------------------------------
 
 
 @both_modes
@@ -422,7 +422,7 @@ def test_another_live_process_with_our_own_id_is_reported(keys: str | None) -> N
     assert a.peers == []
 
 
-# --- who is no peer -----------------------------------------------------------------------------------------
+# --- others than peers -----------------------------------------------------------------------------------------
 
 
 @both_modes

@@ -1,4 +1,4 @@
-"""What an endpoint must not do, whoever sends it what."""
+"""What an endpoint must never do, whatever is sent to it."""
 
 import msgspec
 import pytest

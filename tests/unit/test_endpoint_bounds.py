@@ -98,7 +98,7 @@ def test_one_host_keeps_its_share_where_there_are_many() -> None:
 
 
 @both_modes
-def test_members_are_kept_however_many_nodes_somebody_makes_up(keys: str | None) -> None:
+def test_members_are_kept_however_many_nodes_are_made_up(keys: str | None) -> None:
     network = Network()
     node = network.add(A, ONE, keys)
     network.add(B, TWO, keys)

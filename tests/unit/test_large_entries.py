@@ -61,7 +61,7 @@ class Cluster:
             member.take(event.peer.node_id, event.cluster_id, event.message, self.network.now)
 
     def live(self, seconds: float) -> None:
-        """Let time pass, in steps that the timers of the cores ask for; disks write at once."""
+        """Advance the time in steps that the timers of the cores ask for; disks write at once."""
         end = self.network.now + seconds
         while self.network.now < end:
             wake_at = {node: self._settle(node, member) for node, member in self.members.items()}
@@ -72,7 +72,7 @@ class Cluster:
                     member.handle_timer(self.network.now)
 
     def _settle(self, node: int, member: Member) -> float:
-        """Take turns until there is nothing to be done any more; return when there is."""
+        """Take turns until nothing is left to do, and return when there is something to do next."""
         while True:
             turn = member.turn(self.network.now)
             for receivers, message in turn.send:

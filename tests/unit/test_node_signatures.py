@@ -67,7 +67,7 @@ def _settings(*addresses: Address, keys: KeyRing) -> ClientSettings:
 
 
 def with_thief(label: Derived = "client") -> tuple[Network, Endpoint, Endpoint, Endpoint]:
-    """Give a node at A, a client at C, and at B somebody who has the client's key and a node id."""
+    """Make a node at A, a client at C, and at B a thief with the client's key and a node id."""
     network = Network()
     node, client = network.add(A, ONE), network.add(C, 0, derive_key(KEY, label))
     return network, node, client, network.add(B, TWO, derive_key(KEY, label))
@@ -141,7 +141,7 @@ def test_a_signature_without_an_ephemeral_value_is_not_believed() -> None:
 
 
 def opened(flight: Flight, key: DomainKey) -> tuple[headers.Sealed, wire.Envelope] | None:
-    """Open a Hello as everybody can who has the key."""
+    """Open a Hello as any holder of the key can."""
     parsed = headers.parse_datagram_untrusted(flight.data)
     if not isinstance(parsed, headers.Sealed) or not parsed.is_hello:
         return None
@@ -179,7 +179,7 @@ def test_a_thief_with_the_key_and_all_datagrams_in_its_hands_speaks_for_no_node(
     said = Flight(header + cipher.encrypt(headers.NONCE_START + (99).to_bytes(8), text, header), A, C)
     assert network.deliver(said) is None
     assert client.counters["dropped_unopened"] == 1
-    # what the client says to the node opens for nobody who has the key alone
+    # The key alone opens nothing that the client says to the node.
     (to_node,) = client.peers
     client.send(to_node, ClientRequest(1, Transfer()), network.now)
     for flight in network.collect():

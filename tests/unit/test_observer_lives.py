@@ -57,7 +57,7 @@ class Node:
         self._flush()
 
     def tell(self, **facts: object) -> None:
-        """Have a new status, and push it where nodes do."""
+        """Change the status, and push it where nodes do."""
         before, self.status = self.status, msgspec.structs.replace(self.status, **facts)
         if any(getattr(before, name) != getattr(self.status, name) for name in ("role", "term", "leader")):
             for peer in self._listeners.values():
@@ -106,7 +106,7 @@ class Life:
         return [node for node in self.nodes if node.address is not None]
 
     def _place(self, node: Node, before: Address | None = None) -> None:
-        """Have a node somewhere; somebody always is where the client looks."""
+        """Make a node at a free address; one is always where the client looks."""
         free = [address for address in (*LISTED, *OTHERS) if address not in self._network.sockets]
         others = {other.address for other in self.running if other is not node}
         if not others & {*LISTED}:
@@ -115,7 +115,7 @@ class Life:
         node.move(there)
 
     async def change(self) -> None:
-        """Let something happen to one or two of them."""
+        """Change something about one or two of the nodes."""
         what = self._chance.choice((self._stop, self._restart, self._restart, self._move, self._swap, self._remove))
         await what(self._chance.randrange(3))
         self.changed_at = trio.current_time()
@@ -156,7 +156,7 @@ class Life:
         await trio.lowlevel.checkpoint()
 
     async def learn(self) -> None:
-        """Let the nodes find each other, elect a leader, and let in and remove members, which takes them a moment."""
+        """Find each other, elect a leader, and add and remove members, as nodes do in a moment."""
         leader: Node | None = None
         while True:
             await trio.sleep(self._chance.uniform(0, REFRESH))
@@ -186,7 +186,7 @@ class Life:
                 )
 
     def is_shown_by(self, client: Client) -> bool:
-        """Tell whether a client sees who runs and where, and of the others the members at most."""
+        """Check whether a client sees which nodes run and where, and of the others the members at most."""
         nodes = client.cluster().nodes
         reachable = {(node.status.id, node.address) for node in nodes if node.reachable}
         silent = {node.status.id for node in nodes if not node.reachable}

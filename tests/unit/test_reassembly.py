@@ -1,4 +1,4 @@
-"""Fragments, put together: every order, every repetition, and those that somebody made up."""
+"""Putting fragments together: in every order, with every repetition, and made-up ones."""
 
 import contextlib
 from collections import Counter

@@ -6,7 +6,7 @@ from trioraft.datagrams.keys import KeyRing
 
 
 class Scene:
-    """A node at A that knows another one at B, and somebody at C who says to be the same."""
+    """A node at A that knows another one at B, and a process at C that claims to be the same."""
 
     def __init__(self, keys: str | None, *, is_same_process: bool = False) -> None:
         self.network = Network()
@@ -29,7 +29,7 @@ class Scene:
         self.rival = self._at_c(keys, None)
 
     def rival_speaks(self, seconds: float) -> None:
-        """Let the rival greet the node, and say something, five times a second."""
+        """Greet the node as the rival, and send it a message, five times a second."""
         for _ in range(round(5 * seconds)):
             self.network.now += 0.2
             self.rival.greet(A, Domain.CONSENSUS, self.network.now)

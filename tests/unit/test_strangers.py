@@ -1,4 +1,4 @@
-"""Whoever shakes hands with a client or a node, and answers what was not asked of it, is not believed; real sockets.
+"""Strangers that shake hands with a client or a node, and answer unasked, are not believed; over real sockets.
 
 The strangers hold the same key as their victim, or none where nothing is sealed. Most are told every request by whom
 it was sent to, at once, so that they can answer first.
@@ -47,7 +47,7 @@ LEADER, FOLLOWER, STRANGER = 1, 2, 3
 
 
 class Party:
-    """A process that takes part in a conversation: what it hears it hands to `hear`, and it can greet somebody."""
+    """A process that hands the messages it receives to `hear`, and can greet others."""
 
     def __init__(
         self, number: int, socket: UdpSocket, keys: KeyRing | None, *, process: bytes | None = None, cluster: int = 0
@@ -84,7 +84,7 @@ class Party:
         self.loop.flush()
 
     async def greet(self, address: Address, domain: Domain, *, anew: bool = False) -> None:
-        """Greet somebody again and again, each time as another process if `anew`."""
+        """Greet a process again and again, each time as another process if `anew`."""
         while True:
             if anew:
                 self.loop.endpoint = self._make()

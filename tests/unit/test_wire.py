@@ -88,7 +88,7 @@ def agreed(content: bytes, nonce: bytes = b"salt" + (258).to_bytes(8)) -> bytes:
 
 
 def documented(after: str) -> str:
-    """Give the indented block that follows some words of the module's text."""
+    """Return the indented block that follows some words of the module's text."""
     text = (wire.__doc__ or "").partition(after)[2]
     return re.split(r"\n(?=\S)", text.partition("::\n")[2])[0]
 

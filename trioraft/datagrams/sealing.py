@@ -113,7 +113,7 @@ in its hands as they are sent                           or open what is said bet
                                                         clients with a key of the first generation
 the memory of a process that was resumed twice          seal two datagrams under one nonce with a chance of 2^-32 for
 (a snapshot of a virtual machine, a checkpoint)         each one that both make; with certainty for releases before
-                                                        version 4, and in a ``Hello`` to who has not answered yet
+                                                        version 4, and in a ``Hello`` to one that has not answered
 ======================================================  =======================================================
 
 A domain key does not distinguish its holders from each other. Any of them can take the process id of another one, and
