@@ -1,14 +1,14 @@
 """The built-in key-value store, with etcd's data model.
 
-Every change makes a new *revision* of the whole store, also one that changes several keys; an empty store is at
-revision 1. A key knows the revisions at which it was created and last changed, its *version* (how often it was put
-since), and the *lease* it is attached to, with which it goes. A bounded history of the last revisions can be watched,
-and read from; what is older is *compacted*.
+Every change makes a new *revision* of the whole store, even a change of several keys; an empty store is at revision
+1. A key has the revisions at which it was created and last changed, its *version* (how often it was put since then),
+and the *lease* that it is attached to, with which it ends. A bounded history of the last revisions can be watched and
+read; what is older is *compacted*.
 
-``commands``, ``results``     what can be asked, what is answered, and the bounds of both
-``codec``       them as bytes
+``commands``, ``results``     the commands, their results, and the bounds of both
+``codec``       commands and results as bytes
 ``store``       the state machine
-``state``       what it remembers: ``sorted_map`` and ``history``
+``state``       the state: ``sorted_map`` and ``history``
 ``quota``       how large the store may become
 ``reading``, ``conditions``   how ranges are read, and when a transaction's conditions hold
 ``snapshot``    the state as a stream
@@ -111,7 +111,7 @@ __all__ = [
     "prefix_range",
 ]
 
-# Loaded when they are asked for: a command that reads one key needs no store.
+# A name is loaded when it is first used: a command that reads one key needs no store.
 _HOMES: Final = {
     name: module
     for module, names in {

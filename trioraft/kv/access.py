@@ -1,4 +1,4 @@
-"""The way of commands and questions of a client to the key-value store, and of its answers back."""
+"""How commands and questions of a client reach the key-value store, and its answers come back."""
 
 from abc import ABC, abstractmethod
 from typing import Final
@@ -36,7 +36,7 @@ class StoreAccess(ABC):
     @property
     @abstractmethod
     def restores(self) -> int:
-        """How often the cluster's data was restored from a backup."""
+        """The number of times that the cluster's data was restored from a backup."""
 
     async def ask_store(self, question: Question, *, leader: bool = False, patience: float = 1.0) -> Answer:
         """Ask the program around the store; see :meth:`ask`."""
@@ -59,5 +59,5 @@ class StoreAccess(ABC):
 def _result_in(answer: bytes) -> Result:
     try:
         return decode_result(answer)
-    except ValueError:  # of a release that does not ask what a command is meant for
+    except ValueError:  # from a release that does not check the kind of state that a command is for
         raise ProposalError(_NO_STORE) from None

@@ -11,9 +11,9 @@ from trioraft.kv.lock import HeldLease, HeldLock, KeysAndLeases, check_lock, hol
 class KeyValueMethods(KeysAndLeases, ABC):
     """What a client can do with the key-value store.
 
-    Keys and values are bytes; text is taken too, and stands for its UTF-8. All methods raise :class:`KeyValueError`
-    where the store refuses, and what ``propose``, ``query`` and ``ask`` raise. Every one that changes something does
-    it once, whatever gets lost. Deadlines are the caller's cancel scopes.
+    Keys and values are bytes; text is accepted too, and stands for its UTF-8. All methods raise
+    :class:`KeyValueError` where the store refuses, and what ``propose``, ``query`` and ``ask`` raise. A method that
+    changes something does it exactly once, whatever messages get lost. Deadlines are the caller's cancel scopes.
     """
 
     def lease(self, ttl: int) -> AbstractAsyncContextManager[HeldLease]:
@@ -22,7 +22,7 @@ class KeyValueMethods(KeysAndLeases, ABC):
         Parameters
         ----------
         ttl : int
-            For how many seconds it lives on after a keep-alive.
+            Its time to live after a keep-alive, in seconds.
 
         Returns
         -------
@@ -40,9 +40,9 @@ class KeyValueMethods(KeysAndLeases, ABC):
         name : str
             The lock's name.
         ttl : int
-            For how many seconds others wait for a holder that is lost.
+            How long others wait for a holder that is lost, in seconds.
         wait : float, optional
-            For how many seconds to wait while somebody else holds it; 0 to take it only if it is free.
+            How long to wait while somebody else holds it, in seconds; 0 to take it only if it is free.
 
         Returns
         -------

@@ -16,7 +16,7 @@ pack: Final = cbor.encode
 
 
 class Box(msgspec.Struct, Generic[T], frozen=True, array_like=True):
-    """Something that may be one of several structs: msgspec remembers how to read a struct, but not a union."""
+    """A box for a union of structs: msgspec caches how to decode a struct, but not how to decode a union."""
 
     content: T
 
@@ -30,14 +30,14 @@ class _AnyResult(Box[Result], frozen=True, array_like=True):
 
 
 def unpack(data: bytes, box: type[Box[T]]) -> T:
-    """Decode and validate what :func:`pack` made.
+    """Decode and validate what :func:`pack` encoded.
 
     Parameters
     ----------
     data : bytes
         CBOR, from anybody.
     box : type
-        The box for what it has to be.
+        The box for the type that it must have.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def unpack(data: bytes, box: type[Box[T]]) -> T:
     item = cbor.decode_untrusted(data)
     try:
         return msgspec.convert([item], box, builtin_types=(bytes,)).content
-    except Exception as error:  # whatever msgspec raises, it is the data that is wrong
+    except Exception as error:  # whatever msgspec raises, the data is wrong
         raise ValueError(str(error)) from error
 
 
@@ -67,12 +67,12 @@ def encode_command(command: Command) -> bytes:
     Returns
     -------
     bytes
-        What :meth:`KeyValueStore.apply` takes.
+        The command, as :meth:`KeyValueStore.apply` takes it.
 
     Raises
     ------
     ValueError
-        If a field is out of its bounds, or the whole is too large; says which.
+        If a field is out of its bounds, which the text names, or the command is too large.
     """
     if not isinstance(command, Command):
         raise TypeError(f"this is no command of the key-value store, but {type(command).__name__}")
@@ -98,7 +98,7 @@ def pack_checked(struct: msgspec.Struct) -> bytes:
     Raises
     ------
     ValueError
-        If a field is out of its bounds; says which.
+        If a field is out of its bounds; the text names it.
     """
     plain = msgspec.to_builtins(struct, builtin_types=(bytes,))
     try:
@@ -109,7 +109,7 @@ def pack_checked(struct: msgspec.Struct) -> bytes:
 
 
 def _in_words(command: msgspec.Struct, error: str) -> str:
-    """Say which field of a command is wrong: ``key: expected `bytes` of length >= 1`` instead of ``… at `$[1]```."""
+    """Name the field of a command that is wrong: ``key: expected `bytes` of length >= 1`` for ``… at `$[1]```."""
     reason, _, path = error.partition(" - at ")
     reason = reason.replace("`", "")
     value: object = command
@@ -157,7 +157,7 @@ def encode_result(result: Result) -> bytes:
     Returns
     -------
     bytes
-        What :func:`decode_result` takes.
+        The result, as :func:`decode_result` takes it.
     """
     return pack(result)
 
@@ -168,7 +168,7 @@ def decode_result(data: bytes) -> Result:
     Parameters
     ----------
     data : bytes
-        What :meth:`KeyValueStore.apply` gave.
+        A return value of :meth:`KeyValueStore.apply`.
 
     Returns
     -------

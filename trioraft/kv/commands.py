@@ -1,4 +1,4 @@
-"""What the store is made of, what it can be asked to do, and the bounds of both.
+"""The content of the store, its commands, and the bounds of both.
 
 Names and meanings are etcd's. Every struct is an array in CBOR; commands and results start with a tag. Revisions,
 versions and lease ids are whole numbers below 2**63; 0 stands for "none", and for "now" where a revision is asked.
@@ -12,22 +12,22 @@ from msgspec import Meta, Struct
 from trioraft.arguments import check_text_or_bytes
 from trioraft.messages import FIRST_VERSION
 
-# What the kind of this state is called (:attr:`trioraft.replica.machine.StateMachine`).
+# The name of this kind of state (:class:`trioraft.replica.machine.StateMachine`).
 STATE_KIND: Final = "key-value store"
 
 KEY_MAX: Final = 1536
 VALUE_MAX: Final = 2**20
-# Of one encoded command, and of all keys and values in one result: room for one pair of the largest key and value.
+# The size of one encoded command, and of all keys and values in one result: room for one largest key and value.
 COMMAND_MAX: Final = 3 * 2**19
 RESULT_MAX: Final = 3 * 2**19
-# By one command; also how many keys may be attached to one lease. A node does nothing else meanwhile.
+# So many keys may one command delete, and be attached to one lease: a node does nothing else meanwhile.
 DELETED_MAX: Final = 10_000
 OPERATIONS_MAX: Final = 128  # etcd's default for one transaction
 TTL_MAX: Final = 9_000_000_000  # etcd's
 LARGEST: Final = 2**63 - 1
 
 Key = Annotated[bytes, Meta(min_length=1, max_length=KEY_MAX)]
-# Where a range starts or ends; the successor of the largest key is one byte longer.
+# The start or end of a range; the successor of the largest key is one byte longer.
 Bound = Annotated[bytes, Meta(min_length=1, max_length=KEY_MAX + 1)]
 OptionalBound = Annotated[bytes, Meta(max_length=KEY_MAX + 1)]
 Value = Annotated[bytes, Meta(max_length=VALUE_MAX)]
@@ -37,7 +37,7 @@ TimeToLive = Annotated[int, Meta(ge=1, le=TTL_MAX)]
 
 
 def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
-    """Give the range of all keys that start with a prefix.
+    """Compute the range of all keys that start with a prefix.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def prefix_range(prefix: bytes) -> tuple[bytes, bytes]:
 
 
 def to_bytes(text: str | bytes, name: str = "a key or a value") -> bytes:
-    """Give bytes as they are, and text as its UTF-8; refuse anything else, by what it is called."""
+    """Return bytes as they are, and text as UTF-8; refuse anything else, with the name of the argument."""
     return check_text_or_bytes(name, text)
 
 
@@ -71,11 +71,11 @@ class KeyValue(Struct, frozen=True, array_like=True, gc=False):
     key, value : bytes
         The key and its value; the value is empty where the key was deleted.
     create_revision : int
-        When the key was last created; 0 where it was deleted.
+        The revision at which the key was last created; 0 where it was deleted.
     mod_revision : int
-        When it was last changed or deleted.
+        The revision at which it was last changed or deleted.
     version : int
-        How often it was put since it was created; 0 where it was deleted.
+        The number of puts since it was created; 0 where it was deleted.
     lease : int
         The lease that it is attached to, or 0.
     """
@@ -89,7 +89,7 @@ class KeyValue(Struct, frozen=True, array_like=True, gc=False):
 
 
 class EventKind(enum.IntEnum):
-    """What happened to a key."""
+    """The kind of a change."""
 
     PUT = 0
     DELETE = 1
@@ -103,9 +103,9 @@ class Event(Struct, frozen=True, array_like=True, gc=False):
     kind : EventKind
         Put or deleted.
     kv : KeyValue
-        What it became.
+        The key after the change.
     prev_kv : KeyValue or None
-        What it was before, None where there was no such key.
+        The key before it; None where there was no such key.
     """
 
     kind: EventKind
@@ -121,10 +121,10 @@ class Lease(Struct, frozen=True, array_like=True, gc=False):
     id : int
         Its id.
     ttl : int
-        For how many seconds it lives on after a keep-alive.
+        Its time to live after a keep-alive, in seconds.
     grant : int
-        Counts all grants of the store from 1 on: tells a lease from an earlier one of the same id. With 0 the lease
-        was recalled, and is kept alive no more.
+        The number of the grant, counted over all grants of the store from 1 on, which tells a lease from an earlier
+        one with the same id. It is 0 for a lease that was recalled, which cannot be kept alive.
     """
 
     id: LeaseId
@@ -140,9 +140,9 @@ class Put(Struct, frozen=True, array_like=True, tag=1):
     key, value : bytes
         1 to 1,536 bytes, and at most 1 MiB.
     lease : int
-        The lease to attach the key to; with 0 it is attached to none, whatever it was before.
+        The lease to attach the key to; with 0 it is detached from its former lease and attached to none.
     prev_kv : bool
-        Whether the result shall have what was there before.
+        Whether the result includes the key as it was before.
     """
 
     key: Key
@@ -152,29 +152,29 @@ class Put(Struct, frozen=True, array_like=True, tag=1):
 
     @classmethod
     def of(cls, key: str | bytes, value: str | bytes, *, lease: int = 0) -> Self:
-        """Make one of text or bytes; text stands for its UTF-8."""
+        """Make a put of text or bytes; text stands for its UTF-8."""
         return cls(to_bytes(key, "key"), to_bytes(value, "value"), lease)
 
 
 class Range(Struct, frozen=True, array_like=True, tag=2):
     r"""Read keys, in ascending order.
 
-    A result has at most 1.5 MiB; where that is less than what was asked for, `more` is true in it, and the rest
-    follows from ``last_key + b"\0"`` at the revision of the first part.
+    A result has at most 1.5 MiB. Where the keys do not fit, `more` is true in it, and the rest can be read from
+    ``last_key + b"\0"`` on, at the revision of the first part.
 
     Attributes
     ----------
     key, range_end : bytes
         The single `key` where `range_end` is empty; else the keys from `key` on that are smaller than `range_end`,
-        or all of them where that is ``b"\0"``. See :func:`prefix_range`.
+        or all of them where `range_end` is ``b"\0"``. See :func:`prefix_range`.
     limit : int
-        Give at most so many keys; 0 for no limit.
+        Return at most so many keys; 0 for no limit.
     revision : int
         Read the store as it was at that revision; 0 for now.
     keys_only : bool
         Leave the values empty.
     count_only : bool
-        Only count.
+        Only count the keys.
     """
 
     key: Bound
@@ -186,19 +186,19 @@ class Range(Struct, frozen=True, array_like=True, tag=2):
 
     @classmethod
     def of(cls, key: str | bytes, *, prefix: bool = False, limit: int = 0) -> Self:
-        """Make one of a key, or of a prefix; text stands for its UTF-8."""
+        """Make a range of a key, or of a prefix; text stands for its UTF-8."""
         return cls(*_range(key, prefix=prefix), limit)
 
 
 class DeleteRange(Struct, frozen=True, array_like=True, tag=3):
-    """Delete keys, at most :data:`DELETED_MAX` of them in one command; refused when there are more.
+    """Delete keys; refused when there are more than :data:`DELETED_MAX`.
 
     Attributes
     ----------
     key, range_end : bytes
         As in :class:`Range`.
     prev_kv : bool
-        Whether the result shall have what was deleted; refused when that is more than a result can hold.
+        Whether the result includes the deleted keys; refused when a result cannot hold them.
     """
 
     key: Bound
@@ -207,12 +207,12 @@ class DeleteRange(Struct, frozen=True, array_like=True, tag=3):
 
     @classmethod
     def of(cls, key: str | bytes, *, prefix: bool = False) -> Self:
-        """Make one of a key, or of a prefix; text stands for its UTF-8."""
+        """Make a deletion of a key, or of a prefix; text stands for its UTF-8."""
         return cls(*_range(key, prefix=prefix))
 
 
 class CompareTarget(enum.IntEnum):
-    """What of a key is compared; the numbers are etcd's."""
+    """The part of a key that is compared; the numbers are etcd's."""
 
     VERSION = 0
     CREATE = 1
@@ -222,7 +222,7 @@ class CompareTarget(enum.IntEnum):
 
 
 class CompareOperator(enum.IntEnum):
-    """How it is compared; the numbers are etcd's."""
+    """The operator of a comparison; the numbers are etcd's."""
 
     EQUAL = 0
     GREATER = 1
@@ -248,18 +248,18 @@ def _operator(comparison: Comparison) -> CompareOperator:
 class Compare(Struct, frozen=True, array_like=True):
     """A condition on one key.
 
-    A key that is not there has the version, revisions and lease 0, and fulfils no condition on its value.
+    For a key that does not exist, version, revisions and lease are 0, and no condition on its value holds.
 
     Attributes
     ----------
     key : bytes
         The key.
     target : CompareTarget
-        What of it is compared.
+        The part of it that is compared.
     operator : CompareOperator
-        How.
+        The operator.
     operand : int or bytes
-        With what: bytes for the value, else a number.
+        What it is compared with: bytes for the value, else a number.
     """
 
     key: Key
@@ -293,17 +293,17 @@ class Compare(Struct, frozen=True, array_like=True):
 
     @classmethod
     def lease(cls, key: str | bytes, comparison: Comparison, lease: int) -> Self:
-        """Compare the lease that a key goes with."""
+        """Compare the lease that a key is attached to."""
         return cls(to_bytes(key, "key"), CompareTarget.LEASE, _operator(comparison), lease)
 
     @classmethod
     def exists(cls, key: str | bytes) -> Self:
-        """Ask that there is such a key."""
+        """Require that there is such a key."""
         return cls.version(key, ">", 0)
 
     @classmethod
     def missing(cls, key: str | bytes) -> Self:
-        """Ask that there is no such key."""
+        """Require that there is no such key."""
         return cls.version(key, "=", 0)
 
 
@@ -319,9 +319,9 @@ class Txn(Struct, frozen=True, array_like=True, tag=4):
     compare : tuple of Compare
         The conditions.
     success : tuple of Put, Range and DeleteRange
-        What to do, in this order, when all of them hold.
+        The operations, in this order, when all conditions hold.
     failure : tuple of Put, Range and DeleteRange
-        What to do otherwise. In neither a key may be put twice, or put and deleted.
+        The operations otherwise. Neither may put a key twice, or put and delete it.
     """
 
     compare: Annotated[tuple[Compare, ...], Meta(max_length=OPERATIONS_MAX)] = ()
@@ -335,7 +335,7 @@ class LeaseGrant(Struct, frozen=True, array_like=True, tag=5):
     Attributes
     ----------
     ttl : int
-        For how many seconds it lives on after a keep-alive, at least 1.
+        Its time to live after a keep-alive, in seconds, at least 1.
     id : int
         Its id; with 0 the store chooses one that no lease has had.
     """
@@ -345,7 +345,7 @@ class LeaseGrant(Struct, frozen=True, array_like=True, tag=5):
 
 
 class LeaseRevoke(Struct, frozen=True, array_like=True, tag=6):
-    """End a lease, and delete the keys that are attached to it; said by its holder.
+    """End a lease, and delete the keys that are attached to it; for its holder.
 
     Attributes
     ----------
@@ -362,7 +362,7 @@ class LeaseExpire(Struct, frozen=True, array_like=True, tag=7):
     Attributes
     ----------
     id, grant : int
-        The lease. Another lease that has got the same id since is left alone.
+        The lease. A later lease with the same id is left alone.
     """
 
     id: LeaseId
@@ -382,9 +382,10 @@ class Compact(Struct, frozen=True, array_like=True, tag=8):
 
 
 class LeaseRecall(Struct, frozen=True, array_like=True, tag=9):
-    """End a lease as :class:`LeaseRevoke` does; but one that a lock goes with is only kept alive no more.
+    """End a lease as :class:`LeaseRevoke` does, unless a lock is held by it: then only refuse to keep it alive.
 
-    It ends when its holder, who learns of it by that, revokes it, or when its time is up. Since version 3.
+    Such a lease ends when its holder, whose keep-alives are refused, revokes it, or when its time is up. Since
+    version 3.
 
     Attributes
     ----------
@@ -399,10 +400,10 @@ Command: TypeAlias = Operation | Txn | LeaseGrant | LeaseRevoke | LeaseRecall | 
 
 
 def version_needed(command: Command) -> int:
-    """Tell which version of the protocol a command needs, for itself, its fields and their bounds.
+    """Return the version of the protocol that a command needs, for itself, its fields and their bounds.
 
-    What it does anew from a version on that it also did before is no matter of this function: the store goes by
-    :attr:`~trioraft.kv.store.KeyValueStore.version` there.
+    An older command may do something new from a version on. That does not count here: the store looks at its own
+    :attr:`~trioraft.kv.store.KeyValueStore.version` then.
 
     Parameters
     ----------

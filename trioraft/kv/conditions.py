@@ -1,4 +1,4 @@
-"""When a transaction's conditions hold, and which transactions there cannot be."""
+"""Checks of transactions: whether conditions hold, and whether operations contradict each other."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from trioraft.kv.reading import bounds
 
 
 def holds(compare: Compare, item: KeyValue | None) -> bool:
-    """Tell whether a condition holds.
+    """Check whether a condition holds.
 
     Parameters
     ----------
     compare : Compare
         The condition.
     item : KeyValue or None
-        Its key as it is now.
+        Its key as it is now; None where there is no such key.
 
     Returns
     -------
@@ -52,12 +52,12 @@ def _actual(item: KeyValue | None, target: CompareTarget) -> int | bytes:
 
 
 def _order(left: int | bytes, right: int | bytes) -> int:
-    # Compare sees to it that both are of one type.
+    # Compare makes sure that both are of one type.
     return (left > right) - (left < right)  # type: ignore[operator]
 
 
 def has_overlaps(operations: Sequence[Operation]) -> bool:
-    """Tell whether operations would put a key twice, or put and delete it: a key changes once in a revision.
+    """Check whether operations would put a key twice, or put and delete it: a key changes once in a revision.
 
     Parameters
     ----------

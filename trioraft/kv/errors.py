@@ -1,4 +1,4 @@
-"""What a client of the key-value store is told that could not be done."""
+"""The refusals of the key-value store, as a client of it meets them."""
 
 from typing import TypeVar
 
@@ -14,12 +14,12 @@ class KeyValueError(Exception):
     Parameters
     ----------
     error : Error
-        What it said.
+        The refusal.
 
     Attributes
     ----------
     code : ErrorCode
-        Why.
+        The reason.
     oldest_revision : int
         With ``ErrorCode.COMPACTED``: the oldest revision that can still be read, or watched from.
     """
@@ -31,12 +31,12 @@ class KeyValueError(Exception):
 
 
 def expect(kind: type[_R], result: Result | Answer) -> _R:
-    """Return what the store has answered, or raise what it has refused.
+    """Return the answer of the store, or raise its refusal.
 
     Parameters
     ----------
     kind : type
-        What it must be.
+        The kind that the answer must have.
     result : Result or Answer
         The answer.
 

@@ -1,4 +1,4 @@
-"""The last revisions, for watching from one of them and for reading at one of them."""
+"""The last revisions, from which watches go on and at which keys can be read."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -6,18 +6,18 @@ from typing import Final, NamedTuple
 
 from trioraft.kv.commands import Event, KeyValue
 
-_EVENT_OVERHEAD: Final = 100  # bytes that an event takes besides its keys and values, about
+_EVENT_OVERHEAD: Final = 100  # bytes that an event takes in addition to its keys and values, about
 
 
 class HistoryLimits(NamedTuple):
-    """How much is kept. Part of the state machine: it must be the same on every replica.
+    """The limits of a history. They are part of the state machine: they must be the same on every replica.
 
     Attributes
     ----------
     events : int
-        At most so many events …
+        The largest number of events.
     bytes : int
-        … and at most so many bytes of keys and values, earlier values included.
+        The largest number of bytes of keys and values, earlier values included.
     """
 
     events: int = 50_000
@@ -32,22 +32,23 @@ class History:
     limits : HistoryLimits
         How much is kept.
     oldest : int
-        The revision that the first append is of.
+        The revision of the first append.
 
     Attributes
     ----------
     oldest : int
         The oldest revision whose events are kept.
     overshoots : bool
-        Whether so many revisions are kept as *reach* the limits, so that one which has more than all that is kept,
-        such as the deletion of large values, can be watched too.
+        Whether revisions are kept until they *reach* the limits. Then a revision that is larger than the limits, such
+        as the deletion of many large values, can be watched too.
     """
 
     def __init__(self, limits: HistoryLimits, oldest: int, *, overshoots: bool = False) -> None:
         self.oldest = oldest
         self.overshoots = overshoots
         self._limits = limits
-        # A list, because a deque is slow to reach its middle; what is dropped leaves an empty place until half is.
+        # This is a list because the middle of a deque is slow to reach. A revision that is dropped leaves an empty
+        # place, until half of the list is empty.
         self._revisions: list[tuple[Event, ...]] = []
         self._sizes: list[int] = []  # of each, in bytes
         self._dropped = 0
@@ -60,7 +61,7 @@ class History:
         return self.oldest + len(self._revisions) - self._dropped
 
     def append(self, events: tuple[Event, ...]) -> None:
-        """Add the events of the next revision; where it becomes too much, the oldest revisions are dropped."""
+        """Add the events of the next revision; drop the oldest revisions where the limits are passed."""
         self._revisions.append(events)
         self._events += len(events)
         self._sizes.append(sum(map(_size, events)))
@@ -69,45 +70,45 @@ class History:
             self._drop_oldest()
 
     def _is_too_much(self) -> bool:
-        """Tell whether the oldest revision is dropped."""
+        """Check whether the oldest revision has to be dropped."""
         if not self.overshoots:
             return self._events > self._limits.events or self._bytes > self._limits.bytes
         events, size = len(self._revisions[self._dropped]), self._sizes[self._dropped]
         return self._events - events >= self._limits.events or self._bytes - size >= self._limits.bytes
 
     def give_way(self, bytes_max: int) -> None:
-        """Drop the oldest revisions, but not the newest one, while they have more bytes than these."""
+        """Drop the oldest revisions, but never the newest one, until the history has at most so many bytes."""
         while self._bytes > bytes_max and self._dropped < len(self._revisions) - 1:
             self._drop_oldest()
 
     def drop_before(self, revision: int) -> None:
-        """Drop what is older than a revision."""
+        """Drop the revisions that are older than one."""
         while self.oldest < min(revision, self.next):
             self._drop_oldest()
 
     def since(self, revision: int) -> Iterator[tuple[Event, ...]]:
-        """Give the events of each revision from one on, which must not be older than `oldest`."""
+        """Yield the events of each revision, from one on that is not older than `oldest`."""
         for index in range(revision - self.oldest + self._dropped, len(self._revisions)):
             yield self._revisions[index]
 
     def undo(
         self, revision: int, later: Iterable[Event], start: bytes, end: bytes | None
     ) -> dict[bytes, KeyValue | None]:
-        """Tell what the keys of a range were at a revision.
+        """Compute what the keys of a range were at a revision.
 
         Parameters
         ----------
         revision : int
             The revision, at least ``oldest - 1``.
         later : iterable of Event
-            Events that are newer than all that is kept here, in order.
+            Events that are newer than this history, in order.
         start, end : bytes
             The keys from the first up to the second (exclusive; None: all).
 
         Returns
         -------
         dict of bytes to KeyValue or None
-            Every key that has changed since, with what it was then; None where it was not there.
+            Every key that has changed since, as it was then; None where it did not exist.
         """
         before: dict[bytes, KeyValue | None] = {}
         for event in chain(chain.from_iterable(self.since(revision + 1)), later):
@@ -117,7 +118,7 @@ class History:
         return before
 
     def freeze(self) -> tuple[tuple[Event, ...], ...]:
-        """Give all events as they are now; copies one reference for each revision."""
+        """Return all events as they are now; this copies one reference for each revision."""
         return tuple(self._revisions[self._dropped :])
 
     def _drop_oldest(self) -> None:

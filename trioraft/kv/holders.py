@@ -1,6 +1,7 @@
-"""Whose the leases are, so that no client and no address has all of them; a lock is held, and waited for, by one.
+"""Counts the leases of each client and address, so that nobody has all of them.
 
-Only a leader counts, and what was granted while another one led it does not count.
+Locks are held by leases, and waited for by leases. Only a leader counts, and not those that another leader has
+granted.
 """
 
 from typing import Final
@@ -9,9 +10,10 @@ from trioraft.kv.codec import decode_command, decode_result
 from trioraft.kv.commands import LeaseGrant
 from trioraft.kv.results import LeaseGrantResult
 from trioraft.kv.store import Change
-from trioraft.tally import Asker, Tally
+from trioraft.tally import NO_LIMIT, Asker, Limit, Tally
 
-# The default quota has room for twice as many where all else is full. An address may have half as many again.
+# The default quota has room for twice as many in a store that is full of keys. An address may have half as many
+# again.
 OF_ONE_CLIENT_MAX: Final = 4096
 OF_ONE_SITE_MAX: Final = 6144
 
@@ -22,19 +24,19 @@ _GRANT: Final = 5
 
 
 class LeaseHolders:
-    """Counts the leases of each client and each address."""
+    """The leases of each client and each address."""
 
     def __init__(self) -> None:
         self._owners: dict[int, Asker] = {}
         self._tally = Tally()
 
-    def begin_share(self, who: Asker, command: bytes) -> tuple[str, bool]:
+    def begin_share(self, who: Asker, command: bytes) -> Limit:
         """Count a lease that is about to be granted; see :meth:`trioraft.replica.machine.Shared.begin_share`."""
         if not _is_grant(command):
-            return "", False
+            return NO_LIMIT
         self._tally.add(who)
         limit = self._tally.why_none(who, "leases, one for each lock", OF_ONE_CLIENT_MAX, OF_ONE_SITE_MAX)
-        if limit[0]:
+        if limit.text:
             self._tally.remove(who)
         return limit
 
@@ -49,7 +51,7 @@ class LeaseHolders:
             self._tally.remove(who)
 
     def follow(self, change: Change) -> None:
-        """Count no more what has ended."""
+        """Stop counting leases that have ended."""
         for lease in list(self._owners) if change.restored else change.ended:
             who = self._owners.pop(lease, None)
             if who is not None:

@@ -34,21 +34,21 @@ from trioraft.kv.results import (
 )
 from trioraft.kv.watcher import Watcher
 
-# How long to wait, in seconds, before another node is asked because the last one was behind, and before everything is
-# read again because it took too long.
+# The pauses, in seconds, before another node is asked because one was behind, and before everything is read again
+# because it took too long.
 _BEHIND_PAUSE: Final = 0.02
 _AGAIN_PAUSE: Final = 0.05
 
 
 class PutOutcome(NamedTuple):
-    """What has come of :meth:`KeyMethods.put_if`.
+    """The outcome of :meth:`KeyMethods.put_if`.
 
     Attributes
     ----------
     put : PutResult
-        Its revision is 0 where the key was not as expected.
+        The result; its revision is 0 where the key was not as expected.
     left : int
-        The lease that the key went with before, and does not any more; 0 for none.
+        The lease that the key was detached from; 0 for none.
     """
 
     put: PutResult
@@ -67,24 +67,24 @@ class KeyMethods(StoreAccess, ABC):
         keep_lease: bool = False,
         prev_kv: bool = False,
     ) -> PutResult:
-        """Give a key a value; it leaves the lease that it went with, unless that is given again or kept.
+        """Set the value of a key; it is detached from its lease, unless that is given again or kept.
 
         Parameters
         ----------
         key, value : str or bytes
-            At most 1,536 bytes, and 1 MiB.
+            The key, of at most 1,536 bytes, and its value, of at most 1 MiB.
         lease : int
-            The lease that the key goes with; 0 for none.
+            The lease to attach the key to; 0 for none.
         keep_lease : bool
-            Whether it goes on with the lease it has, if any. That is looked up first, and again where it changes
-            meanwhile.
+            Whether the key stays attached to its lease, if any. The lease is looked up first, and again where it
+            changes meanwhile.
         prev_kv : bool
-            Whether the result shall have what was there before.
+            Whether the result includes the key as it was before.
 
         Returns
         -------
         PutResult
-            With the revision.
+            The result, with the revision.
         """
         command = Put(to_bytes(key, "key"), to_bytes(value, "value"), lease, prev_kv)
         if check_is("keep_lease", keep_lease, bool):
@@ -92,21 +92,21 @@ class KeyMethods(StoreAccess, ABC):
         return expect(PutResult, await self._execute(command))
 
     async def put_if(self, compare: Sequence[Compare], put: Put, *, keep_lease: bool = False) -> "PutOutcome":
-        """Give a key a value if conditions hold, and tell which lease it has left with that.
+        """Set the value of a key if conditions hold, and return the lease that it was detached from.
 
         Parameters
         ----------
         compare : sequence of Compare
             The conditions.
         put : Put
-            The key, its value, and the lease that it goes with.
+            The key, its value, and the lease to attach it to.
         keep_lease : bool
-            Whether it goes on with the lease it has, if any; that of `put` must be 0 then.
+            Whether the key stays attached to its lease, if any; that of `put` must be 0 then.
 
         Returns
         -------
         PutOutcome
-            What has come of it.
+            The outcome.
         """
         compare = check_all("compare", compare, Compare)
         encode_command(check_is("put", put, Put))
@@ -132,14 +132,14 @@ class KeyMethods(StoreAccess, ABC):
         key : str or bytes
             The key.
         revision : int
-            Read it as it was at that revision; 0 for now.
+            Read the key as it was at that revision; 0 for now.
         stale : bool
-            Whether an old answer will do; see :meth:`query`.
+            Whether an old answer is good enough; see :meth:`query`.
 
         Returns
         -------
         KeyValue or None
-            The key with its value and revisions, None where there is none.
+            The key with its value and revisions; None where there is no such key.
         """
         found = await self.range(Range(to_bytes(key, "key"), revision=revision), stale=stale)
         return found.kvs[0] if found.kvs else None
@@ -160,13 +160,13 @@ class KeyMethods(StoreAccess, ABC):
         prefix : str or bytes
             The prefix; empty for all keys.
         limit : int
-            At most so many; 0 for no limit.
+            The largest number of keys; 0 for no limit.
         keys_only : bool
             Leave the values empty.
         revision : int
-            Read them as they were at that revision; 0 for now.
+            Read the keys as they were at that revision; 0 for now.
         stale : bool
-            Whether an old answer will do; see :meth:`query`.
+            Whether an old answer is good enough; see :meth:`query`.
 
         Returns
         -------
@@ -180,19 +180,19 @@ class KeyMethods(StoreAccess, ABC):
         """Read a range of keys, in as many parts as it takes, all at one revision.
 
         When that revision is compacted before the last part is read, everything is read again at a later one, unless
-        the request names it.
+        the request names its revision.
 
         Parameters
         ----------
         request : Range
             What to read.
         stale : bool
-            Whether an old answer will do; see :meth:`query`.
+            Whether an old answer is good enough; see :meth:`query`.
 
         Returns
         -------
         RangeResult
-            What was found; with `more` where that is less because of the request's limit.
+            The keys; `more` is true where the request's limit leaves some out.
         """
         while True:
             try:
@@ -227,17 +227,17 @@ class KeyMethods(StoreAccess, ABC):
         request : Range
             What to read.
         stale : bool
-            Whether an old answer will do; see :meth:`query`.
+            Whether an old answer is good enough; see :meth:`query`.
 
         Returns
         -------
         RangeResult
-            What was found; with `more` where it did not fit into one answer.
+            The keys; `more` is true where they do not fit into one answer.
         """
         return expect(RangeResult, await self._look_up(check_is("request", request, Range), stale=stale))
 
     async def delete(self, key: str | bytes, *, prefix: bool = False, prev_kv: bool = False) -> DeleteRangeResult:
-        """Delete a key, or all that start with a prefix; refused where those are more than 10,000.
+        """Delete a key, or all keys that start with a prefix; refused where there are more than 10,000.
 
         Parameters
         ----------
@@ -246,12 +246,12 @@ class KeyMethods(StoreAccess, ABC):
         prefix : bool
             Whether it is a prefix.
         prev_kv : bool
-            Whether the result shall have what was deleted.
+            Whether the result includes the deleted keys.
 
         Returns
         -------
         DeleteRangeResult
-            How many keys there were.
+            The result, with the number of keys that were deleted.
         """
         start, end = _bounds(key, prefix)
         return expect(DeleteRangeResult, await self._execute(DeleteRange(start, end, prev_kv)))
@@ -265,18 +265,18 @@ class KeyMethods(StoreAccess, ABC):
         lease: int = 0,
         keep_lease: bool = False,
     ) -> int:
-        """Give a key a value if it has the expected one (compare and swap).
+        """Set the value of a key if it has the expected one (compare and swap).
 
         Parameters
         ----------
         key : str or bytes
             The key.
         expected : str, bytes or None
-            Its value; None if there must be no such key.
+            The value that it must have; None if there must be no such key.
         value : str or bytes
-            The new one.
+            The new value.
         lease, keep_lease
-            As in :meth:`put`: without either the key leaves the lease that it went with.
+            As in :meth:`put`: without either the key is detached from its lease.
 
         Returns
         -------
@@ -292,18 +292,18 @@ class KeyMethods(StoreAccess, ABC):
     async def cas_revision(
         self, key: str | bytes, revision: int, value: str | bytes, *, lease: int = 0, keep_lease: bool = False
     ) -> int:
-        """Give a key a value if it was last changed at a revision.
+        """Set the value of a key if it was last changed at a revision.
 
         Parameters
         ----------
         key : str or bytes
             The key.
         revision : int
-            Its `mod_revision`; 0 if there must be no such key.
+            The `mod_revision` that it must have; 0 if there must be no such key.
         value : str or bytes
             The new value.
         lease, keep_lease
-            As in :meth:`put`: without either the key leaves the lease that it went with.
+            As in :meth:`put`: without either the key is detached from its lease.
 
         Returns
         -------
@@ -324,12 +324,12 @@ class KeyMethods(StoreAccess, ABC):
         compare : sequence of Compare
             The conditions: ``Compare.value("a", "=", "0")``, ``Compare.missing("b")``.
         success, failure : sequence of Put, Range and DeleteRange
-            What to do when all of them hold, and what otherwise: ``Put.of("a", "1")``, ``DeleteRange.of("b")``.
+            The operations when all conditions hold, and otherwise: ``Put.of("a", "1")``, ``DeleteRange.of("b")``.
 
         Returns
         -------
         TxnResult
-            Whether they held, and the results.
+            Whether the conditions held, and the results of the operations.
         """
         command = Txn(
             check_all("compare", compare, Compare),
@@ -339,7 +339,7 @@ class KeyMethods(StoreAccess, ABC):
         return expect(TxnResult, await self._execute(command))
 
     async def compact(self, revision: int) -> None:
-        """Forget what was before a revision.
+        """Drop everything before a revision.
 
         Parameters
         ----------
@@ -349,7 +349,7 @@ class KeyMethods(StoreAccess, ABC):
         expect(CompactResult, await self._execute(Compact(revision)))
 
     def watch(self, key: str | bytes, *, prefix: bool = False, revision: int = 0, prev_kv: bool = False) -> "Watcher":
-        """Watch a key, or all that start with a prefix.
+        """Watch a key, or all keys that start with a prefix.
 
         Parameters
         ----------
@@ -358,9 +358,9 @@ class KeyMethods(StoreAccess, ABC):
         prefix : bool
             Whether it is a prefix.
         revision : int
-            The first revision of interest, the next one at most; 0 for what changes from now on.
+            The first revision of interest, at most the next one; 0 for all changes from now on.
         prev_kv : bool
-            Whether the events shall have what was there before.
+            Whether the events include the keys as they were before.
 
         Returns
         -------

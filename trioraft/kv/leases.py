@@ -25,39 +25,40 @@ class LeaseMethods(StoreAccess, ABC):
     """What a client can do with leases; see :class:`~trioraft.kv.client.KeyValueMethods`."""
 
     async def lease_grant(self, ttl: int, lease: int = 0) -> LeaseGrantResult:
-        """Make a lease; it ends, with the keys attached to it, when it is not kept alive.
+        """Make a lease; it ends, and the keys attached to it are deleted, when it is not kept alive.
 
         Parameters
         ----------
         ttl : int
-            For how many seconds it lives on after a keep-alive.
+            Its time to live after a keep-alive, in seconds.
         lease : int
-            Its id; the store chooses one where that is 0.
+            Its id; with 0 the store chooses one.
 
         Returns
         -------
         LeaseGrantResult
-            With its id.
+            The result, with its id.
         """
         return expect(LeaseGrantResult, await self._execute(LeaseGrant(ttl, lease)))
 
     async def lease_revoke(self, lease: int, *, own: bool = False) -> int:
         """End a lease.
 
-        One that a lock goes with may have a holder who still works. So it is kept alive no more, and ends when its
-        holder, who learns of it by that, has done so, or when its time is up.
+        The holder of a lock may still be at work. So a lease by which a lock is held is only recalled: its
+        keep-alives are refused, from which its holder learns of it, and it ends when the holder has ended it, or when
+        its time is up.
 
         Parameters
         ----------
         lease : int
             Its id.
         own : bool
-            Whether this program holds it, and nothing relies on it any more: it ends at once.
+            Whether this program holds it and nothing relies on it any more, so that it can end at once.
 
         Returns
         -------
         int
-            How many keys were deleted with it.
+            The number of keys that were deleted with it.
         """
         if not check_is("own", own, bool):
             try:
@@ -66,7 +67,7 @@ class LeaseMethods(StoreAccess, ABC):
                 if NEEDS_LATER not in str(error):
                     raise
             except KeyValueError as error:
-                if error.code is not ErrorCode.MALFORMED:  # so a leader of an earlier release
+                if error.code is not ErrorCode.MALFORMED:  # the answer of a leader of an earlier release
                     raise
         # A cluster that speaks an earlier version of the protocol ends each lease at once.
         return expect(LeaseRevokeResult, await self._execute(LeaseRevoke(lease))).deleted
@@ -82,19 +83,19 @@ class LeaseMethods(StoreAccess, ABC):
         Returns
         -------
         int
-            For how many seconds it lives, counted from *before* the call.
+            Its time to live in seconds, counted from *before* the call.
         """
         return expect(LeaseKeepAliveAnswer, await self.ask_store(LeaseKeepAlive(lease), leader=True)).ttl
 
     async def lease_time_to_live(self, lease: int, *, keys: bool = False) -> LeaseTimeToLiveAnswer:
-        """Ask for how long a lease still lives.
+        """Ask how long a lease still lives.
 
         Parameters
         ----------
         lease : int
             Its id.
         keys : bool
-            Whether the answer shall have the keys that are attached to it.
+            Whether the answer includes the keys that are attached to it.
 
         Returns
         -------
@@ -112,7 +113,7 @@ class LeaseMethods(StoreAccess, ABC):
             after = found[-1]
 
     async def leases(self) -> tuple[int, ...]:
-        """Give the ids of all leases: surely of those that live for as long as the call takes."""
+        """List the ids of all leases; a lease that is granted or ends during the call may be missing or not."""
         found: list[int] = []
         after = 0
         while True:

@@ -1,15 +1,19 @@
 """The leader's clock of leases.
 
-Which leases there are is in the log; how long they still live only the leader knows. So a keep-alive is not in the
-log either: the leader answers it, which costs no disk. That is safe as long as these rules hold:
+The log has the leases; only the leader knows how long each still lives. So a keep-alive is not in the log either: the
+leader answers it without a write to disk. That is safe as long as these rules hold:
 
 - A new leader starts a :class:`Lessor` when it has applied everything of earlier terms, and gives every lease its
-  full time to live. What an earlier leader has answered is thereby honoured.
-- A keep-alive is answered only by a leader that has made sure, after the keep-alive arrived, that it still leads
-  (as for a linearizable read). Else one that was replaced long ago would promise what its successor does not know.
-- A lease ends when :class:`~trioraft.kv.commands.LeaseExpire` is applied, not when its time is up. From when that is
-  proposed, no keep-alive is answered.
-- The holder counts from when it *sent* its last answered keep-alive, which is before the leader counts.
+full
+  time to live. So it keeps the promises of earlier leaders.
+- A leader answers a keep-alive only when it has made sure, after the keep-alive arrived, that it still leads (as for
+a
+  linearizable read). Otherwise a leader that was replaced long ago could make a promise that its successor does not
+  know.
+- A lease ends when :class:`~trioraft.kv.commands.LeaseExpire` is applied, not when its time is up. No keep-alive is
+  answered once that is proposed.
+- The holder counts from the moment when it *sent* the last keep-alive that was answered, and the leader from a later
+  one.
 """
 
 import heapq
@@ -23,7 +27,7 @@ _PROPOSE_AGAIN: Final = 2.0  # seconds; a proposal may be refused because the le
 
 
 class Lessor:
-    """Knows when leases are due. Reads no clock: every call is told the time, in seconds of one clock.
+    """The deadlines of leases. It reads no clock: every call is given the time, in seconds on one clock.
 
     Parameters
     ----------
@@ -37,19 +41,19 @@ class Lessor:
         self._leases: dict[int, Lease] = {}
         self._deadlines: dict[int, float] = {}
         self._expiring: set[int] = set()
-        # One entry for each grant. A deadline that has moved is found when its entry comes up, so that a keep-alive
-        # costs nothing here; so does the entry of a lease that has ended.
+        # It has an entry for each grant. A keep-alive leaves it alone: the entry is moved when it comes up, and that
+        # of a lease which has ended is dropped then.
         self._queue: list[tuple[float, int, int]] = []
         for lease in leases:
             self.granted(lease, now)
 
     def follow(self, change: Change, now: float) -> None:
-        """Take notice of what a command has changed.
+        """Note what a command has changed.
 
         Parameters
         ----------
         change : Change
-            What the store told.
+            The change, as the store reports it.
         now : float
             The time.
         """
@@ -59,7 +63,7 @@ class Lessor:
             self.ended(lease_id)
 
     def granted(self, lease: Lease, now: float) -> None:
-        """Start the clock of a lease; that of one which is recalled goes on, if it has begun."""
+        """Start the clock of a lease; the clock of a lease that is recalled goes on, if it runs."""
         deadline = now + lease.ttl
         if not lease.grant:
             deadline = min(deadline, self._deadlines.get(lease.id, deadline))
@@ -87,8 +91,8 @@ class Lessor:
         Returns
         -------
         int or None
-            Its time to live in seconds; None where there is no such lease, it was recalled, or its end is proposed
-            already.
+            Its time to live in seconds; None where there is no such lease, it was recalled, or its end is already
+            proposed.
         """
         lease = self._leases.get(lease_id)
         if lease is None or not lease.grant or lease_id in self._expiring:
@@ -97,20 +101,20 @@ class Lessor:
         return lease.ttl
 
     def remaining(self, lease_id: int, now: float) -> float | None:
-        """Tell for how many seconds a lease still lives without a keep-alive; None where there is none."""
+        """Return how long a lease lives without a keep-alive, in seconds; None where there is no such lease."""
         if lease_id not in self._leases:
             return None
         return 0.0 if lease_id in self._expiring else max(0.0, self._deadlines[lease_id] - now)
 
     def due(self, now: float, limit: int = 1000) -> list[LeaseExpire]:
-        """Give what is to be proposed because time is up; again after 2 s where it has not been applied by then.
+        """List the commands that end leases whose time is up; again after 2 s where they are not applied by then.
 
         Parameters
         ----------
         now : float
             The time.
         limit : int
-            At most so many.
+            The largest number of commands.
 
         Returns
         -------
@@ -130,7 +134,7 @@ class Lessor:
         return commands
 
     def next_deadline(self) -> float | None:
-        """Tell when :meth:`due` has something to give, or None."""
+        """Return when :meth:`due` next has a command, or None."""
         while self._queue:
             queued, lease_id, grant = self._queue[0]
             lease = self._leases.get(lease_id)

@@ -1,10 +1,11 @@
 """Leases that are kept alive, and locks held by them.
 
-Whoever holds a lease believes in it until its time to live has passed since it *sent* the last keep-alive that was
-answered. The leader starts to count when it answers, which is later, so the lease lives at least as long as its
-holder believes. A lock is a key that goes with its holder's lease; the holders queue by the revisions at which their
-keys were created, which are the fencing tokens: each holder's is larger than those of all before. A cluster that is
-restored from a backup goes back to an earlier revision, so the number of restores counts more than the revision.
+The holder of a lease relies on it until its time to live has passed since the holder *sent* the last keep-alive that
+was answered. The leader starts to count when it answers, which is later, so the lease lives at least as long as its
+holder relies on it. A lock is a key that is attached to its holder's lease. The holders queue by the revisions at
+which their keys were created. These are the fencing tokens: each is larger than those of all holders before. A
+cluster that is restored from a backup goes back to an earlier revision, so the number of restores counts more than
+the revision.
 """
 
 import re
@@ -12,7 +13,7 @@ from abc import ABC
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -29,18 +30,18 @@ from trioraft.nurseries import bare_errors
 
 NAME_MAX: Final = 1000
 
-# Of the time to live: how often a keep-alive is sent, and what is taken away because clocks drift.
+# Parts of the time to live: the interval of keep-alives, and the allowance for the drift of clocks.
 _KEEP_SHARE: Final = 1 / 5
 _DRIFT_SHARE: Final = 1 / 100
-# A suspended machine is noticed this soon after it goes on, in seconds.
+# The time is looked at once in so many seconds, so that it is noticed soon when the machine was suspended.
 _LOOK_INTERVAL: Final = 0.25
 _REVOKE_SECONDS: Final = 2.0
-# No store has more revisions between two restores: a million a second would take nine years.
+# No store gets to more revisions between two restores: a million a second would take nine years.
 _REVISION_BITS: Final = 48
 
 
 class KeysAndLeases(KeyMethods, LeaseMethods, ABC):
-    """What locks are made of."""
+    """The methods that locks are made of."""
 
 
 class LeaseLostError(Exception):
@@ -55,7 +56,7 @@ class LockHeldError(NoAnswerError):
     name : str
         The lock.
     wait : float
-        For how many seconds it was waited for.
+        How long it was waited for, in seconds.
     """
 
     def __init__(self, name: str, wait: float) -> None:
@@ -73,7 +74,7 @@ class HeldLease:
     ttl : int
         Its time to live in seconds.
     held_until : float
-        Until when it surely lives, in seconds of :func:`~trioraft.clock.boottime`; grows with each keep-alive.
+        The time until which it certainly lives, on :func:`~trioraft.clock.boottime`; it grows with each keep-alive.
     """
 
     id: int
@@ -90,8 +91,8 @@ class HeldLock:
     name : str
         Its name.
     fencing_token : int
-        Larger than that of every holder before; a resource that remembers the largest one it has seen can refuse
-        whoever does not know yet that the lock is lost.
+        A number that is larger than that of every holder before. A resource that remembers the largest one can
+        refuse a holder that does not know yet that its lock is lost.
     lease : HeldLease
         The lease that it is held by.
     """
@@ -114,7 +115,7 @@ async def hold_lease(
     ttl : int
         Its time to live in seconds; the keys attached to it outlive a holder that is lost by about that.
     clock : callable
-        Tells the time in seconds, as the leader counts it.
+        Returns the time in seconds, on a clock that counts as the leader's does.
 
     Yields
     ------
@@ -127,30 +128,30 @@ async def hold_lease(
         If no keep-alive was answered for so long that the lease may have ended; the block is cancelled then.
     """
     lease = await _grant(client, ttl, clock)
-    lost, refused = "", False
+    lost: _Lost | None = None
     try:
         with bare_errors():
             async with trio.open_nursery() as nursery:
 
                 async def keep() -> None:
-                    nonlocal lost, refused
-                    lost, refused = await _keep_alive(client, lease, clock)
+                    nonlocal lost
+                    lost = await _keep_alive(client, lease, clock)
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(keep)
                 yield lease
                 nursery.cancel_scope.cancel()
     finally:
-        # One that somebody else has revoked while it surely lived waits for this: nothing relies on it any more.
-        if not lost or (refused and clock() < lease.held_until):
+        # A lease that somebody else has recalled in time waits for this: nothing relies on it any more.
+        if lost is None or (lost.refused and clock() < lease.held_until):
             with trio.move_on_after(_REVOKE_SECONDS, shield=True):
                 await _revoke(client, lease.id)
-    if lost:
-        raise LeaseLostError(lost)
+    if lost is not None:
+        raise LeaseLostError(lost.reason)
 
 
 async def _grant(client: LeaseMethods, ttl: int, clock: Callable[[], float]) -> HeldLease:
-    """Make a lease, and make sure that it lives where that took long: its time runs from when it was asked for."""
+    """Make a lease; keep it alive once more where that took long, because its time runs from the request."""
     sent_at = clock()
     granted = await client.lease_grant(ttl)
     lease = HeldLease(granted.id, granted.ttl, held_until(sent_at, granted.ttl))
@@ -164,25 +165,25 @@ async def _grant(client: LeaseMethods, ttl: int, clock: Callable[[], float]) -> 
 
 
 def held_until(sent_at: float, ttl: int) -> float:
-    """Tell until when a lease surely lives.
+    """Compute the time until which a lease certainly lives.
 
     Parameters
     ----------
     sent_at : float
-        When the grant or keep-alive was sent that was answered, in seconds.
+        The time at which the grant or keep-alive was sent that was answered, in seconds.
     ttl : int
-        The time to live that the answer gave, in seconds.
+        The time to live in the answer, in seconds.
 
     Returns
     -------
     float
-        Seconds on the same clock.
+        The time, on the same clock.
     """
     return sent_at + ttl * (1 - _DRIFT_SHARE)
 
 
 async def keep_lease_alive(client: LeaseMethods, lease: HeldLease, *, clock: Callable[[], float] = boottime) -> str:
-    """Keep a lease alive for as long as that can be done.
+    """Keep a lease alive for as long as possible.
 
     Parameters
     ----------
@@ -191,25 +192,33 @@ async def keep_lease_alive(client: LeaseMethods, lease: HeldLease, *, clock: Cal
     lease : HeldLease
         The lease; its `held_until` grows.
     clock : callable
-        Tells the time in seconds, as the leader counts it.
+        Returns the time in seconds, on a clock that counts as the leader's does.
 
     Returns
     -------
     str
-        Why the lease is lost.
+        The reason why the lease is lost.
     """
-    lost, _ = await _keep_alive(client, lease, clock)
-    return lost
+    return (await _keep_alive(client, lease, clock)).reason
 
 
-async def _keep_alive(client: LeaseMethods, lease: HeldLease, clock: Callable[[], float]) -> tuple[str, bool]:
-    """Keep a lease alive; tell why it is lost, and whether that is because a keep-alive was refused."""
+class _Lost(NamedTuple):
+    """Why a lease is lost, and whether that is because a keep-alive was refused."""
+
+    reason: str
+    refused: bool
+
+
+async def _keep_alive(client: LeaseMethods, lease: HeldLease, clock: Callable[[], float]) -> _Lost:
+    """Keep a lease alive until it is lost."""
     interval = lease.ttl * _KEEP_SHARE
     next_at = clock() + interval
     restores = client.restores
     while (now := clock()) < lease.held_until:
         if client.restores != restores:
-            return "the cluster was restored or recovered, and may have lost what the lease holds", False
+            return _Lost(
+                "the cluster was restored or recovered, and may have lost what the lease holds", refused=False
+            )
         if now < next_at:
             await trio.sleep(min(next_at - now, lease.held_until - now, _LOOK_INTERVAL))
             continue
@@ -219,8 +228,8 @@ async def _keep_alive(client: LeaseMethods, lease: HeldLease, clock: Callable[[]
                 lease.held_until = max(lease.held_until, held_until(now, ttl))
                 next_at = now + interval
         except KeyValueError as error:
-            return str(error), True
-    return f"no keep-alive of the lease was answered within its {lease.ttl} s", False
+            return _Lost(str(error), refused=True)
+    return _Lost(f"no keep-alive of the lease was answered within its {lease.ttl} s", refused=False)
 
 
 async def _revoke(client: LeaseMethods, lease: int) -> None:
@@ -232,7 +241,7 @@ async def _revoke(client: LeaseMethods, lease: int) -> None:
 
 
 def check_lock(name: str, ttl: int, wait: float | None = None) -> bytes:
-    """Give a lock's name as its key has it, or refuse what is no name, no time to live or no time to wait.
+    """Encode the name of a lock for its key; refuse a wrong name, time to live or time to wait.
 
     Parameters
     ----------
@@ -241,7 +250,7 @@ def check_lock(name: str, ttl: int, wait: float | None = None) -> bytes:
     ttl : int
         The time to live of the lease that holds it, in seconds.
     wait : float or None
-        For how many seconds to wait for it; None for as long as it takes.
+        How long to wait for it, in seconds; None for as long as it takes.
 
     Returns
     -------
@@ -276,14 +285,14 @@ async def hold_lock(
     name : str
         The lock's name.
     ttl : int
-        The time to live of the lease that holds it, in seconds: so long others wait for a holder that is lost.
+        The time to live of the lease that holds it, in seconds: others wait so long for a holder that is lost.
     wait : float, optional
-        For how many seconds to wait while somebody else holds it; 0 to take it only if it is free. For as long as it
-        takes by default. That the cluster does not answer is another matter, and for the caller's deadlines.
+        How long to wait while somebody else holds it, in seconds; 0 to take it only if it is free, and as long as it
+        takes by default. It does not limit the time without an answer of the cluster: the caller's deadlines do.
     queued : callable
-        Called when the cluster has answered, and only those are waited for who came before.
+        Called when the cluster has answered, and the wait is for earlier holders only.
     clock : callable
-        Tells the time in seconds.
+        Returns the time in seconds.
 
     Yields
     ------
@@ -296,7 +305,7 @@ async def hold_lock(
         If no keep-alive was answered for so long that the lock may be somebody else's; the block is cancelled
         then.
     LockHeldError
-        If somebody else held it for as long as it was to be waited for.
+        If somebody else held it for that long.
     """
     encoded = check_lock(name, ttl, wait)
     async with hold_lease(client, ttl, clock=clock) as lease:
@@ -308,14 +317,14 @@ async def hold_lock(
             while (before := await _before(client, prefix, own)) is not None:
                 kv, revision = before
                 await _deleted(client, kv, revision)
-        # A last look: it may have become free, and a cluster that does not answer is not somebody else.
+        # Look once more: the lock may be free by now, or only the cluster has not answered.
         if waiting.cancelled_caught and await _before(client, prefix, own) is not None:
             raise LockHeldError(name, wait or 0.0)
         yield HeldLock(name, (client.restores << _REVISION_BITS) + result.revision, lease)
 
 
 async def _deleted(client: KeyMethods, kv: KeyValue, revision: int) -> None:
-    """Wait until a key is deleted, or it has to be looked at again."""
+    """Wait until a key is deleted, or has to be looked at again."""
     try:
         async for event in client.watch(kv.key, revision=revision + 1):
             if not event.kv.version:
@@ -326,7 +335,7 @@ async def _deleted(client: KeyMethods, kv: KeyValue, revision: int) -> None:
 
 
 async def _before(client: KeyMethods, prefix: bytes, own: bytes) -> tuple[KeyValue, int] | None:
-    """Find who comes directly before in the queue, and the revision at which that was so."""
+    """Find the key directly before in the queue, and the revision at which it was there."""
     key, range_end = prefix_range(prefix)
     found = await client.read_all(Range(key, range_end, keys_only=True))
     queue = sorted(

@@ -1,9 +1,9 @@
-"""The keys of locks: ``trioraft/locks/NAME/LEASE``, which go with the lease that their own name ends with.
+"""The keys of locks: ``trioraft/locks/NAME/LEASE``, each attached to the lease that its own name ends with.
 
-Who waits for a lock has such a key, and who came first holds it. Somebody else who deletes the key of a holder, or
-ends its lease, would let two work at a time. So from version 3 of the protocol on the store refuses other puts and
-deletes of these keys, and a lease that such a key goes with, when it is recalled, ends when its holder says so or its
-time is up.
+Everybody who waits for a lock has such a key, and the oldest key holds it. If somebody else deleted the key of a
+holder, or ended its lease, two would work at the same time. So from version 3 of the protocol on the store refuses
+other puts and deletes of these keys; and a lease with such a key, when it is recalled, ends only when its holder
+revokes it or its time is up.
 """
 
 import re
@@ -13,14 +13,14 @@ from trioraft.kv.commands import KeyValue, prefix_range
 
 LOCKS: Final = "trioraft/locks/"
 LOCKS_RANGE: Final = prefix_range(LOCKS.encode())
-# The version of the protocol from which on the store looks after them.
+# The version of the protocol from which on the store protects these keys.
 KEPT_FROM: Final = 3
 
 _LOCK_KEY: Final = re.compile(re.escape(LOCKS.encode()) + rb".+/([0-9a-f]{16})", re.DOTALL)
 
 
 def lock_prefix(name: bytes) -> bytes:
-    """Give what the keys of a lock start with.
+    """Return the prefix of the keys of a lock.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def lock_prefix(name: bytes) -> bytes:
 
 
 def lease_of(key: bytes) -> int:
-    """Tell which lease a key of a lock belongs to.
+    """Return the lease that the name of a lock's key ends with.
 
     Parameters
     ----------
@@ -53,16 +53,16 @@ def lease_of(key: bytes) -> int:
 
 
 def is_kept(item: KeyValue) -> bool:
-    """Tell whether a key stands for somebody who holds a lock, or waits for it.
+    """Check whether a key belongs to a holder of a lock, or to somebody who waits for it.
 
     Parameters
     ----------
     item : KeyValue
-        A key that is there.
+        A key of the store.
 
     Returns
     -------
     bool
-        Whether it goes with the lease that its name ends with.
+        Whether it is attached to the lease that its name ends with.
     """
     return item.lease > 0 and lease_of(item.key) == item.lease

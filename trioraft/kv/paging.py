@@ -1,13 +1,13 @@
 """Answers in pages: ranges that are read page by page at one revision, and the keys of leases.
 
-The first page of a range has a revision, and the others are asked for as they were at that one. The history that all
-replicas keep may not reach back so far by then, where values are large and are put all the time. So a node remembers
-for a while, for each range that it has given a part of, what its keys were before they changed. That is no part of
-the replicated state, and may be lost: whoever reads begins again then.
+The first page of a range has a revision, and the client asks for the others at that revision. The history that all
+replicas keep may not reach back to it any more, where large values are put all the time. So a node that has answered
+with a part of a range remembers for a while what the keys of the range were before they changed. This is no part of
+the replicated state, and may be lost: then the client begins again.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -19,7 +19,7 @@ from trioraft.kv.store import Change, KeyValueStore
 # A range is remembered for so many seconds after its last page was asked for.
 READ_SECONDS: Final = 10.0
 READS_MAX: Final = 64
-# Of all that is remembered.
+# The size of everything that is remembered.
 READS_BYTES_MAX: Final = 64 * 2**20
 
 KEYS_PAGE_BYTES: Final = 2**20
@@ -33,11 +33,11 @@ class _Read(Struct, eq=False):
     start: bytes
     end: bytes | None
     until: float
-    before: dict[bytes, KeyValue | None]  # what has changed since that revision, as it was then
+    before: dict[bytes, KeyValue | None]  # the keys that have changed since that revision, as they were then
     size: int
 
     def covers(self, request: Range) -> bool:
-        """Tell whether a request is for a further page of it."""
+        """Check whether a request is for a further page of it."""
         start, end = bounds(request)
         return self.revision == request.revision and self.end == end and self.start <= start
 
@@ -48,15 +48,15 @@ class PagedReads:
     Parameters
     ----------
     store : KeyValueStore
-        What they are read from.
+        The store.
     """
 
     def __init__(self, store: KeyValueStore) -> None:
         self._store = store
-        self._reads: list[_Read] = []  # the one whose page was asked for last is last
+        self._reads: list[_Read] = []  # in the order of their last requests
 
     def read(self, request: Range, now: float) -> RangeResult | Error:
-        """Read a range, or as much as fits into an answer.
+        """Read a range, or as much of it as fits into an answer.
 
         Parameters
         ----------
@@ -89,12 +89,12 @@ class PagedReads:
         self._forget_some()
 
     def follow(self, change: Change) -> None:
-        """Remember what keys were that have changed.
+        """Remember the former values of keys that have changed.
 
         Parameters
         ----------
         change : Change
-            What the store told.
+            The change, as the store reports it.
         """
         if change.restored:
             self._reads.clear()
@@ -111,7 +111,7 @@ class PagedReads:
             del self._reads[0]
 
     def end_old(self, now: float) -> None:
-        """Forget the ranges of which no page was asked for lately.
+        """Forget the ranges for which no page was requested lately.
 
         Parameters
         ----------
@@ -125,27 +125,42 @@ def _size(item: KeyValue | None) -> int:
     return size(item) if item is not None else 0
 
 
-def page_of_keys(keys: Iterable[bytes], after: bytes) -> tuple[tuple[bytes, ...], bool]:
-    """Give the keys behind one, as many as fit into an answer.
+class KeysPage(NamedTuple):
+    """A part of a list of keys.
+
+    Attributes
+    ----------
+    keys : tuple of bytes
+        The keys.
+    more : bool
+        Whether further ones follow.
+    """
+
+    keys: tuple[bytes, ...]
+    more: bool = False
+
+
+def page_of_keys(keys: Iterable[bytes], after: bytes) -> KeysPage:
+    """Return the keys that follow one, as many as fit into an answer.
 
     Parameters
     ----------
     keys : iterable of bytes
         Keys, in ascending order.
     after : bytes
-        The one; empty for the beginning.
+        The key that they follow; empty for the beginning.
 
     Returns
     -------
-    tuple of (tuple of bytes, bool)
-        The keys, and whether further ones follow.
+    KeysPage
+        The page.
     """
     page: list[bytes] = []
     room = KEYS_PAGE_BYTES
     for key in keys:
         if key > after:
-            room -= len(key) + 3  # and the head of a byte string
+            room -= len(key) + 3  # three bytes for the head of a byte string
             if room < 0:
-                return tuple(page), True
+                return KeysPage(tuple(page), more=True)
             page.append(key)
-    return tuple(page), False
+    return KeysPage(tuple(page))

@@ -1,8 +1,8 @@
-"""What is asked of a running store beside what is in the log: the time that leases still have, and watches.
+"""Questions to a running store that need no log: on the time that leases still have, and watches.
 
-Answers come in pages where they may have any size. A field that asks for the next page says, by being there, that
-its sender knows of pages: it was added later, and a node of an earlier release ignores it and gives everything at
-once. What is asked without it is answered so too, as far as one answer holds it.
+Answers that may have any size come in pages. A field for the next page was added later. Its presence shows that the
+sender understands pages; a node of an earlier release ignores it and gives everything at once. A question without it
+gets everything at once too, as far as one answer holds it.
 """
 
 from typing import Final, TypeAlias
@@ -13,12 +13,12 @@ from trioraft.kv.codec import Box
 from trioraft.kv.commands import Bound, Event, LeaseId, Number, OptionalBound, TimeToLive
 from trioraft.kv.results import Error
 
-# Stands in place of a number of halves: no revision is to be divided (:mod:`trioraft.kv.watch`).
+# This value in place of a number of halves says that no revision may be divided (:mod:`trioraft.kv.watch`).
 WHOLE_REVISIONS: Final = -1
 
 
 class LeaseKeepAlive(Struct, frozen=True, array_like=True, tag=1):
-    """Give a lease its full time to live again; only the leader can.
+    """Give a lease its full time to live again; only the leader can do that.
 
     Attributes
     ----------
@@ -30,16 +30,16 @@ class LeaseKeepAlive(Struct, frozen=True, array_like=True, tag=1):
 
 
 class LeaseTimeToLive(Struct, frozen=True, array_like=True, tag=2):
-    """Ask for how long a lease still lives without a keep-alive; only the leader knows.
+    """Ask how long a lease still lives without a keep-alive; only the leader knows.
 
     Attributes
     ----------
     id : int
         The lease.
     keys : bool
-        Whether the answer shall have the keys that are attached to it.
+        Whether the answer includes the keys that are attached to it.
     after : bytes or None
-        Give those behind this one, as many as fit; None for all at once.
+        Give the keys after this one, as many as fit; None for all at once.
     """
 
     id: LeaseId
@@ -53,14 +53,14 @@ class LeaseList(Struct, frozen=True, array_like=True, tag=3):
     Attributes
     ----------
     after : int
-        Give those with larger ids, as many as fit; -1 for all at once.
+        Give the leases with larger ids, as many as fit; -1 for all at once.
     """
 
     after: int = -1
 
 
 class WatchEvents(Struct, frozen=True, array_like=True, tag=4):
-    """Wait for the next changes; answered when there are some, or, with none, after a while.
+    """Wait for the next changes; answered when there are some, or without any after a while.
 
     Attributes
     ----------
@@ -69,10 +69,10 @@ class WatchEvents(Struct, frozen=True, array_like=True, tag=4):
     revision : int
         The first revision of interest.
     prev_kv : bool
-        Whether the events shall have what was there before.
+        Whether the events include the keys as they were before.
     given : int
-        How many halves of the events of that revision were given before (:mod:`trioraft.kv.watch`); -1 where the
-        answer must not divide a revision.
+        The number of halves of the events of that revision that were given before (:mod:`trioraft.kv.watch`); -1
+        where the answer must not divide a revision.
     """
 
     key: Bound
@@ -91,7 +91,7 @@ class LeaseKeepAliveAnswer(Struct, frozen=True, array_like=True, tag=1):
     Attributes
     ----------
     id, ttl : int
-        The lease, and for how many seconds it lives, counted from when the question was *sent*.
+        The lease, and its time to live in seconds, counted from the moment when the question was *sent*.
     """
 
     id: LeaseId
@@ -108,9 +108,9 @@ class LeaseTimeToLiveAnswer(Struct, frozen=True, array_like=True, tag=2):
     granted_ttl : int
         Its full time to live, in seconds.
     remaining : float
-        For how many seconds it still lives.
+        How long it still lives, in seconds.
     keys : tuple of bytes
-        The keys that are attached to it, in ascending order, where that was asked for.
+        The keys that are attached to it, in ascending order, where the question asked for them.
     more : bool
         Whether further ones follow.
     """
@@ -147,8 +147,8 @@ class WatchAnswer(Struct, frozen=True, array_like=True, tag=4):
     events : tuple of Event
         The events, in order.
     given : int
-        How many halves of the events of the next revision have been given too; -1 from a node that divides no
-        revision, and began with the whole one.
+        The number of halves of the events of the next revision that have been given too; -1 from a node that divides
+        no revision, and began with the whole one.
     """
 
     revision: Number
@@ -162,7 +162,7 @@ class Refused(Struct, frozen=True, array_like=True, tag=5):
     Attributes
     ----------
     error : Error
-        Why.
+        The reason.
     """
 
     error: Error
@@ -172,8 +172,8 @@ Answer: TypeAlias = LeaseKeepAliveAnswer | LeaseTimeToLiveAnswer | LeaseListAnsw
 
 
 class AnyQuestion(Box[Question], frozen=True, array_like=True):
-    """Reads a question; see :func:`~trioraft.kv.codec.unpack`."""
+    """The box for a question; see :func:`~trioraft.kv.codec.unpack`."""
 
 
 class AnyAnswer(Box[Answer], frozen=True, array_like=True):
-    """Reads an answer."""
+    """The box for an answer."""

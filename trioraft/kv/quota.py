@@ -1,14 +1,15 @@
 """How large the store may become: the quota of the cluster's settings, since version 4 of the protocol.
 
-Keys and leases count, with what they take in memory beside their bytes. The history is bounded beside: it may take a
-part of the quota, and what keys and leases leave of it, and its oldest revisions give way. So what is deleted makes
-room at once. What makes the store larger than the quota is refused, what makes it no larger never is; so a store that
-has become too large otherwise, before there was a quota or under a larger one, can be made smaller.
+Keys and leases count, including what they take in memory besides their bytes. The history is bounded separately: it
+may take a fixed part of the quota in addition, and what keys and leases leave of the quota, and its oldest revisions
+are dropped to make room. So a deletion makes room at once. A change that makes the store larger than the quota is
+refused, a change that makes it no larger never is. So a store that is too large, because there was no quota before or
+a larger one, can be made smaller.
 
-A small part more is for leases, and for the keys that locks are held by: whoever fills the store does not keep others
-from locking, and leases are bounded too.
+A small part in addition to the quota is for leases, and for the keys that locks are held by. So somebody who fills
+the store with keys cannot keep others from locking, and leases are bounded too.
 
-All of this is part of what the version means: another count, or another text, would be another state.
+All of this is part of the meaning of the version: another count, or another text, would make another state.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,22 +21,22 @@ from trioraft.kv.sorted_map import SortedMap
 
 QUOTA_FROM: Final = 4
 
-# What a key takes in memory beside its bytes, about, and a lease in all: with their places in dictionaries and lists.
+# About what a key takes in memory besides its bytes, and a lease in all, with their places in dictionaries and lists.
 KEY_BYTES: Final = 256
 LEASE_BYTES: Final = 512
 
-# The parts of the quota that the history, and locks and leases, may have besides.
+# The parts of the quota that the history may take in addition, and that locks and leases may take in addition.
 _HISTORY_SHARE: Final = 4
 _LOCKS_SHARE: Final = 16
 
 
 def item_bytes(item: KeyValue | Put) -> int:
-    """Tell for how many bytes a key counts."""
+    """Compute how many bytes a key counts."""
     return KEY_BYTES + len(item.key) + len(item.value)
 
 
 def history_bytes(quota: int, size: int) -> int:
-    """Tell how many bytes the history may have, where keys and leases take so many."""
+    """Compute how many bytes the history may have, given those of keys and leases."""
     share = quota // _HISTORY_SHARE
     return max(share, quota + share - size)
 
@@ -48,16 +49,16 @@ def growth(items: SortedMap[bytes, KeyValue], puts: Sequence[Put], deleted: Iter
     items : SortedMap of bytes to KeyValue
         The keys that there are.
     puts : sequence of Put
-        What is put, no key twice.
+        The puts, no key twice.
     deleted : iterable of KeyValue
-        What is deleted, perhaps more than once.
+        The keys that are deleted, perhaps some of them repeatedly.
     room : int
-        Where all that is put is no more than this, it does not matter what is deleted or replaced.
+        Where the puts need no more than this, it does not matter what is deleted or replaced.
 
     Returns
     -------
     int
-        By how many bytes at most.
+        An upper bound in bytes.
     """
     grows = sum(map(item_bytes, puts))
     if grows <= room:
@@ -68,7 +69,7 @@ def growth(items: SortedMap[bytes, KeyValue], puts: Sequence[Put], deleted: Iter
 
 
 def is_for_locks(puts: Sequence[Put]) -> bool:
-    """Tell whether nothing is put but keys that locks are held by, or waited for."""
+    """Check whether all puts are keys by which locks are held, or waited for."""
     return all(lease_of(put.key) == put.lease > 0 for put in puts)
 
 
@@ -78,15 +79,15 @@ def why_full(size: int, lock_size: int, grows: int, quota: int, *, for_locks: bo
     Parameters
     ----------
     size : int
-        How many bytes its keys and leases take.
+        The bytes that its keys and leases take.
     lock_size : int
-        How many of them are those of leases, and of keys that locks are held by.
+        Those of leases, and of keys that locks are held by.
     grows : int
-        By how many bytes it would become larger.
+        The bytes by which it would become larger.
     quota : int
-        How many bytes its keys and leases may take.
+        The bytes that its keys and leases may take.
     for_locks : bool
-        Whether that is for nothing but leases, or keys of locks.
+        Whether it would grow by nothing but leases, or keys of locks.
 
     Returns
     -------

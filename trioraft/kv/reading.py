@@ -9,18 +9,18 @@ from trioraft.kv.commands import DeleteRange, Event, KeyValue, Range
 from trioraft.kv.results import RangeResult
 from trioraft.kv.state import State
 
-_ITEM_OVERHEAD: Final = 100  # counted for each key in a result, so that one of tiny keys is bounded as well
+_ITEM_OVERHEAD: Final = 100  # counted for each key, so that a result of tiny keys is bounded as well
 
 
 def bounds(request: Range | DeleteRange) -> tuple[bytes, bytes | None]:
-    """Give the first key of a request, and the first one behind it; None where there is none."""
+    """Return the first key of a request, and the first key after it, which is None where there is no end."""
     if not request.range_end:
         return request.key, request.key + b"\0"
     return request.key, None if request.range_end == b"\0" else request.range_end
 
 
 def size(item: KeyValue) -> int:
-    """Tell how many bytes a key counts in a result."""
+    """Compute how many bytes a key counts in a result."""
     return len(item.key) + len(item.value) + _ITEM_OVERHEAD
 
 
@@ -30,13 +30,13 @@ def read(state: State, request: Range, now: int, uncommitted: Sequence[Event], r
     Parameters
     ----------
     state : State
-        The state; the revision that is asked for is in its history.
+        The state; its history has the revision of the request.
     request : Range
         What to read.
     now : int
-        The revision of what is in the state.
+        The revision of the state.
     uncommitted : sequence of Event
-        What of it is not in its history yet.
+        The events of that revision that are not in the history yet.
     room : int
         How many bytes of keys and values the result may have.
 
@@ -63,9 +63,9 @@ def read_before(
     request : Range
         What to read.
     now : int
-        The revision of what is in the state.
+        The revision of the state.
     changed : mapping of bytes to KeyValue or None
-        What of the range has changed, as it was before; None where it was not there.
+        The keys that have changed, as they were before; None where a key did not exist.
     room : int
         How many bytes of keys and values the result may have.
 
@@ -91,8 +91,8 @@ def read_before(
 
 
 def _merge(found: Iterator[KeyValue], changed: Mapping[bytes, KeyValue | None]) -> Iterator[KeyValue]:
-    """Put in what was there before (None: nothing), and leave out what has replaced it."""
-    # A heap rather than a sorted list, because few of them may fit into the result.
+    """Replace keys by what they were before (None: nothing)."""
+    # This is a heap and no sorted list, because only few of them may fit into the result.
     before = [(key, item) for key, item in changed.items() if item is not None]
     heapq.heapify(before)
     for item in found:

@@ -1,4 +1,4 @@
-"""What the store answers."""
+"""The results of commands."""
 
 import enum
 from typing import TypeAlias
@@ -16,7 +16,7 @@ class PutResult(Struct, frozen=True, array_like=True, tag=1):
     revision : int
         The store's revision after the command; the same in every result.
     prev_kv : KeyValue or None
-        What was there before, where that was asked for.
+        The key as it was before, where the command asked for it.
     """
 
     revision: Number
@@ -29,13 +29,13 @@ class RangeResult(Struct, frozen=True, array_like=True, tag=2):
     Attributes
     ----------
     revision : int
-        The store's revision; not the one that was asked for.
+        The store's present revision, not that of the request.
     kvs : tuple of KeyValue
-        What was found.
+        The keys.
     count : int
-        How many keys are in the range, whatever the limit.
+        The number of keys in the range, whatever the limit.
     more : bool
-        Whether `kvs` has fewer than that.
+        Whether `kvs` has fewer keys than the range.
     """
 
     revision: Number
@@ -52,9 +52,9 @@ class DeleteRangeResult(Struct, frozen=True, array_like=True, tag=3):
     revision : int
         The store's revision.
     deleted : int
-        How many keys were deleted; the revision stays when there was none.
+        The number of keys that were deleted; when it is 0 the revision stays.
     prev_kvs : tuple of KeyValue
-        Them, where that was asked for.
+        These keys as they were, where the command asked for them.
     """
 
     revision: Number
@@ -75,7 +75,7 @@ class TxnResult(Struct, frozen=True, array_like=True, tag=4):
     succeeded : bool
         Whether the conditions held.
     responses : tuple of results
-        Those of the operations that were carried out.
+        The results of the operations that were carried out.
     """
 
     revision: Number
@@ -107,7 +107,7 @@ class LeaseRevokeResult(Struct, frozen=True, array_like=True, tag=6):
     revision : int
         The store's revision.
     deleted : int
-        How many keys were deleted with the lease.
+        The number of keys that were deleted with the lease.
     """
 
     revision: Number
@@ -127,11 +127,11 @@ class CompactResult(Struct, frozen=True, array_like=True, tag=7):
 
 
 class ErrorCode(enum.StrEnum):
-    """Why a command was refused.
+    """The reason why a command was refused, for programs.
 
-    ``TOO_LARGE``: the command, or what it changes or finds; or the store, which has reached its quota.
-    ``LEASE_EXISTS``: there is such a lease already; or one that a lock goes with, whose key was to be changed.
-    (Neither that nor the quota has a code of its own, because clients of earlier releases could not read it.)
+    ``TOO_LARGE``: the command is too large, or what it changes or finds; or the store has reached its quota.
+    ``LEASE_EXISTS``: there is such a lease already; or the command would change the key of a lock, whose lease
+    exists. (Locks and the quota have no codes of their own, because clients of earlier releases could not read them.)
     """
 
     MALFORMED = "malformed"
@@ -151,9 +151,9 @@ class Error(Struct, frozen=True, array_like=True, tag=8):
     revision : int
         The store's revision.
     code : ErrorCode
-        Why.
+        The reason.
     message : str
-        Why, in words.
+        The reason, in words.
     oldest_revision : int
         With ``compacted``: the oldest revision that can still be read, or watched from; else 0.
     """

@@ -1,4 +1,4 @@
-"""The store as a node's state machine, with what takes a running node: the clock of leases, and watches.
+"""The store as a node's state machine, with what needs a running node: the clock of leases, and watches.
 
 ::
 
@@ -35,41 +35,41 @@ from trioraft.kv.questions import (
 from trioraft.kv.results import Error, ErrorCode
 from trioraft.kv.store import Change, KeyValueStore
 from trioraft.kv.watch import TAKE_BYTES, Watch, WatchHub
-from trioraft.tally import Asker
+from trioraft.tally import Asker, Limit
 
-# A watch without events is answered after so many seconds, so that nobody waits for a client that is gone.
+# A watch without events is answered after so many seconds, so that no node waits for a client that is gone.
 WATCH_SECONDS: Final = 20.0
 WATCHES_MAX: Final = 10_000
-# Leases and waiting watches are looked at this often, in seconds.
+# Leases and waiting watches are checked once in so many seconds.
 _LOOK_INTERVAL: Final = 0.25
-# One change may concern very many watches: so many are answered before other tasks get their turn.
+# One change may concern very many watches: so many of them are answered before other tasks get their turn.
 _AT_ONCE: Final = 64
 
 
 class Leader(Protocol):
-    """What leases take from a node."""
+    """What the clock of leases needs from a node."""
 
     @property
     def leads_in(self) -> int:
         """The term in which the node leads, 0 when it does not."""
 
     def now(self) -> float:
-        """Tell the time in seconds, on a clock that counts while the machine is suspended."""
+        """Return the time in seconds, on a clock that counts while the machine is suspended."""
 
     def propose_in_term(self, term: int, command: bytes) -> None:
-        """Propose a command here, without waiting, if this node leads in that term."""
+        """Propose a command without waiting for it, if this node leads in that term."""
 
 
 class Host(Leader, Protocol):
-    """What the service takes from a node."""
+    """What the service needs from a node."""
 
     async def read_barrier(self) -> None:
-        """Wait until everything is applied that was acknowledged before."""
+        """Wait until everything that was acknowledged before is applied."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """Somebody who waits for events."""
+    """A client that waits for events."""
 
     watch: Watch
     answer: Callable[[bytes], None]
@@ -87,7 +87,7 @@ class KeyValueService:
     Attributes
     ----------
     watch_page_bytes : int
-        How many bytes of keys and values a watch is told at once, about.
+        About how many bytes of keys and values one answer to a watch has.
     """
 
     state_kind = STATE_KIND
@@ -144,33 +144,33 @@ class KeyValueService:
         self.store.restore(chunks)
 
     def version_needed(self, command: bytes) -> int:
-        """Tell which version a command needs; see :meth:`KeyValueStore.version_needed`."""
+        """Return the version that a command needs; see :meth:`KeyValueStore.version_needed`."""
         return self.store.version_needed(command)
 
     def follow_version(self, version: int) -> None:
-        """Go by a version; see :meth:`KeyValueStore.follow_version`."""
+        """Follow a version; see :meth:`KeyValueStore.follow_version`."""
         self.store.follow_version(version)
 
     @property
     def size(self) -> int:
-        """How many bytes of the quota are taken; see :attr:`KeyValueStore.size`."""
+        """The bytes that count for the quota; see :attr:`KeyValueStore.size`."""
         return self.store.size
 
     @property
     def quota(self) -> int:
-        """How many there are; see :attr:`KeyValueStore.quota`."""
+        """The quota in bytes; see :attr:`KeyValueStore.quota`."""
         return self.store.quota
 
     def follow_quota(self, quota: int) -> None:
-        """Go by a quota; see :meth:`KeyValueStore.follow_quota`."""
+        """Follow a quota; see :meth:`KeyValueStore.follow_quota`."""
         self.store.follow_quota(quota)
 
-    def begin_share(self, who: Asker, command: bytes) -> tuple[str, bool]:
+    def begin_share(self, who: Asker, command: bytes) -> Limit:
         """Count what a command is going to take; see :meth:`LeaseHolders.begin_share`."""
         return self._holders.begin_share(who, command)
 
     def end_share(self, who: Asker, command: bytes, result: bytes) -> None:
-        """Note what it has taken; see :meth:`LeaseHolders.end_share`."""
+        """Note what the command has taken; see :meth:`LeaseHolders.end_share`."""
         self._holders.end_share(who, command, result)
 
     def _changed(self, change: Change) -> None:
@@ -180,12 +180,12 @@ class KeyValueService:
             self.publish(change)
 
     def publish(self, change: Change) -> None:
-        """Tell the watches and the clock of leases what has changed; the store does, by way of this object.
+        """Pass a change of the store on to the watches and the clock of leases.
 
         Parameters
         ----------
         change : Change
-            What the store told.
+            The change, as the store reports it.
         """
         self._hub.publish(change)
         self._holders.follow(change)
@@ -202,7 +202,7 @@ class KeyValueService:
     def answer(self, question: bytes, answered: Callable[[bytes], None]) -> Callable[[], None] | None:
         """Answer a question, now or later.
 
-        What is asked of the leader comes here only once the node has made sure that it leads, and has applied
+        The node passes a question for the leader on only when it has made sure that it leads, and has applied
         everything that was acknowledged before.
 
         Parameters
@@ -210,12 +210,12 @@ class KeyValueService:
         question : bytes
             An encoded :data:`~trioraft.kv.questions.Question`.
         answered : callable
-            Told the encoded :data:`~trioraft.kv.questions.Answer`.
+            Called with the encoded :data:`~trioraft.kv.questions.Answer`.
 
         Returns
         -------
         callable or None
-            What to call if the answer is not waited for any more.
+            A function to call when nobody waits for the answer any more.
         """
         try:
             asked = unpack(question, AnyQuestion)
@@ -234,7 +234,7 @@ class KeyValueService:
 
     @staticmethod
     def only_reads(question: bytes) -> bool:
-        """Tell whether a question changes nothing, so that a reader may ask it.
+        """Check whether a question changes nothing, so that a client with a reader's key may ask it.
 
         Parameters
         ----------
@@ -244,11 +244,11 @@ class KeyValueService:
         Returns
         -------
         bool
-            Whether it does not keep a lease alive.
+            Whether it is no keep-alive of a lease.
         """
         try:
             return not isinstance(unpack(question, AnyQuestion), LeaseKeepAlive)
-        except ValueError:  # it is answered as such
+        except ValueError:  # `answer` refuses it
             return True
 
     def _list_leases(self, after: int) -> LeaseListAnswer:
@@ -308,13 +308,13 @@ class KeyValueService:
         return partial(self._forget, waiting)
 
     def _forget(self, waiting: _Waiting) -> None:
-        """Watch no longer for somebody who waits no more."""
+        """End the watch of a client that waits no more."""
         if waiting in self._waiting:
             waiting.watch.close()
             del self._waiting[waiting]
 
     def _give(self, waiting: _Waiting) -> None:
-        """Answer if there is something to tell."""
+        """Answer, if there are events or an error."""
         taken = waiting.watch.take(self.watch_page_bytes)
         if isinstance(taken, Error):
             self._end(waiting, Refused(taken))
@@ -335,12 +335,12 @@ class KeyValueService:
                 await trio.lowlevel.checkpoint()
 
     def give_ready(self, most: int | None = None) -> None:
-        """Answer those who watch something that has changed.
+        """Answer the clients that watch something that has changed.
 
         Parameters
         ----------
         most : int, optional
-            How many at most; all by default.
+            The largest number of answers; all by default.
         """
         ready, self._ready = self._ready[:most], self._ready[most:] if most else []
         for waiting in ready:
@@ -348,7 +348,7 @@ class KeyValueService:
                 self._give(waiting)
 
     def end_old_watches(self, now: float) -> None:
-        """Answer those who have watched for long and seen nothing.
+        """Answer the clients that have waited for long without an event.
 
         Parameters
         ----------
@@ -364,7 +364,7 @@ class KeyValueService:
     # --- time -----------------------------------------------------------------------------------------------
 
     def attach(self, host: Leader) -> None:
-        """Get to know the node, which is what :meth:`run` begins with.
+        """Attach the service to its node, as :meth:`run` does first.
 
         Parameters
         ----------
@@ -374,7 +374,7 @@ class KeyValueService:
         self._host = host
 
     async def run(self, host: Host) -> None:
-        """Let leases end, and tell those who watch, until cancelled.
+        """Let leases end, and answer watches, until cancelled.
 
         Parameters
         ----------
@@ -391,7 +391,7 @@ class KeyValueService:
                 self._reads.end_old(host.now())
 
     async def _lead(self, host: Host) -> None:
-        """Propose the end of leases whose time is up, while this node leads."""
+        """Propose the end of leases whose time is up, whenever this node leads."""
         while True:
             term = host.leads_in
             if not term:
@@ -403,7 +403,7 @@ class KeyValueService:
                 await trio.sleep(self.end_due_leases(host))
 
     def has_clock(self, term: int) -> bool:
-        """Tell whether the clock of leases runs for a term; before it does, what is acknowledged must be applied.
+        """Check whether the clock of leases runs for a term; before it starts, what is acknowledged must be applied.
 
         Parameters
         ----------
@@ -418,17 +418,17 @@ class KeyValueService:
         return self._lessor_term == term
 
     def end_due_leases(self, host: Leader) -> float:
-        """Propose the end of the leases whose time is up, on a leader.
+        """Propose the end of the leases whose time is up; call it on a leader.
 
         Parameters
         ----------
         host : Leader
-            The node, on which everything is applied that was acknowledged before its term.
+            The node; everything that was acknowledged before its term is applied there.
 
         Returns
         -------
         float
-            For how many seconds there is nothing to do, at most.
+            The time until it has to be called again, in seconds.
         """
         lessor = self._current_lessor()
         if lessor is None:
@@ -440,7 +440,7 @@ class KeyValueService:
         return _LOOK_INTERVAL if deadline is None else min(max(deadline - now, 0), _LOOK_INTERVAL)
 
     def _current_lessor(self) -> Lessor | None:
-        """Give the leader's clock of leases, a new one in each term; everything of earlier terms is applied."""
+        """Return the leader's clock of leases, a new one in each term; everything of earlier terms is applied."""
         host = self._host
         if host is None or not host.leads_in:
             return None

@@ -1,8 +1,8 @@
 """The state as a stream of bytes.
 
-A stream is a sequence of frames, each after its length in 4 bytes (big-endian), cut into chunks without regard to
-the frames. A frame is the CBOR of :class:`Header` (first), :class:`Leases`, :class:`Items`, :class:`Events` (any
-number of each, in this order), or :class:`End` (last). Equal states give equal streams.
+A stream is a sequence of frames, each after its length in 4 bytes (big-endian), cut into chunks regardless of the
+frames. A frame is the CBOR of :class:`Header` (first), :class:`Leases`, :class:`Items`, :class:`Events` (any number
+of each, in this order), or :class:`End` (last). Equal states give equal streams.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +19,7 @@ from trioraft.kv.state import FIRST_REVISION, FrozenState, State
 CHUNK_MAX: Final = 2**16
 
 _FORMAT: Final = 1
-_FRAME_BYTES: Final = CHUNK_MAX // 2  # keeps one step short; only its last item makes a frame larger
+_FRAME_BYTES: Final = CHUNK_MAX // 2  # keeps each step short; only the last item makes a frame larger
 _FRAME_MAX: Final = 2 * VALUE_MAX + 2 * CHUNK_MAX
 _ITEM_OVERHEAD: Final = 24
 
@@ -27,20 +27,20 @@ T = TypeVar("T", Lease, KeyValue, Event)
 
 
 class SnapshotError(ValueError):
-    """A snapshot is not what this module writes."""
+    """A snapshot is not one that this module has written."""
 
 
 class Header(Struct, frozen=True, array_like=True, tag=0):
-    """What :class:`~trioraft.kv.state.State` calls so.
+    """The numbers of a :class:`~trioraft.kv.state.State`.
 
     Attributes
     ----------
     format : int
-        Of the stream: 1.
+        The format of the stream: 1.
     revision, compacted, grants : int
-        See there.
+        As in the state.
     oldest : int
-        The revision that the first event is of.
+        The revision of the first event.
     """
 
     format: Number
@@ -69,7 +69,7 @@ class Events(Struct, frozen=True, array_like=True, tag=3):
 
 
 class End(Struct, frozen=True, array_like=True, tag=4):
-    """How much there was before."""
+    """The numbers of leases, keys and events in the stream."""
 
     leases: Number
     items: Number
@@ -84,7 +84,7 @@ class _AnyFrame(Box[Frame], frozen=True, array_like=True):
 
 
 def write_snapshot(state: FrozenState) -> Iterator[bytes]:
-    """Write a state.
+    """Encode a state.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def write_snapshot(state: FrozenState) -> Iterator[bytes]:
     Yields
     ------
     bytes
-        At most 64 KiB.
+        A chunk of at most 64 KiB.
     """
     pending = bytearray()
     for frame in _frames(state):
@@ -150,7 +150,7 @@ class SnapshotReader:
     Parameters
     ----------
     limits : HistoryLimits
-        How much history is kept.
+        The limits of the history.
     history_overshoots : bool
         See :class:`~trioraft.kv.history.History`.
     """
@@ -163,8 +163,8 @@ class SnapshotReader:
         self._end: End | None = None
         self._state = State(limits)
         self._events = 0
-        self._unfinished: list[Event] = []  # of one revision
-        self._latest: dict[bytes, KeyValue] = {}  # what the history has made of each key so far
+        self._unfinished: list[Event] = []  # of the revision that is being read
+        self._latest: dict[bytes, KeyValue] = {}  # each key of the history as it was last
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes.
@@ -194,7 +194,7 @@ class SnapshotReader:
             del pending[:end]
 
     def finish(self) -> State:
-        """Give the state when everything was fed.
+        """Return the state, after the whole stream was fed.
 
         Returns
         -------
@@ -254,7 +254,7 @@ class SnapshotReader:
         self._events += 1
 
     def _shared(self, event: Event) -> Event:
-        """Let an event have what there is already, as it was when it happened; else that would be there twice."""
+        """Let an event share the objects that the state and earlier events have: else they would exist twice."""
         key = event.kv.key
         now, before = self._state.items.get(key), self._latest.get(key)
         kv = self._latest[key] = now if now is not None and now == event.kv else event.kv

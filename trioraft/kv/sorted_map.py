@@ -1,7 +1,7 @@
-"""A sorted map of which frozen views can be taken at once, however large it is.
+"""A sorted map of which a frozen view can be taken at once, however large it is.
 
-Sorted by :mod:`sortedcontainers`: pure Python, well kept, and unlike :mod:`bisect` on one list an insertion into a
-million keys does not move half of them.
+:mod:`sortedcontainers` keeps the order. It is pure Python and well maintained, and an insertion into a million keys
+does not move half of them, as :mod:`bisect` on one list would.
 """
 
 import weakref
@@ -29,11 +29,11 @@ class SortedMap(Generic[K, V]):
         return len(self._values)
 
     def get(self, key: K) -> V | None:
-        """Give the value of a key, or None."""
+        """Return the value of a key, or None."""
         return self._values.get(key)
 
     def put(self, key: K, value: V) -> None:
-        """Give a key a value."""
+        """Set the value of a key."""
         if self._views:
             self._keep(key)
         if key not in self._values:
@@ -48,7 +48,7 @@ class SortedMap(Generic[K, V]):
         self._keys.remove(key)
 
     def remove_range(self, start: K, end: K | None) -> list[V]:
-        """Remove the keys from one up to another (exclusive; None: all), and give their values in order."""
+        """Remove the keys from one up to another (exclusive; None: all), and return their values in order."""
         first, last = self._positions(start, end)
         keys = list(self._keys.islice(first, last))
         if self._views:
@@ -58,11 +58,11 @@ class SortedMap(Generic[K, V]):
         return [self._values.pop(key) for key in keys]
 
     def values(self, start: K, end: K | None) -> Iterator[V]:
-        """Give the values from one key up to another (exclusive; None: all). The map must not change meanwhile."""
+        """Iterate over the values from one key up to another (exclusive; None: all), while the map stays as it is."""
         return map(self._values.__getitem__, self._keys.irange(start, end, (True, False)))
 
     def unsorted_values(self) -> list[V]:
-        """Give all values at once, in whatever order."""
+        """Return all values, in no particular order."""
         return list(self._values.values())
 
     def count(self, start: K, end: K | None) -> int:
@@ -92,9 +92,9 @@ class SortedMap(Generic[K, V]):
 class FrozenView(Generic[K, V]):
     """The values of a map as they were when it was frozen, to be iterated over once.
 
-    It reads the living map from one end to the other; whoever changes a key that is still ahead hands it the value
-    that is about to be lost. So it costs memory only for what changes while it is read, and nothing is copied when
-    it is taken. It belongs to the thread that changes the map.
+    A view reads the living map from one end to the other. Before the map changes a key that the view has not reached
+    yet, it hands the old value to the view. So a view takes memory only for what changes while it is read, and
+    nothing is copied when it is taken. It must be read in the thread that changes the map.
     """
 
     def __init__(self, values: dict[K, V], keys: "SortedList[K]") -> None:
@@ -106,7 +106,7 @@ class FrozenView(Generic[K, V]):
         self._done = False
 
     def keep(self, key: K, value: V | None) -> None:
-        """Keep the value that a key has now (None: it is not there), because it is going to change."""
+        """Keep the value of a key (None: there is no such key), because it is about to change."""
         if self._done or (self._done_to is not None and key <= self._done_to) or key in self._kept:
             return
         self._kept[key] = value

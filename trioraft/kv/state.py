@@ -1,4 +1,4 @@
-"""All that the store remembers, and the changes that keep it in order."""
+"""The state of the store, and the elementary changes of it."""
 
 from typing import Final, NamedTuple
 
@@ -10,13 +10,13 @@ from trioraft.kv.sorted_map import FrozenView, SortedMap
 
 FIRST_REVISION: Final = 1  # of an empty store, as in etcd
 
-# Scatters the ids that the store chooses, so that they hardly meet those that people choose; odd, so that they
-# do not meet each other.
+# Scatters the ids that the store chooses, so that they hardly ever equal those that people choose. It is odd, so that
+# they never equal each other.
 _SCATTER: Final = 0x9E3779B97F4A7C15
 
 
 class FrozenState(NamedTuple):
-    """The state as it was at one moment."""
+    """The state at one moment."""
 
     revision: int
     compacted: int
@@ -28,12 +28,12 @@ class FrozenState(NamedTuple):
 
 
 class State:
-    """What is in the store.
+    """The content of the store.
 
     Parameters
     ----------
     limits : HistoryLimits
-        How much history is kept.
+        The limits of the history.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class State:
     compacted : int
         The oldest revision that can be read; 0 for all.
     grants : int
-        How many leases were granted so far.
+        The number of leases that were granted so far.
     items : SortedMap of bytes to KeyValue
         The keys.
     leases : SortedMap of int to Lease
@@ -52,9 +52,9 @@ class State:
     history : History
         The last revisions.
     size : int
-        How many bytes the keys and leases take, as :mod:`~trioraft.kv.quota` counts them.
+        The bytes that keys and leases take, as :mod:`~trioraft.kv.quota` counts them.
     lock_size : int
-        How many of them are those of leases, and of keys that locks are held by.
+        Those of leases, and of keys that locks are held by.
     """
 
     def __init__(self, limits: HistoryLimits) -> None:
@@ -70,7 +70,7 @@ class State:
         self.lock_size = 0
 
     def put(self, key: bytes, value: bytes, lease: int, revision: int) -> Event:
-        """Give a key a value at a revision that is not committed yet."""
+        """Set the value of a key, at a revision that is not committed yet."""
         before = self.items.get(key)
         if before is None:
             after = KeyValue(key, value, revision, revision, 1, lease)
@@ -81,7 +81,7 @@ class State:
         return Event(EventKind.PUT, after, before)
 
     def delete(self, start: bytes, end: bytes | None, revision: int) -> list[Event]:
-        """Delete the keys from one up to another (exclusive; None: all) at a revision that is not committed yet."""
+        """Delete the keys from one up to another (exclusive; None: all), at a revision that is not committed yet."""
         events = []
         for before in self.items.remove_range(start, end):
             self._detach(before)
@@ -89,7 +89,7 @@ class State:
         return events
 
     def commit(self, events: tuple[Event, ...], quota: int) -> None:
-        """Make one revision of what was put and deleted; the history takes no more than the quota leaves it."""
+        """Commit the puts and deletions as one revision; the history gets no more than the quota leaves for it."""
         self.revision += 1
         self.history.append(events)
         if quota:
@@ -97,31 +97,31 @@ class State:
         self.compacted = max(self.compacted, self.history.oldest - 1)
 
     def compact(self, revision: int) -> None:
-        """Forget what was before a revision."""
+        """Drop everything before a revision."""
         self.compacted = revision
         self.history.drop_before(revision)
 
     def grant(self, lease_id: int, ttl: int) -> Lease:
-        """Make a lease, with an id of our own where 0 is given."""
+        """Make a lease, and choose its id where 0 is given."""
         self.grants += 1
         lease = Lease(lease_id or self._choose_lease_id(), ttl, self.grants)
         self.add_lease(lease)
         return lease
 
     def add_lease(self, lease: Lease) -> None:
-        """Take a lease in that is not there."""
+        """Add a lease that does not exist yet."""
         self.leases.put(lease.id, lease)
         self.size += LEASE_BYTES
         self.lock_size += LEASE_BYTES
 
     def end(self, lease_id: int) -> None:
-        """Forget a lease that is there."""
+        """Remove a lease."""
         self.leases.remove(lease_id)
         self.size -= LEASE_BYTES
         self.lock_size -= LEASE_BYTES
 
     def recall(self, lease: Lease) -> Lease:
-        """Have a lease kept alive no more."""
+        """Mark a lease as recalled, so that it cannot be kept alive."""
         recalled = Lease(lease.id, lease.ttl, 0)
         self.leases.put(lease.id, recalled)
         return recalled
@@ -134,12 +134,12 @@ class State:
         return lease_id
 
     def would_hold(self, lease: int, key: bytes) -> int:
-        """Count the keys of a lease once this one is attached to it."""
+        """Count the keys of a lease as if this one were attached to it."""
         keys = self.attached.get(lease, ())
         return len(keys) + (key not in keys)
 
     def add(self, item: KeyValue) -> None:
-        """Take a key in that is not there, or was detached."""
+        """Add a key that does not exist, or was detached."""
         self.items.put(item.key, item)
         self._count(item, item_bytes(item))
         if item.lease:
@@ -159,7 +159,7 @@ class State:
                 del self.attached[item.lease]
 
     def freeze(self) -> FrozenState:
-        """Take a view of all of it that later changes do not reach."""
+        """Take a view of the state that later changes do not reach."""
         return FrozenState(
             self.revision,
             self.compacted,

@@ -55,20 +55,20 @@ DEFAULT_HISTORY: Final = HistoryLimits()
 
 
 class Change(Struct, frozen=True):
-    """What a command has changed, for those who watch.
+    """The changes that a command has made, for watches and clocks.
 
     Attributes
     ----------
     revision : int
-        The store's revision after it.
+        The store's revision after the command.
     events : tuple of Event
-        The keys.
+        The changes of keys.
     granted : tuple of Lease
-        New leases, and those that were recalled.
+        The leases that are new, and those that were recalled.
     ended : tuple of int
         The ids of leases that were revoked or have expired.
     restored : bool
-        Whether everything was replaced by a snapshot; the rest is empty then.
+        Whether a snapshot has replaced everything; the other fields are empty then.
     """
 
     revision: int
@@ -81,10 +81,10 @@ class Change(Struct, frozen=True):
 # The version of the protocol from which on the history keeps a revision that is larger than its limits.
 _HISTORY_OVERSHOOTS: Final = 3
 
-# How much of a key an error shows.
+# An error shows so many bytes of a key.
 _KEY_SHOWN_MAX: Final = 200
 
-# How many keys of a state that a snapshot replaces are freed in one step.
+# So many keys of a state that a snapshot has replaced are freed in one step.
 _FREED_AT_ONCE: Final = 1000
 
 
@@ -101,16 +101,16 @@ class KeyValueStore:
     Parameters
     ----------
     history : HistoryLimits
-        How many events are kept for watching and for reading at older revisions. Must be the same on every replica.
+        The limits of the history, for watching and for reading at older revisions; the same on every replica.
     on_change : callable or None
-        Told of everything that changes, after it has; not for what is applied before it is set.
+        Called after every change, with the change.
 
     Attributes
     ----------
     on_change : callable or None
         As above.
     version : int
-        Which version of the protocol the cluster speaks at the command that is being applied.
+        The version of the protocol that the cluster speaks at the command that is being applied.
     """
 
     def __init__(
@@ -130,12 +130,12 @@ class KeyValueStore:
         Parameters
         ----------
         command : bytes
-            What :func:`~trioraft.kv.codec.encode_command` gives; anything else is answered with an error.
+            A command from :func:`~trioraft.kv.codec.encode_command`; the result of anything else is an error.
 
         Returns
         -------
         bytes
-            For :func:`~trioraft.kv.codec.decode_result`.
+            The result, for :func:`~trioraft.kv.codec.decode_result`.
         """
         if len(command) > COMMAND_MAX:
             text = f"the command is too large: at most {COMMAND_MAX} bytes are allowed"
@@ -143,13 +143,13 @@ class KeyValueStore:
         try:
             decoded = self.decode(command)
         except ValueError:
-            # Not the libraries' words: another version of them on another replica might use others.
+            # This has no words of the libraries: another version of them on another replica might use others.
             text = "this is no command of the key-value store, or a field of it is out of bounds"
             return encode_result(Error(self.revision, ErrorCode.MALFORMED, text))
         return encode_result(self.execute(decoded))
 
     def decode(self, command: bytes) -> Command:
-        """Decode a command as a release does that knows only what the cluster's version has.
+        """Decode a command, as a release would that knows nothing later than the cluster's version.
 
         Parameters
         ----------
@@ -164,7 +164,7 @@ class KeyValueStore:
         Raises
         ------
         ValueError
-            If it is none, or needs a later version.
+            If it is no command, or needs a later version.
         """
         decoded = decode_command(command)
         if version_needed(decoded) > self.version:
@@ -172,29 +172,29 @@ class KeyValueStore:
         return decoded
 
     def version_needed(self, command: bytes) -> int:
-        """Tell which version a command needs; see :meth:`trioraft.replica.machine.Versioned.version_needed`."""
+        """Return the version that a command needs; see :meth:`trioraft.replica.machine.Versioned.version_needed`."""
         try:
             return version_needed(decode_command(command))
         except ValueError:
             return FIRST_VERSION
 
     def follow_version(self, version: int) -> None:
-        """Go by a version; see :meth:`trioraft.replica.machine.Versioned.follow_version`."""
+        """Follow a version; see :meth:`trioraft.replica.machine.Versioned.follow_version`."""
         self.version = version
         self._state.history.overshoots = self._overshoots
 
     @property
     def size(self) -> int:
-        """How many bytes the keys and leases take, as the quota counts them; the history is bounded beside."""
+        """The bytes that keys and leases take, as the quota counts them; the history is bounded separately."""
         return self._state.size
 
     @property
     def quota(self) -> int:
-        """How many they may take; 0 while the cluster speaks a version of the protocol that has no quota."""
+        """The bytes that they may take; 0 while the cluster speaks a version of the protocol that has no quota."""
         return self._quota if self.version >= QUOTA_FROM else 0
 
     def follow_quota(self, quota: int) -> None:
-        """Go by a quota; see :meth:`trioraft.replica.machine.Bounded.follow_quota`."""
+        """Follow a quota; see :meth:`trioraft.replica.machine.Bounded.follow_quota`."""
         self._quota = quota
 
     @property
@@ -212,7 +212,7 @@ class KeyValueStore:
         Returns
         -------
         Result
-            Its result; with an :class:`~trioraft.kv.commands.Error` nothing has changed.
+            Its result; when that is an :class:`~trioraft.kv.results.Error`, nothing has changed.
         """
         try:
             match command:
@@ -234,22 +234,22 @@ class KeyValueStore:
             return Error(self.revision, refused.code, str(refused), refused.oldest_revision)
 
     def snapshot(self) -> Iterator[bytes]:
-        """Write the state as it is now, while later commands are applied.
+        """Encode the state as it is now, while later commands are applied.
 
         Returns
         -------
         iterator of bytes
-            Chunks of at most 64 KiB. Go through it in the thread that applies commands, in as many steps as you like.
+            Chunks of at most 64 KiB. Iterate in the thread that applies commands, in as many steps as you like.
         """
         return write_snapshot(self._state.freeze())
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """Take over the state of a snapshot; where that fails, the earlier state stays.
+        """Replace the state by that of a snapshot; where that fails, the earlier state stays.
 
         Parameters
         ----------
         chunks : iterable of bytes
-            What :meth:`snapshot` gave, cut in whatever way.
+            The stream from :meth:`snapshot`, cut in any way.
 
         Raises
         ------
@@ -261,27 +261,27 @@ class KeyValueStore:
             reader.feed(chunk)
         replaced = self._state.items.unsorted_values()
         self.finish_restore(reader)
-        # To free a large state at once would keep all other threads waiting, an event loop among them.
+        # Freeing a large state at once would keep all other threads waiting, an event loop among them.
         while replaced:
             del replaced[-_FREED_AT_ONCE:]
 
     def begin_restore(self) -> SnapshotReader:
-        """Do what :meth:`restore` does in steps: feed the reader with chunks, and call :meth:`finish_restore`.
+        """Begin what :meth:`restore` does, in steps: feed chunks to the reader, and call :meth:`finish_restore`.
 
         Returns
         -------
         SnapshotReader
-            To be fed; the store does not change meanwhile.
+            The reader; the store does not change meanwhile.
         """
         return SnapshotReader(self._limits, history_overshoots=self._overshoots)
 
     def finish_restore(self, reader: SnapshotReader) -> None:
-        """Take over the state that was fed to a reader.
+        """Replace the state by the one that was fed to a reader.
 
         Parameters
         ----------
         reader : SnapshotReader
-            From :meth:`begin_restore`.
+            The reader from :meth:`begin_restore`.
 
         Raises
         ------
@@ -292,7 +292,7 @@ class KeyValueStore:
         self._tell(Change(self.revision, restored=True))
 
     def digest(self) -> str:
-        """Hash the whole state, history included; takes as long as a snapshot, of which it is the hash.
+        """Compute the hash of a snapshot of the state, history included; takes as long as the snapshot.
 
         Returns
         -------
@@ -317,7 +317,7 @@ class KeyValueStore:
         return self._state.history.oldest
 
     def query(self, request: Range) -> RangeResult | Error:
-        """Read without the log; how fresh the answer has to be is up to the caller.
+        """Read keys without the log; the caller has to make sure that the state is fresh enough.
 
         Parameters
         ----------
@@ -334,14 +334,14 @@ class KeyValueStore:
         return result
 
     def read_before(self, request: Range, changed: Mapping[bytes, KeyValue | None]) -> RangeResult:
-        """Read keys as they were before some of them changed, also where the history does not reach back so far.
+        """Read keys as they were before some of them changed, even where the history does not reach back so far.
 
         Parameters
         ----------
         request : Range
             What to read.
         changed : mapping of bytes to KeyValue or None
-            What has changed since, as it was before; None where it was not there.
+            The keys that have changed since, as they were before; None where a key did not exist.
 
         Returns
         -------
@@ -351,7 +351,7 @@ class KeyValueStore:
         return read_before(self._state, request, self.revision, changed, RESULT_MAX)
 
     def changed_since(self, request: Range) -> dict[bytes, KeyValue | None]:
-        """Give what has changed in a range since the revision of a request, as it was then.
+        """Collect the keys of a range that have changed since the revision of a request, as they were then.
 
         Parameters
         ----------
@@ -361,25 +361,25 @@ class KeyValueStore:
         Returns
         -------
         dict of bytes to KeyValue or None
-            Every such key; None where it was not there.
+            Every such key; None where it did not exist.
         """
         if not request.revision:
             return {}
         return self._state.history.undo(request.revision, (), *bounds(request))
 
     def events_since(self, revision: int) -> Iterator[tuple[Event, ...]] | Error:
-        """Give what happened from a revision on.
+        """Return the events from a revision on.
 
         Parameters
         ----------
         revision : int
-            The first revision to give; one that is still to come gives nothing.
+            The first revision; there are no events of one that is still to come.
 
         Returns
         -------
         iterator of tuple of Event, or Error
-            The events of each revision, to be taken before the next command is applied; or the code ``compacted``
-            and the oldest revision there is.
+            The events of each revision, to be consumed before the next command is applied; or an error with the code
+            ``compacted`` and the oldest revision that there is.
         """
         history = self._state.history
         if revision < history.oldest:
@@ -392,19 +392,19 @@ class KeyValueStore:
         return history.since(revision)
 
     def leases(self) -> list[Lease]:
-        """Give all leases, in ascending order of their ids."""
+        """List all leases, in ascending order of their ids."""
         return list(self._state.leases.values(0, None))
 
     def lease_ids(self, after: int, limit: int) -> list[int]:
-        """Give the ids of leases behind one, in ascending order, at most so many."""
+        """List the ids of leases above one, in ascending order, up to a limit."""
         return [lease.id for lease in islice(self._state.leases.values(after + 1, None), limit)]
 
     def lease(self, lease_id: int) -> Lease | None:
-        """Give a lease, or None."""
+        """Return a lease, or None."""
         return self._state.leases.get(lease_id)
 
     def lease_keys(self, lease_id: int) -> list[bytes]:
-        """Give the keys that are attached to a lease, in ascending order."""
+        """List the keys that are attached to a lease, in ascending order."""
         return sorted(self._state.attached.get(lease_id, ()))
 
     # --- the commands ---------------------------------------------------------------------------------------
@@ -467,7 +467,7 @@ class KeyValueStore:
         return tuple(results)
 
     def _check_locks(self, delete: DeleteRange) -> None:
-        """Refuse to delete the key of somebody who holds a lock, or waits for one."""
+        """Refuse to delete a key by which a lock is held, or waited for."""
         if self.version < KEPT_FROM:
             return
         start, end = bounds(delete)
@@ -482,7 +482,7 @@ class KeyValueStore:
                 )
 
     def _check_lock(self, put: Put) -> None:
-        """Refuse to put a key where those of locks are, unless it is put as that of a lock."""
+        """Refuse to put a key among those of locks, unless it is put as one of them, with its lease."""
         if self.version < KEPT_FROM or not put.key.startswith(LOCKS_RANGE[0]):
             return
         if not put.lease or lease_of(put.key) != put.lease:
@@ -497,7 +497,7 @@ class KeyValueStore:
         self._check_room(grows, for_locks=is_for_locks(puts))
 
     def _check_room(self, grows: int, *, for_locks: bool) -> None:
-        """Refuse what would make the store larger than its quota."""
+        """Refuse a change that would make the store larger than its quota."""
         reason = why_full(self._state.size, self._state.lock_size, grows, self.quota, for_locks=for_locks)
         if reason:
             raise _RefusedError(ErrorCode.TOO_LARGE, reason)

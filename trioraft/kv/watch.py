@@ -1,15 +1,15 @@
 """Watching keys.
 
-A watch is no queue but a place in the store's history, which is bounded and shared: a watch costs the same however
-far it is behind, and a slow one goes on where it was as long as the history reaches back so far. After that it gets
-an error that names the oldest revision there is, and has to read the keys again before it watches from the next one.
+A watch is no queue but a place in the store's history, which is bounded and shared. It costs the same however far it
+is behind, and a slow one goes on where it was as long as the history reaches back so far. After that it gets an error
+that names the oldest revision, and its client has to read the keys again before it watches from the next revision.
 
-What is taken comes in pages, for an answer to a client has a largest size. A revision may be larger than any page:
-one command can delete thousands of keys, and one change of a key with the largest values is more than an answer
-holds. So a page may end within a revision, and even between a change and what the key was before. Where it ended is
-told as a number of *halves*: two for each change of the revision that the watch is shown, the first one without its
-`prev_kv`. Every node has the same changes in the same order, so this number means the same at another node, or after
-a restart.
+Events come in pages, because an answer to a client has a largest size. A revision may be larger than any page: one
+command can delete thousands of keys, and one change of a key with the largest values is more than an answer holds. So
+a page may end within a revision, and even between a change and the former value of its key. The place where it ended
+is given as a number of *halves*: two for each change of the revision that the watch matches, of which the first lacks
+`prev_kv`. Every node has the same changes in the same order, so the number means the same at another node, or after a
+restart.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ from trioraft.kv.questions import WHOLE_REVISIONS
 from trioraft.kv.results import Error
 from trioraft.kv.store import Change, KeyValueStore
 
-# Of the keys and values in one page, as :func:`_size` counts them; a single half may have more.
+# The bytes of keys and values in one page, as :func:`_size` counts them; a single half may have more.
 TAKE_BYTES: Final = 2**20
 
-_KEY_OVERHEAD: Final = 64  # what a key has beside its name and value, at most, when it is encoded
+_KEY_OVERHEAD: Final = 64  # bytes that the encoding of a key has besides its name and value, at most
 
 
 class WatchBatch(Struct, frozen=True):
@@ -37,10 +37,10 @@ class WatchBatch(Struct, frozen=True):
     revision : int
         All events up to this revision have been given.
     events : tuple of Event
-        The events, in order. The last one lacks its `prev_kv` where `given` is odd; the next batch begins with the
-        same event then, with `prev_kv` and without the value.
+        The events, in order. Where `given` is odd the last one lacks its `prev_kv`, and the next batch begins with
+        the same event, with `prev_kv` and without the value.
     given : int
-        How many halves of the events of the next revision have been given too.
+        The number of halves of the events of the next revision that have been given too.
     """
 
     revision: int
@@ -74,12 +74,12 @@ class Watch:
 
     @property
     def next_revision(self) -> int:
-        """Everything before this revision was given; whoever loses the watch starts another one here."""
+        """The revision before which everything was given; a client that loses the watch starts another one here."""
         return self._next if self._waiting else max(self._next, self._hub.revision + 1)
 
     @property
     def given(self) -> int:
-        """How many halves of the events of that revision were given too."""
+        """The number of halves of the events of that revision that were given too."""
         return self._given if self.next_revision == self._next else 0
 
     def take(self, max_bytes: int = TAKE_BYTES) -> WatchBatch | Error | None:
@@ -88,14 +88,14 @@ class Watch:
         Parameters
         ----------
         max_bytes : int
-            Take no more bytes of keys and values; but one half of an event, or one revision where these are not to
-            be divided, however large it is.
+            The largest number of bytes of keys and values. One half of an event, or one revision where revisions must
+            not be divided, is taken whatever its size.
 
         Returns
         -------
         WatchBatch, Error or None
-            Events; or an error with the code ``compacted``, after which the watch is closed; or None where there is
-            nothing, until it wakes its owner.
+            The events; or an error with the code ``compacted``, after which the watch is closed; or None where there
+            are no events until it wakes its owner.
         """
         if not self._waiting:
             return None
@@ -115,14 +115,14 @@ class Watch:
 
     @staticmethod
     def _take_whole(page: "_Page", matching: list[Event]) -> bool:
-        """Add a revision to a page; False where there is no room for it."""
+        """Add a revision to a page; return False where there is no room for it."""
         if page.events and not page.fits(*matching):
             return False
         page.add(*matching)
         return True
 
     def _take_part(self, page: "_Page", matching: list[Event]) -> bool:
-        """Add what is left of a revision to a page, as far as there is room; False where something remains."""
+        """Add the rest of a revision to a page, as far as there is room; return False where something remains."""
         for event in matching[self._given // 2 :]:
             halves = 2 - self._given % 2
             left = event if halves == 2 else _second_half(event)
@@ -141,13 +141,13 @@ class Watch:
         return event if self._prev_kv or event.prev_kv is None else _without_previous(event)
 
     def matches(self, key: bytes) -> bool:
-        """Tell whether a key is watched."""
+        """Check whether a key is watched."""
         if not self._range_end:
             return key == self._key
         return self._key <= key and (self._range_end == b"\0" or key < self._range_end)
 
     def notify(self, revision: int) -> None:
-        """Let it look into the history from a revision on, or from where it is if it has not come so far."""
+        """Wake its owner for a revision, unless there is something to take already or the watch is further on."""
         if not self._waiting and revision >= self._next:
             self._given = self._given if revision == self._next else 0
             self._next = revision
@@ -155,20 +155,20 @@ class Watch:
             self._wake()
 
     def close(self) -> None:
-        """End it; nothing more can be taken."""
+        """Close it; nothing more can be taken."""
         self._waiting = False
         self._hub.remove(self, self._key, self._range_end)
 
 
 class _Page:
-    """Events that are given at once."""
+    """Events that are given together."""
 
     def __init__(self, max_bytes: int) -> None:
         self.events: list[Event] = []
         self._room = max_bytes
 
     def fits(self, *events: Event) -> bool:
-        """Tell whether there is room for events."""
+        """Check whether there is room for events."""
         return sum(map(_size, events)) <= self._room
 
     def add(self, *events: Event) -> None:
@@ -178,7 +178,7 @@ class _Page:
 
 
 class WatchHub:
-    """Wakes the watches that a change concerns.
+    """All watches of a store; it wakes those that a change concerns.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ class WatchHub:
     Attributes
     ----------
     store : KeyValueStore
-        As above.
+        The store.
     revision : int
         The store's revision at the last change.
     """
@@ -216,20 +216,20 @@ class WatchHub:
         key, range_end : bytes
             As in :class:`~trioraft.kv.commands.Range`.
         revision : int
-            The first revision of interest, also one to come; 0 for the next one.
+            The first revision of interest, which may be one to come; 0 for the next one.
         given : int
-            How many halves of the events of that revision were given before; :data:`WHOLE_REVISIONS` where batches
-            must not divide a revision.
+            The number of halves of the events of that revision that were given before; :data:`WHOLE_REVISIONS` where
+            batches must not divide a revision.
         prev_kv : bool
-            Whether the events shall have what was there before.
+            Whether the events include the keys as they were before.
         wake : callable
-            Called when there is something to take, once until everything is taken; not for what there is already
-            when this returns. It must not make or close watches.
+            Called when there is something to take, once until everything is taken, and not for what there is when
+            this returns. It must not make or close watches.
 
         Returns
         -------
         Watch
-            The watch; close it in the end.
+            The watch; its owner has to close it.
         """
         first = revision or self.revision + 1
         watch = Watch(self, key, range_end, first, wake, given=given, prev_kv=prev_kv)
@@ -240,14 +240,14 @@ class WatchHub:
         return watch
 
     def publish(self, change: Change) -> None:
-        """Take notice of what a command has changed.
+        """Wake the watches of keys that a command has changed.
 
         Parameters
         ----------
         change : Change
-            What the store told.
+            The change, as the store reports it.
         """
-        if change.restored:  # what happened in between stands in the history, or is lost
+        if change.restored:  # the events in between are in the history, or lost
             places = [(watch, watch.next_revision) for watch in self._watches()]
             self.revision = change.revision
             for watch, revision in places:
@@ -267,7 +267,7 @@ class WatchHub:
         return [*self._of_range, *chain.from_iterable(self._of_key.values())]
 
     def remove(self, watch: Watch, key: bytes, range_end: bytes) -> None:
-        """Forget a watch; for :meth:`Watch.close`."""
+        """Remove a watch; :meth:`Watch.close` calls it."""
         watches = self._of_range if range_end else self._of_key.get(key, {})
         watches.pop(watch, None)
         if not watches and not range_end:

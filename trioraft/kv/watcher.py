@@ -1,4 +1,4 @@
-"""A watch as a client sees it: the changes of keys, fetched page by page from whichever node answers."""
+"""A watch as a client sees it: the changes of keys, fetched page by page from any node that answers."""
 
 from typing import Final, Protocol, Self
 
@@ -7,16 +7,16 @@ from trioraft.kv.errors import KeyValueError, expect
 from trioraft.kv.questions import WHOLE_REVISIONS, Answer, Question, WatchAnswer, WatchEvents
 from trioraft.kv.results import Error, ErrorCode, RangeResult
 
-# A watch that waits for its answer is asked again only this often, in seconds: a node that is gone is noticed then.
+# A watch asks again when it had no answer for so many seconds: only then does it notice that a node is gone.
 _WATCH_PATIENCE: Final = 5.0
 
 
 class Watched(Protocol):
-    """What a watch takes from a client of the store."""
+    """What a watch needs from a client of the store."""
 
     @property
     def restores(self) -> int:
-        """How often the cluster's data was restored from a backup."""
+        """The number of times that the cluster's data was restored from a backup."""
 
     async def range(self, request: Range) -> RangeResult:
         """Read a range of keys."""
@@ -28,15 +28,16 @@ class Watched(Protocol):
 class Watcher:
     """The changes of keys, one by one, each once and in order; :meth:`KeyMethods.watch` makes it.
 
-    It keeps nothing open between two calls, and goes on at another node when one is lost. A :class:`KeyValueError`
-    with ``ErrorCode.COMPACTED`` tells that it came too late, or that the cluster was restored or recovered meanwhile
-    and revisions began again from an earlier one: read the keys again, and watch from the revision after. So does one
-    with ``ErrorCode.FUTURE_REVISION``, which tells that the cluster has not come to the revision that it begins with.
+    It keeps nothing open between two calls, and goes on at another node when one is lost. It raises a
+    :class:`KeyValueError` with ``ErrorCode.COMPACTED`` when it came too late, or when the cluster was restored or
+    recovered meanwhile, so that revisions began again from an earlier one. It raises one with
+    ``ErrorCode.FUTURE_REVISION`` when the cluster has not reached the revision that the watch begins with. In both
+    cases read the keys again, and watch from the revision after.
 
     Attributes
     ----------
     next_revision : int
-        Everything before this revision was given; 0 before the first call.
+        The revision before which everything was given; 0 before the first call.
     """
 
     def __init__(self, client: Watched, key: bytes, range_end: bytes, revision: int, *, prev_kv: bool) -> None:
@@ -46,7 +47,7 @@ class Watcher:
         self._range_end = range_end
         self._prev_kv = prev_kv
         self._events: list[Event] = []  # the next one is last
-        self._given = 0  # halves of the events of the revision behind what was fetched, see `trioraft.kv.watch`
+        self._given = 0  # halves of events of the revision after the fetched ones, see `trioraft.kv.watch`
         self._half: Event | None = None  # an event whose `prev_kv` is still to come
         self._restores: int | None = None  # as the first answer showed it
         self._is_begun = False
@@ -65,10 +66,10 @@ class Watcher:
         return event
 
     async def start(self) -> None:
-        """Fix the first revision of interest now, so that whatever changes after this call is given.
+        """Fix the first revision of interest, so that every change after this call is given.
 
-        A revision that is still further away than the next one was seen before the cluster was restored from a
-        backup, or is a mistake: waiting for it would leave out all that changes until then.
+        A revision beyond the next one was seen before the cluster was restored from a backup, or is a mistake. It is
+        refused, because waiting for it would skip all changes until then.
         """
         if self._is_begun:
             return
@@ -94,7 +95,7 @@ class Watcher:
             self.next_revision = max(self.next_revision, answer.revision + 1)
 
     def _whole_events(self, answer: WatchAnswer) -> list[Event]:
-        """Give the events of an answer that are whole now, and were not given before."""
+        """List the events of an answer that are whole now, and were not given before."""
         events = list(answer.events)
         if answer.given == WHOLE_REVISIONS:  # a node of an earlier release has begun with the whole revision
             del events[: self._given // 2]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol, runtime_checkable
 
-from trioraft.tally import Asker
+from trioraft.tally import Asker, Limit
 
 # The kind of state of a machine that does not name one.
 PROGRAM: Final = "program"
@@ -150,7 +150,7 @@ class Shared(StateMachine, Protocol):
     the state, and another leader counts anew.
     """
 
-    def begin_share(self, who: Asker, command: bytes) -> tuple[str, bool]:
+    def begin_share(self, who: Asker, command: bytes) -> Limit:
         """Count what a command is going to take, unless its client would have too much.
 
         Parameters
@@ -162,8 +162,8 @@ class Shared(StateMachine, Protocol):
 
         Returns
         -------
-        tuple of str and bool
-            Which limit is passed, empty where none is; and whether it is that of the client, not of its address.
+        Limit
+            The limit that the client or its address would pass, or :data:`~trioraft.tally.NO_LIMIT`.
         """
 
     def end_share(self, who: Asker, command: bytes, result: bytes) -> None:
