@@ -11,6 +11,8 @@ from typing import NoReturn
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.unit.interactions import begun
+
 # Under `nohup`, or in the background of a script, some signals are ignored. They would stay so in every process that
 # a test starts, also where its handling of them is what is tested.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -39,6 +41,19 @@ def pytest_runtest_call() -> Generator[None, object, object]:
         if group.subgroup(KeyboardInterrupt):
             raise KeyboardInterrupt from group
         raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what happened in the stories of a test that has failed."""
+    report = yield
+    if call.when == "setup":
+        return report
+    if report.failed:
+        report.sections += [("The story", "\n".join(trace.lines())) for trace in begun]
+    if call.when == "teardown":
+        begun.clear()
+    return report
 
 
 def unavailable(reason: str) -> NoReturn:

@@ -1,7 +1,8 @@
 """A cluster of cores in memory, told as a story: messages go when they are told to, and time passes when it is said.
 
 Nothing happens by itself. A core's timer fires by :meth:`Story.fire`, messages lie in :attr:`Story.post` until they
-are delivered or dropped, and :meth:`Story.live` is for the time in which nothing is worth telling.
+are delivered or dropped, and :meth:`Story.live` is for the time in which nothing is worth telling. Where a test
+fails, pytest shows what happened in its story (:mod:`tests.unit.interactions`).
 """
 
 import random
@@ -12,6 +13,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from tests.simulation.disk import Disk
+from tests.unit import interactions
+from tests.unit.interactions import step
 from trioraft.consensus import Core, HardState, Role, Timing
 from trioraft.consensus.events import Event, StorePart
 from trioraft.consensus.hard import FormationState
@@ -78,6 +81,7 @@ class Story:
         log_waits: bool = True,
     ) -> None:
         self.log_waits = log_waits
+        self.trace = interactions.begin()
         self.now = 1000.0
         first = tuple(range(1, nodes + 1))
         self.ids = tuple(range(1, nodes + spare + 1))
@@ -103,6 +107,7 @@ class Story:
 
     # --- nodes ----------------------------------------------------------------------------------------------
 
+    @step
     def start(self, node: int, timing: Timing | None = None) -> Core:
         """Start a node from what is on its disk."""
         self.timing[node] = timing or self.timing[node]
@@ -127,6 +132,7 @@ class Story:
         self.settle(node)
         return core
 
+    @step
     def crash(self, node: int) -> None:
         """End a node: what was not on its disk is lost."""
         del self.cores[node], self.running[node], self.wake_at[node]
@@ -135,6 +141,7 @@ class Story:
         self.applied[node].clear()
         self.stuck.discard(node)
 
+    @step
     def restart(self, node: int, timing: Timing | None = None) -> Core:
         """End a node and start it again."""
         self.crash(node)
@@ -152,6 +159,7 @@ class Story:
         while node not in self.stuck and self._unwritten[node]:
             self.write_one(node)
 
+    @step
     def write_one(self, node: int) -> None:
         """Let the disk end the write that it was given first."""
         write = self._unwritten[node].pop(0)
@@ -165,9 +173,12 @@ class Story:
         for _ in range(_TURNS_MAX):
             turn = member.turn(self.now)
             self.told[node] += turn.events
+            self.trace.look_at(node, member.core)
             for receivers, message in turn.send:
                 filled = self._fill(node, message) if isinstance(message, InstallSnapshotRequest) else message
-                self.post += [Letter(node, to, member.core.cluster, filled) for to in receivers]
+                for to in receivers:
+                    self.post.append(Letter(node, to, member.core.cluster, filled))
+                    self.trace.carried(node, to, "sent", filled)
             if turn.write is not None:
                 self._unwritten[node].append(turn.write)
             self.applied[node] += [entry.data for _, entry in turn.apply if entry.kind is EntryKind.COMMAND]
@@ -176,10 +187,12 @@ class Story:
             if not member.wants_turn:
                 return
 
+    @step
     def stick_disk(self, node: int) -> None:
         """Let nothing reach a node's disk any more."""
         self.stuck.add(node)
 
+    @step
     def free_disk(self, node: int) -> None:
         """Let a node's disk work again."""
         self.stuck.discard(node)
@@ -187,13 +200,15 @@ class Story:
 
     # --- members --------------------------------------------------------------------------------------------
 
+    @step
     def change(self, node: int, voters: Collection[int], learners: Collection[int] = ()) -> str | None:
         """Have a node begin to change the members; give why it does not."""
         refusal = self.cores[node].change_members(voters, learners, self.now)
         self.settle(node)
         return refusal
 
-    def raise_version(self, node: int, **others: int) -> None:
+    @step
+    def raise_version(self, /, node: int, **others: int) -> None:
         """Tell a node that all others speak the highest version there is, but for some: ``node_3=1``."""
         spoken = {other: others.get(f"node_{other}", SPOKEN.highest) for other in self.ids}
         self.cores[node].raise_version(spoken, self.now)
@@ -213,12 +228,14 @@ class Story:
         """The hard states on the nodes' disks."""
         return {node: disk.hard for node, disk in self.disks.items()}
 
+    @step
     def propose(self, node: int, *commands: str) -> None:
         """Propose commands, one after the other."""
         for command in commands:
             assert self.cores[node].propose(EntryKind.COMMAND, command.encode(), self.now) is not None
         self.settle(node)
 
+    @step
     def read(self, node: int, number: int = 1) -> None:
         """Ask for a linearizable read."""
         self.cores[node].start_read(number, self.now)
@@ -229,12 +246,14 @@ class Story:
         log = self.state(node).log
         return [entry.term for entry in log.entries(log.base_index + 1, log.last_index)]
 
+    @step
     def change_log(self, node: int, terms: Sequence[int], *, term: int | None = None) -> None:
         """Give a node another past: entries of some terms, which it gets when it starts."""
         self.disks[node].entries = [Entry(one, EntryKind.COMMAND, b"%d" % one) for one in terms]
         self.change_disk(node, term=max(terms, default=0) if term is None else term)
         self.restart(node)
 
+    @step
     def take_snapshot(self, node: int, data: bytes, *, keep: int = 0, keep_bytes: int | None = None) -> SnapshotInfo:
         """Let a node take a snapshot of what it has applied."""
         state = self.state(node)
@@ -253,6 +272,7 @@ class Story:
             data = self._opened[node][snapshot] = self.disks[node].files[snapshot]
         return msgspec.structs.replace(part, data=data[part.offset : part.offset + PART_BYTES])
 
+    @step
     def store_parts(self, node: int) -> None:
         """Let a node store all parts of snapshots that it was handed, and take over what is whole."""
         core = self.cores[node]
@@ -266,20 +286,24 @@ class Story:
 
     # --- time -----------------------------------------------------------------------------------------------
 
+    @step
     def wait(self, seconds: float) -> None:
         """Let time pass in which nobody does anything."""
         self.now += seconds
 
+    @step
     def fire(self, node: int) -> None:
         """Move on to the time for which a node has set its timer, and let it fire."""
         self.now = max(self.now, self.wake_at[node])
         self.tick(node)
 
+    @step
     def tick(self, node: int) -> None:
         """Let a node's timer fire now."""
         self.running[node].handle_timer(self.now)
         self.settle(node)
 
+    @step
     def live(self, seconds: float, *, without: Collection[int] = (), cut_off: Collection[int] = ()) -> None:
         """Let time pass as it does on a good network.
 
@@ -320,12 +344,14 @@ class Story:
             and to in {None, letter.to}
         ]
 
+    @step
     def take(self, kind: type | None = None, *, sender: int | None = None, to: int | None = None) -> list[Letter]:
         """Take letters out of the post; they are delivered later, by :meth:`hand_over`, or never."""
         picked = self._pick(kind, sender, to)
         self.post = [letter for letter in self.post if not any(letter is one for one in picked)]
         return picked
 
+    @step
     def deliver(self, kind: type | None = None, *, sender: int | None = None, to: int | None = None) -> int:
         """Deliver the letters that lie in the post, not those that come of it; tell how many there were."""
         picked = self.take(kind, sender=sender, to=to)
@@ -333,20 +359,33 @@ class Story:
             self.hand_over(letter)
         return len(picked)
 
+    @step
     def hand_over(self, letter: Letter) -> None:
         """Deliver one letter."""
-        if letter.to in self.cores:
+        if letter.to not in self.cores:
+            self._lose(letter)
+        else:
+            self.trace.carried(letter.sender, letter.to, "delivered", letter.message)
             self.running[letter.to].take(letter.sender, letter.cluster, letter.message, self.now)
             self.settle(letter.to)
 
+    @step
     def receive(self, to: int, sender: int, message: Any) -> None:
         """Deliver a message of one's own making, which names the receiver's cluster, if it has one."""
         self.hand_over(Letter(sender, to, self.cores[to].cluster, message))
 
+    @step
     def drop(self, kind: type | None = None, *, sender: int | None = None, to: int | None = None) -> int:
         """Lose letters; tell how many there were."""
-        return len(self.take(kind, sender=sender, to=to))
+        lost = self.take(kind, sender=sender, to=to)
+        for letter in lost:
+            self._lose(letter)
+        return len(lost)
 
+    def _lose(self, letter: Letter) -> None:
+        self.trace.carried(letter.sender, letter.to, "lost", letter.message)
+
+    @step
     def exchange(self, *, among: Collection[int] | None = None) -> None:
         """Deliver all letters among some nodes, and all that come of it; those to and from others are lost."""
         nodes = set(self.ids if among is None else among)
@@ -357,10 +396,13 @@ class Story:
             for letter in letters:
                 if letter.sender in nodes and letter.to in nodes:
                     self.hand_over(letter)
+                else:
+                    self._lose(letter)
         raise AssertionError("the nodes answer one another without end")
 
     # --- turns of events ------------------------------------------------------------------------------------
 
+    @step
     def elect(self, node: int, *, among: Collection[int] | None = None) -> None:
         """Let a node's election timeout pass, and let it win."""
         self.fire(node)
@@ -380,6 +422,7 @@ class Story:
         kinds = ("StartWork", "EndWork")
         return [type(event).__name__ for event in self.told[node] if type(event).__name__ in kinds]
 
-    def change_disk(self, node: int, **fields: Any) -> None:
+    @step
+    def change_disk(self, /, node: int, **fields: Any) -> None:
         """Give a node another past; it takes effect when it starts."""
         self.disks[node].hard = msgspec.structs.replace(self.disks[node].hard, **fields)
