@@ -1,4 +1,4 @@
-"""Addresses of UDP, and names that stand for them."""
+"""UDP addresses, and host names with ports."""
 
 import ipaddress
 import socket

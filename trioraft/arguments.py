@@ -1,7 +1,8 @@
-"""Checks what callers give to public functions, before anything is done with it.
+"""Checks of the arguments of public functions.
 
-Each function raises ``TypeError`` or ``ValueError`` with one line that names the argument, what is wanted and what
-was given. What has the wrong type must not get further: a command in the log is every node's, and for ever.
+Each function returns the argument, or raises ``TypeError`` or ``ValueError`` with one line that names the argument,
+what is allowed and what was given. An argument of the wrong type must not get further: a command in the log reaches
+every node, and stays there.
 """
 
 import inspect
@@ -15,7 +16,7 @@ _SHOWN_MAX: Final = 60
 
 
 def _given(value: object) -> str:
-    """Say what was given: what it is, and a short one also how it looks."""
+    """Describe what was given: its type, and its value where that is short."""
     kind = type(value).__qualname__
     if value is None or isinstance(value, type):
         return repr(value)
@@ -24,19 +25,19 @@ def _given(value: object) -> str:
 
 
 def check_bytes(name: str, value: object) -> bytes:
-    """Give bytes as they are now, or refuse.
+    """Check that an argument is bytes, and return a copy where they can change.
 
     Parameters
     ----------
     name : str
-        What the argument is called.
+        The name of the argument.
     value : object
         Bytes, a ``bytearray`` or a ``memoryview``.
 
     Returns
     -------
     bytes
-        The bytes, which nobody can change any more.
+        The bytes, which nobody can change.
     """
     if type(value) is bytes:
         return value
@@ -47,12 +48,12 @@ def check_bytes(name: str, value: object) -> bytes:
 
 
 def check_text_or_bytes(name: str, value: object) -> bytes:
-    """Give bytes as they are now, and text as its UTF-8, or refuse.
+    """Check that an argument is text or bytes, and return bytes; text becomes UTF-8.
 
     Parameters
     ----------
     name : str
-        What the argument is called.
+        The name of the argument.
     value : object
         Text or bytes.
 
@@ -72,16 +73,16 @@ def check_text_or_bytes(name: str, value: object) -> bytes:
 
 
 def check_name(name: str, value: object, longest: int) -> str:
-    """Give a text of one character at least, or refuse.
+    """Check that an argument is a text, and neither empty nor too long.
 
     Parameters
     ----------
     name : str
-        What the argument is called.
+        The name of the argument.
     value : object
         The text.
     longest : int
-        How many bytes of UTF-8 it may have.
+        The largest number of bytes of its UTF-8.
 
     Returns
     -------
@@ -95,16 +96,16 @@ def check_name(name: str, value: object, longest: int) -> str:
 
 
 def check_number(name: str, value: object, lowest: int = 0, highest: int = _LARGEST) -> int:
-    """Give a whole number, or refuse.
+    """Check that an argument is a whole number within its bounds.
 
     Parameters
     ----------
     name : str
-        What the argument is called.
+        The name of the argument.
     value : object
-        The number; a truth value is none.
+        The number; a truth value is no number.
     lowest, highest : int
-        What is allowed.
+        The bounds.
 
     Returns
     -------
@@ -119,14 +120,14 @@ def check_number(name: str, value: object, lowest: int = 0, highest: int = _LARG
 
 
 def check_seconds(name: str, value: object) -> float:
-    """Give a duration, or refuse.
+    """Check that an argument is a duration.
 
     Parameters
     ----------
     name : str
-        What the argument is called.
+        The name of the argument.
     value : object
-        Seconds; may be infinite.
+        Seconds, which may be infinite.
 
     Returns
     -------
@@ -141,12 +142,12 @@ def check_seconds(name: str, value: object) -> float:
 
 
 def check_is(name: str, value: object, kind: type[T]) -> T:
-    """Give an object of a class, or refuse.
+    """Check that an argument is of a class.
 
     Parameters
     ----------
     name : str
-        What the argument is called.
+        The name of the argument.
     value : object
         The object.
     kind : type
@@ -163,14 +164,14 @@ def check_is(name: str, value: object, kind: type[T]) -> T:
 
 
 def check_all(name: str, values: object, *kinds: type) -> tuple[Any, ...]:
-    """Give a sequence of objects of some classes as a tuple, or refuse.
+    """Check that an argument is a sequence of objects of some classes, and return a tuple of them.
 
     Parameters
     ----------
     name : str
-        What the argument is called.
+        The name of the argument.
     values : object
-        A list or a tuple, or anything else that gives objects one by one.
+        A list, a tuple or another iterable of objects.
     *kinds : type
         The classes.
 
@@ -190,12 +191,12 @@ def check_all(name: str, values: object, *kinds: type) -> tuple[Any, ...]:
 
 
 def check_function(name: str, value: object, *, is_async: bool | None = None) -> Callable[..., Any]:
-    """Give something that can be called, or refuse.
+    """Check that an argument can be called.
 
     Parameters
     ----------
     name : str
-        What the argument is called.
+        The name of the argument.
     value : object
         The function.
     is_async : bool, optional
@@ -214,12 +215,12 @@ def check_function(name: str, value: object, *, is_async: bool | None = None) ->
 
 
 def check_methods(name: str, value: object, *methods: str) -> None:
-    """Refuse an object that lacks methods, or a class in the place of an object.
+    """Check that an argument is an object with some methods, and no class.
 
     Parameters
     ----------
     name : str
-        What the argument is called.
+        The name of the argument.
     value : object
         The object.
     *methods : str

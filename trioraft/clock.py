@@ -13,7 +13,7 @@ _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def boottime() -> float:
-    """Read the clock that leases and deadlines of leader work are counted on.
+    """Read the clock of leases and of deadlines of leader work.
 
     Returns
     -------

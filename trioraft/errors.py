@@ -2,7 +2,7 @@
 
 
 class NodeError(Exception):
-    """A node cannot start or go on: what, where, and what to do, in one line."""
+    """A node cannot start or go on; the text is one line: what is wrong, where, and what to do."""
 
 
 class NoAnswerError(Exception):
@@ -15,7 +15,7 @@ class StateKindError(NodeError):
     Parameters
     ----------
     kinds : str
-        Both of them, in words.
+        Both kinds, in words.
     """
 
     def __init__(self, kinds: str) -> None:

@@ -1,4 +1,4 @@
-"""Where the log goes and how it looks: to standard error, one line per event, as JSON or for people.
+"""The log: one line for each event to standard error, as JSON or for people.
 
 The programs of this package write it by way of :mod:`trioraft.streams`, so that it neither blocks nor ends them.
 """
@@ -16,7 +16,7 @@ from trioraft.texts import escaped, printable_lines
 
 
 def configure_logging(level: str, log_format: str = "auto", stream: TextIO | None = None) -> None:
-    """Set the log up for this process, that of libraries included.
+    """Set up the log of this process, including that of libraries.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def configure_logging(level: str, log_format: str = "auto", stream: TextIO | Non
 
 
 def _render(processors: list[Processor], lines_dropped: int) -> str:
-    """Make the line of the log that stands where lines are missing."""
+    """Make the line of the log that stands for lines that are missing."""
     line: Any = {"event": "lines of the log are missing here, because they were not taken", "lines": lines_dropped}
     for process in processors:
         line = process(None, "warning", line)
@@ -74,7 +74,7 @@ def _render(processors: list[Processor], lines_dropped: int) -> str:
 
 
 def _escape(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Let no text that others made, such as a node's name or what a script wrote, steer a terminal."""
+    """Let no text that others wrote, such as a node's name or a script's output, control a terminal."""
     return {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
@@ -85,6 +85,6 @@ def _write_traceback(stream: TextIO, exception: ExcInfo) -> None:
 
 
 def _in_order(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Put what every line has at its start."""
+    """Put the fields that every line has at its start."""
     first = {key: event.pop(key) for key in ("timestamp", "level", "event") if key in event}
     return {**first, **event}

@@ -1,4 +1,4 @@
-"""Exceptions that come out of nurseries."""
+"""Helpers for the groups of exceptions that nurseries raise."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 def bare_errors() -> Iterator[None]:
     """Let an exception that is alone in a nursery's group come out of the block without the group.
 
-    What the body of somebody's ``async with open_client(…)`` raises shall pass through it as it is: that there is a
-    nursery inside is nothing that the caller can know.
+    An exception in the body of ``async with open_client(…)`` has to pass through it unchanged, because its caller
+    cannot know that there is a nursery inside.
 
     Raises
     ------
     BaseException
-        What was alone in its group; else the group, or whatever else the block raised.
+        The exception that was alone in its group; else the group, or any other exception of the block.
     """
     try:
         yield

@@ -1,24 +1,24 @@
-"""Notices that this process stood still: it was stopped, got no processor, or its host was suspended.
+"""Notices that this process stood still, because it was stopped, got no processor, or its host was suspended.
 
-For how long others were silent says nothing then, because nobody was there to hear them. What is judged by silence
-is judged anew from the end of the standstill on.
+The silence of others means nothing then, because nobody was there to hear them. Their silence is counted anew from
+the end of the standstill on.
 """
 
 from trioraft.clock import LONG_AGO, NEVER
 
 
 class Standstill:
-    """Knows when the last standstill ended. Reads no clock: every call is told the time, in seconds.
+    """The end of the last standstill. It reads no clock: every call is given the time, in seconds.
 
     Parameters
     ----------
     within : float
-        Whoever looks later than this after the look before, in seconds, stood still: a few times the usual interval.
+        The longest time between two looks without a standstill, in seconds: a few times the usual interval.
 
     Attributes
     ----------
     ended_at : float
-        When this process went on after it stood still last.
+        The time at which this process went on after its last standstill.
     """
 
     def __init__(self, within: float) -> None:

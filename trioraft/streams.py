@@ -1,10 +1,10 @@
 """Standard streams that never block the program and never end it.
 
 Standard error may be a pipe that nobody reads, or whose reader has gone; a terminal that was stopped with Ctrl-S; a
-file on a full disk; a pipe that somebody else has made non-blocking; or closed from the start. A write to it that
-blocks would block heartbeats, and one that fails would raise where nobody expects it. So a thread writes: whoever
-has something to say puts it into a queue of bounded size. When the queue is full, the oldest lines are dropped and
-counted, because the newest ones tell why a program ends, and a line in their place says how many they were.
+file on a full disk; a pipe that somebody else has made non-blocking; or closed from the start. A write that blocks
+would block heartbeats, and a write that fails would raise where nobody expects it. So a thread writes, and everybody
+else puts lines into a queue of bounded size. When the queue is full, the oldest lines are dropped and counted,
+because the newest ones tell why a program ends. A line in their place says how many they were.
 """
 
 import atexit
@@ -20,9 +20,9 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 _QUEUE_BYTES: Final = 256 * 1024
-# How long the end of the program waits for what is still queued, in seconds.
+# At its end the program waits at most so long for the queue to be written, in seconds.
 _LAST_WORDS: Final = 1.0
-# How long to wait before a pipe that somebody has made non-blocking is tried again, in seconds.
+# A pipe that somebody has made non-blocking is tried again after so many seconds.
 _RETRY: Final = 0.01
 
 
@@ -32,16 +32,16 @@ class QueuedStream(io.TextIOBase):
     Parameters
     ----------
     descriptor : int or None
-        Where the lines go; None for nowhere, because the stream was closed when the program began.
+        The file descriptor; None for nowhere, because the stream was closed when the program began.
     encoding : str, optional
-        How text becomes bytes; what it cannot express is escaped.
+        The encoding of the text; characters that it lacks are escaped.
 
     Attributes
     ----------
     encoding : str
-        As given.
+        The encoding.
     lines_dropped : int
-        How many lines could not be written so far.
+        The number of lines that could not be written so far.
     describe_gap : callable
         Makes the line, without its end, that stands for a number of dropped ones.
     """
@@ -57,7 +57,7 @@ class QueuedStream(io.TextIOBase):
         self._unfinished = ""
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
-        self._gap = 0  # how many lines were dropped since that was said last
+        self._gap = 0  # lines that were dropped since the last line about that
         self._torn = False  # whether the last line was written in part
         self._writing = False
         self._changed = threading.Condition()  # may be entered again: a finalizer that warns can run anywhere
@@ -65,24 +65,24 @@ class QueuedStream(io.TextIOBase):
             threading.Thread(target=self._write_all, name="trioraft stream", daemon=True).start()
             atexit.register(self.drain, _LAST_WORDS)
 
-    # --- what a program does with a stream ------------------------------------------------------------------
+    # --- the methods of a text stream -----------------------------------------------------------------------
 
     def writable(self) -> bool:
-        """Tell that this is a stream to write to."""
+        """Return True: this is a stream to write to."""
         return True
 
     def fileno(self) -> int:
-        """Give the file descriptor."""
+        """Return the file descriptor."""
         if self._descriptor is None:
             raise io.UnsupportedOperation("the stream was closed when the program began")
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Tell whether it is a terminal."""
+        """Check whether it is a terminal."""
         return self._descriptor is not None and os.isatty(self._descriptor)
 
     def write(self, text: str) -> int:
-        """Queue text; each line as soon as it is whole."""
+        """Queue text, each line as soon as it is whole."""
         with self._changed:
             lines, end, self._unfinished = (self._unfinished + text).rpartition("\n")
             if end:
@@ -90,14 +90,14 @@ class QueuedStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Queue an unfinished line too. What is queued is not waited for."""
+        """Queue an unfinished line too; this does not wait until it is written."""
         with self._changed:
             text, self._unfinished = self._unfinished, ""
             if text:
                 self._enqueue(text)
 
     def drain(self, seconds: float) -> None:
-        """Wait until everything has been written, at most for some seconds."""
+        """Wait until everything is written, but no longer than some seconds."""
         self.flush()
         until = time.monotonic() + seconds
         with self._changed:
@@ -150,7 +150,7 @@ class QueuedStream(io.TextIOBase):
                     self._count(data)
 
     def _write_one(self, data: bytes) -> bool:
-        """Write some lines, however long the system takes for that; false when it does not take them."""
+        """Write lines, however long the system takes for that; return False when it does not take them."""
         assert self._descriptor is not None  # noqa: S101 - there is no thread without one
         left = memoryview(b"\n" + data if self._torn else data)
         while left:
@@ -176,7 +176,7 @@ class QueuedStream(io.TextIOBase):
 
 
 def open_standard_descriptors() -> None:
-    """Open the descriptors 0 to 2 on nothing where they are closed, lest the next file or socket become one."""
+    """Open closed descriptors from 0 to 2 on ``/dev/null``, so that no file or socket becomes one of them."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -185,12 +185,12 @@ def open_standard_descriptors() -> None:
 
 
 def queue_standard_stream(name: Literal["stdout", "stderr"]) -> None:
-    """Have a thread write what this process says on a standard stream, from now on.
+    """Let a thread write a standard stream of this process from now on.
 
     Parameters
     ----------
     name : {'stdout', 'stderr'}
-        The stream. One that a program has replaced by something without a file descriptor stays as it is.
+        The stream. One that a program has replaced by an object without a file descriptor stays as it is.
     """
     stream = getattr(sys, name)
     if isinstance(stream, QueuedStream):
@@ -208,7 +208,7 @@ def queue_standard_stream(name: Literal["stdout", "stderr"]) -> None:
 
 
 def log_lines_dropped() -> int:
-    """Tell how many lines for standard error were dropped so far.
+    """Count the lines for standard error that were dropped so far.
 
     Returns
     -------
@@ -224,7 +224,7 @@ def write_last_words(text: str) -> None:
     Parameters
     ----------
     text : str
-        What to say.
+        The text.
     """
 
     def write() -> None:

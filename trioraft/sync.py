@@ -6,16 +6,16 @@
         client.put("greeting", "hello")
         print(client.get("greeting").value)
 
-One thread runs trio for as long as the client is open; the methods may be called from any other threads, several at a
-time. From asyncio, call them with ``asyncio.to_thread``::
+One thread runs trio for as long as the client is open. The methods may be called from any other threads, several at
+the same time. From asyncio, call them with ``asyncio.to_thread``::
 
     async def main():
         with Client(settings) as client:
             await asyncio.to_thread(client.put, "greeting", "hello")
 
-That serves better than trio's guest mode: it works with every event loop and with the debuggers and test tools of
-asyncio, needs no callbacks between two schedulers, and a blocked asyncio program cannot keep the client from its
-keep-alives. It costs a thread switch for each call, some 0.2 ms.
+That is better than trio's guest mode: it works with every event loop and with the debuggers and test tools of
+asyncio, it needs no callbacks between two schedulers, and an asyncio program that blocks cannot keep the client from
+sending keep-alives. It costs a thread switch for each call, about 0.2 ms.
 """
 
 import os
@@ -46,7 +46,7 @@ _DEFAULT_TIMEOUT: Final = 10.0
 
 
 class _InThread(NamedTuple):
-    """What the thread of an open client has."""
+    """The objects that live in the thread of an open client."""
 
     client: AsyncClient
     nursery: trio.Nursery
@@ -57,20 +57,20 @@ class Client:
     """A client whose methods block; a context manager.
 
     Every method raises :class:`~trioraft.client.client.NoAnswerError` when it has no answer within its timeout, or
-    when the client is closed meanwhile; the text says what is known. Otherwise they raise what those of
-    :class:`trioraft.client.client.Client` do.
+    when the client is closed meanwhile; the text says what is known. Apart from that they raise the same errors as
+    those of :class:`trioraft.client.client.Client`.
 
     Parameters
     ----------
     settings : ClientSettings
-        Where the cluster is, and the keys.
+        The settings: where the cluster is, and the keys.
     timeout : float
-        For how many seconds methods try that are not given another timeout.
+        How long methods try that are given no other timeout, in seconds.
 
     Raises
     ------
     SettingsError
-        On entering the block, if the key is not good for commands.
+        On entering the block, if the key does not allow commands.
     """
 
     def __init__(self, settings: ClientSettings, timeout: float = _DEFAULT_TIMEOUT) -> None:
@@ -110,7 +110,7 @@ class Client:
     def _run_thread(self) -> None:
         try:
             trio.run(self._hold_open)
-        except BaseException as failure:  # raised where somebody waits for it
+        except BaseException as failure:  # raised in the threads that wait, and at the end of the block
             self._failure = failure
         finally:
             self._opened.set()
@@ -135,14 +135,14 @@ class Client:
         Parameters
         ----------
         method : callable
-            Takes the :class:`trioraft.client.client.Client`.
+            Called with the :class:`trioraft.client.client.Client`.
         timeout : float, optional
-            For how many seconds to try; the client's timeout by default.
+            How long to try, in seconds; the client's timeout by default.
 
         Returns
         -------
         object
-            What the method returned.
+            The return value of the method.
         """
         check_function("method", method)
         seconds = self._timeout if timeout is None else check_seconds("timeout", timeout)
@@ -156,11 +156,11 @@ class Client:
         try:
             return trio.from_thread.run(run, trio_token=token)
         except (trio.RunFinishedError, trio.Cancelled):
-            self._thread.join()  # it is ending, and tells why
+            self._thread.join()  # the thread is ending, and `_failure` says why
             reason = f"the client has failed: {self._failure}" if self._failure else "the client was closed"
             raise NoAnswerError(f"unknown: {reason} before there was an answer") from self._failure
 
-    # --- what it can do -------------------------------------------------------------------------------------
+    # --- the methods of a client ----------------------------------------------------------------------------
 
     def propose(self, data: bytes, *, timeout: float | None = None) -> bytes:
         """Have a command applied once; see :meth:`trioraft.client.client.Client.propose`."""
@@ -189,7 +189,7 @@ class Client:
         keep_lease: bool = False,
         timeout: float | None = None,
     ) -> PutResult:
-        """Give a key a value; see :meth:`~trioraft.kv.client.KeyValueMethods.put`."""
+        """Set the value of a key; see :meth:`~trioraft.kv.client.KeyValueMethods.put`."""
         return self.call(lambda client: client.put(key, value, lease=lease, keep_lease=keep_lease), timeout)
 
     def get(
@@ -233,7 +233,7 @@ class Client:
         return self.call(lambda client: client.txn(compare, success, failure), timeout)
 
     def watch(self, key: str | bytes, *, prefix: bool = False, revision: int = 0) -> Iterator[Event]:
-        """Give changes as they come, for ever; see :meth:`~trioraft.kv.client.KeyValueMethods.watch`."""
+        """Iterate over changes as they come, for ever; see :meth:`~trioraft.kv.client.KeyValueMethods.watch`."""
 
         async def begin(client: AsyncClient) -> Callable[[], Awaitable[Event]]:
             watcher = client.watch(key, prefix=prefix, revision=revision)
@@ -249,11 +249,11 @@ class Client:
         return events()
 
     def lease_grant(self, ttl: int, *, timeout: float | None = None) -> int:
-        """Make a lease and give its id; see :meth:`~trioraft.kv.client.KeyValueMethods.lease_grant`."""
+        """Make a lease and return its id; see :meth:`~trioraft.kv.client.KeyValueMethods.lease_grant`."""
         return self.call(lambda client: client.lease_grant(ttl), timeout).id
 
     def lease_keep_alive(self, lease: int, *, timeout: float | None = None) -> int:
-        """Give a lease its full time; see :meth:`~trioraft.kv.client.KeyValueMethods.lease_keep_alive`."""
+        """Renew a lease; see :meth:`~trioraft.kv.client.KeyValueMethods.lease_keep_alive`."""
         return self.call(lambda client: client.lease_keep_alive(lease), timeout)
 
     def lease_revoke(self, lease: int, *, timeout: float | None = None) -> int:
@@ -266,8 +266,8 @@ class Client:
     ) -> Iterator[HeldLock]:
         """Hold a lock for as long as the block lasts; the thread of the client keeps its lease alive.
 
-        A thread cannot be cancelled. Look at ``lock.lease.held_until`` before every step that needs the lock, or give
-        the fencing token to what is protected.
+        A thread cannot be cancelled. Check ``lock.lease.held_until`` before every step that needs the lock, or give
+        the fencing token to the resource that the lock protects.
 
         Parameters
         ----------
@@ -276,10 +276,10 @@ class Client:
         ttl : int
             The time to live of the lease that holds it, in seconds.
         wait : float, optional
-            For how many seconds to wait while somebody else holds it; 0 to take it only if it is free; `timeout` by
+            How long to wait while somebody else holds it, in seconds; 0 to take it only if it is free; `timeout` by
             default.
         timeout : float, optional
-            For how many seconds to try where the cluster does not answer; the client's timeout by default.
+            How long to try where the cluster does not answer, in seconds; the client's timeout by default.
 
         Yields
         ------
@@ -291,7 +291,7 @@ class Client:
         LockHeldError
             If somebody else held it for all that time.
         LeaseLostError
-            At the end of the block, if the lock may have been somebody else's before.
+            At the end of the block, if somebody else may have had the lock before that.
         """
         check_lock(name, ttl, wait)
         seconds = self._timeout if timeout is None else check_seconds("timeout", timeout)
@@ -352,7 +352,7 @@ class _Holding:
         nursery : trio.Nursery
             Where the task runs.
         closing : trio.CancelScope
-            What is cancelled when the client is closed.
+            The scope that is cancelled when the client is closed.
 
         Returns
         -------
@@ -384,7 +384,7 @@ class _Holding:
                         await self._block_left.wait()
                     finally:
                         await self._let_end(lock, closing)
-            except Exception as failure:  # raised where somebody waits for it
+            except Exception as failure:  # `begin` raises it, or the end of the block
                 self.failure = failure
         if not is_held:
             task_status.started(None)
@@ -394,7 +394,7 @@ class _Holding:
         self._scope.deadline = trio.current_time() + self._patience + self._seconds
 
     async def _let_end(self, lock: HeldLock, closing: trio.CancelScope) -> None:
-        """Keep a lock that was revoked for as long as a thread may rely on it: it cannot be cancelled."""
+        """Keep a lock that was revoked for as long as a thread may rely on it: a thread cannot be cancelled."""
         if not closing.cancel_called:
             with trio.move_on_after(lock.lease.held_until - boottime(), shield=True):
                 await self._block_left.wait()

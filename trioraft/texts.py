@@ -1,8 +1,8 @@
-"""Texts that others made, such as the names of nodes, before they are shown to people: nothing steers a terminal."""
+"""Makes texts that others wrote, such as names of nodes, safe to show: no text may control a terminal."""
 
 
 def printable(text: str) -> str:
-    """Make a text from the network safe to print: whatever could steer a terminal becomes ``?``.
+    """Make a text from the network safe to print: characters that could control a terminal become ``?``.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Make a text of several lines safe to print, as :func:`printable` does, but for tabulators.
+    """Make a text of several lines safe to print, as :func:`printable` does, and keep tabulators.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def printable_lines(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Write what cannot be printed in a text as Python does, so that nothing of it is lost.
+    """Escape the characters that cannot be printed, as Python does, so that nothing is lost.
 
     Parameters
     ----------

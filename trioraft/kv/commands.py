@@ -133,7 +133,7 @@ class Lease(Struct, frozen=True, array_like=True, gc=False):
 
 
 class Put(Struct, frozen=True, array_like=True, tag=1):
-    """Give a key a value.
+    """Set the value of a key.
 
     Attributes
     ----------

@@ -73,7 +73,7 @@ class LeaseMethods(StoreAccess, ABC):
         return expect(LeaseRevokeResult, await self._execute(LeaseRevoke(lease))).deleted
 
     async def lease_keep_alive(self, lease: int) -> int:
-        """Give a lease its full time to live again.
+        """Renew a lease for its full time to live.
 
         Parameters
         ----------

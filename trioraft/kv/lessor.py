@@ -79,7 +79,7 @@ class Lessor:
         self._expiring.discard(lease_id)
 
     def keep_alive(self, lease_id: int, now: float) -> int | None:
-        """Give a lease its full time to live again.
+        """Renew a lease for its full time to live.
 
         Parameters
         ----------

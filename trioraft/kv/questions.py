@@ -18,7 +18,7 @@ WHOLE_REVISIONS: Final = -1
 
 
 class LeaseKeepAlive(Struct, frozen=True, array_like=True, tag=1):
-    """Give a lease its full time to live again; only the leader can do that.
+    """Renew a lease for its full time to live; only the leader can do that.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What is replicated: the user's state machine."""
+"""The protocols of a state machine, which is what a cluster replicates."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol, runtime_checkable
@@ -13,12 +13,12 @@ KIND_MAX: Final = 255
 class StateMachine(Protocol):
     """A deterministic program: the same commands in the same order give the same state and the same results.
 
-    It sees no clock, no randomness and nothing else that differs between nodes; whatever it needs of these comes
-    in a command. It is called by one task only.
+    It must use no clock, no randomness and nothing else that differs between nodes; all such input has to come in
+    commands. Only one task calls it.
 
-    It may have an attribute `state_kind`, a text that names what kind of state it is (``program`` where it has none).
-    The first leader's is written into the log, for ever. A node with a machine of another kind stops, and clients
-    that say which kind they mean, as those of the key-value store do, are refused by a cluster of another one.
+    It may have an attribute `state_kind`, a text that names its kind of state (``program`` where it has none). The
+    kind of the first leader's machine is written into the log for ever. A node with a machine of another kind stops.
+    A cluster refuses clients that ask for another kind, as those of the key-value store do.
     """
 
     def apply(self, command: bytes) -> bytes:
@@ -27,39 +27,39 @@ class StateMachine(Protocol):
         Parameters
         ----------
         command : bytes
-            What somebody proposed. It may be nonsense: an error is a result, not an exception, because an
-            exception would stop every node.
+            The command, from a client or a program. It may be nonsense: an error must be a result and no exception,
+            because an exception would stop every node.
 
         Returns
         -------
         bytes
-            The result, which goes to whoever proposed it.
+            The result, for the client that proposed the command.
         """
 
     def snapshot(self) -> Iterator[bytes]:
-        """Give the whole state as it is now.
+        """Encode the whole state as it is now.
 
         Returns
         -------
         iterator of bytes
-            Chunks of at most 64 KiB. The iterator is drained bit by bit while further commands are applied, which
-            it must not see; making it, and its first chunk, must not take long. The first chunk is taken at once,
-            so a generator function only has to copy what it needs before its first ``yield``.
+            Chunks of at most 64 KiB. The iterator is consumed bit by bit while further commands are applied, which
+            must not change its chunks. Making it, and its first chunk, must not take long. The first chunk is taken
+            at once, so a generator function only has to copy what it needs before its first ``yield``.
         """
 
     def restore(self, chunks: Iterable[bytes]) -> None:
-        """Take over a state in place of one's own.
+        """Replace the state by that of a snapshot.
 
         Parameters
         ----------
         chunks : iterable of bytes
-            What :meth:`snapshot` gave.
+            The chunks from :meth:`snapshot`.
         """
 
 
 @runtime_checkable
 class Queryable(StateMachine, Protocol):
-    """A state machine that clients may ask questions (:meth:`trioraft.Client.query`)."""
+    """A state machine that answers questions of clients (:meth:`trioraft.Client.query`)."""
 
     def query(self, question: bytes) -> bytes:
         """Answer a question without changing anything.
@@ -67,7 +67,7 @@ class Queryable(StateMachine, Protocol):
         Parameters
         ----------
         question : bytes
-            What somebody asks. It may be nonsense.
+            The question, from a client. It may be nonsense.
 
         Returns
         -------
@@ -77,7 +77,7 @@ class Queryable(StateMachine, Protocol):
         Raises
         ------
         ValueError
-            If it is nonsense; whoever asked is told the text. Any other exception is logged as an error too.
+            If it is nonsense; the client gets the text. Any other exception is logged as an error too.
         """
 
 
@@ -85,18 +85,18 @@ class Queryable(StateMachine, Protocol):
 class Versioned(StateMachine, Protocol):
     """A state machine some of whose commands need a later version of the protocol (:mod:`trioraft.versions`).
 
-    So nodes of two releases, with two releases of the state machine, can be in one cluster.
+    With it, nodes of two releases, which have two releases of the state machine, can be in one cluster.
     """
 
     def version_needed(self, command: bytes) -> int:
-        """Tell which version a command, or a question, needs.
+        """Return the version that a command, or a question, needs.
 
-        A leader proposes it only when the cluster speaks that one.
+        A leader proposes a command only when the cluster speaks that version.
 
         Parameters
         ----------
         command : bytes
-            What somebody proposes or asks. It may be nonsense, which needs the first version.
+            The command or question. It may be nonsense, which needs the first version.
 
         Returns
         -------
@@ -105,11 +105,11 @@ class Versioned(StateMachine, Protocol):
         """
 
     def follow_version(self, version: int) -> None:
-        """Learn which version the cluster speaks from here on: from the next command in the log, or in a snapshot.
+        """Follow a version that the cluster speaks from the next command in the log on, or in a snapshot.
 
-        It is told the first version before anything else, and of every change at the same place of the log on every
-        node. What is applied while that is lower than what a command needs must give what the release before gave:
-        a leader of that release may have proposed it.
+        The first call is with the first version, before anything else; every change comes at the same place of the
+        log on every node. A command that needs a later version must have the result that it had in the release
+        before, because a leader of that release may have proposed it.
 
         Parameters
         ----------
@@ -120,34 +120,35 @@ class Versioned(StateMachine, Protocol):
 
 @runtime_checkable
 class Bounded(StateMachine, Protocol):
-    """A state machine that refuses what would make its state larger than the quota in the cluster's settings."""
+    """A state machine that keeps its state within the quota in the cluster's settings."""
 
     @property
     def size(self) -> int:
-        """How many bytes count for the quota."""
+        """The bytes that count for the quota."""
 
     @property
     def quota(self) -> int:
-        """How many bytes there may be; 0 while the cluster speaks a version of the protocol that has no quota."""
+        """The quota in bytes; 0 while the cluster speaks a version of the protocol that has no quota."""
 
     def follow_quota(self, quota: int) -> None:
-        """Learn which quota the settings have from here on: from the next command in the log, or in a snapshot.
+        """Follow a quota that the settings have from the next command in the log on, or in a snapshot.
 
-        Like a version, it is told before anything else, and of each change at the same place of the log everywhere.
+        As with versions, the first call is before anything else, and every change comes at the same place of the log
+        on every node.
 
         Parameters
         ----------
         quota : int
-            Bytes.
+            The quota in bytes.
         """
 
 
 @runtime_checkable
 class Shared(StateMachine, Protocol):
-    """A state machine that has something for all clients, of which none shall have all.
+    """A state machine that shares something among all clients, of which no client may have all.
 
-    A leader asks it before it proposes a client's command, and tells it the outcome. So what it counts is no part of
-    the state, and another leader counts anew.
+    A leader asks it before it proposes a client's command, and reports the outcome to it. So its counts are no part
+    of the state, and another leader counts anew.
     """
 
     def begin_share(self, who: Asker, command: bytes) -> Limit:
@@ -167,7 +168,7 @@ class Shared(StateMachine, Protocol):
         """
 
     def end_share(self, who: Asker, command: bytes, result: bytes) -> None:
-        """Learn what became of a command that passed no limit.
+        """Note the outcome of a command that passed no limit.
 
         Parameters
         ----------
@@ -176,12 +177,12 @@ class Shared(StateMachine, Protocol):
         command : bytes
             Its command.
         result : bytes
-            What ``apply`` gave; empty where it was not carried out, or nobody knows.
+            The result of ``apply``; empty where the command was not carried out, or that is not known.
         """
 
 
 def state_kind(machine: StateMachine) -> str:
-    """Tell what kind of state a machine is.
+    """Return the kind of a machine's state.
 
     Parameters
     ----------
@@ -191,7 +192,7 @@ def state_kind(machine: StateMachine) -> str:
     Returns
     -------
     str
-        Its kind.
+        The kind.
     """
     kind: str = getattr(machine, "state_kind", PROGRAM)
     return kind

@@ -1,8 +1,8 @@
-"""The leader's clock of client sessions: those that were silent for long are ended, through the log.
+"""The leader's clock of client sessions, which ends those of silent clients through the log.
 
-Only the leader knows when a client was last heard, and a new leader gives every session its full time again; so does
-one that stood still itself. That
-an entry ends a session is what counts: commands before it in the log are carried out, those behind it refused.
+Only the leader knows when a client was last heard. A new leader gives every session its full time again, and so does
+a leader that stood still itself. The entry in the log decides when a session has ended: commands before it are
+carried out, and commands after it are refused.
 """
 
 from collections.abc import Collection, Iterable
@@ -12,16 +12,16 @@ from trioraft.standstill import Standstill
 
 # A session ends when nothing was heard of its client for so many seconds.
 SESSION_SECONDS: Final = 300.0
-# It is proposed again after so many seconds, in case that came to nothing.
+# Its end is proposed again after so many seconds, in case the first proposal failed.
 _AGAIN_SECONDS: Final = 10.0
 # A session whose client is silent for so many seconds may have to make room for another one.
 _MAKES_ROOM: Final = 5.0
-# A leader looks every five seconds; when it comes so late, in seconds, it was away itself.
+# A leader looks every five seconds. When so many seconds lie between two looks, it stood still itself.
 _STOOD_STILL: Final = 15.0
 
 
 class SessionClock:
-    """Knows which sessions are to be ended. Reads no clock: every call is told the time, in seconds."""
+    """The deadlines of sessions. It reads no clock: every call is given the time, in seconds."""
 
     def __init__(self) -> None:
         self._term = 0
@@ -29,52 +29,52 @@ class SessionClock:
         self._standstill = Standstill(_STOOD_STILL)
 
     def heard(self, session: int, now: float) -> None:
-        """Give a session its full time again.
+        """Renew a session for its full time.
 
         Parameters
         ----------
         session : int
-            The session; one that does not exist is forgotten at the next look.
+            The session; one that does not exist is dropped at the next look.
         now : float
             The time.
         """
         self._ends_at[session] = now + SESSION_SECONDS
 
     def longest_silent(self, sessions: Iterable[int], now: float) -> int | None:
-        """Find the session of which nothing was heard for the longest time.
+        """Find the session whose client was silent for the longest time.
 
         Parameters
         ----------
         sessions : iterable of int
-            Which ones to look at.
+            The sessions to choose from.
         now : float
             The time.
 
         Returns
         -------
         int or None
-            The session; None where each of them was heard just now, or not since this node leads.
+            The session; None where every client was heard lately, or none since this node leads.
         """
         latest = now + SESSION_SECONDS - _MAKES_ROOM
         known = [(end, session) for session in sessions if (end := self._ends_at.get(session, latest)) < latest]
         return min(known)[1] if known else None
 
     def due(self, term: int, sessions: Collection[int], now: float) -> list[int]:
-        """Look which sessions are to be ended.
+        """List the sessions that have to be ended.
 
         Parameters
         ----------
         term : int
             The term in which this node leads.
         sessions : collection of int
-            The open ones.
+            The open sessions.
         now : float
             The time.
 
         Returns
         -------
         list of int
-            Those to end now.
+            The sessions to end now.
         """
         if self._standstill.look(now) or term != self._term:
             self._term = term

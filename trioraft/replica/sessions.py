@@ -1,17 +1,16 @@
-"""Applies the log: commands once each, however often a client had to repeat them (thesis 6.3).
+"""Applies the log, and each command of a client once, however often the client had to repeat it (thesis 6.3).
 
-A client opens a session, through the log, and numbers its commands. The replica keeps the result of each command
-until the client says that it has it, so a command that comes again, perhaps to another leader, gets its first
-result and is not applied again. Sessions end through the log too: commands of a session that has ended are
-refused, never applied, because nobody knows any more whether they were applied before. The cluster's settings are
-changed in sessions too.
+A client opens a session through the log, and numbers its commands. The replica keeps the result of each command until
+the client says that it has it. So a command that comes again, perhaps to another leader, gets its first result and is
+not applied again. Sessions end through the log too. Commands of a session that has ended are refused and never
+applied, because nobody knows whether they were applied before. The cluster's settings are changed in sessions too.
 
 All of this is part of the replicated state, and of snapshots.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import Final
+from typing import Final, NamedTuple
 
 import cbor2
 import msgspec
@@ -24,16 +23,16 @@ from trioraft.replica.machine import Bounded, StateMachine, Versioned, state_kin
 from trioraft.replica.settings import ClusterSettings
 
 _CHUNK: Final = 64 * 1024
-# Of a session's number: no log has more entries, and no cluster is made of old data more often.
+# The parts of a session's number: no log has more entries, and no cluster is made of old data more often.
 _INDEX_BITS: Final = 48
 _CLUSTERS: Final = 2**14
-# What is kept at most, of one session and of all of them (and one result more of each). A client has no more commands
-# under way than results are kept.
+# The most that is kept for one session, and for all of them (and one more result for each). A client has no more
+# commands under way than results are kept.
 RESULTS_MAX: Final = 1024
 RESULT_BYTES_MAX: Final = 4 * 1024 * 1024
 RESULT_BYTES_MAX_OF_ALL: Final = 64 * 1024 * 1024
 SESSIONS_MAX: Final = 10_000
-# The version of the protocol from which on a text in the log is nothing but its UTF-8.
+# The version of the protocol from which on a text in the log means its UTF-8.
 _TEXT_IS_TEXT: Final = 3
 
 
@@ -45,11 +44,11 @@ class SessionCommand(Struct, frozen=True, array_like=True):
     session : int
         The client's session.
     number : int
-        Which of its commands this is; the first one is 1.
+        The number of the command in the session; the first one is 1.
     answered_below : int
-        The client has the results of all its commands before this number.
+        The number below which the client has the results of all its commands.
     data : bytes
-        What the state machine is to do, or how the settings are to be changed.
+        The command for the state machine, or the change of the settings.
     """
 
     session: Counter
@@ -59,18 +58,18 @@ class SessionCommand(Struct, frozen=True, array_like=True):
 
 
 class Result(Struct, frozen=True):
-    """What became of an entry.
+    """The outcome of an entry.
 
     Attributes
     ----------
     data : bytes
-        What the state machine returned, or the changed settings; for a new session empty.
+        The return value of the state machine, or the changed settings; empty for a new session.
     session : int
         The session that was opened.
     refused : str
-        Why it was not carried out; empty when it was.
+        The reason why it was not carried out; empty when it was.
     code : str
-        The same for programs, one of :class:`~trioraft.messages.Refusal`.
+        The reason for programs, one of :class:`~trioraft.messages.Refusal`.
     """
 
     data: bytes = b""
@@ -80,14 +79,14 @@ class Result(Struct, frozen=True):
 
 
 class _Session(Struct):
-    """What is remembered of a client."""
+    """What a replica remembers of a client."""
 
     answered_below: int = 1
     results: dict[int, bytes] = {}
     size: int = 0
 
     def forget(self, below: int) -> int:
-        """Drop the results that the client has, and tell how many bytes that were."""
+        """Drop the results that the client has, and return how many bytes they had."""
         if below <= self.answered_below:
             return 0
         before = self.size
@@ -99,23 +98,25 @@ class _Session(Struct):
 
     @property
     def is_full(self) -> bool:
-        """Whether no more results can be kept."""
+        """Whether no more results may be kept."""
         return len(self.results) >= RESULTS_MAX or self.size >= RESULT_BYTES_MAX
 
 
 def _session_number(index: int, term: int) -> int:
-    """Give a session a number that none had, also where a cluster made of old data lacks the end of the old log.
+    """Choose a number for a session that no session had, even in a cluster that lacks the end of an older log.
 
-    A client that does not know of that would otherwise send its commands as those of whoever has its number now.
+    In a cluster that was made of old data, a client that does not know of that could otherwise send its commands as
+    those of another client, which has the same number now.
     """
     return index + (term // TERM_LEAP % _CLUSTERS << _INDEX_BITS)
 
 
 def _session_command(entry: Entry, version: int) -> SessionCommand | None:
-    """Read a client's command; None where nobody can, for then it can be in the log by a fault only.
+    """Decode a client's command; return None for an entry that is no command, which only a fault can have made.
 
-    Before version 3 of the protocol a text was taken from a program on the node itself, and read as Base64 where it
-    is that; else all nodes ended. What such entries mean must not change: there is a state that they have made.
+    Before version 3 of the protocol a program on the node itself could propose a text. It was read as Base64 where it
+    is valid Base64, and made all nodes end otherwise. The meaning of such entries must not change, because there are
+    states that they have made.
     """
     try:
         fields = cbor2.loads(entry.data)
@@ -147,9 +148,9 @@ class Replica:
     settings : ClusterSettings
         The cluster's settings.
     version : int
-        Which version of the protocol the cluster speaks after what is applied.
+        The version of the protocol that the cluster speaks after the entries that are applied.
     state_kind : str
-        What kind of state the cluster has; empty as long as no leader has named it.
+        The kind of the cluster's state; empty as long as no leader has named it.
     """
 
     def __init__(self, machine: StateMachine) -> None:
@@ -159,7 +160,7 @@ class Replica:
         self._follow_settings(ClusterSettings())
         self.applied_index = 0
         self._sessions: dict[int, _Session] = {}
-        self._size = 0  # of all results that are kept
+        self._size = 0  # bytes of all results that are kept
 
     @property
     def sessions(self) -> frozenset[int]:
@@ -168,7 +169,7 @@ class Replica:
 
     @property
     def session_count(self) -> int:
-        """How many sessions are open."""
+        """The number of open sessions."""
         return len(self._sessions)
 
     def unused_sessions(self) -> list[int]:
@@ -176,17 +177,17 @@ class Replica:
         return [n for n, session in self._sessions.items() if session.answered_below == 1 and not session.results]
 
     def result_of(self, session: int, number: int) -> bytes | None:
-        """Give the result of a client's command that has been applied.
+        """Return the result of a client's command that was applied.
 
         Parameters
         ----------
         session, number : int
-            The client's session, and which of its commands.
+            The client's session, and the number of the command in it.
 
         Returns
         -------
         bytes or None
-            The result; None where the command has not been applied here, or its result is not kept any more.
+            The result; None where the command was not applied here, or its result is no longer kept.
         """
         known = self._sessions.get(session)
         return known.results.get(number) if known is not None else None
@@ -204,7 +205,7 @@ class Replica:
         Returns
         -------
         Result
-            What became of it.
+            The outcome.
         """
         self.applied_index = index
         match entry.kind:
@@ -227,7 +228,7 @@ class Replica:
         return Result()
 
     def _follow_kind(self, kind: str) -> None:
-        """Take the state for what it is, unless this machine is of another kind."""
+        """Follow the kind of the cluster's state, unless this machine is of another kind."""
         own = state_kind(self.machine)
         if kind not in {"", own}:
             raise StateKindError(
@@ -237,23 +238,23 @@ class Replica:
         self.state_kind = kind
 
     def _follow_version(self, version: int) -> None:
-        """Go by another version of the protocol, and let the state machine do so."""
+        """Follow another version of the protocol, with the state machine."""
         self.version = version
         if isinstance(self.machine, Versioned):
             self.machine.follow_version(version)
 
     def _follow_settings(self, settings: ClusterSettings) -> None:
-        """Go by other settings, and let the state machine do so."""
+        """Follow other settings, with the state machine."""
         self.settings = settings
         if isinstance(self.machine, Bounded):
             self.machine.follow_quota(settings.quota)
 
     def has_session(self, session: int) -> bool:
-        """Tell whether a session is open."""
+        """Check whether a session is open."""
         return session in self._sessions
 
     def _apply(self, command: bytes) -> bytes:
-        """Let the state machine carry out a command; whatever it raises stops the node, and every other one too."""
+        """Let the state machine carry out a command; an exception stops this node, and every other one too."""
         try:
             result = self.machine.apply(command)
             if not isinstance(result, bytes):
@@ -291,7 +292,7 @@ class Replica:
         if command.number < max(session.answered_below, command.answered_below):
             return Result(refused="the client has said that it has this command's result", code=Refusal.REFUSED)
         self._size -= session.forget(command.answered_below)
-        # The first command that the client waits for is never put off: only its result lets the others be forgotten.
+        # The first command that the client waits for is never refused: until it has that result, it keeps all others.
         if command.number != session.answered_below:
             if session.is_full:
                 text = "busy: the client has too many results that it did not say it has"
@@ -305,18 +306,19 @@ class Replica:
         return Result(data=result)
 
     def snapshot(self) -> Iterator[bytes]:
-        """Give the sessions, the settings and the state machine's state as they are now.
+        """Encode the sessions, the settings and the state machine's state as they are now.
 
         Returns
         -------
         iterator of bytes
-            Chunks of at most 64 KiB; later entries do not change them.
+            Chunks of at most 64 KiB, which later entries do not change.
         """
         sessions = [
             (number, session.answered_below, session.results.copy()) for number, session in self._sessions.items()
         ]
         chunks = iter(self.machine.snapshot())
-        # A generator function does nothing until its first chunk is asked for: by then the state would be another.
+        # A generator function does nothing until its first chunk is requested, and the state must not change until
+        # then.
         first = list(islice(chunks, 1))
         further = {"settings": self.settings.encoded()} if self.settings.values else {}
         if self.state_kind:
@@ -324,16 +326,16 @@ class Replica:
         return chain(_write_records([*sessions, *([further] if further else [])]), first, chunks)
 
     def restore(self, index: int, chunks: Iterable[bytes], version: int = FIRST_VERSION) -> None:
-        """Take over a snapshot.
+        """Replace everything by a snapshot.
 
         Parameters
         ----------
         index : int
             The last entry that it covers.
         chunks : iterable of bytes
-            What :meth:`snapshot` gave.
+            The chunks from :meth:`snapshot`.
         version : int
-            Which version of the protocol the cluster spoke there.
+            The version of the protocol that the cluster spoke at that entry.
         """
         self._follow_version(version)
         stream = iter(chunks)
@@ -345,12 +347,12 @@ class Replica:
         self.machine.restore(chain((left,), stream) if left else stream)
 
 
-# --- records in a snapshot: each after its length in 4 bytes (big-endian), and a length of 0 -----------------
-# A session is an array; a map names what else there is.
+# --- records in a snapshot: each after its length in 4 bytes (big-endian), and a length of 0 at the end ------
+# A session is an array; a map has everything else, by name.
 
 
 def _write_records(records: Iterable[object]) -> Iterator[bytes]:
-    """Write records one after the other: all at once would keep an event loop waiting."""
+    """Encode records one after the other: all at once would keep an event loop waiting."""
     pending = bytearray()
     for record in records:
         data = cbor2.dumps(record)
@@ -363,8 +365,16 @@ def _write_records(records: Iterable[object]) -> Iterator[bytes]:
         yield bytes(pending[start : start + _CHUNK])
 
 
-def _read_records(stream: Iterator[bytes]) -> tuple[dict[int, _Session], dict[str, bytes], bytes]:
-    """Read sessions, and what else there is, back, and give what is left of the last chunk."""
+class _Records(NamedTuple):
+    """The sessions, everything else by name, and the rest of the last chunk that was read."""
+
+    sessions: dict[int, _Session]
+    further: dict[str, bytes]
+    left: bytes
+
+
+def _read_records(stream: Iterator[bytes]) -> _Records:
+    """Decode the records at the beginning of a stream."""
     sessions: dict[int, _Session] = {}
     further: dict[str, bytes] = {}
     pending = bytearray()
@@ -383,4 +393,4 @@ def _read_records(stream: Iterator[bytes]) -> tuple[dict[int, _Session], dict[st
         else:
             number, below, results = msgspec.convert(record, tuple[int, int, dict[int, bytes]])
             sessions[number] = _Session(below, results, sum(map(len, results.values())))
-    return sessions, further, bytes(pending)
+    return _Records(sessions, further, bytes(pending))

@@ -1,7 +1,7 @@
-"""Settings of the cluster, not of a node: they are in the log, so that all nodes have the same ones.
+"""The settings of the cluster, which are in the log, so that all nodes have the same ones.
 
-A change is a JSON object that names the settings it changes; the others stay as they are. A node keeps what it does
-not know, since a newer version may have put it there, and goes by what is safe where it does not know a value.
+A change is a JSON object with the settings that it changes; the others stay as they are. A node keeps settings that
+it does not know, because a newer version may have made them, and does what is safe where it does not know a value.
 """
 
 import enum
@@ -13,16 +13,16 @@ from typing_extensions import TypeIs
 
 _NAME_MAX: Final = 64
 
-# How large the key-value store may become, in bytes. The smallest quota has room for a few of the largest values. The
-# default fits nodes that are given 256 MiB each, as in containers/. It is part of what version 4 of the protocol
-# means, so that it can change with a later version only.
+# Quotas of the key-value store, in bytes. The smallest one has room for a few of the largest values. The default fits
+# nodes with 256 MiB each, as in containers/. It is part of the meaning of version 4 of the protocol, so it can change
+# only with a later version.
 QUOTA_MIN: Final = 4 * 2**20
 QUOTA_MAX: Final = 2**40
 DEFAULT_QUOTA: Final = 64 * 2**20
 
 
 class ReadMode(enum.StrEnum):
-    """How a leader makes sure, for a linearizable read, that nobody else leads.
+    """The way in which a leader makes sure, for a linearizable read, that nobody else leads.
 
     ``QUORUM``  by a round of heartbeats that began after the read was asked for; needs no clock
     ``LEASE``   by its lease, while it has one; needs clocks whose rates differ by at most 1 %
@@ -38,29 +38,29 @@ class ClusterSettings(Struct, frozen=True):
     Attributes
     ----------
     values : dict of str to object
-        What was set, by name, those that only a newer version knows included.
+        The settings that were set, by name, including those that only a newer version knows.
     """
 
     values: dict[str, Any] = {}
 
     @property
     def reads(self) -> ReadMode:
-        """How linearizable reads are made sure of; by a quorum unless something else is set that is known."""
+        """The mode of linearizable reads; by a quorum unless another mode is set that this version knows."""
         return ReadMode.LEASE if self.values.get("reads") == ReadMode.LEASE else ReadMode.QUORUM
 
     @property
     def quota(self) -> int:
-        """How many bytes the keys and leases of the key-value store may take; the default where none is known."""
+        """The bytes that keys and leases of the key-value store may take; the default where no valid one is set."""
         quota = self.values.get("quota")
         return quota if _is_quota(quota) else DEFAULT_QUOTA
 
     def changed(self, change: bytes) -> "ClusterSettings":
-        """Give the settings after a change.
+        """Compute the settings after a change.
 
         Parameters
         ----------
         change : bytes
-            What :func:`encode_change` made, here or in another version; what is no change at all changes nothing.
+            A change from :func:`encode_change`, of this or another version; anything else changes nothing.
 
         Returns
         -------
@@ -70,55 +70,55 @@ class ClusterSettings(Struct, frozen=True):
         return ClusterSettings({**self.values, **(_decode(change) or {})})
 
     def encoded(self) -> bytes:
-        """Give the change that makes these settings of none.
+        """Encode the change that makes these settings from none.
 
         Returns
         -------
         bytes
-            What :meth:`changed` takes.
+            The change, for :meth:`changed`.
         """
         return msgspec.json.encode(self.values)
 
     def shown(self) -> dict[str, str]:
-        """Give what the settings are, as people and programs are shown them.
+        """Return the settings as people and programs see them.
 
         Returns
         -------
         dict of str to str
-            What this version goes by, and, as it was set, what it does not know.
+            The settings that this version follows, and those that it does not know, as they were set.
         """
         known = {"reads": self.reads.value, "quota": str(self.quota)}
         return known | {name: str(value) for name, value in self.values.items() if name not in known}
 
 
 def encode_change(**values: str | int) -> bytes:
-    """Write a change.
+    """Encode a change.
 
     Parameters
     ----------
     **values : str or int
-        The settings to change, and what to.
+        The settings to change, with their new values.
 
     Returns
     -------
     bytes
-        What the log has of it.
+        The change, as it stands in the log.
     """
     return msgspec.json.encode(values)
 
 
 def why_unknown(change: bytes) -> str:
-    """Say why this version does not propose a change.
+    """Explain why this version does not propose a change.
 
     Parameters
     ----------
     change : bytes
-        The change, from whoever asks for it.
+        The change, from a client.
 
     Returns
     -------
     str
-        The reason, in words; empty when it knows all of it.
+        The reason, in words; empty when this version knows all of it.
     """
     values = _decode(change)
     if not values:

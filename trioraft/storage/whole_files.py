@@ -62,7 +62,7 @@ def unfinished_file(path: Path) -> Iterator[Path]:
 
 
 def publish(unfinished: Path, path: Path) -> None:
-    """Give a file that is whole its final name, durably.
+    """Rename a file that is whole to its final name, durably.
 
     Parameters
     ----------
