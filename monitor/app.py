@@ -196,7 +196,7 @@ def _add_api(app: MonitorApp) -> None:
     @app.get(_HEALTH)
     @document_response(Health)
     async def healthz() -> Response:
-        """Tell that the monitor answers."""
+        """Show that the monitor answers."""
         return _json(Health())
 
     if prefix:

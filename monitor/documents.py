@@ -39,7 +39,7 @@ class ElectionRecord(Struct, frozen=True):
 
 
 class AutopilotRecord(Struct, frozen=True):
-    """What the autopilot of a leader did (`kind` is ``changed``) or declines (``declined``), and why.
+    """A change that the autopilot of a leader made (`kind` is ``changed``) or declines (``declined``).
 
     `node` and `name` are the leader's; `at` is when the autopilot did it, or since when it declines it, in UTC by the
     monitor's clock.
@@ -53,7 +53,7 @@ class AutopilotRecord(Struct, frozen=True):
 
 
 class MonitorFacts(Struct, frozen=True):
-    """Who tells this, and when; and how many lines of the monitor's own log were dropped."""
+    """The monitor that made the document, and when; and the number of lines dropped from its own log."""
 
     service: str
     hostname: str
@@ -64,7 +64,7 @@ class MonitorFacts(Struct, frozen=True):
 
 
 class ClusterFacts(Struct, frozen=True, kw_only=True):
-    """What a cluster's own nodes tell of it.
+    """A cluster, as its own nodes describe it.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""How a program starts nodes and a monitor as processes of its own on this machine's loopback.
+"""Nodes and a monitor as processes that a program starts on this machine's loopback.
 
 Every process is started in a session of its own, so that Ctrl-C reaches only the program, which then ends the others
 in order. Each holds the reading end of a pipe as its standard input; when the program is gone, however that came, the
@@ -76,7 +76,7 @@ def describe_end(status: int) -> str:
     Returns
     -------
     str
-        Words for somebody who reads why it did.
+        The words for a line of a log.
     """
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
@@ -130,7 +130,7 @@ def program_environment(port: int, peers: str) -> dict[str, str]:
 
 
 def own_environment() -> dict[str, str]:
-    """Compose an environment in which another process finds the same package as this one; else it is this one's."""
+    """Compose an environment in which another process finds the same package as this one; otherwise it is this one's."""
     root = str(Path(__file__).parents[1])
     if root == sysconfig.get_paths()["purelib"]:
         return dict(os.environ)

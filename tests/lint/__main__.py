@@ -1,4 +1,4 @@
-"""Run every check, show what is wrong, and exit with 1 where something is."""
+"""Run every check, print the problems, and exit with 1 if there are any."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""Which package may import from which: the contracts of import-linter in `pyproject.toml`."""
+"""The imports between packages, which must keep the contracts of import-linter in `pyproject.toml`."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def problems(root: Path) -> list[str]:
-    """List what import-linter says when a contract of the project is broken.
+    """Report the imports that break a contract.
 
     Parameters
     ----------
@@ -16,7 +16,7 @@ def problems(root: Path) -> list[str]:
     Returns
     -------
     list of str
-        All of its output at once, or nothing.
+        The report of import-linter as one text; empty where all contracts are kept.
     """
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", "--no-logo"]
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)

@@ -1,4 +1,4 @@
-"""How long a file and a function may be: as long as somebody reads in one go."""
+"""The sizes of files and functions, which must be short enough to be read in one go."""
 
 import ast
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ MOST_FUNCTION_LINES: Final = 60
 DIRECTORIES: Final = ("trioraft", "monitor", "hooks", "tests")
 SUFFIXES: Final = frozenset({".py", ".css", ".js"})
 
-# What is longer than that today, by the name that a problem has. This list only ever gets shorter: the check fails
-# when something in it has become short enough.
+# The files and functions that are longer today, by the names of their problems. This list only gets shorter: the check
+# fails when one of them has become short enough.
 STILL_LONGER: Final[frozenset[str]] = frozenset()
 
 _Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef

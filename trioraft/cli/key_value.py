@@ -59,7 +59,7 @@ async def _client(asked: Asked, domain: Domain = Domain.CLIENT) -> AsyncIterator
 
 
 async def put(asked: Asked, put: Put, *, keep_lease: bool) -> int:
-    """Give a key a value."""
+    """Put a value."""
     async with _client(asked) as client:
         outcome = await client.put_if((), put, keep_lease=keep_lease)
         _say_put(asked, outcome, {"revision": outcome.put.revision})
@@ -132,7 +132,7 @@ async def list_keys(asked: Asked, prefix: bytes, limit: int, revision: int, *, s
 
 
 async def cas(asked: Asked, expected: Compare, put: Put, *, keep_lease: bool) -> int:
-    """Give a key a value if it is as expected."""
+    """Put a value if the key is as expected."""
     async with _client(asked) as client:
         outcome = await client.put_if((expected,), put, keep_lease=keep_lease)
         revision = outcome.put.revision
@@ -157,7 +157,7 @@ async def watch(asked: Asked, key: bytes, revision: int, *, prefix: bool) -> int
 
 
 async def lease_grant(asked: Asked, ttl: int) -> int:
-    """Make a lease."""
+    """Grant a lease."""
     async with _client(asked) as client:
         granted = await client.lease_grant(ttl)
         _say(asked, f"{granted.id:016x}", {"id": f"{granted.id:016x}", "ttl": granted.ttl})
@@ -178,7 +178,7 @@ async def lease_revoke(asked: Asked, lease: int) -> int:
 
 
 async def lease_keep_alive(asked: Asked, lease: int, *, once: bool) -> int:
-    """Give a lease its full time again, once or until interrupted."""
+    """Renew a lease, once or until interrupted."""
     async with _client(asked) as client:
         sent_at = boottime()
         ttl = await client.lease_keep_alive(lease)

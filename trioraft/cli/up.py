@@ -95,7 +95,7 @@ def _check_ports(ports: range, monitor_port: int) -> None:
 
 
 def _check(environments: Mapping[str, Mapping[str, str]]) -> NodeSettings:
-    """Find what is wrong with the environment before any process is started."""
+    """Check the environments before any process is started; return the settings of the first node."""
     checked = [
         NodeSettings.from_environ(environment) for name, environment in environments.items() if name != MONITOR
     ]
