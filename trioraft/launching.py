@@ -130,7 +130,7 @@ def program_environment(port: int, peers: str) -> dict[str, str]:
 
 
 def own_environment() -> dict[str, str]:
-    """Compose an environment in which another process finds the same package as this one; otherwise it is this one's."""
+    """Compose this process's environment, in which another process finds the same package."""
     root = str(Path(__file__).parents[1])
     if root == sysconfig.get_paths()["purelib"]:
         return dict(os.environ)

@@ -34,8 +34,8 @@ OnOverrun = Literal["exit", "log"]
 # this process used a processor.
 _LOOK_INTERVAL: Final = 0.2
 _STOOD_STILL: Final = 0.1
-# How long bodies may go on after a standstill, in seconds. Where no other node can have started its work yet, they may
-# go on for this share of the margin that lies before it.
+# How long bodies may go on after a standstill, in seconds. Where no other node can have started its work yet, they
+# may go on for this share of the margin that lies before it.
 _MOMENT: Final = 1.0
 _PART_OF_MARGIN: Final = 0.8
 
