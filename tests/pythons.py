@@ -52,7 +52,7 @@ def _candidates() -> Iterator[tuple[int, Path]]:
 
 
 def install(version: str, versions: Versions, *, to_test: bool = False) -> Path:
-    """Install trioraft for a Python, or only itself again where the rest is there already; give the interpreter.
+    """Install trioraft for a Python, or only trioraft where the rest is there already; return the interpreter.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def _uv(*arguments: str | Path) -> None:
 
 
 def main() -> int:
-    """Run the unit tests with each; give the exit status."""
+    """Run the unit tests with each; return the exit status."""
     failed = []
     for version in found():
         for versions in Versions:

@@ -60,7 +60,7 @@ class Release:
     environment: Mapping[str, str]
 
     async def run(self, variables: Mapping[str, str], *words: str) -> tuple[int, str, str]:
-        """Run a command; give its exit status, and what it wrote to standard output and standard error."""
+        """Run a command; return its exit status, and what it wrote to standard output and standard error."""
         with trio.fail_after(300):  # only to find what hangs
             done = await trio.run_process(
                 [self.python, "-m", "trioraft", *words],
@@ -277,7 +277,7 @@ class Upgrade:
         print(f"  {time.monotonic() - self.began:6.1f} s  [{speak}] {text}", flush=True)
 
     def variables(self, key: str = "") -> dict[str, str]:
-        """Give what a client needs."""
+        """Return what a client needs."""
         return {"PEERS": self.cluster.peers, "CLUSTER_KEY": key}
 
     async def start_clients(self) -> None:
@@ -419,7 +419,7 @@ class Upgrade:
         await self.look("all have the second key only")
 
     def tell(self) -> bool:
-        """Tell what was seen; give whether it was good."""
+        """Print what was seen; return whether it was good."""
         print(f"  {time.monotonic() - self.began:.0f} s, {self.restarts} restarts, {self.commands.total()} commands")
         slowest = {name: max(writer.took) for name, writer in self.writers.items()}
         for name, writer in self.writers.items():
@@ -446,7 +446,7 @@ _TOLD: Final = {"event", "reason", "text", "alert", "error", "problem"}
 
 
 async def upgrade(old: Release, directory: Path, *, sealed: bool) -> bool:
-    """Upgrade a cluster; give whether all was good."""
+    """Upgrade a cluster; return whether all was good."""
     first = await Keys.make(old) if sealed else Keys()
     second = await Keys.make(old) if sealed else Keys()
     variables = {**DEFAULT_TIMEOUTS, "SNAPSHOT_ENTRIES": "200", "UNSEALED": "", "CLUSTER_KEY": first.cluster}
@@ -498,7 +498,7 @@ async def upgrade(old: Release, directory: Path, *, sealed: bool) -> bool:
 
 
 def main() -> int:
-    """Upgrade a sealed cluster and another one; give the exit status."""
+    """Upgrade a sealed cluster and another one; return the exit status."""
     parser = argparse.ArgumentParser(prog="tests/run full upgrade")
     parser.add_argument("--commit", default=RELEASE_BEFORE, help="the release before (default: %(default)s)")
     parser.add_argument("--kind", choices=("sealed", "unsealed"), help="only this one")

@@ -57,7 +57,7 @@ def _pair(keys: str | None) -> tuple[list[Any], tuple[Any, Any]]:
 
 
 def _carry(ends: list[Any], addresses: tuple[Any, Any], now: float) -> list[list[bytes]]:
-    """Deliver everything until nothing flies any more; give what each has sent."""
+    """Deliver everything until nothing flies any more; return what each has sent."""
     flown: list[list[bytes]] = [[], []]
     while any(flights := [end.datagrams_to_send() for end in ends]):
         for number, each in enumerate(flights):

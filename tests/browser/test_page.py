@@ -199,7 +199,7 @@ def test_a_monitor_that_falls_silent_counts_as_lost(window: Window) -> None:
 
 @contextmanager
 def doubles(module: str) -> Iterator[str]:
-    """Run nodes that only tell something; give their addresses."""
+    """Run nodes that only tell something; return their addresses."""
     command = [sys.executable, "-m", f"tests.browser.{module}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -24,11 +24,11 @@ class Counter:
         return b"%d" % len(self.applied)
 
     def query(self, question: bytes) -> bytes:
-        """Give all commands."""
+        """Return all commands."""
         return b" ".join(self.applied)
 
     def snapshot(self) -> Iterator[bytes]:
-        """Give the state."""
+        """Return the state."""
         yield b" ".join(self.applied)
 
     def restore(self, chunks: Iterable[bytes]) -> None:

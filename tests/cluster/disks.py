@@ -70,7 +70,7 @@ def fill(path: Path) -> None:
 
 
 def can_tamper() -> bool:
-    """Tell whether :func:`tampered` works here."""
+    """Check whether :func:`tampered` works here."""
     return os.geteuid() == 0 and shutil.which("strace") is not None
 
 

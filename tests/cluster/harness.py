@@ -63,7 +63,7 @@ def free_ports(number: int) -> list[int]:
 
 
 def clean_environment() -> dict[str, str]:
-    """Give this process's environment without any variable that configures a node."""
+    """Return this process's environment without any variable that configures a node."""
     ours = {variable.name for variable in VARIABLES}
     return {name: value for name, value in os.environ.items() if name not in ours}
 
@@ -180,7 +180,7 @@ class Cluster:
     # --- processes -------------------------------------------------------------------------------------------
 
     def environment(self, i: int) -> dict[str, str]:
-        """Give the environment of a node."""
+        """Return the environment of a node."""
         return {
             **clean_environment(),
             "PYTHONPATH": str(ROOT),
@@ -197,7 +197,7 @@ class Cluster:
         }
 
     def address(self, i: int) -> str:
-        """Give where a node is reached, as ``ip:port``."""
+        """Return where a node is reached, as ``ip:port``."""
         return f"{self.each[i].get('BIND_HOST', self.places[i].host)}:{self.ports[i]}"
 
     def move(self, i: int, place: Place) -> None:
@@ -206,11 +206,11 @@ class Cluster:
         self.peers = ",".join(map(self.address, range(self.size)))
 
     def data_dir(self, i: int) -> Path:
-        """Give the ``DATA_DIR`` of a node."""
+        """Return the ``DATA_DIR`` of a node."""
         return self.directory / f"node-{i + 1}"
 
     def log_file(self, i: int) -> Path:
-        """Give the file that all runs of a node write their logs to."""
+        """Return the file that all runs of a node write their logs to."""
         return self.directory / f"node-{i + 1}.log"
 
     def open_output(self, i: int) -> IO[bytes]:
@@ -231,17 +231,17 @@ class Cluster:
             )
 
     async def stop(self, i: int, seconds: float = 15) -> int:
-        """Stop a node with SIGTERM, and give its exit status."""
+        """Stop a node with SIGTERM, and return its exit status."""
         self.process(i).terminate()
         return await self.ended(i, seconds)
 
     async def kill(self, i: int, number: signal.Signals = signal.SIGKILL) -> int:
-        """End a node, and nothing else, with a signal; give its exit status."""
+        """End a node, and nothing else, with a signal; return its exit status."""
         self.process(i).send_signal(number)
         return await self.ended(i, 15)
 
     async def ended(self, i: int, seconds: float) -> int:
-        """Wait until a node has ended, and give its exit status."""
+        """Wait until a node has ended, and return its exit status."""
         with trio.fail_after(seconds):
             status = await self.process(i).wait()
         self.processes[i] = None
@@ -256,7 +256,7 @@ class Cluster:
         self.process(i).send_signal(signal.SIGCONT)
 
     def process(self, i: int) -> trio.Process:
-        """Give the process of a running node."""
+        """Return the process of a running node."""
         process = self.processes[i]
         assert process is not None, f"node {i} does not run"
         return process
@@ -290,7 +290,7 @@ class Cluster:
         return int(node.status.name.removeprefix("node-")) - 1
 
     def node(self, i: int) -> ObservedNode | None:
-        """Give what was last heard of a node, which may have been another one before."""
+        """Return what was last heard of a node, which may have been another one before."""
         heard = (node for node in self.client.nodes.values() if self.index(node) == i)
         return max(heard, key=lambda node: node.heard_at, default=None)
 
@@ -312,7 +312,7 @@ class Cluster:
         raise AssertionError(f"not within {seconds} s: {what or condition}; last seen: {last}")
 
     async def wait_leader(self, seconds: float = 15, without: Sequence[int] = ()) -> ObservedNode:
-        """Wait until there is a leader that all nodes but some agree on, and give it."""
+        """Wait until there is a leader that all nodes but some agree on, and return it."""
         chosen = set(range(self.size)) - set(without)
 
         def agreed(cluster: ClusterStatus) -> bool:
@@ -360,7 +360,7 @@ class Cluster:
         raise AssertionError(f"not within {seconds} s: all nodes at the same entry; last seen: {found}")
 
     def logs(self, i: int) -> list[dict[str, Any]]:
-        """Give the lines of a node's log."""
+        """Return the lines of a node's log."""
         if not self.log_file(i).exists():
             return []
         lines = self.log_file(i).read_text("utf-8", "replace").splitlines()

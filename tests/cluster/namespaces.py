@@ -153,7 +153,7 @@ class Links(BadNetwork):
                 await self._ip_of(i, "link", "set", "eth0", "up")
 
     async def move(self, i: int, source: random.Random) -> None:
-        """Give a node, which may be running, another address; it may be one that another node had before."""
+        """Move a node, which may be running, to another address, which may be one that another node had before."""
         async with self._moving:
             old, new = self.hosts[i], self._spare.pop(source.randrange(len(self._spare)))
             await self._ip_of(i, "-4", "addr", "flush", "dev", "eth0")

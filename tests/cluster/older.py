@@ -50,7 +50,7 @@ class _Older:
         }
 
     def read(self, message: Any) -> Any:
-        """Give a message as it understands it."""
+        """Return a message as it understands it."""
         match message:
             case AppendEntriesRequest(entries=entries) if any(entry.kind in self.kinds for entry in entries):
                 older = tuple(

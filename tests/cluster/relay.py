@@ -131,7 +131,7 @@ class Relay(BadNetwork):
         self._sockets: dict[tuple[int, int], socket.socket] = {}  # (i, j): where i reaches j
 
     def peers_of(self, node: int) -> str:
-        """Give the ``PEERS`` of a node."""
+        """Return the ``PEERS`` of a node."""
         return ",".join(str(address) for address in self.addresses[node].values())
 
     def open(self) -> None:

@@ -100,7 +100,7 @@ class Writer:
         self._room.release_on_behalf_of(number)
 
     async def caught_up(self, node_id: str, seconds: float) -> float:
-        """Wait until a node shows, by itself, what was acknowledged just before; tell how long it took."""
+        """Wait until a node shows, by itself, what was acknowledged just before; return how long it took."""
         begun = trio.current_time()
         with trio.move_on_after(seconds):
             while True:
@@ -135,7 +135,7 @@ async def observed(
 
 
 async def fill(client: Client, numbers: Iterator[int], puts: int, size: int) -> float:
-    """Have many commands of so many puts carried out; tell how many seconds it took."""
+    """Have many commands of so many puts carried out; return how many seconds it took."""
     begun = time.monotonic()
 
     async def work() -> None:
@@ -150,7 +150,7 @@ async def fill(client: Client, numbers: Iterator[int], puts: int, size: int) -> 
 
 
 async def lose_a_follower(cluster: Cluster, *, paused: bool = False) -> tuple[int, str]:
-    """Kill a follower, or let it hear and do nothing; give its number and its id."""
+    """Kill a follower, or let it hear and do nothing; return its number and its id."""
     leader = cluster.index(await cluster.wait_leader())
     away = (leader + 1) % SIZE
     node = cluster.node(away)
@@ -181,7 +181,7 @@ async def come_back(cluster: Cluster, writer: Writer, away: int, node_id: str, s
 
 
 def snapshots(cluster: Cluster, i: int, what: str) -> list[int]:
-    """Give the sizes of the snapshots that a node has taken or received."""
+    """Return the sizes of the snapshots that a node has taken or received."""
     return [line["bytes"] for line in cluster.logs(i) if line["event"] == f"snapshot {what}"]
 
 

@@ -56,7 +56,7 @@ class Start:
 
 
 def is_whole(seen: ClusterStatus) -> bool:
-    """Tell whether all are members of one cluster, and as many of them vote as should."""
+    """Check whether all are members of one cluster, and as many of them vote as should."""
     leader = seen.leader
     if leader is None:
         return False

@@ -150,7 +150,7 @@ def changes(cluster: Cluster, nodes: list[int]) -> list[dict[str, object]]:
 
 
 async def members(cluster: Cluster, nodes: list[int]) -> set[frozenset[tuple[str, str]]]:
-    """Give the members by what each of some nodes says."""
+    """Return the members by what each of some nodes says."""
     await cluster.statuses()
     found = [node for i in nodes if (node := cluster.node(i)) is not None]
     assert len(found) == len(nodes)

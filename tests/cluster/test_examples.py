@@ -50,7 +50,7 @@ async def running(
 
 
 async def written(file: Path, pattern: str, seconds: float = 30) -> str:
-    """Wait until a file has what a pattern matches, and give its first group."""
+    """Wait until a file has what a pattern matches, and return its first group."""
     text = ""
     with trio.move_on_after(seconds):
         while (found := re.search(pattern, text)) is None:
@@ -77,7 +77,7 @@ def test_the_examples_are_typed(tmp_path: Path) -> None:
 
 
 def variables_of(directory: Path) -> list[dict[str, str]]:
-    """Give the environments of three nodes that run an example."""
+    """Return the environments of three nodes that run an example."""
     ports = free_ports(3)
     peers = ",".join(f"{LOOPBACK}:{port}" for port in ports)
     common = {**FAST, "PEERS": peers, "BOOTSTRAP_EXPECT": "3"}

@@ -143,7 +143,7 @@ class Flood:
 
 
 def queue_of(port: int) -> tuple[int, int]:
-    """Give how many bytes wait in the socket at a port of loopback, and how many datagrams it has dropped."""
+    """Return how many bytes wait in the socket at a port of loopback, and how many datagrams it has dropped."""
     for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[1] == f"0100007F:{port:04X}":
@@ -152,7 +152,7 @@ def queue_of(port: int) -> tuple[int, int]:
 
 
 def resident(pid: int) -> int:
-    """Give the memory of a process, in bytes."""
+    """Return the memory of a process, in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 

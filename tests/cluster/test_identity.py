@@ -24,18 +24,18 @@ SIZE = 3
 
 
 def statuses(cluster: Cluster, nodes: Iterable[int]) -> list[NodeStatus]:
-    """Give what is known of some nodes; a client may have heard of nodes of another cluster with the same names."""
+    """Return what is known of some nodes; a client may have heard of nodes of another cluster with the same names."""
     pids = {cluster.process(i).pid for i in nodes}
     return [node.status for node in cluster.client.nodes.values() if node.status.pid in pids]
 
 
 def alerts(cluster: Cluster, nodes: Iterable[int]) -> list[str]:
-    """Give what some nodes now say that somebody should look at."""
+    """Return what some nodes now say that somebody should look at."""
     return [text for status in statuses(cluster, nodes) for text in status.alerts]
 
 
 def contents(cluster: Cluster, i: int) -> tuple[int, HardState, int]:
-    """Give what is on the disk of a stopped node: its id, hard state and last entry."""
+    """Return what is on the disk of a stopped node: its id, hard state and last entry."""
     disk = SqliteDisk(cluster.data_dir(i) / "0")
     disk.close()
     return disk.node_id, disk.hard, disk.log.last_index

@@ -180,7 +180,7 @@ async def locked_worker(cluster: Cluster, name: str, file: Path) -> trio.Process
 
 
 def runs(file: Path) -> list[tuple[str, int, float, float]]:
-    """Give who ran, with which token, and from when to when."""
+    """Return who ran, with which token, and from when to when."""
     found: dict[tuple[str, int], list[float]] = {}
     for line in file.read_text().splitlines():
         name, token, at = line.split()

@@ -49,7 +49,7 @@ class Worked:
     records: Records
 
     async def work_after(self, token: int, within: float = 20.0) -> int:
-        """Wait until leader work with a newer token runs, all three processes of it, and give the token."""
+        """Wait until leader work with a newer token runs, all three processes of it, and return the token."""
         with trio.fail_after(within):
             while True:
                 newest = self.records.newest_token()

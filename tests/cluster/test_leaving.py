@@ -17,7 +17,7 @@ def events(cluster: Cluster, i: int) -> list[str]:
 
 
 async def stopped_at_once(cluster: Cluster, *chosen: int) -> float:
-    """Send SIGTERM to some nodes at once; give the seconds after which the last has ended."""
+    """Send SIGTERM to some nodes at once; return the seconds after which the last has ended."""
     began = time.monotonic()
     for i in chosen:
         cluster.process(i).terminate()

@@ -59,7 +59,7 @@ def full_disk() -> Iterator[int]:
 
 
 def status_of(cluster: Cluster, i: int) -> tuple[str, int, int | None, int]:
-    """Give a node's role and term, the process of its script, and how many lines of its log were dropped."""
+    """Return a node's role and term, the process of its script, and how many lines of its log were dropped."""
     node = cluster.node(i)
     assert node is not None
     status = node.status

@@ -16,7 +16,7 @@ EACH = [{"BOOTSTRAP_EXPECT": "3", "AUTOPILOT": "off"}] * 3 + [{"BOOTSTRAP_EXPECT
 
 
 async def command(cluster: Cluster, *arguments: str) -> str:
-    """Run a command against the cluster, and give what it printed."""
+    """Run a command against the cluster, and return what it printed."""
     done = await trio.run_process(
         [sys.executable, "-m", "trioraft", *arguments, "--peers", cluster.peers],
         capture_stdout=True,

@@ -38,7 +38,7 @@ def ours() -> list[str]:
 
 
 def is_at(cluster: Cluster, i: int, host: str, seen: ClusterStatus) -> bool:
-    """Tell whether a node answers at an address, and follows or leads."""
+    """Check whether a node answers at an address, and follows or leads."""
     node = cluster.node(i)
     return (
         seen.leader is not None

@@ -28,7 +28,7 @@ def most_memory(cluster: Cluster) -> int:
 
 
 async def fill(cluster: Cluster, first: int) -> int:
-    """Put values of 1 MiB, one after the other, until one is refused; tell how many were put."""
+    """Put values of 1 MiB, one after the other, until one is refused; return how many were put."""
     with trio.fail_after(120):
         for done in range(200):
             try:

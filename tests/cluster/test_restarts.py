@@ -17,7 +17,7 @@ DEAD_AFTER = 3.0
 
 
 def members(cluster: ClusterStatus) -> dict[str, str]:
-    """Give what the leader takes the members for, by id."""
+    """Return what the leader takes the members for, by id."""
     leader = cluster.leader
     return {member.id: member.kind for member in leader.status.members} if leader is not None else {}
 

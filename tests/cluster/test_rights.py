@@ -77,7 +77,7 @@ def settings(cluster: Cluster, key: str) -> ClientSettings:
 
 
 async def run(cluster: Cluster, key: str, *words: str) -> tuple[int, str]:
-    """Run a command with a key; give its exit status and what it says of errors."""
+    """Run a command with a key; return its exit status and what it says of errors."""
     done = await trio.run_process(
         arguments(*words),
         capture_stdout=True,
@@ -93,7 +93,7 @@ def _same(command: Command) -> Command:
 
 
 async def refusals(client: Client) -> dict[type[Command], str]:
-    """Ask for everything; give what is refused for want of a key, and which one is needed."""
+    """Ask for everything; return what is refused for want of a key, and which one is needed."""
     found = {}
     for kind, asked in COMMANDS.items():
         response = await waiting.call(client._calls, partial(_same, asked))

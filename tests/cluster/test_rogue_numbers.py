@@ -47,7 +47,7 @@ def numbers_of(term: int) -> list[Message]:
 
 
 def rogue_dropped(counters: Mapping[str, int]) -> int:
-    """Tell how many messages were dropped for a number, or because only members may send them."""
+    """Count how many messages were dropped for a number, or because only members may send them."""
     return counters.get("dropped_not_meant", 0) + counters.get("dropped_not_a_member", 0)
 
 

@@ -21,7 +21,7 @@ QUOTA = {"quota": str(DEFAULT_QUOTA)}
 
 
 def all_say(cluster: Cluster, **expected: str) -> Callable[[ClusterStatus], bool]:
-    """Tell whether the processes that run now all have applied these settings."""
+    """Check whether the processes that run now all have applied these settings."""
     pids = {cluster.process(i).pid for i in range(cluster.size)}
     whole = {**expected, **QUOTA}
 

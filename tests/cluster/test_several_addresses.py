@@ -46,7 +46,7 @@ async def test_nodes_and_commands_find_each_other_at_any_address_of_a_host(tmp_p
 
 @asynccontextmanager
 async def open_host(*addresses: str) -> AsyncIterator[tuple[str, ...]]:
-    """Have a network namespace whose loopback device has more addresses; give what a command is run with in it."""
+    """Have a network namespace whose loopback device has more addresses; return what a command is run with in it."""
     name = f"trioraft-several-{os.getpid()}"
 
     async def ip(*arguments: str) -> None:

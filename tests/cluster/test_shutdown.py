@@ -22,7 +22,7 @@ SLOW = {
 
 
 def logged(cluster: Cluster, i: int, event: str) -> list[tuple[float, dict[str, Any]]]:
-    """Give when a node has logged an event, in seconds since the epoch, and the lines."""
+    """Return when a node has logged an event, in seconds since the epoch, and the lines."""
     return [
         (datetime.fromisoformat(line["timestamp"]).timestamp(), line)
         for line in cluster.logs(i)

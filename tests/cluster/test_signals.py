@@ -38,7 +38,7 @@ async def until(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """Give the processes that any thread of a process has started."""
+    """Return the processes that any thread of a process has started."""
     found = []
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
@@ -47,7 +47,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def has_supervisor(pid: int) -> bool:
-    """Tell whether a process has started the supervisor of its command."""
+    """Check whether a process has started the supervisor of its command."""
     for child in children_of(pid):
         with suppress(OSError):
             if b"supervisor" in Path(f"/proc/{child}/cmdline").read_bytes():
@@ -56,7 +56,7 @@ def has_supervisor(pid: int) -> bool:
 
 
 def handles_sigterm(*pids: int) -> bool:
-    """Tell whether there are processes, and all have a handler for SIGTERM."""
+    """Check whether there are processes, and all have a handler for SIGTERM."""
     masks = [Path(f"/proc/{pid}/status").read_text().split("SigCgt:")[1].split()[0] for pid in pids]
     return bool(masks) and all(int(mask, 16) & 1 << signal.SIGTERM - 1 for mask in masks)
 

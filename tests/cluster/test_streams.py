@@ -9,7 +9,7 @@ from tests.cluster.harness import ROOT, Cluster, clean_environment
 
 
 async def shell(cluster: Cluster, line: str) -> tuple[int, str]:
-    """Run a line of shell in which ``$t`` is the command; give its exit status and what it says on standard error."""
+    """Run a line of shell in which ``$t`` is the command; return its exit status and its standard error."""
     done = await trio.run_process(
         ["bash", "-c", line],
         capture_stdout=True,

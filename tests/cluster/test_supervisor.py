@@ -23,7 +23,7 @@ LOWER, GRACE = 0.6, 0.5  # of short tests
 
 @asynccontextmanager
 async def led_by_script(directory: Path, **environment: str) -> AsyncIterator[tuple[Cluster, int, int, int]]:
-    """Give a cluster, its leader, the process of the leader script, and that of its supervisor."""
+    """Run a cluster; yield it, its leader, the process of the leader script, and that of its supervisor."""
     pids = directory / "pids"
     script = write_script(directory, f"echo $$ >> {pids}\nexec sleep 1000")
     # They write to memory: how many commits there are a second is to depend on the processor, not on the disk.
@@ -56,7 +56,7 @@ async def bench(cluster: Cluster, concurrency: int) -> AsyncIterator[None]:
 
 
 def reads_of(pid: int) -> int:
-    """Tell how often a process has read something."""
+    """Count how often a process has read something."""
     lines = Path(f"/proc/{pid}/io").read_text("ascii").splitlines()
     return int(dict(line.split(": ") for line in lines)["syscr"])
 

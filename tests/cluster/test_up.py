@@ -49,7 +49,7 @@ class Up:
         raise AssertionError(f"not printed in time; there is:\n{self.printed}")
 
     async def until_led(self, nodes: int = 3) -> str:
-        """Wait for a leader, and until all others follow, and give the leader's name."""
+        """Wait for a leader, and until all others follow, and return the leader's name."""
         await self.until(lambda text: len(set(re.findall(r"(node-\d) +(?:follower|leader), term", text))) == nodes)
         await self.until(lambda text: re.search(r"node-\d +leader, term", text))
         return str(re.findall(r"(node-\d) +leader, term", self.printed)[-1])
@@ -81,7 +81,7 @@ async def started(
     stdin: int | None = None,
     stdout: int = subprocess.PIPE,
 ) -> tuple[trio.Process, int, int]:
-    """Start it, and give the process, the base port and the monitor's port."""
+    """Start it, and return the process, the base port and the monitor's port."""
     base_port = free_base_port()
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))

@@ -76,7 +76,7 @@ async def writing(cluster: Cluster) -> AsyncIterator[Writer]:
 
 
 async def restart(cluster: Cluster, i: int) -> ObservedNode:
-    """Stop a node as SIGTERM does and start it again; give the leader, once the node follows it with all it has."""
+    """Stop a node as SIGTERM does and start it again; return the leader, once the node follows it with all it has."""
     assert await cluster.stop(i) == 0
     await cluster.start(i)
     await cluster.wait_for(lambda _: has_all(cluster, i), 20, f"node-{i + 1} is back")

@@ -55,7 +55,7 @@ def free_port() -> int:
 
 
 def clean_environment() -> dict[str, str]:
-    """Give the environment without this software's own settings, which compose would pass on."""
+    """Return the environment without this software's own settings, which compose would pass on."""
     ours = {variable.name for variable in VARIABLES} | set(FORMER_NAMES)
     return {name: value for name, value in os.environ.items() if name not in ours}
 
@@ -189,7 +189,7 @@ class Project:
         return leaders[0] if len(leaders) == 1 else None
 
     def agreed(self) -> list[Status] | None:
-        """Give the statuses when three reachable nodes agree on term and leader, and that one leads."""
+        """Return the statuses when three reachable nodes agree on term and leader, and that one leads."""
         nodes = [node for node in self.nodes() if node["reachable"]]
         leaders = [(node["term"], node["id"]) for node in nodes if node["role"] == "leader"]
         views = {(node["term"], node["leader"]) for node in nodes}

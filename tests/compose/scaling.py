@@ -73,12 +73,12 @@ class Scaled:
     steps: list[Step] = field(default_factory=list)
 
     def members(self) -> list[Status]:
-        """Give the members as the one leader takes them; nothing while there is none."""
+        """Return the members as the one leader takes them; nothing while there is none."""
         leader = self.project.leader()
         return leader["members"] if leader else []
 
     def has_settled(self, count: int) -> bool:
-        """Tell whether all replicas vote, nobody else is a member, and all follow one leader."""
+        """Check whether all replicas vote, nobody else is a member, and all follow one leader."""
         here = [node for node in self.project.nodes() if node["reachable"]]
         leaders = {(node["term"], node["leader"]) for node in here}
         members = {(member["id"], member["kind"]) for member in self.members()}
@@ -88,12 +88,12 @@ class Scaled:
         return seems and {node["id"] for node in here} == self.ids()
 
     def ids(self) -> set[str]:
-        """Give the ids under which the nodes in the containers have started."""
+        """Return the ids under which the nodes in the containers have started."""
         started = [container.log(event="node started") for container in self.project.containers()]
         return {lines[-1].fields["node"] for lines in started if lines}
 
     def let_last_lead(self) -> None:
-        """Give leadership to the replica that compose would stop first."""
+        """Transfer leadership to the replica that compose would stop first."""
         last = max(self.project.containers(), key=lambda container: int(container.name.rpartition("-")[2]))
         node = last.log(event="node started")[-1].fields["node"]
         run("docker", "exec", last.id, "trioraft", "transfer", "--to", node, "--peers", "127.0.0.1:7300")

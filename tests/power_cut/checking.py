@@ -51,7 +51,7 @@ class _Promised:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """Give a directory in memory, where there is one: thousands of disks are opened in it."""
+    """Return a directory in memory, where there is one: thousands of disks are opened in it."""
     path = Path(tempfile.mkdtemp(prefix="power-cut-", dir=_MEMORY if _MEMORY.is_dir() else None))
     try:
         yield path

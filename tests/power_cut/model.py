@@ -45,7 +45,7 @@ class DiskState:
 
 
 def chunks_of(index: int) -> list[bytes]:
-    """Give the state that the snapshots of these tests are of."""
+    """Return the state that the snapshots of these tests are of."""
     return [b"%d" % index * 100, b"", bytes([index % 256]) * 5000]
 
 
@@ -55,7 +55,7 @@ def snapshot_of(index: int, term: int) -> SnapshotInfo:
 
 
 def workload(seed: int, count: int) -> Iterator[tuple[Write, DiskState]]:
-    """Make up writes such as a node makes, and tell what the disk holds after each."""
+    """Make up writes such as a node makes, and return what the disk holds after each."""
     chance = random.Random(seed)
     state = DiskState()
     for number in range(1, count + 1):

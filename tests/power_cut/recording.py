@@ -73,7 +73,7 @@ _DESCRIPTOR: Final = re.compile(r"^(\d+)<((?:\\x[0-9a-f]{2})*)>")
 
 
 def record(command: list[str], directory: Path, trace: Path) -> list[Call]:
-    """Run a command to its end, and give what it asked for in a directory, and what it said.
+    """Run a command to its end, and return what it asked for in a directory, and what it said.
 
     Parameters
     ----------

@@ -38,12 +38,12 @@ def write_script(directory: Path, body: str) -> str:
 
 
 def family(pids: Path, *, ignores_sigterm: bool) -> str:
-    """Give the body of a script with a family of FAMILY_SIZE, who write their process ids to a file."""
+    """Return the body of a script with a family of FAMILY_SIZE, who write their process ids to a file."""
     return _FAMILY.format(pids=pids, ignore='trap "" TERM' if ignores_sigterm else "")
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process can still do anything: it is no zombie, and has not lost its memory while it ends."""
+    """Check whether a process can still do anything: it is no zombie, and has not lost its memory while it ends."""
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -65,7 +65,7 @@ async def pids_in(path: Path, count: int) -> list[int]:
 
 
 async def gone(*pids: int, within: float = 2.0) -> float:
-    """Wait until processes have ended, and give the time."""
+    """Wait until processes have ended, and return the time."""
     with trio.fail_after(within):
         while any(is_alive(pid) for pid in pids):
             await trio.sleep(0.005)

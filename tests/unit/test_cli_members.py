@@ -31,7 +31,7 @@ CLUSTER = (FOLLOWER, LEADER, LEARNER, WAITING)
 
 
 def asked(double: CommandDouble) -> list[object]:
-    """Give what a node was asked to do; a request is repeated where the machine is busy."""
+    """Return what a node was asked to do; a request is repeated where the machine is busy."""
     return list({request.request: request.command for request in double.requests}.values())
 
 

@@ -39,7 +39,7 @@ def settings_for(*addresses: Address, app_name: str = SERVICE, keys: KeyRing | N
 
 
 async def until(condition: Callable[[], Any], seconds: float = 5.0) -> float:
-    """Wait for a condition, and tell how long that took."""
+    """Wait for a condition, and return how long that took."""
     started = trio.current_time()
     with trio.fail_after(seconds):
         while not condition():

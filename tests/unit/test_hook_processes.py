@@ -272,7 +272,7 @@ async def lead_for_ever(directory: str, path: str, lease: str) -> None:
 
 @asynccontextmanager
 async def node_process(directory: Path, path: str, lease: float) -> AsyncIterator[int]:
-    """Give the process id of such a node."""
+    """Return the process id of such a node."""
     program = (
         "import sys, trio; from tests.unit.test_hook_processes import lead_for_ever as f; trio.run(f, *sys.argv[1:])"
     )

@@ -272,7 +272,7 @@ PAUSE = 0.3 + 0.2 + WORK_MARGIN + 0.5
 
 
 def run_paused(directory: Path, work: str, pause: float) -> tuple[int, str]:
-    """Run the program, stop it for a while as soon as it leads, and give its exit status and what it says last."""
+    """Run the program, stop it for a while as soon as it leads, and return its exit status and what it says last."""
     (port,) = free_ports(1)
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(directory), str(port), work, "exit"],

@@ -16,7 +16,7 @@ async def watch() -> LoopWatch:
 
 
 async def blocked(watch: LoopWatch, *pauses: float) -> list[str]:
-    """Block the loop a few times, and give what was logged."""
+    """Block the loop a few times, and return what was logged."""
     with structlog.testing.capture_logs() as logs:
         trio.lowlevel.add_instrument(watch)
         await trio.sleep(0.01)

@@ -87,7 +87,7 @@ class Course:
 
 
 def leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """Give the exceptions in a group, and in the groups in it."""
+    """Return the exceptions in a group, and in the groups in it."""
     for one in group.exceptions:
         if isinstance(one, BaseExceptionGroup):
             yield from leaves(one)

@@ -184,7 +184,7 @@ async def _agree(cluster: Cluster) -> None:
 
 @contextmanager
 def own_disks(directory: Path, nodes: int) -> Iterator[bool]:
-    """Give each node a file system of its own on the disk of the directory; tells whether that can be done here."""
+    """Make a file system for each node on the disk of the directory; yield whether that can be done here."""
     with ExitStack() as disks:
         try:
             for i in range(nodes):

@@ -8,7 +8,7 @@ Cut = set[tuple[int, int]]
 
 
 def both_ways(ones: Iterable[int], others: Iterable[int]) -> Cut:
-    """Give the directions between two groups of nodes."""
+    """Return the directions between two groups of nodes."""
     pairs = [(one, other) for one, other in product(list(ones), list(others)) if one != other]
     return {*pairs, *((other, one) for one, other in pairs)}
 

@@ -58,7 +58,7 @@ class Call:
 
 
 def draw(life: Life, judgement: Judgement, path: Path) -> Path:
-    """Draw a life, and give the file."""
+    """Draw a life, and return the file."""
     lanes = life.cluster.size + 2
     shown = max(16.0, min(36.0, life.seconds / 20))  # inches
     figure, (top, terms, rate, latency) = plt.subplots(
@@ -103,7 +103,7 @@ def _end(life: Life) -> float:
 
 
 def _draw_nodes(axes: Axes, life: Life) -> None:
-    """Give each node a lane with its role, and below it what was done to it; then the network and people."""
+    """Draw a lane for each node with its role, and below it the faults; then lanes of the network and of people."""
     size = life.cluster.size
     end = _end(life)
     for node, seen in enumerate(life.watch.seen):

@@ -165,7 +165,7 @@ class Storm:
                 await trio.sleep(self.source.uniform(0.5, 2.5))
 
     async def change_address(self, links: Links) -> None:
-        """Give a node another address while it runs, as a container that is taken from a network and put back."""
+        """Move a node to another address while it runs, as a container that is taken from a network and put back."""
         with self._one("links", "another address") as victim:
             await self._move(links, victim)
 
@@ -346,7 +346,7 @@ class Storm:
         )
 
     def _all_vote(self) -> bool:
-        """Tell whether all nodes that run are voters, and nobody else is a member."""
+        """Check whether all nodes that run are voters, and nobody else is a member."""
         ids = {self._id(node) for node in range(self.cluster.size)}
         return ids == {member.id for member in self._members() if member.kind == "voter"}
 

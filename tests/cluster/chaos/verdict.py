@@ -85,7 +85,7 @@ def judge(life: Life, broken: Sequence[str] = ()) -> Judgement:
 
 
 def leaders_by_term(life: Life) -> dict[int, set[str]]:
-    """Give who led in each term, by what the nodes have written into their logs."""
+    """Return who led in each term, by what the nodes have written into their logs."""
     leaders: dict[int, set[str]] = {}
     for i in range(life.cluster.size):
         for line in life.cluster.logs(i):
@@ -95,7 +95,7 @@ def leaders_by_term(life: Life) -> dict[int, set[str]]:
 
 
 def with_a_stale_read(operations: list[Known]) -> list[Known]:
-    """Give the operations of one key, with one read changed to what was there before: no such history may pass."""
+    """Return the operations of one key, with one read changed to what was there before: no such history may pass."""
     writes = [op for op in operations if isinstance(op.input, Put) and op.returned is not None]
     for read in reversed(operations):
         if not isinstance(read.input, Get) or read.returned is None:
