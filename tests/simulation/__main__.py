@@ -14,6 +14,7 @@ from tests.simulation.campaign import Tally, Watch, cores, live, live_all, stopp
 from tests.simulation.profile import NAMES
 from tests.simulation.report import figures, summary, table
 from tests.simulation.simulation import Result, Simulation
+from tests.simulation.story_to_write import story_to_write
 
 _INTERRUPTED = 130  # as a shell says of a process that SIGINT has ended
 
@@ -29,12 +30,13 @@ def show_trace(seed: int, profile: str, nodes: int) -> int:
 
 
 def show_violation(result: Result, nodes: int) -> None:
-    """Print how a life came to break a rule, and how to see it again."""
+    """Print how a life came to break a rule, how to see it again, and which story to write for it."""
     print(f"\nseed {result.seed}, profile {result.profile}: {result.violation}")
     print("\n".join(result.trace))
     print(f"seed {result.seed}, profile {result.profile}: {result.violation}")
     again = f"--from {result.seed} --profile {result.asked_for} --nodes {nodes} --trace"
     print(f"again: python -m tests.simulation {again}\n")
+    print("\n".join(story_to_write(result)), end="\n\n")
 
 
 def take_up(resume: Path | None, first: int, profile: str, nodes: int) -> Tally:
