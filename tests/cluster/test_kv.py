@@ -46,7 +46,7 @@ async def command(cluster: Cluster, *words: str, stdin: bytes = b"") -> tuple[in
 # --- commands -----------------------------------------------------------------------------------------------
 
 
-async def test_the_commands(tmp_path: Path) -> None:
+async def test_the_commands_put_get_list_and_delete(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=3) as cluster:
         await cluster.wait_leader()
         assert await command(cluster, "put", "a", "hello") == (0, "revision 2\n", "")
@@ -93,7 +93,7 @@ async def test_more_keys_than_one_command_may_delete_are_deleted_in_parts(tmp_pa
         assert [kv.key for kv in await cluster.client.list("")] == [b"other"]
 
 
-async def test_the_commands_for_leases_and_watches(tmp_path: Path) -> None:
+async def test_the_commands_grant_leases_and_watch(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=1) as cluster:
         await cluster.wait_leader()
         status, out, _ = await command(cluster, "lease", "grant", "60", "--format", "json")
@@ -234,7 +234,7 @@ async def test_a_locked_command_gives_its_exit_status_and_leaves_nothing_behind(
         assert (await command(cluster, "lock", "job", "--", "/nonexistent"))[0] == 2
 
 
-async def test_who_is_told_to_end_while_it_waits_for_a_lock_leaves_the_queue(tmp_path: Path) -> None:
+async def test_a_command_that_is_told_to_end_while_it_waits_for_a_lock_leaves_the_queue(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=1) as cluster:
         await cluster.wait_leader()
         async with cluster.client.lock("job"):
@@ -325,7 +325,7 @@ async def test_nodes_of_one_data_directory_lead_with_their_own_commands(tmp_path
 # --- programs without trio ----------------------------------------------------------------------------------
 
 
-async def test_a_program_without_trio(tmp_path: Path) -> None:
+async def test_a_program_without_trio_uses_the_cluster(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=3) as cluster:
         await cluster.wait_leader()
         await trio.to_thread.run_sync(blocking_program, settings_of(cluster))
@@ -366,7 +366,7 @@ def blocking_program(settings: ClientSettings) -> None:
         assert time.monotonic() - started < 2
 
 
-async def test_a_program_with_asyncio(tmp_path: Path) -> None:
+async def test_a_program_with_asyncio_uses_the_cluster(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=1) as cluster:
         await cluster.wait_leader()
         settings = settings_of(cluster)

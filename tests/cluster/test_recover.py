@@ -115,7 +115,7 @@ async def hold_a_lock(cluster: Cluster, *, task_status: trio.TaskStatus[None]) -
         await trio.sleep_forever()
 
 
-async def test_who_watches_or_holds_a_lock_is_told_of_the_new_cluster(tmp_path: Path) -> None:
+async def test_clients_that_watch_or_hold_a_lock_learn_of_the_new_cluster(tmp_path: Path) -> None:
     async def hold(*, task_status: trio.TaskStatus[None]) -> None:
         with pytest.raises(LeaseLostError, match="the cluster was restored or recovered, and may have lost"):
             await hold_a_lock(cluster, task_status=task_status)

@@ -31,7 +31,9 @@ async def logged(cluster: Cluster, i: int, event: str, seconds: float = 10) -> N
             await trio.sleep(0.05)
 
 
-async def test_who_is_sent_a_snapshot_that_has_rotted_catches_up_although_nothing_is_written(tmp_path: Path) -> None:
+async def test_a_follower_that_is_sent_a_rotten_snapshot_catches_up_although_nothing_is_written(
+    tmp_path: Path,
+) -> None:
     async with Cluster(tmp_path, 3, {"SNAPSHOT_ENTRIES": "20"}) as cluster:
         leader = cluster.index(await cluster.wait_leader())
         away = (leader + 1) % 3

@@ -200,7 +200,7 @@ async def test_a_node_refuses_what_cannot_be_right(
                 assert node.status().commit_index == before
 
 
-async def test_what_may_be_changed_is_taken_as_it_is_now(autojump_clock: trio.testing.MockClock) -> None:
+async def test_mutable_arguments_are_taken_as_they_are_now(autojump_clock: trio.testing.MockClock) -> None:
     machine = _Counter()
     async with cluster_of(1, 2) as cluster:
         cluster.machine = lambda index: machine
@@ -243,7 +243,7 @@ class _Lacking:
         ("counter", "machine must have a method 'apply', which str has not"),
     ],
 )
-async def test_what_is_no_state_machine_is_refused_before_it_could_end_every_node(
+async def test_anything_but_a_state_machine_is_refused_before_it_could_end_every_node(
     tmp_path: Path, machine: Any, said: str
 ) -> None:
     with pytest.raises(TypeError, match=f"^{said}$"):
@@ -252,7 +252,7 @@ async def test_what_is_no_state_machine_is_refused_before_it_could_end_every_nod
     assert not any(os.scandir(tmp_path))
 
 
-async def test_settings_that_are_none_are_refused(tmp_path: Path) -> None:
+async def test_anything_but_settings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"^settings must be NodeSettings, not str 'x'$"):
         async with open_node("x"):  # type: ignore[arg-type]  # the mistake
             pass
@@ -336,7 +336,7 @@ def test_a_text_in_a_log_is_its_utf_8_on_every_replica() -> None:
 
 
 @pytest.mark.parametrize("data", [[1], 5, None, {}, True, 1.5])
-def test_what_is_no_command_in_a_log_is_an_error_on_every_replica(data: object) -> None:
+def test_an_entry_that_is_no_command_is_an_error_on_every_replica(data: object) -> None:
     machine = _Counter()
     replica = Replica(machine)
     replica.apply(2, Entry(1, EntryKind.OPEN_SESSION))

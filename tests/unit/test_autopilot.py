@@ -52,7 +52,7 @@ def test_a_node_of_the_service_joins_as_a_learner() -> None:
     assert "joined the service" in change.reason
 
 
-def test_made_up_nodes_do_not_fill_the_cluster_and_do_not_keep_out_whom_others_name() -> None:
+def test_made_up_nodes_neither_fill_the_cluster_nor_keep_out_nodes_that_others_name() -> None:
     ghosts = tuple(range(100, 150))
     seen = observation((1, 2, 3), waiting=ghosts)
     first = decide(seen, RULES)
@@ -84,7 +84,7 @@ def test_learners_that_keep_up_or_that_others_name_keep_nobody_waiting() -> None
     assert members(change_of(decide(lagging, RULES)))[1] == (*learners, 50)
 
 
-def test_those_whom_others_name_come_first_where_there_is_little_room() -> None:
+def test_nodes_that_others_name_join_first_where_there_is_little_room() -> None:
     voters = tuple(range(1, MEMBERS_MAX))
     seen = msgspec.structs.replace(observation(voters, waiting=(200, 300)), named_by_others=frozenset({300}))
     decision = decide(seen, Rules(max_voters=MEMBERS_MAX))
@@ -108,19 +108,19 @@ def test_one_learner_beside_three_voters_waits_and_the_reason_is_told() -> None:
     assert "4 voters survive no more failures than 3" in decision.declined[0]
 
 
-def test_there_are_no_more_voters_than_the_most() -> None:
+def test_there_are_never_more_voters_than_the_maximum() -> None:
     decision = decide(observation((1, 2, 3, 4, 5, 6, 7), (8, 9), n8=KEEPS_UP, n9=KEEPS_UP), RULES)
     assert decision.change is None
     assert all("MAX_VOTERS=7" in reason for reason in decision.declined)
 
 
-def test_an_even_number_of_voters_is_made_odd_but_not_below_the_fewest() -> None:
+def test_an_even_number_of_voters_is_made_odd_but_not_below_the_minimum() -> None:
     assert members(change_of(decide(observation((1, 2, 3, 4), n2=SILENT), RULES))) == ((1, 3, 4), (2,))
     assert decide(observation((1, 2)), RULES).change is None
     assert decide(observation((1, 2, 3, 4)), Rules(min_voters=4)).change is None
 
 
-def test_a_cluster_that_was_formed_with_too_many_voters_has_the_others_learn_on() -> None:
+def test_a_cluster_that_was_formed_with_too_many_voters_demotes_the_rest() -> None:
     change = change_of(decide(observation(tuple(range(1, 11)), n3=SILENT), RULES))
     assert members(change) == ((1, 2, 4, 5, 6, 7, 8), (3, 9, 10))
     assert "MAX_VOTERS=7" in change.reason
@@ -159,7 +159,7 @@ def test_a_gone_voter_is_replaced_in_one_change() -> None:
     assert members(change) == ((1, 2, 4), ())
 
 
-def test_a_gone_voter_stays_where_fewer_than_the_fewest_would_be_left() -> None:
+def test_a_gone_voter_stays_where_fewer_than_the_minimum_would_be_left() -> None:
     decision = decide(observation((1, 2, 3), n3=GONE), RULES)
     assert decision.change is None
     assert "fewer than 3 voters" in decision.declined[0]
@@ -198,13 +198,13 @@ def test_a_learner_that_leaves_too_takes_nobodys_place() -> None:
     assert declined == Declined("2 voters would be left, fewer than 3", for_now=False)
 
 
-def test_who_leaves_is_not_promoted_and_is_the_first_to_lose_its_vote() -> None:
+def test_a_member_that_leaves_is_not_promoted_and_is_demoted_first() -> None:
     assert decide(observation((1,), (2, 3), n2=KEEPS_UP, n3=LEAVES), RULES).change is None
     odd = change_of(decide(observation((1, 2, 3, 4), n3=LEAVES, n4=SILENT), RULES))
     assert members(odd) == ((1, 2, 4), (3,))
 
 
-def test_a_fourth_voter_that_leaves_is_not_replaced_for_three_survive_as_much() -> None:
+def test_a_fourth_voter_that_leaves_is_not_replaced_because_three_survive_as_much() -> None:
     left = leave(observation((1, 2, 3, 4), (5,), n5=KEEPS_UP), 4, RULES)
     assert isinstance(left, Change)
     assert members(left) == ((1, 2, 3), (5,))
@@ -220,7 +220,7 @@ def test_four_of_seven_leave_one_after_the_other_and_then_no_more() -> None:
     assert isinstance(leave(observation(voters), 3, RULES), Declined)
 
 
-def test_nobody_leaves_without_a_quorum_of_those_who_are_left() -> None:
+def test_nobody_leaves_without_a_quorum_of_the_voters_that_are_left() -> None:
     declined = leave(observation((1, 2, 3, 4, 5), n2=SILENT, n3=SILENT), 4, RULES)
     assert isinstance(declined, Declined)
     assert declined.for_now
@@ -246,7 +246,7 @@ seen_anyhow = st.builds(
 
 
 @given(st.integers(1, 8), st.integers(0, 5), st.integers(0, 3), st.data())
-def test_whatever_is_seen_every_change_is_safe_and_changes_come_to_an_end(
+def test_every_change_is_safe_and_changes_come_to_an_end_whatever_is_seen(
     voters: int, learners: int, waiting: int, data: st.DataObject
 ) -> None:
     nodes = range(1, voters + learners + waiting + 1)

@@ -185,7 +185,7 @@ def test_nodes_of_two_clusters_are_not_backed_up(tmp_path: Path, data_dir: Path)
         back_up(tmp_path / "file", data_dir, Words(), ignore)
 
 
-def test_where_there_are_no_nodes_is_said(tmp_path: Path) -> None:
+def test_a_backup_of_a_directory_without_nodes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="no node has kept anything there"):
         back_up(tmp_path / "file", tmp_path, Words(), ignore)
 
@@ -239,7 +239,7 @@ def test_no_damage_of_a_backup_goes_unnoticed(tmp_path: Path, data_dir: Path) ->
     assert not (tmp_path / "new").exists()
 
 
-def test_a_foot_of_a_newer_version_is_one_line(tmp_path: Path) -> None:
+def test_a_backup_with_a_foot_of_a_newer_version_is_refused_in_one_line(tmp_path: Path) -> None:
     body = b"trioraft backup 1\n{}" + (2).to_bytes(4, "big")
     (tmp_path / "file").write_bytes(body + zlib.crc32(body).to_bytes(4, "big") + b"end\n")
     with pytest.raises(BackupError, match="cannot be understood"):
@@ -252,7 +252,7 @@ def test_damaged_data_is_not_backed_up(tmp_path: Path, data_dir: Path) -> None:
         back_up(tmp_path / "file", data_dir, Words(), ignore)
 
 
-def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_back_up_and_restore(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     node(tmp_path / "data", 1, []).close()
     file, new = str(tmp_path / "file"), str(tmp_path / "new")
     assert cli.run(["backup", file, "--data-dir", str(tmp_path / "data")]) == 0
@@ -267,7 +267,9 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     )
 
 
-def test_wrong_uses_of_the_command(tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_uses_of_the_command_are_one_line(
+    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     there, file = tmp_path / "there", str(tmp_path / "file")
     there.touch()
     wrong = {
@@ -288,7 +290,9 @@ def test_wrong_uses_of_the_command(tmp_path: Path, data_dir: Path, capsys: pytes
         assert error.startswith(f"trioraft: {text}")
 
 
-def test_a_cluster_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_backup_of_a_cluster_that_does_not_answer_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.run(["backup", str(tmp_path / "file"), "--peers", "127.0.0.1:1", "--timeout", "0.5"]) == REFUSED
     out, error = capsys.readouterr()
     assert (out, error.count("\n")) == ("", 1)

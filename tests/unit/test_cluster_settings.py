@@ -64,7 +64,7 @@ def test_a_change_of_a_session_that_has_ended_is_refused() -> None:
     assert replica.settings.reads is ReadMode.QUORUM
 
 
-def test_what_only_a_newer_version_knows_is_kept_and_not_gone_by() -> None:
+def test_settings_of_a_newer_version_are_kept_and_not_followed() -> None:
     newer = json.dumps({"reads": "follower-lease", "compression": {"level": 3}}).encode()
     replica = replica_with(encode_change(reads="lease"), newer)
     assert replica.settings.reads is ReadMode.QUORUM
@@ -76,7 +76,7 @@ def test_what_only_a_newer_version_knows_is_kept_and_not_gone_by() -> None:
 
 
 @pytest.mark.parametrize("change", [b"", b"\xff", b"[1]", b'{"reads": ', b"[" * 100_000], ids=repr)
-def test_what_is_no_change_changes_nothing(change: bytes) -> None:
+def test_anything_but_a_change_of_settings_changes_nothing(change: bytes) -> None:
     replica = replica_with(encode_change(reads="lease"), change[:200_000])
     assert replica.settings.values == {"reads": "lease"}
 
@@ -93,7 +93,7 @@ def test_what_is_no_change_changes_nothing(change: bytes) -> None:
         (b'{"reads": ["lease"]}', "reads=\"['lease']\": unknown; allowed: quorum or lease"),
     ],
 )
-def test_what_this_version_does_not_know_it_does_not_propose(change: bytes, reason: str) -> None:
+def test_settings_that_this_version_does_not_know_are_not_proposed(change: bytes, reason: str) -> None:
     assert why_unknown(change).startswith(reason)
 
 
@@ -119,7 +119,7 @@ def test_a_snapshot_without_settings_is_as_it_was_before_there_were_any() -> Non
     assert b"".join(replica.snapshot()) == before
 
 
-def test_what_else_a_newer_versions_snapshot_has_does_not_matter() -> None:
+def test_further_records_in_a_snapshot_of_a_newer_version_are_ignored() -> None:
     further = cbor2.dumps({"settings": encode_change(reads="lease"), "new": [1]})
     replica = replica_with()
     replica.restore(5, iter([len(further).to_bytes(4, "big") + further + bytes(4)]))
@@ -168,7 +168,7 @@ async def test_a_change_reaches_all_nodes_and_outlives_their_restart(autojump_cl
         assert (await client.cluster_settings()).reads is ReadMode.LEASE
 
 
-async def test_a_restarted_leader_goes_by_the_settings_in_its_snapshot(
+async def test_a_restarted_leader_follows_the_settings_in_its_snapshot(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with cluster_of(3, 1) as cluster:

@@ -43,7 +43,7 @@ def test_an_end_that_is_not_applied_is_proposed_again() -> None:
     assert lessor.due(100.0) == []
 
 
-def test_no_more_are_due_at_once_than_asked_for() -> None:
+def test_no_more_leases_are_due_at_once_than_asked_for() -> None:
     lessor = Lessor([Lease(number, 1, number) for number in range(1, 6)], now=0.0)
     assert [command.id for command in lessor.due(1.0, limit=3)] == [1, 2, 3]
     assert [command.id for command in lessor.due(1.0, limit=3)] == [4, 5]
@@ -54,7 +54,7 @@ def test_an_unknown_lease_has_no_time() -> None:
     assert (lessor.keep_alive(1, 0.0), lessor.remaining(1, 0.0), lessor.next_deadline()) == (None, None, None)
 
 
-def test_it_follows_what_the_store_grants_and_ends() -> None:
+def test_a_lessor_follows_what_the_store_grants_and_ends() -> None:
     now = 100.0
     store = KeyValueStore()
     lessor = Lessor(store.leases(), now)

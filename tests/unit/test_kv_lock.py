@@ -78,7 +78,7 @@ async def test_fencing_tokens_grow_although_the_history_is_forgotten_and_the_lea
         assert tokens == sorted(set(tokens))
 
 
-async def test_names_do_not_meet_and_may_be_any_bytes(autojump_clock: trio.testing.MockClock) -> None:
+async def test_names_of_locks_may_be_any_bytes_and_do_not_collide(autojump_clock: trio.testing.MockClock) -> None:
     names = ("a", "a/b", "a/0123456789abcdef", "a/", "\udcff", "ä" * 500)
     async with key_value_cluster(1, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
         async with trio.open_nursery() as nursery:
@@ -100,7 +100,7 @@ async def test_names_do_not_meet_and_may_be_any_bytes(autojump_clock: trio.testi
                 await hold_lock(client, name).__aenter__()
 
 
-async def test_who_waits_for_a_lock_and_loses_its_lease_is_told_so(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_waiter_for_a_lock_that_loses_its_lease_gets_an_error(autojump_clock: trio.testing.MockClock) -> None:
     async with key_value_cluster(1, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
         async with hold_lock(client, "job", 10, clock=trio.current_time) as lock:
 

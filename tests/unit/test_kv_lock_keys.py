@@ -51,7 +51,7 @@ def store_with_a_lock(version: int) -> KeyValueStore:
 
 
 @pytest.mark.parametrize("operation", MEET)
-def test_what_meets_the_key_of_a_lock_is_refused_from_version_3_on(operation: Operation) -> None:
+def test_changes_that_touch_the_key_of_a_lock_are_refused_from_version_3_on(operation: Operation) -> None:
     for command in (operation, Txn((), (Range(b"a"), operation)), Txn((Compare.exists("no"),), (), (operation,))):
         store = store_with_a_lock(3)
         before = store.digest()
@@ -62,7 +62,7 @@ def test_what_meets_the_key_of_a_lock_is_refused_from_version_3_on(operation: Op
         assert not isinstance(store_with_a_lock(2).execute(command), Error), "as the release before"
 
 
-def test_what_locks_do_and_what_meets_none_is_done() -> None:
+def test_the_changes_of_locks_and_those_that_touch_none_are_carried_out() -> None:
     store = store_with_a_lock(3)
     for command in (
         Put(OTHER, b"", 8),
@@ -146,7 +146,7 @@ async def test_a_holder_whose_lease_is_revoked_is_told_and_the_lock_is_free_when
         assert now - revoked < 10
 
 
-async def test_a_holder_that_says_nothing_has_its_whole_time_to_live_also_under_another_leader(
+async def test_a_silent_holder_keeps_its_lease_for_its_whole_time_even_under_another_leader(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:

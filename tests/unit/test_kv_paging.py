@@ -129,7 +129,7 @@ COMMANDS = (
     st.booleans(),
     st.lists(st.tuples(st.integers(0, 2), st.sampled_from([1, 150, 500, 1000]), st.booleans()), max_size=60),
 )
-def test_pages_of_a_watch_are_what_would_have_come_at_once(
+def test_pages_of_a_watch_add_up_to_what_would_have_come_at_once(
     commands: list[Put | Txn | DeleteRange], prev_kv: bool, turns: list[tuple[int, int, bool]]
 ) -> None:
     nodes = Nodes([Node(), Node(), Node(older=True)], [turn for turn, _, _ in turns])
@@ -172,7 +172,7 @@ def test_pages_of_a_watch_are_what_would_have_come_at_once(
     assert found == expected
 
 
-def test_a_watch_from_a_revision_of_before_a_restore_says_so() -> None:
+def test_a_watch_from_a_revision_before_a_restore_gets_an_error() -> None:
     nodes = Nodes([Node()])
     nodes.store.execute(Put(b"a", b"1"))  # revision 2
 
@@ -264,7 +264,7 @@ def test_what_a_node_remembers_of_ranges_is_bounded_and_ends(monkeypatch: pytest
     assert not reads._reads
 
 
-async def test_a_lock_whose_queue_is_longer_than_an_answer(
+async def test_a_lock_works_with_a_queue_that_is_longer_than_an_answer(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trioraft.kv.store.RESULT_MAX", 300)  # two keys
@@ -288,7 +288,9 @@ async def test_a_lock_whose_queue_is_longer_than_an_answer(
 
 
 @given(st.sets(st.integers(1, 50), max_size=12), st.lists(st.integers(0, 2), max_size=12))
-def test_pages_of_leases_and_of_their_keys_are_what_would_have_come_at_once(ids: set[int], turns: list[int]) -> None:
+def test_pages_of_leases_and_of_their_keys_add_up_to_what_would_have_come_at_once(
+    ids: set[int], turns: list[int]
+) -> None:
     nodes = Nodes([Node(), Node(), Node(older=True)], turns)
     keys = sorted(b"key-%d" % number for number in ids)
     for node in nodes.nodes:

@@ -8,7 +8,7 @@ from tests.unit.memory_client import key_value_cluster, memory_client
 from trioraft.kv.commands import Put
 
 
-async def test_a_key_keeps_whichever_lease_it_has_by_then(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_key_keeps_the_lease_that_it_has_when_it_is_put(autojump_clock: trio.testing.MockClock) -> None:
     async with (
         key_value_cluster(3, 1) as cluster,
         memory_client(cluster.network, cluster.addresses, 0) as one,

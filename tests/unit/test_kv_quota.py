@@ -63,7 +63,7 @@ def why_refused(result: Result) -> str:
     ],
     ids=["put", "put more", "transaction", "transaction that frees less"],
 )
-def test_what_makes_a_full_store_larger_is_refused_and_the_error_says_what_to_do(command: Command) -> None:
+def test_a_change_that_makes_a_full_store_larger_is_refused_and_the_error_says_what_to_do(command: Command) -> None:
     store = full_store()
     before = store.digest()
     text = why_refused(store.execute(command))
@@ -87,11 +87,11 @@ def test_what_makes_a_full_store_larger_is_refused_and_the_error_says_what_to_do
     ],
     ids=lambda command: type(command).__name__,
 )
-def test_what_makes_a_full_store_no_larger_goes_through(command: Command) -> None:
+def test_a_change_that_makes_a_full_store_no_larger_is_carried_out(command: Command) -> None:
     assert not isinstance(full_store().execute(command), Error)
 
 
-def test_what_is_deleted_makes_room_at_once() -> None:
+def test_a_deletion_makes_room_at_once() -> None:
     store = full_store()
     for number in range(50):
         why_refused(store.execute(Put(b"new", LARGE)))
@@ -100,7 +100,7 @@ def test_what_is_deleted_makes_room_at_once() -> None:
     assert store.size == 9 * EACH
 
 
-def test_who_fills_the_store_does_not_keep_others_from_locking_and_leases_are_bounded() -> None:
+def test_a_full_store_has_room_for_locks_and_leases_are_bounded() -> None:
     store = full_store()
     store.execute(Put(b"rest", bytes(QUOTA - store.size - KEY_BYTES - 4)))
     assert store.size == QUOTA
@@ -125,7 +125,7 @@ def test_leases_alone_reach_the_quota_too() -> None:
     assert sum(not isinstance(result, Error) for result in results) == QUOTA // LEASE_BYTES
 
 
-def test_the_history_gives_way_and_its_newest_revision_can_be_watched_always() -> None:
+def test_the_history_gives_way_and_its_newest_revision_can_always_be_watched() -> None:
     store = full_store()
     for _ in range(50):
         store.execute(Put(b"k00", LARGE))
@@ -173,7 +173,7 @@ def changing(number: int, **values: str | int) -> Entry:
     return Entry(1, EntryKind.SETTINGS, cbor2.dumps([1, number, 1, encode_change(**values)]))
 
 
-def test_the_state_machine_goes_by_the_quota_in_the_log_and_in_a_snapshot() -> None:
+def test_the_state_machine_follows_the_quota_in_the_log_and_in_a_snapshot() -> None:
     replica = Replica(KeyValueStore())
     replica.restore(1, Replica(KeyValueStore()).snapshot(), version=SPOKEN.highest)
     assert replica.machine.quota == DEFAULT_QUOTA  # type: ignore[attr-defined]

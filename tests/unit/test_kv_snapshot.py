@@ -75,7 +75,7 @@ def test_a_snapshot_outlives_a_restore_and_the_deletion_of_everything() -> None:
     assert restored(before).digest() == digest
 
 
-def test_chunks_are_bounded_also_for_the_largest_values() -> None:
+def test_chunks_are_bounded_even_for_the_largest_values() -> None:
     store = KeyValueStore()
     for key in (b"a", b"a", b"b"):
         store.execute(Put(key, bytes(VALUE_MAX)))
@@ -118,7 +118,7 @@ def test_a_restored_store_goes_on_like_the_original() -> None:
     assert list(copied) == list(events)
 
 
-def test_a_restored_store_tells_that_everything_was_replaced() -> None:
+def test_a_restored_store_reports_that_everything_was_replaced() -> None:
     told: list[Change] = []
     store = KeyValueStore(on_change=told.append)
     store.restore(filled(keys=10).snapshot())
@@ -153,7 +153,7 @@ def test_a_stream_that_is_not_whole_is_refused_and_the_state_stays(data: bytes) 
     assert store.digest() == before
 
 
-def test_what_a_view_has_kept_is_released_with_it() -> None:
+def test_values_that_a_view_has_kept_are_released_with_it() -> None:
     numbers: SortedMap[int, str] = SortedMap()
     numbers.put(1, "one")
     abandoned, view = numbers.freeze(), numbers.freeze()

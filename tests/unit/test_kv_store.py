@@ -84,7 +84,7 @@ def test_a_key_knows_its_revisions_and_its_version() -> None:
     assert get(store, b"a") == KeyValue(b"a", b"again", create_revision=6, mod_revision=6, version=1)
 
 
-def test_put_gives_what_was_there_before_only_when_asked() -> None:
+def test_a_put_returns_the_previous_value_only_when_asked() -> None:
     store = store_with(b"a")
     assert store.execute(Put(b"a", b"2")) == PutResult(3)
     assert store.execute(Put(b"a", b"3", prev_kv=True)) == PutResult(4, KeyValue(b"a", b"2", 2, 3, 2))
@@ -211,7 +211,7 @@ def test_a_revision_larger_than_the_whole_history_is_not_kept() -> None:
 # --- delete -------------------------------------------------------------------------------------------------
 
 
-def test_delete_counts_and_gives_what_it_deleted() -> None:
+def test_a_delete_counts_and_returns_what_it_deleted() -> None:
     store = store_with(b"a", b"b", b"c")
     assert store.execute(DeleteRange(b"a", b"c", prev_kv=True)) == DeleteRangeResult(
         5, 2, (KeyValue(b"a", b"a", 2, 2, 1), KeyValue(b"b", b"b", 3, 3, 1))
@@ -226,7 +226,7 @@ def test_deleting_nothing_makes_no_revision() -> None:
     assert store.execute(DeleteRange(b"z", b"a")) == DeleteRangeResult(2, 0)
 
 
-def test_a_delete_is_refused_when_what_it_shall_give_is_too_much() -> None:
+def test_a_delete_is_refused_when_a_result_cannot_hold_the_previous_values() -> None:
     store = KeyValueStore()
     for key in (b"a", b"b"):
         store.execute(Put(key, bytes(VALUE_MAX)))
@@ -500,7 +500,7 @@ PUT = encode_command(Put(b"a", b"b"))
         st.recursive(st.integers() | st.binary() | st.text() | st.none(), st.lists, max_leaves=8).map(cbor2.dumps),
     )
 )
-def test_whatever_is_no_command_gives_an_error_and_changes_nothing(data: bytes) -> None:
+def test_anything_but_a_command_gives_an_error_and_changes_nothing(data: bytes) -> None:
     store = store_with(b"a")
     before = store.digest()
     result = decode_result(store.apply(data))

@@ -65,7 +65,7 @@ def test_a_watch_gives_what_happens_to_its_keys_from_now_on() -> None:
     assert seen(everything) == [(3, b"a"), (4, b"b"), (5, b"bb"), (6, b"c")]
 
 
-def test_events_tell_what_a_key_was_and_became() -> None:
+def test_events_have_a_key_as_it_was_and_as_it_became() -> None:
     world = World()
     watch = world.watch(b"a")
     world.put(b"a")
@@ -85,7 +85,7 @@ def test_the_keys_of_a_lease_are_seen_to_go_with_it() -> None:
     assert seen(watch) == [(3, b"a")]
 
 
-def test_it_wakes_once_until_everything_is_taken() -> None:
+def test_a_watch_wakes_once_until_everything_is_taken() -> None:
     world = World()
     watch = world.watch(b"a")
     world.put(b"a", b"other", b"a")
@@ -120,7 +120,7 @@ def test_events_come_in_batches_that_divide_no_revision_where_that_is_asked() ->
     assert batches[2] is None
 
 
-def test_a_batch_holds_no_more_than_was_said_and_may_end_within_a_change() -> None:
+def test_a_batch_has_no_more_than_was_asked_for_and_may_end_within_a_change() -> None:
     world = World()
     world.store.execute(Put(b"a", bytes(500)))
     watch = world.hub.watch(*ALL, revision=3, given=0, wake=world.wake)
@@ -163,7 +163,7 @@ def test_a_revision_larger_than_the_history_can_be_watched_until_as_much_has_fol
     assert isinstance(world.watch(*prefix_range(b"k"), revision=11).take(), Error)
 
 
-def test_before_version_3_such_a_revision_is_in_no_history() -> None:
+def test_before_version_3_no_history_has_a_revision_larger_than_itself() -> None:
     world = World(HistoryLimits(bytes=2000))
     for number in range(9):
         world.store.execute(Put(b"k%d" % number, bytes(900)))

@@ -113,7 +113,7 @@ async def test_four_of_seven_that_are_stopped_at_once_are_all_removed(
             assert all(cluster.disks[index].hard.removed for index in chosen)
 
 
-async def test_below_the_fewest_voters_it_stops_as_a_member_and_says_why(
+async def test_a_node_stops_as_a_member_where_too_few_voters_would_be_left_and_says_why(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with cluster_of(3, 3, **LEAVES) as cluster:
@@ -131,7 +131,7 @@ async def test_below_the_fewest_voters_it_stops_as_a_member_and_says_why(
         assert members(cluster) == voters(1, 2, 3)
 
 
-async def test_a_learner_takes_the_place_of_a_voter_that_leaves_also_when_the_leader_is_new(
+async def test_a_learner_takes_the_place_of_a_voter_that_leaves_even_when_the_leader_is_new(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with cluster_of(4, 4, **{**LEAVES, "bootstrap_expect": 3}) as cluster:
@@ -153,7 +153,7 @@ async def test_a_learner_that_is_stopped_is_removed(autojump_clock: trio.testing
         assert cluster.disks[3].hard.removed
 
 
-async def test_without_a_quorum_it_ends_in_time_and_says_what_it_waited_for(
+async def test_a_node_without_a_quorum_ends_in_time_and_says_what_it_waited_for(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with cluster_of(5, 6, **LEAVES) as cluster:
@@ -169,7 +169,7 @@ async def test_without_a_quorum_it_ends_in_time_and_says_what_it_waited_for(
         assert any("no quorum: 2 of 5 reachable" in reason for reason in reasons)
 
 
-async def test_who_is_cut_off_ends_in_time(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_node_that_is_cut_off_ends_in_time(autojump_clock: trio.testing.MockClock) -> None:
     async with cluster_of(5, 7, **LEAVES) as cluster:
         leading = await formed(cluster, 5)
         for chosen in (leading, (leading + 1) % 5):
@@ -194,7 +194,7 @@ async def test_a_cluster_that_is_stopped_as_a_whole_ends_and_comes_back(
         assert {*members(cluster)} == {index + 1 for index in stayed}
 
 
-async def test_it_leaves_although_the_leader_is_killed_meanwhile(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_node_leaves_although_the_leader_is_killed_meanwhile(autojump_clock: trio.testing.MockClock) -> None:
     for seed in range(6):
         async with cluster_of(5, seed, **LEAVES) as cluster:
             leading = await formed(cluster, 5)
@@ -216,7 +216,7 @@ async def test_by_default_a_node_that_is_stopped_stays_a_member(autojump_clock: 
         assert members(cluster) == voters(1, 2, 3, 4, 5)
 
 
-async def test_who_has_left_and_runs_on_is_not_taken_for_a_new_node_by_leaders_that_have_started_since(
+async def test_a_node_that_has_left_and_runs_on_is_not_taken_for_a_new_node_by_later_leaders(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with cluster_of(5, 10, **LEAVES) as cluster:

@@ -42,7 +42,7 @@ def test_libraries_are_heard_from_warnings_on_in_the_same_form() -> None:
     assert (line["level"], line["event"], line["logger"]) == ("warning", "this is odd", "library")
 
 
-def test_what_is_below_the_level_is_not_written() -> None:
+def test_lines_below_the_level_are_not_written() -> None:
     stream = io.StringIO()
     configure_logging("ERROR", "json", stream)
     structlog.get_logger().warning("no")
@@ -76,7 +76,7 @@ STEERING = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202enode"
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_nothing_that_others_have_named_steers_a_terminal(log_format: str) -> None:
+def test_no_text_of_others_controls_a_terminal(log_format: str) -> None:
     stream = io.StringIO()
     configure_logging("INFO", log_format, stream)
     log = structlog.get_logger("trioraft.test").bind(name=STEERING)

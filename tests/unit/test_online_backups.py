@@ -131,7 +131,7 @@ async def start(client: Client, index: int) -> int:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_a_follower_makes_it_and_all_of_it_comes_whatever_is_lost_and_doubled(
+async def test_a_follower_makes_the_backup_and_it_arrives_whole_whatever_is_lost_and_doubled(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, file: Path, seed: int
 ) -> None:
     async with running(tmp_path, seed) as (cluster, client):
@@ -156,7 +156,7 @@ async def test_a_follower_makes_it_and_all_of_it_comes_whatever_is_lost_and_doub
         await until(lambda: not left(cluster), IDLE_SECONDS + 1)  # the word that it is not wanted may be lost
 
 
-async def test_what_was_acknowledged_before_is_in_it_also_at_a_follower_that_was_away(
+async def test_a_backup_has_all_that_was_acknowledged_before_even_from_a_follower_that_was_away(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, file: Path
 ) -> None:
     async with running(tmp_path) as (cluster, client):
@@ -193,7 +193,7 @@ def _is_whole(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_another_node_makes_it_anew_when_one_dies(
+async def test_another_node_makes_the_backup_anew_when_one_dies(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, file: Path, seed: int
 ) -> None:
     async with running(tmp_path, seed) as (cluster, client), trio.open_nursery() as nursery:
@@ -233,7 +233,7 @@ async def test_a_node_drops_a_backup_when_its_client_is_silent(
         assert "has no backup" in response.detail
 
 
-async def test_a_node_keeps_only_a_few_at_a_time(
+async def test_a_node_keeps_only_a_few_backups_at_a_time(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, file: Path
 ) -> None:
     async with running(tmp_path) as (cluster, client):
@@ -248,7 +248,7 @@ async def test_a_node_keeps_only_a_few_at_a_time(
         assert not left(cluster)
 
 
-async def test_a_request_that_comes_again_and_again_begins_one(
+async def test_a_request_that_is_repeated_begins_one_backup(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, file: Path
 ) -> None:
     async with running(tmp_path) as (cluster, client), trio.open_nursery() as nursery:
@@ -267,7 +267,7 @@ async def test_a_request_that_comes_again_and_again_begins_one(
         assert [path.name for path in left(cluster)] == [f"backup-{format_id(backups[0])}"]
 
 
-async def test_without_a_quorum_there_is_none_and_it_is_said_why(
+async def test_without_a_quorum_there_is_no_backup_and_the_error_says_why(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, file: Path
 ) -> None:
     async with running(tmp_path) as (cluster, client):
@@ -280,7 +280,7 @@ async def test_without_a_quorum_there_is_none_and_it_is_said_why(
         assert not os.listdir(file.parent)
 
 
-async def test_what_is_cancelled_leaves_nothing_here_or_there(
+async def test_a_cancelled_backup_leaves_nothing_here_or_at_the_node(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, file: Path
 ) -> None:
     async with running(tmp_path) as (cluster, client):
@@ -296,7 +296,7 @@ async def test_what_is_cancelled_leaves_nothing_here_or_there(
         await until(lambda: not left(cluster))
 
 
-async def test_what_is_damaged_on_the_way_is_fetched_again(
+async def test_a_backup_that_was_damaged_on_the_way_is_fetched_again(
     autojump_clock: trio.testing.MockClock, tmp_path: Path, file: Path
 ) -> None:
     async with running(tmp_path) as (cluster, client):

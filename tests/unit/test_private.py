@@ -55,7 +55,7 @@ def test_a_node_that_runs_has_nothing_that_others_can_read(tmp_path: Path) -> No
     disk.close()
 
 
-def test_backups_what_is_restored_and_what_is_kept_of_a_lost_cluster_are_private(tmp_path: Path) -> None:
+def test_backups_restored_data_and_copies_of_a_lost_cluster_are_private(tmp_path: Path) -> None:
     member(tmp_path / "data").close()
     back_up(tmp_path / "file", tmp_path / "data", Words(), ignore)
     restore(tmp_path / "file", tmp_path / "new", 2, ignore)
@@ -73,7 +73,7 @@ def test_a_trace_is_private(tmp_path: Path) -> None:
         assert modes(tmp_path / "trace") == {".": "600"}
 
 
-def test_what_an_earlier_release_has_made_is_mended_at_the_start(tmp_path: Path) -> None:
+def test_files_of_an_earlier_release_are_mended_at_the_start(tmp_path: Path) -> None:
     data = tmp_path / "data"
     disks = [member(data), member(data)]
     for disk in disks:
@@ -129,7 +129,7 @@ def test_a_link_of_this_user_leads_to_a_node_on_another_disk(tmp_path: Path) -> 
     assert open_to_others(disk) == {}
 
 
-def test_to_mend_a_directory_drops_no_locks_of_a_node_that_runs_in_this_process(tmp_path: Path) -> None:
+def test_mending_a_directory_drops_no_locks_of_a_node_that_runs_in_this_process(tmp_path: Path) -> None:
     first = member(tmp_path)
     loosen(tmp_path)
     open_disk(tmp_path).close()
@@ -149,7 +149,9 @@ def test_to_mend_a_directory_drops_no_locks_of_a_node_that_runs_in_this_process(
 @pytest.mark.parametrize(
     "make", [SnapshotWriter, lambda directory, index: BackupWriter(directory / "snapshot-7.new")]
 )
-def test_what_is_written_goes_into_a_file_of_its_own(tmp_path: Path, make: Callable[[Path, int], Any]) -> None:
+def test_a_new_file_replaces_a_link_and_leaves_its_target_alone(
+    tmp_path: Path, make: Callable[[Path, int], Any]
+) -> None:
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     (tmp_path / "snapshot-7.new").symlink_to(victim)
@@ -160,7 +162,7 @@ def test_what_is_written_goes_into_a_file_of_its_own(tmp_path: Path, make: Calla
     assert modes(tmp_path)["snapshot-7.new"] == "600"
 
 
-def test_a_lock_is_no_link(tmp_path: Path) -> None:
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data" / "0").mkdir(parents=True)
     (tmp_path / "data" / "0" / "lock").symlink_to(tmp_path / "victim")
     with pytest.raises(StorageError, match="DATA_DIR="):
@@ -168,7 +170,7 @@ def test_a_lock_is_no_link(tmp_path: Path) -> None:
     assert not (tmp_path / "victim").exists()
 
 
-def test_what_nodes_have_not_made_stays_as_it_is(tmp_path: Path) -> None:
+def test_files_that_no_node_has_made_stay_as_they_are(tmp_path: Path) -> None:
     member(tmp_path).close()
     (tmp_path / "index.html").touch()
     loosen(tmp_path)

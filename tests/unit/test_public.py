@@ -57,7 +57,7 @@ def test_a_type_checker_sees_the_public_names(tmp_path: Path) -> None:
     assert 'Argument "bind_port" to "of" of "NodeSettings" has incompatible type "str"' in checked.stdout
 
 
-async def test_what_a_body_raises_comes_out_of_a_client_as_it_is() -> None:
+async def test_an_exception_of_a_body_comes_out_of_a_client_unchanged() -> None:
     with pytest.raises(LookupError, match="mine") as caught:
         async with trioraft.open_client(trioraft.ClientSettings.of(peers="127.0.0.1:9")):
             raise LookupError("mine")

@@ -116,7 +116,7 @@ def test_the_new_cluster_has_all_of_the_log_and_this_node_alone(data_dir: Path) 
     assert contents(made.aside) == before
 
 
-def test_a_term_that_leaves_no_room_is_not_gone_on_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_known_term_that_leaves_no_room_does_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An earlier release has believed it; no entry is of so high a term, for there is no election after it."""
     formed = FormationState(cluster=CLUSTER)
     member(tmp_path, term=TERM_MAX, work=1e8, formation=formed).close()
@@ -130,7 +130,7 @@ def test_a_term_that_leaves_no_room_is_not_gone_on_from(tmp_path: Path, capsys: 
     disk.close()
 
 
-def test_a_log_whose_terms_leave_no_room_is_not_gone_on_from_either(data_dir: Path) -> None:
+def test_a_log_whose_terms_leave_no_room_is_refused(data_dir: Path) -> None:
     disk = open_disk(data_dir)
     disk.save_now(Write(9, disk.hard, disk.log.last_index + 1, (command(TERM_MAX - 1, b"x"),)))
     disk.close()
@@ -142,7 +142,7 @@ def test_a_log_whose_terms_leave_no_room_is_not_gone_on_from_either(data_dir: Pa
     assert contents(data_dir / "0") == before
 
 
-def test_leader_work_waits_for_what_may_run_longer(data_dir: Path) -> None:
+def test_leader_work_waits_for_old_work_that_may_run_longer(data_dir: Path) -> None:
     with open_survivor(data_dir) as survivor:
         make_new_cluster(survivor, 9.5)
     disk = open_disk(data_dir)
@@ -394,7 +394,7 @@ def test_the_command_says_what_it_costs_and_does_it_when_told_to(
 
 
 @pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("\n", REFUSED)])
-def test_the_command_asks(data_dir: Path, answer: str, status: int) -> None:
+def test_the_command_asks_before_it_changes_anything(data_dir: Path, answer: str, status: int) -> None:
     before = contents(data_dir / "0")
     arguments = [sys.executable, "-m", "trioraft", "recover", "--force-new-cluster", "--data-dir", str(data_dir)]
     terminal, theirs = os.openpty()
@@ -419,7 +419,7 @@ def test_the_command_asks(data_dir: Path, answer: str, status: int) -> None:
     assert (contents(data_dir / "0") == before) == (status != 0)
 
 
-def test_wrong_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_data_ends_the_command_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["recover", "--force-new-cluster", "--yes", "--data-dir", str(tmp_path)]) == REFUSED
     assert capsys.readouterr().err == (
         f"trioraft: {tmp_path}: no node has kept anything there; give the DATA_DIR of a stopped member\n"

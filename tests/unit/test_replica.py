@@ -57,7 +57,7 @@ class Log:
 # --- once ---------------------------------------------------------------------------------------------------
 
 
-def test_a_command_that_comes_again_gets_its_first_result_also_after_a_snapshot() -> None:
+def test_a_command_that_comes_again_gets_its_first_result_even_after_a_snapshot() -> None:
     log = Log(Recorder())
     session = log.open()
     first = log.command(session, 1, 1, b"7")
@@ -72,7 +72,7 @@ def test_a_command_that_comes_again_gets_its_first_result_also_after_a_snapshot(
     assert b"".join(log.replica.snapshot()) == b"".join(other.replica.snapshot())
 
 
-def test_what_the_client_does_not_wait_for_any_more_is_refused() -> None:
+def test_a_command_whose_result_the_client_has_is_refused() -> None:
     log = Log(Recorder())
     session = log.open()
     log.command(session, 2, 2, b"7")
@@ -93,7 +93,7 @@ def test_a_command_that_comes_after_the_end_of_its_session_is_refused_however_of
     assert log.replica.machine.applied == [b"7"]  # type: ignore[attr-defined]
 
 
-def test_what_was_busy_is_carried_out_when_it_comes_again() -> None:
+def test_a_command_that_was_refused_as_busy_is_carried_out_when_it_comes_again() -> None:
     log = Log(Recorder())
     session, size = log.open(), b"%d" % (RESULT_BYTES_MAX // 2)
     for number in (1, 2):
@@ -104,7 +104,7 @@ def test_what_was_busy_is_carried_out_when_it_comes_again() -> None:
     assert log.replica.machine.applied == [size, size, b"1"]  # type: ignore[attr-defined]
 
 
-def test_the_first_command_that_is_waited_for_is_never_put_off() -> None:
+def test_the_first_command_that_a_client_waits_for_is_never_refused() -> None:
     # It was overtaken, and the results of the others, which are forgotten only once it has its own, fill the session.
     log = Log(Recorder())
     session, size = log.open(), b"%d" % (RESULT_BYTES_MAX // 2)
@@ -115,7 +115,7 @@ def test_the_first_command_that_is_waited_for_is_never_put_off() -> None:
     assert not log.command(session, 4, 4, b"1").refused
 
 
-def test_what_all_sessions_keep_is_bounded_and_no_client_is_locked_out() -> None:
+def test_the_results_of_all_sessions_are_bounded_and_no_client_is_locked_out() -> None:
     log = Log(Recorder())
     size = b"%d" % RESULT_BYTES_MAX
     sessions = [log.open() for _ in range(RESULT_BYTES_MAX_OF_ALL // RESULT_BYTES_MAX)]
@@ -218,7 +218,7 @@ COUNTERS = st.sampled_from([0, 1, 2, 3, 5, 2**31, 2**62])
 
 
 @given(st.lists(st.tuples(nonsense(COMMANDS), COUNTERS, COUNTERS, COUNTERS, st.booleans()), max_size=8))
-def test_no_command_whatsoever_is_too_much_and_replicas_agree(
+def test_any_bytes_can_be_applied_and_replicas_agree(
     steps: list[tuple[bytes, int, int, int, bool]],
 ) -> None:
     logs = Log(KeyValueService()), Log(KeyValueService())
@@ -238,7 +238,7 @@ def test_no_command_whatsoever_is_too_much_and_replicas_agree(
 
 
 @given(nonsense(QUESTIONS), nonsense(COMMANDS))
-def test_no_question_whatsoever_is_too_much_or_changes_anything(question: bytes, query: bytes) -> None:
+def test_any_bytes_can_be_asked_and_change_nothing(question: bytes, query: bytes) -> None:
     service = KeyValueService()
     service.apply(encode_command(Put(b"a", b"b")))
     before = service.store.digest()

@@ -50,7 +50,7 @@ def command(replica: Replica, session: int, number: int, data: bytes = b"x") -> 
     return replica.apply(replica.applied_index + 1, Entry(1, EntryKind.SESSION_COMMAND, body))
 
 
-def test_what_was_answered_before_a_snapshot_is_answered_after_it_and_not_carried_out_again() -> None:
+def test_a_command_that_was_answered_before_a_snapshot_is_not_carried_out_again_after_it() -> None:
     replica = opened(3)
     large = b"." * 200_000  # more than a chunk
     answers = {(session, number): command(replica, session, number, large) for session in (1, 3) for number in (1, 2)}
@@ -69,7 +69,7 @@ def test_what_was_answered_before_a_snapshot_is_answered_after_it_and_not_carrie
     assert command(again, 4, 1).refused
 
 
-def test_a_generator_function_gives_the_state_of_when_it_was_called() -> None:
+def test_a_generator_function_gives_the_state_at_the_time_of_its_call() -> None:
     replica = Replica(Counter())
     replica.apply(1, Entry(1, EntryKind.COMMAND, b"x"))
     chunks = replica.snapshot()
@@ -79,7 +79,7 @@ def test_a_generator_function_gives_the_state_of_when_it_was_called() -> None:
     assert again.apply(2, Entry(1, EntryKind.COMMAND, b"x")) == Result(data=b"2 x")
 
 
-def test_no_sessions_are_sessions_too() -> None:
+def test_a_snapshot_without_sessions_can_be_restored() -> None:
     chunks = list(opened(0).snapshot())
     again = Replica(Counter())
     again.restore(7, chunks)

@@ -170,7 +170,7 @@ def test_leases_are_counted_until_they_end() -> None:
     assert grant(holders, ASKER, next(leases))
 
 
-def test_what_is_not_granted_is_not_counted_and_no_other_command_is() -> None:
+def test_only_leases_that_are_granted_are_counted() -> None:
     holders = LeaseHolders()
     command = encode_command(LeaseGrant(10))
     for result in (b"", encode_result(LeaseRevokeResult(2, 0))):

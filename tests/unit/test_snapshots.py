@@ -52,14 +52,14 @@ def test_an_empty_state_is_a_snapshot_too(tmp_path: Path) -> None:
     assert list(read_chunks(tmp_path, snapshot)) == []
 
 
-def test_what_is_not_what_it_ought_to_be_leaves_nothing(tmp_path: Path) -> None:
+def test_a_snapshot_with_another_size_or_checksum_leaves_nothing(tmp_path: Path) -> None:
     writer = SnapshotWriter(tmp_path, 7)
     writer.write(b"something else")
     assert not writer.finish(snapshot_of(7, 3))
     assert names(tmp_path) == set()
 
 
-def test_what_is_thrown_away_leaves_nothing(tmp_path: Path) -> None:
+def test_a_discarded_snapshot_leaves_nothing(tmp_path: Path) -> None:
     writer = SnapshotWriter(tmp_path, 7)
     writer.write(b"x")
     writer.discard()
@@ -103,7 +103,7 @@ def flip_a_bit(path: Path, place: int) -> None:
 
 
 @given(jumps=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6)), max_size=8))
-def test_what_is_not_damaged_is_read_in_any_order(
+def test_the_parts_of_a_good_snapshot_can_be_read_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, jumps: list[tuple[int, int]]
 ) -> None:
     directory = tmp_path_factory.mktemp("snapshot")
@@ -117,7 +117,7 @@ def test_what_is_not_damaged_is_read_in_any_order(
 
 
 @pytest.mark.parametrize("place", [0, 1500, -1])
-def test_what_has_rotted_is_noticed_at_the_last_part_at_the_latest(tmp_path: Path, place: int) -> None:
+def test_damage_is_noticed_at_the_last_part_at_the_latest(tmp_path: Path, place: int) -> None:
     snapshot = written(tmp_path, 7)
     flip_a_bit(path_of(tmp_path, snapshot), place)
     reader = SnapshotReader(tmp_path, snapshot)
@@ -130,7 +130,7 @@ def test_what_has_rotted_is_noticed_at_the_last_part_at_the_latest(tmp_path: Pat
     reader.close()
 
 
-def test_what_rots_while_it_is_read_is_noticed_when_it_is_read_again_from_the_beginning(tmp_path: Path) -> None:
+def test_damage_that_comes_during_reading_is_noticed_when_the_snapshot_is_read_again(tmp_path: Path) -> None:
     snapshot = written(tmp_path, 7)
     reader = SnapshotReader(tmp_path, snapshot)
     *first, last = offsets(snapshot)
@@ -146,7 +146,7 @@ def test_what_rots_while_it_is_read_is_noticed_when_it_is_read_again_from_the_be
     reader.close()
 
 
-def test_a_part_that_is_not_there_is_noticed_at_once(tmp_path: Path) -> None:
+def test_a_missing_part_is_noticed_at_once(tmp_path: Path) -> None:
     snapshot = written(tmp_path, 7)
     path = path_of(tmp_path, snapshot)
     os.truncate(path, 2500)
@@ -158,7 +158,7 @@ def test_a_part_that_is_not_there_is_noticed_at_once(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_a_snapshot_that_is_not_there_cannot_be_read(tmp_path: Path) -> None:
+def test_a_missing_snapshot_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"/snapshot-7-3-[0-9a-f]{8}: No such file or directory$"):
         SnapshotReader(tmp_path, snapshot_of(7, 3))
 

@@ -260,7 +260,7 @@ async def test_parts_of_two_snapshots_are_not_put_together(tmp_path: Path) -> No
     assert follower.machine.words == numbers(10)
 
 
-async def test_none_is_taken_of_what_a_received_one_covers(tmp_path: Path) -> None:
+async def test_no_snapshot_is_taken_of_entries_that_a_received_one_covers(tmp_path: Path) -> None:
     follower = Follower(tmp_path, entries_max=3)
     async with running(follower):
         received = follower.offer(10)
@@ -429,7 +429,7 @@ def cut_short(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [rot, cut_short])
-async def test_a_leader_whose_snapshot_has_rotted_takes_another_one_and_who_needs_it_catches_up(
+async def test_a_leader_whose_snapshot_has_rotted_takes_another_one_and_followers_catch_up(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     async with living(tmp_path) as members:
@@ -502,7 +502,7 @@ async def test_a_node_whose_snapshot_has_rotted_while_it_ran_does_not_start_with
         await Follower(tmp_path, entries_max=1000, snapshot=snapshot).snapshots.restore()
 
 
-async def test_of_a_damaged_snapshot_nothing_is_read_once_another_one_has_its_name(tmp_path: Path) -> None:
+async def test_nothing_is_read_of_a_damaged_snapshot_once_another_one_has_its_name(tmp_path: Path) -> None:
     follower = Follower(tmp_path, entries_max=10)
     async with running(follower):
         follower.append(1, 10)

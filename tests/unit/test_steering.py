@@ -102,7 +102,7 @@ async def test_a_node_that_lost_its_data_comes_back_as_another_and_takes_the_pla
         await settled(cluster, voters(*({1, 2, 3} - {lost + 1} | {9})), 90)
 
 
-async def test_that_dns_did_not_have_a_member_while_it_spoke_counts_no_more_when_it_becomes_silent(
+async def test_absence_from_dns_while_a_member_spoke_does_not_count_when_it_becomes_silent(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with cluster_of(3, 8, **{**DNS, "min_voters": 2}) as cluster:
@@ -125,7 +125,7 @@ async def test_that_dns_did_not_have_a_member_while_it_spoke_counts_no_more_when
         await settled(cluster, voters(*({1, 2, 3} - {unready + 1})), 70)
 
 
-async def test_switched_off_it_leaves_everything_to_commands(autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_autopilot_that_is_off_leaves_everything_to_commands(autojump_clock: trio.testing.MockClock) -> None:
     async with cluster_of(4, 6, **{**DNS, "bootstrap_expect": 3, "autopilot": "off"}) as cluster:
         await grown(cluster, first=3)
         await trio.sleep(100)

@@ -55,7 +55,7 @@ async def a_log_with_a_snapshot(directory: Path) -> None:
 # --- what was saved is there ----------------------------------------------------------------------------------
 
 
-async def test_what_was_saved_is_there_after_a_restart(tmp_path: Path) -> None:
+async def test_saved_data_is_there_after_a_restart(tmp_path: Path) -> None:
     disk = SqliteDisk(tmp_path)
     await disk.save(Write(1, HARD, 1, (entry(6, b"a"), entry(7, b"b"))))
     again = reopened(disk)
@@ -73,7 +73,7 @@ async def test_a_write_without_entries_leaves_the_log_alone(tmp_path: Path) -> N
     disk.close()
 
 
-async def test_entries_that_contradict_are_replaced_also_by_nothing(tmp_path: Path) -> None:
+async def test_entries_that_contradict_are_replaced_even_by_none(tmp_path: Path) -> None:
     disk = SqliteDisk(tmp_path)
     await disk.save(Write(1, HARD, 1, tuple(entry(1, b"%d" % n) for n in range(1, 6))))
     await disk.save(Write(2, HARD, 3, (entry(2, b"new"),)))
@@ -136,7 +136,7 @@ async def test_the_database_syncs_every_commit(tmp_path: Path) -> None:
 # --- DURABILITY=memory ----------------------------------------------------------------------------------------
 
 
-async def test_in_memory_only_the_log_is_left_unsynced(tmp_path: Path) -> None:
+async def test_with_durability_memory_only_the_log_is_left_unsynced(tmp_path: Path) -> None:
     disk = open_disk(tmp_path, "memory")
     await disk.save(Write(1, HARD, 1, (entry(7),)))
     assert disk._db.execute("PRAGMA synchronous").fetchone() == (2,)  # the hard state changed
@@ -320,7 +320,7 @@ def flipped(files: dict[str, bytes], offset: int, change: int = 8) -> dict[str, 
     return {**files, "trioraft.db-wal": bytes(wal)}
 
 
-def test_what_a_killed_process_has_written_is_there(tmp_path: Path, killed: dict[str, bytes]) -> None:
+def test_the_writes_of_a_killed_process_are_there(tmp_path: Path, killed: dict[str, bytes]) -> None:
     put_back(tmp_path, killed)
     disk = SqliteDisk(tmp_path)
     assert (disk.hard.term, disk.log.last_index) == (WRITES, WRITES)
@@ -378,7 +378,7 @@ def test_a_write_that_a_power_cut_has_torn_is_no_damage(tmp_path: Path, killed: 
         disk.close()
 
 
-def test_what_is_left_in_the_write_ahead_log_from_before_it_was_begun_anew_does_not_count(
+def test_old_frames_in_a_write_ahead_log_that_was_begun_anew_do_not_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trioraft.storage.database._CHECKPOINT_BYTES", 1)
@@ -419,7 +419,7 @@ async def test_a_database_of_the_first_schema_gets_what_it_lacks(tmp_path: Path)
     disk.close()
 
 
-async def test_an_entry_of_a_kind_to_come_is_no_damage(tmp_path: Path) -> None:
+async def test_an_entry_of_a_later_kind_is_no_damage(tmp_path: Path) -> None:
     disk = SqliteDisk(tmp_path)
     await disk.save(Write(1, HARD, 1, (entry(7, b"x"),)))
     disk.close()
@@ -489,7 +489,7 @@ def test_a_data_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
         take_directory(tmp_path / "file")
 
 
-def test_a_directory_whose_database_is_damaged_is_let_go(tmp_path: Path) -> None:
+def test_a_directory_whose_database_is_damaged_is_unlocked(tmp_path: Path) -> None:
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "trioraft.db").write_bytes(b"torn" * 300)
     for _ in range(2):

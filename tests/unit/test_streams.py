@@ -98,7 +98,7 @@ print(stream.lines_dropped)
     assert lines == ["a" * 99, "b" * 50, "trioraft: 2 lines were dropped here", "d" * 99]
 
 
-def test_what_cannot_be_written_in_an_encoding_is_escaped(pipe: tuple[int, int]) -> None:
+def test_characters_that_an_encoding_lacks_are_escaped(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     print("süß \udcff", file=QueuedStream(writer, "ascii"))
     assert read_all(reader, "\n") == "s\\xfc\\xdf \\udcff\n"

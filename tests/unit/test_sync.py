@@ -24,7 +24,7 @@ def test_a_client_that_is_not_open_says_so() -> None:
         client.get("a")
 
 
-def test_who_waits_while_the_client_is_closed_is_told_so() -> None:
+def test_a_thread_that_waits_while_the_client_is_closed_gets_an_error() -> None:
     failures: list[BaseException] = []
 
     def put(client: sync.Client) -> None:
@@ -46,7 +46,7 @@ def test_who_waits_while_the_client_is_closed_is_told_so() -> None:
     assert all(isinstance(failure, NoAnswerError) for failure in failures)
 
 
-def test_a_failure_inside_is_told_to_who_waits_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_inside_is_raised_where_a_thread_waits_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: object) -> None:
         raise OSError(5, "the socket is broken")
 

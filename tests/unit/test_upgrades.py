@@ -71,7 +71,9 @@ async def test_a_cluster_of_new_nodes_goes_on_to_their_version_by_itself(
         assert len(cluster.disks[0].log.entries(1, 99)) == length
 
 
-async def test_a_rolling_upgrade(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_rolling_upgrade_raises_the_version_with_the_last_node(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     async with cluster_of(3, 2) as cluster:
         cluster.versions = [OLD] * 3
         await cluster.start()
@@ -151,7 +153,7 @@ async def test_a_command_of_the_next_version_means_the_same_on_each_release(
         assert len(digests()) == 1
 
 
-def test_a_replica_goes_by_the_version_that_the_log_has_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_follows_the_version_that_the_log_has_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trioraft.kv.store.version_needed", stand_in.version_needed)
     replica = Replica(KeyValueStore())
 
@@ -292,7 +294,7 @@ async def test_an_old_node_that_waits_is_left_behind_when_the_cluster_goes_on(
         assert 4 not in cluster.nodes[leader].reachable_nodes()
 
 
-async def test_software_that_has_left_a_version_behind_refuses_those_who_speak_nothing_else(
+async def test_software_that_has_left_a_version_behind_refuses_nodes_that_speak_nothing_else(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with cluster_of(3, 8) as cluster:
@@ -327,7 +329,9 @@ async def test_a_command_of_a_later_version_is_refused(autojump_clock: trio.test
 
 
 @pytest.mark.parametrize("seed", [20, 21])
-async def test_a_rolling_change_of_the_timeouts(autojump_clock: trio.testing.MockClock, seed: int) -> None:
+async def test_a_rolling_change_of_the_timeouts_deposes_no_leader(
+    autojump_clock: trio.testing.MockClock, seed: int
+) -> None:
     """From 3000/5000 to 300/500 and back, node by node: nobody is elected but who takes over from one that stops."""
     async with cluster_of(3, seed, **LONG) as cluster:
         await cluster.start()
