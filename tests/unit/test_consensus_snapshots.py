@@ -5,6 +5,7 @@ import pytest
 from tests.unit.story import TIMING, Story
 from tests.unit.test_consensus_log import elected, led
 from trioraft.consensus.events import StorePart
+from trioraft.consensus.state import InFlight
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
@@ -303,7 +304,7 @@ def test_entries_follow_a_snapshot_although_some_were_under_way_before_it() -> N
         story.drop(to=2)
         story.deliver(AppendEntriesRequest)
         story.deliver(AppendEntriesResponse)
-    follower.in_flight[1] = (3, 100)
+    follower.in_flight[1] = InFlight(3, 100)
     _receive_snapshot(story)
     story.live(1)
     story.propose(1, "more")

@@ -1,7 +1,7 @@
 """Admission of messages: none that nobody can mean, none of a term that is too far, none too new for this member."""
 
 from collections.abc import Collection
-from typing import Final
+from typing import Final, NamedTuple
 
 from trioraft.consensus import far_terms, numbers
 from trioraft.consensus.configuration import decode_configuration
@@ -15,6 +15,8 @@ from trioraft.messages import (
     FormationResponse,
     FormationView,
     InstallSnapshotRequest,
+    Instant,
+    NodeId,
     PreVoteRequest,
     PreVoteResponse,
 )
@@ -25,8 +27,28 @@ _CONFIGURATION: Final = EntryKind.CONFIGURATION
 _UNKNOWN: Final = EntryKind.UNKNOWN  # each look into an enum costs something, and there are many entries
 
 
+class _Needs(NamedTuple):
+    """What a node must know to take over a message.
+
+    Attributes
+    ----------
+    version : int
+        The version of the protocol that it must speak; 0 where the message says nothing of that.
+    unknown : bool
+        Whether an entry in the message is of a kind that this node does not know.
+    """
+
+    version: int
+    unknown: bool = False
+
+
 def can_be_meant(
-    s: State | None, sender: int, message: ConsensusMessage, peers: Collection[int], events: list[Event], now: float
+    s: State | None,
+    sender: NodeId,
+    message: ConsensusMessage,
+    peers: Collection[NodeId],
+    events: list[Event],
+    now: Instant,
 ) -> bool:
     """Check whether every number of a message is one that its sender can mean; else it is dropped, with an event.
 
@@ -59,7 +81,9 @@ def can_be_meant(
     return s is None or not _is_of_far_term(s, sender, message, peers, now)
 
 
-def _is_of_far_term(s: State, sender: int, message: ConsensusMessage, peers: Collection[int], now: float) -> bool:
+def _is_of_far_term(
+    s: State, sender: NodeId, message: ConsensusMessage, peers: Collection[NodeId], now: Instant
+) -> bool:
     """Check whether a message's term is too far above this node's own to be taken over; look who else knows it."""
     if isinstance(message, _WITHOUT_TERM):
         return False
@@ -77,7 +101,7 @@ def _is_of_far_term(s: State, sender: int, message: ConsensusMessage, peers: Col
 
 
 def understands(
-    s: State, sender: int, message: AppendEntriesRequest | InstallSnapshotRequest, versions: Versions
+    s: State, sender: NodeId, message: AppendEntriesRequest | InstallSnapshotRequest, versions: Versions
 ) -> bool:
     """Check whether a message has nothing in it that is malformed, or too new for this node.
 
@@ -88,14 +112,13 @@ def understands(
     needs = _needs(message)
     if needs is None:
         return False
-    version, unknown = needs
-    too_old = unknown or version > versions.highest
+    too_old = needs.unknown or needs.version > versions.highest
     if too_old and message.term == s.term and sender == s.leader:
-        s.events.append(TooOld(version if version > versions.highest else 0))
+        s.events.append(TooOld(needs.version if needs.version > versions.highest else 0))
     return not too_old
 
 
-def _needs(message: AppendEntriesRequest | InstallSnapshotRequest) -> tuple[int, bool] | None:
+def _needs(message: AppendEntriesRequest | InstallSnapshotRequest) -> _Needs | None:
     """Return which version a node must speak to take over a message, and whether an entry in it is unknown here.
 
     None for a message with a configuration that is malformed.
@@ -112,5 +135,5 @@ def _needs(message: AppendEntriesRequest | InstallSnapshotRequest) -> tuple[int,
                 unknown = True
     elif message.configuration:
         configuration = decode_configuration(message.configuration)
-        return None if configuration is None else (configuration.version, False)
-    return version, unknown
+        return None if configuration is None else _Needs(configuration.version)
+    return _Needs(version, unknown)

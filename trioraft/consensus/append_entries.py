@@ -29,8 +29,17 @@ from trioraft.consensus.log import entry_bytes
 from trioraft.consensus.progress import note_departed, note_progress
 from trioraft.consensus.roles import become_follower, follow, reset_election_timer
 from trioraft.consensus.snapshots import send_snapshot
-from trioraft.consensus.state import Follower, Role, State, count_uncommitted
-from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse, Entry, EntryKind
+from trioraft.consensus.state import Follower, InFlight, Role, State, count_uncommitted
+from trioraft.messages import (
+    AppendEntriesRequest,
+    AppendEntriesResponse,
+    Entry,
+    EntryKind,
+    Index,
+    Instant,
+    NodeId,
+    Seconds,
+)
 
 # So many heartbeats are sent within the shortest election timeout, unless the leader's own settings say fewer; but no
 # two of them in less than so many seconds.
@@ -53,7 +62,7 @@ _DOUBLINGS_MAX: Final = 5
 # --- the leader: heartbeats ----------------------------------------------------------------------------------
 
 
-def heartbeat(s: State, now: float) -> AppendEntriesRequest:
+def heartbeat(s: State, now: Instant) -> AppendEntriesRequest:
     """Make the next heartbeat, which is the same for all (Raft, figure 2: AppendEntries without entries).
 
     It names the newest committed entry, so that a follower that was restarted learns how far its log is committed.
@@ -69,14 +78,14 @@ def heartbeat(s: State, now: float) -> AppendEntriesRequest:
     )
 
 
-def interval(s: State) -> float:
+def interval(s: State) -> Seconds:
     """Tell how long after a regular heartbeat the next one is sent: several come within any follower's timeout."""
     within = min(_WITHIN_TIMEOUT, s.timing.lower / s.timing.heartbeat)
     shortest = min([follower.promise for follower in s.followers.values()], default=NEVER)
     return min(s.timing.heartbeat, max(shortest / within, _SHORTEST_INTERVAL))
 
 
-def send_heartbeats(s: State, now: float) -> None:
+def send_heartbeats(s: State, now: Instant) -> None:
     """Send the regular heartbeat to all followers, the same to each (Raft, figure 2: leaders)."""
     note_progress(s, now)
     request = heartbeat(s, now)
@@ -86,7 +95,7 @@ def send_heartbeats(s: State, now: float) -> None:
     s.heartbeat_at = now + interval(s)
 
 
-def send_to_follower(s: State, node: int, follower: Follower, request: AppendEntriesRequest, now: float) -> None:
+def send_to_follower(s: State, node: NodeId, follower: Follower, request: AppendEntriesRequest, now: Instant) -> None:
     """Send a heartbeat to one follower, and note when. It does not wait for the disk: the term is there."""
     follower.sent = {number: at for number, at in follower.sent.items() if now - at < s.timing.lower}
     follower.sent[request.sequence] = now
@@ -98,7 +107,7 @@ def send_to_follower(s: State, node: int, follower: Follower, request: AppendEnt
     s.ledger.send(node, request, After.NOTHING)
 
 
-def resend_unanswered(s: State, now: float) -> None:
+def resend_unanswered(s: State, now: Instant) -> None:
     """Send the heartbeat again to those who have not answered the last one."""
     for node, follower in s.followers.items():
         if follower.resend_at <= now:
@@ -117,7 +126,7 @@ def open_term(s: State) -> None:
     s.settings_at = 0
 
 
-def propose(s: State, kind: EntryKind, data: bytes) -> int | None:
+def propose(s: State, kind: EntryKind, data: bytes) -> Index | None:
     """Append an entry to the leader's log (Raft, section 5.3; figure 2: leaders).
 
     Returns None when too much is not committed yet, or it is handing over.
@@ -135,7 +144,7 @@ def propose(s: State, kind: EntryKind, data: bytes) -> int | None:
     return index
 
 
-def send_entries(s: State, now: float) -> None:
+def send_entries(s: State, now: Instant) -> None:
     """Send every follower what it has not got, as far as its window is open (Raft, figure 2: leaders)."""
     for node, follower in s.followers.items():
         if follower.next_index <= s.log.base_index:
@@ -149,11 +158,11 @@ def may_send(follower: Follower) -> bool:
     """Tell whether a follower's window is open."""
     if follower.probing:
         return not follower.in_flight
-    in_flight = sum(size for _, size in follower.in_flight.values())
+    in_flight = sum(sent.size for sent in follower.in_flight.values())
     return len(follower.in_flight) < _MESSAGES_MAX and in_flight < _BYTES_MAX
 
 
-def send_batch(s: State, node: int, follower: Follower, now: float) -> None:
+def send_batch(s: State, node: NodeId, follower: Follower, now: Instant) -> None:
     """Send one message of entries (Raft, figure 2: AppendEntries). It does not wait for the leader's disk."""
     previous = follower.next_index - 1
     entries = s.log.batch(follower.next_index, s.batch_room.get(node, s.batch_bytes))
@@ -169,7 +178,7 @@ def send_batch(s: State, node: int, follower: Follower, now: float) -> None:
     )
     size = sum(map(entry_bytes, entries))
     follower.next_index += len(entries)
-    follower.in_flight[s.sequence] = (follower.next_index - 1, size)
+    follower.in_flight[s.sequence] = InFlight(follower.next_index - 1, size)
     follower.sent[s.sequence] = now
     if follower.entries_resend_at == NEVER:
         follower.entries_resend_at = now + resend_pause(s, node, follower)
@@ -178,14 +187,14 @@ def send_batch(s: State, node: int, follower: Follower, now: float) -> None:
     s.ledger.send(node, request, After.NOTHING)
 
 
-def resend_pause(s: State, node: int, follower: Follower) -> float:
+def resend_pause(s: State, node: NodeId, follower: Follower) -> Seconds:
     """Tell how long to wait for an acknowledgement of what is under way: longer for more bytes, and each time."""
-    in_flight = sum(size for _, size in follower.in_flight.values())
+    in_flight = sum(sent.size for sent in follower.in_flight.values())
     pause = s.timing.resend(s.round_trip(node)) + in_flight / _SLOWEST
     return pause * float(2 ** min(follower.resent, _DOUBLINGS_MAX))
 
 
-def resend_entries(s: State, now: float) -> None:
+def resend_entries(s: State, now: Instant) -> None:
     """Send again, from the first that is missing, what was not acknowledged in time.
 
     A follower that has been silent for an election timeout gets heartbeats only, until it answers one.
@@ -202,7 +211,7 @@ def resend_entries(s: State, now: float) -> None:
             follower.entries_resend_at = NEVER  # until it is sent, a moment later
 
 
-def rewind(follower: Follower, index: int) -> None:
+def rewind(follower: Follower, index: Index) -> None:
     """Go back to an index, and find out from there where the logs agree."""
     follower.next_index = index
     follower.in_flight.clear()
@@ -213,7 +222,7 @@ def rewind(follower: Follower, index: int) -> None:
 # --- the receiver, in the order of figure 2 ------------------------------------------------------------------
 
 
-def handle_append_entries(s: State, sender: int, request: AppendEntriesRequest, now: float) -> None:
+def handle_append_entries(s: State, sender: NodeId, request: AppendEntriesRequest, now: Instant) -> None:
     """Follow the leader of the current or a newer term (Raft, figure 2, AppendEntries 1)."""
     if request.term < s.term or (s.role is Role.LEADER and request.term == s.term):
         # It names no message: this leader may lead again by now, and count in this term as it did in the other.
@@ -237,7 +246,7 @@ def handle_append_entries(s: State, sender: int, request: AppendEntriesRequest, 
     s.ledger.send(sender, response, After.HARD_STATE if is_heartbeat or not stored else After.LOG)
 
 
-def store_entries(s: State, request: AppendEntriesRequest, now: float) -> bool:
+def store_entries(s: State, request: AppendEntriesRequest, now: Instant) -> bool:
     """Take over the entries that follow the previous one (Raft, figure 2, AppendEntries 2 to 4).
 
     Returns False when the previous one is not there.
@@ -280,7 +289,7 @@ def follow_commit_index(s: State, request: AppendEntriesRequest) -> None:
 
 
 def answer(
-    s: State, request: AppendEntriesRequest, seconds: float, now: float, *, rejected: bool = False
+    s: State, request: AppendEntriesRequest, seconds: Seconds, now: Instant, *, rejected: bool = False
 ) -> AppendEntriesResponse:
     """Make the answer to a leader's message."""
     agreed = s.log.last_not_after(request.prev_log_index, request.prev_log_term) if rejected else 0
@@ -300,7 +309,7 @@ def answer(
 # --- the leader: answers -------------------------------------------------------------------------------------
 
 
-def handle_append_entries_response(s: State, sender: int, response: AppendEntriesResponse, now: float) -> None:
+def handle_append_entries_response(s: State, sender: NodeId, response: AppendEntriesResponse, now: Instant) -> None:
     """Count a follower's promise from when the message it answers was sent, and learn what it has."""
     follower = s.followers.get(sender)
     if response.term > s.term and (follower is None or follower.leaves_at == NEVER):
@@ -327,13 +336,13 @@ def handle_append_entries_response(s: State, sender: int, response: AppendEntrie
     note_departed(s, sender, response.matched, sent_at, now)
 
 
-def note_match(s: State, node: int, follower: Follower, response: AppendEntriesResponse, now: float) -> None:
+def note_match(s: State, node: NodeId, follower: Follower, response: AppendEntriesResponse, now: Instant) -> None:
     """Learn from an answer how far a follower's log is the leader's (Raft, section 5.3; figure 2: leaders)."""
     was_under_way = follower.in_flight.pop(response.sequence, None)
     if response.matched > follower.match_index:
         follower.match_index = response.matched
         follower.next_index = max(follower.next_index, response.matched + 1)
-        follower.in_flight = {n: sent for n, sent in follower.in_flight.items() if sent[0] > response.matched}
+        follower.in_flight = {n: sent for n, sent in follower.in_flight.items() if sent.last_index > response.matched}
         follower.overtaken = follower.resent = 0
     if response.rejected and was_under_way is not None:
         handle_rejection(s, follower, response)

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from trioraft.messages import FIRST_VERSION, MEMBERS_MAX, Id, Name, Version
+from trioraft.messages import FIRST_VERSION, MEMBERS_MAX, Id, Name, NodeId, Version
 
 _NONE: Final = float("-inf")
 
@@ -53,16 +53,16 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
         return bool(self.old_voters)
 
     @property
-    def electors(self) -> tuple[int, ...]:
+    def electors(self) -> tuple[NodeId, ...]:
         """All who vote, in ascending order: during a change the old voters and the new ones."""
         return tuple(sorted({*self.voters, *self.old_voters})) if self.old_voters else self.voters
 
     @property
-    def members(self) -> tuple[int, ...]:
+    def members(self) -> tuple[NodeId, ...]:
         """All members, in ascending order."""
         return tuple(sorted({*self.voters, *self.old_voters, *self.learners}))
 
-    def name(self, node: int) -> str:
+    def name(self, node: NodeId) -> str:
         """Give what people call a member.
 
         Parameters
@@ -77,7 +77,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
         """
         return dict(self.names).get(node, "")
 
-    def has_quorum(self, nodes: Collection[int]) -> bool:
+    def has_quorum(self, nodes: Collection[NodeId]) -> bool:
         """Tell whether some nodes are a quorum.
 
         Parameters
@@ -92,7 +92,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
         """
         return _has_majority(self.voters, nodes) and (not self.old_voters or _has_majority(self.old_voters, nodes))
 
-    def quorum_value(self, values: Mapping[int, float]) -> float:
+    def quorum_value(self, values: Mapping[NodeId, float]) -> float:
         """Give the largest value that a quorum has reached.
 
         Parameters
@@ -109,11 +109,11 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
         return min(value, _majority_value(self.old_voters, values)) if self.old_voters else value
 
 
-def _has_majority(voters: tuple[int, ...], nodes: Collection[int]) -> bool:
+def _has_majority(voters: tuple[NodeId, ...], nodes: Collection[NodeId]) -> bool:
     return 2 * sum(voter in nodes for voter in voters) > len(voters)
 
 
-def _majority_value(voters: tuple[int, ...], values: Mapping[int, float]) -> float:
+def _majority_value(voters: tuple[NodeId, ...], values: Mapping[NodeId, float]) -> float:
     ranked = sorted([values.get(voter, _NONE) for voter in voters])
     return ranked[(len(voters) - 1) // 2]
 

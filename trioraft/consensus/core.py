@@ -16,6 +16,7 @@ from trioraft.consensus import (
     transfer,
 )
 from trioraft.consensus.events import ReadFailed
+from trioraft.consensus.log import IndexedEntry, Placed
 from trioraft.consensus.operations import Operations
 from trioraft.consensus.state import Role, State
 from trioraft.consensus.turn import Turn, together
@@ -23,13 +24,15 @@ from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
     ConsensusMessage,
-    Entry,
     EntryKind,
     FormationRequest,
     FormationResponse,
     FormationView,
     InstallSnapshotRequest,
     InstallSnapshotResponse,
+    Instant,
+    NodeId,
+    OptionalId,
     PreVoteRequest,
     PreVoteResponse,
     TimeoutNow,
@@ -92,7 +95,7 @@ class Core(Operations):
 
     # --- what goes in ---------------------------------------------------------------------------------------
 
-    def receive(self, sender: int, cluster: int, message: ConsensusMessage, now: float) -> None:
+    def receive(self, sender: NodeId, cluster: OptionalId, message: ConsensusMessage, now: Instant) -> None:
         """Take in a message.
 
         Parameters
@@ -121,7 +124,7 @@ class Core(Operations):
         if self._observer is not None:
             self._note("receive", sender, message)
 
-    def _apply(self, s: State, sender: int, message: ConsensusMessage, now: float) -> None:
+    def _apply(self, s: State, sender: NodeId, message: ConsensusMessage, now: Instant) -> None:
         rule = _RULES.get(type(message))
         if rule is None or s.hard.removed:
             return
@@ -134,7 +137,7 @@ class Core(Operations):
         if type(message) is PreVoteRequest:
             membership.tell_departed(s, sender, now)
 
-    def propose(self, kind: EntryKind, data: bytes, now: float) -> tuple[int, int] | None:
+    def propose(self, kind: EntryKind, data: bytes, now: Instant) -> Placed | None:
         """Append an entry to the log, if this node leads and not too much is uncommitted.
 
         Parameters
@@ -148,9 +151,9 @@ class Core(Operations):
 
         Returns
         -------
-        tuple of int, or None
-            Term and index: the command is committed when an entry of that term is handed out at that index. None
-            when this node does not lead, is busy, or the cluster's version does not know such entries.
+        Placed or None
+            The command is committed when an entry of that term is handed out at that index. None when this node does
+            not lead, is busy, or the cluster's version does not know such entries.
         """
         if self._state is not None and leader_work.work_deadline(self._state) <= now:
             self._begin(now)  # a leader that stood still leads no more, lest it extend work that has ended
@@ -158,9 +161,9 @@ class Core(Operations):
         if self._state is None or self._state.role is not Role.LEADER or added_in(kind) > self.version:
             return None
         index = append_entries.propose(self._state, kind, data)
-        return None if index is None else (self.term, index)
+        return None if index is None else Placed(self.term, index)
 
-    def start_read(self, read: int, now: float) -> None:
+    def start_read(self, read: int, now: Instant) -> None:
         """Begin a linearizable read; ``ReadReady`` or ``ReadFailed`` follows.
 
         Parameters
@@ -178,7 +181,7 @@ class Core(Operations):
         if self._observer is not None:
             self._note("start_read")
 
-    def handle_timer(self, now: float) -> None:
+    def handle_timer(self, now: Instant) -> None:
         """Do what is due.
 
         Parameters
@@ -193,7 +196,7 @@ class Core(Operations):
         if self._observer is not None:
             self._note("handle_timer")
 
-    def _tick(self, s: State, now: float) -> None:
+    def _tick(self, s: State, now: Instant) -> None:
         if s.role is Role.LEADER:
             transfer.drive_transfer(s, now)
         if s.role is Role.LEADER:
@@ -210,7 +213,7 @@ class Core(Operations):
             else:
                 election.start_pre_vote(s, now)
 
-    def persisted(self, number: int, now: float) -> None:
+    def persisted(self, number: int, now: Instant) -> None:
         """Learn that a hard state is on disk.
 
         Parameters
@@ -232,7 +235,7 @@ class Core(Operations):
 
     # --- the one way out ------------------------------------------------------------------------------------
 
-    def turn(self, now: float, *, apply_max: int = APPLY_MAX) -> Turn:
+    def turn(self, now: Instant, *, apply_max: int = APPLY_MAX) -> Turn:
         """Do what follows from all that has come in, and hand out what is to be done about it.
 
         Parameters
@@ -268,7 +271,7 @@ class Core(Operations):
         """Whether more is committed than was handed out to be applied."""
         return self._state is not None and self._state.applied_index < self._state.commit_index
 
-    def _to_apply(self, most: int) -> list[tuple[int, Entry]]:
+    def _to_apply(self, most: int) -> list[IndexedEntry]:
         s = self._state
         if s is None or not most or s.applied_index >= s.commit_index:
             return []
@@ -277,7 +280,7 @@ class Core(Operations):
         s.applied_index += len(entries)
         return list(enumerate(entries, first))
 
-    def _wake_at(self) -> float:
+    def _wake_at(self) -> Instant:
         s = self._state
         if s is None:
             return self.formation.next_deadline()
@@ -287,7 +290,7 @@ class Core(Operations):
             return min([s.round.deadline, *(question.due_at for question in s.round.unanswered.values())])
         return s.election_deadline
 
-    def _leader_wakes_at(self, s: State) -> float:
+    def _leader_wakes_at(self, s: State) -> Instant:
         times = [s.heartbeat_at, quorum.quorum_deadline(s), quorum.disk_deadline(s)]
         for follower in s.followers.values():
             times += [follower.resend_at, follower.entries_resend_at]

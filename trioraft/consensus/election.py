@@ -7,9 +7,18 @@ from trioraft.consensus.events import BecameLeader
 from trioraft.consensus.leader_work import record_own_claim, wait_for_earlier_work, work_left
 from trioraft.consensus.lease import is_sticky
 from trioraft.consensus.roles import adopt_term, become_follower, reset_election_timer, retry_soon
-from trioraft.consensus.state import Follower, Question, Role, Round, State
+from trioraft.consensus.state import EarlierWork, Follower, Question, Role, Round, State
 from trioraft.consensus.timing import here
-from trioraft.messages import TERM_MAX, Message, PreVoteRequest, PreVoteResponse, VoteRequest, VoteResponse
+from trioraft.messages import (
+    TERM_MAX,
+    Instant,
+    Message,
+    NodeId,
+    PreVoteRequest,
+    PreVoteResponse,
+    VoteRequest,
+    VoteResponse,
+)
 
 # A round that nobody concluded was perhaps too short for the network; each further one lasts twice as long, up
 # to an election timeout.
@@ -19,7 +28,7 @@ _DOUBLINGS_MAX = 8
 # --- rounds -------------------------------------------------------------------------------------------------
 
 
-def start_round(s: State, now: float) -> Round:
+def start_round(s: State, now: Instant) -> Round:
     """Begin to ask all others who vote for something."""
     others = s.other_electors
     slowest = max((s.timing.resend(s.round_trip(node)) for node in others), default=0.0)
@@ -29,7 +38,7 @@ def start_round(s: State, now: float) -> Round:
     return asking
 
 
-def ask(s: State, asking: Round, request: Message, now: float) -> None:
+def ask(s: State, asking: Round, request: Message, now: Instant) -> None:
     """Send a request to those who have not answered and are due: less and less often, but once a heartbeat."""
     for node, question in asking.unanswered.items():
         if question.due_at <= now:
@@ -40,7 +49,7 @@ def ask(s: State, asking: Round, request: Message, now: float) -> None:
             s.ledger.send(node, request)
 
 
-def note_answer(s: State, asking: Round, sender: int, granted: bool, now: float) -> None:
+def note_answer(s: State, asking: Round, sender: NodeId, granted: bool, now: Instant) -> None:
     """Note who answered, and how; the round is over when a quorum has become impossible.
 
     An answer to what was sent twice does not tell how long it took (Karn's algorithm; RFC 6298, section 3).
@@ -54,7 +63,7 @@ def note_answer(s: State, asking: Round, sender: int, granted: bool, now: float)
         give_up_round(s, now)
 
 
-def give_up_round(s: State, now: float) -> None:
+def give_up_round(s: State, now: Instant) -> None:
     """Let the next round come after a random part of a heartbeat, and begin with a pre-vote."""
     s.round = None
     s.role = Role.PRE_CANDIDATE
@@ -63,7 +72,7 @@ def give_up_round(s: State, now: float) -> None:
     retry_soon(s, now)
 
 
-def ask_again(s: State, now: float) -> None:
+def ask_again(s: State, now: Instant) -> None:
     """Send again what was not answered, or end the round when its time is up (Raft, section 5.2: split votes)."""
     if s.round is None:
         return
@@ -85,11 +94,11 @@ def may_campaign(s: State) -> bool:
     it leads without counting itself (thesis 4.2.2).
     """
     return s.id in s.configuration.electors or any(
-        s.id in configuration.electors for _, configuration in s.log.configurations_since(s.commit_index)
+        s.id in known.configuration.electors for known in s.log.configurations_since(s.commit_index)
     )
 
 
-def start_pre_vote(s: State, now: float) -> None:
+def start_pre_vote(s: State, now: Instant) -> None:
     """Ask, without raising the term, whether an election could be won (Raft, section 5.2; thesis 9.6)."""
     if not may_campaign(s) or s.term >= TERM_MAX:
         reset_election_timer(s, now)
@@ -115,13 +124,13 @@ def pre_vote_request(s: State) -> PreVoteRequest:
     )
 
 
-def handle_pre_vote_request(s: State, sender: int, request: PreVoteRequest, now: float) -> None:
+def handle_pre_vote_request(s: State, sender: NodeId, request: PreVoteRequest, now: Instant) -> None:
     """Say whether one would vote for the sender; a refusal is an answer, with one's own term."""
     granted = request.term > s.term and not is_sticky(s, now) and is_up_to_date(s, request)
     s.ledger.send(sender, PreVoteResponse(term=s.term, round=request.round, granted=granted))
 
 
-def handle_pre_vote_response(s: State, sender: int, response: PreVoteResponse, now: float) -> None:
+def handle_pre_vote_response(s: State, sender: NodeId, response: PreVoteResponse, now: Instant) -> None:
     """Count the answers of this round."""
     if response.term > s.term:
         become_follower(s, response.term, now, f"a voter knows term {response.term}")
@@ -133,7 +142,7 @@ def handle_pre_vote_response(s: State, sender: int, response: PreVoteResponse, n
     conclude_pre_vote(s, now)
 
 
-def conclude_pre_vote(s: State, now: float) -> None:
+def conclude_pre_vote(s: State, now: Instant) -> None:
     """Start the election once a quorum would vote for this node."""
     if s.round is not None and s.configuration.has_quorum(s.round.granted):
         start_election(s, now)
@@ -142,7 +151,7 @@ def conclude_pre_vote(s: State, now: float) -> None:
 # --- vote ---------------------------------------------------------------------------------------------------
 
 
-def start_election(s: State, now: float) -> None:
+def start_election(s: State, now: Instant) -> None:
     """Become a candidate: a new term, a vote for oneself, and a request to all others (Raft, section 5.2).
 
     Nothing of it leaves before the term and the vote are on disk, and the own vote counts only then.
@@ -155,7 +164,7 @@ def start_election(s: State, now: float) -> None:
     count_own_vote(s, now)
 
 
-def count_own_vote(s: State, now: float) -> None:
+def count_own_vote(s: State, now: Instant) -> None:
     """Count the candidate's vote for itself once it is on disk."""
     if s.role is Role.CANDIDATE and s.round is not None and s.ledger.durable >= s.ledger.hard_written:
         s.round.granted.add(s.id)
@@ -172,7 +181,7 @@ def vote_request(s: State) -> VoteRequest:
     )
 
 
-def handle_vote_request(s: State, sender: int, request: VoteRequest, now: float) -> None:
+def handle_vote_request(s: State, sender: NodeId, request: VoteRequest, now: Instant) -> None:
     """Vote for the first candidate of a term whose log is up to date (Raft, figure 2: RequestVote 1 and 2).
 
     A voter that heard from a leader neither votes nor takes over the term (thesis 4.2.3), except for the
@@ -194,7 +203,7 @@ def handle_vote_request(s: State, sender: int, request: VoteRequest, now: float)
     )
 
 
-def is_chosen(s: State, sender: int, request: VoteRequest) -> bool:
+def is_chosen(s: State, sender: NodeId, request: VoteRequest) -> bool:
     """Tell whether the leader that this node follows, or this leader itself, gave its leadership to the sender."""
     if s.role is Role.LEADER and (s.handover is None or not s.handover.offered):
         return False
@@ -207,7 +216,7 @@ def is_up_to_date(s: State, request: PreVoteRequest | VoteRequest) -> bool:
     return (request.last_log_term, request.last_log_index) >= (s.log.last_term, s.log.last_index)
 
 
-def handle_vote_response(s: State, sender: int, response: VoteResponse, now: float) -> None:
+def handle_vote_response(s: State, sender: NodeId, response: VoteResponse, now: Instant) -> None:
     """Count the votes of this term."""
     if response.term > s.term:
         become_follower(s, response.term, now, f"a voter knows term {response.term}")
@@ -218,18 +227,18 @@ def handle_vote_response(s: State, sender: int, response: VoteResponse, now: flo
     if response.granted and response.term != s.term:
         return
     if response.granted:
-        s.round.work[sender] = (response.work_term, now + here(response.work))
+        s.round.work[sender] = EarlierWork(response.work_term, now + here(response.work))
     note_answer(s, s.round, sender, response.granted, now)
     conclude_election(s, now)
 
 
-def conclude_election(s: State, now: float) -> None:
+def conclude_election(s: State, now: Instant) -> None:
     """Become the leader with the votes of a quorum (Raft, section 5.2)."""
     if s.round is not None and s.configuration.has_quorum(s.round.granted):
         become_leader(s, s.round, now)
 
 
-def become_leader(s: State, won: Round, now: float) -> None:
+def become_leader(s: State, won: Round, now: Instant) -> None:
     """Lead: tell everybody at once, and start leader work when all earlier work has ended."""
     wait_for_earlier_work(s, won)
     s.role = Role.LEADER

@@ -6,26 +6,27 @@ from msgspec import Struct
 
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.ledger import SnapshotInfo
+from trioraft.messages import Id, Index, Instant, NodeId, OptionalId, Term
 
 
 class Formed(Struct, frozen=True):
     """The formation that this node promised stands: it is a member of a cluster now."""
 
-    cluster: int
-    members: tuple[int, ...]
+    cluster: OptionalId
+    members: tuple[NodeId, ...]
 
 
 class FormationEnded(Struct, frozen=True):
     """The formation that this node promised was refused or abandoned; another one may come."""
 
-    formation: int
+    formation: Id
     reason: str
 
 
 class Joined(Struct, frozen=True):
     """The leader of a cluster has taken this node in."""
 
-    cluster: int
+    cluster: OptionalId
 
 
 class ConfigurationChanged(Struct, frozen=True):
@@ -47,20 +48,20 @@ class Removed(Struct, frozen=True):
 class ForeignCluster(Struct, frozen=True):
     """A node of another cluster spoke to this one."""
 
-    node: int
-    cluster: int
+    node: NodeId
+    cluster: OptionalId
 
 
 class BecameLeader(Struct, frozen=True):
     """The node was elected."""
 
-    term: int
+    term: Term
 
 
 class SteppedDown(Struct, frozen=True):
     """The node leads no more."""
 
-    term: int
+    term: Term
     reason: str
 
 
@@ -68,13 +69,13 @@ class StartWork(Struct, frozen=True):
     """Leader work may start; it must be told to end at `deadline` unless that is extended."""
 
     token: int
-    deadline: float
+    deadline: Instant
 
 
 class ExtendWork(Struct, frozen=True):
     """The lease was renewed until `deadline`."""
 
-    deadline: float
+    deadline: Instant
 
 
 class EndWork(Struct, frozen=True):
@@ -88,14 +89,14 @@ class ReadReady(Struct, frozen=True):
     """
 
     read: int
-    index: int
+    index: Index
     by_lease: bool = False
 
 
 class NotMeant(Struct, frozen=True):
     """A message was dropped, because no member can mean what is in it; `what` says what that is."""
 
-    node: int
+    node: NodeId
     kind: str
     what: str
 

@@ -36,14 +36,14 @@ from trioraft.consensus.lease import is_sticky
 from trioraft.consensus.numbers import is_far
 from trioraft.consensus.roles import become_follower
 from trioraft.consensus.state import FarTerms, State
-from trioraft.messages import MEMBERS_MAX, PreVoteRequest
+from trioraft.messages import MEMBERS_MAX, Instant, NodeId, PreVoteRequest, Term
 
 TERM_FAR_MAX: Final = 2**61
 # After so many upper election timeouts without a leader the words of those count that answer, whoever they are.
 _PATIENCE: Final = 10
 
 
-def hear_far_term(s: State, sender: int, term: int, peers: Collection[int], now: float) -> None:
+def hear_far_term(s: State, sender: NodeId, term: Term, peers: Collection[NodeId], now: Instant) -> None:
     """Note that a node knows a far term, ask others for theirs, and take one over that enough of them know.
 
     Parameters
@@ -74,7 +74,7 @@ def hear_far_term(s: State, sender: int, term: int, peers: Collection[int], now:
     hear_term(s, sender, term, now)
 
 
-def is_usual(s: State, now: float) -> bool:
+def is_usual(s: State, now: Instant) -> bool:
     """Tell whether a far term is nothing that anybody should look at: a fresh node is about to learn its first one.
 
     Parameters
@@ -92,7 +92,7 @@ def is_usual(s: State, now: float) -> bool:
     return s.term == 0 and s.far_terms is not None and now - s.far_terms.since < 2 * s.timing.upper
 
 
-def hear_term(s: State, sender: int, term: int, now: float) -> None:
+def hear_term(s: State, sender: NodeId, term: Term, now: Instant) -> None:
     """Note which term a node knows, while this one looks for a far one.
 
     Parameters
@@ -117,7 +117,7 @@ def hear_term(s: State, sender: int, term: int, now: float) -> None:
         become_follower(s, known, now, f"most of the cluster know term {known}")
 
 
-def known_by_enough(s: State, far: FarTerms, now: float) -> int:
+def known_by_enough(s: State, far: FarTerms, now: Instant) -> Term:
     """Find the highest term that enough of the cluster have said to know; 0 while too few have answered."""
     others = s.other_electors
     has_waited = now - far.since >= (_PATIENCE * s.timing.upper if others else s.timing.lower)

@@ -51,6 +51,10 @@ from trioraft.messages import (
     FormationRequest,
     FormationResponse,
     FormationView,
+    Id,
+    Instant,
+    NodeId,
+    OptionalId,
     format_id,
 )
 
@@ -61,9 +65,9 @@ _NEVER_MAX: Final = 1000
 class View(msgspec.Struct, frozen=True):
     """Whom another node without a cluster said it sees, and when."""
 
-    sees: frozenset[int]
+    sees: frozenset[NodeId]
     expect: int
-    at: float
+    at: Instant
 
 
 class Formation:
@@ -87,7 +91,7 @@ class Formation:
 
     def __init__(
         self,
-        node: int,
+        node: NodeId,
         ledger: Ledger,
         timing: Timing,
         *,
@@ -101,13 +105,13 @@ class Formation:
         self.expect = expect
         self.random = random_source
         self.events = events
-        self.peers: frozenset[int] = frozenset()
+        self.peers: frozenset[NodeId] = frozenset()
         self.held = False  # whether somebody may be there who has not answered yet
-        self.promises: set[int] = set()  # members of the promised formation known to have promised it
-        self.views: dict[int, View] = {}
+        self.promises: set[NodeId] = set()  # members of the promised formation known to have promised it
+        self.views: dict[NodeId, View] = {}
         self.beat_at = 0.0
         self.propose_after = 0.0
-        self.clique: frozenset[int] = frozenset()
+        self.clique: frozenset[NodeId] = frozenset()
         self.clique_since = NEVER
 
     @property
@@ -116,7 +120,7 @@ class Formation:
         return self.ledger.hard.formation
 
     @property
-    def heard_cluster(self) -> int:
+    def heard_cluster(self) -> OptionalId:
         """The cluster of another node of this service, which this one waits for; 0 for none."""
         return self.state.heard
 
@@ -126,7 +130,7 @@ class Formation:
         return self.state.cluster != 0
 
     @property
-    def missing(self) -> tuple[int, ...]:
+    def missing(self) -> tuple[NodeId, ...]:
         """The members whose promise is not known."""
         return tuple(m for m in self.state.members if m != self.id and m not in self.promises)
 
@@ -135,7 +139,7 @@ class Formation:
 
     # --- the volatile round ---------------------------------------------------------------------------------
 
-    def handle_timer(self, now: float) -> None:
+    def handle_timer(self, now: Instant) -> None:
         """Show oneself, ask for promises, or propose a formation."""
         if self.formed or now < self.beat_at:
             return
@@ -149,17 +153,17 @@ class Formation:
         if self.expect and not self.heard_cluster:
             self.consider_proposal(now)
 
-    def next_deadline(self) -> float:
+    def next_deadline(self) -> Instant:
         """Tell when :meth:`handle_timer` wants to be called."""
         return NEVER if self.formed else self.beat_at
 
-    def sees(self, now: float) -> frozenset[int]:
+    def sees(self, now: Instant) -> frozenset[NodeId]:
         """List the nodes without a cluster or a promise that were heard of lately and would form one."""
         lately = now - 6 * self.timing.heartbeat
         fresh = {node for node, view in self.views.items() if view.at > lately and view.expect > 0}
         return frozenset(fresh | {self.id})
 
-    def consider_proposal(self, now: float) -> None:
+    def consider_proposal(self, now: Instant) -> None:
         """Propose a formation of all that see each other, if this node is the first of them and they stay so."""
         clique = mutual_view(self.id, self.sees(now), self.views)
         if clique != self.clique:
@@ -179,7 +183,7 @@ class Formation:
 
     # --- promises -------------------------------------------------------------------------------------------
 
-    def promise(self, formation: int, members: tuple[int, ...], now: float) -> None:
+    def promise(self, formation: Id, members: tuple[NodeId, ...], now: Instant) -> None:
         """Promise a formation, durably, and ask the others for theirs."""
         self._write(msgspec.structs.replace(self.state, promised=formation, members=members))
         self.promises = set()
@@ -194,7 +198,7 @@ class Formation:
             if member != self.id:
                 self.ledger.send(member, request)
 
-    def receive(self, sender: int, cluster: int, message: FormationMessage | None, now: float) -> None:
+    def receive(self, sender: NodeId, cluster: OptionalId, message: FormationMessage | None, now: Instant) -> None:
         """Take in a message, or (None) any other sign of life, of a node that has or has not a cluster."""
         if self.formed:
             self.answer_as_member(sender, cluster, message)
@@ -211,7 +215,7 @@ class Formation:
         else:
             self.handle_response(sender, message, now)
 
-    def answer_as_member(self, sender: int, cluster: int, message: FormationMessage | None) -> None:
+    def answer_as_member(self, sender: NodeId, cluster: OptionalId, message: FormationMessage | None) -> None:
         """Refuse every formation but the one that made this node's cluster; say that there is a cluster.
 
         Another member is told nothing: two of them would answer one another for ever.
@@ -222,7 +226,7 @@ class Formation:
         elif isinstance(message, FormationView) and not cluster:
             self.ledger.send(sender, FormationView(sees=(), expect=0))
 
-    def hear_of_cluster(self, sender: int, cluster: int, now: float) -> None:
+    def hear_of_cluster(self, sender: NodeId, cluster: OptionalId, now: Instant) -> None:
         """Learn that the promised formation stands, or that there is a cluster to wait for."""
         if cluster == self.state.promised:
             self.stand(now)
@@ -231,7 +235,7 @@ class Formation:
                 self.events.append(ForeignCluster(node=sender, cluster=cluster))
             self._write(msgspec.structs.replace(self.state, heard=cluster))
 
-    def join(self, cluster: int, now: float) -> None:
+    def join(self, cluster: OptionalId, now: Instant) -> None:
         """Become a member of the cluster whose leader has just spoken to this node, unless it is bound elsewhere.
 
         A leader speaks to the members of its configuration only. From now on this node refuses every formation and
@@ -241,7 +245,7 @@ class Formation:
             return
         self._write(FormationState(cluster=cluster))
 
-    def handle_request(self, sender: int, request: FormationRequest, now: float) -> None:
+    def handle_request(self, sender: NodeId, request: FormationRequest, now: Instant) -> None:
         """Promise what is asked for, or refuse it for ever."""
         if self.id not in request.members or sender not in request.members:
             return
@@ -260,7 +264,7 @@ class Formation:
         free = not self.state.promised and not self.heard_cluster
         return free and 0 < self.expect <= len(request.members)
 
-    def refuse(self, sender: int, formation: int, now: float) -> None:
+    def refuse(self, sender: NodeId, formation: Id, now: Instant) -> None:
         """Refuse a formation, durably; not at all when too many refusals are kept already."""
         if formation not in self.state.never:
             if len(self.state.never) >= _NEVER_MAX:
@@ -268,7 +272,7 @@ class Formation:
             self._write(msgspec.structs.replace(self.state, never=(*self.state.never, formation)))
         self.ledger.send(sender, FormationResponse(formation=formation, promised=False))
 
-    def handle_response(self, sender: int, response: FormationResponse, now: float) -> None:
+    def handle_response(self, sender: NodeId, response: FormationResponse, now: Instant) -> None:
         """Count a promise, or drop the formation that somebody refused."""
         if response.formation != self.state.promised or sender not in self.state.members:
             return
@@ -277,17 +281,17 @@ class Formation:
         else:
             self.drop(f"node {format_id(sender)} refused it", now)
 
-    def note_promise(self, sender: int, now: float) -> None:
+    def note_promise(self, sender: NodeId, now: Instant) -> None:
         """Remember that a member has promised."""
         self.promises.add(sender)
         self.stand_if_complete(now)
 
-    def stand_if_complete(self, now: float) -> None:
+    def stand_if_complete(self, now: Instant) -> None:
         """Take the formation for standing when every member has promised it."""
         if self.state.promised and not self.missing:
             self.stand(now)
 
-    def stand(self, now: float) -> None:
+    def stand(self, now: Instant) -> None:
         """Become a member of the cluster that the promised formation made, and say so to all of it."""
         state = self.state
         self._write(FormationState(cluster=state.promised, members=state.members))
@@ -295,7 +299,7 @@ class Formation:
             if member != self.id:
                 self.ledger.send(member, FormationResponse(formation=state.promised, promised=True))
 
-    def drop(self, reason: str, now: float) -> None:
+    def drop(self, reason: str, now: Instant) -> None:
         """Drop the promised formation, which has ended: never promise it again, and tell its other members."""
         state = self.state
         # With no room for one more, the note of whoever refused first is enough; none is ever forgotten.
@@ -308,7 +312,7 @@ class Formation:
         self.propose_after = now + self.random.uniform(1, 3) * self.timing.heartbeat
         self.clique = frozenset()
 
-    def abandon(self, formation: int, now: float) -> str | None:
+    def abandon(self, formation: Id, now: Instant) -> str | None:
         """Give up the promised formation on an operator's word; give the reason if it cannot be."""
         if self.formed:
             return "this node is a member of a cluster"
@@ -322,7 +326,7 @@ class Formation:
         return None
 
 
-def mutual_view(node: int, sees: frozenset[int], views: dict[int, View]) -> frozenset[int]:
+def mutual_view(node: NodeId, sees: frozenset[NodeId], views: dict[NodeId, View]) -> frozenset[NodeId]:
     """Find nodes that all see each other, `node` among them.
 
     Those that see the fewest of the others are left out one by one; that finds all when all see each other,
@@ -344,7 +348,7 @@ def mutual_view(node: int, sees: frozenset[int], views: dict[int, View]) -> froz
     """
     clique = set(sees)
 
-    def seen_by(other: int) -> frozenset[int]:
+    def seen_by(other: int) -> frozenset[NodeId]:
         return sees if other == node else views[other].sees
 
     while True:

@@ -20,8 +20,9 @@ import msgspec
 from trioraft.consensus.events import EndWork, ExtendWork, StartWork
 from trioraft.consensus.lease import lease_end
 from trioraft.consensus.ledger import NEVER
-from trioraft.consensus.state import Role, Round, State, Work
+from trioraft.consensus.state import EarlierWork, Role, Round, State, Work
 from trioraft.consensus.timing import WORK_MARGIN, here
+from trioraft.messages import Instant, Seconds, Term
 
 # Leader work is told of a longer lease when it was renewed by this part of a heartbeat interval: a little less than
 # one, because adding times rounds.
@@ -29,19 +30,19 @@ _RENEWED: Final = 0.9
 _TOLERANCE: Final = 1e-6
 
 
-def work_left(s: State, now: float) -> float:
+def work_left(s: State, now: Instant) -> Seconds:
     """Tell for how long leader work, as far as this node knows, may still run, in seconds."""
     return max(0.0, s.work_until - now)
 
 
-def work_claim(s: State, now: float) -> float:
+def work_claim(s: State, now: Instant) -> Seconds:
     """Tell what a heartbeat sent now claims: for how long after it leader work may run, in seconds."""
     if s.handover is not None and s.own_work is Work.NONE:
         return work_left(s, now)  # no work will start in this term any more
     return max(s.timing.work_claim, work_left(s, now))
 
 
-def remember_claim(s: State, term: int, claim: float, now: float) -> None:
+def remember_claim(s: State, term: Term, claim: Seconds, now: Instant) -> None:
     """Take over the newest claim of the leader that this node follows."""
     seconds = here(claim)
     s.work_until = now + seconds
@@ -50,7 +51,7 @@ def remember_claim(s: State, term: int, claim: float, now: float) -> None:
         s.ledger.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=term))
 
 
-def record_own_claim(s: State, now: float) -> None:
+def record_own_claim(s: State, now: Instant) -> None:
     """Remember, as a new leader, what its own heartbeats will claim, as every other voter does."""
     seconds = here(max(s.timing.work_claim, work_left(s, now)))
     s.ledger.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=s.term))
@@ -59,16 +60,15 @@ def record_own_claim(s: State, now: float) -> None:
 
 def wait_for_earlier_work(s: State, won: Round) -> None:
     """Find, from the votes, until when leader work of earlier terms may run."""
-    said = [(s.work_term, s.work_until), *won.work.values()]
+    said = [EarlierWork(s.work_term, s.work_until), *won.work.values()]
     if s.transferred is not None:
         # The old leader knows best what has become of its work and of all work before it.
-        term, until = s.transferred
-        said = [(known, when) for known, when in said if known > term] + [(term, until)]
-    s.work_until = max(until for _, until in said)
+        said = [work for work in said if work.term > s.transferred.term] + [s.transferred]
+    s.work_until = max(work.until for work in said)
     s.work_term = s.term
 
 
-def drive_work(s: State, now: float) -> None:
+def drive_work(s: State, now: Instant) -> None:
     """Start leader work as soon as it is allowed, and extend it when that is due."""
     if s.role is not Role.LEADER or s.handover is not None:
         return
@@ -88,7 +88,7 @@ def drive_work(s: State, now: float) -> None:
     s.work_until = max(s.work_until, end + s.timing.stop_grace + WORK_MARGIN)
 
 
-def _is_extension_due(s: State, end: float, now: float) -> bool:
+def _is_extension_due(s: State, end: Instant, now: Instant) -> bool:
     """Whether leader work is to be told now that the lease lasts longer than it knows.
 
     That is once a heartbeat, however many acknowledgements renew the lease meanwhile, and in any case before the time
@@ -102,12 +102,12 @@ def _is_extension_due(s: State, end: float, now: float) -> bool:
     )
 
 
-def _known_deadline(s: State) -> float:
+def _known_deadline(s: State) -> Instant:
     """Tell until when running leader work knows that it may run."""
     return s.work_until - s.timing.stop_grace - WORK_MARGIN
 
 
-def work_deadline(s: State) -> float:
+def work_deadline(s: State) -> Instant:
     """Tell when running leader work ends by itself, because it knows of no longer lease.
 
     Only a leader that stood still meets that time. Its lease may last a little longer, but its work is ending, so it
@@ -116,12 +116,12 @@ def work_deadline(s: State) -> float:
     return _known_deadline(s) if s.role is Role.LEADER and s.own_work is Work.RUNNING else NEVER
 
 
-def extend_work_at(s: State) -> float:
+def extend_work_at(s: State) -> Instant:
     """Tell when running leader work is to be told of a longer lease at the latest, for the timer."""
     return work_deadline(s) - (s.heartbeat_at - s.heartbeat_sent_at)
 
 
-def work_start_at(s: State) -> float:
+def work_start_at(s: State) -> Instant:
     """Tell when leader work may start, if it may, for the timer."""
     waits = s.role is Role.LEADER and s.handover is None and s.own_work is Work.NONE
     return s.work_until if waits else float("inf")
@@ -134,7 +134,7 @@ def end_work(s: State) -> None:
         s.events.append(EndWork())
 
 
-def work_ended(s: State, now: float) -> None:
+def work_ended(s: State, now: Instant) -> None:
     """Note that leader work of this node has ended, all of it, after it was told to."""
     if s.own_work is not Work.ENDING:
         return

@@ -18,17 +18,18 @@ import msgspec
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.state import LONG_AGO, Role, State
 from trioraft.consensus.timing import there
+from trioraft.messages import Instant, Seconds
 
 # Adding to a time and taking away again rounds; that is no reason to write.
 _TOLERANCE: Final = 1e-6
 
 
-def is_sticky(s: State, now: float) -> bool:
+def is_sticky(s: State, now: Instant) -> bool:
     """Tell whether this node refuses votes, because it leads or heard from a leader a moment ago."""
     return s.role is Role.LEADER or now < s.refuse_until
 
 
-def promise(s: State, now: float) -> float:
+def promise(s: State, now: Instant) -> Seconds:
     """Promise the leader, and give for how many seconds from now, to vote for nobody else."""
     seconds = max(s.timing.lower, s.refuse_until - now)
     s.refuse_until = now + seconds
@@ -38,13 +39,13 @@ def promise(s: State, now: float) -> float:
     return min(seconds, s.hard.promise)
 
 
-def resume_promise(s: State, now: float) -> None:
+def resume_promise(s: State, now: Instant) -> None:
     """Behave, after a start, as if the longest promise ever given had been given now."""
     if s.hard.promise > 0:
         s.refuse_until = now + max(s.hard.promise, s.timing.lower)
 
 
-def promised_until(s: State, sent_at: float, seconds: float) -> float:
+def promised_until(s: State, sent_at: Instant, seconds: Seconds) -> Instant:
     """Tell, as a leader, until when a follower's promise holds on this node's clock.
 
     No lease is longer than a lower election timeout of the leader's own, for that is what its claims of leader
@@ -53,14 +54,14 @@ def promised_until(s: State, sent_at: float, seconds: float) -> float:
     return sent_at + there(min(seconds, s.timing.lower))
 
 
-def contact_end(s: State, configuration: Configuration | None = None) -> float:
+def contact_end(s: State, configuration: Configuration | None = None) -> Instant:
     """Tell until when what a quorum promised holds; of this configuration, or of another one."""
     values = {node: follower.promised_until for node, follower in s.followers.items()}
     values[s.id] = promised_until(s, s.heartbeat_sent_at, s.timing.lower)
     return (configuration or s.configuration).quorum_value(values)
 
 
-def lease_end(s: State) -> float:
+def lease_end(s: State) -> Instant:
     """Tell until when this leader has its lease; long ago once it has offered its leadership to another node."""
     if s.handover is not None and s.handover.offered:
         return LONG_AGO

@@ -2,14 +2,14 @@
 
 import enum
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from trioraft.consensus.configuration import Configuration, decode_configuration
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.log import Log
-from trioraft.messages import Entry, Message
+from trioraft.messages import Entry, Index, Instant, Message, NodeId, Term, Version
 
 NEVER: Final = float("inf")
 
@@ -48,7 +48,7 @@ class SnapshotInfo(Struct, frozen=True):
         return decode_configuration(self.configuration)
 
     @property
-    def version(self) -> int:
+    def version(self) -> Version:
         """Which version of the protocol the cluster spoke after that entry."""
         return (self.members() or Configuration()).version
 
@@ -76,12 +76,33 @@ class Write(Struct, frozen=True):
 
     number: int
     hard: HardState
-    first_index: int = 0
+    first_index: Index = 0
     entries: tuple[Entry, ...] = ()
     snapshot: SnapshotInfo | None = None
-    base_index: int = 0
-    base_term: int = 0
+    base_index: Index = 0
+    base_term: Term = 0
     restarts: bool = False
+
+
+class Outgoing(NamedTuple):
+    """A message, and the node that it goes to."""
+
+    to: NodeId
+    message: Message
+
+
+class _Held(NamedTuple):
+    """A message that waits until the change with a number is on disk."""
+
+    number: int
+    outgoing: Outgoing
+
+
+class HandedOut(NamedTuple):
+    """A write that the disk was given, and the last entry of the log then."""
+
+    number: int
+    last_index: Index
 
 
 class Ledger:
@@ -122,13 +143,13 @@ class Ledger:
         # meanwhile; and what was not handed to it yet tells nothing of it.
         self.waiting_since = NEVER
         self._changed_from = 0  # first index that the disk was not given yet
-        self._handed_to: deque[tuple[int, int]] = deque()  # write and the last index in it
-        self._held: dict[After, deque[tuple[int, int, Message]]] = {
+        self._handed_to: deque[HandedOut] = deque()
+        self._held: dict[After, deque[_Held]] = {
             After.HARD_STATE: deque(),
             After.LOG: deque(),
         }
-        self._ready: list[tuple[int, Message]] = []
-        self.noted: list[tuple[int, Message]] | None = None  # what was sent, for somebody who looks on
+        self._ready: list[Outgoing] = []
+        self.noted: list[Outgoing] | None = None  # everything that was sent, for an observer
 
     def _note_change(self) -> None:
         self.written += 1
@@ -146,7 +167,7 @@ class Ledger:
             self._note_change()
             self.hard_written = self.written
 
-    def append(self, entry: Entry) -> int:
+    def append(self, entry: Entry) -> Index:
         """Add an entry to the log.
 
         Parameters
@@ -176,11 +197,11 @@ class Ledger:
         """
         self.log.truncate(first)
         self.durable_index = min(self.durable_index, first - 1)
-        self._handed_to = deque((number, min(last, first - 1)) for number, last in self._handed_to)
+        self._handed_to = deque(HandedOut(number, min(last, first - 1)) for number, last in self._handed_to)
         self._changed_from = min(self._changed_from or first, first)
         self._note_change()
 
-    def take_snapshot(self, snapshot: SnapshotInfo, base: int) -> None:
+    def take_snapshot(self, snapshot: SnapshotInfo, base: Index) -> None:
         """Note that a snapshot of this node's own is on disk, and drop entries that it covers.
 
         Parameters
@@ -206,7 +227,7 @@ class Ledger:
         else:
             self.log.restart_after(snapshot.index, snapshot.term, snapshot.members())
             self.durable_index = 0
-            self._handed_to = deque((number, 0) for number, _ in self._handed_to)
+            self._handed_to = deque(HandedOut(number, 0) for number, _ in self._handed_to)
             self._changed_from = 0
             self._restarts = True
         self._note_snapshot(snapshot)
@@ -217,7 +238,7 @@ class Ledger:
             self._changed_from = max(self._changed_from, self.log.base_index + 1)
         self._note_change()
 
-    def send(self, to: int, message: Message, after: After = After.HARD_STATE) -> None:
+    def send(self, to: NodeId, message: Message, after: After = After.HARD_STATE) -> None:
         """Send a message once what it depends on is on disk.
 
         Parameters
@@ -230,17 +251,17 @@ class Ledger:
             What it depends on.
         """
         if self.noted is not None:
-            self.noted.append((to, message))
+            self.noted.append(Outgoing(to, message))
         if after is After.NOTHING:
             number = 0
         else:
             number = self.written if after is After.LOG and self._log_waits else self.hard_written
         if number > self.durable:
-            self._held[after].append((number, to, message))
+            self._held[after].append(_Held(number, Outgoing(to, message)))
         else:
-            self._ready.append((to, message))
+            self._ready.append(Outgoing(to, message))
 
-    def to_persist(self, now: float) -> Write | None:
+    def to_persist(self, now: Instant) -> Write | None:
         """Hand out what the disk does not have yet.
 
         Parameters
@@ -258,7 +279,7 @@ class Ledger:
         self.handed_out = self.written
         self.waiting_since = min(self.waiting_since, now)
         first, self._changed_from = self._changed_from, 0
-        self._handed_to.append((self.written, self.log.last_index))
+        self._handed_to.append(HandedOut(self.written, self.log.last_index))
         snapshot, self._new_snapshot = self._new_snapshot, None
         restarts, self._restarts = self._restarts, False
         return Write(
@@ -272,7 +293,7 @@ class Ledger:
             restarts,
         )
 
-    def persisted(self, number: int, now: float) -> None:
+    def persisted(self, number: int, now: Instant) -> None:
         """Release what waited for a write.
 
         Parameters
@@ -283,21 +304,20 @@ class Ledger:
             The time in seconds.
         """
         self.durable = max(self.durable, number)
-        while self._handed_to and self._handed_to[0][0] <= self.durable:
-            self.durable_index = max(self.durable_index, self._handed_to.popleft()[1])
+        while self._handed_to and self._handed_to[0].number <= self.durable:
+            self.durable_index = max(self.durable_index, self._handed_to.popleft().last_index)
         self.waiting_since = now if self.durable < self.handed_out else NEVER
         for held in self._held.values():
-            while held and held[0][0] <= self.durable:
-                _, to, message = held.popleft()
-                self._ready.append((to, message))
+            while held and held[0].number <= self.durable:
+                self._ready.append(held.popleft().outgoing)
 
-    def to_send(self) -> list[tuple[int, Message]]:
+    def to_send(self) -> list[Outgoing]:
         """Drain the messages that may leave.
 
         Returns
         -------
-        list of tuple of int and Message
-            Receiver and message, in the order they were sent.
+        list of Outgoing
+            In the order they were sent.
         """
         ready, self._ready = self._ready, []
         return ready

@@ -1,15 +1,32 @@
 """The log: the entries that have not been dropped (Raft, sections 5.3 and 7)."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 from trioraft.consensus.configuration import Configuration, decode_configuration
-from trioraft.messages import Entry, EntryKind
+from trioraft.messages import Entry, EntryKind, Index, Term
 
 _CONFIGURATION: Final = EntryKind.CONFIGURATION  # each look into an enum costs something, and there are many entries
 
 # What an entry costs on the wire beside its data: term, kind, and the heads of array and string.
 _OVERHEAD = 16
+
+# A committed entry, after its index. It is a plain tuple because one is made for every entry.
+IndexedEntry: TypeAlias = tuple[Index, Entry]
+
+
+class Placed(NamedTuple):
+    """The place of an entry that was proposed: it is committed once an entry of that term is committed there."""
+
+    term: Term
+    log_index: Index
+
+
+class InForce(NamedTuple):
+    """A configuration, and the index from which on it is in force."""
+
+    since: Index
+    configuration: Configuration
 
 
 def entry_bytes(entry: Entry) -> int:
@@ -48,15 +65,15 @@ class Log:
         The index of its entry; the base when a snapshot or the formation has it from there or earlier.
     """
 
-    def __init__(self, base_index: int = 0, base_term: int = 0, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, base_index: Index = 0, base_term: Term = 0, entries: Iterable[Entry] = ()) -> None:
         self.base_index = base_index
         self.base_term = base_term
         self._entries = list(entries)
         # in order, each with the index from which on it is in force; the first one is the base's
-        self._configurations: list[tuple[int, Configuration]] = [(base_index, Configuration())]
+        self._configurations: list[InForce] = [InForce(base_index, Configuration())]
         for index, entry in enumerate(self._entries, base_index + 1):
             if entry.kind is _CONFIGURATION:
-                self._configurations.append((index, _configuration_in(entry)))
+                self._configurations.append(InForce(index, _configuration_in(entry)))
         self._note_configuration()
 
     # --- configurations -------------------------------------------------------------------------------------
@@ -72,10 +89,10 @@ class Log:
         configuration : Configuration
             The snapshot's or the formation's.
         """
-        self._configurations[0] = (self._configurations[0][0], configuration)
+        self._configurations[0] = InForce(self._configurations[0].since, configuration)
         self._note_configuration()
 
-    def configurations_since(self, index: int) -> list[tuple[int, Configuration]]:
+    def configurations_since(self, index: Index) -> list[InForce]:
         """List the configurations that are in force at an index or after it.
 
         Parameters
@@ -85,25 +102,25 @@ class Log:
 
         Returns
         -------
-        list of tuple of int and Configuration
-            From which index on, and the configuration; the first one is that at `index`.
+        list of InForce
+            The first one is in force at `index`.
         """
-        first = sum(since <= index for since, _ in self._configurations) - 1
+        first = sum(known.since <= index for known in self._configurations) - 1
         return self._configurations[max(0, first) :]
 
     # --- entries --------------------------------------------------------------------------------------------
 
     @property
-    def last_index(self) -> int:
+    def last_index(self) -> Index:
         """The index of the last entry."""
         return self.base_index + len(self._entries)
 
     @property
-    def last_term(self) -> int:
+    def last_term(self) -> Term:
         """The term of the last entry."""
         return self._entries[-1].term if self._entries else self.base_term
 
-    def term_at(self, index: int) -> int | None:
+    def term_at(self, index: Index) -> Term | None:
         """Tell the term of an entry.
 
         Parameters
@@ -161,7 +178,7 @@ class Log:
             end += 1
         return tuple(self._entries[start:end])
 
-    def before_last_bytes(self, last: int, bytes_max: int) -> int:
+    def before_last_bytes(self, last: int, bytes_max: int) -> Index:
         """Find where the entries up to one begin to fit into some bytes.
 
         Parameters
@@ -183,7 +200,7 @@ class Log:
             last -= 1
         return last
 
-    def append(self, entry: Entry) -> int:
+    def append(self, entry: Entry) -> Index:
         """Add an entry at the end.
 
         Parameters
@@ -198,7 +215,7 @@ class Log:
         """
         self._entries.append(entry)
         if entry.kind is _CONFIGURATION:
-            self._configurations.append((self.last_index, _configuration_in(entry)))
+            self._configurations.append(InForce(self.last_index, _configuration_in(entry)))
             self._note_configuration()
         return self.last_index
 
@@ -212,10 +229,10 @@ class Log:
         """
         del self._entries[first - self.base_index - 1 :]
         if self.configuration_index >= first:
-            self._configurations[1:] = [known for known in self._configurations[1:] if known[0] < first]
+            self._configurations[1:] = [known for known in self._configurations[1:] if known.since < first]
             self._note_configuration()
 
-    def last_not_after(self, index: int, term: int) -> int:
+    def last_not_after(self, index: Index, term: Term) -> Index:
         """Find where two logs may still agree, skipping whole terms.
 
         Parameters
@@ -236,7 +253,7 @@ class Log:
             index -= 1
         return index - 1 if index == self.base_index and self.base_term > term else index
 
-    def drop_until(self, index: int) -> None:
+    def drop_until(self, index: Index) -> None:
         """Drop entries from the beginning, because a snapshot covers them.
 
         Parameters
@@ -250,7 +267,7 @@ class Log:
             self.base_index, self.base_term = index, term
             self._configurations = self.configurations_since(index)
 
-    def restart_after(self, index: int, term: int, configuration: Configuration | None = None) -> None:
+    def restart_after(self, index: Index, term: Term, configuration: Configuration | None = None) -> None:
         """Drop everything, because a snapshot that was received goes beyond the log or contradicts it.
 
         Parameters
@@ -262,7 +279,7 @@ class Log:
         """
         self._entries.clear()
         self.base_index, self.base_term = index, term
-        self._configurations = [(index, configuration or self._configurations[0][1])]
+        self._configurations = [InForce(index, configuration or self._configurations[0].configuration)]
         self._note_configuration()
 
 

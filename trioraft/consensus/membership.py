@@ -33,15 +33,15 @@ from trioraft.consensus.events import ConfigurationChanged, Removed
 from trioraft.consensus.lease import contact_end
 from trioraft.consensus.progress import is_current, new_follower
 from trioraft.consensus.roles import become_follower
-from trioraft.consensus.state import Role, State, Work
+from trioraft.consensus.state import Role, State, ToldConfiguration, Work
 from trioraft.consensus.transfer import start_transfer
-from trioraft.messages import MEMBERS_MAX, Entry, EntryKind, format_id
+from trioraft.messages import MEMBERS_MAX, Entry, EntryKind, Instant, NodeId, Version, format_id
 
 # --- the leader ---------------------------------------------------------------------------------------------
 
 
 def change_members(
-    s: State, voters: Collection[int], learners: Collection[int], names: Mapping[int, str], now: float
+    s: State, voters: Collection[NodeId], learners: Collection[NodeId], names: Mapping[NodeId, str], now: Instant
 ) -> str | None:
     """Begin to change the members to the given ones; give the reason if it cannot be."""
     was = s.configuration
@@ -65,7 +65,7 @@ def change_members(
     return None
 
 
-def _names(s: State, members: set[int], names: Mapping[int, str]) -> dict[int, str]:
+def _names(s: State, members: set[NodeId], names: Mapping[NodeId, str]) -> dict[NodeId, str]:
     known = {**dict(s.configuration.names), **names}
     return {node: known[node] for node in members if known.get(node)}
 
@@ -100,7 +100,7 @@ def why_not(target: Configuration, was: Configuration) -> str | None:
     return None
 
 
-def why_not_voters(s: State, target: Configuration, now: float) -> str | None:
+def why_not_voters(s: State, target: Configuration, now: Instant) -> str | None:
     """Tell why the voters cannot become these now: a new one lags, or no quorum of them is there."""
     for node in target.voters:
         if node in s.configuration.voters:
@@ -114,7 +114,7 @@ def why_not_voters(s: State, target: Configuration, now: float) -> str | None:
     return None
 
 
-def append_configuration(s: State, configuration: Configuration, now: float) -> None:
+def append_configuration(s: State, configuration: Configuration, now: Instant) -> None:
     """Append a configuration, which is in force from now on; send to the members, and to who is none any more."""
     entry = Entry(term=s.term, kind=EntryKind.CONFIGURATION, data=encode_configuration(configuration))
     s.ledger.append(entry)
@@ -125,14 +125,14 @@ def append_configuration(s: State, configuration: Configuration, now: float) -> 
         s.followers[node] = new_follower(s, now)
 
 
-def raise_version(s: State, highest: Mapping[int, int], now: float) -> None:
+def raise_version(s: State, highest: Mapping[NodeId, Version], now: Instant) -> None:
     """Let the cluster speak the highest version that every member has shown to speak, if that is a higher one."""
     version = min(highest.get(node, 0) for node in s.configuration.members)
     if version > s.configuration.version and why_not_now(s) is None:
         append_configuration(s, msgspec.structs.replace(s.configuration, version=version), now)
 
 
-def drive_change(s: State, now: float) -> None:
+def drive_change(s: State, now: Instant) -> None:
     """Complete a joint change once it is committed; step down once this leader's own removal is."""
     configuration = s.configuration
     if s.role is not Role.LEADER or not (configuration.is_joint or s.id not in configuration.voters):
@@ -145,7 +145,7 @@ def drive_change(s: State, now: float) -> None:
         become_follower(s, s.term, now, "this node is no voter any more")
 
 
-def tell_departed(s: State, node: int, now: float) -> None:
+def tell_departed(s: State, node: NodeId, now: Instant) -> None:
     """Send to a node of the same cluster that is no member what it must have missed, for a while."""
     if s.role is Role.LEADER and node not in s.configuration.members and node not in s.followers and node != s.id:
         s.followers[node] = new_follower(s, now, leaves_at=now + s.timing.upper)
@@ -154,13 +154,18 @@ def tell_departed(s: State, node: int, now: float) -> None:
 # --- every member -------------------------------------------------------------------------------------------
 
 
-def note_configuration(s: State, now: float) -> None:
+def note_configuration(s: State, now: Instant) -> None:
     """Tell the program around when another configuration is in force, or this one is committed."""
     log = s.log
     committed = log.configuration_index <= s.commit_index
     told = s.told
-    if told is None or told[0] != log.configuration_index or told[1] is not log.configuration or told[2] != committed:
-        s.told = (log.configuration_index, log.configuration, committed)
+    if (
+        told is None
+        or told.since != log.configuration_index
+        or told.configuration is not log.configuration
+        or told.committed != committed
+    ):
+        s.told = ToldConfiguration(log.configuration_index, log.configuration, committed)
         s.settled_at = now if committed else float("inf")
         note_committed(s)
         s.events.append(ConfigurationChanged(log.configuration, committed))

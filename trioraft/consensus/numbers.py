@@ -37,7 +37,10 @@ from trioraft.messages import (
     FormationView,
     InstallSnapshotRequest,
     InstallSnapshotResponse,
+    NodeId,
     PreVoteRequest,
+    Seconds,
+    Term,
     TimeoutNow,
     VoteRequest,
     VoteResponse,
@@ -56,7 +59,7 @@ def _index(first: int, second: int = 0) -> str:
     return f"log index {max(first, second)}" if first > INDEX_MAX or second > INDEX_MAX else ""
 
 
-def _work(seconds: float) -> str:
+def _work(seconds: Seconds) -> str:
     return f"leader work that may run for {seconds:.0f} s" if seconds > CLAIM_MAX else ""
 
 
@@ -73,7 +76,7 @@ def _append_entries(m: AppendEntriesRequest) -> str:
     )
 
 
-def _terms_of_entries(term: int, previous: int, terms: list[int]) -> str:
+def _terms_of_entries(term: Term, previous: Term, terms: list[Term]) -> str:
     """Tell what is wrong with the terms of entries: they never fall, and end with the leader's own at most."""
     last = terms[-1] if terms else previous
     if terms and (terms[0] != last or terms.count(last) < len(terms)) and terms != sorted(terms):
@@ -159,7 +162,7 @@ def why_not_meant(message: object) -> str:
     return check(message) if check is not None else ""
 
 
-def why_not_meant_here(s: State, sender: int, message: object) -> str:
+def why_not_meant_here(s: State, sender: NodeId, message: object) -> str:
     """Tell what in a message cannot be, by what this member knows, whatever its sender does.
 
     A term has one leader. And in one term a leader's log never gets shorter, so no follower has more of it.
@@ -188,7 +191,7 @@ def why_not_meant_here(s: State, sender: int, message: object) -> str:
     return ""
 
 
-def is_far(s: State, term: int) -> bool:
+def is_far(s: State, term: Term) -> bool:
     """Tell whether a term is too far above one's own to be taken from one message.
 
     Parameters

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from trioraft.consensus.ledger import Outgoing
 from trioraft.consensus.view import View
-from trioraft.messages import Message
+from trioraft.messages import Instant, OptionalNodeId
 
 
 class Observer(Protocol):
@@ -14,10 +15,10 @@ class Observer(Protocol):
         self,
         core: View,
         step: str,
-        now: float,
-        sender: int,
+        now: Instant,
+        sender: OptionalNodeId,
         subject: object,
-        sent: Sequence[tuple[int, Message]],
+        sent: Sequence[Outgoing],
     ) -> None:
         """Look at the core after a step.
 
@@ -33,6 +34,6 @@ class Observer(Protocol):
             Whose message it took; 0 when it took none.
         subject : object
             The message; the write that is handed out (``to_persist``), or the number of the one that is on disk.
-        sent : sequence of tuple of int and Message
-            What it wants to send, receivers and messages in order; some may wait for the disk.
+        sent : sequence of Outgoing
+            What it wants to send, in order; some of it may wait for the disk.
         """

@@ -13,6 +13,7 @@ from trioraft.consensus.events import ForeignCluster
 from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.state import Role
 from trioraft.consensus.steps import Steps
+from trioraft.messages import Id, Instant, NodeId, OptionalId, OptionalNodeId, Version
 
 # What an AppendEntriesRequest has beside its entries, at most: the heads of two arrays, six numbers and the tag.
 MESSAGE_HEAD: Final = 64
@@ -32,7 +33,7 @@ class Operations(Steps):
         if self._state is not None:
             self._state.reads_by_lease = by_lease
 
-    def hear_of_cluster(self, sender: int, cluster: int, now: float) -> None:
+    def hear_of_cluster(self, sender: NodeId, cluster: OptionalId, now: Instant) -> None:
         """Learn, from a greeting, of which cluster another node of the same service is a member.
 
         Parameters
@@ -55,7 +56,7 @@ class Operations(Steps):
         if self._observer is not None:
             self._note("hear_of_cluster", sender)
 
-    def peers_changed(self, peers: frozenset[int]) -> None:
+    def peers_changed(self, peers: frozenset[NodeId]) -> None:
         """Learn which nodes of the same service can be reached.
 
         Parameters
@@ -75,7 +76,7 @@ class Operations(Steps):
         """
         self.formation.held = held
 
-    def path_takes(self, node: int, message_bytes: int) -> None:
+    def path_takes(self, node: NodeId, message_bytes: int) -> None:
         """Learn how large a message to a node may be that goes in one datagram.
 
         Parameters
@@ -87,7 +88,7 @@ class Operations(Steps):
         """
         self._batch_room[node] = max(0, message_bytes - MESSAGE_HEAD)
 
-    def snapshot_taken(self, snapshot: SnapshotInfo, keep: int, now: float, keep_bytes: int | None = None) -> None:
+    def snapshot_taken(self, snapshot: SnapshotInfo, keep: int, now: Instant, keep_bytes: int | None = None) -> None:
         """Learn that a snapshot of this node's own is on disk, and drop entries that it covers.
 
         Parameters
@@ -105,7 +106,7 @@ class Operations(Steps):
         if self._state is not None:
             snapshots.drop_covered(self._state, snapshot, keep, keep_bytes, now)
 
-    def snapshot_gone(self, snapshot: SnapshotInfo, now: float) -> None:
+    def snapshot_gone(self, snapshot: SnapshotInfo, now: Instant) -> None:
         """Learn that a snapshot is damaged, or not there any more; a newer one is sent, once one is taken.
 
         Parameters
@@ -119,7 +120,7 @@ class Operations(Steps):
         if self._state is not None:
             snapshots.snapshot_gone(self._state, snapshot)
 
-    def part_stored(self, snapshot: SnapshotInfo, offset: int, now: float) -> None:
+    def part_stored(self, snapshot: SnapshotInfo, offset: int, now: Instant) -> None:
         """Learn that a received snapshot is stored up to an offset.
 
         Parameters
@@ -135,7 +136,7 @@ class Operations(Steps):
         if self._state is not None:
             snapshots.part_stored(self._state, snapshot, offset)
 
-    def reception_failed(self, snapshot: SnapshotInfo, now: float) -> None:
+    def reception_failed(self, snapshot: SnapshotInfo, now: Instant) -> None:
         """Learn that a received snapshot is damaged; it is received anew.
 
         Parameters
@@ -149,7 +150,7 @@ class Operations(Steps):
         if self._state is not None:
             snapshots.reception_failed(self._state, snapshot)
 
-    def snapshot_installed(self, snapshot: SnapshotInfo, now: float) -> None:
+    def snapshot_installed(self, snapshot: SnapshotInfo, now: Instant) -> None:
         """Learn that a received snapshot is verified, on disk and taken over by the state machine.
 
         Parameters
@@ -163,7 +164,7 @@ class Operations(Steps):
         if self._state is not None:
             snapshots.snapshot_installed(self._state, snapshot)
 
-    def work_ended(self, now: float) -> None:
+    def work_ended(self, now: Instant) -> None:
         """Learn that leader work has ended, all of it, after it was told to.
 
         Parameters
@@ -177,7 +178,7 @@ class Operations(Steps):
         if self._observer is not None:
             self._note("work_ended")
 
-    def work_failed(self, now: float) -> None:
+    def work_failed(self, now: Instant) -> None:
         """Give leadership to another node, because leader work failed here.
 
         Parameters
@@ -191,7 +192,7 @@ class Operations(Steps):
         if self._observer is not None:
             self._note("work_failed")
 
-    def step_down(self, now: float) -> str | None:
+    def step_down(self, now: Instant) -> str | None:
         """Lead no more for a while: give leadership to another node, or end it when no other node can lead.
 
         Parameters
@@ -212,7 +213,7 @@ class Operations(Steps):
             self._note("step_down")
         return None
 
-    def be_last_choice(self, now: float) -> None:
+    def be_last_choice(self, now: Instant) -> None:
         """Be the last to lead for a minute, whether or not this node leads now.
 
         Parameters
@@ -223,7 +224,7 @@ class Operations(Steps):
         if self._state is not None:
             self._state.last_choice_until = now + transfer.LAST_CHOICE
 
-    def transfer(self, target: int, now: float) -> str | None:
+    def transfer(self, target: OptionalNodeId, now: Instant) -> str | None:
         """Begin to give leadership to another node.
 
         Parameters
@@ -248,10 +249,10 @@ class Operations(Steps):
 
     def change_members(
         self,
-        voters: Collection[int],
-        learners: Collection[int],
-        now: float,
-        names: Mapping[int, str] | None = None,
+        voters: Collection[NodeId],
+        learners: Collection[NodeId],
+        now: Instant,
+        names: Mapping[NodeId, str] | None = None,
     ) -> str | None:
         """Begin to change the members of the cluster.
 
@@ -279,7 +280,7 @@ class Operations(Steps):
         self._unsettled = True
         return membership.change_members(self._state, voters, learners, names or {}, now)
 
-    def tell_departed(self, node: int, now: float) -> None:
+    def tell_departed(self, node: NodeId, now: Instant) -> None:
         """Send to a node that is no member any more what it must have missed.
 
         Parameters
@@ -294,7 +295,7 @@ class Operations(Steps):
             membership.tell_departed(self._state, node, now)
             self._settle()
 
-    def raise_version(self, highest: Mapping[int, int], now: float) -> None:
+    def raise_version(self, highest: Mapping[NodeId, Version], now: Instant) -> None:
         """Let the cluster speak the highest version that every member speaks, if this node leads and that is higher.
 
         Parameters
@@ -310,7 +311,7 @@ class Operations(Steps):
             self._unsettled = True
             membership.raise_version(self._state, {**highest, self.id: self.versions.highest}, now)
 
-    def abandon_formation(self, formation: int, now: float) -> str | None:
+    def abandon_formation(self, formation: Id, now: Instant) -> str | None:
         """Give up the formation that this node has promised, on an operator's word.
 
         Parameters

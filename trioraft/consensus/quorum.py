@@ -5,9 +5,10 @@ from trioraft.consensus.lease import contact_end
 from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.roles import become_follower
 from trioraft.consensus.state import LONG_AGO, Role, State
+from trioraft.messages import Instant
 
 
-def quorum_deadline(s: State) -> float:
+def quorum_deadline(s: State) -> Instant:
     """Tell when this leader must step down unless a quorum answers until then.
 
     Only one that never had a lease waits for its first; one that lost it may not get it back in the same term,
@@ -19,12 +20,12 @@ def quorum_deadline(s: State) -> float:
     return s.leader_since + s.timing.lower if end == LONG_AGO else end
 
 
-def disk_deadline(s: State) -> float:
+def disk_deadline(s: State) -> Instant:
     """Tell when this leader must step down unless its disk answers until then."""
     return s.ledger.waiting_since + s.timing.lower if s.role is Role.LEADER else NEVER
 
 
-def check_quorum(s: State, now: float) -> None:
+def check_quorum(s: State, now: Instant) -> None:
     """Step down without a lease, when leader work ends by itself, or when the disk was stuck for too long."""
     if quorum_deadline(s) <= now:
         become_follower(s, s.term, now, "no quorum has answered for a lower election timeout")

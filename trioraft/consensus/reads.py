@@ -21,10 +21,11 @@ from trioraft.consensus.append_entries import send_heartbeats
 from trioraft.consensus.events import ReadFailed, ReadReady
 from trioraft.consensus.lease import lease_end
 from trioraft.consensus.ledger import NEVER
-from trioraft.consensus.state import LONG_AGO, Role, State
+from trioraft.consensus.state import LONG_AGO, Role, State, WaitingRead
+from trioraft.messages import Instant
 
 
-def start_read(s: State, read: int, now: float) -> None:
+def start_read(s: State, read: int, now: Instant) -> None:
     """Begin a read; :class:`ReadReady` or :class:`ReadFailed` follows. The time is from after it was asked for."""
     if s.role is not Role.LEADER:
         s.events.append(ReadFailed(read=read))
@@ -32,7 +33,7 @@ def start_read(s: State, read: int, now: float) -> None:
     if goes_by_lease(s) and now < lease_end(s):
         s.events.append(ReadReady(read=read, index=s.commit_index, by_lease=True))
         return
-    s.reads.append((read, now, s.commit_index))
+    s.reads.append(WaitingRead(read, now, s.commit_index))
     if s.read_round_at == LONG_AGO:
         start_round(s, now)
     conclude_reads(s, now)
@@ -43,16 +44,16 @@ def goes_by_lease(s: State) -> bool:
     return s.reads_by_lease and s.applied_index >= max(s.opened_at, s.settings_at)
 
 
-def start_round(s: State, now: float) -> None:
+def start_round(s: State, now: Instant) -> None:
     """Ask a quorum, for all reads that wait."""
     s.read_round_at = now
     send_heartbeats(s, now)
 
 
-def conclude_reads(s: State, now: float) -> None:
+def conclude_reads(s: State, now: Instant) -> None:
     """Answer the reads that are confirmed, and fail all when this node leads no more."""
     if s.role is not Role.LEADER:
-        s.events += [ReadFailed(read=read) for read, *_ in s.reads]
+        s.events += [ReadFailed(read=waiting.read) for waiting in s.reads]
         s.reads.clear()
         s.read_round_at = LONG_AGO
         return
@@ -60,8 +61,12 @@ def conclude_reads(s: State, now: float) -> None:
         return  # before its no-op is committed a leader does not know what is
     confirmed = {node: follower.answered_sent_at for node, follower in s.followers.items()}
     since = s.configuration.quorum_value({**confirmed, s.id: NEVER})
-    s.events += [ReadReady(read=read, index=max(index, s.opened_at)) for read, at, index in s.reads if at <= since]
-    s.reads = [waiting for waiting in s.reads if waiting[1] > since]
+    s.events += [
+        ReadReady(read=waiting.read, index=max(waiting.commit_index, s.opened_at))
+        for waiting in s.reads
+        if waiting.asked_at <= since
+    ]
+    s.reads = [waiting for waiting in s.reads if waiting.asked_at > since]
     if since >= s.read_round_at:
         s.read_round_at = LONG_AGO
         if s.reads:

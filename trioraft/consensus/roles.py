@@ -6,9 +6,10 @@ from trioraft.consensus.events import SteppedDown
 from trioraft.consensus.leader_work import end_work
 from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.state import Role, State
+from trioraft.messages import Instant, OptionalNodeId, Term
 
 
-def reset_election_timer(s: State, now: float) -> None:
+def reset_election_timer(s: State, now: Instant) -> None:
     """Draw an election timeout (Raft, section 5.2); it never ends before this node's own promise."""
     timeout = s.random.uniform(s.timing.lower, s.timing.upper)
     if now < s.last_choice_until:
@@ -16,7 +17,7 @@ def reset_election_timer(s: State, now: float) -> None:
     s.election_deadline = max(now + timeout, s.refuse_until)
 
 
-def retry_soon(s: State, now: float) -> None:
+def retry_soon(s: State, now: Instant) -> None:
     """Let the next round of an election come after a random part of a heartbeat."""
     pause = s.random.uniform(0, s.timing.heartbeat)
     if now < s.last_choice_until:
@@ -24,7 +25,7 @@ def retry_soon(s: State, now: float) -> None:
     s.election_deadline = max(now + pause, s.refuse_until)
 
 
-def adopt_term(s: State, term: int) -> None:
+def adopt_term(s: State, term: Term) -> None:
     """Take over a newer term, in which this node has not voted yet."""
     if term > s.term:
         s.ledger.persist(msgspec.structs.replace(s.hard, term=term, voted_for=0))
@@ -32,7 +33,7 @@ def adopt_term(s: State, term: int) -> None:
         s.leader = 0
 
 
-def follow(s: State, leader: int) -> None:
+def follow(s: State, leader: OptionalNodeId) -> None:
     """Follow the leader of the current term; of its log, a new one has surely only what is committed."""
     if s.leader != leader:
         s.leader = leader
@@ -41,7 +42,7 @@ def follow(s: State, leader: int) -> None:
     s.far_terms = None
 
 
-def become_follower(s: State, term: int, now: float, reason: str) -> None:
+def become_follower(s: State, term: Term, now: Instant, reason: str) -> None:
     """Be a follower in a term that is the current one or newer (Raft, section 5.1; figure 2: all servers)."""
     was = s.role
     if was is Role.LEADER:

@@ -12,7 +12,7 @@ from trioraft.consensus.events import StorePart
 from trioraft.consensus.ledger import NEVER, After, SnapshotInfo
 from trioraft.consensus.roles import become_follower, follow, reset_election_timer
 from trioraft.consensus.state import Follower, Receiving, Role, Sending, State, count_uncommitted
-from trioraft.messages import InstallSnapshotRequest, InstallSnapshotResponse
+from trioraft.messages import Index, InstallSnapshotRequest, InstallSnapshotResponse, Instant, NodeId
 
 # How large a part is, in bytes, and how many are under way.
 PART_BYTES: Final = 32 * 1024
@@ -27,7 +27,7 @@ def snapshot_of(part: InstallSnapshotRequest) -> SnapshotInfo:
     return SnapshotInfo(part.index, part.index_term, part.size, part.checksum, part.configuration)
 
 
-def send_snapshot(s: State, node: int, follower: Follower, now: float) -> None:
+def send_snapshot(s: State, node: NodeId, follower: Follower, now: Instant) -> None:
     """Send the next parts of the newest snapshot, as far as the window is open."""
     if s.ledger.snapshot is None:
         return
@@ -44,7 +44,7 @@ def send_snapshot(s: State, node: int, follower: Follower, now: float) -> None:
             break
 
 
-def drop_covered(s: State, snapshot: SnapshotInfo, keep: int, keep_bytes: int | None, now: float) -> None:
+def drop_covered(s: State, snapshot: SnapshotInfo, keep: int, keep_bytes: int | None, now: Instant) -> None:
     """Note that a snapshot of this node's own is on disk, and drop entries that it covers and nobody needs."""
     base = max(0, snapshot.index - keep)
     if keep_bytes is not None:
@@ -68,7 +68,7 @@ def snapshot_gone(s: State, snapshot: SnapshotInfo) -> None:
         s.ledger.snapshot = None
 
 
-def send_part(s: State, node: int, sending: Sending, now: float) -> None:
+def send_part(s: State, node: NodeId, sending: Sending, now: Instant) -> None:
     """Send one part; its bytes are filled in when it leaves."""
     snapshot = sending.snapshot
     part = InstallSnapshotRequest(
@@ -86,7 +86,7 @@ def send_part(s: State, node: int, sending: Sending, now: float) -> None:
     s.ledger.send(node, part, After.NOTHING)
 
 
-def resend_parts(s: State, now: float) -> None:
+def resend_parts(s: State, now: Instant) -> None:
     """Send again, from where the follower is, what was not acknowledged in time."""
     for node, follower in s.followers.items():
         sending = follower.sending
@@ -100,7 +100,9 @@ def resend_parts(s: State, now: float) -> None:
             send_part(s, node, sending, now)
 
 
-def handle_install_snapshot_response(s: State, sender: int, response: InstallSnapshotResponse, now: float) -> None:
+def handle_install_snapshot_response(
+    s: State, sender: NodeId, response: InstallSnapshotResponse, now: Instant
+) -> None:
     """Go on from where the follower is, or with entries when it has installed the snapshot."""
     follower = s.followers.get(sender)
     if response.term > s.term and (follower is None or follower.leaves_at == NEVER):
@@ -128,7 +130,7 @@ def handle_install_snapshot_response(s: State, sender: int, response: InstallSna
         sending.acknowledged = response.offset
 
 
-def handle_install_snapshot(s: State, sender: int, request: InstallSnapshotRequest, now: float) -> None:
+def handle_install_snapshot(s: State, sender: NodeId, request: InstallSnapshotRequest, now: Instant) -> None:
     """Take the next part; tell the leader where this node is."""
     if request.term < s.term or (s.role is Role.LEADER and request.term == s.term):
         answer_part(s, sender, request.index, 0)
@@ -163,7 +165,7 @@ def handle_install_snapshot(s: State, sender: int, request: InstallSnapshotReque
         part = receiving.ahead.pop(receiving.expected, None)
 
 
-def answer_part(s: State, to: int, index: int, offset: int, *, installed: bool = False) -> None:
+def answer_part(s: State, to: NodeId, index: Index, offset: int, *, installed: bool = False) -> None:
     """Tell the leader how far this node is."""
     response = InstallSnapshotResponse(term=s.term, index=index, offset=offset, installed=installed)
     s.ledger.send(to, response, After.LOG if installed else After.HARD_STATE)

@@ -3,7 +3,7 @@
 import enum
 import random
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.events import Event
@@ -11,10 +11,50 @@ from trioraft.consensus.hard import HardState
 from trioraft.consensus.ledger import NEVER, Ledger, SnapshotInfo
 from trioraft.consensus.log import Log, entry_bytes
 from trioraft.consensus.timing import Timing
-from trioraft.messages import AppendEntriesRequest
+from trioraft.messages import AppendEntriesRequest, Index, Instant, NodeId, OptionalNodeId, Seconds, Term
 from trioraft.round_trip import smooth
 
 LONG_AGO: Final = float("-inf")
+
+
+class InFlight(NamedTuple):
+    """A message with entries that was sent and not answered: the last index in it, and the size of its entries."""
+
+    last_index: Index
+    size: int
+
+
+class LogMark(NamedTuple):
+    """A time, and how far the leader's log went then."""
+
+    at: Instant
+    last_index: Index
+
+
+_NO_MARK: Final = LogMark(LONG_AGO, 0)
+
+
+class EarlierWork(NamedTuple):
+    """Leader work of a term, or of one before it, which may run until a time on this node's clock."""
+
+    term: Term
+    until: Instant
+
+
+class WaitingRead(NamedTuple):
+    """A read that waits for a quorum: its number, when it was asked for, and the commit index then."""
+
+    read: int
+    asked_at: Instant
+    commit_index: Index
+
+
+class ToldConfiguration(NamedTuple):
+    """The configuration that the program around a member was told of last, and whether it was committed then."""
+
+    since: Index
+    configuration: Configuration
+    committed: bool
 
 
 class Role(enum.StrEnum):
@@ -62,7 +102,7 @@ class Sending:
     snapshot: SnapshotInfo
     acknowledged: int = 0
     next: int = 0
-    resend_at: float = NEVER
+    resend_at: Instant = NEVER
 
 
 @dataclass(slots=True)
@@ -135,26 +175,26 @@ class Follower:
         When the leader stops sending to it, because it is no member, unless it answers before.
     """
 
-    sent: dict[int, float] = field(default_factory=dict)
+    sent: dict[int, Instant] = field(default_factory=dict)
     answered: int = 0
     heartbeat_sequence: int = 0
-    promised_until: float = LONG_AGO
-    promise: float = NEVER
-    heard_at: float = LONG_AGO
-    resend_at: float = NEVER
-    answered_sent_at: float = LONG_AGO
+    promised_until: Instant = LONG_AGO
+    promise: Seconds = NEVER
+    heard_at: Instant = LONG_AGO
+    resend_at: Instant = NEVER
+    answered_sent_at: Instant = LONG_AGO
     last_choice: bool = False
-    match_index: int = 0
-    next_index: int = 1
-    in_flight: dict[int, tuple[int, int]] = field(default_factory=dict)
+    match_index: Index = 0
+    next_index: Index = 1
+    in_flight: dict[int, InFlight] = field(default_factory=dict)
     probing: bool = True
     overtaken: int = 0
-    entries_resend_at: float = NEVER
+    entries_resend_at: Instant = NEVER
     resent: int = 0
     sending: Sending | None = None
-    mark: tuple[float, int] = (LONG_AGO, 0)
-    current_at: float = LONG_AGO
-    leaves_at: float = NEVER
+    mark: LogMark = _NO_MARK
+    current_at: Instant = LONG_AGO
+    leaves_at: Instant = NEVER
 
 
 @dataclass(slots=True)
@@ -171,12 +211,12 @@ class Question:
         How often it was sent.
     """
 
-    asked_at: float = LONG_AGO
-    pause: float = 0.0
+    asked_at: Instant = LONG_AGO
+    pause: Seconds = 0.0
     sent: int = 0
 
     @property
-    def due_at(self) -> float:
+    def due_at(self) -> Instant:
         """When it is sent again."""
         return self.asked_at + self.pause
 
@@ -197,11 +237,11 @@ class Round:
         For each vote, the term of the last leader that the voter remembers, and until when work may run.
     """
 
-    granted: set[int] = field(default_factory=set)
-    refused: set[int] = field(default_factory=set)
-    unanswered: dict[int, Question] = field(default_factory=dict)
-    deadline: float = NEVER
-    work: dict[int, tuple[int, float]] = field(default_factory=dict)
+    granted: set[NodeId] = field(default_factory=set)
+    refused: set[NodeId] = field(default_factory=set)
+    unanswered: dict[NodeId, Question] = field(default_factory=dict)
+    deadline: Instant = NEVER
+    work: dict[NodeId, EarlierWork] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -222,12 +262,12 @@ class Handover:
         When the offer is repeated, and when it goes to somebody else.
     """
 
-    target: int
-    deadline: float
-    tried: set[int] = field(default_factory=set)
+    target: OptionalNodeId
+    deadline: Instant
+    tried: set[NodeId] = field(default_factory=set)
     offered: bool = False
-    resend_at: float = NEVER
-    retarget_at: float = NEVER
+    resend_at: Instant = NEVER
+    retarget_at: Instant = NEVER
 
 
 @dataclass(slots=True)
@@ -244,35 +284,35 @@ class FarTerms:
         The lowest term that each has said it knows.
     """
 
-    since: float
-    asked_at: float = LONG_AGO
-    said: dict[int, int] = field(default_factory=dict)
+    since: Instant
+    asked_at: Instant = LONG_AGO
+    said: dict[NodeId, Term] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class State:
     """A member's state: what figure 2 of the paper lists, and what leases and leader work add."""
 
-    id: int
+    id: NodeId
     timing: Timing
     random: random.Random
     ledger: Ledger
     events: list[Event]
 
     role: Role = Role.FOLLOWER
-    leader: int = 0
+    leader: OptionalNodeId = 0
 
     # followers: when the election timer runs out, until when votes are refused, the newest heartbeat's number
-    election_deadline: float = NEVER
-    refuse_until: float = LONG_AGO
+    election_deadline: Instant = NEVER
+    refuse_until: Instant = LONG_AGO
     heard_sequence: int = 0
-    last_choice_until: float = LONG_AGO
+    last_choice_until: Instant = LONG_AGO
 
     # leader work of `work_term` or before may run until `work_until`, wherever it runs
-    work_until: float = LONG_AGO
-    work_term: int = 0
+    work_until: Instant = LONG_AGO
+    work_term: Term = 0
     own_work: Work = Work.NONE
-    own_work_term: int = 0
+    own_work_term: Term = 0
 
     far_terms: FarTerms | None = None
 
@@ -280,43 +320,43 @@ class State:
     round_number: int = 0
     round: Round | None = None
     inconclusive: int = 0
-    transferred: tuple[int, float] | None = None  # (term, until): what TimeoutNow said of earlier leader work
-    round_trips: dict[int, float] = field(default_factory=dict)
+    transferred: EarlierWork | None = None  # what TimeoutNow said of earlier leader work
+    round_trips: dict[NodeId, Seconds] = field(default_factory=dict)
 
     # leaders
-    followers: dict[int, Follower] = field(default_factory=dict)
+    followers: dict[NodeId, Follower] = field(default_factory=dict)
     sequence: int = 0
-    heartbeat_at: float = NEVER
-    heartbeat_sent_at: float = LONG_AGO
-    leader_since: float = NEVER
+    heartbeat_at: Instant = NEVER
+    heartbeat_sent_at: Instant = LONG_AGO
+    leader_since: Instant = NEVER
     work_recorded: int = 0  # the change of the hard state that holds this leader's own claim
     handover: Handover | None = None
 
     # the log: what is committed, what was handed out to be applied, what matches the leader of this term
-    commit_index: int = 0
-    applied_index: int = 0
-    matched_index: int = 0
-    opened_at: int = 0  # the index of this leader's no-op
+    commit_index: Index = 0
+    applied_index: Index = 0
+    matched_index: Index = 0
+    opened_at: Index = 0  # the index of this leader's no-op
     uncommitted_bytes: int = 0
-    ahead: dict[int, AppendEntriesRequest] = field(
+    ahead: dict[Index, AppendEntriesRequest] = field(
         default_factory=dict
     )  # what came too early, by the index before it
     receiving: Receiving | None = None
     batch_bytes: int = 1024  # of entries in one message, at most, unless one entry alone is larger
-    batch_room: dict[int, int] = field(default_factory=dict)  # the same by node, where its path is known
+    batch_room: dict[NodeId, int] = field(default_factory=dict)  # the same by node, where its path is known
 
     # reads, when they were asked for, and the commit index then; and when the round that is under way began
-    reads: list[tuple[int, float, int]] = field(default_factory=list)
-    read_round_at: float = LONG_AGO
+    reads: list[WaitingRead] = field(default_factory=list)
+    read_round_at: Instant = LONG_AGO
     # whether the applied settings say that reads go by the lease, and the newest change of settings in this term
     reads_by_lease: bool = False
-    settings_at: int = 0
+    settings_at: Index = 0
 
     # configurations: what was told of the newest and since when it is committed; up to where the committed ones were
     # looked at, and whether this node was a member in one of them, and is none in the last
-    told: tuple[int, Configuration, bool] | None = None
-    settled_at: float = NEVER
-    seen_committed: int = 0
+    told: ToldConfiguration | None = None
+    settled_at: Instant = NEVER
+    seen_committed: Index = 0
     was_member: bool = False
     departed: bool = False
     caught_up: bool = False  # whether it has once had, as a member, all that a leader had committed
@@ -337,21 +377,21 @@ class State:
         return self.ledger.hard
 
     @property
-    def term(self) -> int:
+    def term(self) -> Term:
         """The current term."""
         return self.ledger.hard.term
 
     @property
-    def others(self) -> tuple[int, ...]:
+    def others(self) -> tuple[NodeId, ...]:
         """The other members."""
         return tuple(node for node in self.configuration.members if node != self.id)
 
     @property
-    def other_electors(self) -> tuple[int, ...]:
+    def other_electors(self) -> tuple[NodeId, ...]:
         """The others who vote."""
         return tuple(node for node in self.configuration.electors if node != self.id)
 
-    def round_trip(self, node: int) -> float:
+    def round_trip(self, node: NodeId) -> Seconds:
         """Give the estimated round-trip time to a node, in seconds; a guess before the first measurement.
 
         Parameters
@@ -366,7 +406,7 @@ class State:
         """
         return self.round_trips.get(node, self.timing.heartbeat / 10)
 
-    def measure_round_trip(self, node: int, seconds: float) -> None:
+    def measure_round_trip(self, node: NodeId, seconds: Seconds) -> None:
         """Take one measurement into the estimate, as TCP does (RFC 6298, section 2).
 
         Parameters

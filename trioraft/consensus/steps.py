@@ -23,6 +23,7 @@ from trioraft.consensus.observer import Observer
 from trioraft.consensus.state import State
 from trioraft.consensus.timing import Timing
 from trioraft.consensus.view import View
+from trioraft.messages import Instant, NodeId, OptionalNodeId
 from trioraft.versions import SPOKEN, Versions
 
 
@@ -37,7 +38,7 @@ class Steps(View):
 
     def __init__(
         self,
-        node: int,
+        node: NodeId,
         hard: HardState,
         log: Log,
         timing: Timing,
@@ -46,7 +47,7 @@ class Steps(View):
         log_waits: bool = True,
         expect: int,
         random_source: random.Random,
-        now: float,
+        now: Instant,
     ) -> None:
         self.id = node
         self.versions: Versions = SPOKEN
@@ -55,7 +56,7 @@ class Steps(View):
         self._now = now
         self._ledger = Ledger(hard, log, snapshot, log_waits=log_waits)
         self._unsettled = False
-        self._batch_room: dict[int, int] = {}
+        self._batch_room: dict[NodeId, int] = {}
         self._events: list[Event] = []
         self.formation = Formation(
             node,
@@ -82,13 +83,13 @@ class Steps(View):
         self._ledger.noted = []
         self._note("start")
 
-    def _note(self, step: str, sender: int = 0, subject: object = None) -> None:
+    def _note(self, step: str, sender: OptionalNodeId = 0, subject: object = None) -> None:
         """Tell the observer of a step."""
         if self._observer is not None:
             sent, self._ledger.noted = self._ledger.noted or [], []
             self._observer.note(self, step, self._now, sender, subject, sent)
 
-    def _join_what_was_formed(self, now: float) -> None:
+    def _join_what_was_formed(self, now: Instant) -> None:
         """Take part once it is on disk that this node is a member; before, nobody must hear of it."""
         if self._state is None and self.formation.formed and self._ledger.durable == self._ledger.written:
             formed = self.formation.state
@@ -98,7 +99,7 @@ class Steps(View):
                 self._events.append(Joined(cluster=formed.cluster))
             self._join(now, first=bool(formed.members))
 
-    def _join(self, now: float, *, first: bool) -> None:
+    def _join(self, now: Instant, *, first: bool) -> None:
         """Begin to take part in the cluster's elections."""
         snapshot = self._ledger.snapshot
         formed = Configuration(tuple(sorted(self.formation.state.members)))
@@ -122,7 +123,7 @@ class Steps(View):
             roles.reset_election_timer(s, now)
         self._state = s
 
-    def _begin(self, now: float) -> None:
+    def _begin(self, now: Instant) -> None:
         self._now = now
         self._unsettled = True
         if self._state is not None:

@@ -4,6 +4,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from trioraft.messages import Seconds
+
 # No two clocks of a cluster may differ in *rate* by more than this. Quartz clocks stay within 0.0002, and the
 # kernel slews by at most 0.0005; the rest is for virtual machines.
 CLOCK_DRIFT: Final = 0.01
@@ -28,15 +30,15 @@ class Timing(Struct, frozen=True):
 
     lower: float = 3.0
     upper: float = 5.0
-    heartbeat: float = 0.5
+    heartbeat: Seconds = 0.5
     stop_grace: float = 2.0
 
     @property
-    def work_claim(self) -> float:
+    def work_claim(self) -> Seconds:
         """How long after a heartbeat the leader work that it allows may still run: lease, grace and margin."""
         return self.lower + self.stop_grace + WORK_MARGIN
 
-    def resend(self, round_trip: float) -> float:
+    def resend(self, round_trip: Seconds) -> Seconds:
         """Tell when an unanswered request is sent again.
 
         Parameters
@@ -52,7 +54,7 @@ class Timing(Struct, frozen=True):
         return max(2 * round_trip, self.heartbeat / 5)
 
 
-def here(seconds: float) -> float:
+def here(seconds: Seconds) -> Seconds:
     """Translate a duration that another clock counts, so that it has surely passed there when it has here.
 
     Parameters
@@ -68,7 +70,7 @@ def here(seconds: float) -> float:
     return seconds * (1 + CLOCK_DRIFT)
 
 
-def there(seconds: float) -> float:
+def there(seconds: Seconds) -> Seconds:
     """Translate a duration that another clock counts, so that it has not passed there before it has here.
 
     Parameters

@@ -10,15 +10,15 @@ from trioraft.consensus.election import may_campaign, start_election
 from trioraft.consensus.leader_work import end_work, work_left
 from trioraft.consensus.ledger import After
 from trioraft.consensus.roles import become_follower
-from trioraft.consensus.state import Handover, Role, State, Work
+from trioraft.consensus.state import EarlierWork, Handover, Role, State, Work
 from trioraft.consensus.timing import WORK_MARGIN, here
-from trioraft.messages import TimeoutNow, format_id
+from trioraft.messages import Instant, NodeId, OptionalNodeId, TimeoutNow, format_id
 
 # How long a node whose leader script failed is the last choice, in seconds.
 LAST_CHOICE = 60.0
 
 
-def start_transfer(s: State, target: int, now: float) -> str | None:
+def start_transfer(s: State, target: OptionalNodeId, now: Instant) -> str | None:
     """Begin to give leadership to a node, or to the best one when `target` is 0; give the reason if it cannot be."""
     if s.role is not Role.LEADER:
         return "this node is not the leader"
@@ -40,7 +40,7 @@ def start_transfer(s: State, target: int, now: float) -> str | None:
     return None
 
 
-def reachable(s: State, now: float) -> list[int]:
+def reachable(s: State, now: Instant) -> list[NodeId]:
     """List the voters that have answered lately, the best successor first."""
     lately = [
         node
@@ -48,14 +48,14 @@ def reachable(s: State, now: float) -> list[int]:
         if now - follower.heard_at < s.timing.lower and node in s.configuration.voters
     ]
 
-    def rank(node: int) -> tuple[bool, int, int]:
+    def rank(node: NodeId) -> tuple[bool, int, int]:
         follower = s.followers[node]
         return follower.last_choice, -follower.match_index, -follower.answered
 
     return sorted(lately, key=rank)
 
 
-def offer_when_work_has_ended(s: State, now: float) -> None:
+def offer_when_work_has_ended(s: State, now: Instant) -> None:
     """Send the first offer, to a node that has the whole log; from here on there is no lease in this term."""
     if s.handover is None or s.handover.offered or s.own_work is not Work.NONE:
         return
@@ -67,7 +67,7 @@ def offer_when_work_has_ended(s: State, now: float) -> None:
     offer(s, s.handover, now)
 
 
-def offer(s: State, handover: Handover, now: float) -> None:
+def offer(s: State, handover: Handover, now: Instant) -> None:
     """Send ``TimeoutNow``."""
     if handover.target not in handover.tried:
         handover.tried.add(handover.target)
@@ -76,7 +76,7 @@ def offer(s: State, handover: Handover, now: float) -> None:
     s.ledger.send(handover.target, TimeoutNow(term=s.term, work=work_left(s, now)), After.NOTHING)
 
 
-def drive_transfer(s: State, now: float) -> None:
+def drive_transfer(s: State, now: Instant) -> None:
     """Offer again, offer to somebody else, or give up."""
     handover = s.handover
     if handover is None:
@@ -93,25 +93,25 @@ def drive_transfer(s: State, now: float) -> None:
         offer(s, handover, now)
 
 
-def handle_timeout_now(s: State, sender: int, message: TimeoutNow, now: float) -> None:
+def handle_timeout_now(s: State, sender: NodeId, message: TimeoutNow, now: Instant) -> None:
     """Start an election at once, in the term directly after the sender's, and in no other."""
     if message.term != s.term or sender != s.leader or s.role is not Role.FOLLOWER or not may_campaign(s):
         return
-    s.transferred = (message.term, now + here(message.work))
+    s.transferred = EarlierWork(message.term, now + here(message.work))
     start_election(s, now)
 
 
-def hand_over_after_failure(s: State, now: float) -> None:
+def hand_over_after_failure(s: State, now: Instant) -> None:
     """Let another node lead, because the leader script failed here; be the last choice for a while."""
     _lead_no_more(s, now, "the leader script failed, and no other node can lead")
 
 
-def step_down(s: State, now: float) -> None:
+def step_down(s: State, now: Instant) -> None:
     """Let another node lead, because somebody wants it; be the last choice for a while."""
     _lead_no_more(s, now, "it was told to, and no other node can lead")
 
 
-def _lead_no_more(s: State, now: float, alone: str) -> None:
+def _lead_no_more(s: State, now: Instant, alone: str) -> None:
     s.last_choice_until = now + LAST_CHOICE
     if s.role is Role.LEADER and s.handover is None and start_transfer(s, 0, now) is not None:
         become_follower(s, s.term, now, alone)

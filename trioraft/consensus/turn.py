@@ -1,58 +1,67 @@
-"""A turn: what a core wants done, in its order; the only way out of it."""
+"""A turn: what a core wants done, in the order in which it must be done. Nothing else leaves a core."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from trioraft.consensus.events import Event
-from trioraft.consensus.ledger import Write
-from trioraft.messages import Entry, Message
+from trioraft.consensus.ledger import Outgoing, Write
+from trioraft.consensus.log import IndexedEntry
+from trioraft.messages import Instant, Message, NodeId
+
+
+class Dispatch(NamedTuple):
+    """One message, which is encoded once, and all nodes that it goes to."""
+
+    receivers: tuple[NodeId, ...]
+    message: Message
 
 
 class Turn(Struct):
-    """What is to be done after a step, in this order.
+    """The duties of whoever drives a core, to be done in this order.
 
     Attributes
     ----------
     events : list of Event
         1. Act on these: roles, leader work, members, parts of snapshots, reads.
-    send : list of tuple of tuple of int and Message
-        2. Send these, each to all its receivers. What depends on the disk is held back until that has answered.
+    send : list of Dispatch
+        2. Send these, each to all its receivers. A message that depends on the disk is held back until it is there.
     write : Write or None
-        3. Write this, and call :meth:`Core.persisted` with its number when it is on disk. Until then no turn has
-        another one.
+        3. Write this, and call :meth:`Core.persisted` with its number when it is on disk. No turn has another write
+        before that.
     apply : list of tuple of int and Entry
-        4. Apply these committed entries to the state machine, in order, each after its index; then answer whoever
-        waits for them.
+        4. Apply these committed entries, each with its index, to the state machine, in order; then answer the
+        clients that wait for them.
     wake_at : float
         5. Call :meth:`Core.handle_timer` at this time, in seconds, unless something comes in before; infinity when
-        there is nothing to wait for.
+        nothing is due.
     """
 
     events: list[Event]
-    send: list[tuple[tuple[int, ...], Message]]
+    send: list[Dispatch]
     write: Write | None
-    apply: list[tuple[int, Entry]]
-    wake_at: float
+    apply: list[IndexedEntry]
+    wake_at: Instant
 
 
-def together(messages: Iterable[tuple[int, Message]]) -> list[tuple[tuple[int, ...], Message]]:
-    """Put the receivers of one message together, where they follow each other.
+def together(messages: Iterable[Outgoing]) -> list[Dispatch]:
+    """Group messages: the same message to several nodes in a row becomes one, with all its receivers.
 
     Parameters
     ----------
-    messages : iterable of tuple of int and Message
-        Receiver and message, in the order they were sent.
+    messages : iterable of Outgoing
+        In the order they were sent.
 
     Returns
     -------
-    list of tuple of tuple of int and Message
-        All receivers of a message, and the message; in the same order.
+    list of Dispatch
+        In the same order.
     """
-    grouped: list[tuple[tuple[int, ...], Message]] = []
+    grouped: list[Dispatch] = []
     for to, message in messages:
-        if grouped and grouped[-1][1] is message:
-            grouped[-1] = ((*grouped[-1][0], to), message)
+        if grouped and grouped[-1].message is message:
+            grouped[-1] = Dispatch((*grouped[-1].receivers, to), message)
         else:
-            grouped.append(((to,), message))
+            grouped.append(Dispatch((to,), message))
     return grouped

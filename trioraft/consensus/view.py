@@ -9,6 +9,7 @@ from trioraft.consensus.hard import HardState
 from trioraft.consensus.ledger import Ledger, SnapshotInfo
 from trioraft.consensus.state import Role, State
 from trioraft.consensus.timing import Timing
+from trioraft.messages import Index, Instant, NodeId, OptionalId, OptionalNodeId, Term, Version
 from trioraft.versions import Versions
 
 
@@ -25,8 +26,8 @@ class Progress(Struct, frozen=True):
         Whether it keeps up: it has all that the leader had a lower election timeout ago.
     """
 
-    match_index: int
-    heard_at: float
+    match_index: Index
+    heard_at: Instant
     is_current: bool
 
 
@@ -45,7 +46,7 @@ class View:
         Its part in forming a cluster.
     """
 
-    id: int
+    id: NodeId
     timing: Timing
     versions: Versions
     formation: Formation
@@ -78,7 +79,7 @@ class View:
         return Configuration() if self._state is None else self._state.configuration
 
     @property
-    def version(self) -> int:
+    def version(self) -> Version:
         """Which version of the protocol the cluster speaks, by the configuration that is in force.
 
         It may be used although that is not committed yet: every member speaks it, and whatever the log gets from now
@@ -96,7 +97,7 @@ class View:
         """Why no change of the members can begin here now; None when one can."""
         return "this node is no member yet" if self._state is None else membership.why_not_now(self._state)
 
-    def progress(self, now: float) -> dict[int, Progress]:
+    def progress(self, now: Instant) -> dict[NodeId, Progress]:
         """Tell how far this leader knows the other nodes to be.
 
         Parameters
@@ -117,7 +118,7 @@ class View:
             for node, follower in s.followers.items()
         }
 
-    def describe_snapshot(self, index: int) -> SnapshotInfo:
+    def describe_snapshot(self, index: Index) -> SnapshotInfo:
         """Describe a snapshot of the state after an entry that has been applied and not dropped, but for its bytes.
 
         Parameters
@@ -130,11 +131,11 @@ class View:
         SnapshotInfo
             Its index, term and configuration; size and checksum are 0.
         """
-        _, configuration = self._ledger.log.configurations_since(index)[0]
+        configuration = self._ledger.log.configurations_since(index)[0].configuration
         members = encode_configuration(configuration) if configuration.voters else b""
         return SnapshotInfo(index, self.term_at(index), 0, 0, members)
 
-    def term_at(self, index: int) -> int:
+    def term_at(self, index: Index) -> Term:
         """Tell the term of an entry that has been applied and not dropped.
 
         Parameters
@@ -150,7 +151,7 @@ class View:
         return self._ledger.log.term_at(index) or 0
 
     @property
-    def cluster(self) -> int:
+    def cluster(self) -> OptionalId:
         """The cluster's id, 0 for none; none, too, before it is on disk that this node is a member."""
         return 0 if self._state is None else self.formation.state.cluster
 
@@ -165,12 +166,12 @@ class View:
         return s.role if s.role is not Role.FOLLOWER or election.may_campaign(s) else Role.LEARNER
 
     @property
-    def term(self) -> int:
+    def term(self) -> Term:
         """The current term."""
         return self.hard.term
 
     @property
-    def leader(self) -> int:
+    def leader(self) -> OptionalNodeId:
         """The leader that the node knows, 0 for none."""
         return 0 if self._state is None else self._state.leader
 
@@ -185,6 +186,6 @@ class View:
         return self._state is not None and self._state.handover is not None and self._state.handover.offered
 
     @property
-    def disk_waiting_since(self) -> float:
+    def disk_waiting_since(self) -> Instant:
         """Since when an answer of the disk is waited for; infinity when there is nothing to write."""
         return self._ledger.waiting_since

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from trioraft.consensus import Core, Role
 from trioraft.consensus.ledger import NEVER
+from trioraft.consensus.turn import Dispatch
 from trioraft.messages import Message, ReadIndexRequest, ReadIndexResponse
 
 # Told the read index, or None when no leader answered for it.
@@ -53,7 +54,7 @@ class Reads:
     ) -> None:
         self._core = core
         self._clock = clock
-        self._outgoing: list[tuple[tuple[int, ...], Message]] = []
+        self._outgoing: list[Dispatch] = []
         self._confirming: dict[int, Answered] = {}
         self._last = first
         self._waiting: list[Answered] = []
@@ -138,15 +139,15 @@ class Reads:
                     answered(None)
 
     def _send(self, to: int, message: Message) -> None:
-        self._outgoing.append(((to,), message))
+        self._outgoing.append(Dispatch((to,), message))
 
-    def to_send(self) -> list[tuple[tuple[int, ...], Message]]:
+    def to_send(self) -> list[Dispatch]:
         """Drain the messages that are to leave.
 
         Returns
         -------
-        list of tuple of tuple of int and Message
-            Receivers and message, in order.
+        list of Dispatch
+            In order.
         """
         outgoing, self._outgoing = self._outgoing, []
         return outgoing

@@ -7,7 +7,7 @@ import msgspec
 from tests.simulation.mutants.mutant import Mutant, Patch, restarted_with, rule
 from trioraft import messages
 from trioraft.consensus import append_entries, election, lease, quorum, roles
-from trioraft.consensus.ledger import After, Ledger
+from trioraft.consensus.ledger import After, Ledger, Outgoing
 from trioraft.consensus.state import Role, State
 
 
@@ -20,7 +20,7 @@ def _never_sticky() -> list[Patch]:
 
 def _send_before_disk() -> list[Patch]:
     def send(self: Ledger, to: int, message: Any, _after: After = After.HARD_STATE) -> None:
-        self._ready.append((to, message))
+        self._ready.append(Outgoing(to, message))
 
     return [(Ledger, "send", send)]
 

@@ -19,7 +19,7 @@ from trioraft.consensus.state import Role, State
 
 def _only_when_committed() -> list[Patch]:
     def configuration(s: State) -> Configuration:
-        return s.log.configurations_since(s.commit_index)[0][1]
+        return s.log.configurations_since(s.commit_index)[0].configuration
 
     return [(State, "configuration", property(configuration))]
 

@@ -6,7 +6,7 @@ from tests.simulation.mutants.mutant import Mutant, Patch, restarted_with, rule,
 from trioraft import messages
 from trioraft.consensus import append_entries, election, leader_work, lease, quorum, transfer
 from trioraft.consensus.ledger import NEVER
-from trioraft.consensus.state import LONG_AGO, Role, State
+from trioraft.consensus.state import LONG_AGO, EarlierWork, Role, State
 
 
 def _no_wait_for_work() -> list[Patch]:
@@ -20,7 +20,7 @@ def _no_wait_for_work() -> list[Patch]:
 def _any_timeout_now() -> list[Patch]:
     def handle_timeout_now(s: State, _sender: int, message: Any, now: float) -> None:
         if s.role is Role.FOLLOWER:
-            s.transferred = (message.term, now + message.work)
+            s.transferred = EarlierWork(message.term, now + message.work)
             election.start_election(s, now)
 
     return [rule(messages.TimeoutNow, handle_timeout_now)]
