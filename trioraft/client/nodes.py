@@ -28,6 +28,7 @@ from trioraft.datagrams.endpoint import (
     Received,
 )
 from trioraft.datagrams.socket import DatagramSocket
+from trioraft.dns.addresses import Addresses, Place
 from trioraft.messages import Instant, Message, NodeId, NodeStatus, Status, StatusRequest, format_id
 from trioraft.settings.settings import DEFAULT_PORT, ClientSettings
 from trioraft.standstill import Standstill
@@ -50,19 +51,14 @@ _GREET_AGAIN: Final = 20.0
 # The first service name that a client tries that was given none.
 _DEFAULT_SERVICE: Final = "trioraft"
 
-# A process that answers without a key may name any number of addresses; not all of them are written to.
-_TARGETS_MAX: Final = 256
 # The least time that DNS has to say where nodes may be, in seconds.
 _LOOK_UP_PATIENCE: Final = 5.0
 
 
 @dataclass(slots=True)
-class _Target:
-    """An address at which a node is, or may be."""
+class _Target(Place):
+    """An address to ask; `since` is when discovery, or a node, last named it."""
 
-    address: Address
-    listed_at: Instant  # when discovery, or a node, last named it
-    discovered: bool = False
     peer: Peer | None = None
     node_id: str | None = None
     due: Instant = 0.0  # when to ask (again)
@@ -98,7 +94,7 @@ class KnownNodes:
         self._settings = settings
         self._domain = domain
         self._socket = socket
-        self._targets: dict[Address, _Target] = {}
+        self._targets = Addresses(_Target, worth=self._worth, dropped=self._dropped)
         endpoint = self._make_endpoint(settings.app_name or _DEFAULT_SERVICE)
         self._loop = ClientLoop(socket, endpoint, self._handle, self._gather)
         self._target_by_node: dict[NodeId, _Target] = {}
@@ -359,32 +355,25 @@ class KnownNodes:
     def _discovered(self, answer: "Answer") -> None:
         self._not_found = answer.problems
         if answer.complete:
-            for target in self._targets.values():
-                target.discovered = target.address in answer.addresses
+            self._targets.look_up_ended(answer.addresses)
         self._list(answer.addresses, trio.current_time(), discovered=True)
         self._looked_up.set()
 
     def _list(self, addresses: Iterable[Address], now: Instant, *, discovered: bool = False) -> None:
         for address in addresses:
-            target = self._targets.get(address)
+            is_known = address in self._targets
+            target = self._targets.add(address, now, discovered=discovered)
             if target is None:
-                if len(self._targets) >= _TARGETS_MAX and not (discovered and self._make_room()):
-                    continue
-                target = self._targets[address] = _Target(address, now)
+                continue
+            target.since = now
+            if not is_known:
                 self._ask_now(target, now)
-            target.listed_at = now
-            target.discovered |= discovered
 
-    def _make_room(self) -> bool:
-        """Forget an address that only nodes have named, if possible one where no node was heard."""
-        named = [target for target in self._targets.values() if not target.discovered]
-        if not named:
-            return False
-        self._drop(min(named, key=lambda target: (target.node_id in self.nodes, target.listed_at)))
-        return True
+    def _worth(self, target: _Target) -> tuple[bool, Instant]:
+        """Compute how much an address is worth that only nodes have named: more where a node was heard."""
+        return target.node_id in self.nodes, target.since
 
-    def _drop(self, target: _Target) -> None:
-        del self._targets[target.address]
+    def _dropped(self, target: _Target) -> None:
         self._target_by_node = {n: t for n, t in self._target_by_node.items() if t is not target}
 
     def _ask_for_successors(self, named: set[Address], now: Instant) -> None:
@@ -478,9 +467,9 @@ class KnownNodes:
             heard_at = node.heard_at if node is not None and node.address == target.address else 0.0
             if (
                 not target.discovered
-                and now - max(target.listed_at, heard_at, self._standstill.ended_at) > FORGET_SECONDS
+                and now - max(target.since, heard_at, self._standstill.ended_at) > FORGET_SECONDS
             ):
-                self._drop(target)
+                self._targets.drop(target)
                 self._tell()
         cluster = ClusterStatus(tuple(self.nodes.values()))
         for node in cluster.nodes:

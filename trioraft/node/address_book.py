@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from trioraft.address import Address
 from trioraft.datagrams.endpoint import Domain
+from trioraft.dns.addresses import Addresses, Place
 from trioraft.dns.discovery import Answer
 from trioraft.standstill import Standstill
 
@@ -27,15 +28,12 @@ _ALERT_LASTS: Final = 60.0
 _ALERTS_MAX: Final = 8
 # How many causes are remembered; whoever floods an unsealed node can make up any number of them.
 _CAUSES_MAX: Final = 512
-_ADDRESSES_MAX: Final = 256
 
 
 @dataclass(slots=True)
-class _Known:
+class _Known(Place):
     """What is known of one address."""
 
-    discovered: bool
-    since: float
     greeted_at: float = float("-inf")
     answered_at: float = float("-inf")
     service: str | None = None  # of a node of another service
@@ -139,7 +137,7 @@ class AddressBook:
     def __init__(self, endpoint: Greeter, alerts: Alerts) -> None:
         self._endpoint = endpoint
         self._alerts = alerts
-        self._known: dict[Address, _Known] = {}
+        self._known = Addresses(_Known, worth=lambda known: known.answered_at)
         self.own: Address | None = None
         self.standstill = Standstill(_STOOD_STILL)
 
@@ -156,12 +154,10 @@ class AddressBook:
         for problem in answer.problems:
             self._alerts.raise_alert(f"discovery {problem}", problem, now, minor=True)
         if answer.complete:
-            for address, known in self._known.items():
-                if address not in answer.addresses and known.discovered:
-                    known.discovered = False
-                    known.since = now
+            for lost in self._known.look_up_ended(answer.addresses):
+                lost.since = now
         for address in sorted(answer.addresses):
-            self._add(address, now, discovered=True)
+            self._known.add(address, now, discovered=True)
 
     def awaits_answer(self, now: float, patience: float) -> bool:
         """Tell whether somebody may be at an address that was found, who has just not answered yet.
@@ -212,10 +208,10 @@ class AddressBook:
         now : float
             The time in seconds.
         """
-        self._add(address, now, discovered=False)
-        if address in self._known:
-            self._known[address].answered_at = now
-            self._known[address].service = None
+        known = self._known.add(address, now)
+        if known is not None:
+            known.answered_at = now
+            known.service = None
         if address == self.own:
             self.own = None
         self._alerts.clear(f"silent {address}")
@@ -262,21 +258,6 @@ class AddressBook:
         for known in self._known.values():
             known.has_old_name = True
 
-    def _add(self, address: Address, now: float, *, discovered: bool) -> None:
-        known = self._known.get(address)
-        if known is not None:
-            known.discovered |= discovered
-        elif len(self._known) < _ADDRESSES_MAX or (discovered and self._make_room()):
-            self._known[address] = _Known(discovered=discovered, since=now)
-
-    def _make_room(self) -> bool:
-        """Forget the address that was heard from least lately, of those that nobody but its own node has named."""
-        others = [address for address, known in self._known.items() if not known.discovered]
-        if not others:
-            return False
-        del self._known[min(others, key=lambda address: self._known[address].answered_at)]
-        return True
-
     def greet(self, now: float, *, pause: float) -> None:
         """Greet whoever is due, report the silent, forget the forgotten.
 
@@ -288,11 +269,10 @@ class AddressBook:
             How long to wait between greetings of an address that has not answered, in seconds.
         """
         self.standstill.look(now)
-        for address in list(self._known):
-            known = self._known[address]
+        for address, known in list(self._known.items()):
             heard = max(known.answered_at, known.since, self.standstill.ended_at)
             if not known.discovered and now - heard > _FORGET_AFTER:
-                del self._known[address]
+                self._known.drop(known)
                 continue
             renew = (known.has_old_name or now - known.answered_at >= _RENEW_AFTER) and known.service is None
             due = known.greeted_at + (pause if known.service is None else _RENEW_AFTER)
