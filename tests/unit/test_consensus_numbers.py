@@ -139,6 +139,21 @@ def test_the_terms_of_entries_fit_to_one_another_and_to_the_leaders(terms: list[
 # --- how far terms are learned all the same -----------------------------------------------------------------
 
 
+def test_the_only_voter_takes_a_far_term_over_from_nobody() -> None:
+    story = Story(1, spare=2)
+    story.elect(1)
+    story.restart(1)  # it does not lead now, and nobody else can
+    before = story.cores[1].term
+    for _ in range(3):
+        for stranger in (2, 3):
+            story.receive(1, stranger, VoteResponse(FAR, granted=False, work=0.0, work_term=0))
+            story.receive(1, stranger, PreVoteResponse(FAR, 0, granted=False))
+        story.wait(TIMING.lower)
+        story.drop()
+    assert story.cores[1].term == before
+    story.elect(1)
+
+
 @pytest.mark.parametrize("leaps", [1, 3])
 def test_a_fresh_node_joins_a_cluster_that_was_recovered(leaps: int) -> None:
     story = Story(1, spare=2)

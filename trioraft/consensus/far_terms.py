@@ -19,6 +19,8 @@ know it or a later one:
    fresh as itself know nothing either. The same is done, after ten upper election timeouts without any leader, by a
    member whose voters have left meanwhile or do not answer: else a cluster of which a part is lost would stand still.
 
+The only voter of a cluster believes nobody: no leader is elected without its own vote.
+
 Whoever leads, or heard from a leader a moment ago, needs no other term and does not ask; a leader that is followed
 ends the search. Of what one node says in the course of it the lowest term counts: terms only grow, so whoever is
 truthful says less first, and who speaks in another one's name is contradicted by that one.
@@ -120,6 +122,8 @@ def hear_term(s: State, sender: NodeId, term: Term, now: Instant) -> None:
 def known_by_enough(s: State, far: FarTerms, now: Instant) -> Term:
     """Find the highest term that enough of the cluster have said to know; 0 while too few have answered."""
     others = s.other_electors
+    if s.configuration.electors == (s.id,):
+        return 0  # nobody is elected without the vote of the only voter
     has_waited = now - far.since >= (_PATIENCE * s.timing.upper if others else s.timing.lower)
     if has_waited:
         said = [term for term in far.said.values() if term > 0]
