@@ -31,8 +31,8 @@ class MemoryCluster:
         self.launchers = [MemoryLauncher(trio.current_time) for _ in range(size)]
         self.nodes: dict[int, Node] = {}
         self.cut_off: set[int] = set()
-        self.answer: Callable[[], Answer] = self.everybody  # what DNS says
-        self.answers: dict[int, Callable[[], Answer]] = {}  # what it says to some nodes instead
+        self.answer: Callable[[], Answer] = self.everybody  # the answer of DNS
+        self.answers: dict[int, Callable[[], Answer]] = {}  # its answers to some nodes instead
         self.network.carries = lambda source, to: not self.cut_off & {source.port - 7300, to.port - 7300}
         self.versions = [SPOKEN] * size
         self.machine: Callable[[int], StateMachine] = lambda index: NothingToReplicate()

@@ -1,4 +1,4 @@
-"""What public functions refuse: each argument of each of them, in the caller, before anything is sent or proposed."""
+"""Every public function refuses wrong arguments in its caller, before anything is sent or proposed."""
 
 import inspect
 import os
@@ -116,7 +116,7 @@ async def use(called: Any) -> None:
 
 
 def wrong_for(name: str, argument: str, method: Callable[..., object]) -> Iterator[dict[str, Any]]:
-    """Give calls with one wrong argument each."""
+    """List calls with one wrong argument each."""
     right = {
         each.name: RIGHT[each.name]
         for each in inspect.signature(method).parameters.values()
@@ -130,7 +130,7 @@ def wrong_for(name: str, argument: str, method: Callable[..., object]) -> Iterat
 
 
 def _is_right(right: object, value: object, argument: str) -> bool:
-    """Tell whether a value is of the kind of a right one after all."""
+    """Check whether a value happens to be of the kind of a right one."""
     if isinstance(right, str):
         if argument in {"name", "reason"}:
             return isinstance(value, str)

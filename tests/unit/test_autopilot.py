@@ -1,4 +1,4 @@
-"""What the autopilot does and declines."""
+"""The decisions of the autopilot, and what it declines."""
 
 import msgspec
 from hypothesis import given

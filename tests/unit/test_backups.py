@@ -57,7 +57,7 @@ def node(data_dir: Path, term: int, entries: list[Entry], *, cluster: int = CLUS
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """Give a directory of three nodes: the second one's log goes furthest, the third one's is longer but older."""
+    """Make a directory of three nodes: the second one's log goes furthest, the third one's is longer but older."""
     path = tmp_path / "data"
     disks = [
         node(path, 9, [command(3, b"a")]),

@@ -143,7 +143,7 @@ def test_backups_have_the_settings(tmp_path: Path) -> None:
 
 
 def heartbeats(leader: Node) -> int:
-    """Tell how many messages a leader has numbered, heartbeats among them."""
+    """Count the messages that a leader has numbered, heartbeats included."""
     state = leader._core.state
     assert state is not None
     return state.sequence

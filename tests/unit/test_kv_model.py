@@ -167,7 +167,7 @@ class Model:
         return RangeResult(revision, tuple(shown), len(found), more=len(shown) < len(found))
 
     def allows(self, operations: Sequence[Operation]) -> bool:
-        """Tell whether all leases that are named exist, and no key of a lock is changed but by locking."""
+        """Check whether all leases of operations exist, and no key of a lock is changed except by locking."""
         if not {operation.lease for operation in operations if isinstance(operation, Put)} <= self.leases | {0}:
             return False
         return self.fits(operations) and (self.version < LATER or not any(map(self.meets_lock, operations)))
@@ -179,7 +179,7 @@ class Model:
         )
 
     def fits(self, operations: Sequence[Operation]) -> bool:
-        """Tell whether the store becomes no larger by operations, or not too large."""
+        """Check whether operations leave the store no larger, or small enough."""
         after = dict(self.now)
         for operation in operations:
             if not isinstance(operation, Range):
@@ -189,14 +189,14 @@ class Model:
         return self.has_room(self.size(after) - self.size(self.now), locks=locks)
 
     def has_room(self, grows: int, *, locks: bool) -> bool:
-        """Tell whether the store may become larger by so much, which is all for locks or not."""
+        """Check whether the store may grow by so many bytes, all of them for locks or not."""
         if self.version < WITH_QUOTA or grows <= 0 or self.size(self.now) + grows <= self.quota:
             return True
         of_locks = {key: item for key, item in self.now.items() if self.goes_with_lock(key)}
         return locks and self.size(of_locks) + grows <= self.quota // LOCKS_SHARE
 
     def meets_lock(self, operation: Operation) -> bool:
-        """Tell whether an operation would change a key of a lock, or put one where those are."""
+        """Check whether an operation would change a key of a lock, or put a key among them."""
         match operation:
             case Put(key=key, lease=lease):
                 return key.startswith(b"trioraft/locks/") and LOCK_KEYS.get(key, -1) != lease
@@ -206,12 +206,12 @@ class Model:
                 return False
 
     def goes_with_lock(self, key: bytes) -> bool:
-        """Tell whether a key is there, and that of a lock."""
+        """Check whether there is such a key, and it is that of a lock."""
         return key in self.now and self.now[key].lease == LOCK_KEYS.get(key, -1)
 
 
 def overlap(operations: Sequence[Operation]) -> bool:
-    """Tell whether a key is put twice, or put and deleted."""
+    """Check whether a key is put twice, or put and deleted."""
     put = [operation.key for operation in operations if isinstance(operation, Put)]
     deleted = [operation for operation in operations if isinstance(operation, DeleteRange)]
     return len(put) > len(set(put)) or any(inside(key, d.key, d.range_end) for key in put for d in deleted)

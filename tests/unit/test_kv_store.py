@@ -42,7 +42,7 @@ ALL = prefix_range(b"")
 
 
 def store_with(*keys: bytes) -> KeyValueStore:
-    """Give a store with keys, put one after the other from revision 2 on, each with itself as its value."""
+    """Make a store with keys, put one after the other from revision 2 on, each with itself as its value."""
     store = KeyValueStore()
     for key in keys:
         store.execute(Put(key, key))

@@ -49,7 +49,7 @@ async def formed(cluster: MemoryCluster, size: int) -> int:
 
 
 def told(logs: list[structlog.typing.EventDict], event: str) -> list[str]:
-    """Give the reasons of all log lines of one kind."""
+    """List the reasons of all log lines of one kind."""
     return [entry.get("reason", "") for entry in logs if entry["event"] == event]
 
 

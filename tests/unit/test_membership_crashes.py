@@ -34,7 +34,7 @@ class Change(NamedTuple):
         return tuple(sorted({*self.old, *self.new} - {1}))
 
     def is_committed(self, having: set[int]) -> bool:
-        """Tell whether nodes that have the joint entry commit it, together with the leader."""
+        """Check whether the nodes that have the joint entry commit it together with the leader."""
         return all(2 * len({*voters} & {1, *having}) > len(voters) for voters in (self.old, self.new))
 
 
@@ -48,7 +48,7 @@ CHANGES = (
 
 
 class Step(NamedTuple):
-    """Who has what when the leader crashes: the joint entry, the new configuration; and what is on its disk."""
+    """The nodes that have the joint entry and the new configuration when the leader crashes, and its disk."""
 
     change: Change
     joint: tuple[int, ...]
@@ -57,7 +57,7 @@ class Step(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Say so in short."""
+        """Describe it in short."""
         new = "" if self.new is None else f", new on {self.new}"
         return f"{self.change.name}: joint on {self.joint}{new}{', unwritten' if self.last_write_lost else ''}"
 

@@ -90,7 +90,7 @@ def _threads_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Give where the backup is to be, in a directory of its own."""
+    """Return the path for a backup, in a directory of its own."""
     (tmp_path / "backups").mkdir()
     return tmp_path / "backups" / "file"
 
@@ -110,7 +110,7 @@ async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
 
 
 def restored(path: Path, about: Backup) -> tuple[KeyValueService, frozenset[int]]:
-    """Give the store, and the sessions, that are in a backup."""
+    """Read the store and the sessions from a backup."""
     service = KeyValueService()
     replica = Replica(service)
     replica.restore(about.index, read_chunks_of(path, about))

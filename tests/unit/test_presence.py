@@ -1,4 +1,4 @@
-"""Which members are taken for absent, by the answers of DNS."""
+"""How absence of members is judged from answers of DNS."""
 
 from trioraft.address import Address
 from trioraft.members.presence import Heard, Presence

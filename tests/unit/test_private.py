@@ -1,4 +1,4 @@
-"""What nodes keep is for their own user alone: everything that is made, and what an earlier release has made."""
+"""The data of nodes is for their own user alone, including that of an earlier release."""
 
 import os
 import stat
@@ -30,7 +30,7 @@ def _careless_umask() -> Iterator[None]:
 
 
 def modes(top: Path) -> dict[str, str]:
-    """Give the modes of a directory and all that is in it, by name."""
+    """Collect the modes of a directory and everything in it, by name."""
     paths = [top, *top.rglob("*")]
     return {str(path.relative_to(top)): f"{stat.S_IMODE(path.stat().st_mode):o}" for path in paths}
 
@@ -40,7 +40,7 @@ def open_to_others(top: Path) -> dict[str, str]:
 
 
 def loosen(top: Path) -> None:
-    """Give everything the mode that an earlier release left to a usual umask."""
+    """Set the modes that an earlier release left to a usual umask."""
     for path in (top, *top.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 

@@ -1,4 +1,4 @@
-"""What `import trioraft` gives."""
+"""The public names of `import trioraft`."""
 
 import subprocess
 import sys

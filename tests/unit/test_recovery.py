@@ -74,7 +74,7 @@ def recover(data_dir: Path) -> Recovered:
 
 
 def contents(directory: Path) -> tuple[object, ...]:
-    """Give all that a directory has of a node."""
+    """Read everything that a directory has of a node."""
     disk = SqliteDisk(directory)
     try:
         first = disk.log.base_index + 1
@@ -90,7 +90,7 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-# --- what it keeps --------------------------------------------------------------------------------------------
+# --- what the new cluster has -------------------------------------------------------------------------------
 
 
 def test_the_new_cluster_has_all_of_the_log_and_this_node_alone(data_dir: Path) -> None:
@@ -231,7 +231,7 @@ def test_of_several_nodes_the_one_whose_log_goes_furthest_is_taken(tmp_path: Pat
         assert (survivor.disk.directory, survivor.others) == (tmp_path / "0", ())
 
 
-# --- what it refuses --------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------------------
 
 
 def test_a_running_node_is_refused_and_none_can_start_meanwhile(data_dir: Path) -> None:
@@ -327,7 +327,7 @@ def crash_at(step: int, data_dir: Path) -> bool:
 
 
 def crashes(data_dir: Path, work_in: Path) -> Iterator[Path]:
-    """Give what is left by a crash at each step."""
+    """Yield the directory that a crash at each step leaves."""
     step = 0
     while True:
         copy = work_in / f"step-{step}"

@@ -210,7 +210,7 @@ def cut_or_not(whole: bytes, at: int) -> bytes:
 
 
 def nonsense(structs: st.SearchStrategy[object]) -> st.SearchStrategy[bytes]:
-    """Give bytes of any kind: none, CBOR, structs with fields that are out of bounds; some of them cut short."""
+    """Draw bytes of any kind: none, CBOR, structs with fields that are out of bounds; some of them cut short."""
     return st.builds(cut_or_not, st.binary(max_size=40) | CBOR | structs.map(pack), st.just(0) | st.integers(0, 60))
 
 

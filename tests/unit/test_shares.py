@@ -1,4 +1,4 @@
-"""What one client, and one address, may have of what there is for all: sessions, leases and locks, watches."""
+"""The limits of one client, and of one address, on sessions, leases and locks, and watches."""
 
 import pytest
 import trio
@@ -29,7 +29,7 @@ def open_sessions(cluster: KeyValueCluster) -> int:
 
 
 async def open_many(client: Client, number: int) -> list[ClientResponse]:
-    """Have a client open many sessions at once, as none of ours does."""
+    """Let a client open many sessions at once, as none of this project does."""
     responses: list[ClientResponse] = []
 
     async def open_one() -> None:
@@ -100,7 +100,7 @@ async def test_where_all_sessions_are_open_the_silent_ones_without_a_command_mak
         assert open_sessions(cluster) == OF_ONE_CLIENT_MAX
         await trio.sleep(6)
         for number in range(1, 6):
-            # Each is of another address: that of the first has as many as there may be.
+            # Each has another address; that of the first has its most.
             monkeypatch.setattr("trioraft.tally._site", lambda host, number=number: str(number))
             async with memory_client(cluster.network, cluster.addresses, number) as other:
                 with trio.fail_after(3):  # it has to find the leader first

@@ -115,7 +115,7 @@ class Follower:
                 return
 
     def append(self, first: int, last: int) -> None:
-        """Have the leader send entries and commit them."""
+        """Let the leader send entries and commit them."""
         self.sequence += 1
         entries = tuple(Entry(term=1, kind=EntryKind.COMMAND, data=b"%d" % n) for n in range(first, last + 1))
         term = 1 if first > 1 else 0
@@ -124,7 +124,7 @@ class Follower:
         self.turn()
 
     def offer(self, index: int) -> SnapshotInfo:
-        """Have the leader send a snapshot in one part."""
+        """Let the leader send a snapshot in one part."""
         snapshot, data = snapshot_at(index)
         part = InstallSnapshotRequest(1, index, 1, snapshot.size, snapshot.checksum, 0, data)
         self.member.take(LEADER, CLUSTER, part, trio.current_time())
@@ -144,7 +144,7 @@ class Follower:
 
 
 def snapshot_at(index: int) -> tuple[SnapshotInfo, bytes]:
-    """Give a snapshot of so many entries, and its bytes."""
+    """Make a snapshot of so many entries, and return it with its bytes."""
     source = Replica(Words())
     for n in range(1, index + 1):
         source.apply(n, Entry(term=1, kind=EntryKind.COMMAND, data=b"%d" % n))
@@ -344,7 +344,7 @@ class Member(Follower):
         return [(to, message) for receivers, message in turn.send for to in receivers]
 
     async def propose(self, command: bytes) -> None:
-        """Have a command committed and applied."""
+        """Commit and apply a command."""
         ended = trio.Event()
         self.member.proposals.submit(EntryKind.COMMAND, command, lambda outcome: ended.set())
         await ended.wait()
@@ -383,7 +383,7 @@ class Members:
                 await trio.sleep(0.001)
 
     async def write_until_a_snapshot(self) -> None:
-        """Have so much written that there is a snapshot, which covers all of it."""
+        """Write until there is a snapshot that covers everything."""
         leader = await self.leader()
         for n in range(ENTRIES - 1):  # the leader's no-op is one more
             await leader.propose(bytes([n]) * SIZE)

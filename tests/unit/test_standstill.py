@@ -1,4 +1,4 @@
-"""Whoever stood still itself, stopped or on a suspended host, draws no conclusions from the silence of others."""
+"""A process that stood still, because it or its host was stopped, concludes nothing from the silence of others."""
 
 import time
 

@@ -13,13 +13,13 @@ DNS = {"dns_name": "service"}
 
 
 def leader(cluster: MemoryCluster) -> NodeStatus:
-    """Give the status of the node that leads in the highest term."""
+    """Return the status of the node that leads in the highest term."""
     statuses = [node.status() for node in cluster.nodes.values()]
     return max((one for one in statuses if one.role == "leader"), key=lambda one: one.term)
 
 
 def members(cluster: MemoryCluster) -> dict[int, str]:
-    """Tell what the leader takes the members for."""
+    """Return the members as the leader knows them."""
     return {int(member.id, 16): member.kind for member in leader(cluster).members}
 
 

@@ -287,7 +287,7 @@ _FRAME = 24 + 4096
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Give the files that a process leaves which is killed after some writes."""
+    """Make the files of a process that is killed after some writes."""
     return left_behind(tmp_path_factory.mktemp("killed"), unsynced=False)
 
 

@@ -57,7 +57,7 @@ class DiskAgainstModel(RuleBasedStateMachine):
 
     @rule(seed=st.integers(0, 2**32))
     def fail(self, seed: int) -> None:
-        """Have a write refused, which leaves everything as it was."""
+        """Let a write fail, which leaves everything as it was."""
         write = next_write(self.number + 1, self.state, random.Random(seed))
         self.disk._db.execute("PRAGMA query_only = ON")
         try:
