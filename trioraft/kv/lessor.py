@@ -22,6 +22,7 @@ from typing import Final
 
 from trioraft.kv.commands import Lease, LeaseExpire
 from trioraft.kv.store import Change
+from trioraft.messages import Instant, Seconds
 
 _PROPOSE_AGAIN: Final = 2.0  # seconds; a proposal may be refused because the leader is busy
 
@@ -37,9 +38,9 @@ class Lessor:
         The time.
     """
 
-    def __init__(self, leases: Iterable[Lease], now: float) -> None:
+    def __init__(self, leases: Iterable[Lease], now: Instant) -> None:
         self._leases: dict[int, Lease] = {}
-        self._deadlines: dict[int, float] = {}
+        self._deadlines: dict[int, Instant] = {}
         self._expiring: set[int] = set()
         # It has an entry for each grant. A keep-alive leaves it alone: the entry is moved when it comes up, and that
         # of a lease which has ended is dropped then.
@@ -47,7 +48,7 @@ class Lessor:
         for lease in leases:
             self.granted(lease, now)
 
-    def follow(self, change: Change, now: float) -> None:
+    def follow(self, change: Change, now: Instant) -> None:
         """Note what a command has changed.
 
         Parameters
@@ -62,7 +63,7 @@ class Lessor:
         for lease_id in change.ended:
             self.ended(lease_id)
 
-    def granted(self, lease: Lease, now: float) -> None:
+    def granted(self, lease: Lease, now: Instant) -> None:
         """Start the clock of a lease; the clock of a lease that is recalled goes on, if it runs."""
         deadline = now + lease.ttl
         if not lease.grant:
@@ -78,7 +79,7 @@ class Lessor:
         self._deadlines.pop(lease_id, None)
         self._expiring.discard(lease_id)
 
-    def keep_alive(self, lease_id: int, now: float) -> int | None:
+    def keep_alive(self, lease_id: int, now: Instant) -> int | None:
         """Renew a lease for its full time to live.
 
         Parameters
@@ -100,13 +101,13 @@ class Lessor:
         self._deadlines[lease_id] = now + lease.ttl
         return lease.ttl
 
-    def remaining(self, lease_id: int, now: float) -> float | None:
+    def remaining(self, lease_id: int, now: Instant) -> Seconds | None:
         """Return how long a lease lives without a keep-alive, in seconds; None where there is no such lease."""
         if lease_id not in self._leases:
             return None
         return 0.0 if lease_id in self._expiring else max(0.0, self._deadlines[lease_id] - now)
 
-    def due(self, now: float, limit: int = 1000) -> list[LeaseExpire]:
+    def due(self, now: Instant, limit: int = 1000) -> list[LeaseExpire]:
         """List the commands that end leases whose time is up; again after 2 s where they are not applied by then.
 
         Parameters
@@ -133,7 +134,7 @@ class Lessor:
             heapq.heappush(self._queue, (now + _PROPOSE_AGAIN, lease_id, grant))
         return commands
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self) -> Instant | None:
         """Return when :meth:`due` next has a command, or None."""
         while self._queue:
             queued, lease_id, grant = self._queue[0]

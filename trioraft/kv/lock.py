@@ -26,6 +26,7 @@ from trioraft.kv.keys import KeyMethods
 from trioraft.kv.leases import LeaseMethods
 from trioraft.kv.lock_keys import lock_prefix
 from trioraft.kv.results import ErrorCode
+from trioraft.messages import Instant, Seconds
 from trioraft.nurseries import bare_errors
 
 NAME_MAX: Final = 1000
@@ -79,7 +80,7 @@ class HeldLease:
 
     id: int
     ttl: int
-    held_until: float
+    held_until: Instant
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ class HeldLock:
 
 @asynccontextmanager
 async def hold_lease(
-    client: LeaseMethods, ttl: int, *, clock: Callable[[], float] = boottime
+    client: LeaseMethods, ttl: int, *, clock: Callable[[], Instant] = boottime
 ) -> AsyncIterator[HeldLease]:
     """Hold a lease for as long as the block lasts; it is revoked afterwards.
 
@@ -150,7 +151,7 @@ async def hold_lease(
         raise LeaseLostError(lost.reason)
 
 
-async def _grant(client: LeaseMethods, ttl: int, clock: Callable[[], float]) -> HeldLease:
+async def _grant(client: LeaseMethods, ttl: int, clock: Callable[[], Instant]) -> HeldLease:
     """Make a lease; keep it alive once more where that took long, because its time runs from the request."""
     sent_at = clock()
     granted = await client.lease_grant(ttl)
@@ -164,7 +165,7 @@ async def _grant(client: LeaseMethods, ttl: int, clock: Callable[[], float]) -> 
     return lease
 
 
-def held_until(sent_at: float, ttl: int) -> float:
+def held_until(sent_at: Instant, ttl: int) -> Instant:
     """Compute the time until which a lease certainly lives.
 
     Parameters
@@ -182,7 +183,7 @@ def held_until(sent_at: float, ttl: int) -> float:
     return sent_at + ttl * (1 - _DRIFT_SHARE)
 
 
-async def keep_lease_alive(client: LeaseMethods, lease: HeldLease, *, clock: Callable[[], float] = boottime) -> str:
+async def keep_lease_alive(client: LeaseMethods, lease: HeldLease, *, clock: Callable[[], Instant] = boottime) -> str:
     """Keep a lease alive for as long as possible.
 
     Parameters
@@ -209,7 +210,7 @@ class _Lost(NamedTuple):
     refused: bool
 
 
-async def _keep_alive(client: LeaseMethods, lease: HeldLease, clock: Callable[[], float]) -> _Lost:
+async def _keep_alive(client: LeaseMethods, lease: HeldLease, clock: Callable[[], Instant]) -> _Lost:
     """Keep a lease alive until it is lost."""
     interval = lease.ttl * _KEEP_SHARE
     next_at = clock() + interval
@@ -240,7 +241,7 @@ async def _revoke(client: LeaseMethods, lease: int) -> None:
             raise
 
 
-def check_lock(name: str, ttl: int, wait: float | None = None) -> bytes:
+def check_lock(name: str, ttl: int, wait: Seconds | None = None) -> bytes:
     """Encode the name of a lock for its key; refuse a wrong name, time to live or time to wait.
 
     Parameters
@@ -272,9 +273,9 @@ async def hold_lock(
     name: str,
     ttl: int = 10,
     *,
-    wait: float | None = None,
+    wait: Seconds | None = None,
     queued: Callable[[], None] = lambda: None,
-    clock: Callable[[], float] = boottime,
+    clock: Callable[[], Instant] = boottime,
 ) -> AsyncIterator[HeldLock]:
     """Wait for a lock, and hold it for as long as the block lasts.
 

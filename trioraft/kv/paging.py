@@ -15,6 +15,7 @@ from trioraft.kv.commands import KeyValue, Range
 from trioraft.kv.reading import bounds, size
 from trioraft.kv.results import Error, RangeResult
 from trioraft.kv.store import Change, KeyValueStore
+from trioraft.messages import Instant
 
 # A range is remembered for so many seconds after its last page was asked for.
 READ_SECONDS: Final = 10.0
@@ -32,7 +33,7 @@ class _Read(Struct, eq=False):
     revision: int
     start: bytes
     end: bytes | None
-    until: float
+    until: Instant
     before: dict[bytes, KeyValue | None]  # the keys that have changed since that revision, as they were then
     size: int
 
@@ -55,7 +56,7 @@ class PagedReads:
         self._store = store
         self._reads: list[_Read] = []  # in the order of their last requests
 
-    def read(self, request: Range, now: float) -> RangeResult | Error:
+    def read(self, request: Range, now: Instant) -> RangeResult | Error:
         """Read a range, or as much of it as fits into an answer.
 
         Parameters
@@ -81,7 +82,7 @@ class PagedReads:
             self._begin(request, found.revision, now)
         return found
 
-    def _begin(self, request: Range, current: int, now: float) -> None:
+    def _begin(self, request: Range, current: int, now: Instant) -> None:
         before = self._store.changed_since(request)
         filled = sum(map(_size, before.values()))
         read = _Read(request.revision or current, *bounds(request), now + READ_SECONDS, before, filled)
@@ -110,7 +111,7 @@ class PagedReads:
         while len(self._reads) > READS_MAX or sum(read.size for read in self._reads) > READS_BYTES_MAX:
             del self._reads[0]
 
-    def end_old(self, now: float) -> None:
+    def end_old(self, now: Instant) -> None:
         """Forget the ranges for which no page was requested lately.
 
         Parameters

@@ -35,6 +35,7 @@ from trioraft.kv.questions import (
 from trioraft.kv.results import Error, ErrorCode
 from trioraft.kv.store import Change, KeyValueStore
 from trioraft.kv.watch import TAKE_BYTES, Watch, WatchHub
+from trioraft.messages import Instant, Seconds, Term
 from trioraft.tally import Asker, Limit
 
 # A watch without events is answered after so many seconds, so that no node waits for a client that is gone.
@@ -50,13 +51,13 @@ class Leader(Protocol):
     """What the clock of leases needs from a node."""
 
     @property
-    def leads_in(self) -> int:
+    def leads_in(self) -> Term:
         """The term in which the node leads, 0 when it does not."""
 
-    def now(self) -> float:
+    def now(self) -> Instant:
         """Return the time in seconds, on a clock that counts while the machine is suspended."""
 
-    def propose_in_term(self, term: int, command: bytes) -> None:
+    def propose_in_term(self, term: Term, command: bytes) -> None:
         """Propose a command without waiting for it, if this node leads in that term."""
 
 
@@ -73,7 +74,7 @@ class _Waiting:
 
     watch: Watch
     answer: Callable[[bytes], None]
-    until: float
+    until: Instant
 
 
 class KeyValueService:
@@ -347,7 +348,7 @@ class KeyValueService:
             if waiting in self._waiting:
                 self._give(waiting)
 
-    def end_old_watches(self, now: float) -> None:
+    def end_old_watches(self, now: Instant) -> None:
         """Answer the clients that have waited for long without an event.
 
         Parameters
@@ -402,7 +403,7 @@ class KeyValueService:
             if host.leads_in == term:
                 await trio.sleep(self.end_due_leases(host))
 
-    def has_clock(self, term: int) -> bool:
+    def has_clock(self, term: Term) -> bool:
         """Check whether the clock of leases runs for a term; before it starts, what is acknowledged must be applied.
 
         Parameters
@@ -417,7 +418,7 @@ class KeyValueService:
         """
         return self._lessor_term == term
 
-    def end_due_leases(self, host: Leader) -> float:
+    def end_due_leases(self, host: Leader) -> Seconds:
         """Propose the end of the leases whose time is up; call it on a leader.
 
         Parameters

@@ -8,6 +8,7 @@ carried out, and commands after it are refused.
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from trioraft.messages import Instant, Term
 from trioraft.standstill import Standstill
 
 # A session ends when nothing was heard of its client for so many seconds.
@@ -25,10 +26,10 @@ class SessionClock:
 
     def __init__(self) -> None:
         self._term = 0
-        self._ends_at: dict[int, float] = {}
+        self._ends_at: dict[int, Instant] = {}
         self._standstill = Standstill(_STOOD_STILL)
 
-    def heard(self, session: int, now: float) -> None:
+    def heard(self, session: int, now: Instant) -> None:
         """Renew a session for its full time.
 
         Parameters
@@ -40,7 +41,7 @@ class SessionClock:
         """
         self._ends_at[session] = now + SESSION_SECONDS
 
-    def longest_silent(self, sessions: Iterable[int], now: float) -> int | None:
+    def longest_silent(self, sessions: Iterable[int], now: Instant) -> int | None:
         """Find the session whose client was silent for the longest time.
 
         Parameters
@@ -59,7 +60,7 @@ class SessionClock:
         known = [(end, session) for session in sessions if (end := self._ends_at.get(session, latest)) < latest]
         return min(known)[1] if known else None
 
-    def due(self, term: int, sessions: Collection[int], now: float) -> list[int]:
+    def due(self, term: Term, sessions: Collection[int], now: Instant) -> list[int]:
         """List the sessions that have to be ended.
 
         Parameters

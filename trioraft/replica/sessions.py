@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from trioraft.consensus.configuration import decode_configuration
 from trioraft.errors import StateKindError
-from trioraft.messages import FIRST_VERSION, TERM_LEAP, Counter, Entry, EntryKind, Refusal
+from trioraft.messages import FIRST_VERSION, TERM_LEAP, Counter, Entry, EntryKind, Index, Refusal, Term, Version
 from trioraft.replica.machine import Bounded, StateMachine, Versioned, state_kind
 from trioraft.replica.settings import ClusterSettings
 
@@ -102,7 +102,7 @@ class _Session(Struct):
         return len(self.results) >= RESULTS_MAX or self.size >= RESULT_BYTES_MAX
 
 
-def _session_number(index: int, term: int) -> int:
+def _session_number(index: Index, term: Term) -> int:
     """Choose a number for a session that no session had, even in a cluster that lacks the end of an older log.
 
     In a cluster that was made of old data, a client that does not know of that could otherwise send its commands as
@@ -111,7 +111,7 @@ def _session_number(index: int, term: int) -> int:
     return index + (term // TERM_LEAP % _CLUSTERS << _INDEX_BITS)
 
 
-def _session_command(entry: Entry, version: int) -> SessionCommand | None:
+def _session_command(entry: Entry, version: Version) -> SessionCommand | None:
     """Decode a client's command; return None for an entry that is no command, which only a fault can have made.
 
     Before version 3 of the protocol a program on the node itself could propose a text. It was read as Base64 where it
@@ -192,7 +192,7 @@ class Replica:
         known = self._sessions.get(session)
         return known.results.get(number) if known is not None else None
 
-    def apply(self, index: int, entry: Entry) -> Result:
+    def apply(self, index: Index, entry: Entry) -> Result:
         """Apply the next entry.
 
         Parameters
@@ -237,7 +237,7 @@ class Replica:
             )
         self.state_kind = kind
 
-    def _follow_version(self, version: int) -> None:
+    def _follow_version(self, version: Version) -> None:
         """Follow another version of the protocol, with the state machine."""
         self.version = version
         if isinstance(self.machine, Versioned):
@@ -325,7 +325,7 @@ class Replica:
             further["kind"] = self.state_kind.encode()
         return chain(_write_records([*sessions, *([further] if further else [])]), first, chunks)
 
-    def restore(self, index: int, chunks: Iterable[bytes], version: int = FIRST_VERSION) -> None:
+    def restore(self, index: Index, chunks: Iterable[bytes], version: Version = FIRST_VERSION) -> None:
         """Replace everything by a snapshot.
 
         Parameters

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from trioraft.messages import FIRST_VERSION, Counter, OptionalId, Version, first_term
+from trioraft.messages import FIRST_VERSION, Counter, Index, OptionalId, Term, Version, first_term
 from trioraft.storage.errors import BackupError
 from trioraft.storage.private import open_new
 from trioraft.storage.snapshots import frame
@@ -46,14 +46,14 @@ class Backup(Struct, frozen=True):
     """
 
     cluster: OptionalId
-    term: Counter
-    index: Counter
-    index_term: Counter
+    term: Term
+    index: Index
+    index_term: Term
     size: Counter
     version: Version = FIRST_VERSION
 
     @property
-    def next_term(self) -> int | None:
+    def next_term(self) -> Term | None:
         """The term above which those of a cluster made from it begin; None where there is no room for them."""
         return first_term(self.term, self.index_term)
 

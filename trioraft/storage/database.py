@@ -27,11 +27,13 @@ import structlog
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.log import Log
-from trioraft.messages import LARGEST_ID, Entry, format_id
+from trioraft.messages import LARGEST_ID, Entry, Index, NodeId, Term, format_id
 from trioraft.storage.directories import set_aside, sync_directory, take_directory
 from trioraft.storage.errors import DamagedError, StorageError, UnknownKindError
 from trioraft.storage.private import make_file
 from trioraft.storage.records import (
+    SavedHard,
+    SavedSnapshot,
     entry_row,
     hard_row,
     read_entry,
@@ -92,7 +94,7 @@ _VALUES: Final = 5
 class Disk(Protocol):
     """The place where a node keeps its id, its hard state and its log."""
 
-    node_id: int
+    node_id: NodeId
     hard: HardState
     snapshot: SnapshotInfo | None
     directory: Path
@@ -144,7 +146,7 @@ class SqliteDisk:
         directory: Path,
         *,
         durability: Durability = "sync",
-        new_id: Callable[[], int] | None = None,
+        new_id: Callable[[], NodeId] | None = None,
         hard: HardState = _NOTHING,
         lock: io.FileIO | None = None,
     ) -> None:
@@ -168,8 +170,9 @@ class SqliteDisk:
                 sync_directory(directory)
                 self._verify()
                 self.node_id, self.hard = self._load()
-                self.snapshot, *base = self._load_snapshot()
-                self.log = self._load_log(*base)
+                saved = self._load_snapshot()
+                self.snapshot = saved.info
+                self.log = self._load_log(saved.base_index, saved.base_term)
                 self._last_index = self.log.last_index  # of the newest entry in the database
                 self.log_is_unsynced = bool(self._db.execute("SELECT 1 FROM log_is_unsynced").fetchone())
                 self._body = msgspec.json.encode(self.hard)
@@ -194,7 +197,7 @@ class SqliteDisk:
         except sqlite3.Error:
             return False  # there is no such table yet, or more is damaged
 
-    def _prepare(self, new_id: Callable[[], int], hard: HardState) -> None:
+    def _prepare(self, new_id: Callable[[], NodeId], hard: HardState) -> None:
         """Make the database, or check that it is one of this program and add what its schema lacks."""
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -235,20 +238,20 @@ class SqliteDisk:
             " anew"
         )
 
-    def _load(self) -> tuple[int, HardState]:
+    def _load(self) -> SavedHard:
         try:
             return read_hard(self._db.execute("SELECT node_id, body, checksum FROM hard_state").fetchone())
         except DamagedError as error:
             raise self._damaged(str(error)) from error
 
-    def _load_snapshot(self) -> tuple[SnapshotInfo | None, int, int]:
+    def _load_snapshot(self) -> SavedSnapshot:
         row = self._db.execute("SELECT body, base_index, base_term, checksum FROM snapshot").fetchone()
         try:
             return read_snapshot(row)
         except DamagedError as error:
             raise self._damaged(str(error)) from error
 
-    def _load_log(self, base_index: int, base_term: int) -> Log:
+    def _load_log(self, base_index: Index, base_term: Term) -> Log:
         rows = self._db.execute("SELECT idx, term, kind, data, checksum FROM entry ORDER BY idx")
         try:
             entries = [read_entry(index, row) for index, row in enumerate(rows, base_index + 1)]
@@ -390,7 +393,7 @@ class SqliteDisk:
                 f"{path}: {_words(error)}; nothing was changed: make room, or check the disk"
             ) from error
 
-    def become(self, node_id: int, write: Write) -> None:
+    def become(self, node_id: NodeId, write: Write) -> None:
         """Make the database that of another node, all or nothing; the log stays.
 
         Parameters

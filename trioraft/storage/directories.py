@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from trioraft.forks import keep_from_forks
-from trioraft.messages import format_id
+from trioraft.messages import NodeId, format_id
 from trioraft.storage.errors import StorageError
 from trioraft.storage.private import DIRECTORY_MODE, is_trusted, mend
 
@@ -126,7 +126,7 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def aside_of(directory: Path, node_id: int) -> Path:
+def aside_of(directory: Path, node_id: NodeId) -> Path:
     """Return the place for the data of a node that had this directory before.
 
     Parameters
@@ -144,7 +144,7 @@ def aside_of(directory: Path, node_id: int) -> Path:
     return directory / f"aside-{format_id(node_id)}"
 
 
-def set_aside(database: Path, node_id: int, *, is_empty: bool) -> Path | None:
+def set_aside(database: Path, node_id: NodeId, *, is_empty: bool) -> Path | None:
     """Set the data of a node aside, so that it can begin anew.
 
     The database is moved last, so a crash before that leaves the node as it was.

@@ -27,7 +27,7 @@ from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.ledger import Write
 from trioraft.consensus.log import Log
 from trioraft.consensus.numbers import CLAIM_MAX
-from trioraft.messages import LARGEST_ID, Entry, EntryKind, first_term
+from trioraft.messages import LARGEST_ID, Entry, EntryKind, Id, Index, NodeId, Seconds, Term, first_term
 from trioraft.storage.database import SqliteDisk
 from trioraft.storage.directories import aside_of, lock_directory, sync_directory
 from trioraft.storage.errors import RecoveryError, StorageError
@@ -54,7 +54,7 @@ class Survivor(Struct, frozen=True):
 
     disk: SqliteDisk
     configuration: Configuration
-    committed: int
+    committed: Index
     others: tuple[Path, ...] = ()
 
     @property
@@ -63,22 +63,22 @@ class Survivor(Struct, frozen=True):
         return self.disk.log
 
     @property
-    def cluster(self) -> int:
+    def cluster(self) -> Id:
         """The cluster that it is a member of."""
         return self.disk.hard.formation.cluster
 
     @property
-    def term(self) -> int:
+    def term(self) -> Term:
         """The highest term that it knows."""
         return max(self.disk.hard.term, self.log.last_term)
 
     @property
-    def longest_work(self) -> float:
+    def longest_work(self) -> Seconds:
         """How long leader work of its cluster may still run, as far as it knows, and never longer than is allowed."""
         return min(self.disk.hard.work, CLAIM_MAX)
 
     @property
-    def next_term(self) -> int:
+    def next_term(self) -> Term:
         """The term above which those of a new cluster begin.
 
         Raises
@@ -109,9 +109,9 @@ class Recovered(Struct, frozen=True):
         The copy of the data as it was.
     """
 
-    cluster: int
-    node: int
-    term: int
+    cluster: Id
+    node: NodeId
+    term: Term
     aside: Path
 
 
@@ -186,7 +186,7 @@ def _newest_configuration(disk: SqliteDisk) -> Configuration:
     return disk.log.configuration
 
 
-def make_new_cluster(survivor: Survivor, work: float) -> Recovered:
+def make_new_cluster(survivor: Survivor, work: Seconds) -> Recovered:
     """Make a new cluster of the data of a node, which becomes its only member.
 
     Parameters

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from trioraft.consensus.ledger import SnapshotInfo
+from trioraft.messages import Index
 from trioraft.storage.directories import sync_directory
 from trioraft.storage.errors import DiskFullError, StorageError
 from trioraft.storage.private import open_new
@@ -66,7 +67,7 @@ class SnapshotWriter:
         If it could not be written; so do the methods. :class:`DiskFullError` when there was no room.
     """
 
-    def __init__(self, directory: Path, index: int, *, received: bool = False) -> None:
+    def __init__(self, directory: Path, index: Index, *, received: bool = False) -> None:
         self._directory = directory
         self._path = directory / f"snapshot-{index}.{'received' if received else 'new'}"
         with _reported(self._path):
