@@ -84,7 +84,7 @@ def variables_of(directory: Path) -> list[dict[str, str]]:
     return [{**common, "BIND_PORT": str(port), "DATA_DIR": str(directory / str(port))} for port in ports]
 
 
-async def test_the_replicated_counter(tmp_path: Path) -> None:
+async def test_the_replicated_counter_loses_nothing_when_a_node_is_killed(tmp_path: Path) -> None:
     path, nodes = example("counter.py", tmp_path), variables_of(tmp_path)
     outputs = [tmp_path / f"{number}.out" for number in range(3)]
     async with AsyncExitStack() as stack:
@@ -103,7 +103,7 @@ async def test_the_replicated_counter(tmp_path: Path) -> None:
             assert await written(again, r"the value is (\d+)\n") == "4", "nothing is lost"
 
 
-async def test_the_leader_only_worker(tmp_path: Path) -> None:
+async def test_the_leader_only_worker_goes_on_elsewhere_when_its_leader_is_killed(tmp_path: Path) -> None:
     path, nodes, output = example("worker.py", tmp_path), variables_of(tmp_path), tmp_path / "out"
     async with AsyncExitStack() as stack:
         for variables in nodes:
@@ -129,7 +129,7 @@ async def leader_pid(peers: str) -> int:
     return int(leader[1])
 
 
-async def test_the_clients(tmp_path: Path) -> None:
+async def test_the_clients_print_what_they_say(tmp_path: Path) -> None:
     async with Cluster(tmp_path, size=3) as cluster:
         await cluster.wait_leader()
 

@@ -24,7 +24,7 @@ CHOSEN = EVERY if "TRIORAFT_EVERY_PYTHON" in os.environ else SOME
 @pytest.mark.parametrize(
     ("version", "versions"), CHOSEN, ids=[f"{one}-{versions.name.lower()}" for one, versions in CHOSEN]
 )
-def test_the_page(version: str, versions: Versions, tmp_path: Path) -> None:
+def test_the_page_is_served_with_every_python(version: str, versions: Versions, tmp_path: Path) -> None:
     python = install(version, versions)
     base, page = free_ports(2)
     # Neither from nor beside the sources: what was installed has to be whole.

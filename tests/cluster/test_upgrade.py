@@ -106,7 +106,7 @@ async def lead(cluster: Cluster, i: int) -> None:
     assert cluster.index(await cluster.wait_leader()) == i
 
 
-async def test_a_rolling_upgrade(tmp_path: Path) -> None:
+async def test_a_rolling_upgrade_stops_no_writer(tmp_path: Path) -> None:
     key = {"CLUSTER_KEY": generate_key()}  # so they agree on keys with some, and with others they do not
     async with Cluster(tmp_path, SIZE, key, modules=[OLDER] * SIZE) as cluster:
         await cluster.wait_leader()
@@ -139,7 +139,7 @@ async def test_a_rolling_upgrade(tmp_path: Path) -> None:
             assert [line["version"] for line in cluster.logs(i) if line["event"] == GONE_ON] == [SPOKEN.highest]
 
 
-async def test_a_command_of_the_next_version(tmp_path: Path) -> None:
+async def test_a_command_of_the_next_version_waits_until_all_nodes_know_it(tmp_path: Path) -> None:
     """Nobody carries it out before all nodes can, and all of them do from the same entry of the log on."""
     each = [stand_in.OLDER] * SIZE
     async with Cluster(tmp_path, SIZE, {"SNAPSHOT_ENTRIES": "10"}, each=each, modules=[STAND_IN] * SIZE) as cluster:
@@ -223,7 +223,7 @@ async def test_a_downgrade_is_refused_and_nothing_is_lost(tmp_path: Path) -> Non
         await cluster.same_state()
 
 
-async def test_a_rolling_change_of_the_timeouts(tmp_path: Path) -> None:
+async def test_a_rolling_change_of_the_timeouts_deposes_no_leader(tmp_path: Path) -> None:
     async with Cluster(tmp_path, SIZE, LONG) as cluster:
         await cluster.wait_leader()
         await cluster.wait_for(speaks(SPOKEN.highest), 20, "the cluster goes on")

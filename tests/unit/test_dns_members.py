@@ -193,7 +193,7 @@ async def test_dns_that_fails_at_the_leader_only(
 
 
 @pytest.mark.parametrize("has_the_leader", [False, True])
-async def test_the_addresses_of_other_services(
+async def test_the_addresses_of_other_services_in_dns_change_nothing(
     dns: Dns, autojump_clock: trio.testing.MockClock, has_the_leader: bool
 ) -> None:
     other: dict[str, Any] = {"app_name": "other", **SLOW, "bootstrap_expect": None}

@@ -281,7 +281,7 @@ def test_the_queues_of_herlihy_and_wing(history: list[Operation[Any, Any]], line
         pytest.param([span(0, 1, Add(1, "a"), Total(1)), span(2, 3, Read("b"), Total(0))], True, id="two-counters"),
     ],
 )
-def test_counters(history: list[Operation[Any, Any]], linearizable: bool) -> None:
+def test_histories_of_counters_are_judged_right(history: list[Operation[Any, Any]], linearizable: bool) -> None:
     assert check(CounterModel(), history).ok is linearizable
 
 

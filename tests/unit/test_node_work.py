@@ -107,7 +107,9 @@ async def test_the_follower_script_runs_once_as_a_member_and_after_each_end_of_l
 
 
 @pytest.mark.parametrize("failure", ["ignore", "step-down"])
-async def test_a_failing_leader_script(autojump_clock: trio.testing.MockClock, failure: str) -> None:
+async def test_a_leader_whose_script_fails_steps_down_only_where_that_is_set(
+    autojump_clock: trio.testing.MockClock, failure: str
+) -> None:
     async with cluster_of(3, 3, hook_failure=failure) as cluster:
         for launcher in cluster.launchers[:2]:
             launcher.behaviours["/leader"] = Behaviour(lifetime=1, exit_status=7)
