@@ -28,7 +28,7 @@ GONE = Seen(silent=61.0, absent=61.0, has_answered=False)
 def observation(
     voters: tuple[int, ...], learners: tuple[int, ...] = (), waiting: tuple[int, ...] = (), **seen: Seen
 ) -> Observation:
-    """Make what leader 1 sees: all are well, but for ``n3=...``."""
+    """Make the observation of leader 1: all nodes are well, except those given as ``n3=...``."""
     known = {node: WELL for node in (*voters, *learners, *waiting) if node != 1}
     known |= {int(name[1:]): what for name, what in seen.items()}
     return Observation(1, voters, learners, known, waiting)
@@ -60,14 +60,14 @@ def test_made_up_nodes_neither_fill_the_cluster_nor_keep_out_nodes_that_others_n
     assert len(first.declined) == len(ghosts) - INTRODUCED_MAX
     assert "neither DNS nor PEERS names it" in first.declined[0]
 
-    # They say nothing. Another one of that kind waits, and one that DNS has does not.
+    # They stay silent. Another node of that kind has to wait, and one that DNS names does not.
     learners = ghosts[:INTRODUCED_MAX]
     assert decide(observation((1, 2, 3), learners, waiting=(200,)), RULES).change is None
     seen = observation((1, 2, 3), learners, waiting=(200, 300))
     named = msgspec.structs.replace(seen, named_by_others=frozenset({200}))
     assert members(change_of(decide(named, RULES))) == ((1, 2, 3), (*learners, 200))
 
-    # After a while they are gone, all at once, and those that came meanwhile have their turn.
+    # After a while all of them are gone at once, and the nodes that came meanwhile can join.
     seen = observation((1, 2, 3), learners)
     gone = msgspec.structs.replace(seen, seen={**seen.seen, **dict.fromkeys(learners, GONE)})
     assert members(change_of(decide(gone, RULES))) == ((1, 2, 3), ())

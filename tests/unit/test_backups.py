@@ -25,7 +25,7 @@ CLUSTER = 77
 
 
 class Words:
-    """A state machine that remembers all that it was told."""
+    """A state machine that remembers all commands."""
 
     def __init__(self) -> None:
         self.words: list[bytes] = []
@@ -134,7 +134,7 @@ def test_a_restored_cluster_speaks_the_version_that_the_state_is_of(tmp_path: Pa
     assert disk.snapshot is not None
     assert disk.snapshot.members() == Configuration(tuple(sorted(disk.hard.formation.members)), version=2)
     disk.close()
-    # and so does one that is made from its snapshot alone
+    # so does a cluster that is made from its snapshot alone
     assert back_up(tmp_path / "again", tmp_path / "new", Words(), ignore).version == 2
 
 

@@ -136,6 +136,6 @@ async def test_fencing_tokens_grow_although_a_restored_backup_has_fewer_revision
             nursery.cancel_scope.cancel()
         return token
 
-    # Not restored; restored from a backup of before the puts; restored once more.
+    # The cluster is not restored, restored from a backup that lacks the puts, and restored once more.
     tokens = [await take_lock(0, 20), await take_lock(3 + TERM_LEAP, 0), await take_lock(9 + 2 * TERM_LEAP, 0)]
     assert tokens == sorted(set(tokens))

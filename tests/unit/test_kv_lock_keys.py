@@ -72,7 +72,7 @@ def test_the_changes_of_locks_and_those_that_touch_none_are_carried_out() -> Non
         DeleteRange(f"{LOCKS}another/".encode(), HELD),
     ):
         assert not isinstance(store.execute(command), Error)
-    # What an earlier release let people put there can be removed.
+    # Keys that an earlier release let people put there can be removed.
     earlier = store_with_a_lock(2)
     stray = f"{LOCKS}job/{9:016x}".encode()
     for key in (stray, f"{LOCKS}x".encode()):
@@ -126,7 +126,7 @@ async def test_a_holder_whose_lease_is_revoked_is_told_and_the_lock_is_free_when
                     await trio.sleep_forever()
                 finally:
                     with trio.CancelScope(shield=True):
-                        await trio.sleep(3)  # it takes that long to end
+                        await trio.sleep(3)  # the holder takes that long to end
                     ended = trio.current_time()
 
         async def be_told() -> None:

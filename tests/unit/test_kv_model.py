@@ -52,10 +52,10 @@ Contents: TypeAlias = dict[bytes, KeyValue]
 
 LOCK_KEYS: Final = {b"trioraft/locks/job/%016x" % lease: lease for lease in (1, 2)}
 NO_LOCK: Final = b"trioraft/locks/job"
-# With locks, and with the refusals that keep their keys; and with a quota.
+# The versions with locks and the refusals that protect their keys, and with a quota.
 LATER: Final = 3
 WITH_QUOTA: Final = 4
-# For how many bytes of it a key counts beside its own, and a lease; and which part more of it is for locks.
+# The bytes that a key counts besides its own, those of a lease, and the additional part of the quota for locks.
 KEY_BYTES: Final = 256
 LEASE_BYTES: Final = 512
 LOCKS_SHARE: Final = 16
@@ -93,7 +93,7 @@ def inside(key: bytes, start: bytes, end: bytes) -> bool:
 
 
 class Model:
-    """A dictionary for every revision there ever was, and the list of all events."""
+    """A dictionary for every revision that there ever was, and the list of all events."""
 
     def __init__(self) -> None:
         self.revisions: list[Contents] = [{}, {}]
@@ -147,7 +147,7 @@ class Model:
         return is_there and HOLDS[compare.operator](found, compare.operand)
 
     def run(self, operations: Sequence[Operation]) -> tuple[PutResult | DeleteRangeResult | RangeResult, ...]:
-        """Do operations as one revision, each after the one before it, and give what each of them finds."""
+        """Do operations in order as one revision, and return the result of each."""
         states = [dict(self.now)]
         for operation in operations:
             states.append(dict(states[-1]))
@@ -219,7 +219,7 @@ def overlap(operations: Sequence[Operation]) -> bool:
 
 @dataclass
 class Watching:
-    """A watch, from where on it has to give events, and whether it has given all there were."""
+    """A watch, the place from which it has to give events, and whether it has given all of them."""
 
     key: bytes
     range_end: bytes
@@ -233,7 +233,7 @@ class Watching:
 
 
 class StoreComparison(RuleBasedStateMachine):
-    """Does the same to the model, to a store, and to a replica that is told of it in bytes."""
+    """Does the same to the model, to a store, and to a replica that gets encoded commands."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -300,14 +300,14 @@ class StoreComparison(RuleBasedStateMachine):
 
     @rule(quota=st.sampled_from([1, 600, 1200, 2400, 25_000, DEFAULT_QUOTA]))
     def change_quota(self, quota: int) -> None:
-        """Change the setting, also to less than there is."""
+        """Change the quota, even to less than the store takes."""
         self.model.quota = quota
         self.store.follow_quota(quota)
         self.replica.follow_quota(quota)
 
     @rule(lease=st.integers(1, 3))
     def recall(self, lease: int) -> None:
-        """Revoke somebody else's lease: one that a lock goes with stays until its holder is done."""
+        """Recall a lease: one by which a lock is held stays until its holder is done."""
         command = LeaseRecall(lease)
         if self.model.version < LATER:
             error = decode_result(self.replica.apply(encode_command(command)))
@@ -354,7 +354,7 @@ class StoreComparison(RuleBasedStateMachine):
     @precondition(lambda self: len(self.watching) < 4)
     @rule(key=keys, end=ends, back=st.integers(-2, 8))
     def watch(self, key: bytes, end: bytes, back: int) -> None:
-        """Watch from a revision on that was, or is to come."""
+        """Watch from an earlier or later revision on."""
         self.watching.append(self.begin_watch(key, end, max(1, self.store.revision - back)))
 
     @precondition(lambda self: self.watching)
@@ -365,7 +365,7 @@ class StoreComparison(RuleBasedStateMachine):
             self.watching.remove(watching)
 
     def gives_all(self, watching: Watching, max_bytes: int = 2**20) -> bool:
-        """Take all there is: every event once and in order; False if some are in no history any more."""
+        """Take all events, each once and in order; return False if the history has lost some of them."""
         assert watching.watch is not None
         expected = [
             event
@@ -408,7 +408,7 @@ class StoreComparison(RuleBasedStateMachine):
     @precondition(lambda self: self.reading is not None)
     @rule()
     def finish_snapshot(self) -> None:
-        """Compare it with what the store was when it was taken, whatever was done since."""
+        """Compare a snapshot with the store at the time when it was taken, whatever has changed since."""
         assert self.reading is not None
         chunks, digest = self.reading
         restored = KeyValueStore(LIMITS)
@@ -419,7 +419,7 @@ class StoreComparison(RuleBasedStateMachine):
 
     @rule()
     def continue_elsewhere(self) -> None:
-        """Replace the replica by one that is restored from a snapshot; nobody must be able to tell."""
+        """Replace the replica by one that is restored from a snapshot, which must make no difference."""
         restored = KeyValueStore(LIMITS)
         restored.follow_version(self.model.version)
         restored.follow_quota(self.model.quota)

@@ -35,14 +35,14 @@ from trioraft.kv.questions import AnyQuestion
 from trioraft.kv.service import KeyValueService
 from trioraft.kv.watcher import Watcher
 
-# How many fields the release before knew of questions, and of answers, with the tag: LeaseTimeToLive, LeaseList and
-# WatchEvents.
+# The numbers of fields, with the tag, that the release before knew of questions and of answers: LeaseTimeToLive,
+# LeaseList and WatchEvents.
 OLDER_QUESTIONS = {2: 3, 3: 1, 4: 5}
 OLDER_ANSWERS = {2: 5, 3: 2, 4: 3}
 
 
 class Node:
-    """A node's service, without the rest; a leader."""
+    """The service of a leader, without the rest of the node."""
 
     leads_in = 1
 
@@ -62,7 +62,7 @@ class Node:
         self.service.attach(self)
 
     def restart(self) -> None:
-        """Begin again with what is in a snapshot."""
+        """Begin again with the state of a snapshot."""
         store = KeyValueStore(self.limits)
         store.restore(list(self.service.store.snapshot()))
         self.start(store)
@@ -80,7 +80,7 @@ class Node:
 
 
 class Nodes(KeyValueMethods):
-    """Some nodes that have the same state, as a client sees them; the turns tell which one answers."""
+    """Some nodes with the same state, as a client sees them; the turns say which of them answers."""
 
     def __init__(
         self, nodes: Sequence[Node], turns: Sequence[int] = (), before: Callable[[], None] | None = None

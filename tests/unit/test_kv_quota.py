@@ -259,5 +259,5 @@ async def test_a_cluster_that_is_too_large_when_it_is_upgraded_starts_and_can_be
 
 
 def test_the_errors_that_old_clients_read_are_as_they_were() -> None:
-    """A code, or a field, that the release before does not know would be no error to its clients, but a fault."""
+    """Clients of the release before could not read an error with a code or field that they do not know."""
     assert msgspec.to_builtins(Error(1, ErrorCode.TOO_LARGE, "text")) == [8, 1, "too-large", "text", 0]

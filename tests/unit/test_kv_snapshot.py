@@ -95,7 +95,7 @@ def test_taking_a_snapshot_copies_next_to_nothing() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 1_000_000  # references to 50,000 keys and values alone would be that
+    assert peak < 1_000_000  # references to 50,000 keys and values alone would take as much
     assert len(list(snapshot)) > 10
 
 

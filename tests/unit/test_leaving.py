@@ -13,12 +13,12 @@ from tests.unit.test_steering import grown, leader, members, settled, voters
 from trioraft.dns.discovery import Answer
 
 LEAVES = {"dns_name": "service", "leave_on_stop": True, "script_leader_path": None, "script_follower_path": None}
-# Docker gives a container so long.
+# Docker gives a container so long to stop.
 DOCKERS_PATIENCE = 10.0
 
 
 async def stop(cluster: MemoryCluster, *indices: int, patience: float = DOCKERS_PATIENCE) -> dict[int, float]:
-    """Stop some nodes at the same moment, as the daemon does; tell after how many seconds each has ended."""
+    """Stop some nodes at the same moment, as the daemon does; return after how many seconds each has ended."""
     began = trio.current_time()
     took: dict[int, float] = {}
 
@@ -40,7 +40,7 @@ def whoever_runs(cluster: MemoryCluster) -> Answer:
 
 
 async def formed(cluster: MemoryCluster, size: int) -> int:
-    """Wait until all nodes are voters, and give the leader."""
+    """Wait until all nodes are voters, and return the leader."""
     cluster.answer = lambda: whoever_runs(cluster)
     await cluster.start()
     await cluster.leader()

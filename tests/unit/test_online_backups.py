@@ -38,11 +38,11 @@ VALUES = {f"key {number:02}".encode(): bytes([number]) * 100_000 for number in r
 
 
 class Part(Box[BackupPart], frozen=True, array_like=True):
-    """Reads an answer."""
+    """The box for an answer."""
 
 
 class Seen:
-    """Remembers what it is told, and does something at each step."""
+    """Remembers the progress that is reported, and does something at each step."""
 
     def __init__(self, at_step: Callable[[str, int], None] = lambda what, done: None) -> None:
         self.steps: list[tuple[str, int, int | None]] = []
@@ -153,7 +153,7 @@ async def test_a_follower_makes_the_backup_and_it_arrives_whole_whatever_is_lost
         size = len(content(file))
         assert seen.steps[-1][1:] == (size, size)
         assert os.listdir(file.parent) == ["file"]
-        await until(lambda: not left(cluster), IDLE_SECONDS + 1)  # the word that it is not wanted may be lost
+        await until(lambda: not left(cluster), IDLE_SECONDS + 1)  # the message that nobody wants it may be lost
 
 
 async def test_a_backup_has_all_that_was_acknowledged_before_even_from_a_follower_that_was_away(

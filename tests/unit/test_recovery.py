@@ -117,7 +117,7 @@ def test_the_new_cluster_has_all_of_the_log_and_this_node_alone(data_dir: Path) 
 
 
 def test_a_known_term_that_leaves_no_room_does_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An earlier release has believed it; no entry is of so high a term, for there is no election after it."""
+    """An earlier release believed in such a term; no entry has it, because no election can follow it."""
     formed = FormationState(cluster=CLUSTER)
     member(tmp_path, term=TERM_MAX, work=1e8, formation=formed).close()
     assert cli.run(["recover", "--data-dir", str(tmp_path)]) == WRONG
@@ -176,7 +176,7 @@ def test_the_new_node_leads_alone_commits_everything_and_lets_old_work_end(data_
             seen.append(event)
             if isinstance(event, StartWork):
                 started = (now, event.token)
-        assert not turn.send  # to nobody: there is no other member
+        assert not turn.send  # there is no other member to send to
         if turn.write is not None:
             disk.save_now(turn.write)
             member.persisted(turn.write.number, now)
@@ -296,7 +296,7 @@ def test_damaged_data_is_refused(data_dir: Path) -> None:
 
 
 def crash_at(step: int, data_dir: Path) -> bool:
-    """Recover in another process, which ends at a step of what it does to files; tell whether it got that far."""
+    """Recover in another process, which ends at one of its steps; return whether it got that far."""
     child = os.fork()
     if child == 0:
         left = [step]
@@ -352,7 +352,7 @@ def test_a_crash_at_any_step_leaves_the_old_node_or_the_new_one(data_dir: Path, 
             assert (node, hard.term) == (hard.voted_for, 7 + TERM_LEAP)
             assert contents(left / "0" / f"aside-{before[0]:016x}") == before
         else:
-            made = recover(left)  # what the crash has left is in nobody's way
+            made = recover(left)  # what the crash has left does not matter
             assert contents(made.aside) == before
             assert not (left / "0" / "recovering").exists()
     assert 0 < new < steps

@@ -16,7 +16,7 @@ from trioraft.replica.sessions import RESULT_BYTES_MAX, RESULT_BYTES_MAX_OF_ALL,
 
 
 class Recorder:
-    """Remembers what it was told to do; a command is the size of its result."""
+    """Remembers its commands; each is the size of its result."""
 
     def __init__(self) -> None:
         self.applied: list[bytes] = []
@@ -105,7 +105,7 @@ def test_a_command_that_was_refused_as_busy_is_carried_out_when_it_comes_again()
 
 
 def test_the_first_command_that_a_client_waits_for_is_never_refused() -> None:
-    # It was overtaken, and the results of the others, which are forgotten only once it has its own, fill the session.
+    # Later commands have overtaken it. Their results, which are dropped only when it has its own, fill the session.
     log = Log(Recorder())
     session, size = log.open(), b"%d" % (RESULT_BYTES_MAX // 2)
     for number in (2, 3):

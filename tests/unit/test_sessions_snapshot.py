@@ -88,7 +88,7 @@ def test_a_snapshot_without_sessions_can_be_restored() -> None:
 
 @pytest.fixture
 def small_heap() -> Iterator[None]:
-    """Keep the garbage collector from what other tests have left, as a node keeps it from what stays."""
+    """Keep the garbage collector from objects of other tests, as a node keeps it from those that stay."""
     gc.collect()
     gc.freeze()
     yield

@@ -124,7 +124,7 @@ def test_damage_is_noticed_at_the_last_part_at_the_latest(tmp_path: Path, place:
     *first, last = offsets(snapshot)
     for offset in first:
         reader.read(offset, PART)
-        reader.read(max(0, offset - PART), PART)  # lost on the way, and sent again
+        reader.read(max(0, offset - PART), PART)  # a part is lost on the way and sent again
     with pytest.raises(StorageError, match=r"^\S+/snapshot-7-3-[0-9a-f]{8}: does not match its checksum$"):
         reader.read(last, PART)
     reader.close()
@@ -137,7 +137,7 @@ def test_damage_that_comes_during_reading_is_noticed_when_the_snapshot_is_read_a
     for offset in first:
         reader.read(offset, PART)
     flip_a_bit(path_of(tmp_path, snapshot), 10)
-    for offset in (*first, last):  # somebody has only the beginning, and needs all of it again
+    for offset in (*first, last):  # a receiver has only the beginning, and needs all of it again
         reader.read(offset, PART)
     for offset in first:
         reader.read(offset, PART)
@@ -201,7 +201,7 @@ def test_older_snapshots_go_and_those_under_way_stay(tmp_path: Path) -> None:
 
 
 def test_snapshots_of_the_same_entry_do_not_take_each_others_place(tmp_path: Path) -> None:
-    """A node may receive one while it writes its own; equal states need not be equal bytes."""
+    """A node may receive a snapshot while it writes its own; equal states may have different bytes."""
     own, received = SnapshotWriter(tmp_path, 7), SnapshotWriter(tmp_path, 7, received=True)
     own.write(frame(b"a") + frame(b"b"))
     received.write(frame(b"b") + frame(b"a"))
@@ -215,7 +215,7 @@ def test_snapshots_of_the_same_entry_do_not_take_each_others_place(tmp_path: Pat
 
 
 def test_a_snapshot_that_finds_no_room_is_one_clear_line_and_leaves_nothing(tmp_path: Path) -> None:
-    """A limit of the system on the size of files stands for a full disk; EFBIG is what it says."""
+    """The system's limit on the size of files stands in for a full disk; its error is EFBIG."""
     program = (
         "import sys, signal, pathlib; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "from trioraft.storage.errors import StorageError\n"

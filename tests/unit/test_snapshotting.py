@@ -38,7 +38,7 @@ TIMING = Timing(lower=3.0, upper=5.0, heartbeat=0.5, stop_grace=2.0)
 
 
 class Words:
-    """A state machine that remembers all that it was told; its snapshots end when they are let."""
+    """A state machine that remembers all commands; the test decides when its snapshots end."""
 
     def __init__(self) -> None:
         self.words: list[bytes] = []
@@ -101,7 +101,7 @@ class Follower:
         self.sequence = 0
 
     def turn(self) -> None:
-        """Take turns until there is nothing to be done any more; writes are done at once."""
+        """Take turns until there is nothing left to do; writes are done at once."""
         while True:
             turn = self.member.turn(trio.current_time())
             for event in turn.events:
@@ -232,7 +232,7 @@ async def test_a_received_snapshot_of_the_very_entry_that_one_is_taken_of_does_n
     async with running(follower):
         await follower.applied(10)
         with trio.fail_after(5):
-            while len(files(tmp_path, "snapshot-10")) < 2:  # its own, and what was received
+            while len(files(tmp_path, "snapshot-10")) < 2:  # its own and the received one
                 await trio.sleep(0.001)
         await trio.sleep(0.05)  # its own is in many more chunks
         follower.machine.held = False
@@ -312,7 +312,7 @@ SIZE = 100_000  # of a word, so that a snapshot has more parts than are under wa
 
 
 class Member(Follower):
-    """A member of a cluster, with files and a database; :func:`living` gives it time, and carries what it says."""
+    """A member of a cluster, with files and a database; :func:`living` gives it time and carries its messages."""
 
     def __init__(self, directory: Path, node: int) -> None:
         directory.mkdir(parents=True)
@@ -392,7 +392,7 @@ class Members:
                 await trio.sleep(0.001)
 
     async def catch_up(self) -> None:
-        """Let the one that was away come back, and get the leader's snapshot; nothing else is written meanwhile."""
+        """Let the member that was away come back and get the leader's snapshot; nothing else is written meanwhile."""
         leader = await self.leader()
         self.away = False
         with trio.fail_after(5):
@@ -418,7 +418,7 @@ async def living(directory: Path) -> AsyncIterator[Members]:
 
 
 def rot(path: Path) -> None:
-    """Let one bit of a file be another."""
+    """Flip one bit of a file."""
     whole = bytearray(path.read_bytes())
     whole[len(whole) // 2] ^= 8
     path.write_bytes(whole)

@@ -24,7 +24,7 @@ def members(cluster: MemoryCluster) -> dict[int, str]:
 
 
 async def settled(cluster: MemoryCluster, wanted: dict[int, str], within: float) -> None:
-    """Wait until the members are as wanted."""
+    """Wait until the members are these."""
     with trio.move_on_after(within):
         while not cluster.leaders() or members(cluster) != wanted:
             await trio.sleep(0.1)
@@ -114,13 +114,13 @@ async def test_absence_from_dns_while_a_member_spoke_does_not_count_when_it_beco
         there.remove(unready)
         await trio.sleep(200)
         assert members(cluster) == voters(1, 2, 3)
-        # Then it is ready, but DNS fails, so that nobody is told, and after a while it cannot be reached.
+        # Then it is ready, but DNS fails, so that nobody hears of it, and after a while it cannot be reached.
         cluster.answer = lambda: Answer(frozenset(), complete=False, problems=("no server answers",))
         await trio.sleep(5)
         cluster.cut_off = {unready}
         await trio.sleep(100)
         assert members(cluster) == voters(1, 2, 3)
-        # As soon as DNS says, for long enough, that it is gone, it is.
+        # It is gone as soon as DNS has lacked it for long enough.
         cluster.answer = lambda: Answer(frozenset(map(cluster.address, there)), complete=True)
         await settled(cluster, voters(*({1, 2, 3} - {unready + 1})), 70)
 
@@ -139,7 +139,7 @@ async def test_single_and_even_clusters_work(autojump_clock: trio.testing.MockCl
         await cluster.start()
         leading = await cluster.leader()
         await trio.sleep(20)
-        # Of an even number one more learns than votes: it would not help the cluster to survive more.
+        # Where the number is even, one node stays a learner: as a voter it would not help to survive more failures.
         assert sorted(kind[0] for kind in members(cluster).values()) == sorted(kinds)
         await cluster.nodes[leading].propose(b"command")
         survived = (kinds.count("v") - 1) // 2
@@ -162,7 +162,7 @@ async def test_single_and_even_clusters_work(autojump_clock: trio.testing.MockCl
 
 
 async def ghosts_come(cluster: MemoryCluster, chosen: list[int]) -> None:
-    """Let nodes without data come that are members as soon as they can be, and then are never heard again."""
+    """Let nodes without data come, become members as soon as possible, and fall silent for ever."""
     for index in chosen:
         await cluster.start(index, bootstrap_expect=None)
     with trio.fail_after(30):

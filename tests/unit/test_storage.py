@@ -247,7 +247,7 @@ async def test_a_torn_file_is_refused(tmp_path: Path, tear: Callable[[bytes], by
 
 
 def test_no_byte_of_the_database_can_change_unnoticed(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whatever one byte becomes, the file is refused in one line, or nothing that counts has changed."""
+    """A change of any byte is refused in one line, or nothing that counts has changed."""
     source = tmp_path_factory.mktemp("whole")
     trio.run(a_log_with_a_snapshot, source)
     whole = (source / "trioraft.db").read_bytes()
@@ -255,7 +255,7 @@ def test_no_byte_of_the_database_can_change_unnoticed(tmp_path_factory: pytest.T
     expected = (disk.node_id, disk.hard, disk.snapshot, log_of(disk))
     disk.close()
     directory = tmp_path_factory.mktemp("damaged")
-    # Most of a page is empty, and does not count; look at what is not.
+    # Most of a page is empty and does not count, so look at the rest.
     used = [offset for offset, byte in enumerate(whole) if byte or offset % 4096 < 16]
 
     @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
@@ -331,7 +331,7 @@ def test_the_writes_of_a_killed_process_are_there(tmp_path: Path, killed: dict[s
 def test_a_byte_of_the_write_ahead_log_changes_unnoticed_only_where_it_may_be_torn(
     tmp_path_factory: pytest.TempPathFactory, killed: dict[str, bytes]
 ) -> None:
-    """SQLite would take every changed one for the end: what came later, votes too, would be forgotten in silence.
+    """SQLite would take a changed frame for the end, and drop what came later in silence, votes included.
 
     Torn may be the head of the file, and the last write; what has rotted there looks the same. So does the head of
     the frame before that write, which alone tells where it begins.
@@ -364,7 +364,7 @@ def test_a_byte_of_the_write_ahead_log_changes_unnoticed_only_where_it_may_be_to
 
 
 def test_a_write_that_a_power_cut_has_torn_is_no_damage(tmp_path: Path, killed: dict[str, bytes]) -> None:
-    """Of the frames of the last write any may be on disk, also its last one alone."""
+    """Any of the frames of the last write may be on disk, even its last one alone."""
     whole = killed["trioraft.db-wal"]
     last = range(ends_of_writes(whole)[-2] + _FRAME, len(whole), _FRAME)
     assert len(last) >= 3

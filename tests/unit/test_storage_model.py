@@ -70,7 +70,7 @@ class DiskAgainstModel(RuleBasedStateMachine):
 
     @rule(index=st.integers(1, 100), whole=st.booleans())
     def leave_unfinished(self, index: int, whole: bool) -> None:
-        """Crash while a snapshot is written, or when it is whole and the database does not know it yet."""
+        """Crash while a snapshot is written, or when it is whole and not in the database yet."""
         if whole:
             write_snapshot(self.directory, snapshot_of(index, 1))
         else:
@@ -89,7 +89,7 @@ class DiskAgainstModel(RuleBasedStateMachine):
 
     @rule()
     def copy(self) -> None:
-        """Open a copy of the files as they are now: what a process leaves that is killed."""
+        """Open a copy of the files as they are now, which is what a killed process leaves."""
         copy = Path(tempfile.mkdtemp())
         shutil.copytree(self.directory, copy, dirs_exist_ok=True)
         found = SqliteDisk(copy)

@@ -45,7 +45,7 @@ async def _settle(cluster: MemoryCluster) -> int:
 
 
 async def _change_settings(node: Node) -> bytes:
-    """Change a setting as whoever leads does when a client asks for it; in no session, so it comes to nothing."""
+    """Change a setting as a leader does for a client, but in no session, so that the change is refused in the end."""
     command = cbor2.dumps([1, 1, 1, encode_change(reads="lease")])
     return (await node._propose_here(EntryKind.SETTINGS, command)).data
 
@@ -104,7 +104,7 @@ class _Before:
 async def test_a_command_of_the_next_version_means_the_same_on_each_release(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A leader of the release before puts it into the log; one of this release refuses it until all can do it."""
+    """A leader of the release before puts it into the log; one of this release refuses it until all nodes know it."""
     monkeypatch.setattr("trioraft.kv.store.version_needed", stand_in.version_needed)
     before = Versions(1, stand_in.NEEDED - 1)
     stores: dict[int, KeyValueStore] = {}
@@ -145,7 +145,7 @@ async def test_a_command_of_the_next_version_means_the_same_on_each_release(
             await trio.sleep(1)
             assert len(digests()) == 1
         assert isinstance(await put(stand_in.KEY), PutResult)
-        for index in range(3):  # also where the log is applied anew
+        for index in range(3):  # even where the log is applied anew
             await _restart(cluster, index)
             await _settle(cluster)
             assert isinstance(await put(stand_in.KEY), PutResult)
@@ -215,7 +215,7 @@ async def test_older_software_refuses_to_start_on_newer_data_and_loses_nothing(
 
 
 async def test_a_node_put_back_at_the_wrong_moment_stops(autojump_clock: trio.testing.MockClock) -> None:
-    """It has not got the entry by which the cluster went on, and takes part until that comes."""
+    """It lacks the entry that raised the version, and takes part until that comes."""
     async with cluster_of(3, 5) as cluster:
         cluster.versions[2] = OLD
         await cluster.start()
@@ -224,7 +224,7 @@ async def test_a_node_put_back_at_the_wrong_moment_stops(autojump_clock: trio.te
         leader = await cluster.leader()
 
         async def go_on() -> None:
-            """Let the leader go by what it heard of the node before that was put back."""
+            """Let the leader rely on what it heard from the node before that was put back."""
             await _settle(cluster)
             assert _versions(cluster) == {1}
             peer = cluster.nodes[leader]._endpoint.peer(3)
@@ -332,7 +332,7 @@ async def test_a_command_of_a_later_version_is_refused(autojump_clock: trio.test
 async def test_a_rolling_change_of_the_timeouts_deposes_no_leader(
     autojump_clock: trio.testing.MockClock, seed: int
 ) -> None:
-    """From 3000/5000 to 300/500 and back, node by node: nobody is elected but who takes over from one that stops."""
+    """From 3000/5000 to 300/500 and back, node by node: there is no election but those after a leader that stops."""
     async with cluster_of(3, seed, **LONG) as cluster:
         await cluster.start()
         await _settle(cluster)
