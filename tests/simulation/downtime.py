@@ -19,10 +19,10 @@ from msgspec import Struct
 
 from tests.driving import member_around
 from tests.simulation.loop import Loop
+from trioraft.clock import NEVER
 from trioraft.consensus import Core, HardState, Role, Timing, election, quorum
 from trioraft.consensus.events import BecameLeader
 from trioraft.consensus.hard import FormationState
-from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.log import Log
 from trioraft.consensus.state import Question, Round, State
 from trioraft.messages import AppendEntriesRequest, Entry, EntryKind, PreVoteRequest, VoteRequest

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.unit.story import LEASE, TIMING, Story
+from trioraft.clock import LONG_AGO
 from trioraft.consensus import Role, Timing
 from trioraft.consensus.events import SteppedDown
 from trioraft.consensus.lease import lease_end
-from trioraft.consensus.state import LONG_AGO
 from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse, PreVoteRequest, VoteRequest, VoteResponse
 
 

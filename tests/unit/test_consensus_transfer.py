@@ -3,9 +3,9 @@
 import pytest
 
 from tests.unit.story import CLAIM, TIMING, Story
+from trioraft.clock import LONG_AGO
 from trioraft.consensus import lease
 from trioraft.consensus.events import EndWork, StartWork, SteppedDown
-from trioraft.consensus.state import LONG_AGO
 from trioraft.consensus.transfer import LAST_CHOICE
 from trioraft.messages import AppendEntriesRequest, TimeoutNow, VoteRequest, VoteResponse
 

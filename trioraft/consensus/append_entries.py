@@ -22,9 +22,10 @@ other does. An acknowledgement waits for the follower's disk, an answer to a hea
 
 from typing import Final
 
+from trioraft.clock import NEVER
 from trioraft.consensus.leader_work import remember_claim, work_claim
 from trioraft.consensus.lease import promise, promised_until
-from trioraft.consensus.ledger import NEVER, After
+from trioraft.consensus.ledger import After
 from trioraft.consensus.log import entry_bytes
 from trioraft.consensus.progress import note_departed, note_progress
 from trioraft.consensus.roles import become_follower, follow, reset_election_timer

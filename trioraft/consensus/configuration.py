@@ -6,9 +6,10 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from trioraft.clock import LONG_AGO
 from trioraft.messages import FIRST_VERSION, MEMBERS_MAX, Id, Name, NodeId, Version
 
-_NONE: Final = float("-inf")
+_NONE: Final = LONG_AGO
 
 _Ids = Annotated[tuple[Id, ...], Meta(max_length=MEMBERS_MAX)]
 # Of so many that were members, and are none any more, it is remembered that they never may be again.

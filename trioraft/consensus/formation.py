@@ -40,9 +40,10 @@ from typing import Final
 
 import msgspec
 
+from trioraft.clock import NEVER
 from trioraft.consensus.events import Event, ForeignCluster, FormationEnded
 from trioraft.consensus.hard import FormationState
-from trioraft.consensus.ledger import NEVER, Ledger
+from trioraft.consensus.ledger import Ledger
 from trioraft.consensus.timing import Timing
 from trioraft.messages import (
     LARGEST_ID,

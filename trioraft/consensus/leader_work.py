@@ -17,9 +17,9 @@ from typing import Final
 
 import msgspec
 
+from trioraft.clock import NEVER
 from trioraft.consensus.events import EndWork, ExtendWork, StartWork
 from trioraft.consensus.lease import lease_end
-from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.state import EarlierWork, Role, Round, State, Work
 from trioraft.consensus.timing import WORK_MARGIN, here
 from trioraft.messages import Instant, Seconds, Term
@@ -124,7 +124,7 @@ def extend_work_at(s: State) -> Instant:
 def work_start_at(s: State) -> Instant:
     """Tell when leader work may start, if it may, for the timer."""
     waits = s.role is Role.LEADER and s.handover is None and s.own_work is Work.NONE
-    return s.work_until if waits else float("inf")
+    return s.work_until if waits else NEVER
 
 
 def end_work(s: State) -> None:

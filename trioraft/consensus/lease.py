@@ -15,8 +15,9 @@ from typing import Final
 
 import msgspec
 
+from trioraft.clock import LONG_AGO
 from trioraft.consensus.configuration import Configuration
-from trioraft.consensus.state import LONG_AGO, Role, State
+from trioraft.consensus.state import Role, State
 from trioraft.consensus.timing import there
 from trioraft.messages import Instant, Seconds
 

@@ -2,16 +2,15 @@
 
 import enum
 from collections import deque
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from msgspec import Struct
 
+from trioraft.clock import NEVER
 from trioraft.consensus.configuration import Configuration, decode_configuration
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.log import Log
 from trioraft.messages import Entry, Index, Instant, Message, NodeId, Term, Version
-
-NEVER: Final = float("inf")
 
 
 class After(enum.Enum):

@@ -28,6 +28,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from trioraft.clock import NEVER
 from trioraft.consensus.configuration import DEPARTED_MAX, Configuration, encode_configuration
 from trioraft.consensus.events import ConfigurationChanged, Removed
 from trioraft.consensus.lease import contact_end
@@ -120,7 +121,7 @@ def append_configuration(s: State, configuration: Configuration, now: Instant) -
     s.ledger.append(entry)
     members = {*configuration.members} - {s.id}
     for node, follower in s.followers.items():
-        follower.leaves_at = float("inf") if node in members else min(follower.leaves_at, now + s.timing.upper)
+        follower.leaves_at = NEVER if node in members else min(follower.leaves_at, now + s.timing.upper)
     for node in sorted(members - s.followers.keys()):
         s.followers[node] = new_follower(s, now)
 
@@ -166,7 +167,7 @@ def note_configuration(s: State, now: Instant) -> None:
         or told.committed != committed
     ):
         s.told = ToldConfiguration(log.configuration_index, log.configuration, committed)
-        s.settled_at = now if committed else float("inf")
+        s.settled_at = now if committed else NEVER
         note_committed(s)
         s.events.append(ConfigurationChanged(log.configuration, committed))
     if s.departed and not s.hard.removed and s.role is not Role.LEADER and s.own_work is Work.NONE:

@@ -1,7 +1,7 @@
 """How far each follower is: whether it keeps up, and whether one that is no member any more knows it."""
 
-from trioraft.consensus.ledger import NEVER
-from trioraft.consensus.state import LONG_AGO, Follower, LogMark, State
+from trioraft.clock import LONG_AGO, NEVER
+from trioraft.consensus.state import Follower, LogMark, State
 from trioraft.messages import Instant, NodeId
 
 

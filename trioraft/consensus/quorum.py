@@ -1,10 +1,10 @@
 """Check-quorum: a leader goes on only while a quorum answers it, and its disk does (thesis 6.2)."""
 
+from trioraft.clock import LONG_AGO, NEVER
 from trioraft.consensus.leader_work import work_deadline
 from trioraft.consensus.lease import contact_end
-from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.roles import become_follower
-from trioraft.consensus.state import LONG_AGO, Role, State
+from trioraft.consensus.state import Role, State
 from trioraft.messages import Instant
 
 

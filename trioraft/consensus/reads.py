@@ -17,11 +17,11 @@ so, all of its log from earlier terms is applied, and no newer change of the set
 moment that a leader takes in a change, committed or not, it asks the quorum again.
 """
 
+from trioraft.clock import LONG_AGO, NEVER
 from trioraft.consensus.append_entries import send_heartbeats
 from trioraft.consensus.events import ReadFailed, ReadReady
 from trioraft.consensus.lease import lease_end
-from trioraft.consensus.ledger import NEVER
-from trioraft.consensus.state import LONG_AGO, Role, State, WaitingRead
+from trioraft.consensus.state import Role, State, WaitingRead
 from trioraft.messages import Instant
 
 

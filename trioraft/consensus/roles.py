@@ -2,9 +2,9 @@
 
 import msgspec
 
+from trioraft.clock import NEVER
 from trioraft.consensus.events import SteppedDown
 from trioraft.consensus.leader_work import end_work
-from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.state import Role, State
 from trioraft.messages import Instant, OptionalNodeId, Term
 

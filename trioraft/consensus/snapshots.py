@@ -8,8 +8,9 @@ verified and taken over, the log follows.
 
 from typing import Final
 
+from trioraft.clock import NEVER
 from trioraft.consensus.events import StorePart
-from trioraft.consensus.ledger import NEVER, After, SnapshotInfo
+from trioraft.consensus.ledger import After, SnapshotInfo
 from trioraft.consensus.roles import become_follower, follow, reset_election_timer
 from trioraft.consensus.state import Follower, Receiving, Role, Sending, State, count_uncommitted
 from trioraft.messages import Index, InstallSnapshotRequest, InstallSnapshotResponse, Instant, NodeId

@@ -5,16 +5,15 @@ import random
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from trioraft.clock import LONG_AGO, NEVER
 from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.events import Event
 from trioraft.consensus.hard import HardState
-from trioraft.consensus.ledger import NEVER, Ledger, SnapshotInfo
+from trioraft.consensus.ledger import Ledger, SnapshotInfo
 from trioraft.consensus.log import Log, entry_bytes
 from trioraft.consensus.timing import Timing
 from trioraft.messages import AppendEntriesRequest, Index, Instant, NodeId, OptionalNodeId, Seconds, Term
 from trioraft.round_trip import smooth
-
-LONG_AGO: Final = float("-inf")
 
 
 class InFlight(NamedTuple):

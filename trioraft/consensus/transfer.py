@@ -5,6 +5,7 @@ holds no lease and runs no leader work in this term, whether or not the transfer
 at any later time, and is valid for as long as its receiver is in the same term.
 """
 
+from trioraft.clock import NEVER
 from trioraft.consensus.append_entries import send_heartbeats
 from trioraft.consensus.election import may_campaign, start_election
 from trioraft.consensus.leader_work import end_work, work_left
@@ -87,7 +88,7 @@ def drive_transfer(s: State, now: Instant) -> None:
     if handover.retarget_at <= now:
         others = [node for node in reachable(s, now) if node not in handover.tried]
         handover.target = others[0] if others else handover.target
-        handover.retarget_at = float("inf")
+        handover.retarget_at = NEVER
         offer(s, handover, now)
     elif handover.resend_at <= now:
         offer(s, handover, now)

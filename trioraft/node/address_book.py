@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from trioraft.address import Address
+from trioraft.clock import LONG_AGO
 from trioraft.datagrams.endpoint import Domain
 from trioraft.dns.addresses import Addresses, Place
 from trioraft.dns.discovery import Answer
@@ -34,8 +35,8 @@ _CAUSES_MAX: Final = 512
 class _Known(Place):
     """What is known of one address."""
 
-    greeted_at: float = float("-inf")
-    answered_at: float = float("-inf")
+    greeted_at: float = LONG_AGO
+    answered_at: float = LONG_AGO
     service: str | None = None  # of a node of another service
     has_old_name: bool = False  # whether it was greeted with a name that this node does not have any more
 
@@ -177,7 +178,7 @@ class AddressBook:
         return any(
             known.discovered
             and known.service is None
-            and known.answered_at == float("-inf")
+            and known.answered_at == LONG_AGO
             and now - max(known.since, self.standstill.ended_at) < patience
             for known in self._known.values()
         )

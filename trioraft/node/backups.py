@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 import trio
 
+from trioraft.clock import NEVER
 from trioraft.consensus import Core
 from trioraft.errors import BusyError, ProposalError, RefusedError
 from trioraft.messages import LARGEST_ID, BackupPart, ReadBackup, format_id
@@ -208,7 +209,7 @@ class BackupServer:
 
     def _idle_at(self) -> float:
         heard_at = (kept.heard_at for kept in self._kept.values() if not kept.ended)
-        return min(heard_at, default=float("inf")) + IDLE_SECONDS
+        return min(heard_at, default=NEVER) + IDLE_SECONDS
 
     def _end_idle(self) -> None:
         for kept in self._kept.values():

@@ -4,6 +4,8 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
+from trioraft.clock import LONG_AGO
+
 _SECOND: Final = 1.0
 _LINES: Final = 10
 
@@ -22,7 +24,7 @@ class LineLimit:
     def __init__(self, what: str, lines: int = _LINES) -> None:
         self._what = what
         self._lines = lines
-        self._since = float("-inf")
+        self._since = LONG_AGO
         self._written = 0
         self._missing = 0
 

@@ -17,9 +17,10 @@ from typing import Protocol
 
 import trio
 
+from trioraft.clock import NEVER
 from trioraft.consensus import Turn
 from trioraft.consensus.events import Event
-from trioraft.consensus.ledger import NEVER, Write
+from trioraft.consensus.ledger import Write
 from trioraft.datagrams.endpoint import Endpoint, encode_message
 from trioraft.datagrams.endpoint import Event as EndpointEvent
 from trioraft.datagrams.socket import DatagramSocket

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from trioraft.clock import NEVER
 from trioraft.consensus import Core, Role
-from trioraft.consensus.ledger import NEVER
 from trioraft.consensus.turn import Dispatch
 from trioraft.messages import Message, ReadIndexRequest, ReadIndexResponse
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from trioraft.clock import LONG_AGO
 from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
 from trioraft.datagrams.rights import NEEDED, goes_too_far, key_needed, may
@@ -79,7 +80,7 @@ class Requests:
             member, self._desk, around, backups, digests, self._commands.read, clock, soon
         )
         self._is_question: Callable[[bytes], bool] = lambda question: False
-        self._too_far_at = float("-inf")
+        self._too_far_at = LONG_AGO
         self._look_at = clock() + _LOOK_AT_SESSIONS
 
     def answer_questions(self, handler: AskHandler, only_reads: Callable[[bytes], bool]) -> None:

@@ -12,6 +12,8 @@ from typing import Final
 import structlog
 import trio
 
+from trioraft.clock import LONG_AGO, NEVER
+
 _log: Final = structlog.get_logger("trioraft.stalls")
 
 # It is told at most once in so many seconds.
@@ -38,8 +40,8 @@ class LoopWatch(trio.abc.Instrument):
         self._limit = heartbeat / 10
         self._endangers = heartbeat / 2
         self._longest = self._longest_cpu = 0.0
-        self._began = self._cpu_began = float("inf")
-        self._told_at = float("-inf")
+        self._began = self._cpu_began = NEVER
+        self._told_at = LONG_AGO
         self._told_stalls = 0
 
     def after_io_wait(self, timeout: float) -> None:

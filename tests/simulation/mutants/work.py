@@ -4,9 +4,9 @@ from typing import Any, Final
 
 from tests.simulation.mutants.mutant import Mutant, Patch, restarted_with, rule, same
 from trioraft import messages
+from trioraft.clock import LONG_AGO, NEVER
 from trioraft.consensus import append_entries, election, leader_work, lease, quorum, transfer
-from trioraft.consensus.ledger import NEVER
-from trioraft.consensus.state import LONG_AGO, EarlierWork, Role, State
+from trioraft.consensus.state import EarlierWork, Role, State
 
 
 def _no_wait_for_work() -> list[Patch]:
