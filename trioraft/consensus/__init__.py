@@ -3,52 +3,53 @@
 Theory of operation
 -------------------
 A :class:`~trioraft.consensus.core.Core` is fed with messages (:meth:`receive`), the time (:meth:`handle_timer`) and
-the news that a write is on disk (:meth:`persisted`). Its only way out is a :meth:`turn`, which says what is to be
-done now, in its order (:class:`~trioraft.consensus.turn.Turn`): act on events, send, write, apply, come back at a
-certain time. The same inputs always give the same outputs. :class:`trioraft.node.member.Member` is what drives it.
+the news that a write is on disk (:meth:`persisted`). Its only way out is a :meth:`turn`, which lists what must be
+done now, in this order (:class:`~trioraft.consensus.turn.Turn`): act on events, send, write, apply, come back at a
+certain time. The same inputs always give the same outputs. A :class:`trioraft.node.member.Member` drives the core.
 
-All that a member remembers is in :mod:`state`; the rules are functions on it, one for each rule of the paper or
-of what this software adds to it, in one module for each chapter::
+All that a member remembers is in :mod:`state`. The rules are functions on it: one function for each rule of the
+paper, and for each rule that this software adds; one module for each chapter::
 
     forming ──formation stands──▶ follower ──election timeout──▶ pre-candidate ──quorum would vote──▶ candidate
                                      ▲  ▲                         │    ▲                             │     │
                                      │  └──heartbeat, newer term──┘    └────inconclusive round───────┘     │
                                      └───no quorum answers, newer term, transfer───  leader  ◀──quorum votes┘
 
-``core``            one member, whole: which rule a message or the timer calls, and the one way out
-``operations``      what the program around a member tells it
-``steps``           what every step begins and ends with
-``turn``            what one turn wants done, in its order
-``view``            what may be looked at of a member; ``observer`` is called after each step, to record or check it
-``events``          what a member tells the program around it
-``admission``       which messages are taken in; ``numbers``, what no member can mean; ``far_terms``, how a term far
-                    above one's own is learned all the same
+``core``            a whole member: the rule that a message or the timer calls, and the one way out
+``operations``      the calls by which the program around a member tells it something
+``steps``           the beginning and the end of every step
+``turn``            the duties of one turn, in order
+``view``            the properties of a member that others may read; an ``observer`` is called after each step, to
+                    record or check it
+``events``          the news that a member has for the program around it
+``admission``       the messages that are taken in; ``numbers``, the values that no member can mean; ``far_terms``,
+                    how a member learns a term far above its own all the same
 
 ``state``           all that a member remembers; ``hard`` is the part of it that a restart must not lose
-``log``             the entries; ``configuration``, who is a member by them, and what a quorum is
-``ledger``          what waits for the disk, and the messages that depend on it
+``log``             the entries; ``configuration``, the members and voters that follow from them, and the quorum
+``ledger``          the changes that wait for the disk, and the messages that depend on them
 ``timing``          the durations that a cluster runs by
 
 ``formation``       nodes without a cluster form one, and only one
 ``election``        pre-vote, vote, victory
-``append_entries``  heartbeats and entries, from the leader's log to the others', and when they are committed
-``progress``        how far each follower is: who keeps up, and who knows that it is removed
-``quorum``          what a leader must keep to go on leading
-``roles``           becoming a follower, from whatever one was
+``append_entries``  heartbeats and entries, from the leader's log to the followers' logs, and their commitment
+``progress``        the progress of each follower: whether it keeps up, and whether it knows that it is removed
+``quorum``          check-quorum: the conditions under which a leader goes on leading
+``roles``           becoming a follower, from any role
 ``snapshots``       for followers that are behind the beginning of the leader's log
 ``reads``           linearizable reads, by a round or by the lease
-``lease``           promises: why nobody can be elected while a lease runs
+``lease``           promises and leases: why nobody can be elected while a lease runs
 ``leader_work``     leader work: it has ended before any other node starts leader work
 ``transfer``        giving leadership to another node
-``membership``      learners, changes of the voters by joint consensus, who joins and who is removed
+``membership``      learners, changes of the voters by joint consensus, nodes that join and nodes that are removed
 
-Nothing leaves before what it depends on is on disk; :class:`~trioraft.consensus.ledger.Ledger` sees to that, so
-that no rule has to.
+No message leaves before the state that it depends on is on disk. :class:`~trioraft.consensus.ledger.Ledger` sees to
+that, so no rule has to.
 
 Figure 2 of the Raft paper, rule by rule
 ----------------------------------------
-A server of the paper is a member, and an RPC is a message with an answer that is a message of its own. A place is a
-file of this folder, or of one beside it, and what to look at there. ::
+A server of the paper is a member here. An RPC is a message whose answer is a message of its own. A place below is a
+file of this folder, or of one beside it, and a name in it. ::
 
     State
       currentTerm, votedFor: on disk before any answer                hard.py:HardState

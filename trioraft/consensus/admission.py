@@ -1,4 +1,8 @@
-"""Admission of messages: none that nobody can mean, none of a term that is too far, none too new for this member."""
+"""Admission of messages: which of them a member takes in.
+
+A member drops a message with a number that no sender can mean, a message of a term that is far above its own, and a
+message with content that is too new for its software.
+"""
 
 from collections.abc import Collection
 from typing import Final, NamedTuple
@@ -24,7 +28,7 @@ from trioraft.versions import Versions
 
 _WITHOUT_TERM: Final = (FormationView, FormationRequest, FormationResponse)
 _CONFIGURATION: Final = EntryKind.CONFIGURATION
-_UNKNOWN: Final = EntryKind.UNKNOWN  # each look into an enum costs something, and there are many entries
+_UNKNOWN: Final = EntryKind.UNKNOWN  # a look-up in an enum costs time, and there are many entries
 
 
 class _Needs(NamedTuple):
@@ -50,18 +54,18 @@ def can_be_meant(
     events: list[Event],
     now: Instant,
 ) -> bool:
-    """Check whether every number of a message is one that its sender can mean; else it is dropped, with an event.
+    """Check whether the sender can mean every number of a message; report a message that must be dropped.
 
     Parameters
     ----------
     s : State or None
-        The state of a member of the sender's cluster; None for a node that is none.
+        The state, where this node is a member of the sender's cluster; None where it is not.
     sender : int
-        The node it comes from.
+        The node that sent it.
     message : ConsensusMessage
         The message.
     peers : collection of int
-        The nodes that can be reached, who are asked about a term that is far.
+        The nodes that can be reached; they are asked for their terms when a far term is heard of.
     events : list of Event
         Takes :class:`NotMeant`.
     now : float
@@ -84,7 +88,7 @@ def can_be_meant(
 def _is_of_far_term(
     s: State, sender: NodeId, message: ConsensusMessage, peers: Collection[NodeId], now: Instant
 ) -> bool:
-    """Check whether a message's term is too far above this node's own to be taken over; look who else knows it."""
+    """Check whether a message's term is too far above this node's own; if it is, ask other nodes for theirs."""
     if isinstance(message, _WITHOUT_TERM):
         return False
     term = message.term - 1 if type(message) is PreVoteRequest else message.term
@@ -103,11 +107,12 @@ def _is_of_far_term(
 def understands(
     s: State, sender: NodeId, message: AppendEntriesRequest | InstallSnapshotRequest, versions: Versions
 ) -> bool:
-    """Check whether a message has nothing in it that is malformed, or too new for this node.
+    """Check whether this node understands all of a message: nothing in it is malformed or too new.
 
-    An event says so when that is the word of the leader that this node follows: members have been asked whether they
-    speak the version, so this node has been put back to older software meanwhile, and must stop. The word of others
-    is dropped, lest one message stop every node; a leader's heartbeats have nothing in them that can be too new.
+    If the leader that this node follows sent something too new, an event reports it. The leader raised the version
+    only after every member had shown to speak it; so this node has gone back to older software since, and must stop.
+    A message that is too new and comes from any other node is only dropped, lest one message stop every node. A
+    heartbeat has no entries, so nothing in it can be too new.
     """
     needs = _needs(message)
     if needs is None:
@@ -119,10 +124,7 @@ def understands(
 
 
 def _needs(message: AppendEntriesRequest | InstallSnapshotRequest) -> _Needs | None:
-    """Return which version a node must speak to take over a message, and whether an entry in it is unknown here.
-
-    None for a message with a configuration that is malformed.
-    """
+    """Return what a node must know to take over a message; None if a configuration in it is malformed."""
     version, unknown = 0, False
     if isinstance(message, AppendEntriesRequest):
         for entry in message.entries:

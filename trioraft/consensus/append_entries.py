@@ -1,23 +1,25 @@
 """AppendEntries (Raft, sections 5.3 and 5.4.2): the leader sends, the receiver stores, the leader counts answers.
 
-One message to each follower; nobody waits for anybody. A heartbeat that is not answered is sent again after
-``max(2 × RTT, heartbeat / 5)``, with a number of its own, so that the answer tells which sending it answers and
-the leader can count the promise from the right moment. A follower that has been silent for an election timeout
-gets only the regular heartbeats.
+Every follower gets messages of its own, and none waits for another. A heartbeat is an AppendEntries without entries
+(figure 2). One that is not answered is sent again after ``max(2 × RTT, heartbeat interval / 5)``. Each sending has a
+sequence number of its own: the answer names it, so the leader counts the follower's promise from the moment of that
+sending. A follower that has been silent for an election timeout gets only the regular heartbeats.
 
-Nodes need not have the same timeouts, for these are changed on one node after the other. What is told to others are
-durations, so leases and claims hold whatever the others go by. But a follower with a shorter election timeout than
-the leader's would take a leader for dead whose heartbeats come in its own pace. It says how long its timeout is, for
-that is what it promises; so the leader sends several heartbeats within the shortest of them.
+The nodes need not have the same timeouts, because an operator changes them on one node after the other. All that
+nodes tell each other are durations, so leases and claims of leader work hold whatever the others' settings are. But a
+follower whose election timeout is shorter than the leader's could take a live leader for dead, if heartbeats came at
+the leader's interval only. A follower's promise tells how long its timeout is; so the leader sends several heartbeats
+within the shortest timeout of all followers.
 
-A follower is *probed* with one message at a time until it is known where its log agrees with the leader's; then
-several messages are under way, bounded in number and in bytes. A message that a follower cannot use, because it
-does not have the entry before, is answered with a hint that skips whole terms, so a diverged log is repaired in as
-many round trips as there are terms in which it differs. A message that has overtaken an earlier one is kept until
-that has come. What is not acknowledged in time is sent again from the first entry that is missing.
+A follower is *probed* with one message at a time until the leader knows where the two logs agree. After that several
+messages are in flight, bounded in number and in bytes. A follower that lacks the entry before a message rejects the
+message, with a hint that skips whole terms; so a diverged log is repaired in as many round trips as there are terms
+in which it differs (section 5.3). A message that has overtaken an earlier one is kept until the earlier one has come.
+Entries that are not acknowledged in time are sent again, from the first one that is missing.
 
-The leader sends while it writes to its own disk (thesis 10.2.1); its own copy counts when it is on disk, as any
-other does. An acknowledgement waits for the follower's disk, an answer to a heartbeat does not.
+The leader sends entries while it writes them to its own disk (thesis 10.2.1); its own copy counts once it is on disk,
+as any other copy does. An acknowledgement of entries waits for the follower's disk; the answer to a heartbeat does
+not.
 """
 
 from typing import Final
@@ -42,20 +44,20 @@ from trioraft.messages import (
     Seconds,
 )
 
-# So many heartbeats are sent within the shortest election timeout, unless the leader's own settings say fewer; but no
-# two of them in less than so many seconds.
+# The number of heartbeats within the shortest election timeout, unless the leader's own settings make it smaller; and
+# the shortest interval between two of them, in seconds.
 _WITHIN_TIMEOUT: Final = 4
 _SHORTEST_INTERVAL: Final = 0.005
-# What is under way to one follower, at most.
+# The most messages, and bytes of entries, that are in flight to one follower.
 _MESSAGES_MAX: Final = 64
 _BYTES_MAX: Final = 512 * 1024
-# What is proposed and not committed, at most.
+# The most bytes of entries that are proposed and not committed.
 UNCOMMITTED_BYTES_MAX: Final = 16 * 1024 * 1024
-# So many followers' rejections of later messages tell that an earlier one was lost, not just overtaken (TCP's
+# After this number of rejections of later messages an earlier message counts as lost, not just overtaken (as TCP's
 # three duplicate acknowledgements, RFC 5681).
 _OVERTAKEN_MAX: Final = 3
-# How fast entries arrive at least, before they are taken for lost, in bytes per second; and how often the time for
-# that doubles while nothing is acknowledged.
+# Entries that arrive more slowly than this, in bytes per second, are taken for lost; and how often the time until
+# they are sent again doubles, while nothing is acknowledged.
 _SLOWEST: Final = 1024 * 1024
 _DOUBLINGS_MAX: Final = 5
 
@@ -64,9 +66,10 @@ _DOUBLINGS_MAX: Final = 5
 
 
 def heartbeat(s: State, now: Instant) -> AppendEntriesRequest:
-    """Make the next heartbeat, which is the same for all (Raft, figure 2: AppendEntries without entries).
+    """Make the next heartbeat, which is the same for all followers (Raft, figure 2: AppendEntries without entries).
 
-    It names the newest committed entry, so that a follower that was restarted learns how far its log is committed.
+    Its previous entry is the newest committed one, so that a follower that was restarted learns how far its log is
+    committed.
     """
     s.sequence += 1
     return AppendEntriesRequest(
@@ -80,7 +83,7 @@ def heartbeat(s: State, now: Instant) -> AppendEntriesRequest:
 
 
 def interval(s: State) -> Seconds:
-    """Tell how long after a regular heartbeat the next one is sent: several come within any follower's timeout."""
+    """Compute the interval of regular heartbeats: several of them come within any follower's election timeout."""
     within = min(_WITHIN_TIMEOUT, s.timing.lower / s.timing.heartbeat)
     shortest = min([follower.promise for follower in s.followers.values()], default=NEVER)
     return min(s.timing.heartbeat, max(shortest / within, _SHORTEST_INTERVAL))
@@ -97,19 +100,19 @@ def send_heartbeats(s: State, now: Instant) -> None:
 
 
 def send_to_follower(s: State, node: NodeId, follower: Follower, request: AppendEntriesRequest, now: Instant) -> None:
-    """Send a heartbeat to one follower, and note when. It does not wait for the disk: the term is there."""
+    """Send a heartbeat to one follower, and note when; it need not wait for the disk, which has the term already."""
     follower.sent = {number: at for number, at in follower.sent.items() if now - at < s.timing.lower}
     follower.sent[request.sequence] = now
     follower.heartbeat_sequence = request.sequence
     silent = now - max(follower.heard_at, s.leader_since) > s.timing.lower
     due = NEVER if silent else now + s.timing.resend(s.round_trip(node))
-    # A regular heartbeat does not put off sending again what was not answered before it.
+    # A regular heartbeat must not postpone the repetition of one that was not answered before it.
     follower.resend_at = due if follower.resend_at <= now else min(follower.resend_at, due)
     s.ledger.send(node, request, After.NOTHING)
 
 
 def resend_unanswered(s: State, now: Instant) -> None:
-    """Send the heartbeat again to those who have not answered the last one."""
+    """Send the heartbeat again to the followers that have not answered the last one."""
     for node, follower in s.followers.items():
         if follower.resend_at <= now:
             send_to_follower(s, node, follower, heartbeat(s, now), now)
@@ -119,18 +122,18 @@ def resend_unanswered(s: State, now: Instant) -> None:
 
 
 def open_term(s: State) -> None:
-    """Begin a leader's term with a no-op, so that what earlier terms left is committed with it (section 8)."""
+    """Begin a leader's term with a no-op, which commits the entries of earlier terms with it (section 8)."""
     for follower in s.followers.values():
         follower.next_index = s.log.last_index + 1
     s.opened_at = s.ledger.append(Entry(term=s.term, kind=EntryKind.NO_OP))
-    count_uncommitted(s)  # what earlier leaders could not commit takes room too
+    count_uncommitted(s)  # entries that earlier leaders could not commit take room too
     s.settings_at = 0
 
 
 def propose(s: State, kind: EntryKind, data: bytes) -> Index | None:
     """Append an entry to the leader's log (Raft, section 5.3; figure 2: leaders).
 
-    Returns None when too much is not committed yet, or it is handing over.
+    Return None when too much is not committed yet, or while leadership is being transferred (thesis 3.10).
     """
     if s.handover is not None:
         return None
@@ -146,7 +149,7 @@ def propose(s: State, kind: EntryKind, data: bytes) -> Index | None:
 
 
 def send_entries(s: State, now: Instant) -> None:
-    """Send every follower what it has not got, as far as its window is open (Raft, figure 2: leaders)."""
+    """Send every follower the entries from its next index on, while its window is open (Raft, figure 2: leaders)."""
     for node, follower in s.followers.items():
         if follower.next_index <= s.log.base_index:
             send_snapshot(s, node, follower, now)
@@ -156,7 +159,7 @@ def send_entries(s: State, now: Instant) -> None:
 
 
 def may_send(follower: Follower) -> bool:
-    """Tell whether a follower's window is open."""
+    """Check whether a follower's window is open: whether another message of entries may be sent."""
     if follower.probing:
         return not follower.in_flight
     in_flight = sum(sent.size for sent in follower.in_flight.values())
@@ -164,7 +167,7 @@ def may_send(follower: Follower) -> bool:
 
 
 def send_batch(s: State, node: NodeId, follower: Follower, now: Instant) -> None:
-    """Send one message of entries (Raft, figure 2: AppendEntries). It does not wait for the leader's disk."""
+    """Send one AppendEntries with entries (Raft, figure 2); it does not wait for the leader's disk (10.2.1)."""
     previous = follower.next_index - 1
     entries = s.log.batch(follower.next_index, s.batch_room.get(node, s.batch_bytes))
     s.sequence += 1
@@ -189,16 +192,16 @@ def send_batch(s: State, node: NodeId, follower: Follower, now: Instant) -> None
 
 
 def resend_pause(s: State, node: NodeId, follower: Follower) -> Seconds:
-    """Tell how long to wait for an acknowledgement of what is under way: longer for more bytes, and each time."""
+    """Compute how long to wait for an acknowledgement: longer with more bytes in flight, and at each repetition."""
     in_flight = sum(sent.size for sent in follower.in_flight.values())
     pause = s.timing.resend(s.round_trip(node)) + in_flight / _SLOWEST
     return pause * float(2 ** min(follower.resent, _DOUBLINGS_MAX))
 
 
 def resend_entries(s: State, now: Instant) -> None:
-    """Send again, from the first that is missing, what was not acknowledged in time.
+    """Send entries again that were not acknowledged in time, from the first one that is missing.
 
-    A follower that has been silent for an election timeout gets heartbeats only, until it answers one.
+    A follower that has been silent for an election timeout gets only heartbeats until it answers one.
     """
     for follower in s.followers.values():
         if follower.entries_resend_at > now:
@@ -209,11 +212,11 @@ def resend_entries(s: State, now: Instant) -> None:
         else:
             rewind(follower, follower.match_index + 1)
             follower.resent += 1
-            follower.entries_resend_at = NEVER  # until it is sent, a moment later
+            follower.entries_resend_at = NEVER  # until the entries are sent, a moment later
 
 
 def rewind(follower: Follower, index: Index) -> None:
-    """Go back to an index, and find out from there where the logs agree."""
+    """Set a follower's next index back, and probe from there for the place where the two logs agree."""
     follower.next_index = index
     follower.in_flight.clear()
     follower.probing = True
@@ -226,7 +229,8 @@ def rewind(follower: Follower, index: Index) -> None:
 def handle_append_entries(s: State, sender: NodeId, request: AppendEntriesRequest, now: Instant) -> None:
     """Follow the leader of the current or a newer term (Raft, figure 2, AppendEntries 1)."""
     if request.term < s.term or (s.role is Role.LEADER and request.term == s.term):
-        # It names no message: this leader may lead again by now, and count in this term as it did in the other.
+        # The answer names no message. Its receiver may lead again by now, in this very term, and its sequence numbers
+        # begin anew with each term: it could take this for the answer to another message.
         s.ledger.send(
             sender, AppendEntriesResponse(term=s.term, sequence=0, promise=0.0, matched=0, last_choice=False)
         )
@@ -250,11 +254,11 @@ def handle_append_entries(s: State, sender: NodeId, request: AppendEntriesReques
 def store_entries(s: State, request: AppendEntriesRequest, now: Instant) -> bool:
     """Take over the entries that follow the previous one (Raft, figure 2, AppendEntries 2 to 4).
 
-    Returns False when the previous one is not there.
+    Return False when the log does not have the previous entry.
     """
     previous, matched = request.prev_log_index, request.prev_log_index
     if previous < s.commit_index and previous < s.log.base_index:
-        matched = s.commit_index  # what is committed is the leader's in any case
+        matched = s.commit_index  # the leader has every committed entry (section 5.4.3)
     elif s.log.term_at(previous) != request.prev_log_term:
         keep_for_later(s, request)
         return False
@@ -275,7 +279,7 @@ def store_entries(s: State, request: AppendEntriesRequest, now: Instant) -> bool
 
 
 def keep_for_later(s: State, request: AppendEntriesRequest) -> None:
-    """Keep, as far as the leader's window goes, what has overtaken an earlier message."""
+    """Keep a message that has overtaken an earlier one, as far as the leader's window goes."""
     kept = sum(entry_bytes(entry) for later in s.ahead.values() for entry in later.entries)
     overtook = request.entries and request.prev_log_index > s.log.last_index
     if overtook and len(s.ahead) < _MESSAGES_MAX and kept < _BYTES_MAX:
@@ -283,7 +287,7 @@ def keep_for_later(s: State, request: AppendEntriesRequest) -> None:
 
 
 def follow_commit_index(s: State, request: AppendEntriesRequest) -> None:
-    """Commit what the leader has committed, as far as the logs are known to agree (figure 2, AppendEntries 5)."""
+    """Commit what the leader has committed, up to where the logs are known to agree (figure 2, AppendEntries 5)."""
     s.commit_index = max(s.commit_index, min(request.commit_index, s.matched_index))
     if request.commit_index <= s.commit_index and s.id in s.configuration.members:
         s.caught_up = True
@@ -292,13 +296,13 @@ def follow_commit_index(s: State, request: AppendEntriesRequest) -> None:
 def answer(
     s: State, request: AppendEntriesRequest, seconds: Seconds, now: Instant, *, rejected: bool = False
 ) -> AppendEntriesResponse:
-    """Make the answer to a leader's message."""
+    """Make the answer to an AppendEntries."""
     agreed = s.log.last_not_after(request.prev_log_index, request.prev_log_term) if rejected else 0
     return AppendEntriesResponse(
         term=s.term,
         sequence=request.sequence,
         promise=seconds,
-        # The answer to entries leaves when they are on disk, that to a heartbeat at once.
+        # The answer to entries leaves once they are on disk; the answer to a heartbeat leaves at once.
         matched=s.matched_index if request.entries and not rejected else min(s.matched_index, s.ledger.durable_index),
         last_choice=now < s.last_choice_until,
         hint_index=agreed,
@@ -311,7 +315,7 @@ def answer(
 
 
 def handle_append_entries_response(s: State, sender: NodeId, response: AppendEntriesResponse, now: Instant) -> None:
-    """Count a follower's promise from when the message it answers was sent, and learn what it has."""
+    """Take in a follower's answer: its promise, counted from when the answered message was sent, and its log."""
     follower = s.followers.get(sender)
     if response.term > s.term and (follower is None or follower.leaves_at == NEVER):
         become_follower(s, response.term, now, f"a follower knows term {response.term}")
@@ -338,7 +342,7 @@ def handle_append_entries_response(s: State, sender: NodeId, response: AppendEnt
 
 
 def note_match(s: State, node: NodeId, follower: Follower, response: AppendEntriesResponse, now: Instant) -> None:
-    """Learn from an answer how far a follower's log is the leader's (Raft, section 5.3; figure 2: leaders)."""
+    """Update nextIndex and matchIndex of a follower from its answer (Raft, section 5.3; figure 2: leaders)."""
     was_under_way = follower.in_flight.pop(response.sequence, None)
     if response.matched > follower.match_index:
         follower.match_index = response.matched
@@ -356,7 +360,7 @@ def note_match(s: State, node: NodeId, follower: Follower, response: AppendEntri
 
 
 def handle_rejection(s: State, follower: Follower, response: AppendEntriesResponse) -> None:
-    """Go back to where the logs may agree (Raft, section 5.3), unless a message has only overtaken an earlier one."""
+    """Set nextIndex back to where the logs may agree (section 5.3), unless a message only overtook an earlier one."""
     if not follower.probing and follower.overtaken < _OVERTAKEN_MAX:
         follower.overtaken += 1
         return
@@ -365,7 +369,7 @@ def handle_rejection(s: State, follower: Follower, response: AppendEntriesRespon
 
 
 def advance_commit_index(s: State) -> None:
-    """Commit what a quorum has on disk, if it is of the current term (Raft, sections 5.3 and 5.4.2)."""
+    """Commit the newest entry that a quorum has on disk, if it is of the current term (sections 5.3 and 5.4.2)."""
     if s.role is not Role.LEADER:
         return
     matches = {node: float(follower.match_index) for node, follower in s.followers.items()}

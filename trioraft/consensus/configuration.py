@@ -1,4 +1,4 @@
-"""Configurations: who is a member, who votes, and what a quorum is (Raft, section 6; thesis, chapter 4)."""
+"""Configurations: the members, the voters among them, and the quorum (Raft, section 6; thesis, chapter 4)."""
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Final
@@ -12,7 +12,7 @@ from trioraft.messages import FIRST_VERSION, MEMBERS_MAX, Id, Name, NodeId, Vers
 _NONE: Final = LONG_AGO
 
 _Ids = Annotated[tuple[Id, ...], Meta(max_length=MEMBERS_MAX)]
-# Of so many that were members, and are none any more, it is remembered that they never may be again.
+# A configuration names this many of the nodes that were removed last: they may never be members again.
 DEPARTED_MAX: Final = 32
 
 _Names = Annotated[tuple[tuple[Id, Name], ...], Meta(max_length=2 * MEMBERS_MAX)]
@@ -21,24 +21,25 @@ _Names = Annotated[tuple[tuple[Id, Name], ...], Meta(max_length=2 * MEMBERS_MAX)
 class Configuration(Struct, frozen=True, omit_defaults=True):
     """The members of a cluster.
 
-    While it is *joint*, a change from the old voters to the new ones is under way: every decision needs a majority
-    of both, so that at no time two separate majorities can decide.
+    A *joint* configuration belongs to a change from old voters to new ones: every decision needs a majority of both,
+    so that at no time two separate majorities can decide (section 6).
 
     Attributes
     ----------
     voters : tuple of int
-        The node ids of those who vote, in ascending order.
+        The node ids of the voters, in ascending order.
     old_voters : tuple of int
-        Those who voted before the change that is under way; none when there is none.
+        The voters before the change that is under way; empty when there is none.
     learners : tuple of int
-        Those who get the log and do not vote. During a change an old voter that becomes a learner is both.
+        The members that get the log and do not vote (thesis 4.2.1). During a change an old voter that becomes a
+        learner is both.
     names : tuple of tuple of int and str
-        What people call the members, as far as that is known.
+        The names of the members, as far as they are known.
     departed : tuple of int
-        Those who were removed last, in that order. None of them comes back under its id: its process may run on, and
-        to a leader that has started since it would look like a node that waits to be joined.
+        The nodes that were removed last, in that order. None of them may come back under its id: its process may
+        still run, and to a leader that was started later it would look like a node that waits to be taken in.
     version : int
-        Which version of the protocol the cluster speaks (:mod:`trioraft.versions`); never lower than before.
+        The version of the protocol that the cluster speaks (:mod:`trioraft.versions`); never lower than before.
     """
 
     voters: _Ids = ()
@@ -55,7 +56,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
 
     @property
     def electors(self) -> tuple[NodeId, ...]:
-        """All who vote, in ascending order: during a change the old voters and the new ones."""
+        """All voters, in ascending order: during a change the old ones and the new ones."""
         return tuple(sorted({*self.voters, *self.old_voters})) if self.old_voters else self.voters
 
     @property
@@ -64,7 +65,7 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
         return tuple(sorted({*self.voters, *self.old_voters, *self.learners}))
 
     def name(self, node: NodeId) -> str:
-        """Give what people call a member.
+        """Return the name of a member.
 
         Parameters
         ----------
@@ -79,22 +80,22 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
         return dict(self.names).get(node, "")
 
     def has_quorum(self, nodes: Collection[NodeId]) -> bool:
-        """Tell whether some nodes are a quorum.
+        """Check whether some nodes are a quorum.
 
         Parameters
         ----------
         nodes : collection of int
-            Node ids; those that do not vote do not count.
+            Node ids; nodes that do not vote do not count.
 
         Returns
         -------
         bool
-            Whether more than half of the voters are among them, and of the old voters too during a change.
+            Whether they hold a majority of the voters and, during a change, of the old voters too.
         """
         return _has_majority(self.voters, nodes) and (not self.old_voters or _has_majority(self.old_voters, nodes))
 
     def quorum_value(self, values: Mapping[NodeId, float]) -> float:
-        """Give the largest value that a quorum has reached.
+        """Compute the largest value that a quorum has reached.
 
         Parameters
         ----------
@@ -126,7 +127,7 @@ _DECODER: Final = msgspec.json.Decoder(Configuration)
 
 
 def encode_configuration(configuration: Configuration) -> bytes:
-    """Write a configuration as entries have it.
+    """Encode a configuration, for an entry of the log or a snapshot.
 
     Parameters
     ----------
@@ -142,17 +143,17 @@ def encode_configuration(configuration: Configuration) -> bytes:
 
 
 def decode_configuration(data: bytes) -> Configuration | None:
-    """Read a configuration, which may come from anybody.
+    """Decode a configuration, which may come from any node.
 
     Parameters
     ----------
     data : bytes
-        What :func:`encode_configuration` gave.
+        The result of :func:`encode_configuration`, or anything else.
 
     Returns
     -------
     Configuration or None
-        The configuration; None when that is none, or nobody votes in it.
+        The configuration; None when the data are none, or when it has no voters.
     """
     try:
         configuration = _DECODER.decode(data)

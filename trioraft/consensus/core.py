@@ -1,4 +1,4 @@
-"""One member, whole: what goes in, what comes out, and which rule a message or the timer calls."""
+"""A whole member: its inputs, its one way out, and the rule that each message or the timer calls."""
 
 from collections.abc import Callable
 from typing import Final
@@ -41,10 +41,10 @@ from trioraft.messages import (
 )
 from trioraft.versions import added_in
 
-# How many committed entries one turn hands out, unless it is told another number.
+# The most committed entries that one turn hands out, unless its caller names another number.
 APPLY_MAX: Final = 1000
 
-# Which rule a message calls. Every rule takes the state, the sender, the message and the time.
+# The rule that each kind of message calls. Every rule takes the state, the sender, the message and the time.
 _RULES: Final[dict[type, Callable[..., None]]] = {
     PreVoteRequest: election.handle_pre_vote_request,
     PreVoteResponse: election.handle_pre_vote_response,
@@ -56,25 +56,26 @@ _RULES: Final[dict[type, Callable[..., None]]] = {
     InstallSnapshotResponse: snapshots.handle_install_snapshot_response,
     TimeoutNow: transfer.handle_timeout_now,
 }
-# These are taken from every node of the cluster: this one may not know yet that the sender is a member (thesis 4.1).
+# These messages are taken from every node of the cluster, because this node may not know yet that the sender is a
+# member (thesis 4.1).
 _FROM_ANYBODY: Final = frozenset(
     {PreVoteRequest, VoteRequest, AppendEntriesRequest, InstallSnapshotRequest, TimeoutNow}
 )
 
 
 class Core(Operations):
-    """A node's part in forming a cluster and in the cluster's life.
+    """One member of a cluster, or a node that is forming one.
 
     Parameters
     ----------
     node : int
         The node's id.
     hard : HardState
-        What was on disk when the node started.
+        The hard state that was on disk when the node started.
     log : Log
-        The log that was there.
+        The log that was on disk.
     timing : Timing
-        The durations it runs by.
+        The durations that the node runs by.
     snapshot : SnapshotInfo, optional
         The snapshot that was on disk.
     log_waits : bool
@@ -85,12 +86,12 @@ class Core(Operations):
     random_source : random.Random
         The only source of randomness.
     now : float
-        The time in seconds, on a clock that never goes back and counts while the host is suspended.
+        The time in seconds, on a clock that never goes back, and that goes on while the host is suspended.
 
     Attributes
     ----------
     versions : Versions
-        Which versions of the protocol the node speaks.
+        The versions of the protocol that the node speaks.
     """
 
     # --- what goes in ---------------------------------------------------------------------------------------
@@ -101,9 +102,9 @@ class Core(Operations):
         Parameters
         ----------
         sender : int
-            The node it comes from.
+            The node that sent it.
         cluster : int
-            The cluster that its sender is a member of; 0 for none.
+            The cluster that the sender is a member of; 0 for none.
         message : ConsensusMessage
             The message.
         now : float
@@ -143,7 +144,7 @@ class Core(Operations):
         Parameters
         ----------
         kind : EntryKind
-            What it is.
+            The kind of the entry.
         data : bytes
             The command.
         now : float
@@ -156,7 +157,7 @@ class Core(Operations):
             not lead, is busy, or the cluster's version does not know such entries.
         """
         if self._state is not None and leader_work.work_deadline(self._state) <= now:
-            self._begin(now)  # a leader that stood still leads no more, lest it extend work that has ended
+            self._begin(now)  # a leader that stood still must step down, lest it extend work that has ended
         self._now, self._unsettled = now, True  # nothing else here depends on the lease
         if self._state is None or self._state.role is not Role.LEADER or added_in(kind) > self.version:
             return None
@@ -182,7 +183,7 @@ class Core(Operations):
             self._note("start_read")
 
     def handle_timer(self, now: Instant) -> None:
-        """Do what is due.
+        """Apply the rules of whatever deadline has passed.
 
         Parameters
         ----------
@@ -209,23 +210,22 @@ class Core(Operations):
             election.ask_again(s, now)
         elif s.election_deadline <= now:
             if s.ledger.waiting_since + s.timing.lower <= now:
-                roles.retry_soon(s, now)  # whoever cannot write cannot lead
+                roles.retry_soon(s, now)  # a node that cannot write cannot lead
             else:
                 election.start_pre_vote(s, now)
 
     def persisted(self, number: int, now: Instant) -> None:
-        """Learn that a hard state is on disk.
+        """Take note that a write is on disk.
 
         Parameters
         ----------
         number : int
-            What :meth:`to_persist` gave with it.
+            The number of the :class:`~trioraft.consensus.ledger.Write`.
         now : float
             The time in seconds.
         """
-        self._ledger.persisted(
-            number, now
-        )  # first: a disk that has answered is not stuck, however late that is noticed
+        # This comes first: a disk that has answered is not stuck, however late that is noticed.
+        self._ledger.persisted(number, now)
         self._begin(now)
         self._join_what_was_formed(now)
         if self._state is not None:
@@ -236,19 +236,19 @@ class Core(Operations):
     # --- the one way out ------------------------------------------------------------------------------------
 
     def turn(self, now: Instant, *, apply_max: int = APPLY_MAX) -> Turn:
-        """Do what follows from all that has come in, and hand out what is to be done about it.
+        """Apply the rules that follow from all that has come in, and hand out what must be done.
 
         Parameters
         ----------
         now : float
             The time in seconds.
         apply_max : int
-            How many committed entries are handed out at most; 0 while none can be applied.
+            The most committed entries that are handed out; 0 while none can be applied.
 
         Returns
         -------
         Turn
-            What is to be done, in its order. Nothing is handed out twice.
+            The duties of the caller, in order. Nothing is handed out twice.
         """
         if now > self._now:
             self._begin(now)
@@ -263,12 +263,12 @@ class Core(Operations):
 
     @property
     def has_input(self) -> bool:
-        """Whether something has come in that no turn was taken of yet."""
+        """Whether something has come in since the last turn."""
         return self._unsettled or bool(self._events)
 
     @property
     def has_committed(self) -> bool:
-        """Whether more is committed than was handed out to be applied."""
+        """Whether some committed entries were not handed out yet, to be applied."""
         return self._state is not None and self._state.applied_index < self._state.commit_index
 
     def _to_apply(self, most: int) -> list[IndexedEntry]:

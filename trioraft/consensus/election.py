@@ -20,8 +20,8 @@ from trioraft.messages import (
     VoteResponse,
 )
 
-# A round that nobody concluded was perhaps too short for the network; each further one lasts twice as long, up
-# to an election timeout.
+# A round without a result was perhaps too short for the network. So each further round lasts twice as long, up to an
+# election timeout; after so many doublings it stays as it is.
 _DOUBLINGS_MAX = 8
 
 
@@ -29,7 +29,7 @@ _DOUBLINGS_MAX = 8
 
 
 def start_round(s: State, now: Instant) -> Round:
-    """Begin to ask all others who vote for something."""
+    """Begin a round: a question to all other voters, to which a quorum must agree."""
     others = s.other_electors
     slowest = max((s.timing.resend(s.round_trip(node)) for node in others), default=0.0)
     length = max(s.timing.heartbeat, 4 * slowest) * 2 ** min(s.inconclusive, _DOUBLINGS_MAX)
@@ -39,7 +39,10 @@ def start_round(s: State, now: Instant) -> Round:
 
 
 def ask(s: State, asking: Round, request: Message, now: Instant) -> None:
-    """Send a request to those who have not answered and are due: less and less often, but once a heartbeat."""
+    """Send a request to the voters that have not answered and are due.
+
+    Each pause is twice as long as the one before, up to a heartbeat interval, or the voter's round trip if longer.
+    """
     for node, question in asking.unanswered.items():
         if question.due_at <= now:
             first = s.timing.resend(s.round_trip(node))
@@ -50,9 +53,10 @@ def ask(s: State, asking: Round, request: Message, now: Instant) -> None:
 
 
 def note_answer(s: State, asking: Round, sender: NodeId, granted: bool, now: Instant) -> None:
-    """Note who answered, and how; the round is over when a quorum has become impossible.
+    """Note the answer of one voter; the round is over when a quorum has become impossible.
 
-    An answer to what was sent twice does not tell how long it took (Karn's algorithm; RFC 6298, section 3).
+    Only a question that was sent once measures the round trip: the answer to a repeated question does not tell which
+    sending it answers (Karn's algorithm; RFC 6298, section 3).
     """
     question = asking.unanswered.pop(sender, None)
     if question is not None and question.sent == 1:
@@ -64,7 +68,7 @@ def note_answer(s: State, asking: Round, sender: NodeId, granted: bool, now: Ins
 
 
 def give_up_round(s: State, now: Instant) -> None:
-    """Let the next round come after a random part of a heartbeat, and begin with a pre-vote."""
+    """End a round without a result; after a random part of a heartbeat interval the next pre-vote begins."""
     s.round = None
     s.role = Role.PRE_CANDIDATE
     s.inconclusive += 1
@@ -73,7 +77,7 @@ def give_up_round(s: State, now: Instant) -> None:
 
 
 def ask_again(s: State, now: Instant) -> None:
-    """Send again what was not answered, or end the round when its time is up (Raft, section 5.2: split votes)."""
+    """Send unanswered questions again, or end the round when its time is up (Raft, section 5.2: split votes)."""
     if s.round is None:
         return
     if s.round.deadline <= now:
@@ -88,10 +92,10 @@ def ask_again(s: State, now: Instant) -> None:
 
 
 def may_campaign(s: State) -> bool:
-    """Tell whether this node votes, as far as it knows, or did in the newest configuration that is surely committed.
+    """Check whether this node may lead: it votes by the newest committed configuration, or by one after it.
 
-    Who is left out by a configuration that is not committed yet may be the only one that can get it committed: then
-    it leads without counting itself (thesis 4.2.2).
+    A voter that a configuration leaves out may be the only node that can get that configuration committed.
+    Then it leads without counting itself (thesis 4.2.2).
     """
     return s.id in s.configuration.electors or any(
         s.id in known.configuration.electors for known in s.log.configurations_since(s.commit_index)
@@ -115,7 +119,7 @@ def start_pre_vote(s: State, now: Instant) -> None:
 
 
 def pre_vote_request(s: State) -> PreVoteRequest:
-    """Make the question of this round."""
+    """Make the question of this round of pre-votes (thesis 9.6)."""
     return PreVoteRequest(
         term=s.term + 1,
         round=s.round_number,
@@ -125,13 +129,13 @@ def pre_vote_request(s: State) -> PreVoteRequest:
 
 
 def handle_pre_vote_request(s: State, sender: NodeId, request: PreVoteRequest, now: Instant) -> None:
-    """Say whether one would vote for the sender; a refusal is an answer, with one's own term."""
+    """Answer whether this node would vote for the sender; a refusal is an answer too, with this node's term."""
     granted = request.term > s.term and not is_sticky(s, now) and is_up_to_date(s, request)
     s.ledger.send(sender, PreVoteResponse(term=s.term, round=request.round, granted=granted))
 
 
 def handle_pre_vote_response(s: State, sender: NodeId, response: PreVoteResponse, now: Instant) -> None:
-    """Count the answers of this round."""
+    """Count an answer of this round of pre-votes."""
     if response.term > s.term:
         become_follower(s, response.term, now, f"a voter knows term {response.term}")
         retry_soon(s, now)
@@ -143,7 +147,7 @@ def handle_pre_vote_response(s: State, sender: NodeId, response: PreVoteResponse
 
 
 def conclude_pre_vote(s: State, now: Instant) -> None:
-    """Start the election once a quorum would vote for this node."""
+    """Start the election once a quorum would vote for this node (thesis 9.6)."""
     if s.round is not None and s.configuration.has_quorum(s.round.granted):
         start_election(s, now)
 
@@ -152,9 +156,9 @@ def conclude_pre_vote(s: State, now: Instant) -> None:
 
 
 def start_election(s: State, now: Instant) -> None:
-    """Become a candidate: a new term, a vote for oneself, and a request to all others (Raft, section 5.2).
+    """Become a candidate: a new term, a vote for itself, and a request to all other voters (Raft, section 5.2).
 
-    Nothing of it leaves before the term and the vote are on disk, and the own vote counts only then.
+    No request leaves before the term and the vote are on disk, and the candidate's own vote counts only then.
     """
     adopt_term(s, s.term + 1)
     s.ledger.persist(msgspec.structs.replace(s.hard, voted_for=s.id))
@@ -172,7 +176,7 @@ def count_own_vote(s: State, now: Instant) -> None:
 
 
 def vote_request(s: State) -> VoteRequest:
-    """Make the question of this election (Raft, figure 2: RequestVote)."""
+    """Make the request of this election (Raft, figure 2: RequestVote)."""
     return VoteRequest(
         term=s.term,
         last_log_index=s.log.last_index,
@@ -184,8 +188,9 @@ def vote_request(s: State) -> VoteRequest:
 def handle_vote_request(s: State, sender: NodeId, request: VoteRequest, now: Instant) -> None:
     """Vote for the first candidate of a term whose log is up to date (Raft, figure 2: RequestVote 1 and 2).
 
-    A voter that heard from a leader neither votes nor takes over the term (thesis 4.2.3), except for the
-    successor that this leader chose: in the term directly after, and in no other.
+    A voter that heard from a leader a moment ago neither votes nor takes over the term (thesis 4.2.3). The exception
+    is the successor that this leader chose (thesis 3.10): it gets the vote in the term directly after, and in no
+    other.
     """
     granted = False
     if not is_sticky(s, now) or is_chosen(s, sender, request):
@@ -204,7 +209,7 @@ def handle_vote_request(s: State, sender: NodeId, request: VoteRequest, now: Ins
 
 
 def is_chosen(s: State, sender: NodeId, request: VoteRequest) -> bool:
-    """Tell whether the leader that this node follows, or this leader itself, gave its leadership to the sender."""
+    """Check whether the leader that this node follows, or this leader itself, offered the sender its leadership."""
     if s.role is Role.LEADER and (s.handover is None or not s.handover.offered):
         return False
     repeated = request.term == s.term and s.hard.voted_for == sender
@@ -212,12 +217,12 @@ def is_chosen(s: State, sender: NodeId, request: VoteRequest) -> bool:
 
 
 def is_up_to_date(s: State, request: PreVoteRequest | VoteRequest) -> bool:
-    """Tell whether the sender's log is at least as up to date as this node's (Raft, section 5.4.1)."""
+    """Check whether the sender's log is at least as up to date as this node's (Raft, section 5.4.1)."""
     return (request.last_log_term, request.last_log_index) >= (s.log.last_term, s.log.last_index)
 
 
 def handle_vote_response(s: State, sender: NodeId, response: VoteResponse, now: Instant) -> None:
-    """Count the votes of this term."""
+    """Count an answer to this election's request (Raft, section 5.2)."""
     if response.term > s.term:
         become_follower(s, response.term, now, f"a voter knows term {response.term}")
         retry_soon(s, now)
@@ -239,7 +244,7 @@ def conclude_election(s: State, now: Instant) -> None:
 
 
 def become_leader(s: State, won: Round, now: Instant) -> None:
-    """Lead: tell everybody at once, and start leader work when all earlier work has ended."""
+    """Lead: announce it at once by heartbeats, and wait with leader work until all earlier work has ended."""
     wait_for_earlier_work(s, won)
     s.role = Role.LEADER
     s.caught_up = True

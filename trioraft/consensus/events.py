@@ -1,4 +1,4 @@
-"""Events: what a member tells the program around it."""
+"""Events: the news that a member has for the program around it."""
 
 from typing import TypeAlias
 
@@ -10,14 +10,14 @@ from trioraft.messages import Id, Index, Instant, NodeId, OptionalId, Term
 
 
 class Formed(Struct, frozen=True):
-    """The formation that this node promised stands: it is a member of a cluster now."""
+    """The formation that this node promised stands, and the node is a member of a cluster now."""
 
     cluster: OptionalId
     members: tuple[NodeId, ...]
 
 
 class FormationEnded(Struct, frozen=True):
-    """The formation that this node promised was refused or abandoned; another one may come."""
+    """The formation that this node promised was refused or abandoned; another formation may come."""
 
     formation: Id
     reason: str
@@ -30,23 +30,23 @@ class Joined(Struct, frozen=True):
 
 
 class ConfigurationChanged(Struct, frozen=True):
-    """Another configuration is in force; or the one that is has been committed, and stays."""
+    """Another configuration is in force, or the configuration in force has been committed and stays."""
 
     configuration: Configuration
     committed: bool
 
 
 class Removed(Struct, frozen=True):
-    """The node is no member any more, for ever, and its leader work has ended.
+    """The node was removed from the cluster, for ever, and its leader work has ended.
 
-    `while_away` when that was decided before this process took part in the cluster, for all that it knows.
+    `while_away` is true when, as far as this process knows, the removal came before it took part in the cluster.
     """
 
     while_away: bool
 
 
 class ForeignCluster(Struct, frozen=True):
-    """A node of another cluster spoke to this one."""
+    """A node of another cluster sent this node a message."""
 
     node: NodeId
     cluster: OptionalId
@@ -59,14 +59,14 @@ class BecameLeader(Struct, frozen=True):
 
 
 class SteppedDown(Struct, frozen=True):
-    """The node leads no more."""
+    """The node has stopped leading."""
 
     term: Term
     reason: str
 
 
 class StartWork(Struct, frozen=True):
-    """Leader work may start; it must be told to end at `deadline` unless that is extended."""
+    """Leader work may start; it must be told to end at `deadline`, unless the deadline is extended."""
 
     token: int
     deadline: Instant
@@ -83,9 +83,9 @@ class EndWork(Struct, frozen=True):
 
 
 class ReadReady(Struct, frozen=True):
-    """A linearizable read may be answered once everything up to `index` has been applied.
+    """A linearizable read may be answered once every entry up to `index` has been applied.
 
-    `by_lease` tells whether that was made sure of by the lease, without asking anybody.
+    `by_lease` is true when the leader relied on its lease, without asking a quorum.
     """
 
     read: int
@@ -94,7 +94,7 @@ class ReadReady(Struct, frozen=True):
 
 
 class NotMeant(Struct, frozen=True):
-    """A message was dropped, because no member can mean what is in it; `what` says what that is."""
+    """A message was dropped, because it holds `what`, which no member can mean."""
 
     node: NodeId
     kind: str
@@ -102,16 +102,16 @@ class NotMeant(Struct, frozen=True):
 
 
 class TooOld(Struct, frozen=True):
-    """The cluster speaks a version that this node's software does not; 0 where it is not known which.
+    """The cluster speaks a version of the protocol that this node's software does not.
 
-    The node has taken in nothing of that, and must stop.
+    The version is 0 when it is unknown. The node has taken in nothing of it, and must stop.
     """
 
     version: int
 
 
 class StorePart(Struct, frozen=True):
-    """A part of a snapshot has come and must be stored, in order; the last one completes it."""
+    """A part of a snapshot has come and must be stored, in order; the last part completes the snapshot."""
 
     snapshot: SnapshotInfo
     offset: int
@@ -120,7 +120,7 @@ class StorePart(Struct, frozen=True):
 
 
 class ReadFailed(Struct, frozen=True):
-    """A linearizable read cannot be answered here, because this node leads no more."""
+    """A linearizable read cannot be answered here, because this node does not lead any more."""
 
     read: int
 

@@ -1,34 +1,37 @@
-"""Terms far above a member's own, and how it comes to know one, although no single message can give it that.
+"""Terms far above a member's own: how a member learns one, although it takes none from a single message.
 
 A message of a term more than `TERM_STEP` above one's own is dropped (:mod:`trioraft.consensus.numbers`). Three kinds
 of nodes meet such a term although nobody lies:
 
 * a *fresh* node, which knows no term, in a cluster that was recovered or restored: its terms begin 2**32 higher;
 * a fresh node in a cluster that has had more than a million elections;
-* a member that was away for that many.
+* a member that was away for more than a million elections.
 
-Such a node *asks*. It sends the question of a pre-vote, which changes nothing where it comes, and is answered by each
-member of every release with its own term. It takes a term over only when enough of the cluster have said that they
-know it or a later one:
+Such a node *asks* other nodes for their terms. It sends the question of a pre-vote: the question changes nothing at
+its receiver, and a member of any release answers it with its own term. The asking node adopts a term only when enough
+nodes of the cluster have said that they know that term or a later one:
 
-1. Whoever knows the voters asks them, and believes what a majority of the *others* says, two of them at least. For a
-   leader of a far term was elected by a majority, all of which has that term on disk. So in a cluster of three or
-   more a single liar, or the leader's word alone, is not enough, and what is true is said by enough of them.
-2. Whoever knows no voters asks those that it reaches, and waits for a lower election timeout, so that all can answer.
-   Then it believes what most of those say that are members of its cluster and have a term at all: others that are as
-   fresh as itself know nothing either. The same is done, after ten upper election timeouts without any leader, by a
-   member whose voters have left meanwhile or do not answer: else a cluster of which a part is lost would stand still.
+1. A node that knows the voters asks them, and believes what a majority of the *other* voters says, and at least two
+   of them. A leader of a far term was elected by a majority, and each of that majority has the term on disk. So a
+   true term is named by enough voters; and in a cluster of three or more neither a single liar nor the leader alone
+   is enough.
+2. A node that knows no voters asks all nodes that it reaches, and waits for a lower election timeout, so that all can
+   answer. Then it believes what most of the answers say that come from members of its cluster and name a term above
+   0: other nodes may be as fresh as itself, and know no term either. A member does the same after ten upper election
+   timeouts without any leader, when its voters have left meanwhile or do not answer: otherwise a cluster that has
+   lost a part of its nodes would stand still.
 
-The only voter of a cluster believes nobody: no leader is elected without its own vote.
+The only voter of a cluster believes no other node, because no leader is elected without its own vote.
 
-Whoever leads, or heard from a leader a moment ago, needs no other term and does not ask; a leader that is followed
-ends the search. Of what one node says in the course of it the lowest term counts: terms only grow, so whoever is
-truthful says less first, and who speaks in another one's name is contradicted by that one.
+A node that leads, or that heard from a leader a moment ago, needs no other term and does not ask; and a node that
+begins to follow a leader ends its search. If one node names several terms during a search, the lowest one counts.
+Terms only grow, so a truthful node names a lower term before a higher one; and a liar that speaks in the name of a
+truthful node is contradicted by it.
 
-Even then no term above `TERM_FAR_MAX` is taken, however many say it. So what the worst can make of it, a majority of
-liars or a fresh node that reaches nobody else, is a large number and never the end: 2**61 elections and half a
-billion recoveries are left. And as each step from there is a message of its own and a write to the disk, the last
-term is not reached in the lifetime of a cluster.
+Even then no term above `TERM_FAR_MAX` is adopted, however many nodes name it. So the worst case, a majority of liars
+or a fresh node that reaches nobody but a liar, yields a large term and never the last one: 2**61 elections and half a
+billion recoveries are left. Each step from there takes a message of its own and a write to the disk, so the last term
+is not reached in the lifetime of a cluster.
 """
 
 from collections.abc import Collection
@@ -41,23 +44,23 @@ from trioraft.consensus.state import FarTerms, State
 from trioraft.messages import MEMBERS_MAX, Instant, NodeId, PreVoteRequest, Term
 
 TERM_FAR_MAX: Final = 2**61
-# After so many upper election timeouts without a leader the words of those count that answer, whoever they are.
+# After so many upper election timeouts without a leader the terms count of all nodes that answer, voters or not.
 _PATIENCE: Final = 10
 
 
 def hear_far_term(s: State, sender: NodeId, term: Term, peers: Collection[NodeId], now: Instant) -> None:
-    """Note that a node knows a far term, ask others for theirs, and take one over that enough of them know.
+    """Note that a node knows a far term, ask other nodes for theirs, and adopt a term that enough of them know.
 
     Parameters
     ----------
     s : State
         The member's state.
     sender : int
-        Who said it.
+        The node that knows it.
     term : int
         The far term.
     peers : collection of int
-        The nodes that can be reached, for whoever knows no voters.
+        The nodes that can be reached; a node that knows no voters asks these.
     now : float
         The time in seconds.
     """
@@ -77,7 +80,7 @@ def hear_far_term(s: State, sender: NodeId, term: Term, peers: Collection[NodeId
 
 
 def is_usual(s: State, now: Instant) -> bool:
-    """Tell whether a far term is nothing that anybody should look at: a fresh node is about to learn its first one.
+    """Check whether a far term needs no attention, because a fresh node is about to learn its first term.
 
     Parameters
     ----------
@@ -95,14 +98,14 @@ def is_usual(s: State, now: Instant) -> bool:
 
 
 def hear_term(s: State, sender: NodeId, term: Term, now: Instant) -> None:
-    """Note which term a node knows, while this one looks for a far one.
+    """Note the term that a node knows, while this node searches for a far one.
 
     Parameters
     ----------
     s : State
         The member's state.
     sender : int
-        Who said it.
+        The node.
     term : int
         Its term.
     now : float
@@ -120,10 +123,10 @@ def hear_term(s: State, sender: NodeId, term: Term, now: Instant) -> None:
 
 
 def known_by_enough(s: State, far: FarTerms, now: Instant) -> Term:
-    """Find the highest term that enough of the cluster have said to know; 0 while too few have answered."""
+    """Find the highest term that enough of the cluster know; 0 while too few have answered."""
     others = s.other_electors
     if s.configuration.electors == (s.id,):
-        return 0  # nobody is elected without the vote of the only voter
+        return 0  # no leader is elected without the vote of the only voter
     has_waited = now - far.since >= (_PATIENCE * s.timing.upper if others else s.timing.lower)
     if has_waited:
         said = [term for term in far.said.values() if term > 0]

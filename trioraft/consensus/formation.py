@@ -1,38 +1,41 @@
-"""How nodes without a cluster form one, and only one.
+"""Formation: how nodes without a cluster form one, and only one.
 
-A node promises one formation at a time, on disk. A formation is a random id and a fixed list of members; it
+A formation is a random id and a fixed list of members. A node promises one formation at a time, on disk. A formation
 *stands* when every member has promised it.
 
-The argument that nodes of one service never form two clusters that share a member:
+Why nodes of one service never form two clusters that share a member:
 
 1. A member promises F only while it holds no other promise, and holds it until F has ended or stands.
-2. F ends by a *durable refusal* only: a member that has not promised F writes "never F" before it says so. From
-   then on F cannot stand, for that member will never promise it. So whoever hears the refusal may drop its own
-   promise of F; it writes "never F" too, and tells the others.
+2. F ends by a *durable refusal* only: a member that has not promised F writes "never F" to its disk before it says
+   so. From then on F cannot stand, because that member will never promise it. So a member that hears the refusal may
+   drop its own promise of F; it writes "never F" too, and tells the other members.
 3. A member of a formed cluster refuses every other formation; that it is a member is on disk, and that is its
    durable refusal.
-4. Suppose F and G stand and share the member M. M promised both, the one, say F, first. It promised G only
-   after it had dropped F, hence after a durable refusal of F, hence F does not stand.
+4. Suppose F and G stand and share the member M. M promised both of them, and one of them, say F, first. It promised
+   G only after it had dropped F, hence after a durable refusal of F. Hence F does not stand, against the supposition.
 
-Two formations without a common member can both stand only where neither side sees the other, so
-``BOOTSTRAP_EXPECT`` must be more than half of the nodes that are started.
+Two formations without a common member can both stand only if neither side sees the other. So ``BOOTSTRAP_EXPECT``
+must be more than half of the nodes that are started.
 
-Every member that has promised F asks all others for their promise, so nothing hangs on the one that proposed
-it; to ask is to have promised. A member that hears another node speak with F as its cluster id knows that F
-stands: it is another member, or was taken in by one that led. What cannot be known: when a member is lost for good
-before it was heard, whether it had promised. Then the rest stays forming and names it. ``abandon-formation`` is the
-way out; it is an operator's word that the missing member is lost, and that no other member has heard of its promise,
-because it makes those who abandon F refuse it although they had promised it.
+Every member that has promised F asks all others for their promise, so a formation does not depend on the node that
+proposed it; and whoever asks has promised. A member that hears another node speak with F as its cluster id knows that
+F stands: that node is another member, or a leader of the cluster took it in. One thing cannot be known. When a member
+is lost for good before the others heard of it, nobody can tell whether it had promised. Then the other members go on
+forming, and name the missing one. ``abandon-formation`` is the way out: an operator vouches that the missing member
+is lost, and that no other member has heard of its promise. The operator must, because members that abandon F refuse
+it although they had promised it.
 
-A node without a cluster that hears of one waits to be taken in. It forms none any more, also after a restart where
-it hears nobody; when that cluster is gone for good, its data directory must be removed. The leader adds it to the
-configuration, and then speaks to it. That makes it a member, unless it has promised a formation; then this one must
-end first, which it does when one of its members has become a member elsewhere.
+A node without a cluster that hears of one waits to be taken in. From then on it forms no cluster of its own, not even
+after a restart after which it hears nobody; when that cluster is gone for good, the node's data directory must be
+removed. The leader adds the node to the configuration, and then speaks to it. That makes the node a member, unless it
+has promised a formation. Such a formation must end first, and does, when one of its members has become a member
+elsewhere.
 
-Promises are asked for only after a volatile round in which all members saw each other (`FormationView`), so
-that ten nodes that start at once, with loss, do not chase one another; and not while whoever may be behind an address
-that was found has been given no time to answer (`Formation.held`): on a busy machine a replica that is added to a
-cluster of one, with ``BOOTSTRAP_EXPECT=1`` like the first, would else form another cluster.
+A node proposes a formation only after a volatile round in which all its members saw each other (`FormationView`).
+Otherwise ten nodes that start at once, on a network that loses messages, would refuse each other's proposals again
+and again. A node also waits until every address that was found has had time to answer (`Formation.held`). Otherwise,
+on a busy machine, a replica that is added to a cluster of one, with ``BOOTSTRAP_EXPECT=1`` like the first, would form
+another cluster.
 """
 
 import random
@@ -59,12 +62,13 @@ from trioraft.messages import (
     format_id,
 )
 
-# More refusals than this are not kept, and then not given: a request is left unanswered instead.
+# The most refusals that are kept. A node that keeps so many refuses no other formation: it leaves requests
+# unanswered.
 _NEVER_MAX: Final = 1000
 
 
 class View(msgspec.Struct, frozen=True):
-    """Whom another node without a cluster said it sees, and when."""
+    """The nodes that another node without a cluster said it sees, and when it said so."""
 
     sees: frozenset[NodeId]
     expect: int
@@ -79,15 +83,15 @@ class Formation:
     node : int
         The node's id.
     ledger : Ledger
-        Keeps the promise, and what is to be sent.
+        Takes the promises to be written, and the messages to be sent.
     timing : Timing
-        The heartbeat paces the rounds.
+        The durations; the rounds of forming are a heartbeat interval apart.
     expect : int
         ``BOOTSTRAP_EXPECT``; 0 for a node that only ever joins.
     random_source : random.Random
         Draws formation ids and pauses.
     events : list of Event
-        What the program around it shall know is appended here.
+        The list to which events for the program around the node are appended.
     """
 
     def __init__(
@@ -107,8 +111,8 @@ class Formation:
         self.random = random_source
         self.events = events
         self.peers: frozenset[NodeId] = frozenset()
-        self.held = False  # whether somebody may be there who has not answered yet
-        self.promises: set[NodeId] = set()  # members of the promised formation known to have promised it
+        self.held = False  # whether a node may be there that has had no time to answer
+        self.promises: set[NodeId] = set()  # members of the promised formation that are known to have promised it
         self.views: dict[NodeId, View] = {}
         self.beat_at = 0.0
         self.propose_after = 0.0
@@ -117,12 +121,12 @@ class Formation:
 
     @property
     def state(self) -> FormationState:
-        """What is promised, on disk or on its way there."""
+        """The promise, on disk or on its way there."""
         return self.ledger.hard.formation
 
     @property
     def heard_cluster(self) -> OptionalId:
-        """The cluster of another node of this service, which this one waits for; 0 for none."""
+        """The cluster of another node of this service, by which this node waits to be taken in; 0 for none."""
         return self.state.heard
 
     @property
@@ -132,7 +136,7 @@ class Formation:
 
     @property
     def missing(self) -> tuple[NodeId, ...]:
-        """The members whose promise is not known."""
+        """The members that are not known to have promised."""
         return tuple(m for m in self.state.members if m != self.id and m not in self.promises)
 
     def _write(self, state: FormationState) -> None:
@@ -141,7 +145,7 @@ class Formation:
     # --- the volatile round ---------------------------------------------------------------------------------
 
     def handle_timer(self, now: Instant) -> None:
-        """Show oneself, ask for promises, or propose a formation."""
+        """Ask for promises; or send this node's view to the others, and propose a formation if one is due."""
         if self.formed or now < self.beat_at:
             return
         self.beat_at = now + self.timing.heartbeat
@@ -155,21 +159,21 @@ class Formation:
             self.consider_proposal(now)
 
     def next_deadline(self) -> Instant:
-        """Tell when :meth:`handle_timer` wants to be called."""
+        """Compute when :meth:`handle_timer` must be called."""
         return NEVER if self.formed else self.beat_at
 
     def sees(self, now: Instant) -> frozenset[NodeId]:
-        """List the nodes without a cluster or a promise that were heard of lately and would form one."""
+        """List this node, and the nodes heard of lately that have neither cluster nor promise and would form one."""
         lately = now - 6 * self.timing.heartbeat
         fresh = {node for node, view in self.views.items() if view.at > lately and view.expect > 0}
         return frozenset(fresh | {self.id})
 
     def consider_proposal(self, now: Instant) -> None:
-        """Propose a formation of all that see each other, if this node is the first of them and they stay so."""
+        """Propose a formation of all nodes that have seen each other for a while, if this node has the lowest id."""
         clique = mutual_view(self.id, self.sees(now), self.views)
         if clique != self.clique:
             self.clique, self.clique_since = clique, now
-        # Somebody whom not all see may just be starting: wait longer for it.
+        # A node that not all of the others see may just be starting, and deserves a longer wait.
         patience = self.timing.heartbeat * (1 if clique == self.sees(now) else 10)
         enough = len(clique) >= max(self.expect, *(self.views[node].expect for node in clique - {self.id}), 1)
         if (
@@ -193,14 +197,14 @@ class Formation:
         self.stand_if_complete(now)
 
     def ask_for_promises(self) -> None:
-        """Ask every member, also those that have promised: one of them may have learned that the formation ended."""
+        """Ask every member, even one that has promised: it may have learned meanwhile that the formation ended."""
         request = FormationRequest(formation=self.state.promised, members=self.state.members)
         for member in self.state.members:
             if member != self.id:
                 self.ledger.send(member, request)
 
     def receive(self, sender: NodeId, cluster: OptionalId, message: FormationMessage | None, now: Instant) -> None:
-        """Take in a message, or (None) any other sign of life, of a node that has or has not a cluster."""
+        """Take in a message about forming, or (None) another sign of life, of a node of a cluster or of none (0)."""
         if self.formed:
             self.answer_as_member(sender, cluster, message)
             return
@@ -217,9 +221,10 @@ class Formation:
             self.handle_response(sender, message, now)
 
     def answer_as_member(self, sender: NodeId, cluster: OptionalId, message: FormationMessage | None) -> None:
-        """Refuse every formation but the one that made this node's cluster; say that there is a cluster.
+        """Refuse every formation but the one that made this node's cluster; answer a view.
 
-        Another member is told nothing: two of them would answer one another for ever.
+        The answer shows that there is a cluster. A view of another member is left unanswered: two members would
+        answer each other for ever.
         """
         if isinstance(message, FormationRequest):
             own = message.formation == self.state.cluster
@@ -228,7 +233,7 @@ class Formation:
             self.ledger.send(sender, FormationView(sees=(), expect=0))
 
     def hear_of_cluster(self, sender: NodeId, cluster: OptionalId, now: Instant) -> None:
-        """Learn that the promised formation stands, or that there is a cluster to wait for."""
+        """Note that the promised formation stands, or that there is a cluster to wait for."""
         if cluster == self.state.promised:
             self.stand(now)
         elif cluster != self.heard_cluster:
@@ -237,17 +242,17 @@ class Formation:
             self._write(msgspec.structs.replace(self.state, heard=cluster))
 
     def join(self, cluster: OptionalId, now: Instant) -> None:
-        """Become a member of the cluster whose leader has just spoken to this node, unless it is bound elsewhere.
+        """Become a member of the cluster whose leader has just spoken to this node, unless a promise binds it.
 
-        A leader speaks to the members of its configuration only. From now on this node refuses every formation and
-        every other cluster; that is on disk before it answers.
+        A leader speaks only to the members of its configuration. From now on this node refuses every formation and
+        every other cluster; its membership is on disk before it answers the leader.
         """
         if self.formed or self.state.promised or not cluster or cluster in self.state.never:
             return
         self._write(FormationState(cluster=cluster))
 
     def handle_request(self, sender: NodeId, request: FormationRequest, now: Instant) -> None:
-        """Promise what is asked for, or refuse it for ever."""
+        """Promise the formation that is asked for, or refuse it for ever."""
         if self.id not in request.members or sender not in request.members:
             return
         if request.formation == self.state.promised:
@@ -261,12 +266,12 @@ class Formation:
             self.note_promise(sender, now)
 
     def may_promise(self, request: FormationRequest) -> bool:
-        """Tell whether this node is free, forms at all, and finds the formation large enough."""
+        """Check whether this node is free to promise, forms clusters at all, and finds the formation large enough."""
         free = not self.state.promised and not self.heard_cluster
         return free and 0 < self.expect <= len(request.members)
 
     def refuse(self, sender: NodeId, formation: Id, now: Instant) -> None:
-        """Refuse a formation, durably; not at all when too many refusals are kept already."""
+        """Refuse a formation, durably; leave the request unanswered when too many refusals are kept already."""
         if formation not in self.state.never:
             if len(self.state.never) >= _NEVER_MAX:
                 return
@@ -274,7 +279,7 @@ class Formation:
         self.ledger.send(sender, FormationResponse(formation=formation, promised=False))
 
     def handle_response(self, sender: NodeId, response: FormationResponse, now: Instant) -> None:
-        """Count a promise, or drop the formation that somebody refused."""
+        """Count a promise, or drop the formation because a member refused it."""
         if response.formation != self.state.promised or sender not in self.state.members:
             return
         if response.promised:
@@ -288,12 +293,12 @@ class Formation:
         self.stand_if_complete(now)
 
     def stand_if_complete(self, now: Instant) -> None:
-        """Take the formation for standing when every member has promised it."""
+        """Become a member once every member has promised the formation."""
         if self.state.promised and not self.missing:
             self.stand(now)
 
     def stand(self, now: Instant) -> None:
-        """Become a member of the cluster that the promised formation made, and say so to all of it."""
+        """Become a member of the cluster that the promised formation made, and tell all its members."""
         state = self.state
         self._write(FormationState(cluster=state.promised, members=state.members))
         for member in state.members:
@@ -301,9 +306,9 @@ class Formation:
                 self.ledger.send(member, FormationResponse(formation=state.promised, promised=True))
 
     def drop(self, reason: str, now: Instant) -> None:
-        """Drop the promised formation, which has ended: never promise it again, and tell its other members."""
+        """Drop the promised formation, which has ended; never promise it again, and tell its other members."""
         state = self.state
-        # With no room for one more, the note of whoever refused first is enough; none is ever forgotten.
+        # Where no refusal more can be kept, that of the member that refused first is enough: it is never forgotten.
         noted = (*state.never, state.promised) if len(state.never) < _NEVER_MAX else state.never
         self._write(FormationState(never=noted, heard=state.heard))
         for member in state.members:
@@ -314,11 +319,11 @@ class Formation:
         self.clique = frozenset()
 
     def abandon(self, formation: Id, now: Instant) -> str | None:
-        """Give up the promised formation on an operator's word; give the reason if it cannot be."""
+        """Abandon the promised formation on an operator's word; return the reason if that is impossible."""
         if self.formed:
             return "this node is a member of a cluster"
         if formation in self.state.never:
-            return None  # it has heard from another one that it has ended, or is asked again
+            return None  # another member has said that it ended, or the operator asks again
         if formation != self.state.promised:
             return "this node has not promised that formation"
         if len(self.state.never) >= _NEVER_MAX:
@@ -328,24 +333,24 @@ class Formation:
 
 
 def mutual_view(node: NodeId, sees: frozenset[NodeId], views: dict[NodeId, View]) -> frozenset[NodeId]:
-    """Find nodes that all see each other, `node` among them.
+    """Find a set of nodes that all see each other, `node` among them.
 
-    Those that see the fewest of the others are left out one by one; that finds all when all see each other,
-    and something useful when a few do not.
+    The nodes that see the fewest of the others are left out, one by one. That finds all nodes when all see each
+    other, and a useful set when a few do not.
 
     Parameters
     ----------
     node : int
         This node.
     sees : frozenset of int
-        Whom it sees, itself included.
+        The nodes that it sees, itself included.
     views : dict of int to View
-        Whom the others see.
+        The nodes that each of the others sees.
 
     Returns
     -------
     frozenset of int
-        A set in which everybody sees everybody.
+        Nodes of which each sees every other.
     """
     clique = set(sees)
 

@@ -1,10 +1,10 @@
-"""The hard state: what must be on disk before anything that depends on it leaves the node."""
+"""The hard state: the state that must be on disk before any message that depends on it leaves the node."""
 
 from msgspec import Struct
 
 
 class FormationState(Struct, frozen=True):
-    """What a node has promised about forming a cluster.
+    """The promises of a node about forming a cluster.
 
     Attributes
     ----------
@@ -13,12 +13,13 @@ class FormationState(Struct, frozen=True):
     promised : int
         The formation it has promised; 0 when there is none.
     members : tuple of int
-        The members of that formation, or the first members of the cluster it has become; none when the node has
+        The members of that formation, or the first members of the cluster that it has become; empty when the node has
         joined a cluster that was there before.
     never : tuple of int
-        Formations it will never promise.
+        The formations that it will never promise.
     heard : int
-        While it has none: the cluster of another node of this service, which it waits for; then it forms none.
+        While the node has no cluster: the cluster of another node of this service, which it waits to join. A node
+        that has heard of one forms none; 0 for none.
     """
 
     cluster: int = 0
@@ -29,22 +30,22 @@ class FormationState(Struct, frozen=True):
 
 
 class HardState(Struct, frozen=True):
-    """What must be on disk before anything that depends on it leaves the node (Raft, figure 2: persistent state).
+    """The state that must be on disk before any message that depends on it leaves (Raft, figure 2: persistent state).
 
     Attributes
     ----------
     term, voted_for : int
-        The current term, and whom the node voted for in it (0: nobody yet).
+        The current term, and the candidate that the node voted for in it (0: none yet).
     promise : float
-        The longest time, in seconds, for which it ever promised a leader to refuse votes.
+        The longest time, in seconds, for which the node ever promised a leader to refuse its vote to others.
     work : float
-        For how many seconds after the last heartbeat leader work may still run.
+        How long leader work may still run after the last AppendEntries, in seconds.
     work_term : int
-        The term of the leader that said so.
+        The term of the leader that claimed that.
     formation : FormationState
         How the cluster came to be.
     removed : bool
-        Whether the node has seen it committed that it is no member any more.
+        Whether the node knows that its removal is committed.
     """
 
     term: int = 0

@@ -1,14 +1,14 @@
 """Promises and leases: why nobody can be elected while a leader's lease runs (thesis 6.4.1, 9.6).
 
-A node that heard from a leader refuses to vote for anybody else for a lower election timeout. It says so in
-its answer to the heartbeat, and the leader counts that promise from when it *sent* the heartbeat, which is
-earlier, less the clock drift. What a quorum has promised in this way is the leader's lease.
+A node that heard from a leader refuses to vote for any other node for a lower election timeout. Its answer to each
+AppendEntries states that promise. The leader counts the promise from when it *sent* the message, which is earlier,
+and subtracts the clock drift. The time until which a quorum has promised in this way is the leader's lease.
 
-A promise must outlive its node's restart. A node does not keep when it promised, which would be a write for
-each heartbeat; it keeps how long its longest promise was, and behaves after a start as if it had given that one
-at that moment. When its election timeout was made shorter, it keeps the shorter promise once none that it gave
-holds for longer. A node that never promised anything has nothing to wait for: that is the first election after
-the formation.
+A promise must survive a restart of its node. The time of each promise is not written to the disk, because that would
+be a write for each message of the leader. Instead the node keeps the length of its longest promise on disk, and
+behaves after a start as if it had given that promise at that moment. When an operator made its election timeout
+shorter, the node writes the shorter length once no longer promise holds any more. A node that never promised anything
+has nothing to wait for: that is the case at the first election after the formation.
 """
 
 from typing import Final
@@ -21,17 +21,17 @@ from trioraft.consensus.state import Role, State
 from trioraft.consensus.timing import there
 from trioraft.messages import Instant, Seconds
 
-# Adding to a time and taking away again rounds; that is no reason to write.
+# A sum of times, and the difference again, are rounded; a difference as small as that needs no write.
 _TOLERANCE: Final = 1e-6
 
 
 def is_sticky(s: State, now: Instant) -> bool:
-    """Tell whether this node refuses votes, because it leads or heard from a leader a moment ago."""
+    """Check whether this node refuses votes, because it leads or heard from a leader a moment ago (thesis 4.2.3)."""
     return s.role is Role.LEADER or now < s.refuse_until
 
 
 def promise(s: State, now: Instant) -> Seconds:
-    """Promise the leader, and give for how many seconds from now, to vote for nobody else."""
+    """Promise the leader to vote for no other node, and return for how many seconds from now."""
     seconds = max(s.timing.lower, s.refuse_until - now)
     s.refuse_until = now + seconds
     longer, shorter = seconds > s.hard.promise + _TOLERANCE, s.hard.promise > seconds == s.timing.lower
@@ -41,29 +41,29 @@ def promise(s: State, now: Instant) -> Seconds:
 
 
 def resume_promise(s: State, now: Instant) -> None:
-    """Behave, after a start, as if the longest promise ever given had been given now."""
+    """Refuse votes after a start as if the longest promise ever given had been given now."""
     if s.hard.promise > 0:
         s.refuse_until = now + max(s.hard.promise, s.timing.lower)
 
 
 def promised_until(s: State, sent_at: Instant, seconds: Seconds) -> Instant:
-    """Tell, as a leader, until when a follower's promise holds on this node's clock.
+    """Compute until when a follower's promise holds on this leader's clock.
 
-    No lease is longer than a lower election timeout of the leader's own, for that is what its claims of leader
-    work are made of.
+    The leader counts no promise for longer than its own lower election timeout, because its claims of leader work are
+    computed from that one.
     """
     return sent_at + there(min(seconds, s.timing.lower))
 
 
 def contact_end(s: State, configuration: Configuration | None = None) -> Instant:
-    """Tell until when what a quorum promised holds; of this configuration, or of another one."""
+    """Compute until when the promises of a quorum hold: of this configuration, or of another one."""
     values = {node: follower.promised_until for node, follower in s.followers.items()}
     values[s.id] = promised_until(s, s.heartbeat_sent_at, s.timing.lower)
     return (configuration or s.configuration).quorum_value(values)
 
 
 def lease_end(s: State) -> Instant:
-    """Tell until when this leader has its lease; long ago once it has offered its leadership to another node."""
+    """Compute until when this leader has its lease; long ago once it has offered its leadership to another node."""
     if s.handover is not None and s.handover.offered:
         return LONG_AGO
     return contact_end(s)

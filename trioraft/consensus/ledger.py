@@ -1,4 +1,4 @@
-"""The ledger: hard state and entries that wait for the disk, and the messages that depend on them."""
+"""The ledger: the hard state and the entries that wait for the disk, and the messages that depend on them."""
 
 import enum
 from collections import deque
@@ -14,7 +14,7 @@ from trioraft.messages import Entry, Index, Instant, Message, NodeId, Term, Vers
 
 
 class After(enum.Enum):
-    """What must be on disk before a message leaves."""
+    """The state that must be on disk before a message leaves."""
 
     NOTHING = enum.auto()
     HARD_STATE = enum.auto()
@@ -33,7 +33,7 @@ class SnapshotInfo(Struct, frozen=True):
     checksum : int
         Its CRC-32.
     configuration : bytes
-        The configuration that is in force after that entry, as entries have it; empty when it is the formation's.
+        The configuration that is in force after that entry, encoded as in entries; empty when it is the formation's.
     """
 
     index: int
@@ -43,22 +43,22 @@ class SnapshotInfo(Struct, frozen=True):
     configuration: bytes = b""
 
     def members(self) -> Configuration | None:
-        """Give the configuration; None when it is the formation's."""
+        """Decode the configuration; None when it is the formation's."""
         return decode_configuration(self.configuration)
 
     @property
     def version(self) -> Version:
-        """Which version of the protocol the cluster spoke after that entry."""
+        """The version of the protocol that the cluster spoke after that entry."""
         return (self.members() or Configuration()).version
 
 
 class Write(Struct, frozen=True):
-    """One write, which must be done whole and after all earlier ones.
+    """One write to the disk, which must be done as a whole, and after all earlier ones.
 
     Attributes
     ----------
     number : int
-        What :meth:`Ledger.persisted` is told when it is on disk.
+        The number that :meth:`Ledger.persisted` is given when the write is on disk.
     hard : HardState
         The hard state.
     first_index : int
@@ -66,11 +66,11 @@ class Write(Struct, frozen=True):
     entries : tuple of Entry
         The new end of the log.
     snapshot : SnapshotInfo or None
-        The snapshot that is valid from now on.
+        A snapshot that is valid from now on; None when there is no new one.
     base_index, base_term : int
-        The entries up to this one are dropped, when there is a snapshot.
+        The last entry that is dropped, with all before it, when there is a snapshot.
     restarts : bool
-        Whether all entries are dropped, because the snapshot contradicts them.
+        Whether all entries are dropped, because a received snapshot contradicts them.
     """
 
     number: int
@@ -105,23 +105,23 @@ class HandedOut(NamedTuple):
 
 
 class Ledger:
-    """Messages that wait for the disk, and those that wait for nothing any more.
+    """The changes that the disk does not have yet, and the messages that wait for them.
 
-    Every change of the hard state or the log gets a number. A message leaves only when what it depends on is on
-    disk: the hard state, unless it says otherwise. So no rule has to think about it, and no answer to a heartbeat
-    waits for entries.
+    Every change of the hard state or the log gets a number. A message leaves only when the change that it depends on
+    is on disk: the newest change of the hard state, unless its sender names another dependency. So no rule has to
+    think of the disk, and no answer to a heartbeat waits for entries.
 
     Parameters
     ----------
     hard : HardState
-        What is on disk.
+        The hard state on disk.
     log : Log
         The log, all of it on disk.
     snapshot : SnapshotInfo, optional
         The snapshot that is on disk.
     log_waits : bool
-        Whether what depends on entries waits until they are on disk. It need not where the node, should it end in
-        whatever way, never comes back with this log (``DURABILITY=memory``).
+        Whether a message that depends on entries waits until they are on disk. It need not on a node that never comes
+        back with this log, however it ends (``DURABILITY=memory``).
     """
 
     def __init__(
@@ -138,10 +138,10 @@ class Ledger:
         self.durable = 0  # number of the newest change that is on disk
         self.durable_index = log.last_index  # up to here the log is on disk as it is in memory, or need not be
         self._log_waits = log_waits
-        # Since when the disk owes an answer. One that ends write after write is busy, not stuck, however much comes
-        # meanwhile; and what was not handed to it yet tells nothing of it.
+        # Since when the disk owes an answer. A disk that ends write after write is busy, not stuck, however much is
+        # to be written meanwhile; and changes that were not handed to it yet say nothing about it.
         self.waiting_since = NEVER
-        self._changed_from = 0  # first index that the disk was not given yet
+        self._changed_from = 0  # first index that was not handed to the disk yet
         self._handed_to: deque[HandedOut] = deque()
         self._held: dict[After, deque[_Held]] = {
             After.HARD_STATE: deque(),
@@ -201,7 +201,7 @@ class Ledger:
         self._note_change()
 
     def take_snapshot(self, snapshot: SnapshotInfo, base: Index) -> None:
-        """Note that a snapshot of this node's own is on disk, and drop entries that it covers.
+        """Note that a snapshot that this node took is on disk, and drop entries that it covers.
 
         Parameters
         ----------
@@ -238,7 +238,7 @@ class Ledger:
         self._note_change()
 
     def send(self, to: NodeId, message: Message, after: After = After.HARD_STATE) -> None:
-        """Send a message once what it depends on is on disk.
+        """Send a message once the state that it depends on is on disk.
 
         Parameters
         ----------
@@ -247,7 +247,7 @@ class Ledger:
         message : Message
             The message.
         after : After
-            What it depends on.
+            The state that it depends on.
         """
         if self.noted is not None:
             self.noted.append(Outgoing(to, message))
@@ -261,7 +261,7 @@ class Ledger:
             self._ready.append(Outgoing(to, message))
 
     def to_persist(self, now: Instant) -> Write | None:
-        """Hand out what the disk does not have yet.
+        """Hand out the changes that the disk does not have yet.
 
         Parameters
         ----------
@@ -271,7 +271,7 @@ class Ledger:
         Returns
         -------
         Write or None
-            What is to be written; None when there is nothing new, or the disk is still busy with the one before.
+            The changes; None when there is nothing new, or the disk is still busy with the write before.
         """
         if self.handed_out == self.written or self.durable < self.handed_out:
             return None
@@ -293,12 +293,12 @@ class Ledger:
         )
 
     def persisted(self, number: int, now: Instant) -> None:
-        """Release what waited for a write.
+        """Release the messages that waited for a write.
 
         Parameters
         ----------
         number : int
-            The write that is on disk now, with all before it.
+            The write that is on disk now, as are all before it.
         now : float
             The time in seconds.
         """

@@ -1,4 +1,4 @@
-"""The log: the entries that have not been dropped (Raft, sections 5.3 and 7)."""
+"""The log: the entries that no snapshot has replaced yet (Raft, sections 5.3 and 7)."""
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias
@@ -6,9 +6,9 @@ from typing import Final, NamedTuple, TypeAlias
 from trioraft.consensus.configuration import Configuration, decode_configuration
 from trioraft.messages import Entry, EntryKind, Index, Term
 
-_CONFIGURATION: Final = EntryKind.CONFIGURATION  # each look into an enum costs something, and there are many entries
+_CONFIGURATION: Final = EntryKind.CONFIGURATION  # a look-up in an enum costs time, and there are many entries
 
-# What an entry costs on the wire beside its data: term, kind, and the heads of array and string.
+# The bytes of an entry on the wire beside its data: term, kind, and the heads of array and string.
 _OVERHEAD = 16
 
 # A committed entry, after its index. It is a plain tuple because one is made for every entry.
@@ -30,7 +30,7 @@ class InForce(NamedTuple):
 
 
 def entry_bytes(entry: Entry) -> int:
-    """Estimate how large an entry is in a datagram.
+    """Estimate the size of an entry in a datagram.
 
     Parameters
     ----------
@@ -40,36 +40,36 @@ def entry_bytes(entry: Entry) -> int:
     Returns
     -------
     int
-        Bytes; never less than it really has.
+        Bytes, never fewer than it really has.
     """
     return len(entry.data) + _OVERHEAD
 
 
 class Log:
-    """The entries that a member has, in memory; indexes begin with 1 (Raft, figure 2: persistent state).
+    """The entries of a member, in memory; indexes begin with 1 (Raft, figure 2: persistent state).
 
-    It also knows which configuration is in force: the newest one in it, committed or not (thesis 4.1).
+    The log also knows the configuration that is in force: the newest one in it, committed or not (thesis 4.1).
 
     Parameters
     ----------
     base_index, base_term : int
-        The last entry that was dropped because a snapshot covers it; 0 when there is none.
+        The last entry that was dropped, because a snapshot covers it; 0 when there is none.
     entries : iterable of Entry
         The entries after it.
 
     Attributes
     ----------
     configuration : Configuration
-        The one that is in force.
+        The configuration that is in force.
     configuration_index : int
-        The index of its entry; the base when a snapshot or the formation has it from there or earlier.
+        The index of its entry; the base index when it comes from a snapshot or from the formation.
     """
 
     def __init__(self, base_index: Index = 0, base_term: Term = 0, entries: Iterable[Entry] = ()) -> None:
         self.base_index = base_index
         self.base_term = base_term
         self._entries = list(entries)
-        # in order, each with the index from which on it is in force; the first one is the base's
+        # in order; the first one is that of the snapshot or the formation
         self._configurations: list[InForce] = [InForce(base_index, Configuration())]
         for index, entry in enumerate(self._entries, base_index + 1):
             if entry.kind is _CONFIGURATION:
@@ -82,12 +82,12 @@ class Log:
         self.configuration_index, self.configuration = self._configurations[-1]
 
     def begin_with(self, configuration: Configuration) -> None:
-        """Note which configuration is in force until the first entry that changes it.
+        """Note the configuration that is in force until the first entry that changes it.
 
         Parameters
         ----------
         configuration : Configuration
-            The snapshot's or the formation's.
+            The configuration of the snapshot or the formation.
         """
         self._configurations[0] = InForce(self._configurations[0].since, configuration)
         self._note_configuration()
@@ -121,7 +121,7 @@ class Log:
         return self._entries[-1].term if self._entries else self.base_term
 
     def term_at(self, index: Index) -> Term | None:
-        """Tell the term of an entry.
+        """Return the term of an entry.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ class Log:
         Returns
         -------
         int or None
-            Its term; None when the log does not have it, or has dropped it.
+            Its term; None when the log has no such entry, or has dropped it.
         """
         if index == self.base_index:
             return self.base_term
@@ -140,7 +140,7 @@ class Log:
         return None
 
     def entries(self, first: int, last: int) -> list[Entry]:
-        """Give some entries.
+        """Return some entries.
 
         Parameters
         ----------
@@ -155,14 +155,14 @@ class Log:
         return self._entries[first - self.base_index - 1 : last - self.base_index]
 
     def batch(self, first: int, bytes_max: int) -> tuple[Entry, ...]:
-        """Give as many entries as fit into one message, and one at least.
+        """Return as many entries as fit into one message, but at least one.
 
         Parameters
         ----------
         first : int
             The index of the first one.
         bytes_max : int
-            How large they may be together.
+            The size that they may have together.
 
         Returns
         -------
@@ -179,19 +179,19 @@ class Log:
         return tuple(self._entries[start:end])
 
     def before_last_bytes(self, last: int, bytes_max: int) -> Index:
-        """Find where the entries up to one begin to fit into some bytes.
+        """Find which entries, counted back from a given one, fit into some bytes.
 
         Parameters
         ----------
         last : int
             The index of the last one.
         bytes_max : int
-            How large they may be together.
+            The size that they may have together.
 
         Returns
         -------
         int
-            The index before the first one that fits with all that follow.
+            The index before the first entry that fits, together with all that follow it.
         """
         while last > self.base_index:
             bytes_max -= entry_bytes(self._entries[last - self.base_index - 1])
@@ -220,7 +220,7 @@ class Log:
         return self.last_index
 
     def truncate(self, first: int) -> None:
-        """Drop entries from the end, because they contradict the leader's.
+        """Drop entries from the end, because they conflict with the leader's.
 
         Parameters
         ----------
@@ -233,20 +233,20 @@ class Log:
             self._note_configuration()
 
     def last_not_after(self, index: Index, term: Term) -> Index:
-        """Find where two logs may still agree, skipping whole terms.
+        """Find the last index at which two logs may still agree, skipping whole terms.
 
         Parameters
         ----------
         index : int
-            Not after this index.
+            The result is not after this index.
         term : int
-            Not of a later term.
+            The entry there is not of a later term than this.
 
         Returns
         -------
         int
-            The largest index up to `index` whose term is not after `term`; less than the base when the logs agree
-            only in what was dropped.
+            The largest index up to `index` whose entry has a term up to `term`; less than the base index when the
+            logs can agree only in entries that were dropped.
         """
         index = min(index, self.last_index)
         while index > self.base_index and self._entries[index - self.base_index - 1].term > term:
@@ -254,12 +254,12 @@ class Log:
         return index - 1 if index == self.base_index and self.base_term > term else index
 
     def drop_until(self, index: Index) -> None:
-        """Drop entries from the beginning, because a snapshot covers them.
+        """Drop entries from the beginning, because a snapshot covers them (Raft, section 7).
 
         Parameters
         ----------
         index : int
-            The last index that is dropped; nothing happens when the log does not have it.
+            The last index that is dropped; nothing happens when the log has no such entry.
         """
         term = self.term_at(index)
         if term is not None and index > self.base_index:
@@ -268,14 +268,14 @@ class Log:
             self._configurations = self.configurations_since(index)
 
     def restart_after(self, index: Index, term: Term, configuration: Configuration | None = None) -> None:
-        """Drop everything, because a snapshot that was received goes beyond the log or contradicts it.
+        """Drop all entries, because a received snapshot goes beyond the log or conflicts with it (Raft, section 7).
 
         Parameters
         ----------
         index, term : int
             The last entry that the snapshot covers.
         configuration : Configuration, optional
-            The snapshot's; the one that the log began with when it has none.
+            The snapshot's configuration; that with which the log began when it has none.
         """
         self._entries.clear()
         self.base_index, self.base_term = index, term
@@ -286,5 +286,5 @@ class Log:
 def _configuration_in(entry: Entry) -> Configuration:
     configuration = decode_configuration(entry.data)
     if configuration is None:
-        raise ValueError(f"no configuration: {entry.data!r}")  # those that come from others are checked before
+        raise ValueError(f"no configuration: {entry.data!r}")  # admission has checked those of other nodes
     return configuration

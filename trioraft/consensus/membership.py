@@ -1,27 +1,30 @@
 """Changes of the members, through the log (Raft, section 6; thesis, chapter 4).
 
-A configuration is in force as soon as it is in the log, and no more when its entry is cut off. Each entry holds it
-whole. The leader appends one change at a time, after it has committed an entry of its own term:
+A configuration is in force as soon as its entry is in the log, and until the entry is removed from the log again
+(thesis 4.1). Each such entry holds a whole configuration. The leader appends one change at a time, and only after it
+has committed an entry of its own term:
 
-* Learners come and go with one entry, for they do not count.
-* Any change of the voters is *joint*: first an entry with the old and the new ones, of both of which every decision
-  needs a majority; when it is committed, and only then, an entry with the new ones alone. A leader that finds a
-  committed joint configuration in its log goes on with it, whoever began it.
+* Learners come and go with one entry, because they do not count for a majority (thesis 4.2.1).
+* Every change of the voters is *joint* (section 6). First comes an entry with the old voters and the new ones: every
+  decision needs a majority of both. Once that entry is committed, and not before, an entry with the new voters alone
+  follows. A leader that finds a committed joint configuration in its log completes the change, whichever leader began
+  it.
 
-A node becomes a voter only as a learner that keeps up, and only when a quorum of the new voters has just answered,
-so a change takes about two round trips and never stops the cluster from committing.
+Only a learner that keeps up becomes a voter, and only when a quorum of the new voters has just answered. So a change
+takes about two round trips, and never stops the cluster from committing.
 
-*Leases and leader work* outlast a change. Let a leader have a lease, or let its work run, until X by the word of a
-majority of the old voters. Whoever is elected while the change is joint needs one of them. Whoever is elected by the
-new voters alone has the joint entry committed before; so a majority of the new voters took it in a message that the
-leader sent no earlier than it appended the entry, and such a message, like each of them, takes a promise and tells
-for how long leader work may still run, counted from then. One of that majority votes in that election.
+*Leases and leader work* stay safe across a change. Suppose that a leader has a lease, or that its work may run, until
+X, because a majority of the old voters has promised it. A leader that is elected while the change is joint needs the
+vote of one of that majority. A leader that is elected by the new voters alone comes after the joint entry is
+committed. So a majority of the new voters had taken the joint entry, in a message that the old leader sent no earlier
+than it appended the entry. Like every AppendEntries, that message was answered with a promise, and claimed how long
+leader work may still run, counted from then. At least one of that majority votes in the election of the new leader.
 
-*Who is removed* still gets the entry that says so, and the word that it is committed, before the leader stops
-sending to it. Should it have missed them, its next question brings them. It cannot disturb the others meanwhile:
-they refuse its pre-votes and its votes while they hear from a leader, and afterwards because its log is older than
-that of a quorum. A leader that removes itself leads on without counting itself, until the entry is committed, and
-gives its leadership to a voter then.
+*A removed node* still gets the entry that removes it, and learns that the entry is committed, before the leader stops
+sending to it. If it missed them, the leader sends them when it next asks for pre-votes. It cannot disturb the others
+meanwhile (thesis 4.2.3): they refuse its pre-votes and its requests for votes while they hear from a leader, and
+afterwards because its log is older than that of a quorum. A leader that removes itself leads on without counting
+itself until the entry is committed (thesis 4.2.2), and then transfers its leadership to a voter.
 """
 
 from collections.abc import Collection, Mapping
@@ -44,7 +47,7 @@ from trioraft.messages import MEMBERS_MAX, Entry, EntryKind, Instant, NodeId, Ve
 def change_members(
     s: State, voters: Collection[NodeId], learners: Collection[NodeId], names: Mapping[NodeId, str], now: Instant
 ) -> str | None:
-    """Begin to change the members to the given ones; give the reason if it cannot be."""
+    """Begin to change the members to the given ones; return the reason if that is impossible."""
     was = s.configuration
     leaving = [node for node in was.members if node not in {*voters, *learners}]
     target = Configuration(
@@ -72,7 +75,7 @@ def _names(s: State, members: set[NodeId], names: Mapping[NodeId, str]) -> dict[
 
 
 def why_not_now(s: State) -> str | None:
-    """Tell why this node cannot begin any change now."""
+    """Return why this node cannot begin any change now; None if it can."""
     if s.role is not Role.LEADER:
         return "this node is not the leader"
     if s.handover is not None:
@@ -85,7 +88,7 @@ def why_not_now(s: State) -> str | None:
 
 
 def why_not(target: Configuration, was: Configuration) -> str | None:
-    """Tell why a configuration can never follow another one."""
+    """Return why a configuration can never follow another one; None if it can."""
     if not target.voters:
         return "a cluster needs a voter"
     back = set(target.members) & set(was.departed)
@@ -102,7 +105,7 @@ def why_not(target: Configuration, was: Configuration) -> str | None:
 
 
 def why_not_voters(s: State, target: Configuration, now: Instant) -> str | None:
-    """Tell why the voters cannot become these now: a new one lags, or no quorum of them is there."""
+    """Return why the voters cannot become these now (one lags, or no quorum of them is there); None if they can."""
     for node in target.voters:
         if node in s.configuration.voters:
             continue
@@ -116,7 +119,7 @@ def why_not_voters(s: State, target: Configuration, now: Instant) -> str | None:
 
 
 def append_configuration(s: State, configuration: Configuration, now: Instant) -> None:
-    """Append a configuration, which is in force from now on; send to the members, and to who is none any more."""
+    """Append a configuration, which is in force from now on; its entry goes to its members, and to removed nodes."""
     entry = Entry(term=s.term, kind=EntryKind.CONFIGURATION, data=encode_configuration(configuration))
     s.ledger.append(entry)
     members = {*configuration.members} - {s.id}
@@ -127,14 +130,14 @@ def append_configuration(s: State, configuration: Configuration, now: Instant) -
 
 
 def raise_version(s: State, highest: Mapping[NodeId, Version], now: Instant) -> None:
-    """Let the cluster speak the highest version that every member has shown to speak, if that is a higher one."""
+    """Raise the cluster's version to the highest one that every member has shown to speak, if that is higher."""
     version = min(highest.get(node, 0) for node in s.configuration.members)
     if version > s.configuration.version and why_not_now(s) is None:
         append_configuration(s, msgspec.structs.replace(s.configuration, version=version), now)
 
 
 def drive_change(s: State, now: Instant) -> None:
-    """Complete a joint change once it is committed; step down once this leader's own removal is."""
+    """Complete a joint change once it is committed; give leadership away once this leader is removed."""
     configuration = s.configuration
     if s.role is not Role.LEADER or not (configuration.is_joint or s.id not in configuration.voters):
         return
@@ -147,7 +150,7 @@ def drive_change(s: State, now: Instant) -> None:
 
 
 def tell_departed(s: State, node: NodeId, now: Instant) -> None:
-    """Send to a node of the same cluster that is no member what it must have missed, for a while."""
+    """Send the log for a while to a node of this cluster that is no member: it must have missed its removal."""
     if s.role is Role.LEADER and node not in s.configuration.members and node not in s.followers and node != s.id:
         s.followers[node] = new_follower(s, now, leaves_at=now + s.timing.upper)
 
@@ -156,7 +159,7 @@ def tell_departed(s: State, node: NodeId, now: Instant) -> None:
 
 
 def note_configuration(s: State, now: Instant) -> None:
-    """Tell the program around when another configuration is in force, or this one is committed."""
+    """Report when another configuration is in force, or this one is committed, and when this node is removed."""
     log = s.log
     committed = log.configuration_index <= s.commit_index
     told = s.told
@@ -176,7 +179,7 @@ def note_configuration(s: State, now: Instant) -> None:
 
 
 def note_committed(s: State) -> None:
-    """Find out, from the configurations that are committed, whether this node was a member and is none any more."""
+    """Note, from the committed configurations, whether this node was a member and is none any more."""
     for since, configuration in s.log.configurations_since(s.seen_committed):
         if since > s.commit_index:
             break
@@ -185,7 +188,7 @@ def note_committed(s: State) -> None:
 
 
 def note_membership(s: State, configuration: Configuration) -> None:
-    """Find out the same from one configuration that is committed."""
+    """Note the same from one committed configuration."""
     is_member = s.id in configuration.members
     s.departed = s.was_member and not is_member and bool(configuration.voters)
     s.was_member = s.was_member or is_member

@@ -1,28 +1,29 @@
 """Numbers that no member can mean: a message with one of them is dropped, whole, before any rule sees it.
 
-A member is believed what it says, for it holds the cluster's key, if there is one.
-But a number that is believed once may stay for good. A term of 2**62 leaves no other election; leader work that may
-run for three years keeps any other from starting. One message is enough, also one that is sent by mistake.
+A node trusts the messages of members, because members hold the cluster's key, if there is one. But a wrong number may
+do lasting harm. A term of 2**62 leaves no other election; leader work that may run for three years keeps any other
+leader work from starting. One message is enough for that, even one that is sent by mistake.
 
-To drop a message is always safe, for each may be lost. So every number has a bound which none that is meant can
-reach, and some must fit to others in the same message: an entry is of no later term than its leader, a candidate's
-last entry is of an earlier term than its election.
+It is always safe to drop a message, because any message may be lost. So every number has a bound that no meant value
+can reach, and some numbers must fit to others in the same message: an entry is of no later term than its leader, and
+a candidate's last entry is of an earlier term than its election.
 
 =======================  ============================  =============================================================
-number                   bound                         why nothing that is meant is beyond it
+number                   bound                         why no meant value is beyond it
 =======================  ============================  =============================================================
-a term                   `TERM_STEP` above one's own   no more elections while a node is away; else see
+a term                   `TERM_STEP` above one's own   fewer elections while a node is away; else see
                                                        :mod:`trioraft.consensus.far_terms`
-an index of the log      `INDEX_MAX`                   a session's number has no room for a larger one
+an index of the log      `INDEX_MAX`                   the number of a session has no room for a larger one
 a leader's sequence      `SEQUENCE_MAX`                a million messages a second for nine years of one term
 leader work              `CLAIM_MAX`                   twice what the longest settings make, an hour for each
 a promise                `PROMISE_MAX`                 twice the longest election timeout
 a snapshot's size        `SIZE_MAX`                    the whole state is in memory
-nodes that are expected  `MEMBERS_MAX`                 no cluster has more
+nodes that are expected  `MEMBERS_MAX`                 no cluster has more members
 =======================  ============================  =============================================================
 
-What has no bound is only given back (the round of a pre-vote, the number of a read), or looked up among what this
-node has sent and not found. Who lies with numbers that could be meant is not found out here: Raft trusts its members.
+A number without a bound is only sent back (the round of a pre-vote, the number of a read), or looked up among the
+messages that this node has sent, and not found. A liar whose numbers could be meant is not found out here: Raft
+trusts its members.
 """
 
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def _append_entries(m: AppendEntriesRequest) -> str:
 
 
 def _terms_of_entries(term: Term, previous: Term, terms: list[Term]) -> str:
-    """Tell what is wrong with the terms of entries: they never fall, and end with the leader's own at most."""
+    """Describe what is wrong with the terms of entries, which never fall, and end with the leader's term at most."""
     last = terms[-1] if terms else previous
     if terms and (terms[0] != last or terms.count(last) < len(terms)) and terms != sorted(terms):
         return "entries whose terms fall"
@@ -146,7 +147,7 @@ _BY_KIND: Final[dict[type, Callable[[Any], str]]] = {
 
 
 def why_not_meant(message: object) -> str:
-    """Tell which number of a message no member can mean, whoever gets it.
+    """Describe a number in a message that no member can mean, whatever the receiver knows.
 
     Parameters
     ----------
@@ -163,23 +164,23 @@ def why_not_meant(message: object) -> str:
 
 
 def why_not_meant_here(s: State, sender: NodeId, message: object) -> str:
-    """Tell what in a message cannot be, by what this member knows, whatever its sender does.
+    """Describe what in a message is impossible by what this member knows, whatever the sender does.
 
-    A term has one leader. And in one term a leader's log never gets shorter, so no follower has more of it.
+    A term has one leader (section 5.2). In one term a leader's log never gets shorter (5.3), so no follower has more.
 
     Parameters
     ----------
     s : State
         The member's state.
     sender : int
-        Who sent the message.
+        The sender of the message.
     message : ConsensusMessage
         The message.
 
     Returns
     -------
     str
-        What cannot be, in words; empty when all can.
+        What is impossible, in words; empty when nothing is.
     """
     if isinstance(message, _OF_LEADERS):
         if message.term == s.term and s.role is Role.FOLLOWER and s.leader not in {0, sender}:
@@ -192,7 +193,7 @@ def why_not_meant_here(s: State, sender: NodeId, message: object) -> str:
 
 
 def is_far(s: State, term: Term) -> bool:
-    """Tell whether a term is too far above one's own to be taken from one message.
+    """Check whether a term is too far above this member's own to be adopted from one message.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from trioraft.messages import Instant, OptionalNodeId
 
 
 class Observer(Protocol):
-    """Who is told of every step."""
+    """An observer, which is called after every step."""
 
     def note(
         self,
@@ -25,15 +25,15 @@ class Observer(Protocol):
         Parameters
         ----------
         core : View
-            The core; to be looked at only.
+            The core, to be read only.
         step : str
-            What it did: the name of its method, or ``start``, ``check_quorum`` or ``settle``.
+            The step: the name of the core's method, or ``start``, ``check_quorum`` or ``settle``.
         now : float
             The time in seconds, on the node's clock.
         sender : int
-            Whose message it took; 0 when it took none.
+            The sender of the message that it took in; 0 when it took none.
         subject : object
-            The message; the write that is handed out (``to_persist``), or the number of the one that is on disk.
+            The message; the write that is handed out (``to_persist``), or the number of the write that is on disk.
         sent : sequence of Outgoing
-            What it wants to send, in order; some of it may wait for the disk.
+            The messages that it wants to send, in order; some may wait for the disk.
         """

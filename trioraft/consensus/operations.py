@@ -1,4 +1,7 @@
-"""What the program around a core tells it, beside messages, the time and its disk: each is a step of its own."""
+"""Operations: the calls by which the program around a core tells it of anything but messages, time and disk.
+
+Each of them is a step of its own.
+"""
 
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -15,26 +18,26 @@ from trioraft.consensus.state import Role
 from trioraft.consensus.steps import Steps
 from trioraft.messages import Id, Instant, NodeId, OptionalId, OptionalNodeId, Version
 
-# What an AppendEntriesRequest has beside its entries, at most: the heads of two arrays, six numbers and the tag.
+# The most bytes of an AppendEntriesRequest beside its entries: the heads of two arrays, six numbers and the tag.
 MESSAGE_HEAD: Final = 64
 
 
 class Operations(Steps):
-    """A member that is told of its peers and its snapshots, of leader work, and what operators want."""
+    """A member that takes in news of its peers, snapshots and leader work, and the wishes of operators."""
 
     def read_by_lease(self, by_lease: bool) -> None:
-        """Learn what the cluster's settings say of reads, once everything that was handed out is applied.
+        """Take in the cluster's setting for reads, once everything that was handed out is applied.
 
         Parameters
         ----------
         by_lease : bool
-            Whether a leader answers them by its lease, without asking anybody.
+            Whether a leader answers reads by its lease, without asking a quorum.
         """
         if self._state is not None:
             self._state.reads_by_lease = by_lease
 
     def hear_of_cluster(self, sender: NodeId, cluster: OptionalId, now: Instant) -> None:
-        """Learn, from a greeting, of which cluster another node of the same service is a member.
+        """Take in, from a greeting, the cluster of another node of the same service.
 
         Parameters
         ----------
@@ -51,13 +54,13 @@ class Operations(Steps):
         elif cluster not in {0, self.formation.state.cluster}:
             self._events.append(ForeignCluster(node=sender, cluster=cluster))
         elif self._state is not None and (cluster or sender in self._state.configuration.departed):
-            # One without a cluster may have been let in, and removed before it heard of either.
+            # A node without a cluster may have been added and removed before it heard of either.
             membership.tell_departed(self._state, sender, now)
         if self._observer is not None:
             self._note("hear_of_cluster", sender)
 
     def peers_changed(self, peers: frozenset[NodeId]) -> None:
-        """Learn which nodes of the same service can be reached.
+        """Take in which nodes of the same service can be reached.
 
         Parameters
         ----------
@@ -67,7 +70,7 @@ class Operations(Steps):
         self.formation.peers = peers
 
     def hold_formation(self, held: bool) -> None:
-        """Learn whether there may be nodes of the same service that have just not answered yet.
+        """Take in whether there may be nodes of the same service that have had no time to answer.
 
         Parameters
         ----------
@@ -77,7 +80,7 @@ class Operations(Steps):
         self.formation.held = held
 
     def path_takes(self, node: NodeId, message_bytes: int) -> None:
-        """Learn how large a message to a node may be that goes in one datagram.
+        """Take in the size of the largest message to a node that fits into one datagram.
 
         Parameters
         ----------
@@ -89,25 +92,25 @@ class Operations(Steps):
         self._batch_room[node] = max(0, message_bytes - MESSAGE_HEAD)
 
     def snapshot_taken(self, snapshot: SnapshotInfo, keep: int, now: Instant, keep_bytes: int | None = None) -> None:
-        """Learn that a snapshot of this node's own is on disk, and drop entries that it covers.
+        """Take note that a snapshot that this node took is on disk, and drop entries that it covers.
 
         Parameters
         ----------
         snapshot : SnapshotInfo
             The snapshot.
         keep : int
-            So many of the entries it covers are kept, for followers that are a little behind.
+            The number of entries that it covers and that are kept, for followers that are a little behind.
         now : float
             The time in seconds.
         keep_bytes : int, optional
-            Of those no more than fit into so many bytes.
+            The most bytes of entries that are kept.
         """
         self._begin(now)
         if self._state is not None:
             snapshots.drop_covered(self._state, snapshot, keep, keep_bytes, now)
 
     def snapshot_gone(self, snapshot: SnapshotInfo, now: Instant) -> None:
-        """Learn that a snapshot is damaged, or not there any more; a newer one is sent, once one is taken.
+        """Take note that a snapshot is damaged or gone; followers are sent a newer one once it is taken.
 
         Parameters
         ----------
@@ -121,14 +124,14 @@ class Operations(Steps):
             snapshots.snapshot_gone(self._state, snapshot)
 
     def part_stored(self, snapshot: SnapshotInfo, offset: int, now: Instant) -> None:
-        """Learn that a received snapshot is stored up to an offset.
+        """Take note that a received snapshot is stored up to an offset.
 
         Parameters
         ----------
         snapshot : SnapshotInfo
             The snapshot.
         offset : int
-            Everything before it is stored.
+            All bytes before it are stored.
         now : float
             The time in seconds.
         """
@@ -137,7 +140,7 @@ class Operations(Steps):
             snapshots.part_stored(self._state, snapshot, offset)
 
     def reception_failed(self, snapshot: SnapshotInfo, now: Instant) -> None:
-        """Learn that a received snapshot is damaged; it is received anew.
+        """Take note that a received snapshot is damaged, so that it is received anew.
 
         Parameters
         ----------
@@ -151,7 +154,7 @@ class Operations(Steps):
             snapshots.reception_failed(self._state, snapshot)
 
     def snapshot_installed(self, snapshot: SnapshotInfo, now: Instant) -> None:
-        """Learn that a received snapshot is verified, on disk and taken over by the state machine.
+        """Take note that a received snapshot is verified, on disk and restored by the state machine.
 
         Parameters
         ----------
@@ -165,7 +168,7 @@ class Operations(Steps):
             snapshots.snapshot_installed(self._state, snapshot)
 
     def work_ended(self, now: Instant) -> None:
-        """Learn that leader work has ended, all of it, after it was told to.
+        """Take note that all leader work has ended, after it was told to.
 
         Parameters
         ----------
@@ -179,7 +182,7 @@ class Operations(Steps):
             self._note("work_ended")
 
     def work_failed(self, now: Instant) -> None:
-        """Give leadership to another node, because leader work failed here.
+        """Transfer leadership to another node, because leader work failed here.
 
         Parameters
         ----------
@@ -193,7 +196,7 @@ class Operations(Steps):
             self._note("work_failed")
 
     def step_down(self, now: Instant) -> str | None:
-        """Lead no more for a while: give leadership to another node, or end it when no other node can lead.
+        """Do not lead for a while: transfer leadership to another node, or end it when no other node can lead.
 
         Parameters
         ----------
@@ -203,7 +206,7 @@ class Operations(Steps):
         Returns
         -------
         str or None
-            Why it cannot be; None when it has begun.
+            The reason why that is impossible; None when it has begun.
         """
         self._begin(now)
         if self._state is None or self._state.role is not Role.LEADER:
@@ -214,7 +217,7 @@ class Operations(Steps):
         return None
 
     def be_last_choice(self, now: Instant) -> None:
-        """Be the last to lead for a minute, whether or not this node leads now.
+        """Be the last choice as a leader for a minute, whether or not this node leads now.
 
         Parameters
         ----------
@@ -225,19 +228,19 @@ class Operations(Steps):
             self._state.last_choice_until = now + transfer.LAST_CHOICE
 
     def transfer(self, target: OptionalNodeId, now: Instant) -> str | None:
-        """Begin to give leadership to another node.
+        """Begin to transfer leadership to another node (thesis 3.10).
 
         Parameters
         ----------
         target : int
-            Its id, or 0 for the best one.
+            Its id, or 0 for the best successor.
         now : float
             The time in seconds.
 
         Returns
         -------
         str or None
-            Why it cannot be; None when it has begun.
+            The reason why that is impossible; None when it has begun.
         """
         self._begin(now)
         if self._state is None:
@@ -259,19 +262,19 @@ class Operations(Steps):
         Parameters
         ----------
         voters, learners : collection of int
-            Who they shall be, all of them. A node becomes a learner first, and a voter when it keeps up; one that has
-            no cluster joins when it is made a learner. Who was removed never comes back under the same id.
+            The ids of all members after the change. A node becomes a learner first, and a voter when it keeps up; a
+            node without a cluster joins when it is made a learner. A removed node never comes back under its id.
         now : float
             The time in seconds.
         names : mapping of int to str, optional
-            What people call them; a name that is known already stays unless another one is given.
+            The names of members; a name that is known already stays unless another one is given.
 
         Returns
         -------
         str or None
-            Why it cannot be, and nothing has changed; None when it has begun, and ``ConfigurationChanged`` follows:
-            it is done when that says ``committed`` and is not joint. Should this node lose its leadership before,
-            another leader completes the change or has never heard of it.
+            The reason why the change is impossible, and nothing has changed; None when it has begun. Then
+            ``ConfigurationChanged`` follows, and the change is done when that is ``committed`` and not joint. If this
+            node loses its leadership before, another leader completes the change, or has never heard of it.
         """
         self._begin(now)
         self._settle()
@@ -281,7 +284,7 @@ class Operations(Steps):
         return membership.change_members(self._state, voters, learners, names or {}, now)
 
     def tell_departed(self, node: NodeId, now: Instant) -> None:
-        """Send to a node that is no member any more what it must have missed.
+        """Send the log for a while to a node that is no member any more: it must have missed its removal.
 
         Parameters
         ----------
@@ -296,12 +299,12 @@ class Operations(Steps):
             self._settle()
 
     def raise_version(self, highest: Mapping[NodeId, Version], now: Instant) -> None:
-        """Let the cluster speak the highest version that every member speaks, if this node leads and that is higher.
+        """Raise the cluster's version to the highest one that every member speaks, if this node leads.
 
         Parameters
         ----------
         highest : mapping of int to int
-            The highest version that each other node has shown, lately, to speak.
+            The highest version that each other node has lately shown to speak.
         now : float
             The time in seconds.
         """
@@ -312,7 +315,7 @@ class Operations(Steps):
             membership.raise_version(self._state, {**highest, self.id: self.versions.highest}, now)
 
     def abandon_formation(self, formation: Id, now: Instant) -> str | None:
-        """Give up the formation that this node has promised, on an operator's word.
+        """Abandon the formation that this node has promised, on an operator's word.
 
         Parameters
         ----------
@@ -324,7 +327,7 @@ class Operations(Steps):
         Returns
         -------
         str or None
-            Why it cannot be; None when it is given up.
+            The reason why that is impossible; None when it is abandoned.
         """
         self._begin(now)
         refusal = self.formation.abandon(formation, now)

@@ -1,4 +1,4 @@
-"""How far each follower is: whether it keeps up, and whether one that is no member any more knows it."""
+"""The progress of followers: whether each keeps up, and whether a removed node knows of its removal."""
 
 from trioraft.clock import LONG_AGO, NEVER
 from trioraft.consensus.state import Follower, LogMark, State
@@ -6,12 +6,12 @@ from trioraft.messages import Instant, NodeId
 
 
 def new_follower(s: State, now: Instant, *, leaves_at: Instant = NEVER) -> Follower:
-    """Begin to send to a node of which nothing is known but that it was there a moment ago."""
+    """Make the progress of a node that the leader begins to send to, knowing only that it was heard a moment ago."""
     return Follower(next_index=max(1, s.log.last_index), heard_at=now, leaves_at=leaves_at)
 
 
 def note_progress(s: State, now: Instant) -> None:
-    """At each heartbeat: note who has all that the leader had at an earlier one, and give up who is gone for good."""
+    """Note, at each regular heartbeat, which followers have the log of an earlier one; drop removed nodes in time."""
     for follower in s.followers.values():
         mark = follower.mark
         if follower.match_index >= mark.last_index:
@@ -22,7 +22,7 @@ def note_progress(s: State, now: Instant) -> None:
 
 
 def is_current(s: State, node: NodeId, now: Instant) -> bool:
-    """Tell whether a follower keeps up: it has all that this leader had a lower election timeout ago."""
+    """Check whether a follower keeps up: it has all that this leader had a lower election timeout ago."""
     follower = s.followers.get(node)
     if follower is None or now - follower.heard_at >= s.timing.lower:
         return False
@@ -30,9 +30,10 @@ def is_current(s: State, node: NodeId, now: Instant) -> bool:
 
 
 def note_departed(s: State, node: NodeId, matched: int, sent_at: Instant, now: Instant) -> None:
-    """Stop sending to a node that has answered, when it knows by now that it is no member any more.
+    """Stop sending to a removed node, once its answer shows that it knows of its removal.
 
-    It does when it has the configuration, and that message told it that this one is committed.
+    It knows when it has the configuration that removed it, and has answered a message that was sent after that one
+    was committed.
     """
     follower = s.followers[node]
     if follower.leaves_at == NEVER:

@@ -1,4 +1,4 @@
-"""Check-quorum: a leader goes on only while a quorum answers it, and its disk does (thesis 6.2)."""
+"""Check-quorum: a leader goes on only while a quorum answers it (thesis 6.2), and its disk does."""
 
 from trioraft.clock import LONG_AGO, NEVER
 from trioraft.consensus.leader_work import work_deadline
@@ -9,10 +9,10 @@ from trioraft.messages import Instant
 
 
 def quorum_deadline(s: State) -> Instant:
-    """Tell when this leader must step down unless a quorum answers until then.
+    """Compute when this leader must step down unless a quorum answers before (thesis 6.2).
 
-    Only one that never had a lease waits for its first; one that lost it may not get it back in the same term,
-    for its leader work has been ended.
+    A new leader has a lower election timeout to get its first lease. A leader that lost its lease may not get it back
+    in the same term, because its leader work has been ended.
     """
     if s.role is not Role.LEADER:
         return NEVER
@@ -21,12 +21,12 @@ def quorum_deadline(s: State) -> Instant:
 
 
 def disk_deadline(s: State) -> Instant:
-    """Tell when this leader must step down unless its disk answers until then."""
+    """Compute when this leader must step down unless its disk answers before."""
     return s.ledger.waiting_since + s.timing.lower if s.role is Role.LEADER else NEVER
 
 
 def check_quorum(s: State, now: Instant) -> None:
-    """Step down without a lease, when leader work ends by itself, or when the disk was stuck for too long."""
+    """Step down when the lease has ended, when leader work ends by itself, or when the disk is stuck."""
     if quorum_deadline(s) <= now:
         become_follower(s, s.term, now, "no quorum has answered for a lower election timeout")
     elif work_deadline(s) <= now:

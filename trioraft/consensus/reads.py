@@ -1,20 +1,22 @@
-"""Linearizable reads through the read index (thesis 6.4), and by the lease where the cluster wants that (6.4.1).
+"""Linearizable reads through the read index (thesis 6.4), and by the lease where the cluster is set so (6.4.1).
 
-A leader answers a read at the commit index that it had when the read was asked for, once a quorum has answered a
-message that it *sent* after that: then nobody else had been elected before, so no later write can have been
-acknowledged. One round serves all reads that were waiting when it began.
+The read index of a read is the commit index of the leader when the read was asked for. The leader answers the read at
+that index once a quorum has answered a message that the leader *sent* after that. Then no other leader had been
+elected when the read was asked for, so no later write can have been acknowledged. One round of heartbeats serves all
+reads that were waiting when it began.
 
-By the lease it answers at once, because until the lease ends nobody else is elected: a quorum has promised it, on
-disk (:mod:`trioraft.consensus.lease`), and the only votes that bypass promises are those for a successor that this
-leader has chosen, which it does only after it has given up its lease. So every write that was acknowledged before the
-clock was read is one of its own, or of a leader before it, and at its commit index. For that the clock must be read
-*after* the read was asked for; how long the answer takes from there does not matter. That rests on the clocks' rates,
-which the round does not: if they differ by more than the drift that leases allow for, or a clock stands still while
-others go on, a read may show the past.
+By the lease the leader answers at once, because no other leader is elected before the lease ends: a quorum has
+promised that, on disk (:mod:`trioraft.consensus.lease`). The only votes that bypass a promise are votes for a
+successor that this leader has chosen, and it chooses one only after it has given up its lease. So every write that
+was acknowledged before the clock was read is a write of this leader or of one before it, and is not after its commit
+index. For that, the clock must be read *after* the read was asked for; how long the answer takes from there does not
+matter. A read by the lease depends on the rates of clocks, and a read by a round does not. If clocks differ by more
+than the drift that leases allow for, or a clock stands still while others go on, a read by the lease may show the
+past.
 
-Which of the two it is, is a setting of the cluster. A leader goes by the lease only while its applied settings say
-so, all of its log from earlier terms is applied, and no newer change of the settings is in its log: so from the
-moment that a leader takes in a change, committed or not, it asks the quorum again.
+A setting of the cluster decides between the two. A leader goes by the lease only while its applied settings allow it,
+all entries of earlier terms in its log are applied, and its log has no newer change of the settings. So a leader asks
+a quorum again from the moment that a change of the settings is in its log, committed or not.
 """
 
 from trioraft.clock import LONG_AGO, NEVER
@@ -26,7 +28,7 @@ from trioraft.messages import Instant
 
 
 def start_read(s: State, read: int, now: Instant) -> None:
-    """Begin a read; :class:`ReadReady` or :class:`ReadFailed` follows. The time is from after it was asked for."""
+    """Begin a read; :class:`ReadReady` or :class:`ReadFailed` follows. `now` must be read after it was asked for."""
     if s.role is not Role.LEADER:
         s.events.append(ReadFailed(read=read))
         return
@@ -40,25 +42,25 @@ def start_read(s: State, read: int, now: Instant) -> None:
 
 
 def goes_by_lease(s: State) -> bool:
-    """Tell whether reads go by the lease: by the settings that are applied, with no newer ones in the log."""
+    """Check whether reads go by the lease: the applied settings say so, and the log has no newer ones."""
     return s.reads_by_lease and s.applied_index >= max(s.opened_at, s.settings_at)
 
 
 def start_round(s: State, now: Instant) -> None:
-    """Ask a quorum, for all reads that wait."""
+    """Begin a round of heartbeats for all reads that wait (thesis 6.4)."""
     s.read_round_at = now
     send_heartbeats(s, now)
 
 
 def conclude_reads(s: State, now: Instant) -> None:
-    """Answer the reads that are confirmed, and fail all when this node leads no more."""
+    """Answer the reads that a quorum has confirmed; fail all reads when this node does not lead any more."""
     if s.role is not Role.LEADER:
         s.events += [ReadFailed(read=waiting.read) for waiting in s.reads]
         s.reads.clear()
         s.read_round_at = LONG_AGO
         return
     if not s.reads or s.commit_index < s.opened_at:
-        return  # before its no-op is committed a leader does not know what is
+        return  # before its no-op is committed, a leader does not know what else is committed (thesis 6.4)
     confirmed = {node: follower.answered_sent_at for node, follower in s.followers.items()}
     since = s.configuration.quorum_value({**confirmed, s.id: NEVER})
     s.events += [

@@ -1,4 +1,4 @@
-"""Becoming a follower, from whatever a node was."""
+"""Becoming a follower, from any role."""
 
 import msgspec
 
@@ -6,11 +6,11 @@ from trioraft.clock import NEVER
 from trioraft.consensus.events import SteppedDown
 from trioraft.consensus.leader_work import end_work
 from trioraft.consensus.state import Role, State
-from trioraft.messages import Instant, OptionalNodeId, Term
+from trioraft.messages import Instant, NodeId, Term
 
 
 def reset_election_timer(s: State, now: Instant) -> None:
-    """Draw an election timeout (Raft, section 5.2); it never ends before this node's own promise."""
+    """Restart the election timer with a random timeout (Raft, section 5.2), not before this node's promise ends."""
     timeout = s.random.uniform(s.timing.lower, s.timing.upper)
     if now < s.last_choice_until:
         timeout += s.timing.upper
@@ -18,7 +18,7 @@ def reset_election_timer(s: State, now: Instant) -> None:
 
 
 def retry_soon(s: State, now: Instant) -> None:
-    """Let the next round of an election come after a random part of a heartbeat."""
+    """Set the election timer to a random part of a heartbeat interval, but not before this node's promise ends."""
     pause = s.random.uniform(0, s.timing.heartbeat)
     if now < s.last_choice_until:
         pause += s.timing.upper
@@ -26,15 +26,15 @@ def retry_soon(s: State, now: Instant) -> None:
 
 
 def adopt_term(s: State, term: Term) -> None:
-    """Take over a newer term, in which this node has not voted yet."""
+    """Adopt a newer term, in which this node has not voted yet (Raft, section 5.1)."""
     if term > s.term:
         s.ledger.persist(msgspec.structs.replace(s.hard, term=term, voted_for=0))
         s.heard_sequence = 0
         s.leader = 0
 
 
-def follow(s: State, leader: OptionalNodeId) -> None:
-    """Follow the leader of the current term; of its log, a new one has surely only what is committed."""
+def follow(s: State, leader: NodeId) -> None:
+    """Follow the leader of the current term; only committed entries surely match the log of a new leader."""
     if s.leader != leader:
         s.leader = leader
         s.matched_index = s.commit_index

@@ -1,9 +1,10 @@
 """Snapshots for followers that need entries which the leader has dropped (Raft, section 7).
 
-The leader sends parts, several under way, each from where the follower said it is; what is not acknowledged in time
-is sent again from there. The parts leave the core empty: the program around it reads them from the disk when it
-sends them. The follower hands parts out in order, to be stored; when the last one has been, and the whole has been
-verified and taken over, the log follows.
+The leader sends a snapshot in parts. Several parts are in flight at a time, from the offset up to which the follower
+has acknowledged; parts that are not acknowledged in time are sent again from there. The parts leave the core without
+their bytes: the program around it reads those from the disk when it sends them. The follower hands the parts out in
+order, to be stored. When the last part is stored, and the state machine has restored the verified snapshot, the log
+begins after it.
 """
 
 from typing import Final
@@ -15,21 +16,21 @@ from trioraft.consensus.roles import become_follower, follow, reset_election_tim
 from trioraft.consensus.state import Follower, Receiving, Role, Sending, State, count_uncommitted
 from trioraft.messages import Index, InstallSnapshotRequest, InstallSnapshotResponse, Instant, NodeId
 
-# How large a part is, in bytes, and how many are under way.
+# The size of a part, in bytes, and the most parts that are in flight.
 PART_BYTES: Final = 32 * 1024
 _PARTS_MAX: Final = 16
-# How many bytes of entries are kept, at most, for a follower that is being sent an earlier snapshot: once it has
-# that, it needs them, and would have to be sent one snapshot after the other.
+# The most bytes of entries that are kept for a follower that is being sent an earlier snapshot. It needs the entries
+# once it has that snapshot; without them it would be sent one snapshot after the other.
 _KEPT_FOR_RECEIVERS: Final = 64 * 1024 * 1024
 
 
 def snapshot_of(part: InstallSnapshotRequest) -> SnapshotInfo:
-    """Tell of which snapshot a part is."""
+    """Return the snapshot that a part belongs to."""
     return SnapshotInfo(part.index, part.index_term, part.size, part.checksum, part.configuration)
 
 
 def send_snapshot(s: State, node: NodeId, follower: Follower, now: Instant) -> None:
-    """Send the next parts of the newest snapshot, as far as the window is open."""
+    """Send the next parts of a follower's snapshot, as far as the window is open."""
     if s.ledger.snapshot is None:
         return
     if follower.sending is None:
@@ -46,7 +47,7 @@ def send_snapshot(s: State, node: NodeId, follower: Follower, now: Instant) -> N
 
 
 def drop_covered(s: State, snapshot: SnapshotInfo, keep: int, keep_bytes: int | None, now: Instant) -> None:
-    """Note that a snapshot of this node's own is on disk, and drop entries that it covers and nobody needs."""
+    """Note that a snapshot that this node took is on disk, and drop entries that it covers and no follower needs."""
     base = max(0, snapshot.index - keep)
     if keep_bytes is not None:
         base = max(base, s.log.before_last_bytes(snapshot.index, keep_bytes))
@@ -61,7 +62,7 @@ def drop_covered(s: State, snapshot: SnapshotInfo, keep: int, keep_bytes: int | 
 
 
 def snapshot_gone(s: State, snapshot: SnapshotInfo) -> None:
-    """Send a snapshot to nobody any more, because it cannot be read; a newer one goes out once there is one."""
+    """Stop sending a snapshot that cannot be read; followers are sent a newer one once there is one."""
     for follower in s.followers.values():
         if follower.sending is not None and follower.sending.snapshot == snapshot:
             follower.sending = None
@@ -70,7 +71,7 @@ def snapshot_gone(s: State, snapshot: SnapshotInfo) -> None:
 
 
 def send_part(s: State, node: NodeId, sending: Sending, now: Instant) -> None:
-    """Send one part; its bytes are filled in when it leaves."""
+    """Send one part (Raft, section 7: InstallSnapshot); its bytes are filled in when it leaves."""
     snapshot = sending.snapshot
     part = InstallSnapshotRequest(
         term=s.term,
@@ -88,14 +89,14 @@ def send_part(s: State, node: NodeId, sending: Sending, now: Instant) -> None:
 
 
 def resend_parts(s: State, now: Instant) -> None:
-    """Send again, from where the follower is, what was not acknowledged in time."""
+    """Send parts again that were not acknowledged in time, from the offset that the follower has acknowledged."""
     for node, follower in s.followers.items():
         sending = follower.sending
         if sending is not None and sending.resend_at <= now:
             silent = now - max(follower.heard_at, s.leader_since) > s.timing.lower
             newest = s.ledger.snapshot
             if silent and not sending.acknowledged and newest is not None:
-                sending = follower.sending = Sending(newest)  # nothing is lost of an older one
+                sending = follower.sending = Sending(newest)  # the follower has nothing of an older one
             sending.next = sending.acknowledged
             sending.resend_at = now + (s.timing.heartbeat if silent else 2 * s.timing.resend(s.round_trip(node)))
             send_part(s, node, sending, now)
@@ -104,7 +105,7 @@ def resend_parts(s: State, now: Instant) -> None:
 def handle_install_snapshot_response(
     s: State, sender: NodeId, response: InstallSnapshotResponse, now: Instant
 ) -> None:
-    """Go on from where the follower is, or with entries when it has installed the snapshot."""
+    """Go on from the offset that a follower acknowledges, or with entries when it has installed the snapshot."""
     follower = s.followers.get(sender)
     if response.term > s.term and (follower is None or follower.leaves_at == NEVER):
         become_follower(s, response.term, now, f"a follower knows term {response.term}")
@@ -127,12 +128,13 @@ def handle_install_snapshot_response(
         sending.next = max(sending.next, response.offset)
         sending.resend_at = now + s.timing.resend(s.round_trip(sender))
     else:
-        # An old answer, which the next one corrects; or it has begun anew, because it was restarted.
+        # Either this answer is an old one, and the next one corrects it; or the follower was restarted and begins
+        # anew.
         sending.acknowledged = response.offset
 
 
 def handle_install_snapshot(s: State, sender: NodeId, request: InstallSnapshotRequest, now: Instant) -> None:
-    """Take the next part; tell the leader where this node is."""
+    """Take in the next part of the leader's snapshot (Raft, section 7: InstallSnapshot), or answer which one is."""
     if request.term < s.term or (s.role is Role.LEADER and request.term == s.term):
         answer_part(s, sender, request.index, 0)
         return
@@ -146,7 +148,8 @@ def handle_install_snapshot(s: State, sender: NodeId, request: InstallSnapshotRe
     snapshot = snapshot_of(request)
     configuration = snapshot.members()
     if configuration is not None and s.id not in configuration.members:
-        # What a snapshot covers is committed: this node does not need it any more, unless it is just joining.
+        # A snapshot covers committed entries only. So this node was removed and does not need it, unless it is
+        # joining.
         s.departed = s.was_member or s.id in configuration.departed
         if s.departed:
             return
@@ -167,13 +170,13 @@ def handle_install_snapshot(s: State, sender: NodeId, request: InstallSnapshotRe
 
 
 def answer_part(s: State, to: NodeId, index: Index, offset: int, *, installed: bool = False) -> None:
-    """Tell the leader how far this node is."""
+    """Answer the leader with the offset up to which this node has the snapshot."""
     response = InstallSnapshotResponse(term=s.term, index=index, offset=offset, installed=installed)
     s.ledger.send(to, response, After.LOG if installed else After.HARD_STATE)
 
 
 def part_stored(s: State, snapshot: SnapshotInfo, offset: int) -> None:
-    """Note that everything before an offset is stored, also while nobody leads: the next leader goes on there."""
+    """Note that all bytes before an offset are stored, even without a leader: the next one goes on from there."""
     if s.receiving is not None and s.receiving.snapshot == snapshot and offset <= s.receiving.expected:
         s.receiving.stored = max(s.receiving.stored, offset)
         if s.leader:
@@ -181,16 +184,16 @@ def part_stored(s: State, snapshot: SnapshotInfo, offset: int) -> None:
 
 
 def reception_failed(s: State, snapshot: SnapshotInfo) -> None:
-    """Begin anew with a snapshot that turned out to be damaged."""
+    """Receive a snapshot anew that turned out to be damaged."""
     if s.receiving is not None and s.receiving.snapshot == snapshot:
         s.receiving = None
 
 
 def snapshot_installed(s: State, snapshot: SnapshotInfo) -> None:
-    """Let the log follow a snapshot that has been verified, is on disk and has been taken over."""
+    """Begin the log after a received snapshot, which is verified, on disk, and restored by the state machine."""
     s.receiving = None
     if snapshot.index <= s.commit_index:
-        # Entries have overtaken it; but the state machine may have taken it over before it had applied them.
+        # Entries were committed faster; but the state machine may have restored the snapshot before it applied them.
         s.applied_index = max(s.applied_index, snapshot.index)
         return
     s.ledger.install_snapshot(snapshot)

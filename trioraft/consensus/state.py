@@ -1,4 +1,4 @@
-"""The state of a member: all that it remembers, in one place; the rules are in the modules beside it."""
+"""The state of a member: all that it remembers, in one place. The rules on it are in the modules beside this one."""
 
 import enum
 import random
@@ -57,9 +57,9 @@ class ToldConfiguration(NamedTuple):
 
 
 class Role(enum.StrEnum):
-    """What a node is to its cluster.
+    """The role of a node in its cluster.
 
-    The rules know the four of the paper; what a learner or a removed node does by them, it does as a follower.
+    The rules know follower, pre-candidate, candidate and leader. To them a learner or a removed node is a follower.
     """
 
     FORMING = "forming"
@@ -71,11 +71,11 @@ class Role(enum.StrEnum):
     LEADER = "leader"
 
 
-# --- what a member remembers -------------------------------------------------------------------------------
+# --- the parts of a member's state -------------------------------------------------------------------------------
 
 
 class Work(enum.Enum):
-    """What this node's own leader work is doing."""
+    """The phase of this node's own leader work."""
 
     NONE = enum.auto()
     RUNNING = enum.auto()
@@ -91,9 +91,9 @@ class Sending:
     snapshot : SnapshotInfo
         The snapshot.
     acknowledged : int
-        The follower has everything before this offset.
+        The follower has all bytes before this offset.
     next : int
-        Where the next part begins.
+        The offset of the next part.
     resend_at : float
         When the parts after `acknowledged` are sent again.
     """
@@ -113,11 +113,11 @@ class Receiving:
     snapshot : SnapshotInfo
         The snapshot.
     expected : int
-        Where the next part that is taken begins.
+        The offset of the next part that is taken.
     stored : int
-        Everything before this offset is stored.
+        All bytes before this offset are stored.
     ahead : dict of int to bytes
-        Later parts that have overtaken the next one.
+        Later parts that have overtaken the next one, by offset.
     """
 
     snapshot: SnapshotInfo
@@ -128,50 +128,50 @@ class Receiving:
 
 @dataclass(slots=True)
 class Follower:
-    """What a leader knows of one follower (Raft, figure 2: volatile state on leaders).
+    """A leader's knowledge of one follower (Raft, figure 2: volatile state on leaders).
 
     Attributes
     ----------
     sent : dict of int to float
-        When each message that may still be answered was sent.
+        When each message was sent that may still be answered, by sequence.
     answered : int
-        The newest message that was answered.
+        The sequence of the newest message that was answered.
     heartbeat_sequence : int
-        The newest heartbeat it was sent.
+        The sequence of the newest heartbeat that it was sent.
     promised_until : float
-        Until when, counted from the send time of what it answered, it votes for nobody else.
+        Until when it votes for no other node, counted from when the message was sent that it answered.
     promise : float
-        For how many seconds it last promised that, which is its lower election timeout at least.
+        The seconds for which it last promised that; at least its lower election timeout.
     heard_at : float
         When it last answered.
     resend_at : float
-        When it is sent a heartbeat again, because the last one has not been answered.
+        When a heartbeat is sent to it again, because the last one has not been answered.
     answered_sent_at : float
-        When the newest message that it answered was sent: since then nobody else was elected without it.
+        When the newest message was sent that it answered: it had voted for no later leader then.
     last_choice : bool
-        Whether leadership should rather go to somebody else.
+        Whether leadership should rather go to any other node.
     match_index : int
-        Up to here its log is the leader's, and on its disk.
+        Up to this index its log is the leader's, and on its disk (matchIndex).
     next_index : int
-        The next entry to send.
-    in_flight : dict of int to tuple of int and int
-        Messages with entries that were not answered: for each sequence, the last index in it and its bytes.
+        The next entry to send (nextIndex).
+    in_flight : dict of int to InFlight
+        The messages with entries that were not answered, by sequence.
     probing : bool
-        Whether it is not known where the logs agree: only one message is under way.
+        Whether the leader is still searching where the logs agree; then only one message is in flight.
     overtaken : int
-        How many later messages it could not use, since an earlier one was perhaps lost.
+        How many messages it rejected since it last acknowledged any, perhaps because an earlier one was lost.
     entries_resend_at : float
         When the entries after `match_index` are sent again.
     resent : int
-        How often that was done since the follower last acknowledged any.
+        How often entries were sent again since the follower last acknowledged any.
     sending : Sending or None
         The snapshot that it is being sent.
-    mark : tuple of float and int
-        A time, and how far the leader's log went then.
+    mark : LogMark
+        An earlier heartbeat, and the end of the leader's log then; once the follower has that, a later one is noted.
     current_at : float
-        It has all that the leader had at this time.
+        The follower has all entries that the leader had at this time.
     leaves_at : float
-        When the leader stops sending to it, because it is no member, unless it answers before.
+        When the leader stops sending to it, because it is no member; later if it answers before.
     """
 
     sent: dict[int, Instant] = field(default_factory=dict)
@@ -198,16 +198,16 @@ class Follower:
 
 @dataclass(slots=True)
 class Question:
-    """What one voter is asked in a round.
+    """The question to one voter in a round.
 
     Attributes
     ----------
     asked_at : float
-        When it was last sent.
+        When the question was last sent.
     pause : float
-        How long after that it is sent again, in seconds.
+        How long after that the question is sent again, in seconds.
     sent : int
-        How often it was sent.
+        How often the question was sent.
     """
 
     asked_at: Instant = LONG_AGO
@@ -216,24 +216,24 @@ class Question:
 
     @property
     def due_at(self) -> Instant:
-        """When it is sent again."""
+        """When the question is sent again."""
         return self.asked_at + self.pause
 
 
 @dataclass(slots=True)
 class Round:
-    """One round of asking for (pre-)votes.
+    """One round of questions for pre-votes or votes.
 
     Attributes
     ----------
     granted, refused : set of int
-        Who has answered, and how.
+        The voters that have agreed, and those that have refused.
     unanswered : dict of int to Question
-        What those are asked that have not answered.
+        The questions to the voters that have not answered.
     deadline : float
-        When the round has been inconclusive.
-    work : dict of int to tuple of int and float
-        For each vote, the term of the last leader that the voter remembers, and until when work may run.
+        When the round ends without a result.
+    work : dict of int to EarlierWork
+        For each vote, the leader work that the voter remembers.
     """
 
     granted: set[NodeId] = field(default_factory=set)
@@ -250,15 +250,15 @@ class Handover:
     Attributes
     ----------
     target : int
-        Who shall lead.
+        The node that is to lead.
     deadline : float
         When the leader gives up and steps down.
     tried : set of int
-        Whom it has already been offered to.
+        The nodes that leadership has been offered to.
     offered : bool
         Whether ``TimeoutNow`` has been sent: from then on there is no lease in this term.
     resend_at, retarget_at : float
-        When the offer is repeated, and when it goes to somebody else.
+        When the offer is repeated, and when it goes to another node.
     """
 
     target: OptionalNodeId
@@ -271,16 +271,16 @@ class Handover:
 
 @dataclass(slots=True)
 class FarTerms:
-    """A search for a term that is far above one's own (:mod:`trioraft.consensus.far_terms`).
+    """A search for a term that is far above the member's own (:mod:`trioraft.consensus.far_terms`).
 
     Attributes
     ----------
     since : float
         When the first far term was heard of.
     asked_at : float
-        When others were last asked for theirs.
+        When other nodes were last asked for their terms.
     said : dict of int to int
-        The lowest term that each has said it knows.
+        The lowest term that each node has said it knows.
     """
 
     since: Instant
@@ -290,7 +290,7 @@ class FarTerms:
 
 @dataclass(slots=True)
 class State:
-    """A member's state: what figure 2 of the paper lists, and what leases and leader work add."""
+    """A member's state: the state of figure 2 of the paper, and what leases and leader work add to it."""
 
     id: NodeId
     timing: Timing
@@ -301,13 +301,13 @@ class State:
     role: Role = Role.FOLLOWER
     leader: OptionalNodeId = 0
 
-    # followers: when the election timer runs out, until when votes are refused, the newest heartbeat's number
+    # followers: when the election timer runs out, until when votes are refused, the newest sequence of the leader
     election_deadline: Instant = NEVER
     refuse_until: Instant = LONG_AGO
     heard_sequence: int = 0
     last_choice_until: Instant = LONG_AGO
 
-    # leader work of `work_term` or before may run until `work_until`, wherever it runs
+    # leader work of `work_term`, or of a term before, may run until `work_until` on any node
     work_until: Instant = LONG_AGO
     work_term: Term = 0
     own_work: Work = Work.NONE
@@ -331,7 +331,7 @@ class State:
     work_recorded: int = 0  # the change of the hard state that holds this leader's own claim
     handover: Handover | None = None
 
-    # the log: what is committed, what was handed out to be applied, what matches the leader of this term
+    # the log: up to where it is committed, was handed out to be applied, and matches that of this term's leader
     commit_index: Index = 0
     applied_index: Index = 0
     matched_index: Index = 0
@@ -341,24 +341,24 @@ class State:
         default_factory=dict
     )  # what came too early, by the index before it
     receiving: Receiving | None = None
-    batch_bytes: int = 1024  # of entries in one message, at most, unless one entry alone is larger
-    batch_room: dict[NodeId, int] = field(default_factory=dict)  # the same by node, where its path is known
+    batch_bytes: int = 1024  # the most bytes of entries in one message, unless one entry alone is larger
+    batch_room: dict[NodeId, int] = field(default_factory=dict)  # the same for each node whose path is known
 
-    # reads, when they were asked for, and the commit index then; and when the round that is under way began
+    # reads that wait for a quorum, and when the round that is under way began
     reads: list[WaitingRead] = field(default_factory=list)
     read_round_at: Instant = LONG_AGO
-    # whether the applied settings say that reads go by the lease, and the newest change of settings in this term
+    # whether the applied settings let reads go by the lease, and the index of this term's newest change of settings
     reads_by_lease: bool = False
     settings_at: Index = 0
 
-    # configurations: what was told of the newest and since when it is committed; up to where the committed ones were
-    # looked at, and whether this node was a member in one of them, and is none in the last
+    # configurations: the newest one that was reported, and since when it is committed; up to which index the
+    # committed ones were looked at; and whether this node was a member by one of them, and is none by the last
     told: ToldConfiguration | None = None
     settled_at: Instant = NEVER
     seen_committed: Index = 0
     was_member: bool = False
     departed: bool = False
-    caught_up: bool = False  # whether it has once had, as a member, all that a leader had committed
+    caught_up: bool = False  # whether it has once had, as a member, every entry that a leader had committed
 
     @property
     def configuration(self) -> Configuration:
@@ -387,11 +387,11 @@ class State:
 
     @property
     def other_electors(self) -> tuple[NodeId, ...]:
-        """The others who vote."""
+        """The other voters."""
         return tuple(node for node in self.configuration.electors if node != self.id)
 
     def round_trip(self, node: NodeId) -> Seconds:
-        """Give the estimated round-trip time to a node, in seconds; a guess before the first measurement.
+        """Return the estimated round-trip time to a node, in seconds; a guess before the first measurement.
 
         Parameters
         ----------

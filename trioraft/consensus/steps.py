@@ -1,4 +1,4 @@
-"""How every step of a core goes: its clock and quorum first, the rule, and what follows from all of it at the end."""
+"""The steps of a core: each begins with the clock and check-quorum; what follows is done once, at the end."""
 
 import random
 
@@ -33,7 +33,7 @@ class Steps(View):
     Attributes
     ----------
     versions : Versions
-        Which versions of the protocol the node speaks.
+        The versions of the protocol that the node speaks.
     """
 
     def __init__(
@@ -72,25 +72,25 @@ class Steps(View):
             self._join(now, first=False)
 
     def observe(self, observer: Observer) -> None:
-        """Let somebody look on, who is told of every step from now on.
+        """Have an observer called after every step from now on.
 
         Parameters
         ----------
         observer : Observer
-            Who looks on.
+            The observer.
         """
         self._observer = observer
         self._ledger.noted = []
         self._note("start")
 
     def _note(self, step: str, sender: OptionalNodeId = 0, subject: object = None) -> None:
-        """Tell the observer of a step."""
+        """Call the observer after a step."""
         if self._observer is not None:
             sent, self._ledger.noted = self._ledger.noted or [], []
             self._observer.note(self, step, self._now, sender, subject, sent)
 
     def _join_what_was_formed(self, now: Instant) -> None:
-        """Take part once it is on disk that this node is a member; before, nobody must hear of it."""
+        """Take part once this node's membership is on disk; no other node may hear of it before."""
         if self._state is None and self.formation.formed and self._ledger.durable == self._ledger.written:
             formed = self.formation.state
             if formed.members:
@@ -118,7 +118,7 @@ class Steps(View):
         s.work_until = now + min(s.hard.work, numbers.CLAIM_MAX)
         s.work_term = s.hard.work_term
         if first:
-            roles.retry_soon(s, now)  # nobody has led yet: there is nothing to wait for
+            roles.retry_soon(s, now)  # nobody has led yet, so there is no promise to wait for
         else:
             roles.reset_election_timer(s, now)
         self._state = s
@@ -127,12 +127,12 @@ class Steps(View):
         self._now = now
         self._unsettled = True
         if self._state is not None:
-            quorum.check_quorum(self._state, now)  # a leader that was paused must notice before anything else
+            quorum.check_quorum(self._state, now)  # a leader that was paused must notice that before anything else
             if self._observer is not None:
                 self._note("check_quorum")
 
     def _settle(self) -> None:
-        """Do what follows from all that has come in: commit, answer reads, replicate, offer, start work."""
+        """Apply the rules that follow from all input: commit, answer reads, replicate, offer, start work."""
         s, now = self._state, self._now
         was_settled, self._unsettled = not self._unsettled, False
         if s is None or was_settled:

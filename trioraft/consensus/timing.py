@@ -1,4 +1,4 @@
-"""The durations that a cluster runs by, and how far its clocks may be apart."""
+"""The durations that a node runs by, and how far the rates of clocks may differ."""
 
 from typing import Final
 
@@ -10,7 +10,8 @@ from trioraft.messages import Seconds
 # kernel slews by at most 0.0005; the rest is for virtual machines.
 CLOCK_DRIFT: Final = 0.01
 
-# How long after SIGKILL the last process of leader work may take to be gone, and how late the supervisor may be.
+# The time, in seconds, that the last process of leader work may take to be gone after SIGKILL, and that the
+# supervisor may be late.
 WORK_MARGIN: Final = 1.0
 
 
@@ -20,12 +21,12 @@ class Timing(Struct, frozen=True):
     Attributes
     ----------
     lower, upper : float
-        The election timeout is drawn uniformly between them. `lower` is also how long a node that heard from a
-        leader refuses to vote for anybody else.
+        The election timeout is drawn uniformly between them (section 5.2). For `lower` seconds a node that heard from
+        a leader refuses to vote for any other node.
     heartbeat : float
-        The interval of heartbeats.
+        The interval of regular heartbeats.
     stop_grace : float
-        How long leader work may take to end once it has been told to.
+        The time that leader work may take to end once it has been told to.
     """
 
     lower: float = 3.0
@@ -35,11 +36,11 @@ class Timing(Struct, frozen=True):
 
     @property
     def work_claim(self) -> Seconds:
-        """How long after a heartbeat the leader work that it allows may still run: lease, grace and margin."""
+        """How long after an AppendEntries the leader work that it allows may still run: lease, grace and margin."""
         return self.lower + self.stop_grace + WORK_MARGIN
 
     def resend(self, round_trip: Seconds) -> Seconds:
-        """Tell when an unanswered request is sent again.
+        """Compute how long to wait for an answer before a request is sent again.
 
         Parameters
         ----------
@@ -55,7 +56,7 @@ class Timing(Struct, frozen=True):
 
 
 def here(seconds: Seconds) -> Seconds:
-    """Translate a duration that another clock counts, so that it has surely passed there when it has here.
+    """Convert a duration of another clock to one of this clock, so that it has passed there once it has passed here.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ def here(seconds: Seconds) -> Seconds:
 
 
 def there(seconds: Seconds) -> Seconds:
-    """Translate a duration that another clock counts, so that it has not passed there before it has here.
+    """Convert a duration of another clock to one of this clock, so that it has passed here before it passes there.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Giving leadership to another node (thesis 3.10), so that stopping a leader costs a round trip.
+"""Transfer of leadership to another node (thesis 3.10), so that stopping a leader costs one round trip.
 
-The leader first ends its leader work, still serving, and only then offers its leadership. From the offer on it
-holds no lease and runs no leader work in this term, whether or not the transfer succeeds: the offer may arrive
+The leader first ends its leader work, while it goes on serving, and only then offers its leadership. From the offer
+on it holds no lease and runs no leader work in this term, whether or not the transfer succeeds: the offer may arrive
 at any later time, and is valid for as long as its receiver is in the same term.
 """
 
@@ -15,12 +15,12 @@ from trioraft.consensus.state import EarlierWork, Handover, Role, State, Work
 from trioraft.consensus.timing import WORK_MARGIN, here
 from trioraft.messages import Instant, NodeId, OptionalNodeId, TimeoutNow, format_id
 
-# How long a node whose leader script failed is the last choice, in seconds.
+# How long a node whose leader script failed, or that was told to step down, is the last choice, in seconds.
 LAST_CHOICE = 60.0
 
 
 def start_transfer(s: State, target: OptionalNodeId, now: Instant) -> str | None:
-    """Begin to give leadership to a node, or to the best one when `target` is 0; give the reason if it cannot be."""
+    """Begin to transfer leadership to a node (0: the best one); return the reason if that is impossible."""
     if s.role is not Role.LEADER:
         return "this node is not the leader"
     if s.handover is not None:
@@ -42,7 +42,7 @@ def start_transfer(s: State, target: OptionalNodeId, now: Instant) -> str | None
 
 
 def reachable(s: State, now: Instant) -> list[NodeId]:
-    """List the voters that have answered lately, the best successor first."""
+    """List the voters that have answered within a lower election timeout, the best successor first."""
     lately = [
         node
         for node, follower in s.followers.items()
@@ -57,19 +57,19 @@ def reachable(s: State, now: Instant) -> list[NodeId]:
 
 
 def offer_when_work_has_ended(s: State, now: Instant) -> None:
-    """Send the first offer, to a node that has the whole log; from here on there is no lease in this term."""
+    """Send the first offer, to a node that has the whole log; from here on this leader has no lease in this term."""
     if s.handover is None or s.handover.offered or s.own_work is not Work.NONE:
         return
     if s.followers[s.handover.target].match_index < s.log.last_index:
         return
     s.handover.offered = True
     s.handover.deadline = now + s.timing.upper
-    send_heartbeats(s, now)  # tells everybody how little leader work is left
+    send_heartbeats(s, now)  # they claim how little leader work is left
     offer(s, s.handover, now)
 
 
 def offer(s: State, handover: Handover, now: Instant) -> None:
-    """Send ``TimeoutNow``."""
+    """Send ``TimeoutNow`` (thesis 3.10)."""
     if handover.target not in handover.tried:
         handover.tried.add(handover.target)
         handover.retarget_at = now + max(s.timing.heartbeat, 4 * s.timing.resend(s.round_trip(handover.target)))
@@ -78,7 +78,7 @@ def offer(s: State, handover: Handover, now: Instant) -> None:
 
 
 def drive_transfer(s: State, now: Instant) -> None:
-    """Offer again, offer to somebody else, or give up."""
+    """Repeat the offer, offer leadership to another node, or give up."""
     handover = s.handover
     if handover is None:
         return
@@ -95,7 +95,7 @@ def drive_transfer(s: State, now: Instant) -> None:
 
 
 def handle_timeout_now(s: State, sender: NodeId, message: TimeoutNow, now: Instant) -> None:
-    """Start an election at once, in the term directly after the sender's, and in no other."""
+    """Start an election at once, in the term directly after the sender's, and in no other (thesis 3.10)."""
     if message.term != s.term or sender != s.leader or s.role is not Role.FOLLOWER or not may_campaign(s):
         return
     s.transferred = EarlierWork(message.term, now + here(message.work))
@@ -103,12 +103,12 @@ def handle_timeout_now(s: State, sender: NodeId, message: TimeoutNow, now: Insta
 
 
 def hand_over_after_failure(s: State, now: Instant) -> None:
-    """Let another node lead, because the leader script failed here; be the last choice for a while."""
+    """Transfer leadership because the leader script failed here; be the last choice for a while."""
     _lead_no_more(s, now, "the leader script failed, and no other node can lead")
 
 
 def step_down(s: State, now: Instant) -> None:
-    """Let another node lead, because somebody wants it; be the last choice for a while."""
+    """Transfer leadership because an operator wants it; be the last choice for a while."""
     _lead_no_more(s, now, "it was told to, and no other node can lead")
 
 

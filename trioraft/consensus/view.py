@@ -1,4 +1,4 @@
-"""The view of a member: what the program around it may look at, and changes nothing by it."""
+"""The view of a member: the properties that the program around it may read. None of them changes anything."""
 
 from msgspec import Struct
 
@@ -14,16 +14,16 @@ from trioraft.versions import Versions
 
 
 class Progress(Struct, frozen=True):
-    """How far a leader knows another node to be.
+    """The progress of another node, as a leader knows it.
 
     Attributes
     ----------
     match_index : int
-        Up to here its log is the leader's, and on its disk.
+        Up to this index its log is the leader's, and on its disk.
     heard_at : float
-        When it last answered; long ago when it never did.
+        When it last answered; minus infinity when it never did.
     is_current : bool
-        Whether it keeps up: it has all that the leader had a lower election timeout ago.
+        Whether it keeps up: it has all entries that the leader had a lower election timeout ago.
     """
 
     match_index: Index
@@ -32,16 +32,16 @@ class Progress(Struct, frozen=True):
 
 
 class View:
-    """A member, to be looked at.
+    """A member, to be read only.
 
     Attributes
     ----------
     id : int
         The node's id.
     timing : Timing
-        The durations it runs by.
+        The durations that it runs by.
     versions : Versions
-        Which versions of the protocol the node speaks.
+        The versions of the protocol that the node speaks.
     formation : Formation
         Its part in forming a cluster.
     """
@@ -60,12 +60,12 @@ class View:
 
     @property
     def state(self) -> State | None:
-        """The member's state, None before it has a cluster."""
+        """The member's state; None before it has a cluster."""
         return self._state
 
     @property
     def snapshot(self) -> SnapshotInfo | None:
-        """The newest snapshot; None, too, while the one on disk cannot be read."""
+        """The newest snapshot; None while there is none, or the one on disk cannot be read."""
         return self._ledger.snapshot
 
     @property
@@ -80,10 +80,10 @@ class View:
 
     @property
     def version(self) -> Version:
-        """Which version of the protocol the cluster speaks, by the configuration that is in force.
+        """The version of the protocol that the cluster speaks, by the configuration that is in force.
 
-        It may be used although that is not committed yet: every member speaks it, and whatever the log gets from now
-        on has that configuration before it.
+        It may be used although that configuration is not committed yet: every member speaks it, and every entry that
+        the log gets from now on comes after that configuration.
         """
         return max(self.versions.lowest, self.configuration.version)
 
@@ -98,7 +98,7 @@ class View:
         return "this node is no member yet" if self._state is None else membership.why_not_now(self._state)
 
     def progress(self, now: Instant) -> dict[NodeId, Progress]:
-        """Tell how far this leader knows the other nodes to be.
+        """Return the progress of the other nodes, on a leader.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class View:
         Returns
         -------
         dict of int to Progress
-            For each node that it sends to, the members and those that are just leaving; empty when it does not lead.
+            For each node that it sends to: members, and nodes that were just removed; empty when it does not lead.
         """
         s = self._state
         if s is None or s.role is not Role.LEADER:
@@ -119,7 +119,7 @@ class View:
         }
 
     def describe_snapshot(self, index: Index) -> SnapshotInfo:
-        """Describe a snapshot of the state after an entry that has been applied and not dropped, but for its bytes.
+        """Describe, except for its bytes, a snapshot of the state after an entry that is applied and not dropped.
 
         Parameters
         ----------
@@ -136,7 +136,7 @@ class View:
         return SnapshotInfo(index, self.term_at(index), 0, 0, members)
 
     def term_at(self, index: Index) -> Term:
-        """Tell the term of an entry that has been applied and not dropped.
+        """Return the term of an entry that is applied and not dropped.
 
         Parameters
         ----------
@@ -152,12 +152,12 @@ class View:
 
     @property
     def cluster(self) -> OptionalId:
-        """The cluster's id, 0 for none; none, too, before it is on disk that this node is a member."""
+        """The cluster's id; 0 for none, and before this node's membership is on disk."""
         return 0 if self._state is None else self.formation.state.cluster
 
     @property
     def role(self) -> Role:
-        """What the node is to its cluster."""
+        """The role of the node in its cluster."""
         s = self._state
         if s is None:
             return Role.FORMING
@@ -172,12 +172,12 @@ class View:
 
     @property
     def leader(self) -> OptionalNodeId:
-        """The leader that the node knows, 0 for none."""
+        """The leader that the node knows; 0 for none."""
         return 0 if self._state is None else self._state.leader
 
     @property
     def is_handing_over(self) -> bool:
-        """Whether this leader is giving its leadership to another node."""
+        """Whether this leader is transferring its leadership to another node."""
         return self._state is not None and self._state.handover is not None
 
     @property
@@ -187,5 +187,5 @@ class View:
 
     @property
     def disk_waiting_since(self) -> Instant:
-        """Since when an answer of the disk is waited for; infinity when there is nothing to write."""
+        """Since when the disk owes an answer; infinity when it owes none."""
         return self._ledger.waiting_since
