@@ -90,8 +90,8 @@ class Receiver:
     def _plain_untrusted(self, parsed: Plain, source: Address, size: int, now: Instant) -> Event | None:
         if self._keys is not None:
             return self._not_opened("unsealed", source, "it is not sealed, and this process has a key", now)
-        origin = Origin(source, parsed.domain, None, parsed.process, 0, size)
         if parsed.token is None:
+            origin = Origin(source, parsed.domain, None, parsed.process, 0, size)
             return self._handshakes.receive(origin, wire.decode_envelope_untrusted(parsed.envelope), now)
         if parsed.process == self._process:
             self._counters["dropped_misaddressed"] += 1
@@ -102,9 +102,10 @@ class Receiver:
             or not session.is_confirmed_at(source, now)
             or session.paths[source].token_here != parsed.token
         ):
+            origin = Origin(source, parsed.domain, None, parsed.process, 0, size)
             self._handshakes.refuse_unconfirmed(origin, session, now)
             return None
-        return self._receive_message(session, origin, parsed.envelope, now)
+        return self._receive_message(session, source, parsed.envelope, now)
 
     def _sealed_hello_untrusted(self, parsed: Sealed, source: Address, size: int, now: Instant) -> Event | None:
         key = self._keys.find(parsed.fingerprint) if self._keys else None
@@ -133,13 +134,14 @@ class Receiver:
         except InvalidTag:
             self._counters["dropped_unopened"] += 1
             return None
-        session, key = opener.session, opener.key
-        origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size, parsed.is_salted)
+        session = opener.session
         if session is None or not session.is_confirmed_at(source, now):
             # It does not count as seen: a copy that is faster must not take the place of the original.
             if session is not None and not session.window.is_new(parsed.counter):
                 self._counters["dropped_replayed"] += 1
             else:
+                key = opener.key
+                origin = Origin(source, key.domain, key, parsed.process, parsed.counter, size, parsed.is_salted)
                 self._handshakes.refuse_unconfirmed(origin, session, now)
             return None
         if not session.window.accept(parsed.counter):
@@ -147,7 +149,7 @@ class Receiver:
             return None
         if opener.ours is not session.ours or not session.is_proven:
             self._channels.used(session, opener.ours)
-        return self._receive_message(session, origin, plaintext, now)
+        return self._receive_message(session, source, plaintext, now)
 
     def _key_unknown(self, source: Address, now: Instant) -> NotOpened | None:
         reason = "it is sealed under a key that this process does not have"
@@ -162,7 +164,7 @@ class Receiver:
 
     # --- what was opened -------------------------------------------------------------------------------------
 
-    def _receive_message(self, session: Session, origin: Origin, encoded: bytes, now: Instant) -> Event | None:
+    def _receive_message(self, session: Session, source: Address, encoded: bytes, now: Instant) -> Event | None:
         peer = session.peer
         if len(encoded) > headers.SMALL_MAX and Fragment not in self._takes[peer.domain]:
             raise MalformedError("a sender that may not send large messages has sent one")
@@ -178,8 +180,8 @@ class Receiver:
             if session.standing in {Standing.SUPERSEDED, Standing.WAITING}:
                 self._handshakes.probe(session, now)
             return None
-        if origin.address == peer.address or self._handshakes.may_be_reached_at(session, origin.address, now):
-            session.heard_from(origin.address, now)
+        if source == peer.address or self._handshakes.may_be_reached_at(session, source, now):
+            session.heard_from(source, now)
         peer.cluster_id = envelope.cluster_id
         message = envelope.message
         if isinstance(message, (Fragment, FragmentsReceived)):

@@ -44,7 +44,8 @@ class Hello(Struct, frozen=True, array_like=True, tag=1):
     token : bytes
         The token that the receiver has to put into every datagram that it sends unsealed; empty when sealed.
     padding : bytes
-        Bytes that make the first ``Hello`` as large as its answer, so that nobody can use a node to multiply traffic.
+        Bytes that make the first ``Hello`` at least as large as its answer, so that no node can be used to multiply
+        traffic.
     lowest, highest : int
         The versions of the protocol that the sender speaks (:mod:`trioraft.versions`); those of a member are not
         below the version of its cluster.
