@@ -24,6 +24,7 @@ from trioraft.datagrams.events import (
 )
 from trioraft.datagrams.fragments import DATAGRAM_BYTES, Fragments
 from trioraft.datagrams.handshake import Handshakes
+from trioraft.datagrams.headers import Datagram
 from trioraft.datagrams.identity import NAME_MAX, Identity, ThisProcess
 from trioraft.datagrams.keys import KeyRing
 from trioraft.datagrams.receiver import Receiver
@@ -273,7 +274,7 @@ class Endpoint:
         """
         return self._fragments.message_bytes(peer.session, now) if peer.session else self._fragments.fits_bytes
 
-    def datagrams_to_send(self) -> list[tuple[bytes, Address]]:
+    def datagrams_to_send(self) -> list[Datagram]:
         """Drain what is to be sent.
 
         Returns

@@ -5,11 +5,15 @@ yet: the key that a header names has to open what follows the header.
 """
 
 import struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
+from trioraft.address import Address
 from trioraft.datagrams.sealing import Domain
 
 VERSION: Final = 1
+
+# The bytes of a datagram, and the address that it comes from or goes to. A plain tuple, because one is made for each.
+Datagram: TypeAlias = tuple[bytes, Address]
 
 
 class MalformedError(ValueError):

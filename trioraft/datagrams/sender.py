@@ -10,6 +10,7 @@ from trioraft.address import Address
 from trioraft.clock import LONG_AGO
 from trioraft.datagrams import headers, wire
 from trioraft.datagrams.ephemerals import Ephemerals
+from trioraft.datagrams.headers import Datagram
 from trioraft.datagrams.identity import NAME_MAX, ThisProcess
 from trioraft.datagrams.sealing import SIGNATURE_BYTES, Domain, DomainKey
 from trioraft.datagrams.sessions import CONFIRMATION_SECONDS, Session
@@ -106,9 +107,9 @@ class Sender:
         self._greeted: OrderedDict[bytes, Address] = OrderedDict()
         self._signing_since, self._signed_unconfirmed = LONG_AGO, 0
         self._count = 0
-        self._queue: list[tuple[bytes, Address]] = []
+        self._queue: list[Datagram] = []
 
-    def drain(self) -> list[tuple[bytes, Address]]:
+    def drain(self) -> list[Datagram]:
         """Drain the datagrams that are to be sent."""
         queue, self._queue = self._queue, []
         return queue

@@ -18,6 +18,7 @@ import trio
 
 from trioraft.address import Address
 from trioraft.clock import LONG_AGO
+from trioraft.datagrams.headers import Datagram
 from trioraft.forks import keep_from_forks
 from trioraft.messages import Instant
 
@@ -64,7 +65,7 @@ class DatagramSocket(Protocol):
     async def wait_readable(self) -> None:
         """Wait until there is something to receive."""
 
-    def receive(self) -> list[tuple[bytes, Address]]:
+    def receive(self) -> list[Datagram]:
         """Receive the datagrams that are there, at most 256, without waiting."""
 
     def send(self, data: bytes, address: Address) -> None:
@@ -162,7 +163,7 @@ class UdpSocket:
         else:
             await trio.lowlevel.wait_readable(self._socket)
 
-    def receive(self) -> list[tuple[bytes, Address]]:
+    def receive(self) -> list[Datagram]:
         """Receive the datagrams that are there, without waiting.
 
         Datagrams that one sender has sent to different addresses of this host are not returned at once: the answers
@@ -173,7 +174,7 @@ class UdpSocket:
         list of (bytes, Address)
             At most 256 datagrams and where they came from; empty when there is nothing, or only errors.
         """
-        received: list[tuple[bytes, Address]] = []
+        received: list[Datagram] = []
         self._batch = batch = self._batch + 1
         held, self._held = self._held, []
         for data, asked, source in chain(held, self._read(BATCH_MAX - len(held))):
