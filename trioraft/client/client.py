@@ -39,6 +39,7 @@ from trioraft.messages import (
     Command,
     Instant,
     Message,
+    NodeId,
     NodeStatus,
     Propose,
     Query,
@@ -412,7 +413,7 @@ class Client(KeyValueMethods, KnownNodes):
         """How often, by its terms, this cluster was restored or recovered; known once it answers."""
         return self._calls.term // TERM_LEAP
 
-    def send_request(self, node: int, request: ClientRequest) -> bool:
+    def send_request(self, node: NodeId, request: ClientRequest) -> bool:
         """Send a request to a node; return False where it cannot be reached now."""
         peer = self._peer(node)
         if peer is None:
@@ -420,19 +421,19 @@ class Client(KeyValueMethods, KnownNodes):
         self._batches.add(peer, encode_message(request))
         return True
 
-    def highest_version(self, node: int) -> int:
+    def highest_version(self, node: NodeId) -> int:
         """Return the highest version of the protocol that a node speaks; 0 where it cannot be reached now."""
         peer = self._peer(node)
         return peer.versions.highest if peer is not None else 0
 
-    def _met(self, node: int) -> None:
+    def _met(self, node: NodeId) -> None:
         self._calls.met(node)
 
     def _learned(self, status: NodeStatus) -> None:
         if leader := parse_id_untrusted(status.leader):
             self._calls.learn_leader(status.term, leader)
 
-    def _received(self, node: int, message: Message) -> None:
+    def _received(self, node: NodeId, message: Message) -> None:
         match message:
             case ClientResponse():
                 self._calls.receive(node, message)

@@ -1,0 +1,1 @@
+"""Where nodes may be: questions to DNS, and the addresses that are known."""
