@@ -370,7 +370,7 @@ class LeaseExpire(Struct, frozen=True, array_like=True, tag=7):
 
 
 class Compact(Struct, frozen=True, array_like=True, tag=8):
-    """Forget what was before a revision.
+    """Drop everything before a revision.
 
     Attributes
     ----------

@@ -47,6 +47,7 @@ class Watcher:
         self._range_end = range_end
         self._prev_kv = prev_kv
         self._events: list[Event] = []  # the next one is last
+        self._fetched = 0  # the revision of the last answer
         self._given = 0  # halves of events of the revision after the fetched ones, see `trioraft.kv.watch`
         self._half: Event | None = None  # an event whose `prev_kv` is still to come
         self._restores: int | None = None  # as the first answer showed it
