@@ -6,12 +6,14 @@ import shutil
 import signal
 import sys
 from collections.abc import Generator, Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
 
 from tests.unit.interactions import begun
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Under `nohup`, or in the background of a script, some signals are ignored. They would stay so in every process that
 # a test starts, also where its handling of them is what is tested.
@@ -64,8 +66,10 @@ def unavailable(reason: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser() -> "Iterator[Browser]":
     """Start the system's Chromium; one for all tests, because playwright runs once in a process."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - a third of a second, which stories do not need
+
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         unavailable("there is no Chromium")
