@@ -2,9 +2,10 @@
 
 ``python -m tests.simulation`` runs it. One seed is one life of one cluster, from nodes without state to the moment
 when, all faults over, it must agree on a leader again. Everything in it comes from one random source, so a seed gives
-the same life, event by event, on every machine. In the end, too, every command of a client with a session must have
-been carried out, once, all replicas must be equal, and what the clients of the key-value store saw must be
-linearizable.
+the same life, event by event, on every machine. Sessions and requests of clients are the real code too, and nodes
+answer them with it. In the end every command of a client with a session must have been carried out, once, unless its
+session ended or it was given up; what a client was told must be so; all replicas must be equal, and what the clients
+of the key-value store saw must be linearizable.
 
 Two kinds of fault are worse than what the software promises to bear, and take away what is checked. While a whole
 machine stands still (``freeze``), leader work on it may overlap with that of others: only its token protects from
@@ -26,7 +27,9 @@ members must be the replicas that there are.
 ``host``          a machine: its clock and disk, and the process on it, which drives the real core
 ``replicas``      what a process does with the log: applies it, reads, takes and receives snapshots
 ``store``         the real key-value store, its watches and its clock of leases
-``workload``      clients with and without sessions
+``requesting``    what clients ask of a node: the real requests, and what they need around them
+``workload``      what clients ask, with and without sessions, and what the answers must be
+``session_clients``  the real sessions and requests of clients, on the network
 ``store_clients`` what they ask of the key-value store
 ``supervision``   leader work, as the supervisor process of a node runs it
 ``faults``        when something goes wrong, and what

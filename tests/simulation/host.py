@@ -27,7 +27,8 @@ from trioraft.consensus.events import (
 )
 from trioraft.consensus.ledger import Write
 from trioraft.consensus.log import Log
-from trioraft.messages import AppendEntriesRequest, InstallSnapshotRequest
+from trioraft.datagrams.sessions import Peer
+from trioraft.messages import AppendEntriesRequest, ClientRequest, ClientResponse, InstallSnapshotRequest
 from trioraft.storage.errors import DamagedError
 from trioraft.versions import Versions
 
@@ -260,6 +261,9 @@ class Process:
 
     def receive(self, sender: int, cluster: int, message: Any, sent: float) -> None:
         """Hand a message to the core."""
+        if type(message) is ClientRequest:
+            self._asked(sender, message, sent)
+            return
         if type(message) is Greeting:
             self._greeted(sender, cluster, message.step, message.versions)
             return
@@ -270,6 +274,17 @@ class Process:
         check_understood(self.host, message)
         self.member.take(sender, cluster, message, self.clock())
         self.settle()
+
+    def _asked(self, sender: int, request: ClientRequest, sent: float) -> None:
+        client = self.world.workload.client(sender)
+        if client.is_new(self.host.node, request, sent):
+            self.keeper.requests.add(client.peer, request)
+            self.settle()
+
+    def answer(self, peer: Peer, response: ClientResponse) -> None:
+        """Send a client an answer."""
+        client = self.world.workload.client_at(peer)
+        self.world.network.send(self.host, client, client.node, 0, response)
 
     def _place_of(self, node: int) -> Machine | None:
         """Find where a node is, as far as this process knows."""

@@ -31,6 +31,7 @@ class LogChecks:
         ] = {}  # (index, term): the term before, and the entry
         self.digests: dict[int, int] = {}  # index: the state after it
         self.carried: dict[bytes, tuple[int, bytes]] = {}  # command: where it was carried out, and its result
+        self.never_carried: set[bytes] = set()  # commands of which a client knows that
         self.lost: dict[int, Disk | Log] = {}  # node: the log that it had when it was lost
         self.newest_shown = 0  # the newest entry that was acknowledged, or that a read has shown
         self.by_quorum_from = 0  # the newest acknowledged change of the settings that lets reads ask a quorum
@@ -137,8 +138,18 @@ class LogChecks:
 
     def carried_out(self, index: int, command: bytes, result: bytes) -> None:
         """Check that a command is carried out once."""
+        if command in self.never_carried:
+            self.fail(f"entry {index} carries out {command[:20]!r}, which was given up for good")
         if self.carried.setdefault(command, (index, result)) != (index, result):
             self.fail(f"entry {index} carries out a command that entry {self.carried[command][0]} has carried out")
+
+    def never(self, command: bytes) -> None:
+        """Note that a client knows of a command that it was not carried out, and never will be."""
+        self.never_carried.add(command)
+        if command in self.carried:
+            self.fail(
+                f"entry {self.carried[command][0]} has carried out {command[:20]!r}, and its client was told no"
+            )
 
     def acknowledged(self, index: int, entry: Entry, result: Result) -> None:
         """Note that a client was told of success: from now on this must never be lost."""

@@ -45,16 +45,16 @@ class Greeting(Struct, frozen=True):
 class Network:
     """Carries messages between hosts."""
 
-    def __init__(self, loop: Loop, trace: Trace, hosts: int, unit: float, commands: float) -> None:
+    def __init__(self, loop: Loop, trace: Trace, hosts: int, clients: int, unit: float, commands: float) -> None:
         self.loop = loop
         self.trace = trace
         self.weather = Weather()
-        # how many reasons there are that nothing passes from one host to another
-        self.blocked: Final = [[0] * hosts for _ in range(hosts)]
+        # how many reasons there are that nothing passes from one host to another, or a client
+        self.blocked: Final = [[0] * (hosts + clients) for _ in range(hosts + clients)]
         self.sent = 0
         self.unit = unit
         # how many are too many in a lower election timeout, when they were last counted, and when they are again
-        self.most = 1000 + 200 * hosts * (hosts - 1) + int(60 * hosts * commands)
+        self.most = 1000 + 200 * (hosts * (hosts - 1) + clients) + int(60 * hosts * commands)
         self.counted_at = 0.0
         self.allowed = self.most
         self.lost = 0

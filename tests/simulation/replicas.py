@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tests.simulation.checked_replica import CheckedReplica
+from tests.simulation.requesting import CheckedProposals, NoBackups, NoDigests, Surroundings
 from tests.simulation.store import StoreMachine
 from tests.simulation.trace import name
 from trioraft.consensus.events import StorePart
@@ -16,9 +17,12 @@ from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.errors import ProposalError
 from trioraft.messages import Entry, EntryKind, InstallSnapshotRequest
+from trioraft.node.apply import Applying
 from trioraft.node.member import Member
-from trioraft.node.proposals import Outcome, nothing_required
+from trioraft.node.proposals import Outcome
+from trioraft.node.reads import Reads
 from trioraft.node.replicated import Replicated
+from trioraft.node.requests import Requests
 from trioraft.replica.sessions import Result
 from trioraft.storage.snapshots import PartsCheck
 
@@ -28,8 +32,6 @@ if TYPE_CHECKING:
 # How large parts are in a simulation, so that small snapshots have many, and how large snapshots become.
 SMALL_PART: Final = PART_BYTES // 128
 _PADDING_MAX: Final = 64 * SMALL_PART
-# How many proposals clients have under way at most, all together.
-_UNCOMMITTED_MAX: Final = 200
 # How likely a part that has come is lost between the core and the disk.
 _PART_LOST: Final = 0.01
 # How often a process may be sent one snapshot that is damaged: its leader notices soon, but more bits may flip.
@@ -82,11 +84,24 @@ class Keeper:
         stores = process.world.profile.store
         self.machine: Machine | StoreMachine = StoreMachine(process) if stores else Machine(process)
         self.replica = self.machine.replica
-        first_read = int(1e6 * self.world.loop.now)
-        self.parts = Replicated.of(
-            process.core, self.replica, process.clock, first_read=first_read, require=nothing_required
+        proposals = CheckedProposals(process, self.replica)
+        self.parts = Replicated(
+            process.core,
+            self.replica,
+            proposals,
+            Applying(process.core, self.replica, proposals, process.clock),
+            Reads(process.core, process.clock, int(1e6 * self.world.loop.now)),
         )
-        self.member = Member(self.parts)
+        self.requests = Requests(
+            self.parts,
+            Surroundings(process),
+            NoBackups(),
+            NoDigests(),
+            send=process.answer,
+            clock=process.clock,
+            soon=process.settle,
+        )
+        self.member = Member(self.parts, self.requests)
         self.taking = False
         self.restoring = False
         self._holding = ExitStack()
@@ -121,18 +136,12 @@ class Keeper:
 
     def submit(self, kind: EntryKind, data: bytes, done: Done) -> None:
         """Propose, if this node leads; `done` may never be called."""
-        state = self.process.core.state
-        if state is None or state.log.last_index - state.commit_index > _UNCOMMITTED_MAX:
-            return
-        placed = (0, 0)
 
         def ended(outcome: Outcome) -> None:
-            if isinstance(outcome, Result):
-                self.checks.acknowledged(placed[1], Entry(placed[0], kind, data), outcome)
             done(outcome if isinstance(outcome, Result) else None)
 
         with suppress(ProposalError):
-            placed = self.member.proposals.submit(kind, data, ended)
+            self.member.proposals.submit(kind, data, ended)
             self.process.settle()
 
     # --- reads ----------------------------------------------------------------------------------------------

@@ -67,7 +67,8 @@ class Simulation:
         self.observer: Observer | None = None  # of all cores that are made from now on
         self.checks = Checks(self)
         machines = self.profile.nodes + 2 * self.profile.follows  # a stranger's, and that of ghosts
-        self.network = Network(self.loop, self.trace, machines, self.profile.unit, self.profile.commands)
+        clients = self.profile.clients + 1
+        self.network = Network(self.loop, self.trace, machines, clients, self.profile.unit, self.profile.commands)
         self.network.weather = self.profile.weather
         self.hosts = [
             Host(self, index, self._rate(), self.random.uniform(10, 10**5)) for index in range(self.profile.nodes)
@@ -75,7 +76,7 @@ class Simulation:
         self._by_node = {host.node: host for host in self.hosts}
         self._newest_node = self.profile.nodes
         self.faults = Faults(self)
-        self.workload = Workload(self)
+        self.workload = Workload(self, machines)
 
     def _rate(self) -> float:
         match self.profile.clock:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 from tests.linearizability import Cas, CasRevision, Delete, Deleted, Found, Get, Operation, Put, Swapped, Written
 from tests.linearizability.models import KeyValueInput, KeyValueOutput
 from tests.simulation.checks import ViolationError
+from tests.simulation.session_clients import Then
 from tests.simulation.store import StoreMachine
 from trioraft.kv import commands, results
 from trioraft.kv.codec import decode_result, encode_command, pack, unpack
 from trioraft.kv.lock import held_until
 from trioraft.kv.questions import AnyAnswer, LeaseKeepAlive, LeaseKeepAliveAnswer, Refused, WatchAnswer, WatchEvents
-from trioraft.replica.sessions import Result
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -23,9 +23,6 @@ _KEYS: Final = ("k0", "k1", "k2")
 # So many watches, and at most so many leases at a time.
 _WATCHES: Final = 2
 _LEASES: Final = 3
-
-# Told the result of a command; None when nobody knows whether it was carried out.
-Then = Callable[[Result | None], None]
 
 
 @dataclass(slots=True)
@@ -90,8 +87,8 @@ class StoreClients:
         asked = self._draw()
         called = self._now()
 
-        def then(result: Result | None) -> None:
-            told = None if result is None else decode_result(result.data)
+        def then(result: bytes | None) -> None:
+            told = None if result is None else decode_result(result)
             if isinstance(told, results.Error) and told.code is results.ErrorCode.TOO_LARGE:
                 self.world.count["commands refused by the quota"] += 1
                 return
@@ -186,8 +183,8 @@ class StoreClients:
         sent = self.world.loop.now
         ttl = max(1, round(self.unit * self.random.choice((1, 2, 4))))
 
-        def then(result: Result | None) -> None:
-            granted = None if result is None else decode_result(result.data)
+        def then(result: bytes | None) -> None:
+            granted = None if result is None else decode_result(result)
             if not isinstance(granted, results.LeaseGrantResult):
                 self.leases -= 1  # if it was granted all the same, nobody knows of it
                 return

@@ -21,6 +21,10 @@ ROOT = Path(__file__).parents[2]
 # What must have happened in two hundred lives, and how often at least, so that they mean something.
 _AT_LEAST: Final = {
     "commands acknowledged": 10_000,
+    "session commands answered": 2_000,
+    "session commands given up, not proposed": 200,
+    "session commands given up, unknown": 200,
+    "session commands that nobody knows of": 20,
     "reads": 1_000,
     "reads by lease": 1_000,
     "snapshots installed": 20,
@@ -50,6 +54,7 @@ def test_no_rule_is_broken_in_two_hundred_lives() -> None:
         shown = "\n".join(result.trace)
         assert not result.violation, f"seed {seed}, profile {result.profile}: {result.violation}\n{shown}"
         count.update(result.count)
+    print({k: v for k, v in count.items() if "session" in k or k in _AT_LEAST})
     assert sum(number for what, number in count.items() if what.startswith("fault")) > 10_000
     assert not count["histories undecided"]
     assert {what: count[what] for what, least in _AT_LEAST.items() if count[what] < least} == {}

@@ -87,8 +87,8 @@ def _message_line(now: float, sent: float, sender: int, receiver: int, message: 
 
 
 def name(node: int) -> str:
-    """Write a node's id; those of the simulator are small."""
-    return f"n{node}"
+    """Write a node's id; those of the simulator are small, and those of clients negative."""
+    return f"n{node}" if node >= 0 else f"c{-node}"
 
 
 # --- messages -----------------------------------------------------------------------------------------------

@@ -1,16 +1,15 @@
 """What clients ask: commands, some of them in sessions and again and again, reads, and changes of the settings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import cbor2
-
 from tests.simulation.late_reader import LateReader
+from tests.simulation.session_clients import SessionClient
 from tests.simulation.store_clients import StoreClients
+from tests.simulation.trace import name
 from trioraft.consensus import Role
-from trioraft.messages import EntryKind, Refusal
-from trioraft.replica.sessions import Result
+from trioraft.datagrams.sessions import Peer
+from trioraft.messages import ChangeSettings, EntryKind
 from trioraft.replica.settings import ReadMode, encode_change
 from trioraft.versions import added_in
 
@@ -18,56 +17,29 @@ if TYPE_CHECKING:
     from tests.simulation.host import Host
     from tests.simulation.simulation import Simulation
 
+# How likely a client gives up when it is refused something, although it might ask again.
+_GIVES_UP: Final = 0.2
 # Of a store, which takes a small part of them: so little that few keys have room, and so much that all have.
 _QUOTAS: Final = tuple(mebibytes * 2**20 for mebibytes in (4, 12, 20, 64))
-
-
-@dataclass(slots=True)
-class Call:
-    """One command of a session client, sent again until it is answered; number 0 opens the session."""
-
-    client: "Client"
-    number: int
-    command: bytes = b""
-    kind: EntryKind = EntryKind.SESSION_COMMAND
-    then: Callable[[Result | None], None] = lambda _: None
-    done: bool = False
-
-    def end(self, result: Result | None) -> None:
-        """Be answered, or never any more."""
-        if not self.done:
-            self.done = True
-            self.then(result)
-
-
-@dataclass(slots=True)
-class Client:
-    """A client with a session, and what it waits for."""
-
-    id: int
-    at_once: int
-    session: int = 0
-    last: int = 0
-    waiting: dict[int, Call] = field(default_factory=dict)
-
-    @property
-    def answered_below(self) -> int:
-        """No command before this one is waited for."""
-        return min(self.waiting, default=self.last + 1)
 
 
 class Workload:
     """All clients."""
 
-    def __init__(self, world: "Simulation") -> None:
+    def __init__(self, world: "Simulation", machines: int) -> None:
         self.world = world
         self.random = world.random
         self.unit = world.profile.unit
         self.over = False
         self.commands = 0
-        self.leader: Host | None = None
-        self.clients = [Client(number, self.random.choice((1, 1, 4))) for number in range(world.profile.clients)]
-        self.operator = Client(-1, 1)
+        self.changes = 0
+        self.clients = [
+            SessionClient(world, machines + number, number, self.random.choice((1, 1, 4)))
+            for number in range(world.profile.clients)
+        ]
+        self.operator = SessionClient(world, machines + len(self.clients), len(self.clients), 1)
+        self._by_node = {client.node: client for client in (*self.clients, self.operator)}
+        self._by_process = {client.peer.process: client for client in self._by_node.values()}
         self.store = StoreClients(world, self) if world.profile.store else None
 
     def begin(self) -> None:
@@ -84,6 +56,8 @@ class Workload:
     def end(self) -> None:
         """Ask for one more command of each client, and wait for all answers."""
         self.over = True
+        if self.store is not None and not self.world.profile.commands:
+            self.store.begin()  # from here on there are commands
         for client in self.clients:
             self._session_command(client, at_once=client.at_once + 1)
 
@@ -94,9 +68,9 @@ class Workload:
     @property
     def trouble(self) -> str:
         """Whose command has not been carried out."""
-        waiting = [client.id for client in self.clients if client.waiting]
+        waiting = [name(client.node) for client in self.clients if client.waiting]
         if self.operator.waiting and not self._waits_for_the_lost():
-            waiting.append(self.operator.id)
+            waiting.append(name(self.operator.node))
         return f"the clients {waiting} wait for their commands" if waiting else ""
 
     def _waits_for_the_lost(self) -> bool:
@@ -120,9 +94,11 @@ class Workload:
             self._session_command(client, at_once=client.at_once)
         elif dice < 0.36 and self.clients:
             self._expire(self.random.choice(self.clients))
-        elif dice < 0.365 and self._has_settings:
+        elif dice < 0.39 and self.clients:
+            self._give_up(self.random.choice(self.clients))
+        elif dice < 0.395 and self._has_settings:
             self._change_settings()
-        elif dice < 0.36 + self.world.profile.reads:
+        elif dice < 0.39 + self.world.profile.reads:
             self.send(self.some_host(), self._read)
         else:
             self.send(self.some_host(), self._burst, self.random.choice((1, 1, 2, 5, 30)))
@@ -173,100 +149,73 @@ class Workload:
         self.commands += 1
         return b"%d" % self.commands + b"." * self.random.choice((0, 0, 0, 20, 200, 2000))
 
-    # --- within a session: until it is answered, and once ---------------------------------------------------
+    # --- within a session: once, until it is answered or given up -------------------------------------------
 
-    def _session_command(self, client: Client, *, at_once: int) -> None:
-        if not client.session:
-            if 0 not in client.waiting:
-                self._begin_call(Call(client, 0))
-        elif len(client.waiting) < at_once:
-            client.last += 1
-            if self.store is None:
-                self._begin_call(Call(client, client.last, self._new_command()))
-            else:
-                command, then = self.store.session_command(client.id)
-                self._begin_call(Call(client, client.last, command, then=then))
+    def client(self, node: int) -> SessionClient:
+        """Return the client that is at an address."""
+        return self._by_node[node]
+
+    def client_at(self, peer: Peer) -> SessionClient:
+        """Return the client that is a peer."""
+        return self._by_process[peer.process]
+
+    def _session_command(self, client: SessionClient, *, at_once: int) -> None:
+        if client.waiting >= at_once:
+            return
+        if self.store is None:
+            command = self._new_command()
+            client.propose(command, lambda result: self._has_result(command, result))
+        else:
+            command, then = self.store.session_command(client.number)
+
+            def note(result: bytes | None) -> None:
+                if command in self.world.checks.log.carried:  # not every one of the store is the only one of its kind
+                    self._has_result(command, result)
+                then(result)
+
+            client.propose(command, note)
+
+    def _has_result(self, command: bytes, result: bytes | None) -> None:
+        """Check that a command has the result that it had first."""
+        if result is not None and result != self.world.checks.log.carried[command][1]:
+            self.world.checks.fail(f"{command[:20]!r} has another result than before")
+
+    def refused(self, client: SessionClient) -> None:
+        """Let a client give up, now and then, when it was refused something: what it is told then is worth most."""
+        if client is not self.operator and self.random.random() < _GIVES_UP:
+            self._give_up(client)
+
+    def _give_up(self, client: SessionClient) -> None:
+        if client.waiting and not self.over:
+            command = client.give_up()
+            if command is not None and self.store is None:
+                self.world.checks.log.never(command)
 
     def _change_settings(self) -> None:
         """Let reads go by the lease, most often, or ask a quorum again; and give a store another quota."""
-        operator = self.operator
-        if not operator.session:
-            if 0 not in operator.waiting:
-                self._begin_call(Call(operator, 0))
-        elif not operator.waiting:
-            operator.last += 1
-            change: dict[str, str | int] = {}
-            if self.world.profile.lease_reads:
-                asks = operator.last > 1 and self.random.random() < 0.3
-                change["reads"] = ReadMode.QUORUM if asks else ReadMode.LEASE
-            if self.store is not None:
-                change["quota"] = self.random.choice(_QUOTAS)
-            self._begin_call(Call(operator, operator.last, encode_change(**change), EntryKind.SETTINGS))
-
-    def _begin_call(self, call: Call) -> None:
-        call.client.waiting[call.number] = call
-        self._try(call)
-
-    def _try(self, call: Call) -> None:
-        if call.done:
-            self.world.loop.events -= 1
+        if self.operator.waiting:
             return
-        host = self.leader if self.leader is not None and self.random.random() < 0.8 else self.some_host()
-        self.send(host, self._propose, call)
-        self.world.loop.at(self.world.loop.now + self.unit * self.random.uniform(0.2, 1.0), self._try, call)
+        change: dict[str, str | int] = {}
+        if self.world.profile.lease_reads:
+            asks = self.changes > 0 and self.random.random() < 0.3
+            change["reads"] = ReadMode.QUORUM if asks else ReadMode.LEASE
+        if self.store is not None:
+            change["quota"] = self.random.choice(_QUOTAS)
+        self.changes += 1
+        wanted = encode_change(**change)
 
-    def _propose(self, host: "Host", call: Call) -> None:
-        assert host.process is not None
-        core = host.process.core
-        if core.role is not Role.LEADER:
-            self.leader = self.world.host_of(core.leader) if core.leader else None
-            return
-        client = call.client
-        kind, data = EntryKind.OPEN_SESSION, b""
-        if call.number:
-            command = [client.session, call.number, client.answered_below, call.command]
-            kind, data = call.kind, cbor2.dumps(command)
-        host.process.keeper.submit(kind, data, lambda result: self.send(host, self._answered, call, result))
+        def note(settings: bytes | None) -> None:
+            if settings not in {wanted, None}:
+                self.world.checks.fail(f"the settings are {settings!r} after they were changed to {wanted!r}")
 
-    def _answered(self, _host: "Host", call: Call, result: Result | None) -> None:
-        if call.done or result is None:
-            return
-        client = call.client
-        if not call.number:
-            client.session = result.session
-            client.last = 0
-        elif result.code == Refusal.SESSION_ENDED:
-            client.session = 0
-        elif result.refused:
-            self.world.checks.fail(f"command {call.number} of session {client.session} is refused: {result.refused}")
-        elif result.data != self._expected(call, result.data):
-            self.world.checks.fail(
-                f"command {call.number} of session {client.session} has another result than before"
-            )
-        else:
-            self.world.count["session commands answered"] += 1
-        call.end(None if result.refused else result)
-        client.waiting.pop(call.number, None)
-        if client is self.operator and not call.number:
-            self._change_settings()
-        if not client.session:
-            waiting = list(client.waiting.values())
-            client.waiting.clear()
-            for other in waiting:
-                other.end(None)
+        self.operator.propose(wanted, note, ChangeSettings)
 
-    def _expected(self, call: Call, data: bytes) -> bytes:
-        """Give the result that a command must have: what it had first, or the settings after it."""
-        if call.kind is EntryKind.SETTINGS:
-            return call.command
-        if self.store is not None and call.command not in self.world.checks.log.carried:
-            return data  # not every command of the store is the only one of its kind
-        return self.world.checks.log.carried[call.command][1]
-
-    def _expire(self, client: Client) -> None:
-        """Let the leader find that a session has been silent for too long."""
-        if client.session:
+    def _expire(self, client: SessionClient) -> None:
+        """End a session: its client does so, or the leader finds that it has been silent for too long."""
+        if client.session and self.random.random() < 0.5:
             self.send(self.some_host(), self._end_session, client.session)
+        elif client.session:
+            client.close()
 
     def _end_session(self, host: "Host", session: int) -> None:
         assert host.process is not None

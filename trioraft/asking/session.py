@@ -119,6 +119,11 @@ class Session:
         self._opening: Call | None = None  # only while commands wait for it
         self._queue: OrderedDict[Proposal, None] = OrderedDict()  # commands that wait for their turn, in order
 
+    @property
+    def number(self) -> int:
+        """The number of the session, which the cluster gave it; 0 while none is open."""
+        return self._open.number if self._open is not None else 0
+
     def propose(
         self, data: bytes, done: Callable[[bytes | ProposalError], None], kind: RequestKind = Propose
     ) -> Proposal:

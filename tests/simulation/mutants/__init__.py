@@ -5,14 +5,15 @@
 and real datagrams; tests of those look for the bugs in them (``hunters``).
 
 ``mutant``       what a seeded bug is
-``elections``, ``work``, ``formations``, ``log``, ``reads``, ``members``, ``pilots``, ``rolling``, ``rogues``,
-``store``, ``outside``   the bugs
+``elections``, ``work``, ``formations``, ``log``, ``reads``, ``asking``, ``members``, ``pilots``, ``rolling``,
+``rogues``, ``store``, ``outside``   the bugs
 ``hunters``      who looks for them
 ``table``        what came of the hunt
 """
 
 from typing import Final
 
+from tests.simulation.mutants.asking import ASKING
 from tests.simulation.mutants.elections import ELECTIONS
 from tests.simulation.mutants.formations import FORMATIONS
 from tests.simulation.mutants.log import LOG
@@ -36,6 +37,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *PILOTS,
     *ROLLING,
     *ROGUES,
+    *ASKING,
     *STORE,
     *OUTSIDE,
 )
