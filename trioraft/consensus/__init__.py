@@ -49,7 +49,13 @@ that, so no rule has to.
 Figure 2 of the Raft paper, rule by rule
 ----------------------------------------
 A server of the paper is a member here. An RPC is a message whose answer is a message of its own. A place below is a
-file of this folder, or of one beside it, and a name in it. ::
+file of this folder, or of one beside it, and a name in it.
+
+No single place compares terms: each handler of a message does, and calls :func:`roles.become_follower` for a newer
+one. By design some newer terms are not taken over: that of a pre-vote request, which nobody has yet; that of a
+candidate, by a leader and by a voter that heard from one a moment ago (:func:`lease.is_sticky`), unless it is the
+chosen successor; that of a follower which is no member any more; and one that is far above the member's own
+(:mod:`far_terms`). ::
 
     State
       currentTerm, votedFor: on disk before any answer                hard.py:HardState
@@ -77,16 +83,20 @@ file of this folder, or of one beside it, and a name in it. ::
       respond to RPCs from candidates and leaders                     core.py:Core.receive
       election timeout, no AppendEntries, no vote: candidate          core.py:Core.handle_timer
                                                                       election.py:start_pre_vote
+                                                                      roles.py:reset_election_timer
     Candidates
       start election: new term, own vote, timer, RequestVote          election.py:start_election
+                                                                      election.py:start_round
       votes from majority: become leader                              election.py:conclude_election
       AppendEntries from new leader: convert to follower              append_entries.py:handle_append_entries
       election timeout: start new election                            election.py:ask_again
+                                                                      election.py:give_up_round
     Leaders
       empty AppendEntries upon election and during idle periods       append_entries.py:send_heartbeats
       command from client: append it, respond after it is applied     append_entries.py:propose
                                                                       node/proposals.py:Proposals.applied
       last log index >= nextIndex: send entries from nextIndex        append_entries.py:send_entries
+                                                                      append_entries.py:send_batch
       success: update nextIndex and matchIndex                        append_entries.py:note_match
       failure: decrement nextIndex, and retry                         append_entries.py:handle_rejection
       N > commitIndex on a majority, of currentTerm: commit N         append_entries.py:advance_commit_index

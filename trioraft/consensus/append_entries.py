@@ -167,7 +167,10 @@ def may_send(follower: Follower) -> bool:
 
 
 def send_batch(s: State, node: NodeId, follower: Follower, now: Instant) -> None:
-    """Send one AppendEntries with entries (Raft, figure 2); it does not wait for the leader's disk (10.2.1)."""
+    """Send one AppendEntries with entries (Raft, figure 2); it does not wait for the leader's disk (10.2.1).
+
+    The next index moves on now, not with the answer; a rejection, or no answer in time, moves it back.
+    """
     previous = follower.next_index - 1
     entries = s.log.batch(follower.next_index, s.batch_room.get(node, s.batch_bytes))
     s.sequence += 1
@@ -227,7 +230,11 @@ def rewind(follower: Follower, index: Index) -> None:
 
 
 def handle_append_entries(s: State, sender: NodeId, request: AppendEntriesRequest, now: Instant) -> None:
-    """Follow the leader of the current or a newer term (Raft, figure 2, AppendEntries 1)."""
+    """Follow the leader of the current or a newer term (Raft, figure 2, AppendEntries 1).
+
+    The answer to an older term is the newer one, and no promise; `rejected` is kept for the entry that is missing
+    (AppendEntries 2).
+    """
     if request.term < s.term or (s.role is Role.LEADER and request.term == s.term):
         # The answer names no message. Its receiver may lead again by now, in this very term, and its sequence numbers
         # begin anew with each term: it could take this for the answer to another message.

@@ -29,7 +29,10 @@ _DOUBLINGS_MAX = 8
 
 
 def start_round(s: State, now: Instant) -> Round:
-    """Begin a round: a question to all other voters, to which a quorum must agree."""
+    """Begin a round: a question to all other voters, to which a quorum must agree.
+
+    Its deadline is the election timeout of a candidate (Raft, section 5.2).
+    """
     others = s.other_electors
     slowest = max((s.timing.resend(s.round_trip(node)) for node in others), default=0.0)
     length = max(s.timing.heartbeat, 4 * slowest) * 2 ** min(s.inconclusive, _DOUBLINGS_MAX)
@@ -68,7 +71,11 @@ def note_answer(s: State, asking: Round, sender: NodeId, granted: bool, now: Ins
 
 
 def give_up_round(s: State, now: Instant) -> None:
-    """End a round without a result; after a random part of a heartbeat interval the next pre-vote begins."""
+    """End a round without a result; after a random part of a heartbeat interval the next pre-vote begins.
+
+    The paper waits for another election timeout (section 5.2). Here the timer calls `start_pre_vote` when
+    `election_deadline` has come.
+    """
     s.round = None
     s.role = Role.PRE_CANDIDATE
     s.inconclusive += 1
