@@ -112,7 +112,10 @@ class Observation:
 
 
 def content_of(document: ClusterDocument) -> object:
-    """Return a document without the parts that change by the mere passing of time.
+    """Return a document without the parts that change all the time: ages, counters, indexes of the log.
+
+    A change of any other part is published at once; these go out with the next document, a refresh interval later at
+    most.
 
     Parameters
     ----------
@@ -122,7 +125,7 @@ def content_of(document: ClusterDocument) -> object:
     Returns
     -------
     object
-        An object that is equal for two documents between which nothing has happened.
+        An object that is equal for two documents between which nothing else has changed.
     """
     lasting = [
         msgspec.structs.replace(

@@ -86,7 +86,10 @@ class MemoryNetwork:
 
 
 class MemoryDisk:
-    """A disk that takes a moment, can be stuck, and can fail; what it has is there after a restart."""
+    """A disk that takes a moment, can be stuck, and can fail; what it has is there after a restart.
+
+    The files of snapshots are real ones: a test that takes any gives `directory` a folder that exists.
+    """
 
     def __init__(self, node_id: int) -> None:
         self.node_id = node_id
