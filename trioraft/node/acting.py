@@ -29,7 +29,7 @@ from trioraft.consensus.events import (
 from trioraft.consensus.ledger import Write
 from trioraft.datagrams.endpoint import Endpoint
 from trioraft.errors import NodeError
-from trioraft.messages import format_id
+from trioraft.messages import Instant, NodeId, Version, format_id
 from trioraft.node.neighbours import Neighbours
 from trioraft.node.snapshots import Snapshotter
 from trioraft.node.work import LeaderWork
@@ -92,7 +92,7 @@ class Acting:
         self._log = log
         self._was_removed_while_away = False
 
-    def act_on(self, event: Event, now: float) -> None:
+    def act_on(self, event: Event, now: Instant) -> None:
         """Act on an event.
 
         Parameters
@@ -128,7 +128,7 @@ class Acting:
             case _:
                 self._note_membership(event, now)
 
-    def _note_membership(self, event: Event, now: float) -> None:
+    def _note_membership(self, event: Event, now: Instant) -> None:
         """Act on what changes who is a member of which cluster."""
         match event:
             case Formed(cluster=cluster, members=members):
@@ -157,7 +157,7 @@ class Acting:
                     minor=self._neighbours.is_stranger(node),
                 )
 
-    def _note_not_meant(self, dropped: NotMeant, now: float) -> None:
+    def _note_not_meant(self, dropped: NotMeant, now: Instant) -> None:
         """Count a message that no member can have meant, and say whose it was."""
         self.counters["dropped_not_meant"] += 1
         name = self._neighbours.names().get(dropped.node, "")
@@ -170,7 +170,7 @@ class Acting:
             now,
         )
 
-    def _follow_version(self, version: int) -> None:
+    def _follow_version(self, version: Version) -> None:
         """Speak to those only who speak what the cluster does, once that cannot be taken back."""
         before = self._endpoint.versions
         self._endpoint.versions = self._versions.within(version)
@@ -193,7 +193,7 @@ class Acting:
             self._snapshots.is_valid(write.snapshot)
 
 
-def too_old(version: int, speaks: Versions) -> str:
+def too_old(version: Version, speaks: Versions) -> str:
     """Say that this node cannot take part, and what to do."""
     cluster = f"version {version}" if version else "a later version"
     return (
@@ -202,7 +202,7 @@ def too_old(version: int, speaks: Versions) -> str:
     )
 
 
-def _in_words(configuration: Configuration, names: Mapping[int, str]) -> dict[str, str]:
+def _in_words(configuration: Configuration, names: Mapping[NodeId, str]) -> dict[str, str]:
     """Write a configuration for the log."""
     groups = {"voters": configuration.voters, "old": configuration.old_voters, "learners": configuration.learners}
     return {

@@ -14,6 +14,7 @@ from trioraft.clock import LONG_AGO
 from trioraft.datagrams.endpoint import Domain
 from trioraft.dns.addresses import Addresses, Place
 from trioraft.dns.discovery import Answer
+from trioraft.messages import Instant, Seconds
 from trioraft.standstill import Standstill
 
 # A confirmed address is greeted again after this long, in seconds; the endpoint trusts it for 60.
@@ -35,15 +36,15 @@ _CAUSES_MAX: Final = 512
 class _Known(Place):
     """What is known of one address."""
 
-    greeted_at: float = LONG_AGO
-    answered_at: float = LONG_AGO
+    greeted_at: Instant = LONG_AGO
+    answered_at: Instant = LONG_AGO
     service: str | None = None  # of a node of another service
     has_old_name: bool = False  # whether it was greeted with a name that this node does not have any more
 
 
 class _Alert(NamedTuple):
     minor: bool
-    at: float
+    at: Instant
     text: str
 
 
@@ -60,7 +61,7 @@ class Alerts:
         self._report = report
         self._seen: dict[str, _Alert] = {}
 
-    def raise_alert(self, cause: str, text: str, now: float, *, minor: bool = False) -> None:
+    def raise_alert(self, cause: str, text: str, now: Instant, *, minor: bool = False) -> None:
         """Note that a cause is there.
 
         Parameters
@@ -92,7 +93,7 @@ class Alerts:
         """
         self._seen.pop(cause, None)
 
-    def current(self, now: float) -> tuple[str, ...]:
+    def current(self, now: Instant) -> tuple[str, ...]:
         """List what is to be shown.
 
         Parameters
@@ -113,7 +114,7 @@ class Alerts:
 class Greeter(Protocol):
     """Makes greetings, as an endpoint does."""
 
-    def greet(self, address: Address, domain: Domain, now: float) -> None:
+    def greet(self, address: Address, domain: Domain, now: Instant) -> None:
         """Ask who is at an address."""
 
 
@@ -142,7 +143,7 @@ class AddressBook:
         self.own: Address | None = None
         self.standstill = Standstill(_STOOD_STILL)
 
-    def discovered(self, answer: Answer, now: float) -> None:
+    def discovered(self, answer: Answer, now: Instant) -> None:
         """Take in what a look-up found; an incomplete one takes nothing away.
 
         Parameters
@@ -160,7 +161,7 @@ class AddressBook:
         for address in sorted(answer.addresses):
             self._known.add(address, now, discovered=True)
 
-    def awaits_answer(self, now: float, patience: float) -> bool:
+    def awaits_answer(self, now: Instant, patience: Seconds) -> bool:
         """Tell whether somebody may be at an address that was found, who has just not answered yet.
 
         Parameters
@@ -199,7 +200,7 @@ class AddressBook:
         known = self._known.get(address)
         return known is not None and known.discovered
 
-    def answered(self, address: Address, now: float) -> None:
+    def answered(self, address: Address, now: Instant) -> None:
         """Note that a node of this service answered.
 
         Parameters
@@ -217,7 +218,7 @@ class AddressBook:
             self.own = None
         self._alerts.clear(f"silent {address}")
 
-    def of_another_service(self, address: Address, service: str, now: float) -> None:
+    def of_another_service(self, address: Address, service: str, now: Instant) -> None:
         """Note that a node of another service answered.
 
         Parameters
@@ -239,7 +240,7 @@ class AddressBook:
             minor=not self.is_listed(address),
         )
 
-    def is_own(self, address: Address, now: float) -> None:
+    def is_own(self, address: Address, now: Instant) -> None:
         """Note that an address is this node's own, for as long as a greeting there comes back.
 
         Parameters
@@ -259,7 +260,7 @@ class AddressBook:
         for known in self._known.values():
             known.has_old_name = True
 
-    def greet(self, now: float, *, pause: float) -> None:
+    def greet(self, now: Instant, *, pause: Seconds) -> None:
         """Greet whoever is due, report the silent, forget the forgotten.
 
         Parameters

@@ -16,11 +16,15 @@ from trioraft.messages import (
     ChangeMember,
     Command,
     EndBackup,
+    Index,
+    Instant,
+    NodeId,
     ReadBackup,
     Refusal,
     StartBackup,
     StateDigest,
     StepDown,
+    Term,
     Transfer,
     UnknownCommand,
     format_id,
@@ -75,7 +79,7 @@ class _Transferring(NamedTuple):
     """
 
     asked: Asked
-    term: int
+    term: Term
     to_nobody: bool
 
 
@@ -110,7 +114,7 @@ class Administration:
         backups: Backups,
         digests: Digests,
         read: Callable[[Asked, Callable[[], None]], None],
-        clock: Callable[[], float],
+        clock: Callable[[], Instant],
         soon: Callable[[], None],
     ) -> None:
         self._core = member.core
@@ -168,7 +172,7 @@ class Administration:
         else:
             self._desk.answer(asked, done=False, detail=refusal)
 
-    def _let_leave(self, asked: Asked, node: int) -> None:
+    def _let_leave(self, asked: Asked, node: NodeId) -> None:
         """Remove a member that is about to stop; where that cannot be now, it asks again."""
         if self._core.can_change_members and node not in self._core.configuration.members:
             self._core.tell_departed(node, self._clock())
@@ -186,7 +190,7 @@ class Administration:
         asked.term = self._core.term
         self._changing.append(_Changing(asked, detail))
 
-    def _begin_change(self, action: Action, node: int) -> str | None:
+    def _begin_change(self, action: Action, node: NodeId) -> str | None:
         configuration = self._core.configuration
         target = other_members(configuration, action, node)
         if isinstance(target, str):
@@ -244,7 +248,7 @@ class Administration:
                 self._desk.answer(asked)
 
     def _digest(self, asked: Asked) -> None:
-        def digested(index: int, digest: str) -> None:
+        def digested(index: Index, digest: str) -> None:
             self._desk.answer(asked, data=cbor2.dumps((index, digest)))
             self._soon()
 

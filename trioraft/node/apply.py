@@ -3,10 +3,11 @@
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from trioraft.consensus import Core
-from trioraft.messages import Entry, EntryKind
+from trioraft.consensus.log import IndexedEntry
+from trioraft.messages import EntryKind, Index, Instant
 from trioraft.node.proposals import Proposals
 from trioraft.replica.sessions import Replica
 from trioraft.replica.settings import ReadMode
@@ -15,6 +16,14 @@ from trioraft.replica.settings import ReadMode
 # them takes long.
 _SLICE: Final = 0.005
 _BATCH_MAX: Final = 64
+
+
+class _Waiter(NamedTuple):
+    """A call that waits until an entry is applied; of those for the same entry the first one comes first."""
+
+    log_index: Index
+    number: int
+    call: Callable[[], None]
 
 
 class Applying:
@@ -39,7 +48,7 @@ class Applying:
         How much was applied since the last snapshot of the state was begun.
     """
 
-    def __init__(self, core: Core, replica: Replica, proposals: Proposals, clock: Callable[[], float]) -> None:
+    def __init__(self, core: Core, replica: Replica, proposals: Proposals, clock: Callable[[], Instant]) -> None:
         self.replica = replica
         self.grown_entries = self.grown_bytes = 0
         self._core = core
@@ -47,7 +56,7 @@ class Applying:
         self._clock = clock
         self._batch = _BATCH_MAX
         self._held = 0
-        self._when_applied: list[tuple[int, int, Callable[[], None]]] = []
+        self._when_applied: list[_Waiter] = []
         self._last_waiter = 0
 
     @property
@@ -55,13 +64,13 @@ class Applying:
         """How many entries may be applied next; none while the state is held."""
         return 0 if self._held else self._batch
 
-    def apply(self, entries: Sequence[tuple[int, Entry]]) -> None:
+    def apply(self, entries: Sequence[IndexedEntry]) -> None:
         """Apply entries, and tell whoever waits for them (Raft, figure 2: all servers).
 
         Parameters
         ----------
         entries : sequence of tuple of int and Entry
-            What a turn has handed out: the index of each, and the entry.
+            The entries that a turn has handed out, each after its index.
         """
         if entries:
             began = self._clock()
@@ -94,10 +103,10 @@ class Applying:
         self._core.read_by_lease(self.replica.settings.reads is ReadMode.LEASE)
 
     def _call_waiting(self) -> None:
-        while not self._held and self._when_applied and self._when_applied[0][0] <= self.replica.applied_index:
-            heapq.heappop(self._when_applied)[2]()
+        while not self._held and self._when_applied and self._when_applied[0].log_index <= self.replica.applied_index:
+            heapq.heappop(self._when_applied).call()
 
-    def when_applied(self, index: int, call: Callable[[], None]) -> None:
+    def when_applied(self, index: Index, call: Callable[[], None]) -> None:
         """Call somebody as soon as an entry has been applied, and while the state is not held.
 
         Parameters
@@ -111,7 +120,7 @@ class Applying:
             call()
             return
         self._last_waiter += 1
-        heapq.heappush(self._when_applied, (index, self._last_waiter, call))
+        heapq.heappush(self._when_applied, _Waiter(index, self._last_waiter, call))
 
     def note_snapshot(self) -> None:
         """Note that a snapshot of the state as it is now is being taken."""

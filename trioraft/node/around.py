@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from trioraft.members.autopilot import Declined
 from trioraft.members.steering import Steering
 from trioraft.members.upgrades import Upgrades
+from trioraft.messages import Instant, NodeId, Version
 from trioraft.node.neighbours import Neighbours
 
 
@@ -26,7 +27,7 @@ class Around:
         self._upgrades = upgrades
         self._steering = steering
 
-    def address_of(self, node: int) -> str:
+    def address_of(self, node: NodeId) -> str:
         """Return the ``ip:port`` of a node, or nothing."""
         return self._neighbours.address_of(node)
 
@@ -34,18 +35,18 @@ class Around:
         """Return how many voters were heard lately, this node included."""
         return self._neighbours.reachable_voters()
 
-    def names(self) -> Mapping[int, str]:
+    def names(self) -> Mapping[NodeId, str]:
         """Return what people call the nodes."""
         return self._neighbours.names()
 
-    def let_leave(self, node: int, now: float) -> Declined | None:
+    def let_leave(self, node: NodeId, now: Instant) -> Declined | None:
         """Begin to remove a member that is about to stop; return why not, or None."""
         return self._steering.let_leave(node, now)
 
-    def why_not_join(self, node: int) -> str | None:
+    def why_not_join(self, node: NodeId) -> str | None:
         """Return why a node cannot become a member, or None."""
         return self._upgrades.why_not_join(node)
 
-    def require(self, needed: int, speaks: int) -> None:
+    def require(self, needed: Version, speaks: Version) -> None:
         """Raise what is said of something that needs a version which the cluster does not speak yet."""
         self._upgrades.require(needed, speaks)

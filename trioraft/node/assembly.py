@@ -29,6 +29,8 @@ from trioraft.messages import (
     RESPONSES_TAG,
     ClientRequest,
     ClientResponse,
+    NodeId,
+    Version,
     format_id,
 )
 from trioraft.node.acting import Acting, too_old
@@ -241,7 +243,7 @@ class Assembly:
             leader_id=format_id(self._core.leader) if self._core.leader else "",
         )
 
-    def send_request(self, node: int, request: ClientRequest) -> bool:
+    def send_request(self, node: NodeId, request: ClientRequest) -> bool:
         """Send a request to a node; False where there is no way to it now."""
         if node == self.id:
             self._requests.receive(self._own_peer, request)
@@ -251,16 +253,16 @@ class Assembly:
             self._questions.add(peer, encode_message(request))
         return peer is not None
 
-    def highest_version(self, node: int) -> int:
+    def highest_version(self, node: NodeId) -> Version:
         """Give the highest version of the protocol that a node speaks; 0 where there is no way to it now."""
         peer = self._own_peer if node == self.id else self._endpoint.peer(node)
         return peer.versions.highest if peer is not None else 0
 
-    def reachable_nodes(self) -> list[int]:
+    def reachable_nodes(self) -> list[NodeId]:
         """Give the nodes that can be sent something now."""
         return [peer.node_id for peer in self._neighbours.nodes()]
 
-    def meet(self, node: int, address: str) -> None:
+    def meet(self, node: NodeId, address: str) -> None:
         """Do nothing: nodes meet by discovery and greetings."""
 
     def _answer(self, peer: Peer, response: ClientResponse) -> None:

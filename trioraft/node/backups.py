@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 import trio
@@ -18,7 +18,7 @@ import trio
 from trioraft.clock import NEVER
 from trioraft.consensus import Core
 from trioraft.errors import BusyError, ProposalError, RefusedError
-from trioraft.messages import LARGEST_ID, BackupPart, ReadBackup, format_id
+from trioraft.messages import LARGEST_ID, BackupPart, Instant, ReadBackup, format_id
 from trioraft.node.administration import BackupAnswered
 from trioraft.node.snapshots import write_chunks
 from trioraft.node.world import World
@@ -69,7 +69,7 @@ class _Kept:
     path: Path
     about: Backup
     chunks: Iterator[bytes]
-    heard_at: float
+    heard_at: Instant
     size: int = 0
     file: int | None = None
     problem: str = ""
@@ -84,6 +84,14 @@ class _Kept:
             self.file = None
         with contextlib.suppress(OSError):  # the next start of the node tries again
             self.path.unlink(missing_ok=True)
+
+
+class _Wanted(NamedTuple):
+    """A part of a backup that a client asks for, and the function that takes it."""
+
+    kept: _Kept
+    asked: ReadBackup
+    answered: BackupAnswered
 
 
 class BackupServer:
@@ -111,7 +119,7 @@ class BackupServer:
         self._entropy = world.entropy
         self._soon = soon
         self._kept: dict[int, _Kept] = {}
-        self._wanted: list[tuple[_Kept, ReadBackup, BackupAnswered]] = []
+        self._wanted: list[_Wanted] = []
         self._begun: list[_Kept] = []
         self._wake = trio.Event()
 
@@ -166,7 +174,7 @@ class BackupServer:
         elif len(self._wanted) >= _WANTED_MAX:
             answered(BusyError("busy: too many parts of backups are asked for; try again"))
         else:
-            self._wanted.append((kept, asked, answered))
+            self._wanted.append(_Wanted(kept, asked, answered))
             self._wake.set()
 
     def end(self, backup: int) -> None:
@@ -207,7 +215,7 @@ class BackupServer:
             for kept in self._kept.values():
                 kept.remove()
 
-    def _idle_at(self) -> float:
+    def _idle_at(self) -> Instant:
         heard_at = (kept.heard_at for kept in self._kept.values() if not kept.ended)
         return min(heard_at, default=NEVER) + IDLE_SECONDS
 
@@ -249,9 +257,9 @@ class BackupServer:
         wanted, self._wanted = self._wanted, []
         if not wanted:
             return
-        parts = await trio.to_thread.run_sync(lambda: [_read(kept, asked) for kept, asked, _ in wanted])
-        for (_, _, answered), part in zip(wanted, parts, strict=True):
-            answered(part)
+        parts = await trio.to_thread.run_sync(lambda: [_read(one.kept, one.asked) for one in wanted])
+        for one, part in zip(wanted, parts, strict=True):
+            one.answered(part)
 
     async def _remove(self) -> None:
         """Remove the files that are of no use any more, unless they are being written."""

@@ -20,12 +20,15 @@ from trioraft.messages import (
     Command,
     EndSession,
     EntryKind,
+    Index,
+    Instant,
     KeepSession,
     OpenSession,
     Propose,
     Query,
     ReadSettings,
     Refusal,
+    Version,
 )
 from trioraft.node.desk import UNKNOWN_TEXT, Asked, Desk, Surroundings
 from trioraft.node.line_limit import LineLimit
@@ -77,7 +80,7 @@ class Commands:
         around: Surroundings,
         sessions: SessionRoom,
         lines: LineLimit,
-        clock: Callable[[], float],
+        clock: Callable[[], Instant],
         soon: Callable[[], None],
     ) -> None:
         self.on_ask: AskHandler | None = None
@@ -143,9 +146,9 @@ class Commands:
         if shared is None or self._core.role is not Role.LEADER:
             self._propose(asked, EntryKind.SESSION_COMMAND, data, needs)
             return
-        limit, is_own = shared.begin_share(asked.who, command.data)
-        if limit:
-            self._desk.refuse_more(asked, limit, is_own=is_own)
+        limit = shared.begin_share(asked.who, command.data)
+        if limit.text:
+            self._desk.refuse_more(asked, limit)
             return
 
         def ended(outcome: Outcome | None) -> None:
@@ -157,9 +160,9 @@ class Commands:
         if self._core.role is not Role.LEADER:
             self._desk.refuse_elsewhere(asked)
             return
-        limit, is_own = self._sessions.begin(asked.who)
-        if limit:
-            self._desk.refuse_more(asked, limit, is_own=is_own)
+        limit = self._sessions.begin(asked.who)
+        if limit.text:
+            self._desk.refuse_more(asked, limit)
             return
         asked.keep = True
 
@@ -173,7 +176,7 @@ class Commands:
         asked: Asked,
         kind: EntryKind,
         data: bytes,
-        needs: int = FIRST_VERSION,
+        needs: Version = FIRST_VERSION,
         ended: Callable[[Outcome | None], None] = lambda outcome: None,
     ) -> None:
         def done(outcome: Outcome) -> None:
@@ -306,7 +309,7 @@ class Commands:
             if self._desk.has(asked):
                 then()
 
-        def confirmed(index: int | None) -> None:
+        def confirmed(index: Index | None) -> None:
             if index is None:
                 self._desk.refuse_elsewhere(asked)
             else:

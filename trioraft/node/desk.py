@@ -14,9 +14,9 @@ from trioraft.consensus import Core, Role
 from trioraft.datagrams.endpoint import Peer
 from trioraft.errors import BusyError, ProposalError
 from trioraft.members.autopilot import Declined
-from trioraft.messages import PAYLOAD_MAX, ClientResponse, Refusal, format_id
+from trioraft.messages import PAYLOAD_MAX, ClientResponse, Instant, NodeId, Refusal, Term, Version, format_id
 from trioraft.node.room import Kind, Room
-from trioraft.tally import Asker
+from trioraft.tally import Asker, Limit
 from trioraft.versions import CANCELS_FROM
 
 # Requests whose answer is kept, for when it is asked for again.
@@ -26,29 +26,32 @@ _DETAIL_MAX: Final = 1000
 
 UNKNOWN_TEXT: Final = "unknown: the leader changed; the session makes the retry safe"
 
-# How an answer leaves: to whom, and what.
+# The process that asks, and its number for the request.
+_Key: TypeAlias = tuple[bytes, int]
+
+# Sends an answer to a peer.
 SendAnswer: TypeAlias = Callable[[Peer, ClientResponse], None]
 
 
 class Surroundings(Protocol):
     """What a node knows of the others, and what its program wants: requests depend on it."""
 
-    def address_of(self, node: int) -> str:
+    def address_of(self, node: NodeId) -> str:
         """Return the ``ip:port`` of a node, or nothing."""
 
     def reachable(self) -> int:
         """Return how many voters were heard lately, this node included."""
 
-    def names(self) -> Mapping[int, str]:
+    def names(self) -> Mapping[NodeId, str]:
         """Return what people call the nodes."""
 
-    def let_leave(self, node: int, now: float) -> Declined | None:
+    def let_leave(self, node: NodeId, now: Instant) -> Declined | None:
         """Begin to remove a member that is about to stop; return why not, or None."""
 
-    def why_not_join(self, node: int) -> str | None:
+    def why_not_join(self, node: NodeId) -> str | None:
         """Return why a node cannot become a member, or None."""
 
-    def require(self, needed: int, speaks: int) -> None:
+    def require(self, needed: Version, speaks: Version) -> None:
         """Raise what is said of something that needs a version which the cluster does not speak yet."""
 
 
@@ -78,12 +81,12 @@ class Asked:
     request: int
     kind: Kind
     who: Asker
-    term: int = 0
+    term: Term = 0
     keep: bool = False
     give_up: Callable[[], None] | None = None
 
     @property
-    def key(self) -> tuple[bytes, int]:
+    def key(self) -> _Key:
         """What makes two datagrams the same request."""
         return self.peer.process, self.request
 
@@ -105,9 +108,9 @@ class Desk:
         self._core = core
         self._around = around
         self._send = send
-        self._under_way: dict[tuple[bytes, int], Asked] = {}
+        self._under_way: dict[_Key, Asked] = {}
         self._room = Room()
-        self._answers: OrderedDict[tuple[bytes, int], ClientResponse] = OrderedDict()
+        self._answers: OrderedDict[_Key, ClientResponse] = OrderedDict()
 
     def begin(self, asked: Asked) -> bool:
         """Take in a request, unless it is under way, or its answer is known and is sent again, or there is no room.
@@ -131,10 +134,10 @@ class Desk:
             return False
         self._under_way[asked.key] = asked
         self._room.enter(asked.who, asked.kind)
-        limit, is_own = self._room.why_none(asked.who, asked.kind)
-        if limit:
-            self.refuse_more(asked, limit, is_own=is_own)
-        return not limit
+        limit = self._room.why_none(asked.who, asked.kind)
+        if limit.text:
+            self.refuse_more(asked, limit)
+        return not limit.text
 
     def find(self, peer: Peer, request: int) -> Asked | None:
         """Return a request that is under way, by its asker and its number."""
@@ -216,10 +219,10 @@ class Desk:
             asked.keep = False  # it may be carried out when it is asked for again
         self.answer(asked, done=False, detail=detail, code=code)
 
-    def refuse_more(self, asked: Asked, limit: str, *, is_own: bool) -> None:
+    def refuse_more(self, asked: Asked, limit: Limit) -> None:
         """Refuse what passes a limit: for good where that is the client's own, and it knows that there are such."""
-        final = is_own and asked.peer.versions.highest >= CANCELS_FROM
-        self.refuse(asked, Refusal.LIMIT if final else Refusal.BUSY, limit if final else f"busy: {limit}")
+        final = limit.is_own and asked.peer.versions.highest >= CANCELS_FROM
+        self.refuse(asked, Refusal.LIMIT if final else Refusal.BUSY, limit.text if final else f"busy: {limit.text}")
 
     def refuse_for(self, asked: Asked, error: ProposalError) -> None:
         """Refuse what was not carried out for a reason that an error tells."""

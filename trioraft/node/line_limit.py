@@ -5,6 +5,7 @@ from typing import Final
 from structlog.typing import FilteringBoundLogger
 
 from trioraft.clock import LONG_AGO
+from trioraft.messages import Instant
 
 _SECOND: Final = 1.0
 _LINES: Final = 10
@@ -28,7 +29,7 @@ class LineLimit:
         self._written = 0
         self._missing = 0
 
-    def admits(self, log: FilteringBoundLogger, now: float) -> bool:
+    def admits(self, log: FilteringBoundLogger, now: Instant) -> bool:
         """Tell whether one more line is written now; where it is not, it is counted.
 
         Parameters
@@ -50,7 +51,7 @@ class LineLimit:
         self._missing += 1
         return False
 
-    def tell(self, log: FilteringBoundLogger, now: float) -> None:
+    def tell(self, log: FilteringBoundLogger, now: Instant) -> None:
         """Write how many lines are missing, once the second is over in which they would have been written.
 
         Parameters

@@ -25,7 +25,7 @@ from trioraft.datagrams.endpoint import Endpoint, encode_message
 from trioraft.datagrams.endpoint import Event as EndpointEvent
 from trioraft.datagrams.socket import DatagramSocket
 from trioraft.errors import NodeError
-from trioraft.messages import InstallSnapshotRequest, Message
+from trioraft.messages import InstallSnapshotRequest, Instant, Message, NodeId, Seconds
 from trioraft.node.member import Member
 from trioraft.storage.database import Disk
 from trioraft.storage.errors import StorageError
@@ -43,7 +43,7 @@ class Wake:
         if not self.turning:
             self._scope.cancel()
 
-    def at(self, deadline: float) -> None:
+    def at(self, deadline: Instant) -> None:
         """Have a turn follow at a time at the latest.
 
         Parameters
@@ -65,22 +65,22 @@ class Wake:
 class Surrounding(Protocol):
     """What the loop drives beside the member: the program around it."""
 
-    def handle(self, event: EndpointEvent, now: float) -> None:
+    def handle(self, event: EndpointEvent, now: Instant) -> None:
         """Take what the endpoint has read from a datagram."""
 
-    def act_on(self, event: Event, now: float) -> None:
+    def act_on(self, event: Event, now: Instant) -> None:
         """Act on what a turn says has happened."""
 
-    def fill(self, to: int, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
+    def fill(self, to: NodeId, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
         """Read the bytes of a snapshot's part that leaves; None where it is not there any more."""
 
-    def turned(self, now: float) -> None:
+    def turned(self, now: Instant) -> None:
         """Do what follows a turn: show what has changed, and hand to the endpoint what else is to leave."""
 
-    def next_deadline(self) -> float:
+    def next_deadline(self) -> Instant:
         """Return when :meth:`handle_timer` wants to be called, in seconds."""
 
-    def handle_timer(self, now: float) -> None:
+    def handle_timer(self, now: Instant) -> None:
         """Do what is due."""
 
     def written(self, write: Write) -> None:
@@ -121,8 +121,8 @@ class Loop:
         disk: Disk,
         around: Surrounding,
         wake: Wake,
-        clock: Callable[[], float],
-        look_interval: float,
+        clock: Callable[[], Instant],
+        look_interval: Seconds,
     ) -> None:
         self._member = member
         self._endpoint = endpoint
@@ -252,7 +252,7 @@ class Loop:
         if self._member.wants_turn:
             self._wake.soon()
 
-    def _send(self, turn: Turn, now: float) -> None:
+    def _send(self, turn: Turn, now: Instant) -> None:
         for receivers, message in turn.send:
             if isinstance(message, InstallSnapshotRequest):
                 for to in receivers:
@@ -263,7 +263,7 @@ class Loop:
                 self._send_to(receivers, message, now)
         self.send_datagrams()
 
-    def _send_to(self, receivers: tuple[int, ...], message: Message, now: float) -> None:
+    def _send_to(self, receivers: tuple[NodeId, ...], message: Message, now: Instant) -> None:
         """Send one message, which is encoded once, to all who can be reached."""
         peers = [peer for to in receivers if (peer := self._endpoint.peer(to)) is not None]
         if peers:

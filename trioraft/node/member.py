@@ -10,12 +10,31 @@ core: so what is proved is what ships. Whoever drives it
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from trioraft.consensus import Core, Role, Turn
 from trioraft.consensus.events import ConfigurationChanged, ReadFailed, ReadReady
-from trioraft.messages import ConsensusMessage, Entry, ReadIndexRequest, ReadIndexResponse
+from trioraft.consensus.log import IndexedEntry
+from trioraft.messages import (
+    ConsensusMessage,
+    Instant,
+    NodeId,
+    OptionalId,
+    OptionalNodeId,
+    ReadIndexRequest,
+    ReadIndexResponse,
+    Term,
+)
 from trioraft.node.replicated import Replicated
 from trioraft.node.requests import Requests
+
+
+class _Standing(NamedTuple):
+    """The facts on which requests and reads under way depend: when one changes, some of them are answered."""
+
+    term: Term
+    role: Role
+    leader: OptionalNodeId
 
 
 class Member:
@@ -36,10 +55,14 @@ class Member:
         self.applying = parts.applying
         self.reads = parts.reads
         self.requests = requests
-        self._known: tuple[int, Role, int] = (0, Role.FORMING, 0)
+        self._standing = _Standing(0, Role.FORMING, 0)
 
     def take(
-        self, sender: int, cluster: int, message: ConsensusMessage | ReadIndexRequest | ReadIndexResponse, now: float
+        self,
+        sender: NodeId,
+        cluster: OptionalId,
+        message: ConsensusMessage | ReadIndexRequest | ReadIndexResponse,
+        now: Instant,
     ) -> None:
         """Take in a message of another node.
 
@@ -60,7 +83,7 @@ class Member:
         else:
             self.core.receive(sender, cluster, message, now)
 
-    def persisted(self, number: int, now: float) -> None:
+    def persisted(self, number: int, now: Instant) -> None:
         """Learn that a write is on disk.
 
         Parameters
@@ -72,7 +95,7 @@ class Member:
         """
         self.core.persisted(number, now)
 
-    def handle_timer(self, now: float) -> None:
+    def handle_timer(self, now: Instant) -> None:
         """Do what is due.
 
         Parameters
@@ -85,7 +108,7 @@ class Member:
         if self.requests is not None:
             self.requests.handle_timer(now)
 
-    def turn(self, now: float) -> Turn:
+    def turn(self, now: Instant) -> Turn:
         """Do what follows from all that has come in, and hand out what is to be done about it.
 
         Parameters
@@ -114,7 +137,7 @@ class Member:
             turn.wake_at = min(turn.wake_at, self.requests.next_deadline())
         return turn
 
-    def apply(self, entries: Sequence[tuple[int, Entry]]) -> None:
+    def apply(self, entries: Sequence[IndexedEntry]) -> None:
         """End a turn: apply what it has handed out, and answer whoever waits for that, or for another leader.
 
         Parameters
@@ -123,9 +146,9 @@ class Member:
             The index of each, and the entry.
         """
         self.applying.apply(entries)
-        known = (self.core.term, self.core.role, self.core.leader)
-        if known != self._known:
-            self._known = known
+        standing = _Standing(self.core.term, self.core.role, self.core.leader)
+        if standing != self._standing:
+            self._standing = standing
             self.reads.leader_changed()
             if self.requests is not None:
                 self.requests.conclude()

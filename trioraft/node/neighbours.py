@@ -27,6 +27,9 @@ from trioraft.messages import (
     AppendEntriesRequest,
     ConsensusMessage,
     InstallSnapshotRequest,
+    Instant,
+    NodeId,
+    Seconds,
     TimeoutNow,
     VoteRequest,
     format_id,
@@ -116,11 +119,11 @@ class Neighbours:
         """Give the other nodes that have shaken hands."""
         return (p for p in self.endpoint.peers if p.domain is Domain.CONSENSUS and p.node_id)
 
-    def names(self) -> dict[int, str]:
+    def names(self) -> dict[NodeId, str]:
         """Tell what people call the nodes, this one included."""
         return {peer.node_id: peer.name for peer in self.nodes()} | {self._core.id: self.endpoint.name}
 
-    def silent(self, now: float) -> dict[int, float]:
+    def silent(self, now: Instant) -> dict[NodeId, Seconds]:
         """Tell for how many seconds nothing was heard of each node."""
         return {peer.node_id: now - peer.heard_at for peer in self.nodes()} | {self._core.id: 0.0}
 
@@ -138,16 +141,16 @@ class Neighbours:
         shown = known[: len(known) - len(strangers)] + strangers[:_STRANGERS_TOLD]
         return tuple(str(peer.address) for peer in shown[:_TOLD_MAX])
 
-    def _is_ours(self, node: int, address: Address) -> bool:
+    def _is_ours(self, node: NodeId, address: Address) -> bool:
         """Tell whether a node is a member, or where an operator or DNS has told that there is one."""
         return node in self._core.configuration.members or self._addresses.is_listed(address)
 
-    def is_stranger(self, node: int) -> bool:
+    def is_stranger(self, node: NodeId) -> bool:
         """Tell whether a node is no member, and is not where DNS or the static peers say that there is one."""
         peer = self.endpoint.peer(node)
         return not self._is_ours(node, peer.address if peer is not None else self.bound)
 
-    def address_of(self, node: int) -> str:
+    def address_of(self, node: NodeId) -> str:
         """Tell where a node is, this one or another; empty where that is not known."""
         if node == self._core.id:
             return str(self.own or "")
@@ -165,7 +168,7 @@ class Neighbours:
     # --- looking for them -----------------------------------------------------------------------------------
 
     @property
-    def greeting_pause(self) -> float:
+    def greeting_pause(self) -> Seconds:
         """After how many seconds to look again for whom to greet."""
         return min(_GREETING_INTERVAL, self._settings.heartbeat_repeat)
 
@@ -181,7 +184,7 @@ class Neighbours:
         """Tell whether this node's socket can send to an address of that family."""
         return self.bound.host == "::" or (":" in self.bound.host) == (":" in address.host)
 
-    def greet(self, now: float) -> None:
+    def greet(self, now: Instant) -> None:
         """Greet whoever is due, and tell the core who is there."""
         self._addresses.greet(now, pause=self.greeting_pause)
         self._lines.tell(self._log, now)
@@ -199,7 +202,7 @@ class Neighbours:
         self._addresses.greet(self._world.clock(), pause=0.0)
         return name
 
-    def tell_core(self, now: float) -> None:
+    def tell_core(self, now: Instant) -> None:
         """Tell the core which nodes were heard lately, and whether others may be; the endpoint, who is a member."""
         if self._core.state is not None:
             self.endpoint.members = frozenset(self._core.state.configuration.members)
@@ -207,7 +210,7 @@ class Neighbours:
         self._core.peers_changed(frozenset(peer.node_id for peer in self.nodes() if peer.heard_at > heard_after))
         self._core.hold_formation(self._somebody_may_answer(now))
 
-    def _somebody_may_answer(self, now: float) -> bool:
+    def _somebody_may_answer(self, now: Instant) -> bool:
         """Tell whether a node may be there that had no time to answer; on a busy machine that may take seconds."""
         self._addresses.standstill.look(now)
         began = max(self._started_at, self._addresses.standstill.ended_at)
@@ -217,7 +220,7 @@ class Neighbours:
             return False
         return (not self._has_looked_up and beats < _ANSWERS_WITHIN) or self._addresses.awaits_answer(now, patience)
 
-    def may_say(self, peer: Peer, message: ConsensusMessage, now: float) -> bool:
+    def may_say(self, peer: Peer, message: ConsensusMessage, now: Instant) -> bool:
         """Tell whether a message counts.
 
         A node that leads, or hears a leader, lets nobody depose that leader who is no member as far as it knows, and
@@ -247,7 +250,7 @@ class Neighbours:
 
     # --- meeting them ---------------------------------------------------------------------------------------
 
-    def handle(self, event: EndpointEvent, now: float) -> None:
+    def handle(self, event: EndpointEvent, now: Instant) -> None:
         """Act on whom the endpoint has met.
 
         Parameters
@@ -294,7 +297,7 @@ class Neighbours:
                     minor=not self._is_ours(node, addresses[0]),
                 )
 
-    def _confirmed(self, peer: Peer, previous: Peer | None, address: Address, now: float) -> None:
+    def _confirmed(self, peer: Peer, previous: Peer | None, address: Address, now: Instant) -> None:
         """Note who is behind an address; the core refuses, loudly, a node of another cluster."""
         if not peer.node_id or peer.domain is not Domain.CONSENSUS:
             return
@@ -308,7 +311,7 @@ class Neighbours:
         if self._is_ours(peer.node_id, peer.address) or self._lines.admits(self._log, now):
             self._log.info("peer", peer=format_id(peer.node_id), peer_name=peer.name, address=str(peer.address))
 
-    def _meet_double(self, other: Address, now: float) -> None:
+    def _meet_double(self, other: Address, now: Instant) -> None:
         """Stop, when another process has this node's id and this one has just been started; else report it.
 
         So it is the later one that stops: before it may vote, because after a start a node first keeps its promise.
@@ -328,7 +331,7 @@ class Neighbours:
         cause = f"duplicate {self._core.id}"
         self.alerts.raise_alert(cause, f"{text}; stop one of them, and remove its data directory", now)
 
-    def _refuse_versions(self, other: OtherVersions, now: float) -> None:
+    def _refuse_versions(self, other: OtherVersions, now: Instant) -> None:
         """Say who must be upgraded. Which cluster the other one is of still counts, lest there be a second one."""
         ours, theirs = self.endpoint.versions, other.versions
         name = other.name or format_id(other.node_id)

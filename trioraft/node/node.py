@@ -14,7 +14,10 @@ from trioraft.errors import NodeError, NotCommittedError, NotLeaderError, Propos
 from trioraft.hooks.bodies import Leadership, OnOverrun
 from trioraft.messages import (
     EntryKind,
+    Index,
+    Instant,
     NodeStatus,
+    Term,
 )
 from trioraft.node.commands import AskHandler
 from trioraft.node.proposals import Outcome
@@ -108,10 +111,10 @@ class Node(Running):
         """Wait until the state machine of this node shows everything that was acknowledged before the call."""
         while True:
             answered = trio.Event()
-            found: list[int | None] = []
+            found: list[Index | None] = []
 
             def confirmed(
-                index: int | None, answered: trio.Event = answered, found: list[int | None] = found
+                index: Index | None, answered: trio.Event = answered, found: list[Index | None] = found
             ) -> None:
                 found.append(index)
                 answered.set()
@@ -173,15 +176,15 @@ class Node(Running):
         await self._work.bodies.run_while_leader(getattr(function, "__qualname__", repr(function)), function)
 
     @property
-    def leads_in(self) -> int:
+    def leads_in(self) -> Term:
         """The term in which this node leads, 0 when it does not."""
         return self._core.term if self._core.role is Role.LEADER else 0
 
-    def now(self) -> float:
+    def now(self) -> Instant:
         """Tell the time in seconds, on the clock that deadlines are counted on."""
         return self._world.clock()
 
-    def propose_in_term(self, term: int, command: bytes) -> None:
+    def propose_in_term(self, term: Term, command: bytes) -> None:
         """Propose a command here if this node leads in a term, and wait for nothing; it may come to nothing.
 
         Parameters

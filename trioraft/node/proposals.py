@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import TypeAlias
 
 from trioraft.consensus import Core, Role
+from trioraft.consensus.log import Placed
 from trioraft.errors import (
     BusyError,
     NotCommittedError,
@@ -13,7 +14,7 @@ from trioraft.errors import (
     RefusedError,
     UnknownError,
 )
-from trioraft.messages import ENTRY_MAX, FIRST_VERSION, PAYLOAD_MAX, EntryKind
+from trioraft.messages import ENTRY_MAX, FIRST_VERSION, PAYLOAD_MAX, EntryKind, Index, Instant, Term, Version
 from trioraft.replica.machine import Versioned, state_kind
 from trioraft.replica.sessions import Replica, Result
 from trioraft.versions import added_in
@@ -23,10 +24,10 @@ Outcome: TypeAlias = Result | ProposalError
 
 # Raises what is said of something that needs a version of the protocol which the cluster does not speak yet; it is
 # given that version, and the one that is spoken.
-Require: TypeAlias = Callable[[int, int], None]
+Require: TypeAlias = Callable[[Version, Version], None]
 
 
-def nothing_required(_needed: int, _speaks: int) -> None:
+def nothing_required(_needed: Version, _speaks: Version) -> None:
     """Allow whatever is proposed, whichever version it needs."""
 
 
@@ -45,12 +46,12 @@ class Proposals:
         Refuses what the cluster's version does not know.
     """
 
-    def __init__(self, core: Core, replica: Replica, clock: Callable[[], float], require: Require) -> None:
+    def __init__(self, core: Core, replica: Replica, clock: Callable[[], Instant], require: Require) -> None:
         self._core = core
         self._replica = replica
         self._clock = clock
         self._require = require
-        self._waiting: dict[tuple[int, int], Callable[[Outcome], None]] = {}  # by term and index
+        self._waiting: dict[Placed, Callable[[Outcome], None]] = {}
         self._applied_term = 0
         self._named_in = 0  # the term in which the kind of state was put into the log here
 
@@ -58,8 +59,8 @@ class Proposals:
         return len(self._waiting)
 
     def submit(
-        self, kind: EntryKind, data: bytes, done: Callable[[Outcome], None], needs: int = FIRST_VERSION
-    ) -> tuple[int, int]:
+        self, kind: EntryKind, data: bytes, done: Callable[[Outcome], None], needs: Version = FIRST_VERSION
+    ) -> Placed:
         """Propose an entry.
 
         Parameters
@@ -75,8 +76,8 @@ class Proposals:
 
         Returns
         -------
-        tuple of int
-            The term and the index at which it was placed in the log.
+        Placed
+            Its place in the log.
 
         Raises
         ------
@@ -98,17 +99,17 @@ class Proposals:
         self._waiting[placed] = done
         return placed
 
-    def forget(self, placed: tuple[int, int]) -> None:
+    def forget(self, placed: Placed) -> None:
         """Tell nobody what becomes of an entry.
 
         Parameters
         ----------
-        placed : tuple of int
-            Its term and index.
+        placed : Placed
+            Its place.
         """
         self._waiting.pop(placed, None)
 
-    def applied(self, index: int, term: int, result: Result) -> None:
+    def applied(self, index: Index, term: Term, result: Result) -> None:
         """Answer whoever waits for an entry that was applied (Raft, figure 2: leaders), or for an earlier term's.
 
         Entries of earlier terms never will be committed: terms only grow along the log, so none of them can follow
@@ -122,14 +123,14 @@ class Proposals:
         result : Result
             What came of it.
         """
-        done = self._waiting.pop((term, index), None)
+        done = self._waiting.pop(Placed(term, index), None)
         if done is not None:
             done(result)
         if term > self._applied_term:
             self._applied_term = term
-            for key in [key for key in self._waiting if key[0] < term]:
+            for placed in [placed for placed in self._waiting if placed.term < term]:
                 outcome = NotCommittedError("not committed: another leader has put other entries there")
-                self._waiting.pop(key)(outcome)
+                self._waiting.pop(placed)(outcome)
 
     def overtaken(self) -> None:
         """Tell all who wait that a snapshot was taken over, which does not say what is in it."""
@@ -137,7 +138,7 @@ class Proposals:
         for done in waiting.values():
             done(UnknownError("unknown: the command may be in a snapshot of the new leader"))
 
-    def version_needed(self, command: bytes) -> int:
+    def version_needed(self, command: bytes) -> Version:
         """Return which version of the protocol a command needs, as far as that may be more than the cluster speaks.
 
         Parameters

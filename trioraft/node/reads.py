@@ -11,10 +11,10 @@ from typing import Final, TypeAlias
 from trioraft.clock import NEVER
 from trioraft.consensus import Core, Role
 from trioraft.consensus.turn import Dispatch
-from trioraft.messages import Message, ReadIndexRequest, ReadIndexResponse
+from trioraft.messages import Index, Instant, Message, NodeId, OptionalNodeId, ReadIndexRequest, ReadIndexResponse
 
 # Told the read index, or None when no leader answered for it.
-Answered: TypeAlias = Callable[[int | None], None]
+Answered: TypeAlias = Callable[[Index | None], None]
 
 # What is not answered is asked again after so many seconds.
 _ASK_AGAIN: Final = 0.1
@@ -27,8 +27,8 @@ class _Round:
     """One question to the leader."""
 
     number: int
-    leader: int
-    due: float
+    leader: OptionalNodeId
+    due: Instant
     reads: list[Answered] = field(default_factory=list)
 
 
@@ -49,7 +49,7 @@ class Reads:
     def __init__(
         self,
         core: Core,
-        clock: Callable[[], float],
+        clock: Callable[[], Instant],
         first: int,
     ) -> None:
         self._core = core
@@ -79,7 +79,7 @@ class Reads:
             if self._round is None:
                 self._ask()
 
-    def confirmed(self, read: int, index: int | None) -> None:
+    def confirmed(self, read: int, index: Index | None) -> None:
         """Take the core's answer; None when this node leads no more.
 
         Parameters
@@ -100,7 +100,7 @@ class Reads:
         self._waiting = []
         self._send(self._round.leader, ReadIndexRequest(self._round.number))
 
-    def receive(self, sender: int, message: ReadIndexRequest | ReadIndexResponse) -> None:
+    def receive(self, sender: NodeId, message: ReadIndexRequest | ReadIndexResponse) -> None:
         """Take a message of another member.
 
         Parameters
@@ -115,17 +115,17 @@ class Reads:
         elif self._round is not None and (message.read, sender) == (self._round.number, self._round.leader):
             self._conclude(message.index if message.done else None)
 
-    def _answer(self, sender: int, read: int) -> None:
+    def _answer(self, sender: NodeId, read: int) -> None:
         if self._core.role is not Role.LEADER:
             self._send(sender, ReadIndexResponse(read, done=False))
             return
 
-        def answered(index: int | None) -> None:
+        def answered(index: Index | None) -> None:
             self._send(sender, ReadIndexResponse(read, done=index is not None, index=index or 0))
 
         self.start(answered)
 
-    def _conclude(self, index: int | None) -> None:
+    def _conclude(self, index: Index | None) -> None:
         round_, self._round = self._round, None
         if round_ is not None:
             for answered in round_.reads:
@@ -138,7 +138,7 @@ class Reads:
                 for answered in waiting:
                     answered(None)
 
-    def _send(self, to: int, message: Message) -> None:
+    def _send(self, to: NodeId, message: Message) -> None:
         self._outgoing.append(Dispatch((to,), message))
 
     def to_send(self) -> list[Dispatch]:
@@ -157,7 +157,7 @@ class Reads:
         """Whether messages wait to leave."""
         return bool(self._outgoing)
 
-    def next_deadline(self) -> float:
+    def next_deadline(self) -> Instant:
         """Return when :meth:`look` wants to be called, in seconds; infinity when nothing is asked."""
         return NEVER if self._round is None else self._round.due
 
@@ -166,7 +166,7 @@ class Reads:
         if self._round is not None and self._core.leader != self._round.leader:
             self._conclude(None)
 
-    def look(self, now: float) -> None:
+    def look(self, now: Instant) -> None:
         """Ask again what was not answered in time; give up where the leader that was asked leads no more.
 
         Parameters

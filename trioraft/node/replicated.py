@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from trioraft.consensus import Core
+from trioraft.messages import Instant
 from trioraft.node.apply import Applying
 from trioraft.node.proposals import Proposals, Require
 from trioraft.node.reads import Reads
@@ -37,7 +38,7 @@ class Replicated:
 
     @classmethod
     def of(
-        cls, core: Core, replica: Replica, clock: Callable[[], float], *, first_read: int, require: Require
+        cls, core: Core, replica: Replica, clock: Callable[[], Instant], *, first_read: int, require: Require
     ) -> Self:
         """Put the parts together.
 

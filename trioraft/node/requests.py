@@ -6,7 +6,7 @@ they wait in a queue, and each turn carries out some: heartbeats, and the answer
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -15,7 +15,7 @@ from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
 from trioraft.datagrams.rights import NEEDED, goes_too_far, key_needed, may
 from trioraft.datagrams.sealing import Domain
-from trioraft.messages import Ask, Cancel, ClientRequest, ClientResponse, Command, Refusal
+from trioraft.messages import Ask, Cancel, ClientRequest, ClientResponse, Command, Instant, Refusal
 from trioraft.node.administration import Administration, Backups, Digests
 from trioraft.node.commands import AskHandler, Commands
 from trioraft.node.desk import Asked, Desk, SendAnswer, Surroundings
@@ -35,6 +35,13 @@ _WAITING_MAX: Final = 20_000
 _LOOK_AT_SESSIONS: Final = 5.0
 # How often, in seconds, it is noted that somebody has too weak a key for what he does.
 _TOO_FAR_AGAIN: Final = 60.0
+
+
+class _Queued(NamedTuple):
+    """A request that waits to be carried out."""
+
+    peer: Peer
+    request: ClientRequest
 
 
 class Requests:
@@ -66,12 +73,12 @@ class Requests:
         digests: Digests,
         *,
         send: SendAnswer,
-        clock: Callable[[], float],
+        clock: Callable[[], Instant],
         soon: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._send = send
-        self._waiting: deque[tuple[Peer, ClientRequest]] = deque()
+        self._waiting: deque[_Queued] = deque()
         self._desk = Desk(member.core, around, send)
         self._lines = LineLimit("what clients cause")
         self._sessions = SessionRoom(member.core, member.replica, member.proposals, clock, self._lines)
@@ -109,7 +116,7 @@ class Requests:
             What for.
         """
         if len(self._waiting) < _WAITING_MAX:
-            self._waiting.append((peer, request))
+            self._waiting.append(_Queued(peer, request))
 
     @property
     def wait(self) -> bool:
@@ -206,11 +213,11 @@ class Requests:
         """Return why there may be no leader, in one line."""
         return self._desk.why_no_leader()
 
-    def next_deadline(self) -> float:
+    def next_deadline(self) -> Instant:
         """Return when :meth:`handle_timer` wants to be called, in seconds."""
         return self._look_at
 
-    def handle_timer(self, now: float) -> None:
+    def handle_timer(self, now: Instant) -> None:
         """End the sessions of clients that were silent for long, now and then.
 
         Parameters

@@ -10,7 +10,7 @@ import enum
 from typing import Final
 
 from trioraft.messages import Ask, Command, KeepSession
-from trioraft.tally import Asker, Tally
+from trioraft.tally import Asker, Limit, Tally
 
 OF_ONE_CLIENT_MAX: Final = 2048
 # The part of all room that clients at one address may have.
@@ -88,7 +88,7 @@ class Room:
         """
         self._tallies[kind].remove(who)
 
-    def why_none(self, who: Asker, kind: Kind) -> tuple[str, bool]:
+    def why_none(self, who: Asker, kind: Kind) -> Limit:
         """Tell why there is no room for a request that was counted.
 
         Parameters
@@ -100,12 +100,13 @@ class Room:
 
         Returns
         -------
-        tuple of str and bool
-            Which limit is passed, empty where none is; and whether it is that of the client.
+        Limit
+            The limit that is passed, or :data:`~trioraft.tally.NO_LIMIT`.
         """
         tally = self._tallies[kind]
         what = f"{kind.label} under way at this node"
         limit = tally.why_none(who, what, OF_ONE_CLIENT_MAX, kind.most // SITE_SHARE)
-        if not limit[0] and tally.total > kind.most:
-            return f"this node has {kind.most} {kind.label} under way, the most that it serves; try again", False
+        if not limit.text and tally.total > kind.most:
+            text = f"this node has {kind.most} {kind.label} under way, the most that it serves; try again"
+            return Limit(text, is_own=False)
         return limit

@@ -31,7 +31,10 @@ from trioraft.messages import (
     ClientResponses,
     Hello,
     InstallSnapshotRequest,
+    Instant,
     Message,
+    NodeId,
+    OptionalId,
     ReadIndexRequest,
     ReadIndexResponse,
     Status,
@@ -155,7 +158,7 @@ class Running(Assembly):
             with trio.move_on_after(self._neighbours.greeting_pause):
                 await self._neighbours.own_found.wait()
 
-    def handle(self, event: EndpointEvent, now: float) -> None:
+    def handle(self, event: EndpointEvent, now: Instant) -> None:
         """Take what the endpoint has read from a datagram."""
         if isinstance(event, Received):
             self._receive_message(event.peer, event.cluster_id, event.message, now)
@@ -166,7 +169,7 @@ class Running(Assembly):
             self.say_farewell(str(error))
             raise
 
-    def _receive_message(self, peer: Peer, cluster: int, message: Message, now: float) -> None:
+    def _receive_message(self, peer: Peer, cluster: OptionalId, message: Message, now: Instant) -> None:
         match message:
             case StatusRequest(subscribe=seconds):
                 self._account.subscribe(peer, seconds, now)
@@ -189,7 +192,7 @@ class Running(Assembly):
             case _:
                 self._endpoint.counters["dropped_not_a_member"] += 1
 
-    def act_on(self, event: Event, now: float) -> None:
+    def act_on(self, event: Event, now: Instant) -> None:
         """Act on what a turn says has happened."""
         try:
             self._acting.act_on(event, now)
@@ -197,11 +200,11 @@ class Running(Assembly):
             self.say_farewell(str(error))
             raise
 
-    def fill(self, to: int, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
+    def fill(self, to: NodeId, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
         """Read the bytes of a snapshot's part that leaves."""
         return self._snapshots.fill(to, part)
 
-    def turned(self, now: float) -> None:
+    def turned(self, now: Instant) -> None:
         """Show what has changed, and hand to the endpoint what else is to leave."""
         self._snapshots.look()
         if self._account.has_changed(self._log, now):
@@ -214,11 +217,11 @@ class Running(Assembly):
         self._questions.flush(now)
         self._answers.flush(now)
 
-    def next_deadline(self) -> float:
+    def next_deadline(self) -> Instant:
         """Return when :meth:`handle_timer` wants to be called, in seconds."""
         return min(self._session.next_deadline(), self._calls.next_deadline())
 
-    def handle_timer(self, now: float) -> None:
+    def handle_timer(self, now: Instant) -> None:
         """Ask for what this node's own program wants, and ask again."""
         self._session.handle_timer(now)
         self._calls.handle_timer(now)

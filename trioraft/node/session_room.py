@@ -12,13 +12,13 @@ import structlog
 
 from trioraft.consensus import Core, Role
 from trioraft.errors import ProposalError
-from trioraft.messages import EntryKind
+from trioraft.messages import EntryKind, Instant
 from trioraft.node.line_limit import LineLimit
 from trioraft.node.proposals import Proposals
 from trioraft.node.room import SITE_SHARE
 from trioraft.replica.session_clock import SessionClock
 from trioraft.replica.sessions import SESSIONS_MAX, Replica
-from trioraft.tally import Asker, Tally
+from trioraft.tally import Asker, Limit, Tally
 
 _log: Final = structlog.get_logger("trioraft.requests")
 
@@ -45,7 +45,7 @@ class SessionRoom:
     """
 
     def __init__(
-        self, core: Core, replica: Replica, proposals: Proposals, clock: Callable[[], float], lines: LineLimit
+        self, core: Core, replica: Replica, proposals: Proposals, clock: Callable[[], Instant], lines: LineLimit
     ) -> None:
         self._core = core
         self._replica = replica
@@ -59,7 +59,7 @@ class SessionRoom:
         self._opening = 0
         self._ending: set[int] = set()  # to make room
 
-    def begin(self, who: Asker) -> tuple[str, bool]:
+    def begin(self, who: Asker) -> Limit:
         """Count a session that is about to be opened, unless its client has too many.
 
         Where there are as many as there may be, one that has carried no command ends first, the longest silent one.
@@ -71,15 +71,15 @@ class SessionRoom:
 
         Returns
         -------
-        tuple of str and bool
-            Which limit is passed, empty where none is and it was counted; and whether it is that of the client.
+        Limit
+            The limit that is passed; :data:`~trioraft.tally.NO_LIMIT` where none is and the session was counted.
         """
         self._tally.add(who)
         limit = self._why_none(who)
-        if limit[0]:
+        if limit.text:
             self._forget_ended()
             limit = self._why_none(who)
-        if limit[0]:
+        if limit.text:
             self._tally.remove(who)
             return limit
         self._opening += 1
@@ -90,7 +90,7 @@ class SessionRoom:
                 self._end(session, "session ends: it has carried no command, and another one needs its place")
         return limit
 
-    def _why_none(self, who: Asker) -> tuple[str, bool]:
+    def _why_none(self, who: Asker) -> Limit:
         return self._tally.why_none(who, "open sessions", OF_ONE_CLIENT_MAX, SESSIONS_MAX // SITE_SHARE)
 
     def opened(self, session: int, who: Asker) -> None:

@@ -13,7 +13,7 @@ from trioraft.consensus import Core
 from trioraft.consensus.events import StorePart
 from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
-from trioraft.messages import InstallSnapshotRequest
+from trioraft.messages import Index, InstallSnapshotRequest, Instant, NodeId
 from trioraft.node.apply import Applying
 from trioraft.node.pauses import Pauses
 from trioraft.storage.errors import DiskFullError, StorageError
@@ -70,7 +70,7 @@ class Snapshotter:
         applying: Applying,
         pauses: Pauses,
         directory: Path,
-        clock: Callable[[], float],
+        clock: Callable[[], Instant],
         soon: Callable[[], None],
         *,
         alert: Callable[[str], None],
@@ -88,7 +88,7 @@ class Snapshotter:
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._send_parts, self._parts = trio.open_memory_channel[StorePart](1024)
-        self._readers: dict[int, SnapshotReader] = {}  # by the follower that is sent what they read
+        self._readers: dict[NodeId, SnapshotReader] = {}  # by the follower that is sent what they read
         self._growing = trio.CancelScope()
         self._looked = trio.Event()
         self._valid: SnapshotInfo | None = None
@@ -161,7 +161,7 @@ class Snapshotter:
             self._looked = trio.Event()
             await self._looked.wait()
 
-    def _is_overtaken(self, index: int) -> bool:
+    def _is_overtaken(self, index: Index) -> bool:
         """Tell whether a received snapshot covers an entry."""
         return self._core.snapshot is not None and self._core.snapshot.index >= index
 
@@ -179,7 +179,7 @@ class Snapshotter:
 
     # --- sending --------------------------------------------------------------------------------------------
 
-    def fill(self, to: int, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
+    def fill(self, to: NodeId, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
         """Read the bytes of a part that leaves.
 
         Parameters
@@ -203,7 +203,7 @@ class Snapshotter:
             return None
         return msgspec.structs.replace(part, data=data)
 
-    def _reader(self, to: int, snapshot: SnapshotInfo) -> SnapshotReader:
+    def _reader(self, to: NodeId, snapshot: SnapshotInfo) -> SnapshotReader:
         reader = self._readers.get(to)
         if reader is None or reader.snapshot != snapshot:
             if reader is not None:

@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from trioraft.clock import LONG_AGO, NEVER
+from trioraft.messages import Instant, Seconds
 
 _log: Final = structlog.get_logger("trioraft.stalls")
 
@@ -35,7 +36,7 @@ class LoopWatch(trio.abc.Instrument):
         longest turn so far, by the clock and in processor time of the loop's thread.
     """
 
-    def __init__(self, heartbeat: float) -> None:
+    def __init__(self, heartbeat: Seconds) -> None:
         self.counters: Counter[str] = Counter()
         self._limit = heartbeat / 10
         self._endangers = heartbeat / 2
@@ -56,7 +57,7 @@ class LoopWatch(trio.abc.Instrument):
         if took > self._longest or took > self._limit:
             self._note(took, time.thread_time() - self._cpu_began, now)
 
-    def _note(self, took: float, cpu: float, now: float) -> None:
+    def _note(self, took: float, cpu: float, now: Instant) -> None:
         self._longest = max(self._longest, took)
         self._longest_cpu = max(self._longest_cpu, cpu)
         self.counters["loop_longest_millis"] = round(self._longest * 1000)

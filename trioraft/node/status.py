@@ -3,22 +3,37 @@
 import os
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
 from trioraft._version import __version__
 from trioraft.consensus import Core, Role
+from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
 from trioraft.datagrams.wire import encode_message
 from trioraft.hooks.hooks import Hooks
 from trioraft.members.changes import member_statuses
 from trioraft.members.steering import Steering
-from trioraft.messages import TERM_ROOM, Election, FormingStatus, NodeStatus, Status, format_id
+from trioraft.messages import (
+    TERM_ROOM,
+    Election,
+    FormingStatus,
+    Instant,
+    NodeId,
+    NodeStatus,
+    OptionalNodeId,
+    Seconds,
+    Status,
+    Term,
+    Version,
+    format_id,
+)
 from trioraft.node.neighbours import Neighbours
 from trioraft.node.snapshots import Snapshotter
 from trioraft.replica.machine import Bounded
 from trioraft.replica.sessions import Replica
+from trioraft.replica.settings import ClusterSettings
 from trioraft.settings.settings import NodeSettings
 from trioraft.streams import log_lines_dropped
 
@@ -27,7 +42,33 @@ _ELECTIONS_KEPT: Final = 5
 _NEARLY: Final = 0.9
 
 
-def no_room(term: int) -> str:
+class _Elected(NamedTuple):
+    """A leader that this node has seen, its term, and when this node learned of it."""
+
+    term: Term
+    leader: NodeId
+    at: Instant
+
+
+class _Subscriber(NamedTuple):
+    """A peer that gets the status whenever it changes, and until when."""
+
+    peer: Peer
+    until: Instant
+
+
+class _Shown(NamedTuple):
+    """The parts of a status whose change is pushed at once."""
+
+    who_leads: tuple[Role, Term, OptionalNodeId]
+    hook: object
+    has_offered: bool
+    settings: ClusterSettings
+    configuration: Configuration
+    version: Version
+
+
+def no_room(term: Term) -> str:
     """Say so when a term is so high that hardly another one can follow; the text is an alert.
 
     Parameters
@@ -88,7 +129,7 @@ class Account:
         snapshots: Snapshotter,
         steering: Steering,
         counters: Callable[[], Counter[str]],
-        clock: Callable[[], float],
+        clock: Callable[[], Instant],
     ) -> None:
         self.failure = ""
         self._core = core
@@ -103,42 +144,42 @@ class Account:
         self._counters = counters
         self._clock = clock
         self._started_at = clock()
-        self._elections: deque[tuple[int, int, float]] = deque(maxlen=_ELECTIONS_KEPT)
-        self._subscribers: dict[bytes, tuple[Peer, float]] = {}
-        self._shown: tuple[object, ...] = ()
+        self._elections: deque[_Elected] = deque(maxlen=_ELECTIONS_KEPT)
+        self._subscribers: dict[bytes, _Subscriber] = {}
+        self._shown: _Shown | None = None
 
-    def subscribe(self, peer: Peer, seconds: float, now: float) -> None:
+    def subscribe(self, peer: Peer, seconds: Seconds, now: Instant) -> None:
         """Tell somebody the status, now and for some time whenever it changes."""
         if seconds:
-            self._subscribers[peer.process] = (peer, now + seconds)
+            self._subscribers[peer.process] = _Subscriber(peer, now + seconds)
         self._neighbours.endpoint.send(peer, Status(node=self.status()), now)
 
-    def push(self, now: float) -> None:
+    def push(self, now: Instant) -> None:
         """Tell the status to whoever subscribed."""
-        self._subscribers = {process: who for process, who in self._subscribers.items() if who[1] > now}
+        self._subscribers = {process: who for process, who in self._subscribers.items() if who.until > now}
         if self._subscribers:
             status = encode_message(Status(node=self.status()))
-            for peer, _ in self._subscribers.values():
-                self._neighbours.endpoint.send(peer, status, now)
+            for who in self._subscribers.values():
+                self._neighbours.endpoint.send(who.peer, status, now)
 
-    def has_changed(self, log: FilteringBoundLogger, now: float) -> bool:
+    def has_changed(self, log: FilteringBoundLogger, now: Instant) -> bool:
         """Tell whether a role, the term, the leader or a setting is another one than when this was asked last."""
         core = self._core
         settings = self._replica.settings
         who_leads = (core.role, core.term, core.leader)
-        shown = (who_leads, self._hooks.state, core.has_offered, settings, core.configuration, core.version)
+        shown = _Shown(who_leads, self._hooks.state, core.has_offered, settings, core.configuration, core.version)
         if shown == self._shown:
             return False
         before, self._shown = self._shown, shown
-        if before[:1] != shown[:1]:
+        if before is None or before.who_leads != shown.who_leads:
             self._note_leader(log, now)
         return True
 
-    def _note_leader(self, log: FilteringBoundLogger, now: float) -> None:
+    def _note_leader(self, log: FilteringBoundLogger, now: Instant) -> None:
         leader, term = self._core.leader, self._core.term
-        if not leader or (self._elections and self._elections[0][:2] == (term, leader)):
+        if not leader or (self._elections and (self._elections[0].term, self._elections[0].leader) == (term, leader)):
             return
-        self._elections.appendleft((term, leader, now))
+        self._elections.appendleft(_Elected(term, leader, now))
         if leader != self._core.id:
             log.info("became follower", term=term, leader=format_id(leader))
 
@@ -174,8 +215,8 @@ class Account:
             forming=self._forming(),
             peers=around.addresses(),
             elections=tuple(
-                Election(term=term, leader=format_id(leader), seconds_ago=now - at)
-                for term, leader, at in self._elections
+                Election(term=one.term, leader=format_id(one.leader), seconds_ago=now - one.at)
+                for one in self._elections
             ),
             counters=dict(self._counters()),
             settings=self._replica.settings.shown(),

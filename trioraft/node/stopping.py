@@ -14,7 +14,7 @@ from trioraft.asking import waiting
 from trioraft.asking.calls import Calls
 from trioraft.consensus import Core, Role
 from trioraft.consensus.timing import WORK_MARGIN
-from trioraft.messages import ChangeMember, ClientResponse
+from trioraft.messages import ChangeMember, ClientResponse, Instant, Seconds
 from trioraft.settings.settings import NodeSettings
 
 # How long a leader that stops waits for somebody to take over what it has offered, in seconds.
@@ -53,7 +53,7 @@ class Stopping:
         core: Core,
         settings: NodeSettings,
         calls: Calls,
-        clock: Callable[[], float],
+        clock: Callable[[], Instant],
         soon: Callable[[], None],
         changed: Callable[[], Awaitable[None]],
         removed: trio.Event,
@@ -102,7 +102,7 @@ class Stopping:
 
     # --- leaving --------------------------------------------------------------------------------------------
 
-    async def _leave(self, log: FilteringBoundLogger, seconds: float) -> None:
+    async def _leave(self, log: FilteringBoundLogger, seconds: Seconds) -> None:
         """Have the leader remove this node, and wait until this one knows that it is removed, and will remember."""
         answers: list[ClientResponse] = []
         with trio.move_on_after(seconds):

@@ -32,10 +32,10 @@ import msgspec
 from trioraft.consensus import Core, HardState, Role
 from trioraft.consensus.leader_work import work_left
 from trioraft.consensus.lease import lease_end
-from trioraft.consensus.ledger import Write
+from trioraft.consensus.ledger import Outgoing, Write
 from trioraft.consensus.state import State
 from trioraft.consensus.view import View
-from trioraft.messages import Message, format_id
+from trioraft.messages import Instant, NodeId, OptionalNodeId, format_id
 from trioraft.storage.errors import StorageError
 from trioraft.storage.private import make_file
 
@@ -71,17 +71,17 @@ class Recorder:
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
         self._encode = msgspec.json.Encoder().encode
-        self._last: dict[int, Line] = {}
-        self._writes: dict[int, dict[int, HardState]] = {}
+        self._last: dict[NodeId, Line] = {}
+        self._writes: dict[NodeId, dict[int, HardState]] = {}
 
     def note(
         self,
         core: View,
         step: str,
-        now: float,
-        sender: int,
+        now: Instant,
+        sender: OptionalNodeId,
         subject: object,
-        sent: Sequence[tuple[int, Message]],
+        sent: Sequence[Outgoing],
     ) -> None:
         """Write what a core did, unless that was nothing; see :class:`~trioraft.consensus.observer.Observer`."""
         if isinstance(subject, Write):
@@ -177,7 +177,7 @@ def _action_of_timer(before: Line, after: Line) -> str:
 # --- what there is to see -----------------------------------------------------------------------------------
 
 
-def view(core: View, now: float) -> Line:
+def view(core: View, now: Instant) -> Line:
     """Tell what a core looks like.
 
     Parameters
@@ -225,7 +225,7 @@ _NO_MEMBER: Final[Line] = {
 }
 
 
-def _view_of_member(s: State, now: float) -> Line:
+def _view_of_member(s: State, now: Instant) -> Line:
     handover = "none" if s.handover is None else "offered" if s.handover.offered else "begun"
     return {
         "asks": s.round is not None,
@@ -269,7 +269,7 @@ def describe(message: object) -> Line:
     return line
 
 
-def _left(until: float, now: float) -> float:
+def _left(until: Instant, now: Instant) -> float:
     return round(max(0.0, until - now), 6)
 
 

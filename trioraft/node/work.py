@@ -8,6 +8,7 @@ from structlog.typing import FilteringBoundLogger
 from trioraft.consensus import Core
 from trioraft.hooks.bodies import Bodies, OnOverrun
 from trioraft.hooks.hooks import HookContext, Hooks
+from trioraft.messages import Instant
 from trioraft.node.world import World
 from trioraft.settings.settings import NodeSettings
 
@@ -72,7 +73,7 @@ class LeaderWork:
         """Run the follower's script."""
         self.hooks.become_follower()
 
-    def start(self, token: int, deadline: float) -> None:
+    def start(self, token: int, deadline: Instant) -> None:
         """Start leader work, which must end at a deadline unless that is extended.
 
         Parameters
@@ -85,7 +86,7 @@ class LeaderWork:
         self.hooks.start_work(token, deadline)
         self.bodies.start_work(token, deadline)
 
-    def extend(self, deadline: float) -> None:
+    def extend(self, deadline: Instant) -> None:
         """Let leader work go on until a later deadline.
 
         Parameters

@@ -14,6 +14,7 @@ from trioraft.clock import boottime
 from trioraft.datagrams.socket import DatagramSocket, open_udp
 from trioraft.dns.discovery import Answer, Discovery
 from trioraft.hooks.hooks import Launcher, SupervisorLauncher
+from trioraft.messages import Instant
 from trioraft.settings.settings import NodeSettings
 from trioraft.storage.database import Disk, open_disk
 from trioraft.versions import SPOKEN, Versions
@@ -57,8 +58,8 @@ class World:
         Which versions of the protocol it speaks.
     """
 
-    clock: Callable[[], float]
-    watchdog_clock: Callable[[], float] | None
+    clock: Callable[[], Instant]
+    watchdog_clock: Callable[[], Instant] | None
     random: random.Random
     entropy: Callable[[int], bytes]
     host_name: str
