@@ -1,4 +1,4 @@
-"""What a node does about what happens in its cluster: it says so, begins and ends leader work, follows versions."""
+"""The actions of a node on the events of its member: log lines, leader work, snapshots and versions."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -44,15 +44,15 @@ class Acting:
     core : Core
         The member's consensus.
     endpoint : Endpoint
-        Told which cluster and which versions the node goes by.
+        Is given the cluster and the versions that the node goes by.
     neighbours : Neighbours
-        Names nodes, and raises alerts.
+        Know the names of nodes, and raise alerts.
     work : LeaderWork
-        Begins and ends.
+        The node's leader work, which begins and ends.
     snapshots : Snapshotter
-        Stores the parts of snapshots.
+        Stores the parts of received snapshots.
     versions : Versions
-        Which versions of the protocol this software speaks.
+        The versions of the protocol that this software speaks.
     service : str
         ``APP_NAME``.
     log : callable
@@ -61,11 +61,11 @@ class Acting:
     Attributes
     ----------
     counters : Counter of str
-        What was dropped.
+        The numbers of messages that were dropped.
     removed : trio.Event
-        Set once the node is removed and that is on its disk.
+        Set once the node's removal is on its disk.
     must_begin_anew : trio.Event
-        Set where it was removed before this process took part, so that it may begin as another node.
+        Set when the node was removed before this process took part, so that it may begin as another node.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Acting:
                 self._note_membership(event, now)
 
     def _note_membership(self, event: Event, now: Instant) -> None:
-        """Act on what changes who is a member of which cluster."""
+        """Act on an event about the cluster and its members."""
         match event:
             case Formed(cluster=cluster, members=members):
                 self._endpoint.cluster_id = cluster
@@ -158,7 +158,7 @@ class Acting:
                 )
 
     def _note_not_meant(self, dropped: NotMeant, now: Instant) -> None:
-        """Count a message that no member can have meant, and say whose it was."""
+        """Count a message that no member can have meant, and raise an alert that names its sender."""
         self.counters["dropped_not_meant"] += 1
         name = self._neighbours.names().get(dropped.node, "")
         sender = f"{name} ({format_id(dropped.node)})" if name else f"node {format_id(dropped.node)}"
@@ -171,14 +171,14 @@ class Acting:
         )
 
     def _follow_version(self, version: Version) -> None:
-        """Speak to those only who speak what the cluster does, once that cannot be taken back."""
+        """Speak only to nodes that speak the cluster's version, once that version is committed."""
         before = self._endpoint.versions
         self._endpoint.versions = self._versions.within(version)
         if self._endpoint.versions != before:
             self._log().info("the cluster speaks another version of the protocol", version=self._core.version)
 
     def written(self, write: Write) -> None:
-        """Act on what is on disk now.
+        """Act on a write that is on disk now.
 
         Parameters
         ----------
@@ -194,7 +194,7 @@ class Acting:
 
 
 def too_old(version: Version, speaks: Versions) -> str:
-    """Say that this node cannot take part, and what to do."""
+    """Describe why this node cannot take part, and what to do."""
     cluster = f"version {version}" if version else "a later version"
     return (
         f"the cluster speaks {cluster} of the protocol, and this software (trioraft {__version__}) version {speaks};"
@@ -203,7 +203,7 @@ def too_old(version: Version, speaks: Versions) -> str:
 
 
 def _in_words(configuration: Configuration, names: Mapping[NodeId, str]) -> dict[str, str]:
-    """Write a configuration for the log."""
+    """Describe a configuration for the log of the program."""
     groups = {"voters": configuration.voters, "old": configuration.old_voters, "learners": configuration.learners}
     return {
         group: " ".join(names.get(node) or configuration.name(node) or format_id(node) for node in nodes)

@@ -1,8 +1,8 @@
-"""Which addresses there are, who is behind them, and what somebody should look at.
+"""The addresses at which nodes may be, and the alerts that somebody should look at.
 
-Addresses are not identities. They come from DNS and static peers, and from whoever greets this node; who is
-behind one is learned by a handshake (:mod:`trioraft.datagrams.endpoint`), which is repeated so that a changed
-address, a restarted process or a second process with the same id is noticed.
+An address is not an identity. Addresses come from DNS, from static peers, and from nodes that greet this one. A
+handshake tells which node is behind an address (:mod:`trioraft.datagrams.endpoint`). It is repeated, so that a
+changed address, a restarted process or a second process with the same id is noticed.
 """
 
 from collections.abc import Callable
@@ -21,20 +21,20 @@ from trioraft.standstill import Standstill
 _RENEW_AFTER: Final = 20.0
 # An address at which nothing has answered for this long is reported.
 _SILENT_AFTER: Final = 10.0
-# It looks about once a second; when it comes so late, in seconds, it was away itself.
+# The node looks about once a second; when a look comes this late, in seconds, the node itself stood still.
 _STOOD_STILL: Final = 5.0
-# An address that neither discovery names nor anybody is heard from is forgotten after this long.
+# An address that discovery does not name, and from which nothing is heard, is forgotten after this long.
 _FORGET_AFTER: Final = 60.0
 # An alert is shown for this long after its cause was last seen.
 _ALERT_LASTS: Final = 60.0
 _ALERTS_MAX: Final = 8
-# How many causes are remembered; whoever floods an unsealed node can make up any number of them.
+# The most causes that are remembered; an attacker of an unsealed node can make up any number of them.
 _CAUSES_MAX: Final = 512
 
 
 @dataclass(slots=True)
 class _Known(Place):
-    """What is known of one address."""
+    """An address, and what is known of it."""
 
     greeted_at: Instant = LONG_AGO
     answered_at: Instant = LONG_AGO
@@ -49,7 +49,7 @@ class _Alert(NamedTuple):
 
 
 class Alerts:
-    """What somebody should look at; each cause once, for as long as it lasts and a minute more.
+    """Alerts, at which somebody should look: one for each cause, for as long as it lasts and a minute more.
 
     Parameters
     ----------
@@ -62,18 +62,18 @@ class Alerts:
         self._seen: dict[str, _Alert] = {}
 
     def raise_alert(self, cause: str, text: str, now: Instant, *, minor: bool = False) -> None:
-        """Note that a cause is there.
+        """Raise an alert, or keep it up.
 
         Parameters
         ----------
         cause : str
-            What makes two alerts the same.
+            The cause; two alerts of the same cause are the same.
         text : str
-            What is shown: what is wrong, where, and what to do.
+            The text that is shown: what is wrong, where, and what to do.
         now : float
             The time in seconds.
         minor : bool
-            Whether it may be nothing, or one of many, and must not hide others.
+            Whether it may mean nothing, or be one of many, so that it must not hide others.
         """
         known = self._seen.pop(cause, None)
         if known is None or now - known.at > _ALERT_LASTS:
@@ -84,7 +84,7 @@ class Alerts:
             del self._seen[oldest]
 
     def clear(self, cause: str) -> None:
-        """Note that a cause is gone.
+        """Take back an alert, because its cause is gone.
 
         Parameters
         ----------
@@ -94,7 +94,7 @@ class Alerts:
         self._seen.pop(cause, None)
 
     def current(self, now: Instant) -> tuple[str, ...]:
-        """List what is to be shown.
+        """List the alerts to be shown.
 
         Parameters
         ----------
@@ -115,7 +115,7 @@ class Greeter(Protocol):
     """Makes greetings, as an endpoint does."""
 
     def greet(self, address: Address, domain: Domain, now: Instant) -> None:
-        """Ask who is at an address."""
+        """Send a greeting to an address, which asks which node is there."""
 
 
 class AddressBook:
@@ -131,9 +131,9 @@ class AddressBook:
     Attributes
     ----------
     own : Address or None
-        Where a greeting comes back to this node.
+        The address at which a greeting of this node comes back to it.
     standstill : Standstill
-        Whether this node itself was away while nothing was heard; looked at with each greeting.
+        Notices when this node itself stood still, so that silence means nothing; looked at with each greeting.
     """
 
     def __init__(self, endpoint: Greeter, alerts: Alerts) -> None:
@@ -241,7 +241,7 @@ class AddressBook:
         )
 
     def is_own(self, address: Address, now: Instant) -> None:
-        """Note that an address is this node's own, for as long as a greeting there comes back.
+        """Note that an address is this node's own, because a greeting came back from it.
 
         Parameters
         ----------
@@ -261,7 +261,7 @@ class AddressBook:
             known.has_old_name = True
 
     def greet(self, now: Instant, *, pause: Seconds) -> None:
-        """Greet whoever is due, report the silent, forget the forgotten.
+        """Greet the addresses that are due, report silent ones, and forget those that nothing names any more.
 
         Parameters
         ----------

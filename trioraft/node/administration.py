@@ -1,4 +1,4 @@
-"""Carries out what administrators ask: other members, another leader, backups and digests."""
+"""Administration: changes of members, transfers of leadership, backups and digests that administrators ask for."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
@@ -32,14 +32,14 @@ from trioraft.messages import (
 from trioraft.node.desk import Asked, Desk, Surroundings
 from trioraft.node.replicated import Replicated
 
-# Told a part of a backup, or why there is none.
+# Takes a part of a backup, or the reason why there is none.
 BackupAnswered: TypeAlias = Callable[[BackupPart | ProposalError], None]
-# Told the last entry applied, and the digest in 64 hexadecimal digits.
+# Takes the last entry applied, and the digest in 64 hexadecimal digits.
 Digested: TypeAlias = Callable[[int, str], None]
 
 
 class Backups(Protocol):
-    """Makes backups and gives them in parts (:class:`trioraft.node.backups.BackupServer`)."""
+    """Makes backups and returns them in parts (:class:`trioraft.node.backups.BackupServer`)."""
 
     def start(self) -> BackupPart | ProposalError:
         """Begin a backup of the state as it is now."""
@@ -59,23 +59,23 @@ class Digests(Protocol):
 
 
 class _Changing(NamedTuple):
-    """A change of the members that somebody waits for, and what to say when it is done."""
+    """A change of the members that a request waits for, and the text of the answer when it is done."""
 
     asked: Asked
     detail: str
 
 
 class _Transferring(NamedTuple):
-    """A transfer that somebody waits for.
+    """A transfer of leadership that a request waits for.
 
     Attributes
     ----------
     asked : Asked
         The request.
     term : int
-        The term in which it was asked for.
+        The term in which it began.
     to_nobody : bool
-        Whether it is enough that this node leads no more.
+        Whether it is enough that this node does not lead any more.
     """
 
     asked: Asked
@@ -84,26 +84,26 @@ class _Transferring(NamedTuple):
 
 
 class Administration:
-    """What concerns the cluster rather than its state.
+    """Carries out requests that concern the cluster rather than its state.
 
     Parameters
     ----------
     member : Replicated
-        Carries it out.
+        The member that carries them out.
     desk : Desk
         Answers.
     around : Surroundings
-        What the node knows of the others.
+        What this node knows of the other nodes.
     backups : Backups
         The backups that this node keeps.
     digests : Digests
         Hashes the state.
     read : callable
-        Calls back once everything is applied that was acknowledged before a request.
+        Calls back once every command is applied that was acknowledged before a request.
     clock : callable
         Returns the time in seconds.
     soon : callable
-        Has answers leave that were not found during a turn.
+        Requests a turn, so that answers leave that were not found during one.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Administration:
         self._changing: list[_Changing] = []
 
     def carry_out(self, asked: Asked, command: Command) -> None:
-        """Carry out what an administrator asks for, or say that the command is unknown."""
+        """Carry out a request of an administrator, or answer that the command is unknown."""
         match command:
             case Transfer(to=to):
                 self._transfer(asked, lambda: self._core.transfer(to, self._clock()))
@@ -173,7 +173,7 @@ class Administration:
             self._desk.answer(asked, done=False, detail=refusal)
 
     def _let_leave(self, asked: Asked, node: NodeId) -> None:
-        """Remove a member that is about to stop; where that cannot be now, it asks again."""
+        """Begin to remove a member that is about to stop; where that is impossible now, the member asks again."""
         if self._core.can_change_members and node not in self._core.configuration.members:
             self._core.tell_departed(node, self._clock())
             self._desk.answer(asked, detail=f"node {format_id(node)} is no member any more")
@@ -205,7 +205,7 @@ class Administration:
         return self._core.change_members(*target, self._clock(), known)
 
     def members_changed(self, configuration: Configuration) -> None:
-        """Answer who waits for a change of the members, when it is committed and complete.
+        """Answer the requests for a change of the members, when it is committed and complete.
 
         Parameters
         ----------
@@ -255,7 +255,7 @@ class Administration:
         self._digests.start(digested)
 
     def conclude(self) -> None:
-        """Answer who waits for another leader, now that the role or the term is another one."""
+        """Answer the requests for another leader, after a change of the role or the term."""
         if self._core.role is Role.LEADER or not self._transferring:
             return
         open_still = []

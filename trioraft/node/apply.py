@@ -1,4 +1,4 @@
-"""From committed entries to results: applies the log, in slices, and calls whoever waits for an index."""
+"""Applying the log, in slices: from committed entries to results, and to the callers that wait for an index."""
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +12,8 @@ from trioraft.node.proposals import Proposals
 from trioraft.replica.sessions import Replica
 from trioraft.replica.settings import ReadMode
 
-# Entries are applied for about this long, in seconds, before others get their turn; fewer at a time where each of
-# them takes long.
+# Entries are applied for about this long, in seconds, before other tasks get their turn; fewer at a time where each
+# entry takes long.
 _SLICE: Final = 0.005
 _BATCH_MAX: Final = 64
 
@@ -27,25 +27,25 @@ class _Waiter(NamedTuple):
 
 
 class Applying:
-    """Applies what is committed, in order.
+    """Applies committed entries, in order (Raft, figure 2: lastApplied).
 
     Parameters
     ----------
     core : Core
         Where entries are committed.
     replica : Replica
-        What they are applied to.
+        The state that they are applied to.
     proposals : Proposals
-        Who waits for which entry.
+        Is given the result of each entry.
     clock : callable
         Returns the time in seconds.
 
     Attributes
     ----------
     replica : Replica
-        What they are applied to.
+        The state that entries are applied to.
     grown_entries, grown_bytes : int
-        How much was applied since the last snapshot of the state was begun.
+        The entries, and their bytes, that were applied since the last snapshot of the state was begun.
     """
 
     def __init__(self, core: Core, replica: Replica, proposals: Proposals, clock: Callable[[], Instant]) -> None:
@@ -61,11 +61,11 @@ class Applying:
 
     @property
     def room(self) -> int:
-        """How many entries may be applied next; none while the state is held."""
+        """The number of entries that may be applied next; 0 while the state is held."""
         return 0 if self._held else self._batch
 
     def apply(self, entries: Sequence[IndexedEntry]) -> None:
-        """Apply entries, and tell whoever waits for them (Raft, figure 2: all servers).
+        """Apply entries, and hand on their results (Raft, figure 2: all servers).
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class Applying:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Apply nothing for as long as the block lasts, in which the state may be replaced by a snapshot's."""
+        """Apply nothing while the block lasts, in which a snapshot may replace the state."""
         before = self.replica.applied_index
         self._held += 1
         try:
@@ -99,7 +99,7 @@ class Applying:
             self._proposals.overtaken()
 
     def _follow_settings(self) -> None:
-        """Let the core go by the cluster's settings, before anybody hears that they were changed."""
+        """Give the core the cluster's settings, before any client hears that they were changed."""
         self._core.read_by_lease(self.replica.settings.reads is ReadMode.LEASE)
 
     def _call_waiting(self) -> None:
@@ -107,14 +107,14 @@ class Applying:
             heapq.heappop(self._when_applied).call()
 
     def when_applied(self, index: Index, call: Callable[[], None]) -> None:
-        """Call somebody as soon as an entry has been applied, and while the state is not held.
+        """Call a function once an entry has been applied and the state is not held.
 
         Parameters
         ----------
         index : int
             The entry's index.
         call : callable
-            Whom to call; at once where it has been applied already.
+            The function; it is called at once where the entry has been applied already.
         """
         if index <= self.replica.applied_index and not self._held:
             call()

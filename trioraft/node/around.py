@@ -1,4 +1,4 @@
-"""What requests need to know of the nodes around this one."""
+"""The surroundings of a node, as far as requests depend on them."""
 
 from collections.abc import Mapping
 
@@ -15,11 +15,11 @@ class Around:
     Parameters
     ----------
     neighbours : Neighbours
-        Who is there, and where.
+        The other nodes, and their addresses.
     upgrades : Upgrades
-        Which versions they speak.
+        The versions that they speak.
     steering : Steering
-        Who may leave.
+        Decides which nodes may leave.
     """
 
     def __init__(self, neighbours: Neighbours, upgrades: Upgrades, steering: Steering) -> None:
@@ -28,25 +28,25 @@ class Around:
         self._steering = steering
 
     def address_of(self, node: NodeId) -> str:
-        """Return the ``ip:port`` of a node, or nothing."""
+        """Return the ``ip:port`` of a node; empty where it is not known."""
         return self._neighbours.address_of(node)
 
     def reachable(self) -> int:
-        """Return how many voters were heard lately, this node included."""
+        """Count the voters that were heard lately, this node included."""
         return self._neighbours.reachable_voters()
 
     def names(self) -> Mapping[NodeId, str]:
-        """Return what people call the nodes."""
+        """Return the names of the nodes."""
         return self._neighbours.names()
 
     def let_leave(self, node: NodeId, now: Instant) -> Declined | None:
-        """Begin to remove a member that is about to stop; return why not, or None."""
+        """Begin to remove a member that is about to stop; return the reason if that is declined."""
         return self._steering.let_leave(node, now)
 
     def why_not_join(self, node: NodeId) -> str | None:
-        """Return why a node cannot become a member, or None."""
+        """Return why a node cannot become a member; None if it can."""
         return self._upgrades.why_not_join(node)
 
     def require(self, needed: Version, speaks: Version) -> None:
-        """Raise what is said of something that needs a version which the cluster does not speak yet."""
+        """Raise an error if a version is needed that the cluster does not speak yet."""
         self._upgrades.require(needed, speaks)

@@ -66,9 +66,9 @@ class Assembly:
     world : World
         The clock, chance, socket, disk and launcher that it uses.
     machine : StateMachine
-        What is replicated.
+        The state machine that is replicated.
     on_overrun : {'exit', 'log'}
-        What happens when a body of leader work has not ended when it must be over.
+        The action when a body of leader work runs on after it must be over.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Assembly:
         self._upgrades = Upgrades(self._core, 2 * settings.election_timeout_upper, world.clock, nodes, names)
         self._steering = Steering(self._core, settings, nodes, names)
         self._work = self._new_work(on_overrun)
-        # No others know from where this process counts; its id stands in every datagram.
+        # The numbers of reads and requests begin at a random place, which no other process can guess.
         first_read, first_request = (int.from_bytes(world.entropy(8), "big") % FIRST_NUMBER_MAX for _ in range(2))
         replica = Replica(machine)
         parts = Replicated.of(self._core, replica, world.clock, first_read=first_read, require=self._upgrades.require)
@@ -171,7 +171,7 @@ class Assembly:
         )
 
     def _new_core(self) -> Core:
-        """Make the consensus of what is on disk, unless that is of later software."""
+        """Make the core from the data on disk, unless later software wrote them."""
         settings, world = self.settings, self._world
         core = Core(
             self.id,
@@ -187,7 +187,7 @@ class Assembly:
             log_waits=settings.durability == "sync",
             expect=settings.bootstrap_expect or 0,
             random_source=world.random,
-            now=world.clock(),  # not from before the directory was taken: until then an earlier process may promise
+            now=world.clock(),  # read after the directory is locked: until then an earlier process may give promises
         )
         core.versions = world.versions
         if core.version > world.versions.highest:
@@ -209,7 +209,7 @@ class Assembly:
         )
 
     def _new_own_peer(self) -> Peer:
-        """Make what this node is to itself, where its own program asks it for something."""
+        """Make the peer that stands for this node itself, when its own program sends a request."""
         now = self._world.clock()
         return Peer(
             node_id=self.id,
@@ -231,7 +231,7 @@ class Assembly:
         return self._endpoint.counters + sent + self._loop_watch.counters + self._acting.counters
 
     def soon(self) -> None:
-        """Have a turn follow at the end of this pass of the scheduler."""
+        """Request a turn at the end of this pass of the scheduler."""
         self._wake.soon()
 
     def _hook_context(self) -> HookContext:
@@ -244,7 +244,7 @@ class Assembly:
         )
 
     def send_request(self, node: NodeId, request: ClientRequest) -> bool:
-        """Send a request to a node; False where there is no way to it now."""
+        """Send a request to a node; return False where it cannot be reached now."""
         if node == self.id:
             self._requests.receive(self._own_peer, request)
             return True
@@ -254,12 +254,12 @@ class Assembly:
         return peer is not None
 
     def highest_version(self, node: NodeId) -> Version:
-        """Give the highest version of the protocol that a node speaks; 0 where there is no way to it now."""
+        """Return the highest version of the protocol that a node speaks; 0 where it cannot be reached now."""
         peer = self._own_peer if node == self.id else self._endpoint.peer(node)
         return peer.versions.highest if peer is not None else 0
 
     def reachable_nodes(self) -> list[NodeId]:
-        """Give the nodes that can be sent something now."""
+        """List the nodes that can be reached now."""
         return [peer.node_id for peer in self._neighbours.nodes()]
 
     def meet(self, node: NodeId, address: str) -> None:
@@ -274,24 +274,24 @@ class Assembly:
     async def _role_changed(self) -> None:
         await self._changed.wait()
 
-    # --- what one may look at -------------------------------------------------------------------------------
+    # --- properties of the node -------------------------------------------------------------------------------
 
     @property
     def must_begin_anew(self) -> trio.Event:
-        """Set where this node was removed while it was away, so that it may begin as another one."""
+        """Set when this node was removed while it was away, so that it may begin as another one."""
         return self._acting.must_begin_anew
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The name of the node."""
         return self._endpoint.name
 
     @property
     def address(self) -> Address | None:
-        """Where other nodes reach this one, once that is known."""
+        """The address at which other nodes reach this one, once it is known."""
         return self._neighbours.own
 
     @property
     def role(self) -> Role:
-        """What the node is to its cluster."""
+        """The role of the node in its cluster."""
         return self._core.role

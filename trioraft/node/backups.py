@@ -1,8 +1,9 @@
-"""Backups that a running node makes for clients, and gives them in parts.
+"""Backups that a running node makes for clients, and sends to them in parts.
 
-A backup is written to a file in the node's directory in the background, while the log goes on, and read from there as
-the client asks. It is removed when the client has it, or was silent for a while, or when the node stops; what a crash
-has left is removed at the start. There are a few at a time at most.
+A backup is written to a file in the node's directory in the background, while the log goes on. Its parts are read
+from there as the client asks for them. The file is removed when the client has the backup, when the client was silent
+for a while, or when the node stops; a file that a crash has left is removed at the next start. A node keeps only a
+few backups at a time.
 """
 
 import contextlib
@@ -29,9 +30,9 @@ from trioraft.storage.errors import FileError
 _log: Final = structlog.get_logger("trioraft.backups")
 
 BACKUPS_MAX: Final = 2
-# A backup is removed when its client was silent for so many seconds.
+# A backup is removed when its client was silent for this long, in seconds.
 IDLE_SECONDS: Final = 60.0
-# So many parts wait to be read from the disk, at most.
+# The most parts that wait to be read from the disk.
 _WANTED_MAX: Final = 64
 
 
@@ -42,27 +43,27 @@ class _Kept:
     Attributes
     ----------
     number : int
-        Names it.
+        Its number, which names it.
     path : Path
         Its file.
     about : Backup
-        What is in it.
+        A description of its content.
     chunks : iterator of bytes
-        The snapshot.
+        The chunks of the snapshot.
     heard_at : float
-        When its client last asked for something.
+        When its client last sent a request.
     size : int
-        How many bytes are written.
+        The number of bytes that are written.
     file : int or None
-        Descriptor of the file, once that is whole.
+        The descriptor of the file, once the file is whole.
     problem : str
-        Why it will never be whole.
+        The reason why it will never be whole; empty where there is none.
     ended : bool
-        Whether nobody wants it any more.
+        Whether its client does not want it any more.
     is_writing : bool
-        Whether it is being written, or will be.
+        Whether it is being written, or is about to be.
     writing : CancelScope
-        Ends that.
+        Ends the writing.
     """
 
     number: int
@@ -100,15 +101,15 @@ class BackupServer:
     Parameters
     ----------
     core : Core
-        Knows the cluster, and the term.
+        The source of the cluster's id, and of the term.
     replica : Replica
-        Has the state.
+        The state that is backed up.
     directory : Path
         The node's directory.
     world : World
         The clock, and chance.
     soon : callable
-        Has answers leave.
+        Requests a turn, so that answers leave.
     """
 
     def __init__(self, core: Core, replica: Replica, directory: Path, world: World, soon: Callable[[], None]) -> None:
@@ -123,20 +124,20 @@ class BackupServer:
         self._begun: list[_Kept] = []
         self._wake = trio.Event()
 
-    # --- what clients ask -----------------------------------------------------------------------------------
+    # --- requests of clients -----------------------------------------------------------------------------------
 
     def start(self) -> BackupPart | ProposalError:
         """Begin a backup of the state as it is now, while nothing is being applied.
 
-        The caller has made sure, after the client asked, that this node has applied up to a read index. So the
-        backup has everything that was acknowledged before, and the node's term is the highest that anybody led in
-        when the client asked: the leader that gave the index had made sure that nobody led after it, and had opened
-        its term with an entry, which this node has.
+        The caller has waited, after the client asked, until this node had applied the log up to a read index. So the
+        backup has every command that was acknowledged before the client asked. And the node's term is the highest in
+        which any leader had led by then: the leader that named the read index had made sure that no later leader was
+        there, and had opened its term with an entry, which this node has.
 
         Returns
         -------
         BackupPart or ProposalError
-            Names the backup; or why there is none.
+            The number of the backup, or the reason why there is none.
         """
         if len(self._kept) >= BACKUPS_MAX:
             return BusyError(f"busy: {BACKUPS_MAX} backups are under way at this node; try again")
@@ -153,14 +154,14 @@ class BackupServer:
         return BackupPart(number, 0, whole=False)
 
     def read(self, asked: ReadBackup, answered: BackupAnswered) -> None:
-        """Give a part of a backup, now or later.
+        """Answer with a part of a backup, now or later.
 
         Parameters
         ----------
         asked : ReadBackup
-            Which part.
+            The part that is asked for.
         answered : callable
-            Told the part.
+            Takes the part.
         """
         kept = self._kept.get(asked.backup)
         if kept is None or kept.ended:
@@ -178,7 +179,7 @@ class BackupServer:
             self._wake.set()
 
     def end(self, backup: int) -> None:
-        """Remove a backup that nobody wants any more.
+        """Remove a backup that its client does not want any more.
 
         Parameters
         ----------
@@ -191,7 +192,7 @@ class BackupServer:
             kept.writing.cancel()
             self._wake.set()
 
-    # --- what is done ---------------------------------------------------------------------------------------
+    # --- the task ---------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Write, read and remove, until cancelled."""
@@ -226,7 +227,7 @@ class BackupServer:
                 self.end(kept.number)
 
     async def _write(self, kept: _Kept) -> None:
-        """Write a backup; a disk that does not take it is no reason for the node to stop."""
+        """Write a backup; the node goes on when the disk has no room for it."""
         try:
             with kept.writing:
                 writer = await trio.to_thread.run_sync(BackupWriter, kept.path)
@@ -253,7 +254,7 @@ class BackupServer:
         kept.size = writer.written
 
     async def _read_wanted(self) -> None:
-        """Read what is wanted, all of it in one go of a thread."""
+        """Read all parts that are wanted, in one run of a thread."""
         wanted, self._wanted = self._wanted, []
         if not wanted:
             return
@@ -262,7 +263,7 @@ class BackupServer:
             one.answered(part)
 
     async def _remove(self) -> None:
-        """Remove the files that are of no use any more, unless they are being written."""
+        """Remove the files that are of no use any more and are not being written."""
         for kept in [kept for kept in self._kept.values() if not kept.is_writing]:
             if kept.ended or kept.problem:
                 await trio.to_thread.run_sync(kept.remove)
@@ -271,7 +272,7 @@ class BackupServer:
 
 
 def _read(kept: _Kept, asked: ReadBackup) -> BackupPart | ProposalError:
-    """Read a part, in a thread; nobody removes a file meanwhile."""
+    """Read a part, in a thread; no file is removed meanwhile."""
     if kept.file is None:
         return RefusedError("the backup is no more")
     try:

@@ -1,6 +1,6 @@
-"""Carries out what clients ask of the replicated state: commands in sessions, queries, and what the program answers.
+"""Requests of clients to the replicated state: commands in sessions, queries, and questions to the program.
 
-Nothing here waits: whoever finds an answer calls back.
+Nothing here waits: every answer comes by a callback.
 """
 
 from collections.abc import Callable
@@ -41,31 +41,31 @@ from trioraft.replica.settings import why_unknown
 
 _log: Final = structlog.get_logger("trioraft.requests")
 
-# Whom the program around the state machine tells its answer; and what it gives to be called if that is not waited for
-# any more.
+# Takes the program's answer to a question. A handler of questions returns a function that is called when the answer
+# is not waited for any more, or None.
 AskAnswer: TypeAlias = Callable[[bytes], None]
 AskHandler: TypeAlias = Callable[[bytes, AskAnswer], Callable[[], None] | None]
 
 
 class Commands:
-    """What concerns the replicated state.
+    """Carries out requests that concern the replicated state.
 
     Parameters
     ----------
     member : Replicated
-        Carries it out.
+        The member that carries them out.
     desk : Desk
         Answers.
     around : Surroundings
-        What the node knows of the others.
+        What this node knows of the other nodes.
     sessions : SessionRoom
         The sessions of clients.
     lines : LineLimit
-        How much of what clients cause is logged.
+        Limits the log lines that clients can cause.
     clock : callable
         Returns the time in seconds.
     soon : callable
-        Has answers leave that were not found during a turn.
+        Requests a turn, so that answers leave that were not found during one.
 
     Attributes
     ----------
@@ -97,9 +97,9 @@ class Commands:
         self._soon = soon
 
     def why_not_taken(self, command: Command) -> str:
-        """Say why a command or a question must not get to the state machine; empty where it may."""
+        """Return why a command or a question must not get to the state machine; empty where it may."""
         if not isinstance(getattr(command, "data", b""), bytes):
-            # This node's own program asks: a datagram was looked at before. No log may have anything else.
+            # Only this node's own program can send that: datagrams are checked before. The log may hold only bytes.
             return f"{type(command).__name__}.data must be bytes"
         replica = self._member.replica
         wanted, found = getattr(command, "state_kind", ""), replica.state_kind or state_kind(replica.machine)
@@ -140,7 +140,7 @@ class Commands:
             self._desk.answer(asked, data=result)
 
     def _propose_shared(self, asked: Asked, command: Propose) -> None:
-        """Propose a command, unless its client would have too much of what the state machine has for all."""
+        """Propose a command, unless its client would take too much of what the state machine has for all clients."""
         shared = self._shared
         needs, data = self._member.proposals.version_needed(command.data), cbor2.dumps(_fields(command))
         if shared is None or self._core.role is not Role.LEADER:
@@ -201,7 +201,7 @@ class Commands:
             self._desk.refuse_for(asked, error)
 
     def _settings(self, asked: Asked, command: ReadSettings | ChangeSettings) -> None:
-        """Give the cluster's settings, or propose a change of them that this version understands."""
+        """Answer with the cluster's settings, or propose a change of them that this version understands."""
         if isinstance(command, ReadSettings):
             self.read(asked, lambda: self._desk.answer(asked, data=self._member.replica.settings.encoded()))
             return
@@ -236,9 +236,9 @@ class Commands:
                     raise TypeError(f"query must return bytes, and has returned {type(found).__name__}")
             except ProposalError as error:
                 self._desk.refuse_for(asked, error)
-            except ValueError as error:  # what it raises for nonsense
+            except ValueError as error:  # a state machine raises it for nonsense
                 self._desk.refuse(asked, Refusal.REFUSED, f"the state machine does not take the question: {error}")
-            except Exception as error:  # nothing has changed, and a question must not stop one node after another
+            except Exception as error:  # a question changes nothing, and must not stop one node after another
                 if self._lines.admits(_log, self._clock()):
                     _log.exception("the state machine failed at a question", question=data[:100])
                 text = f"the state machine failed at the question: {type(error).__name__}: {error}"
@@ -262,7 +262,7 @@ class Commands:
                 return
             try:
                 asked.give_up = self.on_ask(data, answered)
-            except Exception as error:  # nothing has changed, and a question must not stop one node after another
+            except Exception as error:  # a question changes nothing, and must not stop one node after another
                 if self._lines.admits(_log, self._clock()):
                     _log.exception("the node's program failed at a question", question=data[:100])
                 text = f"the node's program failed at the question: {type(error).__name__}: {error}"
@@ -270,7 +270,7 @@ class Commands:
 
         def answered(answer: bytes) -> None:
             self._answer_question(asked, check_bytes("an answer", answer))
-            self._soon()  # it may come at any time, and has to leave
+            self._soon()  # an answer may come at any time, and must leave
 
         if not self._core.cluster:
             self._desk.refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
@@ -287,7 +287,7 @@ class Commands:
             self._desk.refuse(asked, Refusal.REFUSED, text)
 
     def _as_leader(self, asked: Asked, then: Callable[[], None]) -> None:
-        """Go on once this node has made sure that it leads, and has applied what it has to know as the leader."""
+        """Go on once a quorum has confirmed that this node leads, and it has applied all earlier entries."""
         if self._core.role is not Role.LEADER:
             self._desk.refuse_elsewhere(asked)
             return
@@ -295,14 +295,14 @@ class Commands:
         self.read(asked, then)
 
     def read(self, asked: Asked, then: Callable[[], None]) -> None:
-        """Go on once this node has applied everything that was acknowledged before a request.
+        """Go on once this node has applied every command that was acknowledged before a request.
 
         Parameters
         ----------
         asked : Asked
-            The request; it is refused where no leader answers for that.
+            The request; it is refused where no leader confirms that.
         then : callable
-            Goes on, unless the request is not waited for any more.
+            The function that goes on; not called when the request is not waited for any more.
         """
 
         def go_on() -> None:
@@ -319,5 +319,5 @@ class Commands:
 
 
 def _fields(command: Propose | ChangeSettings) -> tuple[int, int, int, bytes]:
-    """Give what :class:`~trioraft.replica.sessions.SessionCommand` consists of."""
+    """Return the fields of a :class:`~trioraft.replica.sessions.SessionCommand`."""
     return command.session, command.number, command.answered_below, command.data

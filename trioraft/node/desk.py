@@ -1,8 +1,9 @@
 """The requests that are under way at a node, and their answers.
 
-A request comes again until it is answered, so what is under way is not begun twice. What has been answered is begun
-again, where that does no harm: a command within a session is applied once, whatever this node remembers
-(:mod:`trioraft.replica.sessions`), and a question may be asked twice. Of the rest the answers are kept for a while.
+A client sends a request again until it is answered, so a request that is under way is not begun twice. A request that
+has been answered is carried out again where that does no harm: a command within a session is applied once, whatever
+this node remembers (:mod:`trioraft.replica.sessions`), and a question may be asked twice. The answers to all other
+requests are kept for a while.
 """
 
 from collections import OrderedDict
@@ -19,9 +20,9 @@ from trioraft.node.room import Kind, Room
 from trioraft.tally import Asker, Limit
 from trioraft.versions import CANCELS_FROM
 
-# Requests whose answer is kept, for when it is asked for again.
+# The most answers that are kept for requests that may come again.
 _KEPT: Final = 256
-# A text of the program around the state machine may have any length.
+# The longest text in an answer; a text of the program around the state machine may have any length.
 _DETAIL_MAX: Final = 1000
 
 UNKNOWN_TEXT: Final = "unknown: the leader changed; the session makes the retry safe"
@@ -34,25 +35,25 @@ SendAnswer: TypeAlias = Callable[[Peer, ClientResponse], None]
 
 
 class Surroundings(Protocol):
-    """What a node knows of the others, and what its program wants: requests depend on it."""
+    """A node's knowledge of the other nodes, as far as requests depend on it."""
 
     def address_of(self, node: NodeId) -> str:
-        """Return the ``ip:port`` of a node, or nothing."""
+        """Return the ``ip:port`` of a node; empty where it is not known."""
 
     def reachable(self) -> int:
-        """Return how many voters were heard lately, this node included."""
+        """Count the voters that were heard lately, this node included."""
 
     def names(self) -> Mapping[NodeId, str]:
-        """Return what people call the nodes."""
+        """Return the names of the nodes."""
 
     def let_leave(self, node: NodeId, now: Instant) -> Declined | None:
-        """Begin to remove a member that is about to stop; return why not, or None."""
+        """Begin to remove a member that is about to stop; return the reason if that is declined."""
 
     def why_not_join(self, node: NodeId) -> str | None:
-        """Return why a node cannot become a member, or None."""
+        """Return why a node cannot become a member; None if it can."""
 
     def require(self, needed: Version, speaks: Version) -> None:
-        """Raise what is said of something that needs a version which the cluster does not speak yet."""
+        """Raise an error if a version is needed that the cluster does not speak yet."""
 
 
 @dataclass(slots=True)
@@ -62,19 +63,19 @@ class Asked:
     Attributes
     ----------
     peer : Peer
-        Who asked last.
+        The peer that sent it last.
     request : int
         The asker's number for it.
     kind : Kind
-        Which room it takes.
+        The kind of room that it takes.
     who : Asker
-        Whose room that is: who asked first.
+        The client whose room it takes: the one that sent it first.
     term : int
-        The term in which this node must go on leading for it; 0 when that does not matter.
+        The term in which this node must go on leading for it; 0 when the term does not matter.
     keep : bool
         Whether its answer is kept.
     give_up : callable or None
-        Whom to tell that nobody waits for the answer any more.
+        The function to call when the answer is not waited for any more.
     """
 
     peer: Peer
@@ -87,7 +88,7 @@ class Asked:
 
     @property
     def key(self) -> _Key:
-        """What makes two datagrams the same request."""
+        """The key of the request: two datagrams with the same key are the same request."""
         return self.peer.process, self.request
 
 
@@ -97,9 +98,9 @@ class Desk:
     Parameters
     ----------
     core : Core
-        Knows who leads.
+        The source of the role, the term and the leader.
     around : Surroundings
-        Knows the other nodes.
+        What this node knows of the other nodes.
     send : callable
         Sends an answer.
     """
@@ -113,7 +114,7 @@ class Desk:
         self._answers: OrderedDict[_Key, ClientResponse] = OrderedDict()
 
     def begin(self, asked: Asked) -> bool:
-        """Take in a request, unless it is under way, or its answer is known and is sent again, or there is no room.
+        """Take in a request, unless it is under way, or there is no room; if its answer is known, send that again.
 
         Parameters
         ----------
@@ -148,7 +149,7 @@ class Desk:
         return self._under_way.get(asked.key) is asked
 
     def let_go(self, asked: Asked) -> None:
-        """Forget a request that nobody waits for any more."""
+        """Forget a request that is not waited for any more."""
         del self._under_way[asked.key]
         self._room.leave(asked.who, asked.kind)
 
@@ -171,9 +172,9 @@ class Desk:
         done : bool
             Whether it was carried out.
         detail : str
-            What there is to say, in one line.
+            An explanation, in one line.
         code : str
-            Why it was not carried out, for programs: one of :class:`~trioraft.messages.Refusal`.
+            The reason why it was not carried out, for programs: one of :class:`~trioraft.messages.Refusal`.
         data : bytes
             The result.
         session : int
@@ -211,25 +212,25 @@ class Desk:
         asked : Asked
             The request.
         code : Refusal
-            Why, for programs.
+            The reason, for programs.
         detail : str
-            Why, in one line.
+            The reason, in one line.
         """
         if code is not Refusal.REFUSED:
             asked.keep = False  # it may be carried out when it is asked for again
         self.answer(asked, done=False, detail=detail, code=code)
 
     def refuse_more(self, asked: Asked, limit: Limit) -> None:
-        """Refuse what passes a limit: for good where that is the client's own, and it knows that there are such."""
+        """Refuse a request that passes a limit: for good if it is the client's own, and its version knows limits."""
         final = limit.is_own and asked.peer.versions.highest >= CANCELS_FROM
         self.refuse(asked, Refusal.LIMIT if final else Refusal.BUSY, limit.text if final else f"busy: {limit.text}")
 
     def refuse_for(self, asked: Asked, error: ProposalError) -> None:
-        """Refuse what was not carried out for a reason that an error tells."""
+        """Refuse a request that an error kept from being carried out."""
         self.refuse(asked, Refusal.BUSY if isinstance(error, BusyError) else Refusal.REFUSED, str(error))
 
     def refuse_elsewhere(self, asked: Asked) -> None:
-        """Say that this node does not lead, and what it knows of who does."""
+        """Refuse a request because this node does not lead; name the leader if it is known."""
         if not self._core.cluster:
             self.refuse(asked, Refusal.NO_CLUSTER, "this node is no member of a cluster yet")
         elif self._core.leader not in {0, self._core.id}:
@@ -242,7 +243,7 @@ class Desk:
             self.refuse(asked, Refusal.NO_LEADER, self.why_no_leader())
 
     def why_no_leader(self) -> str:
-        """Say why there may be no leader.
+        """Describe why there may be no leader.
 
         Returns
         -------
@@ -256,7 +257,7 @@ class Desk:
         return f"no leader: an election is under way ({reachable} of {voters} reachable)"
 
     def conclude(self) -> None:
-        """Answer what needed this node to go on leading in a term, now that its role or term is another one."""
+        """Refuse the requests that needed this node to go on leading in a term, once its role or term is another."""
         term = self._core.term if self._core.role is Role.LEADER else 0
         for asked in [asked for asked in self._under_way.values() if asked.term not in {0, term}]:
             self.refuse(asked, Refusal.UNKNOWN, UNKNOWN_TEXT)

@@ -1,7 +1,7 @@
-"""Hashes the replicated state, so that anybody can see whether replicas hold the same.
+"""Digests of the replicated state, which show whether replicas hold the same.
 
-Replicas that have applied the same entries must have the same hash; a state machine that is not deterministic shows
-itself so. The state is hashed as a snapshot of it would be written: bit by bit, while the log goes on.
+Replicas that have applied the same entries must have the same digest; a state machine that is not deterministic is
+found out by that. The digest is that of a snapshot of the state, hashed chunk by chunk while the log goes on.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ from trioraft.replica.sessions import Replica
 
 
 class StateDigests:
-    """Hashes the state of one node, once for all who ask at a time.
+    """Hashes the state of one node, once for all requests that wait.
 
     Parameters
     ----------
     replica : Replica
-        Has the state.
+        The state that is hashed.
     pauses : Pauses
         Hold it while it is looked at.
     """
@@ -36,7 +36,7 @@ class StateDigests:
         Parameters
         ----------
         digested : callable
-            Told the result.
+            Takes the result.
         """
         self._waiting.append(digested)
         self._wanted.set()
