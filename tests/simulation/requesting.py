@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from trioraft.consensus.log import Placed
 from trioraft.errors import BusyError, ProposalError
 from trioraft.members.autopilot import Declined
 from trioraft.messages import FIRST_VERSION, BackupPart, Entry, EntryKind, ReadBackup
@@ -28,7 +29,7 @@ class CheckedProposals(Proposals):
 
     def submit(
         self, kind: EntryKind, data: bytes, done: "Callable[[Outcome], None]", needs: int = FIRST_VERSION
-    ) -> tuple[int, int]:
+    ) -> Placed:
         """Propose an entry, unless much is uncommitted, and note when it is acknowledged."""
         state = self._process.core.state
         if state is not None and state.log.last_index - state.commit_index > _UNCOMMITTED_MAX:
@@ -36,7 +37,7 @@ class CheckedProposals(Proposals):
 
         def ended(outcome: Outcome) -> None:
             if isinstance(outcome, Result):
-                self._process.world.checks.log.acknowledged(placed[1], Entry(placed[0], kind, data), outcome)
+                self._process.world.checks.log.acknowledged(placed.log_index, Entry(placed.term, kind, data), outcome)
             done(outcome)
 
         placed = super().submit(kind, data, ended, needs)
