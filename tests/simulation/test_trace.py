@@ -22,9 +22,12 @@ from trioraft.consensus.hard import FormationState
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
+    ClientRequest,
+    ClientResponse,
     Entry,
     EntryKind,
     InstallSnapshotRequest,
+    Propose,
     TimeoutNow,
     VoteRequest,
     VoteResponse,
@@ -34,7 +37,7 @@ ROOT: Final = Path(__file__).parents[2]
 SEEDS: Final = range(4, 6)
 PROFILES: Final = ("mixed", "everything", "formation", "members", "snapshot", "reads", "autopilot")
 A_MESSAGE: Final = re.compile(
-    r" *\d+\.\d{6}  n\d+ → (n\d+|anybody)  .* +(\d+\.\d\d ms|LOST|CUT OFF|NO SESSION|NOBODY IS THERE)"
+    r" *\d+\.\d{6}  [nc]\d+ → ([nc]\d+|anybody)  .* +(\d+\.\d\d ms|LOST|CUT OFF|NO SESSION|NOBODY IS THERE)"
 )
 COMMAND: Final = Entry(3, EntryKind.COMMAND, b"x" * 50)
 A_TURN: Final = re.compile(r" *\d+\.\d{6}  \* .+")
@@ -97,6 +100,16 @@ def test_a_violation_is_told_with_its_seed_and_the_last_messages(capsys: pytest.
 @pytest.mark.parametrize(
     ("message", "said"),
     [
+        (
+            ClientRequest(7, Propose(9, 2, 1, b"x")),
+            "ClientRequest #7 Propose(session=9, number=2, answered_below=1, data='x')",
+        ),
+        (ClientResponse(7, done=True, data=b"x", term=3, leader=2), "ClientResponse t3 #7 done 'x', n2 leads"),
+        (ClientResponse(7, done=True, session=9, term=3), "ClientResponse t3 #7 done, session 9"),
+        (
+            ClientResponse(7, done=False, code="busy", detail="try again", term=3),
+            "ClientResponse t3 #7 busy: try again",
+        ),
         (VoteRequest(4, 81, 3, False), "VoteRequest t4 log ends with 81/t3"),
         (VoteRequest(4, 81, 3, True), "VoteRequest t4 log ends with 81/t3, was offered the term"),
         (VoteResponse(4, True, 2.5, 3), "VoteResponse t4 granted, work for 2.5 s of t3"),

@@ -2,9 +2,9 @@
 
 A line of a message says when it arrived, from whom and to whom, what it says, and how long it was under way; or, at
 the moment when it was dropped, why it was. ``t3`` is term 3, ``12/t3`` entry 12 of that term, ``#7`` the number by
-which a leader knows the answer again. A turn, marked by a star, is anything else: what a node does, and what is done
-to it. Fields that say nothing (0, no, empty) are left out. A piece of a life, in which node 1 is elected while node 2
-cannot hear it::
+which a leader, or a client, knows the answer again; ``n2`` is a node, ``c1`` a client. A turn, marked by a star, is
+anything else: what a node does, and what is done to it. Fields that say nothing (0, no, empty) are left out. A piece
+of a life, in which node 1 is elected while node 2 cannot hear it::
 
         5.112633  n1 → n2  VoteRequest t1 log ends with 0/t0                                               CUT OFF
         5.112845  n1 → n3  VoteRequest t1 log ends with 0/t0                                               0.21 ms
@@ -29,6 +29,8 @@ import msgspec
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
+    ClientRequest,
+    ClientResponse,
     Entry,
     EntryKind,
     FormationRequest,
@@ -139,6 +141,14 @@ def _vote_answer(m: VoteResponse) -> str:
     return f"{_granted(m.granted)}{f'{_work(m.work)} of t{m.work_term}' if m.work else ''}"
 
 
+def _client_answer(m: ClientResponse) -> str:
+    leader = f", {name(m.leader)} leads" if m.leader else ""
+    if not m.done:
+        return f"#{m.request} {m.code}: {m.detail}{leader}"
+    opened = f", session {m.session}" if m.session else ""
+    return f"#{m.request} done{opened}{f' {_bytes(m.data)}' if m.data else ''}{leader}"
+
+
 def _granted(granted: bool) -> str:
     return "granted" if granted else "refused"
 
@@ -169,6 +179,8 @@ _WORDS: Final[dict[type, Callable[[Any], str]]] = {
     AppendEntriesResponse: _answer,
     InstallSnapshotRequest: _install_snapshot,
     InstallSnapshotResponse: _part_answer,
+    ClientRequest: lambda m: f"#{m.request} {describe(m.command)}",
+    ClientResponse: _client_answer,
 }
 
 
