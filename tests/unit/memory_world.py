@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+import outcome
 import trio
 
 from tests.unit.memory_launcher import MemoryLauncher
@@ -18,6 +19,7 @@ from trioraft.messages import Entry
 from trioraft.node.world import World
 from trioraft.settings.settings import NodeSettings
 from trioraft.storage.errors import StorageError
+from trioraft.storage.worker import Ended
 
 
 class MemorySocket:
@@ -103,19 +105,28 @@ class MemoryDisk:
         self.fails = False
         self.writes = 0
         self.written = 0
+        self._process = 0  # writes of an earlier process that are still under way are lost
 
     def opened(self) -> Self:
         self.written = 0
+        self._process += 1
         return self
 
     @property
     def log(self) -> Log:
         return Log(*self._base, self._entries)
 
-    async def save(self, write: Write) -> None:
+    def begin(self, write: Write, ended: Ended) -> None:
+        trio.lowlevel.spawn_system_task(self._save, write, ended, self._process)
+
+    async def _save(self, write: Write, ended: Ended, process: int) -> None:
         await trio.sleep(self.latency)
         while self.stuck:
             await trio.sleep(0.01)
+        if self._process == process:
+            ended(outcome.capture(self._put, write))
+
+    def _put(self, write: Write) -> None:
         if self.fails:
             raise StorageError("memory: no space left; the node stops")
         self.hard = write.hard

@@ -13,9 +13,11 @@ deadlines are on one clock (``CLOCK_BOOTTIME``).
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import trio
+from outcome import Outcome
 
 from trioraft.clock import NEVER
 from trioraft.consensus import Turn
@@ -134,8 +136,8 @@ class Loop:
         self._look_interval = look_interval
         self._looked_at = -NEVER  # when the socket was looked at last
         self._due_at = -NEVER
-        self._write: Write | None = None
-        self._disk_wanted = trio.Event()
+        self._ended_writes: list[tuple[Write, Outcome[None]]] = []
+        self._disk_answered = trio.Event()
         self._noted_written = 0
         self._failure: NodeError | None = None
 
@@ -164,23 +166,26 @@ class Loop:
             else:
                 self.turn()
 
-    async def write(self) -> None:
-        """Write what turns hand out: one write at a time, each with all that has come meanwhile."""
+    async def hear_disk(self) -> None:
+        """Take a turn when a write has ended, for as long as writes succeed."""
         while True:
-            await self._disk_wanted.wait()
-            self._disk_wanted = trio.Event()
-            write, self._write = self._write, None
-            if write is None:
-                continue
-            try:
-                await self._disk.save(write)
-            except StorageError as error:
-                self._around.say_farewell(str(error))
-                self.send_datagrams()
-                raise
-            self._note_written()
-            self.turn()
-            self._around.written(write)
+            await self._disk_answered.wait()
+            self._disk_answered = trio.Event()
+            ended, self._ended_writes = self._ended_writes, []
+            for write, result in ended:
+                try:
+                    result.unwrap()
+                except StorageError as error:
+                    self._around.say_farewell(str(error))
+                    self.send_datagrams()
+                    raise
+                self._note_written()
+                self.turn()
+                self._around.written(write)
+
+    def _write_ended(self, write: Write, result: Outcome[None]) -> None:
+        self._ended_writes.append((write, result))
+        self._disk_answered.set()
 
     # --- what comes in --------------------------------------------------------------------------------------
 
@@ -240,8 +245,8 @@ class Loop:
                 self._around.act_on(event, now)
             self._send(turn, now)
             if turn.write is not None:
-                self._write = turn.write
-                self._disk_wanted.set()
+                # At once: in a pass that takes long, a task that hands it on would have to wait.
+                self._disk.begin(turn.write, partial(self._write_ended, turn.write))
             self._member.apply(turn.apply)
             self._around.turned(now)
             self.send_datagrams()

@@ -104,7 +104,7 @@ class Running(Assembly):
         return (
             loop.receive,
             loop.keep_time,
-            loop.write,
+            loop.hear_disk,
             self._snapshots.take,
             self._snapshots.receive,
             self._snapshots.clean_up,

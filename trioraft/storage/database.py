@@ -43,7 +43,7 @@ from trioraft.storage.records import (
     snapshot_row,
 )
 from trioraft.storage.wal import is_broken_inside
-from trioraft.storage.worker import Worker
+from trioraft.storage.worker import Ended, Worker
 
 _log: Final = structlog.get_logger("trioraft.storage")
 
@@ -104,8 +104,8 @@ class Disk(Protocol):
     def log(self) -> Log:
         """The log that was on disk when the disk was opened."""
 
-    async def save(self, write: Write) -> None:
-        """Write hard state and entries, all or nothing; return when they are durable."""
+    def begin(self, write: Write, ended: Ended) -> None:
+        """Begin to write hard state and entries, all or nothing; `ended` is told when they are durable."""
 
     def close(self) -> None:
         """Close it."""
@@ -289,9 +289,24 @@ class SqliteDisk:
         StorageError
             If it could not be written; it must not be tried again.
         """
+        await self._its_worker().run(partial(self.save_now, write))
+
+    def begin(self, write: Write, ended: Ended) -> None:
+        """Begin to write hard state and entries, all or nothing, and wait for nothing.
+
+        Parameters
+        ----------
+        write : Write
+            The hard state, the entries and the snapshot.
+        ended : callable
+            Told what became of it: that they are durable, or a `StorageError`; then it must not be tried again.
+        """
+        self._its_worker().begin(partial(self.save_now, write), ended)
+
+    def _its_worker(self) -> Worker:
         if self._worker is None:
             self._worker = Worker("trioraft disk")
-        await self._worker.run(partial(self.save_now, write))
+        return self._worker
 
     def save_now(self, write: Write) -> None:
         """Write hard state and entries in the calling thread, all or nothing.

@@ -8,13 +8,16 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import outcome
 import trio
 
 T = TypeVar("T")
-_Job = tuple[Callable[[], Any], trio.lowlevel.Task]
+# What became of a job, told in trio's thread.
+Ended = Callable[[outcome.Outcome[Any]], None]
+_Job = tuple[Callable[[], Any], Ended]
 
 
 class Worker:
@@ -28,12 +31,24 @@ class Worker:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            function, task = job
+            function, ended = job
             result = outcome.capture(function)
             try:
-                self._token.run_sync_soon(trio.lowlevel.reschedule, task, result)
+                self._token.run_sync_soon(ended, result)
             except trio.RunFinishedError:
                 return
+
+    def begin(self, function: Callable[[], Any], ended: Ended) -> None:
+        """Have the thread run a function, and wait for nothing.
+
+        Parameters
+        ----------
+        function : callable
+            The function.
+        ended : callable
+            Told, in trio's thread, what became of it.
+        """
+        self._jobs.put((function, ended))
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run a function in the thread; cancellation waits for it, because it cannot be taken back.
@@ -49,7 +64,7 @@ class Worker:
             The value that it returned.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._jobs.put((function, trio.lowlevel.current_task()))
+        self.begin(function, partial(trio.lowlevel.reschedule, trio.lowlevel.current_task()))
         result: T = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
         return result
 
