@@ -62,7 +62,7 @@ _SLOWEST: Final = 1024 * 1024
 _DOUBLINGS_MAX: Final = 5
 
 
-# --- the leader: heartbeats ----------------------------------------------------------------------------------
+# --- the leader: heartbeats ---------------------------------------------------------------------------------
 
 
 def heartbeat(s: State, now: Instant) -> AppendEntriesRequest:
@@ -118,7 +118,7 @@ def resend_unanswered(s: State, now: Instant) -> None:
             send_to_follower(s, node, follower, heartbeat(s, now), now)
 
 
-# --- the leader: entries -------------------------------------------------------------------------------------
+# --- the leader: entries ------------------------------------------------------------------------------------
 
 
 def open_term(s: State) -> None:
@@ -226,7 +226,7 @@ def rewind(follower: Follower, index: Index) -> None:
     follower.overtaken = 0
 
 
-# --- the receiver, in the order of figure 2 ------------------------------------------------------------------
+# --- the receiver, in the order of figure 2 -----------------------------------------------------------------
 
 
 def handle_append_entries(s: State, sender: NodeId, request: AppendEntriesRequest, now: Instant) -> None:
@@ -318,7 +318,7 @@ def answer(
     )
 
 
-# --- the leader: answers -------------------------------------------------------------------------------------
+# --- the leader: answers ------------------------------------------------------------------------------------
 
 
 def handle_append_entries_response(s: State, sender: NodeId, response: AppendEntriesResponse, now: Instant) -> None:

@@ -71,7 +71,7 @@ class Role(enum.StrEnum):
     LEADER = "leader"
 
 
-# --- the parts of a member's state -------------------------------------------------------------------------------
+# --- the parts of a member's state --------------------------------------------------------------------------
 
 
 class Work(enum.Enum):

@@ -162,7 +162,7 @@ class AddressBook:
             self._known.add(address, now, discovered=True)
 
     def awaits_answer(self, now: Instant, patience: Seconds) -> bool:
-        """Tell whether somebody may be at an address that was found, who has just not answered yet.
+        """Check whether a node may be at a discovered address that has had no time to answer.
 
         Parameters
         ----------
@@ -185,7 +185,7 @@ class AddressBook:
         )
 
     def is_listed(self, address: Address) -> bool:
-        """Tell whether DNS or the static peers name an address.
+        """Check whether DNS or the static peers name an address.
 
         Parameters
         ----------

@@ -99,7 +99,7 @@ class Applying:
             self._proposals.overtaken()
 
     def _follow_settings(self) -> None:
-        """Give the core the cluster's settings, before any client hears that they were changed."""
+        """Hand the cluster's settings to the core, before any client hears that they were changed."""
         self._core.read_by_lease(self.replica.settings.reads is ReadMode.LEASE)
 
     def _call_waiting(self) -> None:

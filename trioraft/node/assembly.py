@@ -274,7 +274,7 @@ class Assembly:
     async def _role_changed(self) -> None:
         await self._changed.wait()
 
-    # --- properties of the node -------------------------------------------------------------------------------
+    # --- properties of the node -----------------------------------------------------------------------------
 
     @property
     def must_begin_anew(self) -> trio.Event:

@@ -124,7 +124,7 @@ class BackupServer:
         self._begun: list[_Kept] = []
         self._wake = trio.Event()
 
-    # --- requests of clients -----------------------------------------------------------------------------------
+    # --- requests of clients --------------------------------------------------------------------------------
 
     def start(self) -> BackupPart | ProposalError:
         """Begin a backup of the state as it is now, while nothing is being applied.
@@ -192,7 +192,7 @@ class BackupServer:
             kept.writing.cancel()
             self._wake.set()
 
-    # --- the task ---------------------------------------------------------------------------------------
+    # --- the task -------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Write, read and remove, until cancelled."""

@@ -1,4 +1,4 @@
-"""Keeps strangers from filling the log: so many lines a second, and then how many more there were."""
+"""A limit for log lines that strangers can cause: a number of lines each second, and then a count of the rest."""
 
 from typing import Final
 
@@ -12,14 +12,14 @@ _LINES: Final = 10
 
 
 class LineLimit:
-    """Lets so many lines into the log each second.
+    """Admits a number of lines to the log each second.
 
     Parameters
     ----------
     what : str
-        What the lines are about, for the one that tells how many are missing.
+        The subject of the lines, for the line that counts the missing ones.
     lines : int
-        How many are written in a second.
+        The most lines that are written in a second.
     """
 
     def __init__(self, what: str, lines: int = _LINES) -> None:
@@ -30,19 +30,19 @@ class LineLimit:
         self._missing = 0
 
     def admits(self, log: FilteringBoundLogger, now: Instant) -> bool:
-        """Tell whether one more line is written now; where it is not, it is counted.
+        """Check whether one more line may be written now; count it where it may not.
 
         Parameters
         ----------
         log : FilteringBoundLogger
-            Where it would be written.
+            The log that it would be written to.
         now : float
             The time in seconds.
 
         Returns
         -------
         bool
-            Whether the caller writes it.
+            Whether the caller may write it.
         """
         self.tell(log, now)
         if self._written < self._lines:
@@ -52,12 +52,12 @@ class LineLimit:
         return False
 
     def tell(self, log: FilteringBoundLogger, now: Instant) -> None:
-        """Write how many lines are missing, once the second is over in which they would have been written.
+        """Write how many lines are missing, once the second is over that they belong to.
 
         Parameters
         ----------
         log : FilteringBoundLogger
-            Where to write it.
+            The log to write to.
         now : float
             The time in seconds.
         """

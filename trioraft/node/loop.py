@@ -1,4 +1,4 @@
-"""The loop of a node: one turn after the other, whatever comes in, and nobody else takes any.
+"""The loop of a node, which alone takes turns of the member, one after the other.
 
 ::
 
@@ -6,9 +6,9 @@
     disk   ──────────────▶ member
     timer, `soon` ───────▶ member
 
-Whoever has fed the member something between two turns calls :meth:`Wake.soon`, and a turn follows at the end of the
-scheduler's pass: however many have done so by then, it is one turn, and what they want leaves in few datagrams. All
-deadlines are on one clock (``CLOCK_BOOTTIME``).
+A task that has fed the member something between two turns calls :meth:`Wake.soon`, and a turn follows at the end of
+the scheduler's pass. It is one turn for all tasks that have called by then, so their messages leave in few datagrams.
+All deadlines are on one clock (``CLOCK_BOOTTIME``).
 """
 
 from collections import Counter
@@ -34,85 +34,85 @@ from trioraft.storage.errors import StorageError
 
 
 class Wake:
-    """What a node waits for beside its socket and its disk: a deadline, or somebody who wants a turn soon."""
+    """The wait of a node for a deadline, or for a task that requests a turn; beside its socket and its disk."""
 
     def __init__(self) -> None:
         self._scope = trio.CancelScope()
         self.turning = False
 
     def soon(self) -> None:
-        """Have a turn follow at the end of this pass; during a turn there is nothing to be wanted."""
+        """Request a turn at the end of this pass; does nothing during a turn, which handles all input anyway."""
         if not self.turning:
             self._scope.cancel()
 
     def at(self, deadline: Instant) -> None:
-        """Have a turn follow at a time at the latest.
+        """Request a turn at a time, or earlier.
 
         Parameters
         ----------
         deadline : float
-            The time, on trio's clock. One that has moved away is noticed when the loop wakes for nothing.
+            The time, on trio's clock. If a deadline is postponed, the loop notices when it wakes for nothing.
         """
-        # To set it costs time.
+        # A comparison is cheaper than setting a deadline.
         if deadline < self._scope.deadline:  # noqa: PLR1730
             self._scope.deadline = deadline
 
     async def wait(self) -> None:
-        """Wait for either."""
+        """Wait for the deadline or a request."""
         with self._scope:
             await trio.sleep_forever()
         self._scope = trio.CancelScope()
 
 
 class Surrounding(Protocol):
-    """What the loop drives beside the member: the program around it."""
+    """The program around the member, which the loop drives too."""
 
     def handle(self, event: EndpointEvent, now: Instant) -> None:
-        """Take what the endpoint has read from a datagram."""
+        """Take in an event that the endpoint has read from a datagram."""
 
     def act_on(self, event: Event, now: Instant) -> None:
-        """Act on what a turn says has happened."""
+        """Act on an event of a turn."""
 
     def fill(self, to: NodeId, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
-        """Read the bytes of a snapshot's part that leaves; None where it is not there any more."""
+        """Return a snapshot's part with its bytes, as it leaves; None where the snapshot is not there any more."""
 
     def turned(self, now: Instant) -> None:
-        """Do what follows a turn: show what has changed, and hand to the endpoint what else is to leave."""
+        """Finish a turn: push a changed status, and hand requests and answers to the endpoint."""
 
     def next_deadline(self) -> Instant:
-        """Return when :meth:`handle_timer` wants to be called, in seconds."""
+        """Return when :meth:`handle_timer` must be called, in seconds."""
 
     def handle_timer(self, now: Instant) -> None:
-        """Do what is due."""
+        """Act on the deadlines that have passed."""
 
     def written(self, write: Write) -> None:
-        """Learn that a write is on disk."""
+        """Take note that a write is on disk."""
 
     def say_farewell(self, failure: str) -> None:
-        """Tell whoever watches why this node is about to stop: nothing else tells them."""
+        """Push to the subscribers of the status why this node is about to stop: nothing else tells them."""
 
 
 class Loop:
-    """The loop.
+    """The loop of one node.
 
     Parameters
     ----------
     member : Member
-        What takes part in the cluster.
+        The member that takes part in the cluster.
     endpoint : Endpoint
-        Turns bytes into messages, and messages into bytes.
+        Decodes datagrams, and encodes messages.
     socket : DatagramSocket
-        Where they come from and go to.
+        The socket for the datagrams.
     disk : Disk
-        Where writes go.
+        The disk for the writes.
     around : Surrounding
-        The program around it.
+        The program around the member.
     wake : Wake
-        Who wants a turn, and when.
+        The requests for turns, and their deadline.
     clock : callable
         Returns the time in seconds.
     look_interval : float
-        Where tasks that propose take long, what has come in is looked at after so many seconds.
+        How often, in seconds, the loop looks at its input while tasks that propose keep the scheduler busy.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Loop:
         self._wake = wake
         self._clock = clock
         self._look_interval = look_interval
-        self._looked_at = -NEVER  # when the socket was looked at last
+        self._looked_at = -NEVER  # when the socket was drained last
         self._due_at = -NEVER
         self._ended_writes: list[tuple[Write, Outcome[None]]] = []
         self._disk_answered = trio.Event()
@@ -143,20 +143,20 @@ class Loop:
 
     @property
     def counters(self) -> Counter[str]:
-        """What the socket has counted."""
+        """The counters of the socket."""
         return self._socket.counters
 
     # --- its tasks ------------------------------------------------------------------------------------------
 
     async def receive(self) -> None:
-        """Drain the socket on each wake-up, feed everything, then take a turn."""
+        """Drain the socket at each wake-up, feed all of it to the member, then take a turn."""
         while True:
             await self._socket.wait_readable()
             self._take_in()
             self.turn()
 
     async def keep_time(self) -> None:
-        """Take a turn when something is due, or somebody wants one."""
+        """Take a turn when a deadline has passed, or a task has requested one."""
         while True:
             await self._wake.wait()
             if self._failure is not None:
@@ -187,13 +187,13 @@ class Loop:
         self._ended_writes.append((write, result))
         self._disk_answered.set()
 
-    # --- what comes in --------------------------------------------------------------------------------------
+    # --- input ----------------------------------------------------------------------------------------------
 
     def _take_in(self) -> None:
-        """Hear the disk and drain the socket; what clients ask for waits for its turn.
+        """Take in the answers of the disk, and drain the socket; requests of clients are queued for the turn.
 
-        The clock is read after the socket: what a node promises its leader, it promises from the receipt on. A time
-        from before a pause would let that end too early.
+        The clock is read after the socket. A node's promise to its leader counts from when the message was received;
+        a time from before a pause would let the promise end too early.
         """
         self._note_written()
         datagrams = self._socket.receive()
@@ -206,13 +206,13 @@ class Loop:
             self._around.handle(further, now)
 
     def _note_written(self) -> None:
-        """Tell the member what the disk has written by now."""
+        """Report to the member the newest write that is on disk."""
         if self._disk.written > self._noted_written:
             self._noted_written = self._disk.written
             self._member.persisted(self._noted_written, self._clock())
 
     def keep_up(self) -> None:
-        """Take what has come in, do what is due, and take a turn."""
+        """Take in all input, act on the deadlines that have passed, and take a turn."""
         self._take_in()
         now = self._clock()
         self._member.handle_timer(now)
@@ -221,22 +221,23 @@ class Loop:
         self.turn()
 
     def look_around(self) -> None:
-        """Do the node's own business in the midst of a pass of trio's scheduler, when that takes long.
+        """Take a turn in the midst of a pass of trio's scheduler, when the pass takes long.
 
-        Trio looks at sockets and clocks once all tasks that can run have run, and thousands of them may propose in
-        one pass. The heartbeats of a leader, a follower's answers to them, and those of the disk do not wait for all.
+        Trio looks at sockets and clocks only after all tasks that can run have run, and thousands of tasks may
+        propose in one pass. The heartbeats of a leader, a follower's answers, and those of the disk must not wait for
+        all.
         """
         if self._clock() - self._looked_at > self._look_interval:
             try:
                 self.keep_up()
-            except NodeError as error:  # not for whoever proposes
+            except NodeError as error:  # it must end the node, not the task that proposes
                 self._failure = error
                 self._wake.soon()
 
-    # --- what goes out --------------------------------------------------------------------------------------
+    # --- output ---------------------------------------------------------------------------------------------
 
     def turn(self) -> None:
-        """Take one turn, and do what it says."""
+        """Take one turn, and do its duties in order."""
         now = self._clock()
         self._wake.turning = True
         try:
@@ -269,7 +270,7 @@ class Loop:
         self.send_datagrams()
 
     def _send_to(self, receivers: tuple[NodeId, ...], message: Message, now: Instant) -> None:
-        """Send one message, which is encoded once, to all who can be reached."""
+        """Send one message, which is encoded once, to all receivers that can be reached."""
         peers = [peer for to in receivers if (peer := self._endpoint.peer(to)) is not None]
         if peers:
             encoded = encode_message(message)
@@ -277,6 +278,6 @@ class Loop:
                 self._endpoint.send(peer, encoded, now)
 
     def send_datagrams(self) -> None:
-        """Let what the endpoint has ready leave."""
+        """Send the datagrams that the endpoint has ready."""
         for data, address in self._endpoint.datagrams_to_send():
             self._socket.send(data, address)

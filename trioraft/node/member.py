@@ -1,12 +1,12 @@
-"""A member, whole, without I/O and without a clock that it waits for: consensus, and what comes of it.
+"""A whole member, without I/O: consensus, and what becomes of committed entries. It waits for no clock.
 
-The loop of a node, the process of the simulator and every story drive one of these, and nothing else takes turns of a
-core: so what is proved is what ships. Whoever drives it
+The loop of a node, the process of the simulator and every story drive a member, and nothing else takes turns of a
+core. So the code that is proved is the code that ships. The driver of a member
 
 * feeds it: :meth:`Member.take` (messages of members), :meth:`Requests.add` (those of clients),
   :meth:`Member.persisted` and :meth:`Member.handle_timer`;
-* then takes a :meth:`Member.turn`, does what that says in its order, and ends it with :meth:`Member.apply`;
-* and takes another one for as long as it :attr:`wants <Member.wants_turn>` that.
+* then takes a :meth:`Member.turn`, does its duties in order, and ends it with :meth:`Member.apply`;
+* and takes another one for as long as the member :attr:`wants <Member.wants_turn>` one.
 """
 
 from collections.abc import Sequence
@@ -38,14 +38,14 @@ class _Standing(NamedTuple):
 
 
 class Member:
-    """A member.
+    """One member.
 
     Parameters
     ----------
     parts : Replicated
-        Its consensus, and what comes of that.
+        Its core, its replica, and what is between them.
     requests : Requests, optional
-        What its clients ask; nothing by default.
+        The requests of its clients; none by default.
     """
 
     def __init__(self, parts: Replicated, requests: Requests | None = None) -> None:
@@ -69,11 +69,11 @@ class Member:
         Parameters
         ----------
         sender : int
-            The node.
+            The node that sent it.
         cluster : int
             The cluster that it is a member of; 0 for none.
         message : message
-            What it says.
+            The message.
         now : float
             The time in seconds.
         """
@@ -84,19 +84,19 @@ class Member:
             self.core.receive(sender, cluster, message, now)
 
     def persisted(self, number: int, now: Instant) -> None:
-        """Learn that a write is on disk.
+        """Take note that a write is on disk.
 
         Parameters
         ----------
         number : int
-            The write's.
+            The number of the write.
         now : float
             The time in seconds.
         """
         self.core.persisted(number, now)
 
     def handle_timer(self, now: Instant) -> None:
-        """Do what is due.
+        """Act on the deadlines that have passed.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class Member:
             self.requests.handle_timer(now)
 
     def turn(self, now: Instant) -> Turn:
-        """Do what follows from all that has come in, and hand out what is to be done about it.
+        """Apply the rules that follow from all input, and hand out what must be done.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class Member:
         Returns
         -------
         Turn
-            What is to be done, in its order; the entries are applied by :meth:`apply`.
+            The duties of the caller, in order; :meth:`apply` applies the entries.
         """
         if self.requests is not None:
             self.requests.carry_out_some()
@@ -138,12 +138,12 @@ class Member:
         return turn
 
     def apply(self, entries: Sequence[IndexedEntry]) -> None:
-        """End a turn: apply what it has handed out, and answer whoever waits for that, or for another leader.
+        """End a turn: apply its entries, and answer the requests that wait for them, or for another leader.
 
         Parameters
         ----------
         entries : sequence of tuple of int and Entry
-            The index of each, and the entry.
+            The entries, each after its index.
         """
         self.applying.apply(entries)
         standing = _Standing(self.core.term, self.core.role, self.core.leader)
@@ -155,7 +155,7 @@ class Member:
 
     @property
     def wants_turn(self) -> bool:
-        """Whether there is more to do now: something has come in since, waits to leave, or can be applied."""
+        """Whether another turn has something to do now: input to take in, messages to send, or entries to apply."""
         return (
             self.core.has_input
             or self.reads.has_outgoing

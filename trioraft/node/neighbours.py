@@ -1,4 +1,4 @@
-"""Who is around a node: found by DNS, greeted, met, and sometimes not welcome."""
+"""The neighbours of a node: how it finds and greets other nodes, and which of them it refuses."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -39,32 +39,32 @@ from trioraft.node.line_limit import LineLimit
 from trioraft.node.world import World
 from trioraft.settings.settings import NodeSettings
 
-# How long a peer counts as reachable, for the formation, after it was last heard, in heartbeats.
+# How long a peer counts as reachable for a formation after it was last heard, in heartbeat intervals.
 _PEER_LASTS: Final = 20
-# How long a node without a cluster waits for an answer of DNS, and of each address in it, before it forms a cluster
-# without whoever is there; and at most, whatever DNS says. In heartbeats.
+# How long a node without a cluster waits for an answer of DNS, and of each address in that answer, before it forms a
+# cluster without the nodes there; and how long it waits at most, whatever DNS answers. In heartbeat intervals.
 _ANSWERS_WITHIN: Final = 6
 _FORMS_AFTER: Final = 20
-# How often the address book looks for whom to greet, in seconds.
+# How often the address book looks for addresses to greet, in seconds.
 _GREETING_INTERVAL: Final = 1.0
-# What can end the leadership of another node.
+# The messages that can end the leadership of another node.
 _OF_LEADERS: Final = (AppendEntriesRequest, InstallSnapshotRequest, VoteRequest, TimeoutNow)
-# How many addresses a status names at most, and how many of them of nodes that are neither members nor listed.
+# The most addresses that a status names, and the most of them of nodes that are neither members nor listed.
 _TOLD_MAX: Final = 256
 _STRANGERS_TOLD: Final = 16
-# A process is the later one of two with the same id for so many upper election timeouts after its start.
+# For this many upper election timeouts after its start a process is the later one of two with the same id.
 _NEWCOMER_TIMEOUTS: Final = 2
 
 
 class Neighbours:
-    """The nodes that this one knows of, and where.
+    """The nodes that this one knows of, and their addresses.
 
     Parameters
     ----------
     core : Core
-        Is told who is there.
+        Is given the nodes that can be reached.
     endpoint : Endpoint
-        Shakes hands with them.
+        Shakes hands with other nodes.
     settings : NodeSettings
         The node's configuration.
     world : World
@@ -77,11 +77,11 @@ class Neighbours:
     endpoint : Endpoint
         As given.
     alerts : Alerts
-        What somebody should look at.
+        The alerts, at which somebody should look.
     bound : Address
-        Where the node's socket is.
+        The address of the node's socket.
     own_found : trio.Event
-        Set when another address of this node than before is found.
+        Set when a new address of this node itself is found.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Neighbours:
         self._world = world
         self._log = log
         self._started_at = world.clock()
-        self._has_looked_up = False  # whether DNS has once said who is there
+        self._has_looked_up = False  # whether DNS has once answered in full
         self._lines = LineLimit("peers and alerts of nodes that are neither members nor listed")
         self.alerts = Alerts(self._report_alert)
         self._addresses = AddressBook(endpoint, self.alerts)
@@ -107,31 +107,31 @@ class Neighbours:
         elif self._lines.admits(self._log, self._world.clock()):
             self._log.warning("alert", text=text)
 
-    # --- who is there ---------------------------------------------------------------------------------------
+    # --- the nodes ------------------------------------------------------------------------------------------
 
     @property
     def own(self) -> Address | None:
-        """Where other nodes reach this one, once that is known."""
+        """The address at which other nodes reach this one, once it is known."""
         bound = self.bound
         return self._addresses.own or (None if bound.host in {"0.0.0.0", "::"} else bound)  # noqa: S104
 
     def nodes(self) -> Iterator[Peer]:
-        """Give the other nodes that have shaken hands."""
+        """Iterate over the other nodes that have shaken hands with this one."""
         return (p for p in self.endpoint.peers if p.domain is Domain.CONSENSUS and p.node_id)
 
     def names(self) -> dict[NodeId, str]:
-        """Tell what people call the nodes, this one included."""
+        """Return the names of the nodes, this one included."""
         return {peer.node_id: peer.name for peer in self.nodes()} | {self._core.id: self.endpoint.name}
 
     def silent(self, now: Instant) -> dict[NodeId, Seconds]:
-        """Tell for how many seconds nothing was heard of each node."""
+        """Return for how many seconds nothing was heard of each node."""
         return {peer.node_id: now - peer.heard_at for peer in self.nodes()} | {self._core.id: 0.0}
 
     def addresses(self) -> tuple[str, ...]:
-        """Give the addresses of the nodes that do not belong to another cluster; one without a cluster does not.
+        """List the addresses of the nodes of this cluster, and of those that have none; clients go by that list.
 
-        Clients go by them. Those of members come first, and those that were found before those that have only greeted
-        this node, of whom there may be any number.
+        Members come first. Then come nodes at listed addresses, and then nodes that have only greeted this one: of
+        those there may be any number, so only a few are named.
         """
         ours = {0, self._core.cluster} if self._core.cluster else None
         known = [peer for peer in self.nodes() if ours is None or peer.cluster_id in ours]
@@ -142,16 +142,16 @@ class Neighbours:
         return tuple(str(peer.address) for peer in shown[:_TOLD_MAX])
 
     def _is_ours(self, node: NodeId, address: Address) -> bool:
-        """Tell whether a node is a member, or where an operator or DNS has told that there is one."""
+        """Check whether a node is a member, or is at an address that DNS or the static peers list."""
         return node in self._core.configuration.members or self._addresses.is_listed(address)
 
     def is_stranger(self, node: NodeId) -> bool:
-        """Tell whether a node is no member, and is not where DNS or the static peers say that there is one."""
+        """Check whether a node is no member, and is at no address that DNS or the static peers list."""
         peer = self.endpoint.peer(node)
         return not self._is_ours(node, peer.address if peer is not None else self.bound)
 
     def address_of(self, node: NodeId) -> str:
-        """Tell where a node is, this one or another; empty where that is not known."""
+        """Return the address of a node, this one or another; empty where it is not known."""
         if node == self._core.id:
             return str(self.own or "")
         peer = self.endpoint.peer(node)
@@ -165,15 +165,15 @@ class Neighbours:
         heard = {peer.node_id for peer in self.nodes() if peer.heard_at > heard_after} | {self._core.id}
         return sum(voter in heard for voter in voters)
 
-    # --- looking for them -----------------------------------------------------------------------------------
+    # --- finding nodes --------------------------------------------------------------------------------------
 
     @property
     def greeting_pause(self) -> Seconds:
-        """After how many seconds to look again for whom to greet."""
+        """The time, in seconds, until addresses are greeted again."""
         return min(_GREETING_INTERVAL, self._settings.heartbeat_repeat)
 
     def discovered(self, answer: Answer) -> None:
-        """Take in what DNS and the static peers say; that DNS is silent never disturbs a running cluster."""
+        """Take in an answer of DNS and the static peers; a silent DNS never disturbs a running cluster."""
         now = self._world.clock()
         reached = frozenset(address for address in answer.addresses if self._reaches(address))
         self._addresses.discovered(Answer(reached, answer.complete, answer.problems), now)
@@ -181,17 +181,17 @@ class Neighbours:
         self.greet(now)
 
     def _reaches(self, address: Address) -> bool:
-        """Tell whether this node's socket can send to an address of that family."""
+        """Check whether this node's socket can send to an address of that family."""
         return self.bound.host == "::" or (":" in self.bound.host) == (":" in address.host)
 
     def greet(self, now: Instant) -> None:
-        """Greet whoever is due, and tell the core who is there."""
+        """Greet the addresses that are due, and report to the core which nodes can be reached."""
         self._addresses.greet(now, pause=self.greeting_pause)
         self._lines.tell(self._log, now)
         self.tell_core(now)
 
     async def find_name(self, own: Address) -> str | None:
-        """Take the name that DNS gives to this node's address; None where the name stays."""
+        """Take the name that DNS has for this node's address; return None where the name stays."""
         name = await self._world.open_discovery(self._settings).reverse_name(own.host)
         name = display_name(name or "", self._settings.app_name)
         if name in {"", "localhost", self.endpoint.name}:
@@ -203,7 +203,7 @@ class Neighbours:
         return name
 
     def tell_core(self, now: Instant) -> None:
-        """Tell the core which nodes were heard lately, and whether others may be; the endpoint, who is a member."""
+        """Report to the core which nodes were heard lately, and whether others may be there."""
         if self._core.state is not None:
             self.endpoint.members = frozenset(self._core.state.configuration.members)
         heard_after = now - _PEER_LASTS * self._settings.heartbeat_repeat
@@ -211,7 +211,7 @@ class Neighbours:
         self._core.hold_formation(self._somebody_may_answer(now))
 
     def _somebody_may_answer(self, now: Instant) -> bool:
-        """Tell whether a node may be there that had no time to answer; on a busy machine that may take seconds."""
+        """Check whether a node may be there that has had no time to answer: on a busy machine, some seconds."""
         self._addresses.standstill.look(now)
         began = max(self._started_at, self._addresses.standstill.ended_at)
         beats = (now - began) / self._settings.heartbeat_repeat
@@ -221,25 +221,25 @@ class Neighbours:
         return (not self._has_looked_up and beats < _ANSWERS_WITHIN) or self._addresses.awaits_answer(now, patience)
 
     def may_say(self, peer: Peer, message: ConsensusMessage, now: Instant) -> bool:
-        """Tell whether a message counts.
+        """Check whether a message may reach the core.
 
-        A node that leads, or hears a leader, lets nobody depose that leader who is no member as far as it knows, and
-        is where nobody looks for a node. A new leader may be such a node, to one whose log is behind: that node
-        listens to it as soon as it hears no other.
+        A node that leads, or hears a leader, does not let a stranger depose that leader: a node that is no member as
+        far as this node knows, and is at no listed address. To a node whose log is behind, a new leader may look like
+        a stranger: that node listens to it as soon as it hears no other leader.
 
         Parameters
         ----------
         peer : Peer
-            Who says it.
+            The sender.
         message : ConsensusMessage
-            What is said.
+            The message.
         now : float
             The time in seconds.
 
         Returns
         -------
         bool
-            Whether the core is told.
+            Whether the core takes it in.
         """
         s = self._core.state
         if s is None or not isinstance(message, _OF_LEADERS) or peer.node_id == s.leader:
@@ -248,10 +248,10 @@ class Neighbours:
         is_known = not members or peer.node_id in members or self._addresses.is_listed(peer.address)
         return is_known or not is_sticky(s, now)
 
-    # --- meeting them ---------------------------------------------------------------------------------------
+    # --- meeting nodes --------------------------------------------------------------------------------------
 
     def handle(self, event: EndpointEvent, now: Instant) -> None:
-        """Act on whom the endpoint has met.
+        """Act on an event of the endpoint about another node.
 
         Parameters
         ----------
@@ -270,10 +270,10 @@ class Neighbours:
                 self._confirmed(peer, previous, address, now)
             case OwnReflection(address=address):
                 if address != self._addresses.own:
-                    self.own_found.set()  # others shall not know it by its host's name for long
+                    self.own_found.set()  # the name that DNS has for it replaces its host's name soon
                 self._addresses.is_own(address, now)
             case ForeignService(node_id=0):
-                pass  # a client, which is told so itself
+                pass  # a client; the endpoint answers it
             case ForeignService(address=address, service=service):
                 self._addresses.of_another_service(address, service, now)
             case OtherVersions():
@@ -298,7 +298,7 @@ class Neighbours:
                 )
 
     def _confirmed(self, peer: Peer, previous: Peer | None, address: Address, now: Instant) -> None:
-        """Note who is behind an address; the core refuses, loudly, a node of another cluster."""
+        """Note which node is behind an address; the core refuses a node of another cluster, with an alert."""
         if not peer.node_id or peer.domain is not Domain.CONSENSUS:
             return
         self._addresses.answered(address, now)
@@ -312,11 +312,11 @@ class Neighbours:
             self._log.info("peer", peer=format_id(peer.node_id), peer_name=peer.name, address=str(peer.address))
 
     def _meet_double(self, other: Address, now: Instant) -> None:
-        """Stop, when another process has this node's id and this one has just been started; else report it.
+        """Stop if another process has this node's id and this one has just been started; otherwise raise an alert.
 
-        So it is the later one that stops: before it may vote, because after a start a node first keeps its promise.
-        Without a key anybody can say to have this node's id, and shall not end it by that. The other nodes refuse the
-        later one of two in any case.
+        So the later one of two processes stops. It stops before it may vote, because after a start a node first keeps
+        its promise. Without a key any process can claim this node's id, and must not end the node by that. The other
+        nodes refuse the later one of two in any case.
         """
         text = (
             f"another process, at {other}, has this node's id {format_id(self._core.id)}:"
@@ -332,7 +332,7 @@ class Neighbours:
         self.alerts.raise_alert(cause, f"{text}; stop one of them, and remove its data directory", now)
 
     def _refuse_versions(self, other: OtherVersions, now: Instant) -> None:
-        """Say who must be upgraded. Which cluster the other one is of still counts, lest there be a second one."""
+        """Raise an alert that names the node to upgrade; note the other's cluster, lest a second one be formed."""
         ours, theirs = self.endpoint.versions, other.versions
         name = other.name or format_id(other.node_id)
         upgrade = name if theirs.highest < ours.lowest else f"{self.endpoint.name} (this node)"

@@ -1,4 +1,4 @@
-"""A node is a nursery: one task for each concern, and the cancellation of one is the end of all."""
+"""A node, for the program that runs it: a nursery with one task for each concern. If one task fails, all end."""
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,18 +39,18 @@ class Node(Running):
     world : World
         The clock, chance, socket, disk and launcher that it uses.
     machine : StateMachine
-        What is replicated.
+        The state machine that is replicated.
     on_overrun : {'exit', 'log'}
         What happens when a body of leader work has not ended when it must be over.
     """
 
     def status(self) -> NodeStatus:
-        """Give the node's account of itself.
+        """Return the status of the node.
 
         Returns
         -------
         NodeStatus
-            What ``trioraft status`` and the monitor show.
+            The status, as ``trioraft status`` and the monitor show it.
         """
         return self._account.status()
 
@@ -81,7 +81,7 @@ class Node(Running):
             try:
                 return (await self._propose_here(EntryKind.COMMAND, command)).data
             except (NotCommittedError, NotLeaderError):
-                continue  # that one never will be carried out; so try again, perhaps elsewhere
+                continue  # it will never be carried out, so try again, perhaps on another leader
         return await waiting.propose(self._session, command)
 
     async def _propose_here(self, kind: EntryKind, data: bytes) -> Result:
@@ -108,7 +108,7 @@ class Node(Running):
             self._loop.look_around()
 
     async def read_barrier(self) -> None:
-        """Wait until the state machine of this node shows everything that was acknowledged before the call."""
+        """Wait until the state machine of this node shows every command that was acknowledged before the call."""
         while True:
             answered = trio.Event()
             found: list[Index | None] = []
@@ -134,14 +134,14 @@ class Node(Running):
     def answer_questions(
         self, handler: AskHandler, only_reads: Callable[[bytes], bool] = lambda question: False
     ) -> None:
-        """Let the program around the state machine answer what clients ask it (:meth:`Client.ask`).
+        """Install a handler, by which the program around the state machine answers questions (:meth:`Client.ask`).
 
         Parameters
         ----------
         handler : callable
-            Called with a question, and whom to tell the answer, now or later.
+            Called with a question, and a function that takes the answer, now or later.
         only_reads : callable
-            Tells whether a question changes nothing, and may so be asked with a reader key.
+            Returns whether a question changes nothing, so that it may be asked with a reader key.
         """
         self._requests.answer_questions(
             check_function("handler", handler, is_async=False),
@@ -181,11 +181,11 @@ class Node(Running):
         return self._core.term if self._core.role is Role.LEADER else 0
 
     def now(self) -> Instant:
-        """Tell the time in seconds, on the clock that deadlines are counted on."""
+        """Return the time in seconds, on the clock of all deadlines."""
         return self._world.clock()
 
     def propose_in_term(self, term: Term, command: bytes) -> None:
-        """Propose a command here if this node leads in a term, and wait for nothing; it may come to nothing.
+        """Propose a command here if this node leads in a term, without waiting; it may never be applied.
 
         Parameters
         ----------
@@ -203,12 +203,12 @@ class Node(Running):
     # --- stopping -------------------------------------------------------------------------------------------
 
     async def step_aside(self, reason: str) -> None:
-        """Give leadership to another node before this one stops, and leave the cluster if it is to; bounded.
+        """Transfer leadership before this node stops, and leave the cluster if the settings say so, in bounded time.
 
         Parameters
         ----------
         reason : str
-            Why the node stops, for the log.
+            The reason why the node stops, for the log.
         """
         check_is("reason", reason, str)
         self.stopping = True
@@ -216,7 +216,7 @@ class Node(Running):
 
 
 def _caller() -> str:
-    """Say where the body of a leadership block stands, for whoever has to find it."""
+    """Describe where the body of a leadership block stands in the program, for the log."""
     code = sys._getframe(2).f_code
     return f"{code.co_qualname} ({code.co_filename}:{sys._getframe(2).f_lineno})"
 

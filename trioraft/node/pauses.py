@@ -1,4 +1,4 @@
-"""Pauses in applying: one at a time holds the state, whoever needs it to stand still for longer than a moment."""
+"""Pauses in applying: one task at a time holds the state, when it must stand still for longer than a moment."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,9 +14,9 @@ class Pauses:
     Parameters
     ----------
     applying : Applying
-        What is paused.
+        Applies entries, and is paused.
     soon : callable
-        Has the node take a turn when a pause is over.
+        Requests a turn when a pause is over.
     """
 
     def __init__(self, applying: Applying, soon: Callable[[], None]) -> None:
@@ -26,7 +26,7 @@ class Pauses:
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
-        """Apply nothing for as long as the block lasts; two blocks never last at the same time."""
+        """Apply nothing while the block lasts; two blocks never run at the same time."""
         async with self._one:
             try:
                 with self._applying.held():

@@ -1,4 +1,4 @@
-"""What this node has put into the log for somebody, and who waits for what becomes of it."""
+"""Proposals: the entries that this node has put into its log, and the callers that wait for their outcome."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,16 +19,16 @@ from trioraft.replica.machine import Versioned, state_kind
 from trioraft.replica.sessions import Replica, Result
 from trioraft.versions import added_in
 
-# What became of a proposed entry.
+# The outcome of a proposed entry: its result, or the reason why there is none.
 Outcome: TypeAlias = Result | ProposalError
 
-# Raises what is said of something that needs a version of the protocol which the cluster does not speak yet; it is
-# given that version, and the one that is spoken.
+# Is given the version of the protocol that a command needs, and the version that the cluster speaks; raises an error
+# when the cluster does not speak the needed one yet.
 Require: TypeAlias = Callable[[Version, Version], None]
 
 
 def nothing_required(_needed: Version, _speaks: Version) -> None:
-    """Allow whatever is proposed, whichever version it needs."""
+    """Allow every proposal, whichever version it needs."""
 
 
 class Proposals:
@@ -37,13 +37,13 @@ class Proposals:
     Parameters
     ----------
     core : Core
-        Where entries are proposed.
+        The core to which entries are proposed.
     replica : Replica
-        What they are applied to; knows which version of the protocol its commands need.
+        The replica that they are applied to; its machine knows which version of the protocol a command needs.
     clock : callable
         Returns the time in seconds.
     require : callable
-        Refuses what the cluster's version does not know.
+        Refuses commands that need a later version than the cluster speaks.
     """
 
     def __init__(self, core: Core, replica: Replica, clock: Callable[[], Instant], require: Require) -> None:
@@ -66,13 +66,13 @@ class Proposals:
         Parameters
         ----------
         kind : EntryKind
-            What it is.
+            The kind of the entry.
         data : bytes
             The command.
         done : callable
-            Told what became of it, which may take for ever.
+            Takes the outcome, which may never be known.
         needs : int
-            Which version of the protocol its command needs, where that is not all of `data`.
+            The version of the protocol that its command needs, where the command is only a part of `data`.
 
         Returns
         -------
@@ -84,7 +84,7 @@ class Proposals:
         NotLeaderError, BusyError, RefusedError
             If it was not proposed.
         """
-        # A larger one could not be sent to anybody, nor could what follows it in the log.
+        # A larger entry could not be sent to any follower, and neither could the entries behind it in the log.
         if len(data) > (ENTRY_MAX if kind is EntryKind.SESSION_COMMAND else PAYLOAD_MAX):
             raise RefusedError(f"not proposed: the command has {len(data)} bytes; at most {PAYLOAD_MAX} are allowed")
         if self._core.role is Role.LEADER:
@@ -100,7 +100,7 @@ class Proposals:
         return placed
 
     def forget(self, placed: Placed) -> None:
-        """Tell nobody what becomes of an entry.
+        """Drop the callback of an entry, because its outcome is not waited for any more.
 
         Parameters
         ----------
@@ -110,18 +110,18 @@ class Proposals:
         self._waiting.pop(placed, None)
 
     def applied(self, index: Index, term: Term, result: Result) -> None:
-        """Answer whoever waits for an entry that was applied (Raft, figure 2: leaders), or for an earlier term's.
+        """Answer the caller that waits for an applied entry (Raft, figure 2: leaders), or for one of an earlier term.
 
-        Entries of earlier terms never will be committed: terms only grow along the log, so none of them can follow
-        the entry of this term that was just applied. Before that is seen they may be: another node may still have
-        them, and lead later.
+        An entry of an earlier term that is still waited for will never be committed: terms only grow along the log,
+        so it cannot follow the entry of this term that was just applied. Before an entry of this term is applied, it
+        may still be: another node may have it, and lead later.
 
         Parameters
         ----------
         index, term : int
-            The entry's.
+            The index and term of the entry.
         result : Result
-            What came of it.
+            Its result.
         """
         done = self._waiting.pop(Placed(term, index), None)
         if done is not None:
@@ -133,13 +133,13 @@ class Proposals:
                 self._waiting.pop(placed)(outcome)
 
     def overtaken(self) -> None:
-        """Tell all who wait that a snapshot was taken over, which does not say what is in it."""
+        """Answer all callers that the outcome is unknown: a restored snapshot does not name its commands."""
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():
             done(UnknownError("unknown: the command may be in a snapshot of the new leader"))
 
     def version_needed(self, command: bytes) -> Version:
-        """Return which version of the protocol a command needs, as far as that may be more than the cluster speaks.
+        """Return the version of the protocol that a command needs; the first one where the cluster speaks them all.
 
         Parameters
         ----------
@@ -153,11 +153,11 @@ class Proposals:
         """
         machine = self._replica.machine
         if self._replica.version >= self._core.versions.highest or not isinstance(machine, Versioned):
-            return FIRST_VERSION  # whatever this software knows may be proposed
+            return FIRST_VERSION  # every command that this software knows may be proposed
         return machine.version_needed(command)
 
     def name_kind(self) -> None:
-        """Put into the log of what kind the state is, on a leader, once the cluster's version has such entries."""
+        """Write the kind of the state into the log, on a leader, once the cluster's version has such entries."""
         is_new = not self._replica.state_kind and self._named_in != self._core.term
         if is_new and self._core.role is Role.LEADER and self._core.version >= added_in(EntryKind.STATE_KIND):
             with suppress(ProposalError):  # it is tried again

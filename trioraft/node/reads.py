@@ -1,7 +1,8 @@
-"""Finds up to where the log must be applied for a linearizable read, on any node.
+"""Read indexes: up to where a node must have applied the log to answer a linearizable read (thesis 6.4).
 
-The leader finds it by itself (:mod:`trioraft.consensus.reads`). A follower asks the leader, once for all reads that
-wait; reads that come while it asks wait for the next time, because the answer may be older than they are.
+The leader finds the read index by itself (:mod:`trioraft.consensus.reads`). A follower asks the leader, once for all
+reads that wait. Reads that come while it asks wait for its next question, because the answer may be older than they
+are.
 """
 
 from collections.abc import Callable
@@ -13,18 +14,18 @@ from trioraft.consensus import Core, Role
 from trioraft.consensus.turn import Dispatch
 from trioraft.messages import Index, Instant, Message, NodeId, OptionalNodeId, ReadIndexRequest, ReadIndexResponse
 
-# Told the read index, or None when no leader answered for it.
+# Takes the read index, or None when no leader has named one.
 Answered: TypeAlias = Callable[[Index | None], None]
 
-# What is not answered is asked again after so many seconds.
+# An unanswered question is asked again after this long, in seconds.
 _ASK_AGAIN: Final = 0.1
-# Times of two clocks are added and taken away; what is due then is due.
+# Sums of times are rounded: a deadline that is nearer than this has passed.
 _ROUNDING: Final = 1e-6
 
 
 @dataclass(slots=True)
 class _Round:
-    """One question to the leader."""
+    """One question to the leader, for all reads that waited when it was asked."""
 
     number: int
     leader: OptionalNodeId
@@ -38,12 +39,12 @@ class Reads:
     Parameters
     ----------
     core : Core
-        Finds the read index where this node leads.
+        The core, which finds the read index when this node leads.
     clock : callable
-        Tells the time in seconds.
+        Returns the time in seconds.
     first : int
-        Questions are numbered from here. Each process of a node begins elsewhere: an answer to an earlier one that
-        was under way for long must not be taken for an answer to this one.
+        The number before that of the first question. Each process of a node begins elsewhere: a late answer to an
+        earlier process must not be taken for an answer to this one.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Reads:
         Parameters
         ----------
         answered : callable
-            Told the index, perhaps during the call; None when there is no leader, or it changed.
+            Takes the index, perhaps during the call; None when there is no leader, or the leader changed.
         """
         if self._core.role is Role.LEADER:
             self._last += 1
@@ -80,14 +81,14 @@ class Reads:
                 self._ask()
 
     def confirmed(self, read: int, index: Index | None) -> None:
-        """Take the core's answer; None when this node leads no more.
+        """Take in the core's answer to a read.
 
         Parameters
         ----------
         read : int
             The number that the core was given.
         index : int or None
-            The read index.
+            The read index; None when this node does not lead any more.
         """
         answered = self._confirming.pop(read, None)
         if answered is not None:
@@ -101,7 +102,7 @@ class Reads:
         self._send(self._round.leader, ReadIndexRequest(self._round.number))
 
     def receive(self, sender: NodeId, message: ReadIndexRequest | ReadIndexResponse) -> None:
-        """Take a message of another member.
+        """Take in a message of another member.
 
         Parameters
         ----------
@@ -158,16 +159,16 @@ class Reads:
         return bool(self._outgoing)
 
     def next_deadline(self) -> Instant:
-        """Return when :meth:`look` wants to be called, in seconds; infinity when nothing is asked."""
+        """Return when :meth:`look` must be called, in seconds; infinity when no question is open."""
         return NEVER if self._round is None else self._round.due
 
     def leader_changed(self) -> None:
-        """Look at once whether the leader that was asked still leads."""
+        """Fail the reads of the open question if the leader that was asked does not lead any more."""
         if self._round is not None and self._core.leader != self._round.leader:
             self._conclude(None)
 
     def look(self, now: Instant) -> None:
-        """Ask again what was not answered in time; give up where the leader that was asked leads no more.
+        """Repeat a question that was not answered in time; give up where the leader that was asked leads no more.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What a member has agreed on with the others, and what came of that: a member without its clients."""
+"""The parts of a member that know nothing of clients: its core, its replica, and what is between them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ class Replicated:
     Attributes
     ----------
     core : Core
-        Its consensus, to be fed and looked at.
+        Its consensus.
     replica : Replica
-        What commands become.
+        The replicated state.
     proposals : Proposals
-        The entries that it has proposed, and who waits for them.
+        The entries that it has proposed, and the callers that wait for them.
     applying : Applying
-        Applies what is committed.
+        Applies committed entries.
     reads : Reads
-        Finds up to where the log must be applied for a read.
+        Finds read indexes.
     """
 
     core: Core
@@ -47,13 +47,13 @@ class Replicated:
         core : Core
             The consensus.
         replica : Replica
-            What commands become.
+            The replicated state.
         clock : callable
-            Returns the time in seconds: for whoever comes between two turns, and to bound how long a slice takes.
+            Returns the time in seconds, for calls between two turns, and to bound how long a slice takes.
         first_read : int
-            Questions to leaders are numbered from here; each process of a node begins elsewhere.
+            The number before that of the first question to a leader; each process of a node begins elsewhere.
         require : callable
-            Refuses what the cluster's version does not know.
+            Refuses commands that need a later version than the cluster speaks.
 
         Returns
         -------

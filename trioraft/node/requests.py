@@ -1,7 +1,8 @@
-"""What clients, and other nodes for their own programs, ask a node to do: who may, when, and who carries it out.
+"""Requests of clients, and of other nodes for their own programs: who may send them, and who carries them out.
 
-A few datagrams may hold thousands of requests, and a leader that carried all of them out at once would be silent. So
-they wait in a queue, and each turn carries out some: heartbeats, and the answers of other members, do not wait.
+A few datagrams may hold thousands of requests, and a leader that carried all of them out at once would be silent in
+the meantime. So requests wait in a queue, and each turn carries out some of them: heartbeats, and the answers of
+other members, do not wait for all.
 """
 
 from collections import deque
@@ -27,13 +28,13 @@ from trioraft.tally import Asker
 
 _log: Final = structlog.get_logger("trioraft.requests")
 
-# Requests are carried out for so long, in seconds, before others get their turn.
+# Requests are carried out for this long, in seconds, before other work gets its turn.
 _SLICE: Final = 0.005
-# More than so many are not kept: a client sends again what is not answered.
+# The most requests that wait; more are dropped, and a client sends an unanswered request again.
 _WAITING_MAX: Final = 20_000
-# How often a leader looks which sessions have been silent for long, in seconds.
+# How often a leader looks for sessions that have been silent for long, in seconds.
 _LOOK_AT_SESSIONS: Final = 5.0
-# How often, in seconds, it is noted that somebody has too weak a key for what he does.
+# How often, in seconds, a warning is logged that a client needs a stronger key from the next release on.
 _TOO_FAR_AGAIN: Final = 60.0
 
 
@@ -45,14 +46,14 @@ class _Queued(NamedTuple):
 
 
 class Requests:
-    """The requests of clients.
+    """The requests of clients to one node.
 
     Parameters
     ----------
     member : Replicated
-        Carries them out.
+        The member that carries them out.
     around : Surroundings
-        What the node knows of the others.
+        What this node knows of the other nodes.
     backups : Backups
         The backups that this node keeps.
     digests : Digests
@@ -62,7 +63,7 @@ class Requests:
     clock : callable
         Returns the time in seconds.
     soon : callable
-        Has answers leave that were not found during a turn.
+        Requests a turn, so that answers leave that were not found during one.
     """
 
     def __init__(
@@ -91,40 +92,40 @@ class Requests:
         self._look_at = clock() + _LOOK_AT_SESSIONS
 
     def answer_questions(self, handler: AskHandler, only_reads: Callable[[bytes], bool]) -> None:
-        """Let the program around the state machine answer what clients ask it.
+        """Install the program around the state machine, which answers questions of clients.
 
         Parameters
         ----------
         handler : callable
-            Called with a question, and whom to tell the answer, now or later.
+            Called with a question, and a function that takes the answer, now or later.
         only_reads : callable
             Returns whether a question changes nothing, so that readers may ask it.
         """
         self._commands.on_ask = handler
         self._is_question = only_reads
 
-    # --- what comes in --------------------------------------------------------------------------------------
+    # --- input ----------------------------------------------------------------------------------------------
 
     def add(self, peer: Peer, request: ClientRequest) -> None:
-        """Queue a request that came in.
+        """Queue a request that has come in.
 
         Parameters
         ----------
         peer : Peer
-            Who asks.
+            The sender.
         request : ClientRequest
-            What for.
+            The request.
         """
         if len(self._waiting) < _WAITING_MAX:
             self._waiting.append(_Queued(peer, request))
 
     @property
     def wait(self) -> bool:
-        """Whether some are queued."""
+        """Whether requests are queued."""
         return bool(self._waiting)
 
     def carry_out_some(self) -> None:
-        """Carry out what is queued, for a while."""
+        """Carry out queued requests, for a while."""
         if not self._waiting:
             return
         until = self._clock() + _SLICE
@@ -134,14 +135,14 @@ class Requests:
                 break
 
     def receive(self, peer: Peer, request: ClientRequest) -> None:
-        """Carry out a request at once, unless that is under way or was done.
+        """Carry out a request at once, unless it is under way or was answered.
 
         Parameters
         ----------
         peer : Peer
-            Who asks.
+            The sender.
         request : ClientRequest
-            What for.
+            The request.
         """
         command = request.command
         if why := self._why_not_allowed(peer, command):
@@ -159,7 +160,7 @@ class Requests:
             self._administration.carry_out(asked, command)
 
     def _why_not_allowed(self, peer: Peer, command: Command) -> str:
-        """Say which key is needed for a command; empty where the sender has it."""
+        """Return which key is needed for a command; empty where the sender has one that may."""
         needed = NEEDED[type(command)]
         if not may(peer.domain, needed):
             if isinstance(command, Ask) and may(peer.domain, Domain.READER) and self._only_reads(command.data):
@@ -184,7 +185,7 @@ class Requests:
             return False
 
     def _cancel(self, peer: Peer, cancel: Cancel) -> None:
-        """Let go of what a client waits for no more."""
+        """Forget the requests that a client does not wait for any more."""
         for request in cancel.requests:
             asked = self._desk.find(peer, request)
             if asked is not None:
@@ -192,10 +193,10 @@ class Requests:
                 if asked.give_up is not None:
                     asked.give_up()
 
-    # --- what happens meanwhile -----------------------------------------------------------------------------
+    # --- changes meanwhile ----------------------------------------------------------------------------------
 
     def members_changed(self, configuration: Configuration) -> None:
-        """Answer who waits for a change of the members, when it is committed and complete.
+        """Answer the requests for a change of the members, when it is committed and complete.
 
         Parameters
         ----------
@@ -205,20 +206,20 @@ class Requests:
         self._administration.members_changed(configuration)
 
     def conclude(self) -> None:
-        """Answer what this node cannot carry out any more, or has carried out, now that its role or term changed."""
+        """Answer the requests that a change of role or term has completed, or made impossible."""
         self._desk.conclude()
         self._administration.conclude()
 
     def why_no_leader(self) -> str:
-        """Return why there may be no leader, in one line."""
+        """Describe why there may be no leader, in one line."""
         return self._desk.why_no_leader()
 
     def next_deadline(self) -> Instant:
-        """Return when :meth:`handle_timer` wants to be called, in seconds."""
+        """Return when :meth:`handle_timer` must be called, in seconds."""
         return self._look_at
 
     def handle_timer(self, now: Instant) -> None:
-        """End the sessions of clients that were silent for long, now and then.
+        """End, now and then, the sessions of clients that were silent for long.
 
         Parameters
         ----------

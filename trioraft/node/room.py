@@ -1,9 +1,9 @@
-"""How many requests are under way at a node, of each client, each address and in all, and how many may be.
+"""The room for requests under way at a node: how many there are, and may be, of a client, an address, and in all.
 
-What waits for long must not take the room of what does not, and none of it that of keep-alives: a client with too
-many watches can still put, and keeps its locks. So there are three kinds of room. Many clients may be behind one
-address, which a proxy or a translation of addresses gives all of them, so an address may have half of the room; the
-other half is for the others.
+Requests that wait for long must not take the room of those that do not, and neither may take the room of keep-alives:
+a client with too many watches can still put, and keeps its locks. So there are three kinds of room. Many clients may
+be behind one address, when a proxy or a translation of addresses gives it to all of them. So one address may take
+half of the room; the other half is for all others.
 """
 
 import enum
@@ -23,9 +23,9 @@ class Kind(enum.Enum):
     Attributes
     ----------
     label : str
-        What the requests are called.
+        The name of the requests, in the plural.
     most : int
-        How many may be under way in all.
+        The most that may be under way in all.
     """
 
     KEEP_ALIVE = "keep-alives and questions about leases", 10_000
@@ -38,12 +38,12 @@ class Kind(enum.Enum):
 
     @classmethod
     def of(cls, command: Command) -> "Kind":
-        """Tell which kind of room a request takes.
+        """Return the kind of room that a request takes.
 
         Parameters
         ----------
         command : Command
-            What it asks for.
+            The command of the request.
 
         Returns
         -------
@@ -51,7 +51,7 @@ class Kind(enum.Enum):
             The kind.
         """
         match command:
-            case KeepSession() | Ask(leader=True):  # the program answers these at once, with what a leader knows
+            case KeepSession() | Ask(leader=True):  # the program on the leader answers these at once
                 return cls.KEEP_ALIVE
             case Ask():
                 return cls.WAIT
@@ -59,7 +59,7 @@ class Kind(enum.Enum):
 
 
 class Room:
-    """Counts what is under way."""
+    """Counts the requests under way."""
 
     def __init__(self) -> None:
         self._tallies = {kind: Tally() for kind in Kind}
@@ -77,7 +77,7 @@ class Room:
         self._tallies[kind].add(who)
 
     def leave(self, who: Asker, kind: Kind) -> None:
-        """Count no more a request that was under way.
+        """Stop counting a request that was under way.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class Room:
         self._tallies[kind].remove(who)
 
     def why_none(self, who: Asker, kind: Kind) -> Limit:
-        """Tell why there is no room for a request that was counted.
+        """Find the limit for which there is no room for a request that was counted.
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
-"""A node that runs: its tasks, and what its loop drives beside the member.
+"""A running node: its tasks, and the program around the member, which its loop drives too.
 
-The loop (:mod:`trioraft.node.loop`) takes in datagrams, what the disk has written and what is due, and takes turns of
-the member. Every other task feeds something to the core or the endpoint and wants a turn soon.
+The loop (:mod:`trioraft.node.loop`) takes in datagrams, answers of the disk and passed deadlines, and takes turns of
+the member. Every other task feeds something to the core or the endpoint, and requests a turn.
 """
 
 from collections.abc import Awaitable, Callable
@@ -46,12 +46,12 @@ from trioraft.node.trace import recording
 from trioraft.nurseries import bare_errors
 from trioraft.settings.key_files import key_file_warning
 
-# Where tasks that propose take long, the node looks so many times within a heartbeat interval what has come in.
+# While tasks that propose keep the scheduler busy, the node looks at its input this often in a heartbeat interval.
 _LOOKS: Final = 4
 
 
 class Running(Assembly):
-    """A node's tasks; it is what the loop drives (:class:`trioraft.node.loop.Surrounding`)."""
+    """A node with its tasks; it is the :class:`~trioraft.node.loop.Surrounding` of its loop."""
 
     async def run(self, *, task_status: trio.TaskStatus[Address] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the node until it is cancelled.
@@ -59,7 +59,7 @@ class Running(Assembly):
         Parameters
         ----------
         task_status : trio.TaskStatus
-            Told the address of the socket once the node takes part.
+            Is given the address of the socket once the node takes part.
         """
         try:
             self._socket = await self._world.open_socket(self.settings.bind_host, self.settings.bind_port)
@@ -130,7 +130,7 @@ class Running(Assembly):
         self._neighbours.tell_core(self._world.clock())
 
     async def _discover(self) -> None:
-        """Ask DNS again and again; what it says, or that it is silent, never disturbs a running cluster."""
+        """Ask DNS again and again; neither its answers nor its silence ever disturb a running cluster."""
         await self._world.open_discovery(self.settings).run(self._discovered)
 
     def _discovered(self, answer: Answer) -> None:
@@ -139,7 +139,7 @@ class Running(Assembly):
         self.soon()
 
     async def _greet(self) -> None:
-        """Greet whoever is due, see to the members, and find out what this node is called."""
+        """Greet the addresses that are due, drive the autopilot and upgrades, and look up the name of this node."""
         named: Address | None = None
         while True:
             self._neighbours.own_found = trio.Event()
@@ -159,7 +159,7 @@ class Running(Assembly):
                 await self._neighbours.own_found.wait()
 
     def handle(self, event: EndpointEvent, now: Instant) -> None:
-        """Take what the endpoint has read from a datagram."""
+        """Take in an event that the endpoint has read from a datagram."""
         if isinstance(event, Received):
             self._receive_message(event.peer, event.cluster_id, event.message, now)
             return
@@ -193,7 +193,7 @@ class Running(Assembly):
                 self._endpoint.counters["dropped_not_a_member"] += 1
 
     def act_on(self, event: Event, now: Instant) -> None:
-        """Act on what a turn says has happened."""
+        """Act on an event of a turn."""
         try:
             self._acting.act_on(event, now)
         except NodeError as error:
@@ -201,11 +201,11 @@ class Running(Assembly):
             raise
 
     def fill(self, to: NodeId, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
-        """Read the bytes of a snapshot's part that leaves."""
+        """Return a snapshot's part with its bytes, as it leaves."""
         return self._snapshots.fill(to, part)
 
     def turned(self, now: Instant) -> None:
-        """Show what has changed, and hand to the endpoint what else is to leave."""
+        """Push a changed status, and hand requests and answers to the endpoint."""
         self._snapshots.look()
         if self._account.has_changed(self._log, now):
             self._changed.set()
@@ -218,20 +218,20 @@ class Running(Assembly):
         self._answers.flush(now)
 
     def next_deadline(self) -> Instant:
-        """Return when :meth:`handle_timer` wants to be called, in seconds."""
+        """Return when :meth:`handle_timer` must be called, in seconds."""
         return min(self._session.next_deadline(), self._calls.next_deadline())
 
     def handle_timer(self, now: Instant) -> None:
-        """Ask for what this node's own program wants, and ask again."""
+        """Send the requests of this node's own program, and repeat them."""
         self._session.handle_timer(now)
         self._calls.handle_timer(now)
 
     def written(self, write: Write) -> None:
-        """Act on what is on disk now."""
+        """Act on a write that is on disk now."""
         self._acting.written(write)
 
     def say_farewell(self, failure: str) -> None:
-        """Tell whoever watches why this node is about to stop: nothing else tells them."""
+        """Push to the subscribers of the status why this node is about to stop: nothing else tells them."""
         self._account.failure = failure
         self._account.push(self._world.clock())
         if self._loop is not None:

@@ -1,8 +1,8 @@
-"""Which sessions a leader opens and ends: those of silent clients end, and nobody has all of them.
+"""The room for sessions at a leader: it ends those of silent clients, and lets no client have all of them.
 
-Whose a session is, only a leader knows, in memory. Of sessions that were opened while another one led it learns that
-when it hears of their clients, which it does within a minute. So somebody may have more for a while after an
-election.
+Only a leader knows the client of a session, and only in memory. If a session was opened while another node led, the
+leader learns its client when it hears from the client, which is within a minute. So a client may have more sessions
+for a while after an election.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from trioraft.tally import Asker, Limit, Tally
 
 _log: Final = structlog.get_logger("trioraft.requests")
 
-# A client needs one, and another one when that has ended.
+# The most open sessions of a client, which needs one, and another one when that has ended.
 OF_ONE_CLIENT_MAX: Final = 16
 _LOOK: Final = 5.0
 
@@ -33,15 +33,15 @@ class SessionRoom:
     Parameters
     ----------
     core : Core
-        Tells whether this node leads.
+        The source of the role and the term.
     replica : Replica
-        Knows which sessions there are.
+        The replicated state, which has the open sessions.
     proposals : Proposals
-        Has them end.
+        Proposes the end of sessions.
     clock : callable
-        Tells the time in seconds.
+        Returns the time in seconds.
     lines : LineLimit
-        Says how much of it is logged.
+        Limits the log lines that clients can cause.
     """
 
     def __init__(
@@ -57,17 +57,17 @@ class SessionRoom:
         self._owners: dict[int, Asker] = {}
         self._tally = Tally()
         self._opening = 0
-        self._ending: set[int] = set()  # to make room
+        self._ending: set[int] = set()  # those whose end is proposed
 
     def begin(self, who: Asker) -> Limit:
         """Count a session that is about to be opened, unless its client has too many.
 
-        Where there are as many as there may be, one that has carried no command ends first, the longest silent one.
+        When all sessions are taken, one that has carried no command is ended for it: the one that was silent longest.
 
         Parameters
         ----------
         who : Asker
-            Who opens it.
+            The client that opens it.
 
         Returns
         -------
@@ -94,14 +94,14 @@ class SessionRoom:
         return self._tally.why_none(who, "open sessions", OF_ONE_CLIENT_MAX, SESSIONS_MAX // SITE_SHARE)
 
     def opened(self, session: int, who: Asker) -> None:
-        """Note what became of a session that was about to be opened.
+        """Note the outcome of a session that was about to be opened.
 
         Parameters
         ----------
         session : int
-            The session; 0 where there is none.
+            The session; 0 where none was opened.
         who : Asker
-            As it was counted.
+            The client, as it was counted.
         """
         self._opening -= 1
         self._tally.remove(who)
@@ -109,14 +109,14 @@ class SessionRoom:
             self.heard(session, who)
 
     def heard(self, session: int, who: Asker) -> None:
-        """Note that a client lives; only of sessions that there are, so that nobody can make this grow.
+        """Note that the client of a session lives; ignore sessions that do not exist, lest they fill the memory.
 
         Parameters
         ----------
         session : int
             The session.
         who : Asker
-            Who has spoken of it.
+            The client that has named it.
         """
         if not self._replica.has_session(session):
             return
@@ -131,7 +131,7 @@ class SessionRoom:
             self._tally.remove(self._owners.pop(session))
 
     def end_silent(self) -> None:
-        """End the sessions of clients that were silent for long, while this node leads; looks now and then only."""
+        """End, now and then, the sessions of clients that were silent for long, while this node leads."""
         now = self._clock()
         if now < self._looked_at:
             return
@@ -141,7 +141,7 @@ class SessionRoom:
             return
         for session in self._silence.due(self._core.term, self._replica.sessions, now):
             if not self._end(session, "session ends: its client is silent"):
-                return  # it is proposed again
+                return  # it is tried again later
 
     def _end(self, session: int, event: str) -> bool:
         def done(_outcome: object) -> None:

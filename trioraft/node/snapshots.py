@@ -1,4 +1,4 @@
-"""Takes snapshots in the background, sends them, and takes over those that are received."""
+"""Snapshots of a node: taken in the background, sent to followers, and restored when they are received."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -28,11 +28,11 @@ from trioraft.storage.snapshots import (
 
 _log: Final = structlog.get_logger("trioraft.snapshots")
 
-# So many of the entries that a snapshot covers are kept, at most, for followers that are a little behind.
+# The most entries that a snapshot covers and that are kept, for followers that are a little behind.
 _KEEP_MAX: Final = 5000
 # A snapshot's chunks are written to the disk in pieces of at least this size.
 _PIECE: Final = 1024 * 1024
-# When a snapshot that followers may need finds no room, it is tried again after so many seconds.
+# When the disk has no room for a snapshot that followers may need, it is tried again after this long, in seconds.
 _RETRY: Final = 10.0
 
 
@@ -42,26 +42,26 @@ class Snapshotter:
     Parameters
     ----------
     core : Core
-        Whose log they shorten.
+        The core whose log they shorten.
     applying : Applying
-        Has the state that they are of.
+        Applies entries to the state that they hold.
     pauses : Pauses
         Hold it while it is looked at, or replaced.
     directory : Path
         The node's directory.
     clock : callable
-        Tells the time in seconds.
+        Returns the time in seconds.
     soon : callable
-        Has a turn follow once the core was told something.
+        Requests a turn, once the core was told something.
     alert : callable
-        Told what somebody should look at.
+        Raises an alert, at which somebody should look.
     entries_max, bytes_max : int
-        A snapshot is taken when the log has grown by so many entries, or so many bytes.
+        The growth of the log, in entries or bytes, after which a snapshot is taken.
 
     Attributes
     ----------
     problem : str
-        Why the last snapshot was not taken; empty once one is.
+        The reason why the last snapshot was not taken; empty once one is.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Snapshotter:
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._send_parts, self._parts = trio.open_memory_channel[StorePart](1024)
-        self._readers: dict[NodeId, SnapshotReader] = {}  # by the follower that is sent what they read
+        self._readers: dict[NodeId, SnapshotReader] = {}  # by the follower to which they are sent
         self._growing = trio.CancelScope()
         self._looked = trio.Event()
         self._valid: SnapshotInfo | None = None
@@ -97,18 +97,18 @@ class Snapshotter:
     # --- at the start ---------------------------------------------------------------------------------------
 
     async def restore(self) -> None:
-        """Take over the snapshot that is on disk, before anything is applied."""
+        """Restore the snapshot that is on disk, before any entry is applied."""
         snapshot = self._core.snapshot
         remove_leftovers(self._directory, snapshot)
         if snapshot is not None:
             await self._take_over(snapshot)
 
     async def _take_over(self, snapshot: SnapshotInfo) -> None:
-        """Let the state machine restore a snapshot, in a thread, while nothing is applied."""
+        """Restore a snapshot, in a thread, while nothing is applied."""
         async with self._pauses.paused():
             replica = self._applying.replica
             if replica.applied_index >= snapshot.index:
-                return  # entries came faster
+                return  # the entries were applied faster
             await trio.to_thread.run_sync(
                 lambda: replica.restore(snapshot.index, read_chunks(self._directory, snapshot), snapshot.version)
             )
@@ -121,7 +121,7 @@ class Snapshotter:
             with self._growing:
                 await self._wait_grown()
             self._growing = trio.CancelScope()
-            async with self._pauses.paused():  # a received one may just be taken over
+            async with self._pauses.paused():  # a received one may just be restored
                 index = self._applying.replica.applied_index
                 described = self._core.describe_snapshot(index)
                 self._applying.note_snapshot()
@@ -131,7 +131,7 @@ class Snapshotter:
             try:
                 snapshot = await self._write(described, chunks)
             except DiskFullError as error:
-                # The log needs little room, and the next snapshot may find some: go on without.
+                # The log needs little room, and the next snapshot may find some; so the node goes on.
                 _log.error("no snapshot was taken, and the log is not shortened", reason=str(error))
                 self.problem = f"no snapshot was taken, and the log is not shortened: {error}"
                 if self._core.lacks_snapshot:
@@ -139,7 +139,7 @@ class Snapshotter:
                 continue
             self.problem = ""
             if self._is_overtaken(index):
-                continue  # the file goes with the next clean-up
+                continue  # the next clean-up removes the file
             self._close_sent()  # a damaged one of the same name may be open
             keep = min(_KEEP_MAX, self._entries_max // 2)
             self._core.snapshot_taken(snapshot, keep, self._clock(), keep_bytes=self._bytes_max // 2)
@@ -147,7 +147,7 @@ class Snapshotter:
             _log.info("snapshot taken", index=index, bytes=snapshot.size)
 
     def look(self) -> None:
-        """Look, after a turn, whether the log has grown enough for another snapshot."""
+        """Check, after a turn, whether the log has grown enough for another snapshot."""
         if self._has_grown():
             self._looked.set()
 
@@ -156,13 +156,13 @@ class Snapshotter:
         return applying.grown_entries >= self._entries_max or applying.grown_bytes >= self._bytes_max
 
     async def _wait_grown(self) -> None:
-        """Wait until the log has grown, since the last snapshot, by so many entries, or so many bytes."""
+        """Wait until the log has grown enough since the last snapshot."""
         while not self._has_grown():
             self._looked = trio.Event()
             await self._looked.wait()
 
     def _is_overtaken(self, index: Index) -> bool:
-        """Tell whether a received snapshot covers an entry."""
+        """Check whether a received snapshot covers an entry."""
         return self._core.snapshot is not None and self._core.snapshot.index >= index
 
     async def _write(self, described: SnapshotInfo, chunks: Iterator[bytes]) -> SnapshotInfo:
@@ -180,20 +180,19 @@ class Snapshotter:
     # --- sending --------------------------------------------------------------------------------------------
 
     def fill(self, to: NodeId, part: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
-        """Read the bytes of a part that leaves.
+        """Return a part with its bytes, as it leaves.
 
         Parameters
         ----------
         to : int
-            The follower that is sent it.
+            The follower to which it is sent.
         part : InstallSnapshotRequest
             The part, without its bytes.
 
         Returns
         -------
         InstallSnapshotRequest or None
-            The part; None when the snapshot is not there any more, because a newer one has taken its place, or is
-            damaged.
+            The part; None when the snapshot is damaged, or a newer one has taken its place.
         """
         snapshot = snapshot_of(part)
         try:
@@ -213,7 +212,7 @@ class Snapshotter:
         return reader
 
     def _give_up(self, snapshot: SnapshotInfo, why: str) -> None:
-        """Send a snapshot no more; and if it is the newest, take another one, now: the state in memory is whole."""
+        """Stop sending a damaged snapshot; if it is the newest, take another one now, from the state in memory."""
         is_newest = snapshot == self._core.snapshot
         self._core.snapshot_gone(snapshot, self._clock())
         self._close_sent()
@@ -222,7 +221,7 @@ class Snapshotter:
             self._growing.cancel()
 
     def _close_sent(self) -> None:
-        """Close what is sent to nobody any more."""
+        """Close the files that are not sent to any follower any more."""
         state = self._core.state
         followers = state.followers if state is not None else {}
         for node, reader in [*self._readers.items()]:
@@ -233,14 +232,14 @@ class Snapshotter:
     # --- receiving ------------------------------------------------------------------------------------------
 
     def store(self, part: StorePart) -> None:
-        """Queue a part that was received; a full queue drops it, and the leader sends it again."""
+        """Queue a received part; a full queue drops it, and the leader sends it again."""
         try:
             self._send_parts.send_nowait(part)
         except trio.WouldBlock:
             self._core.reception_failed(part.snapshot, self._clock())
 
     async def receive(self) -> None:
-        """Store parts in order, and take over what is whole."""
+        """Store parts in order, and restore a snapshot once it is whole."""
         writer: SnapshotWriter | None = None
         written: SnapshotInfo | None = None
         async for part in self._parts:
@@ -271,7 +270,7 @@ class Snapshotter:
         _log.info("snapshot received", index=snapshot.index, bytes=snapshot.size)
 
     def is_valid(self, snapshot: SnapshotInfo) -> None:
-        """Learn which snapshot is valid on disk from now on.
+        """Note the snapshot that is valid on disk from now on.
 
         Parameters
         ----------
@@ -282,7 +281,7 @@ class Snapshotter:
         self._has_valid.set()
 
     async def clean_up(self) -> None:
-        """Remove the snapshots that were valid before the newest one, until cancelled; no write waits for that."""
+        """Remove snapshots older than the newest one, until cancelled; no write waits for that."""
         while True:
             await self._has_valid.wait()
             self._has_valid = trio.Event()
@@ -292,7 +291,7 @@ class Snapshotter:
 
 
 async def write_chunks(write: Callable[[bytes], None], chunks: Iterable[bytes]) -> None:
-    """Write a state machine's chunks, in a thread, and give others their turn after each.
+    """Write a state machine's chunks, in a thread, and let other tasks run after each.
 
     Parameters
     ----------

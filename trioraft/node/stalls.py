@@ -1,8 +1,8 @@
-"""Notices when the event loop was blocked: nothing is received and no heartbeat is sent meanwhile.
+"""Stalls of the event loop: while it is blocked, nothing is received and no heartbeat is sent.
 
-What blocks it is a step of some task that takes long without a checkpoint (a command that a state machine takes its
-time for, a body of leader work that computes), or a machine without a processor to spare. The former shows as
-processor time, the latter does not.
+The loop is blocked by a task that runs for long without a checkpoint (a slow command of a state machine, a body of
+leader work that computes), or by a machine without a processor to spare. The former takes processor time, the latter
+does not.
 """
 
 import time
@@ -17,7 +17,7 @@ from trioraft.messages import Instant, Seconds
 
 _log: Final = structlog.get_logger("trioraft.stalls")
 
-# It is told at most once in so many seconds.
+# The shortest time between two warnings, in seconds.
 _TELL_INTERVAL: Final = 10.0
 
 

@@ -1,4 +1,4 @@
-"""What a node tells of itself, and to whom: its status, pushed to whoever watches the moment that it changes."""
+"""The status of a node, which is pushed to its subscribers the moment that it changes."""
 
 import os
 from collections import Counter, deque
@@ -38,7 +38,7 @@ from trioraft.settings.settings import NodeSettings
 from trioraft.streams import log_lines_dropped
 
 _ELECTIONS_KEPT: Final = 5
-# From this part of the quota on somebody should look at it.
+# The part of the quota from which on an alert is raised.
 _NEARLY: Final = 0.9
 
 
@@ -69,7 +69,7 @@ class _Shown(NamedTuple):
 
 
 def no_room(term: Term) -> str:
-    """Say so when a term is so high that hardly another one can follow; the text is an alert.
+    """Describe, as an alert, that a term is so high that hardly another one can follow.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def no_room(term: Term) -> str:
     Returns
     -------
     str
-        What is wrong and what to do; empty where all is well.
+        The problem, and what to do; empty where there is none.
     """
     if term < TERM_ROOM:
         return ""
@@ -90,7 +90,7 @@ def no_room(term: Term) -> str:
 
 
 class Account:
-    """A node's account of itself.
+    """A node's account of itself: its status, and who subscribes to it.
 
     Parameters
     ----------
@@ -99,24 +99,24 @@ class Account:
     settings : NodeSettings
         Its configuration.
     neighbours : Neighbours
-        Who is around, and what is wrong there.
+        The other nodes, and the alerts about them.
     hooks : Hooks
         Its scripts.
     replica : Replica
         The replicated state.
     snapshots : Snapshotter
-        Knows why there can be none.
+        The source of the reason why no snapshot can be taken.
     steering : Steering
-        What the autopilot did.
+        The notes of the autopilot.
     counters : callable
-        Gives what was counted.
+        Returns the node's counters.
     clock : callable
-        Tells the time in seconds.
+        Returns the time in seconds.
 
     Attributes
     ----------
     failure : str
-        Why the node stops; empty while it does not.
+        The reason why the node stops; empty while it does not.
     """
 
     def __init__(
@@ -149,13 +149,13 @@ class Account:
         self._shown: _Shown | None = None
 
     def subscribe(self, peer: Peer, seconds: Seconds, now: Instant) -> None:
-        """Tell somebody the status, now and for some time whenever it changes."""
+        """Send the status to a peer, now and, for some time, whenever it changes."""
         if seconds:
             self._subscribers[peer.process] = _Subscriber(peer, now + seconds)
         self._neighbours.endpoint.send(peer, Status(node=self.status()), now)
 
     def push(self, now: Instant) -> None:
-        """Tell the status to whoever subscribed."""
+        """Send the status to all subscribers."""
         self._subscribers = {process: who for process, who in self._subscribers.items() if who.until > now}
         if self._subscribers:
             status = encode_message(Status(node=self.status()))
@@ -163,7 +163,7 @@ class Account:
                 self._neighbours.endpoint.send(who.peer, status, now)
 
     def has_changed(self, log: FilteringBoundLogger, now: Instant) -> bool:
-        """Tell whether a role, the term, the leader or a setting is another one than when this was asked last."""
+        """Check whether a part of the status that is pushed at once has changed since the last check."""
         core = self._core
         settings = self._replica.settings
         who_leads = (core.role, core.term, core.leader)
@@ -184,12 +184,12 @@ class Account:
             log.info("became follower", term=term, leader=format_id(leader))
 
     def status(self) -> NodeStatus:
-        """Give the status.
+        """Compute the status.
 
         Returns
         -------
         NodeStatus
-            What ``trioraft status`` and the monitor show.
+            The status, as ``trioraft status`` and the monitor show it.
         """
         now = self._clock()
         core, state, around = self._core, self._core.state, self._neighbours
@@ -237,7 +237,7 @@ class Account:
         )
 
     def _nearly_full(self) -> str:
-        """Say on the leader that the state has nearly reached its quota; empty where it has not."""
+        """Describe, on the leader, that the state has nearly reached its quota; empty where it has not."""
         bounded = self._bounded
         if bounded is None or not bounded.quota or self._core.role is not Role.LEADER:
             return ""

@@ -1,7 +1,7 @@
-"""How a node stops: it gives its leadership away, and with ``LEAVE_ON_STOP`` has itself removed, before it ends.
+"""Stopping: a node transfers its leadership, and with ``LEAVE_ON_STOP`` has itself removed, before it ends.
 
-Docker kills a container ten seconds after it was told to stop, so all of this is bounded: what has not been done by
-then is left undone, and the log says so. A node that was not removed is a member that is away.
+Docker kills a container ten seconds after it was told to stop, so all of this is bounded: a step that is not done in
+time is left undone, and the log says so. A node that was not removed is a member that is away.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,35 +17,35 @@ from trioraft.consensus.timing import WORK_MARGIN
 from trioraft.messages import ChangeMember, ClientResponse, Instant, Seconds
 from trioraft.settings.settings import NodeSettings
 
-# How long a leader that stops waits for somebody to take over what it has offered, in seconds.
+# How long a leader that stops waits for another node to take over the leadership that it has offered, in seconds.
 _TAKEOVER_PATIENCE: Final = 2.0
-# How long after it was told to stop a node gives up to be removed, in seconds; and the least time that it takes for
-# that where its leader work was allowed to take longer than that to end.
+# How long after it was told to stop a node gives up its removal, in seconds; and the least time for the removal,
+# where leader work took longer than that to end.
 _LEAVING_PATIENCE: Final = 8.0
 _LEAVING_PATIENCE_LEAST: Final = 1.0
-# How soon a node that was told that it has left, and does not know it from its log yet, asks again, in seconds.
+# How soon a node asks again that was told that it is removed, and does not know it from its log yet, in seconds.
 _ASK_AGAIN: Final = 0.5
 
 
 class Stopping:
-    """The end of a node.
+    """The last steps of a node.
 
     Parameters
     ----------
     core : Core
         Its consensus.
     settings : NodeSettings
-        Whether it leaves, and how long its leader work may take to end.
+        The settings: whether it leaves, and how long its leader work may take to end.
     calls : Calls
-        Asks the leader.
+        Sends requests to the leader.
     clock : callable
-        Tells the time in seconds.
+        Returns the time in seconds.
     soon : callable
-        Has what was begun go on.
+        Requests a turn, so that what was begun goes on.
     changed : callable
-        Waits until the role, the term or the leader is another one, or leadership has been offered.
+        Waits until the role, the term or the leader has changed, or leadership has been offered.
     removed : trio.Event
-        Set once the node is removed and that is on its disk.
+        Set once the node's removal is on its disk.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class Stopping:
         self._removed = removed
 
     async def step_aside(self, log: FilteringBoundLogger, reason: str) -> None:
-        """Do what is due before the node ends.
+        """Do the last steps before the node ends.
 
         Parameters
         ----------
         log : BoundLogger
-            Where to say what is done.
+            The log of the node.
         reason : str
-            Why the node stops, for the log.
+            The reason why the node stops, for the log.
         """
         began = self._clock()
         log.info("stopping", reason=reason, role=self._core.role)
@@ -85,7 +85,7 @@ class Stopping:
             await self._give_leadership_away()  # it may have come back meanwhile
 
     async def _give_leadership_away(self) -> None:
-        """Return when another node leads, or when none can."""
+        """Transfer leadership; return when another node leads, or when none can."""
         if self._core.role is not Role.LEADER:
             return
         if not self._core.is_handing_over:
@@ -103,7 +103,7 @@ class Stopping:
     # --- leaving --------------------------------------------------------------------------------------------
 
     async def _leave(self, log: FilteringBoundLogger, seconds: Seconds) -> None:
-        """Have the leader remove this node, and wait until this one knows that it is removed, and will remember."""
+        """Have the leader remove this node, and wait until the removal is on this node's disk."""
         answers: list[ClientResponse] = []
         with trio.move_on_after(seconds):
             async with trio.open_nursery() as nursery:
@@ -119,7 +119,7 @@ class Stopping:
             log.warning("stops but may stay a member", reason=f"{why}, within {seconds:.1f} s")
 
     async def _ask_to_leave(self, answers: list[ClientResponse], leaving: trio.CancelScope) -> None:
-        """Ask until the leader declines; once it is done too, for a leader that dies then leaves it untold."""
+        """Ask until the leader declines; even after it agreed, lest its end leave this node untold."""
         while True:
             answers[:] = [await waiting.call(self._calls, lambda: ChangeMember("leave", self._core.id))]
             if not answers[0].done:

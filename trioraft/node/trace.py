@@ -1,10 +1,10 @@
-"""What a node does, one line of JSON for each transition: for whoever wants to see, or check, why it did it.
+"""The trace of a node: one line of JSON for each transition, to see or to check why the node did what it did.
 
 The specifications in tests/specification name the same actions; ``python -m tests.specification traces`` records runs
 of the simulator in this form and lets a model checker decide whether they are behaviours of the specifications.
 
-Every line has the time in seconds on the node's clock, the node, the action, what was there before it: the message
-(``from``, ``message``), or what is on disk now (``on_disk``), and what is there after it:
+Every line has the time in seconds on the node's clock, the node, the action, its cause: the message (``from``,
+``message``), or the state that is on disk now (``on_disk``), and the state after it:
 
 ``term``, ``voted_for``, ``role``, ``leader``      as in the paper; ids are 16 hexadecimal digits, or null for none
 ``asks``, ``granted``, ``chosen``                  whether it asks for (pre-)votes, who has granted, and whether the
@@ -19,7 +19,7 @@ Every line has the time in seconds on the node's clock, the node, the action, wh
 ``cluster``, ``formed``                            its cluster; and before it is on disk that it is a member of it
 ``promised``, ``members``, ``never``               the formation that it promised, with whom, and those it refused for
                                                    ever
-``sent``                                           what it wants to send; some of it may wait for the disk
+``sent``                                           the messages it wants to send; some may wait for the disk
 """
 
 import contextlib
@@ -39,7 +39,7 @@ from trioraft.messages import Instant, NodeId, OptionalNodeId, format_id
 from trioraft.storage.errors import StorageError
 from trioraft.storage.private import make_file
 
-# What changes by itself as time passes: no line is written for that alone.
+# Values that change as time passes: no line is written for these alone.
 _PASSING: Final = frozenset({"refuses_for", "lease_for", "work_for"})
 _ALWAYS: Final = frozenset({"start", "receive", "persisted"})
 _IDS: Final = frozenset({"formation", "members", "sees"})
@@ -83,7 +83,7 @@ class Recorder:
         subject: object,
         sent: Sequence[Outgoing],
     ) -> None:
-        """Write what a core did, unless that was nothing; see :class:`~trioraft.consensus.observer.Observer`."""
+        """Write a step of a core, unless it changed nothing; see :class:`~trioraft.consensus.observer.Observer`."""
         if isinstance(subject, Write):
             self._writes.setdefault(core.id, {})[subject.number] = subject.hard
             return
@@ -152,7 +152,7 @@ def _differ_by_time_only(before: Mapping[str, Any], after: Mapping[str, Any]) ->
 
 
 def _action(step: str, subject: object, before: Line | None, after: Line) -> str:
-    """Name an action as the specifications do."""
+    """Return the name of an action, as in the specifications."""
     if step == "receive":
         return f"Handle{type(subject).__name__}"
     if step in _ACTIONS or before is None:
@@ -174,11 +174,11 @@ def _action_of_timer(before: Line, after: Line) -> str:
     return "Promise" if before["promised"] != after["promised"] else "Timer"
 
 
-# --- what there is to see -----------------------------------------------------------------------------------
+# --- the state in a line ------------------------------------------------------------------------------------
 
 
 def view(core: View, now: Instant) -> Line:
-    """Tell what a core looks like.
+    """Describe the state of a core.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def view(core: View, now: Instant) -> Line:
     Returns
     -------
     dict
-        What each line has.
+        The fields that each line has.
     """
     formation = core.hard.formation
     line: Line = {
@@ -243,7 +243,7 @@ def _view_of_member(s: State, now: Instant) -> Line:
 
 
 def on_disk(hard: HardState) -> Line:
-    """Tell what is on disk."""
+    """Describe the hard state on disk."""
     formation = hard.formation
     return {
         "term": hard.term,
@@ -258,7 +258,7 @@ def on_disk(hard: HardState) -> Line:
 
 
 def describe(message: object) -> Line:
-    """Tell what a message says, without the bytes that it carries."""
+    """Describe a message, without the bytes that it carries."""
     line: Line = {"type": type(message).__name__}
     for field in getattr(message, "__struct_fields__", ()):
         value = getattr(message, field)

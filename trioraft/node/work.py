@@ -14,24 +14,24 @@ from trioraft.settings.settings import NodeSettings
 
 
 class LeaderWork:
-    """Whatever this node does only while it may.
+    """The work that this node does only while its lease allows it.
 
     Parameters
     ----------
     core : Core
-        Told when all of it has ended, or failed.
+        Is told when all leader work has ended, or has failed.
     settings : NodeSettings
         The scripts, and how long they may take to end.
     directory : Path
         The node's directory.
     context : callable
-        Returns what scripts are told of the node.
+        Returns the facts about the node that scripts are given.
     world : World
         The clock, the watchdog's clock and the launcher.
     on_overrun : {'exit', 'log'}
-        What happens when a body has not ended when it must be over.
+        The action when a body runs on after it must be over.
     soon : callable
-        Has a turn follow once the core was told something.
+        Requests a turn, once the core was told something.
     log : callable
         Returns the node's log.
 
@@ -40,7 +40,7 @@ class LeaderWork:
     hooks : Hooks
         The scripts.
     bodies : Bodies
-        The bodies of the program around the node.
+        The bodies of the program that runs the node.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class LeaderWork:
         self.bodies.start_work(token, deadline)
 
     def extend(self, deadline: Instant) -> None:
-        """Let leader work go on until a later deadline.
+        """Extend leader work until a later deadline.
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class LeaderWork:
         self.bodies.extend_work(deadline)
 
     def end(self) -> None:
-        """Tell leader work to end now."""
+        """Begin to end leader work now."""
         self._scripts_run = True
         self.hooks.end_work()
         self.bodies.end_work()
@@ -108,7 +108,7 @@ class LeaderWork:
         self._ended()
 
     def _ended(self) -> None:
-        """Tell the core when neither a script nor a body is left."""
+        """Report to the core when neither a script nor a body is left."""
         if not self._scripts_run and not self.bodies.running:
             self._core.work_ended(self._clock())
             self._soon()

@@ -1,6 +1,6 @@
-"""What a node takes from the world around it: a clock, chance, a socket, a disk, DNS, a process launcher.
+"""The world around a node: a clock, chance, a socket, a disk, DNS, a process launcher.
 
-Everything else in a node is the same in production and under trio's mocked clock; tests replace what is here.
+Tests replace these parts; everything else in a node is the same in production and under trio's mocked clock.
 """
 
 import os
@@ -32,30 +32,30 @@ class Resolver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """The seams of a node.
+    """The parts of a node that tests replace.
 
     Attributes
     ----------
     clock : callable
-        Gives the time in seconds; it never goes back, and counts while the host is suspended.
+        Returns the time in seconds; it never goes back, and goes on while the host is suspended.
     watchdog_clock : callable or None
         The same in any thread; None for no watchdog of leader work.
     random : random.Random
         Draws election timeouts and pauses.
     entropy : callable
-        Gives unpredictable bytes.
+        Returns unpredictable bytes.
     host_name : str
         The machine's name.
     open_disk : callable
-        Opens what holds the identity and the hard state.
+        Opens the database with the identity, the hard state and the log.
     open_socket : callable
         Opens a datagram socket at a host and port.
     open_discovery : callable
-        Makes what finds the addresses of other nodes.
+        Makes the resolver that finds the addresses of other nodes.
     launcher : Launcher
         Starts the process that runs scripts.
     versions : Versions
-        Which versions of the protocol it speaks.
+        The versions of the protocol that the node speaks.
     """
 
     clock: Callable[[], Instant]
@@ -71,7 +71,7 @@ class World:
 
     @classmethod
     def real(cls) -> Self:
-        """Give the machine itself.
+        """Return the real world: that of this machine.
 
         Returns
         -------
