@@ -16,7 +16,7 @@ from tests.cluster.harness import DEFAULT_TIMEOUTS, Cluster, free_ports
 from tests.cluster.relay import Faults, open_relay
 
 RUNS = int(os.environ.get("TRIORAFT_BAD_NETWORK_RUNS", "1"))
-SECONDS = float(os.environ.get("TRIORAFT_BAD_NETWORK_SECONDS", "25"))
+SECONDS = float(os.environ.get("TRIORAFT_BAD_NETWORK_SECONDS", "15"))
 AT_ONCE = 3
 SIZE = 3
 

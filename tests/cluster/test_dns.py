@@ -17,7 +17,7 @@ from tests.unit.dns_server import Behaviour, DnsServer, open_dns_server
 from trioraft.client.client import open_client
 from trioraft.settings.settings import ClientSettings
 
-SECONDS = float(os.environ.get("TRIORAFT_DNS_SECONDS", "3"))
+SECONDS = float(os.environ.get("TRIORAFT_DNS_SECONDS", "2"))
 NAME = "cluster.test"
 NODES = ("127.0.0.1", "127.0.0.2", "127.0.0.3")
 MOVED = "127.0.0.4"

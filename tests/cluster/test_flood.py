@@ -28,7 +28,7 @@ from trioraft.datagrams.keys import KeyRing, derive_key, generate_key
 from trioraft.datagrams.socket import open_udp
 from trioraft.messages import VoteRequest
 
-DATAGRAMS = int(os.environ.get("TRIORAFT_FLOOD", "20000"))
+DATAGRAMS = int(os.environ.get("TRIORAFT_FLOOD", "10000"))
 SIZE = 3
 TIMES = {
     "ELECTION_TIMEOUT_LOWER_MILLIS": "1000",

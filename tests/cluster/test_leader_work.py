@@ -26,7 +26,7 @@ from trioraft.client.status import ClusterStatus
 from trioraft.clock import boottime
 from trioraft.messages import Transfer
 
-CHANGES = int(os.environ.get("TRIORAFT_LEADER_CHANGES", "10"))
+CHANGES = int(os.environ.get("TRIORAFT_LEADER_CHANGES", "5"))
 WAYS = ("kill", "stop", "transfer", "pause", "partition")
 SIZE = 3
 LOWER, UPPER, HEARTBEAT, GRACE, MARGIN = 0.3, 0.6, 0.05, 0.3, 1.0

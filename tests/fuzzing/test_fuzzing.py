@@ -11,7 +11,7 @@ from trioraft.datagrams import headers
 from trioraft.datagrams.endpoint import Endpoint
 from trioraft.datagrams.replay import ReplayWindow
 
-RUNS = 20_000
+RUNS = 5_000
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -144,7 +144,7 @@ class Watch:
         self.every = every
         self._before = tally.wall_seconds
         self._started = time.monotonic()
-        self._saved = self._started
+        self._saved = float("-inf")  # the first time, there is a file as soon as there is something to go on from
 
     @property
     def elapsed(self) -> float:

@@ -35,7 +35,7 @@ from trioraft.messages import (
 
 ROOT: Final = Path(__file__).parents[2]
 SEEDS: Final = range(4, 6)
-PROFILES: Final = ("mixed", "everything", "formation", "members", "snapshot", "reads", "autopilot")
+PROFILES: Final = ("mixed", "everything", "formation", "autopilot")
 A_MESSAGE: Final = re.compile(
     r" *\d+\.\d{6}  [nc]\d+ → ([nc]\d+|anybody)  .* +(\d+\.\d\d ms|LOST|CUT OFF|NO SESSION|NOBODY IS THERE)"
 )

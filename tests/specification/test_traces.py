@@ -17,7 +17,6 @@ pytestmark = needs_java
 _EVENTS = 400
 _QUICK = {
     "vote although a leader was heard of a moment ago",
-    "vote twice in a term",
     "take a formation for standing with most promises",
     "start leader work without waiting",
     "forget the claim of leader work at a restart",

@@ -85,10 +85,14 @@ async def key_value_cluster(size: int, seed: int, **settings: object) -> AsyncIt
 
 
 @asynccontextmanager
-async def memory_client(network: MemoryNetwork, known: list[Address], number: int = 0) -> AsyncIterator[Client]:
+async def memory_client(
+    network: MemoryNetwork, known: list[Address], number: int = 0, max_datagram_bytes: int = 1200
+) -> AsyncIterator[Client]:
     """Open a client in the network of a cluster."""
     settings = ClientSettings(
-        app_name="trioraft", peers=tuple(PeerName(address.host, address.port) for address in known)
+        app_name="trioraft",
+        peers=tuple(PeerName(address.host, address.port) for address in known),
+        max_datagram_bytes=max_datagram_bytes,
     )
     socket = await network.open_socket("127.0.0.1", CLIENT_PORT + number)
     client = Client(settings, Domain.CLIENT, socket)

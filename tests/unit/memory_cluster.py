@@ -1,5 +1,11 @@
-"""A cluster of real nodes under trio's mocked clock; only the world around them is in memory."""
+"""A cluster of real nodes under trio's mocked clock; only the world around them is in memory.
 
+What lasts in it, lasts for a quarter of an hour; the full version is an hour of each::
+
+    TRIORAFT_NODE_MINUTES=60 python -m pytest tests/unit/test_node.py tests/unit/test_node_work.py
+"""
+
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +25,8 @@ from trioraft.node.node import Node, open_node
 from trioraft.replica.machine import NothingToReplicate, StateMachine
 from trioraft.settings.settings import NodeSettings
 from trioraft.versions import SPOKEN
+
+MINUTES = int(os.environ.get("TRIORAFT_NODE_MINUTES", "15"))
 
 
 class MemoryCluster:

@@ -199,7 +199,10 @@ def test_the_state_machine_follows_the_quota_in_the_log_and_in_a_snapshot() -> N
 async def test_a_full_cluster_refuses_puts_takes_deletes_and_its_replicas_agree(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
+    async with (
+        key_value_cluster(3, 1, max_datagram_bytes=16_000) as cluster,
+        memory_client(cluster.network, cluster.addresses, max_datagram_bytes=16_000) as client,
+    ):
         await client.change_cluster_settings(quota=QUOTA_MIN)
         for number in range(3):
             await client.put(f"k{number}", bytes(2**20))
@@ -231,7 +234,10 @@ async def test_a_full_cluster_refuses_puts_takes_deletes_and_its_replicas_agree(
 async def test_a_cluster_that_is_too_large_when_it_is_upgraded_starts_and_can_be_made_smaller(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with key_value_cluster(3, 2) as cluster, memory_client(cluster.network, cluster.addresses) as client:
+    async with (
+        key_value_cluster(3, 2, max_datagram_bytes=16_000) as cluster,
+        memory_client(cluster.network, cluster.addresses, max_datagram_bytes=16_000) as client,
+    ):
         for index in range(3):
             cluster.versions[index] = Versions(1, 3)
             await cluster.kill(index)

@@ -1,4 +1,4 @@
-"""The real node code under trio's mocked clock: hours of a cluster's life in seconds.
+"""The real node code under trio's mocked clock: long lives of a cluster in seconds.
 
 Only the world around the nodes is in memory (:mod:`tests.unit.memory_world`). A failing test prints its seed.
 """
@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.unit.memory_cluster import cluster_of
+from tests.unit.memory_cluster import MINUTES, cluster_of
 from tests.unit.memory_world import MemoryDisk, MemoryNetwork, MemorySocket, memory_world
 from trioraft.address import Address
 from trioraft.consensus import Role
@@ -42,13 +42,13 @@ async def test_three_nodes_form_one_cluster_and_elect_one_leader(
         assert cluster.terms() == {1}
 
 
-async def test_an_hour_without_faults_is_one_term_and_no_write(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_life_without_faults_is_one_term_and_no_write(autojump_clock: trio.testing.MockClock) -> None:
     async with cluster_of(3, 1) as cluster:
         await cluster.start()
         await cluster.leader()
         await trio.sleep(60)
         writes = [disk.writes for disk in cluster.disks]
-        await trio.sleep(3600)
+        await trio.sleep(60 * MINUTES)
         assert cluster.terms() == {1}
         assert [disk.writes for disk in cluster.disks] == writes
 
@@ -368,7 +368,7 @@ async def test_dns_that_forgets_everybody_does_not_disturb(autojump_clock: trio.
         await cluster.leader()
         for problems, complete in (((), True), (("DNS does not answer",), False)):
             answers[0] = Answer(addresses=frozenset(), complete=complete, problems=problems)
-            await trio.sleep(1800)
+            await trio.sleep(30 * MINUTES)
         assert cluster.terms() == {1}
 
 

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.unit.memory_cluster import MemoryCluster, cluster_of
+from tests.unit.memory_cluster import MINUTES, MemoryCluster, cluster_of
 from tests.unit.memory_launcher import Behaviour
 
 LOWER, UPPER, HEARTBEAT, GRACE = 3.0, 5.0, 0.5, 5.0
@@ -36,16 +36,16 @@ async def running_leader_script(cluster: MemoryCluster) -> int:
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_leader_work_is_exclusive_over_hours_of_faults(
+async def test_leader_work_is_exclusive_whatever_fails_one_after_the_other(
     autojump_clock: trio.testing.MockClock, seed: int
 ) -> None:
-    """A random fault, for a random time, one after the other, for an hour."""
+    """Have a random fault, for a random time, one after the other."""
     async with cluster_of(3, seed) as cluster:
         for launcher in cluster.launchers:
             launcher.behaviours["/leader"] = Behaviour(stops_in=cluster.chance.uniform(0, 2 * GRACE))
         await cluster.start()
         await cluster.leader()
-        while trio.current_time() < 3600:
+        while trio.current_time() < 60 * MINUTES:
             await trio.sleep(cluster.chance.uniform(0, 20))
             node = cluster.chance.randrange(3)
             fault = cluster.chance.choice(["kill", "cut", "transfer", "stuck", "loss"])
@@ -70,7 +70,7 @@ async def test_leader_work_is_exclusive_over_hours_of_faults(
                 cluster.network.loss = 0.0
         await running_leader_script(cluster)
         check_exclusive(cluster)
-        assert len(work_intervals(cluster)) > 10
+        assert len(work_intervals(cluster)) > MINUTES // 4
 
 
 async def test_a_crashed_leaders_work_is_waited_for_and_a_transferred_one_is_not(

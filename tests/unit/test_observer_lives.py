@@ -2,8 +2,12 @@
 
 In a life, nodes stop, start again as themselves or as others, lose their membership, and change or swap their
 addresses, at any moment, and take addresses that others had before. Each is a real endpoint in a network in memory.
+The full version is::
+
+    TRIORAFT_OBSERVER_LIVES=1000 python -m pytest tests/unit/test_observer_lives.py
 """
 
+import os
 import random
 from typing import Final
 
@@ -20,7 +24,7 @@ from trioraft.datagrams.endpoint import Endpoint, Identity, Peer, Received
 from trioraft.messages import MemberStatus, Status, StatusRequest, format_id
 
 REFRESH: Final = 1.0
-LIVES: Final = 1000
+LIVES: Final = int(os.environ.get("TRIORAFT_OBSERVER_LIVES", "200"))
 CHANGES: Final = 3
 STALE_MAX: Final = 6 * REFRESH  # as monitor/README.md says
 
