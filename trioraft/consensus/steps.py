@@ -124,6 +124,8 @@ class Steps(View):
         self._state = s
 
     def _begin(self, now: Instant) -> None:
+        if self._observer is not None and self._unsettled:
+            self._note("settle")  # what has come in since the last turn, and has no step of its own
         self._now = now
         self._unsettled = True
         if self._state is not None:
