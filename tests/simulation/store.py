@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from tests.simulation.checked_replica import CheckedReplica
 from trioraft.consensus import Role
+from trioraft.kv.codec import decode_command
+from trioraft.kv.commands import LeaseExpire
 from trioraft.kv.history import HistoryLimits
 from trioraft.kv.quota import QUOTA_FROM
 from trioraft.kv.service import KeyValueService
@@ -116,6 +118,9 @@ class StoreMachine:
         """Propose a command, if the node leads in a term."""
         if term and self.leads_in == term:
             self.process.keeper.submit(EntryKind.COMMAND, command, lambda _: None)
+            ending = decode_command(command)
+            if isinstance(ending, LeaseExpire) and self.world.workload.store is not None:
+                self.world.workload.store.end_is_proposed(self.process.host, ending.id)
 
     def tick_later(self) -> None:
         """Arrange the next tick; it is not counted as an event."""

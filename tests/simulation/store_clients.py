@@ -23,6 +23,8 @@ _KEYS: Final = ("k0", "k1", "k2")
 # So many watches, and at most so many leases at a time.
 _WATCHES: Final = 2
 _LEASES: Final = 3
+# How often a keep-alive comes when the end of its lease is just proposed.
+_TOO_LATE: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -214,6 +216,11 @@ class StoreClients:
             self.workload.some_host(), self._ask_leader, question, self._kept_alive, self.world.loop.now
         )
         self.world.loop.at(self.world.loop.now + holder.pause, self._keep_alive, holder)
+
+    def end_is_proposed(self, host: "Host", lease: int) -> None:
+        """Have a keep-alive come at the worst moment, now and then: when the end of its lease is just proposed."""
+        if self.random.random() < _TOO_LATE:
+            self._ask_leader(host, pack(LeaseKeepAlive(lease)), self._kept_alive, self.world.loop.now)
 
     def _ask_leader(self, host: "Host", question: bytes, then: Callable[..., None], sent: float) -> None:
         """Let a leader answer, when it has made sure that it leads, and has applied everything."""
