@@ -210,10 +210,6 @@ class Requests:
         self._desk.conclude()
         self._administration.conclude()
 
-    def why_no_leader(self) -> str:
-        """Describe why there may be no leader, in one line."""
-        return self._desk.why_no_leader()
-
     def next_deadline(self) -> Instant:
         """Return when :meth:`handle_timer` must be called, in seconds."""
         return self._look_at
