@@ -74,7 +74,7 @@ class SessionClient:
         self._asked = 0
         self._under_way: dict[int, UnderWay] = {}
         self._has_key = world.random.random() < 0.5
-        self._came: dict[tuple[int, int], float] = {}  # by node and request: when the one that came last was sent
+        self._came: set[tuple[int, int, float]] = set()  # datagrams that came: node, request, when it was sent
 
     def _clock(self) -> float:
         return self.world.loop.now
@@ -150,9 +150,10 @@ class SessionClient:
 
     def is_new(self, node: int, request: ClientRequest, sent: float) -> bool:
         """Check whether a node takes a datagram that arrives; one that is sealed is taken once."""
-        if self._has_key and self._came.get((node, request.request)) == sent:
+        datagram = node, request.request, sent
+        if self._has_key and datagram in self._came:
             return False
-        self._came[node, request.request] = sent
+        self._came.add(datagram)
         return True
 
     def arrive(self, receiver: int, sender: int, cluster: int, message: object, sent: float) -> None:
