@@ -74,7 +74,7 @@ class SessionClient:
         self._asked = 0
         self._under_way: dict[int, UnderWay] = {}
         self._has_key = world.random.random() < 0.5
-        self._came: set[tuple[int, int, float]] = set()  # datagrams that came: node, request, when it was sent
+        self._came: set[tuple[int, int, float]] = set()  # datagrams: node, request (below 0 an answer), when sent
 
     def _clock(self) -> float:
         return self.world.loop.now
@@ -150,7 +150,9 @@ class SessionClient:
 
     def is_new(self, node: int, request: ClientRequest, sent: float) -> bool:
         """Check whether a node takes a datagram that arrives; one that is sealed is taken once."""
-        datagram = node, request.request, sent
+        return self._takes((node, request.request, sent))
+
+    def _takes(self, datagram: tuple[int, int, float]) -> bool:
         if self._has_key and datagram in self._came:
             return False
         self._came.add(datagram)
@@ -160,6 +162,8 @@ class SessionClient:
         """Take an answer."""
         assert isinstance(message, ClientResponse)
         self.world.trace.message(self.world.loop.now, sent, sender, receiver, message, "")
+        if not self._takes((sender, -message.request, sent)):
+            return
         self._calls.receive(sender, message)
         if not message.done:
             self.world.workload.refused(self)

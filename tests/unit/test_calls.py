@@ -217,6 +217,19 @@ def test_a_request_that_is_given_up_is_told_to_those_who_have_it_and_never_answe
     assert nodes.answers == []
 
 
+def test_a_refusal_that_the_network_repeats_does_not_take_back_that_a_request_is_unknown() -> None:
+    nodes = Nodes(LEADER)
+    nodes.calls.learn_leader(1, LEADER)
+    call = nodes.start()
+    nodes.pass_time(0)
+    nodes.calls.receive(LEADER, ClientResponse(call.number, done=False, code=Refusal.UNKNOWN, detail="unknown"))
+    nodes.pass_time(1)
+    for _ in range(3):
+        nodes.calls.receive(LEADER, ClientResponse(call.number, done=False, code=Refusal.NO_LEADER, detail="none"))
+    nodes.calls.give_up(call)
+    assert call.may_be_done
+
+
 @pytest.mark.parametrize(("reachable", "has_turn", "known"), [(True, False, NO_ANSWER), (False, True, NOT_REACHED)])
 def test_a_request_that_was_never_sent_cannot_have_been_carried_out(
     *, reachable: bool, has_turn: bool, known: str

@@ -135,6 +135,8 @@ class Call:
     unrefused : dict of int to int
         For each node that was asked, how often it was sent this request without refusing it: what is late may still
         be carried out. No other node's answer counts.
+    is_unknown : bool
+        Whether a node that took it has said that nobody knows what became of it.
     """
 
     number: int
@@ -153,11 +155,12 @@ class Call:
     sent_to: int = 0
     sent_at: float = 0.0
     unrefused: dict[int, int] = field(default_factory=dict)
+    is_unknown: bool = False
 
     @property
     def may_be_done(self) -> bool:
         """Whether it may have been carried out, or may still be."""
-        return any(self.unrefused.values())
+        return self.is_unknown or any(self.unrefused.values())
 
 
 class Calls:
@@ -386,7 +389,9 @@ class Calls:
 
     def _note_refusal(self, call: Call, sender: int, response: ClientResponse, now: float) -> None:
         """Take a refusal after which the request may be carried out when it is sent again."""
-        if response.code != Refusal.UNKNOWN and call.unrefused[sender]:
+        if response.code == Refusal.UNKNOWN:
+            call.is_unknown = True  # no later refusal, nor one that the network repeats, takes that back
+        elif call.unrefused[sender]:
             call.unrefused[sender] -= 1
         if response.code != Refusal.NOT_LEADER:
             self.problem = response.detail

@@ -221,7 +221,7 @@ class Storm:
 
     async def _stop(self, node: int) -> None:
         status = await self.cluster.stop(node)
-        if status not in {0, -signal.SIGTERM}:  # the latter while it was still starting
+        if status not in {0, -signal.SIGTERM, 128 + signal.SIGTERM}:  # the latter two while it was still starting
             raise BrokenError(f"node-{node + 1} ended with status {status} after SIGTERM")
 
     # --- disks ----------------------------------------------------------------------------------------------
