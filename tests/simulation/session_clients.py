@@ -15,7 +15,7 @@ from trioraft.asking.session import Proposal, RequestKind, Session
 from trioraft.clock import NEVER
 from trioraft.datagrams.sealing import Domain
 from trioraft.datagrams.sessions import Peer
-from trioraft.errors import ProposalError, SessionEndedError
+from trioraft.errors import LimitError, ProposalError, SessionEndedError
 from trioraft.messages import ClientRequest, ClientResponse, Propose
 
 if TYPE_CHECKING:
@@ -110,6 +110,8 @@ class SessionClient:
     def _failed(self, command: bytes, error: ProposalError) -> None:
         if isinstance(error, SessionEndedError):
             self.world.count["session commands that nobody knows of"] += 1
+        elif isinstance(error, LimitError):  # the ends of earlier sessions were lost on their way
+            self.world.count["session commands refused by a limit"] += 1
         else:
             self.world.checks.fail(f"{command[:20]!r} of {name(self.node)} has no result: {error}")
 
