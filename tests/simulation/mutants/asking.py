@@ -56,6 +56,7 @@ def _unknown_is_no() -> list[Patch]:
         if response.code == Refusal.UNKNOWN:
             call.unrefused[sender] = max(0, call.unrefused[sender] - 1)
         original(self, call, sender, response, now)
+        call.is_unknown = False
 
     return [(calls.Calls, "_note_refusal", note_refusal)]
 
