@@ -35,8 +35,9 @@ def left_of(directory: Path, pid: int) -> Iterator[str]:
     yield from (f"process {node}" for node in nodes_of(directory))
     yield from (mount for mount in Path("/proc/self/mounts").read_text().splitlines() if f" {directory}/" in mount)
     for loop in Path("/sys/block").glob("loop*/loop/backing_file"):
-        if loop.read_text().startswith(f"{directory}/"):
-            yield str(loop)
+        with suppress(OSError):  # that of another test has just been detached
+            if loop.read_text().startswith(f"{directory}/"):
+                yield str(loop)
     if Path("/run/netns").exists():
         yield from (path.name for path in Path("/run/netns").iterdir() if f"-{pid}-" in path.name)
 

@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,12 @@ def _careless_umask() -> Iterator[None]:
 
 
 def modes(top: Path) -> dict[str, str]:
-    """Collect the modes of a directory and everything in it, by name."""
-    paths = [top, *top.rglob("*")]
-    return {str(path.relative_to(top)): f"{stat.S_IMODE(path.stat().st_mode):o}" for path in paths}
+    """Collect the modes of a directory and everything in it, by name; a node that runs may just remove a file."""
+    found: dict[str, str] = {}
+    for path in (top, *top.rglob("*")):
+        with suppress(FileNotFoundError):
+            found[str(path.relative_to(top))] = f"{stat.S_IMODE(path.stat().st_mode):o}"
+    return found
 
 
 def open_to_others(top: Path) -> dict[str, str]:
