@@ -424,11 +424,19 @@ class Faults:
         return True
 
     def send_second_leader(self, host: "Host") -> None:
-        """Let a node hear, while all is well, from somebody who did not win its leader's term."""
-        process = host.process
-        others = [other for other in self.world.hosts if process is not None and other.node != process.core.leader]
-        if process is not None and process.core.leader and others:
-            self._send_as(self.world.random.choice(others), process, second_leader(process.core))
+        """Let a node that knows its leader hear, while all is well, from somebody who did not win that term.
+
+        It hears it at once: a node that has forgotten the leader until the message comes has no way to know better.
+        """
+        process, world = host.process, self.world
+        if process is None or process.paused or not process.core.leader:
+            return
+        others = [other for other in world.hosts if other.node not in {process.core.leader, host.node}]
+        if others:
+            world.count["rogue numbers"] += 1
+            sender, message, now = world.random.choice(others).node, second_leader(process.core), world.loop.now
+            world.trace.message(now, now, sender, host.node, message, "")
+            process.receive(sender, process.core.cluster or world.checks.cluster, message, now)
 
     def _send_as(self, sender: "Host", process: "Process", message: ConsensusMessage) -> None:
         host, world = process.host, self.world
