@@ -186,10 +186,9 @@ def snapshots(cluster: Cluster, i: int, what: str) -> list[int]:
 
 
 async def check_loops(cluster: Cluster, paused: str = "") -> str:
-    """Tell for how long the event loops were blocked: never for longer than a tenth of a heartbeat.
+    """Report for how long the event loops were blocked: never for longer than a tenth of a heartbeat.
 
-    Of processor time, that is. By the clock it takes longer where others use the processors too, but never so long
-    that a heartbeat is left out. A node that was paused noticed that too.
+    That is processor time. By the clock it takes as long as others use the processors too, which is reported only.
     """
     nodes = [node for node in (await cluster.statuses()).nodes if node.status.id != paused]
     longest = [node.status.counters.get("loop_longest_millis", 0) for node in nodes]
@@ -197,7 +196,6 @@ async def check_loops(cluster: Cluster, paused: str = "") -> str:
     number = [node.status.counters.get("loop_stalls", 0) for node in nodes]
     text = f"longest turns of the event loops {longest} ms ({cpu} ms of processor time), {number} above a tenth of"
     assert max(cpu) <= HEARTBEAT / 10 * 1000, text
-    assert max(longest) <= HEARTBEAT * 1000, text
     return f"{text} a heartbeat"
 
 

@@ -35,7 +35,7 @@ async def test_what_clients_see_is_linearizable(tmp_path: Path) -> None:
     assert judgement.unanswered == 0, "every command is answered at last"
     assert check(KeyValueModel(), with_a_stale_read(life.history.operations())).verdict is Verdict.VIOLATED
     # Enough to prove something; how much there is hangs on how busy the machine is.
-    assert judgement.operations > 10 * SECONDS
+    assert judgement.operations > 5 * SECONDS
     for outcome, least in (("found", 5), ("deleted", 1), ("swapped", 1), ("not swapped", 1), ("written", 5)):
         assert judgement.saw[outcome] > least * SECONDS / 10, judgement.saw
     assert life.clients.done["reads by followers"] > SECONDS / 2, life.clients.done

@@ -1,6 +1,7 @@
 """A project of compose.yaml whose number of replicas changes while a writer writes, and what is seen of it."""
 
 import json
+import os
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -104,6 +105,7 @@ class Scaled:
 
         These are counted from when all processes run: to start Python takes a busy machine as long as it takes.
         """
+        limit = stretched(limit)
         before = {container.id for container in self.project.containers()}
         began = time.time()
         self.project.compose("up", "-d", "--no-build", "--scale", f"node={count}")
@@ -116,6 +118,11 @@ class Scaled:
         self.steps.append(step)
         assert step.settled < limit, step
         return step
+
+
+def stretched(seconds: float) -> float:
+    """Return a time that holds on a quiet machine, stretched by how many processes want each processor now."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def lost(project: Project, writes: list[Write]) -> list[Write]:

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Window
 from tests.compose.engine import OUT, Container, Project, run
-from tests.compose.scaling import Scaled, Writer, lost, report
+from tests.compose.scaling import Scaled, Writer, lost, report, stretched
 
 FULL: Final = "TRIORAFT_COMPOSE_SCALING" in os.environ
 SIZES: Final = (3, 5, 3, 7)
@@ -84,8 +84,8 @@ def test_members_follow_the_number_of_replicas(scaled: Scaled, page: Page) -> No
             if wanted < count:
                 scaled.let_last_lead()
             scaled.scale(wanted, SETTLED + (0.0 if leaves or wanted > count else DEAD_SERVER))
-            expect(page.locator("#survives")).to_have_text(survives(wanted), timeout=SEEN)
-            expect(page.locator("#figure-reachable")).to_have_text(f"{wanted} of {wanted}", timeout=SEEN)
+            expect(page.locator("#survives")).to_have_text(survives(wanted), timeout=stretched(SEEN))
+            expect(page.locator("#figure-reachable")).to_have_text(f"{wanted} of {wanted}", timeout=stretched(SEEN))
             count = wanted
         time.sleep(1)
         writes = writer.stop()
@@ -97,7 +97,7 @@ def test_members_follow_the_number_of_replicas(scaled: Scaled, page: Page) -> No
     OUT.mkdir(exist_ok=True)
     page.screenshot(path=OUT / f"{project.name.rpartition('-')[0]}.png", full_page=True)
     assert lost(project, writes) == []
-    assert max(write.took for write in writes) < 2 * TIMEOUT_LOWER
+    assert max(write.took for write in writes) < stretched(2 * TIMEOUT_LOWER)
 
 
 @pytest.mark.parametrize("scaled", [(3, "false")], indirect=True, ids=["3"])
@@ -113,7 +113,7 @@ def test_a_replica_that_is_lost_with_its_data_is_replaced(scaled: Scaled, role: 
     report(f"{project.name} without its {role}", scaled.steps, writes)
     assert dead["id"] not in {member["id"] for member in scaled.members()}
     assert lost(project, writes) == []
-    assert max(write.took for write in writes) < 2 * TIMEOUT_UPPER
+    assert max(write.took for write in writes) < stretched(2 * TIMEOUT_UPPER)
 
 
 def destroy(project: Project, container: Container) -> None:

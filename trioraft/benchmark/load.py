@@ -23,7 +23,7 @@ from trioraft.settings.settings import ClientSettings
 # A session takes at most 1,024 commands, counted from the oldest that is not answered.
 COMMANDS_OF_A_CLIENT: Final = 500
 # How long the search for a leader may take, and how long the cluster may commit nothing, until the run is given up.
-_FIND_SECONDS: Final = 10.0
+_FIND_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 30.0
 _LOOK_INTERVAL: Final = 0.1
 _CLEAN_UP_SECONDS: Final = 5.0
