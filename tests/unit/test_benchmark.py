@@ -58,6 +58,7 @@ def report_of(*milliseconds: float, baseline: Baseline | None) -> Report:
 def test_a_report_gives_latencies_as_multiples_of_what_the_machine_needs() -> None:
     document = report_of(1.0, 2.0, 8.0, baseline=Baseline(udp_round_trip=0.0001, disk_sync=0.004)).to_json()
     assert (document["commits"], document["commits_per_second"], document["nodes"]) == (3, 1.5, 3)
+    assert document["interface"] == "Client.put"
     assert document["latency_milliseconds"]["max"] == 8.0
     assert document["latency_in_udp_round_trips"]["max"] == 80.0
     assert document["latency_in_disk_syncs"]["max"] == 2.0
@@ -72,6 +73,7 @@ def test_a_report_is_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> N
     rows = {line.split()[0]: line.split()[1:] for line in with_baseline.splitlines()}
     assert rows["max"] == ["8.00", "80.0", "2.0"]
     assert "durability sync" in with_baseline
+    assert "by Client.put" in with_baseline
     assert "0.1 ms for a UDP round trip" in with_baseline
     assert "DISK SYNCS" not in without
     assert "durability" not in without
