@@ -20,6 +20,8 @@ from trioraft.kv.errors import KeyValueError
 from trioraft.nurseries import first_error
 from trioraft.settings.settings import ClientSettings
 
+# The method of a client that the load is put with, as any program would: `_Run._put_one_by_one`. Reports name it.
+INTERFACE: Final = "Client.put"
 # A session takes at most 1,024 commands, counted from the oldest that is not answered.
 COMMANDS_OF_A_CLIENT: Final = 500
 # How long the search for a leader may take, and how long the cluster may commit nothing, until the run is given up.
@@ -108,13 +110,13 @@ class _Run:
             nursery.start_soon(self._watch, clients[0], tell)
             async with trio.open_nursery() as workers:
                 for number in range(self._load.concurrency):
-                    workers.start_soon(self._work, clients[number % len(clients)], number)
+                    workers.start_soon(self._put_one_by_one, clients[number % len(clients)], number)
             nursery.cancel_scope.cancel()
         self._count_time()
         return self.outcome
 
-    async def _work(self, client: Client, number: int) -> None:
-        """Put one value after another under a key of its own."""
+    async def _put_one_by_one(self, client: Client, number: int) -> None:
+        """Put one value after another under a key of its own, in a task of its own."""
         load, add = self._load, self.outcome.latencies.add
         key = self._prefix + b"%d" % number
         until = self._started_at + load.seconds

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trioraft.benchmark.baseline import Baseline
-from trioraft.benchmark.load import Load, Outcome
+from trioraft.benchmark.load import INTERFACE, Load, Outcome
 from trioraft.client.status import ClusterStatus
 
 _PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
@@ -56,6 +56,7 @@ class Report:
             "nodes": len(self.cluster.nodes),
             "sealed": any(node.status.sealed for node in self.cluster.nodes),
             "durability": self.durability,
+            "interface": INTERFACE,
             "value_bytes": self.load.value_bytes,
             "concurrency": self.load.concurrency,
             "clients": self.load.clients,
@@ -98,8 +99,8 @@ class Report:
         durability = f", durability {self.durability}" if self.durability else ""
         return (
             f"{outcome.commits_per_second:,.0f} commits/s: {outcome.latencies.count:,} in {outcome.seconds:.1f} s,"
-            f" {self.load.concurrency} at a time, values of {self.load.value_bytes} bytes;"
-            f" {_counted(len(self.cluster.nodes), 'node')}{durability}"
+            f" {self.load.concurrency} at a time, values of {self.load.value_bytes} bytes"
+            f" by {INTERFACE}; {_counted(len(self.cluster.nodes), 'node')}{durability}"
         )
 
 
