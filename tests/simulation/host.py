@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.disk import Disk
+from tests.simulation.gathering import Gathering
 from tests.simulation.mixed import check_new_enough, check_understood, first_versions
 from tests.simulation.network import Greeting, Machine
 from tests.simulation.pilot import Pilot
@@ -127,6 +128,8 @@ class Host:
     def wipe(self) -> None:
         """Lose the disk: the next process here is another node."""
         log = self.log
+        if self.process is not None and self.process.gathering is not None:
+            self.process.gathering.stop()
         self.crash()
         self.world.checks.wiped(self, self.disk.hard, log)
         self.disk = Disk()
@@ -236,6 +239,7 @@ class Process:
         self.turning = False
         self.again = False  # whether something wants another turn while one is being taken
         self.pilot = Pilot(self) if world.profile.follows else None
+        self.gathering = Gathering(self) if world.profile.memory else None
         if world.observer is not None:
             self.core.observe(world.observer)
         self.keeper.begin()
@@ -448,6 +452,8 @@ class Process:
         if state is not None and state.role is Role.LEADER:
             self.world.checks.leading(self, state)
             self.world.checks.log.leading(self, state)
+        if self.gathering is not None:
+            self.gathering.look()
         self._arm()
 
     def _do(self, turn: Turn) -> None:

@@ -1,7 +1,7 @@
 """A world in memory, for the real node code under trio's mocked clock: network, disk, DNS and processes."""
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -106,10 +106,12 @@ class MemoryDisk:
         self.writes = 0
         self.written = 0
         self._process = 0  # writes of an earlier process that are still under way are lost
+        self._under_way: deque[int] = deque()  # the numbers of the writes, which are done in order
 
     def opened(self) -> Self:
         self.written = 0
         self._process += 1
+        self._under_way.clear()
         return self
 
     @property
@@ -117,13 +119,15 @@ class MemoryDisk:
         return Log(*self._base, self._entries)
 
     def begin(self, write: Write, ended: Ended) -> None:
+        self._under_way.append(write.number)
         trio.lowlevel.spawn_system_task(self._save, write, ended, self._process)
 
     async def _save(self, write: Write, ended: Ended, process: int) -> None:
         await trio.sleep(self.latency)
-        while self.stuck:
+        while self._process == process and (self.stuck or self._under_way[0] != write.number):
             await trio.sleep(0.01)
         if self._process == process:
+            self._under_way.popleft()
             ended(outcome.capture(self._put, write))
 
     def _put(self, write: Write) -> None:

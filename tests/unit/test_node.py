@@ -67,6 +67,20 @@ async def test_a_killed_leader_is_replaced_within_an_election_timeout(
         assert trio.current_time() - killed_at <= UPPER + 0.5
 
 
+async def test_a_node_that_stops_writes_all_that_has_gathered(autojump_clock: trio.testing.MockClock) -> None:
+    async with cluster_of(3, 1, durability="memory") as cluster:
+        await cluster.start()
+        leader = await cluster.leader()
+        await trio.sleep(20)
+        disk = cluster.disks[leader]
+        before = disk.log.last_index
+        await cluster.nodes[leader].propose(b"a")
+        assert disk.log.last_index == before
+        await cluster.kill(leader)
+        await trio.sleep(disk.latency)
+        assert disk.log.last_index > before
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_transfer_costs_a_round_trip(autojump_clock: trio.testing.MockClock, seed: int) -> None:
     async with cluster_of(3, seed) as cluster:

@@ -255,11 +255,12 @@ class Core(Operations):
         self._settle()
         events = self._events[:]
         self._events.clear()
-        write = self._ledger.to_persist(now)
+        write = self._ledger.to_persist(self._now)
         if self._observer is not None and write is not None:
             self._note("to_persist", 0, write)
         apply = self._to_apply(apply_max)
-        return Turn(events, together(self._ledger.to_send()), write, apply, self._wake_at())
+        wake_at = min(self._wake_at(), self._ledger.write_at)
+        return Turn(events, together(self._ledger.to_send()), write, apply, wake_at)
 
     @property
     def has_input(self) -> bool:

@@ -314,6 +314,10 @@ class Operations(Steps):
             self._unsettled = True
             membership.raise_version(self._state, {**highest, self.id: self.versions.highest}, now)
 
+    def close(self) -> None:
+        """Hand out, in the next turn, all that the disk lacks, even while it is busy: the node stops."""
+        self._ledger.close()
+
     def abandon_formation(self, formation: Id, now: Instant) -> str | None:
         """Abandon the formation that this node has promised, on an operator's word.
 

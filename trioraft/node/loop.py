@@ -258,6 +258,13 @@ class Loop:
         if self._member.wants_turn:
             self._wake.soon()
 
+    def write_the_rest(self) -> None:
+        """Have the disk write all that it lacks, before it is closed: a node that stops takes no other turn."""
+        self._member.core.close()
+        write = self._member.turn(self._clock()).write
+        if write is not None:
+            self._disk.begin(write, partial(self._write_ended, write))
+
     def _send(self, turn: Turn, now: Instant) -> None:
         for receivers, message in turn.send:
             if isinstance(message, InstallSnapshotRequest):

@@ -98,6 +98,8 @@ class Running(Assembly):
                 trio.lowlevel.remove_instrument(self._loop_watch)
             self._work.bodies.close()
             self._socket.close()
+            if self._loop is not None:
+                self._loop.write_the_rest()
             self._disk.close()
 
     def _tasks(self, loop: Loop) -> tuple[Callable[[], Awaitable[None]], ...]:

@@ -7,7 +7,7 @@ import msgspec
 
 from tests.simulation.mutants.mutant import Mutant, Patch, rule
 from trioraft import messages
-from trioraft.consensus import append_entries, core, election, snapshots
+from trioraft.consensus import append_entries, core, election, ledger, snapshots
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.ledger import After, Ledger
 from trioraft.consensus.log import Log
@@ -169,6 +169,18 @@ def _on_disk_as_it_was() -> list[Patch]:
     return [(Ledger, "truncate", truncate)]
 
 
+def _gather_hard_states() -> list[Patch]:
+    original = Ledger._must_wait
+
+    def must_wait(self: Ledger, now: float) -> bool:
+        hard_written, self.hard_written = self.hard_written, 0
+        waits = original(self, now)
+        self.hard_written = hard_written
+        return waits
+
+    return [(Ledger, "_must_wait", must_wait)]
+
+
 def _install(change: Callable[[Log, Any], None]) -> list[Patch]:
     original = Ledger.install_snapshot
 
@@ -302,6 +314,30 @@ LOG: Final = (
         "Raft 5.4.1: election restriction",
         "divergence",
         _vote_for_shorter_logs,
+    ),
+    Mutant(
+        "let a hard state wait until entries have gathered",
+        "memory: only entries gather, and not for long",
+        "memory",
+        _gather_hard_states,
+    ),
+    Mutant(
+        "gather entries for a minute",
+        "memory: only entries gather, and not for long",
+        "memory",
+        lambda: [(ledger, "GATHERED_SECONDS", 60.0)],
+    ),
+    Mutant(
+        "gather entries without a bound",
+        "memory: only entries gather, and not for long",
+        "memory",
+        lambda: [(ledger, "GATHERED_BYTES", 10**9)],
+    ),
+    Mutant(
+        "lose what has gathered at a stop",
+        "memory: a node that stops writes all that its disk lacks",
+        "memory",
+        lambda: [(Ledger, "close", lambda self: None)],
     ),
     Mutant("lose an entry at a restart", "Raft, figure 2: log[] is persistent", "restart", _lose_an_entry),
     Mutant(
