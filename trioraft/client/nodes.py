@@ -8,7 +8,7 @@ So one known node is enough to see the whole cluster.
 import platform
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
@@ -29,12 +29,10 @@ from trioraft.datagrams.endpoint import (
 )
 from trioraft.datagrams.socket import DatagramSocket
 from trioraft.dns.addresses import Addresses, Place
+from trioraft.dns.discovery import Answer, Discovery
 from trioraft.messages import Instant, Message, NodeId, NodeStatus, Status, StatusRequest, format_id
 from trioraft.settings.settings import DEFAULT_PORT, ClientSettings
 from trioraft.standstill import Standstill
-
-if TYPE_CHECKING:
-    from trioraft.dns.discovery import Answer
 
 FORGET_SECONDS: Final = 60.0
 
@@ -340,9 +338,6 @@ class KnownNodes:
             self._list(filter(None, numeric), trio.current_time(), discovered=True)
             self._looked_up.set()
             return
-        # Imported here because a command that needs no DNS starts faster by a fifth without it.
-        from trioraft.dns.discovery import Discovery  # noqa: PLC0415
-
         discovery = Discovery(
             settings.dns_name,
             settings.peers,
@@ -352,7 +347,7 @@ class KnownNodes:
         )
         await discovery.run(self._discovered)
 
-    def _discovered(self, answer: "Answer") -> None:
+    def _discovered(self, answer: Answer) -> None:
         self._not_found = answer.problems
         if answer.complete:
             self._targets.look_up_ended(answer.addresses)

@@ -13,6 +13,7 @@
 ``cbor``            the decoder
 
 ``sealing``         what is derived from keys
+``primitives``      the package ``cryptography``, when it is needed
 ``keys``            keys as people write them
 ``rights``          what the holder of each key may say
 ``channels``        which key opens a datagram

@@ -7,9 +7,7 @@ both change to new values without losing what is on its way, even when a ``Hello
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Final, NamedTuple
-
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trioraft.clock import LONG_AGO
 from trioraft.datagrams import headers
@@ -19,6 +17,9 @@ from trioraft.datagrams.keys import KeyRing
 from trioraft.datagrams.sealing import EPHEMERAL_BYTES, DomainKey, Side
 from trioraft.datagrams.sessions import Agreement, Registry, Session, Way
 from trioraft.messages import Instant
+
+if TYPE_CHECKING:
+    from trioraft.datagrams.primitives import ChaCha20Poly1305
 
 # Of this many processes whose sessions were dropped the keys are kept, so that what they send still opens and they
 # can be asked to shake hands again.
@@ -41,7 +42,7 @@ class Opener(NamedTuple):
     """
 
     session: Session | None
-    cipher: ChaCha20Poly1305
+    cipher: "ChaCha20Poly1305"
     key: DomainKey
     ours: bytes = b""
 

@@ -4,12 +4,14 @@
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-
+from trioraft.datagrams import primitives
 from trioraft.datagrams.sealing import EPHEMERAL_BYTES
 from trioraft.messages import Instant
+
+if TYPE_CHECKING:
+    from trioraft.datagrams.primitives import X25519PrivateKey
 
 # How long a value is shown, and how long what was agreed by it is kept after that. The latter is enough for several
 # handshakes, within which both sides have changed to the next value.
@@ -46,7 +48,7 @@ class Ephemerals:
         self._make()
 
     def _make(self) -> None:
-        secret = X25519PrivateKey.from_private_bytes(self._entropy(EPHEMERAL_BYTES))
+        secret = primitives.X25519PrivateKey.from_private_bytes(self._entropy(EPHEMERAL_BYTES))
         self.public = secret.public_key().public_bytes_raw()
         self._secrets[self.public] = secret
 
@@ -104,6 +106,6 @@ class Ephemerals:
         last, self._last = self._last, None
         if last is not None and (last.ours, last.theirs) == (ours, theirs):
             return last.shared
-        shared = self._secrets[ours].exchange(X25519PublicKey.from_public_bytes(theirs))
+        shared = self._secrets[ours].exchange(primitives.X25519PublicKey.from_public_bytes(theirs))
         self._last = _Agreed(ours, theirs, shared)
         return shared

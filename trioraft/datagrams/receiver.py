@@ -6,11 +6,9 @@ The rules are those of :mod:`trioraft.datagrams.wire`. Nothing here raises, what
 from collections import deque
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-
 from trioraft.address import Address
 from trioraft.clock import LONG_AGO
-from trioraft.datagrams import headers, wire
+from trioraft.datagrams import headers, primitives, wire
 from trioraft.datagrams.channels import Channels
 from trioraft.datagrams.events import Event, NotOpened, Received
 from trioraft.datagrams.fragments import Fragments
@@ -114,7 +112,7 @@ class Receiver:
         try:
             cipher = key.hello_cipher(parsed.process)
             plaintext = cipher.decrypt(parsed.nonce, parsed.ciphertext, parsed.header)
-        except InvalidTag:
+        except primitives.InvalidTag:
             self._counters["dropped_unopened"] += 1
             return None
         if self._channels is not None:
@@ -131,7 +129,7 @@ class Receiver:
             return None
         try:
             plaintext = opener.cipher.decrypt(parsed.nonce, parsed.ciphertext, parsed.header)
-        except InvalidTag:
+        except primitives.InvalidTag:
             self._counters["dropped_unopened"] += 1
             return None
         session = opener.session

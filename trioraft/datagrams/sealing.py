@@ -123,13 +123,13 @@ that domain; but it cannot open what the other one said, or was answered, before
 
 import enum
 from collections.abc import Mapping
-from typing import Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from trioraft.datagrams import primitives
+
+if TYPE_CHECKING:
+    from trioraft.datagrams.primitives import ChaCha20Poly1305, Ed25519PrivateKey
+
 
 KEY_BYTES: Final = 32
 FINGERPRINT_BYTES: Final = 4
@@ -196,7 +196,11 @@ def hkdf(secret: bytes, label: bytes, context: bytes = b"", *, generation: bytes
     bytes
         32 bytes.
     """
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=generation + label + context).derive(secret)
+    return _hkdf(secret, generation + label + context, KEY_BYTES)
+
+
+def _hkdf(secret: bytes, info: bytes, length: int) -> bytes:
+    return primitives.HKDF(algorithm=primitives.SHA256(), length=length, salt=None, info=info).derive(secret)
 
 
 class NodeIdentity:
@@ -217,10 +221,10 @@ class NodeIdentity:
 
     __slots__ = ("_private", "_verifier", "public")
 
-    def __init__(self, public: bytes, private: Ed25519PrivateKey | None = None) -> None:
+    def __init__(self, public: bytes, private: "Ed25519PrivateKey | None" = None) -> None:
         self.public = public
         self._private = private
-        self._verifier = Ed25519PublicKey.from_public_bytes(public)
+        self._verifier = primitives.Ed25519PublicKey.from_public_bytes(public)
 
     @classmethod
     def of_cluster(cls, secret: bytes) -> Self:
@@ -236,7 +240,9 @@ class NodeIdentity:
         NodeIdentity
             Both halves.
         """
-        private = Ed25519PrivateKey.from_private_bytes(hkdf(secret, b"node identity", generation=SECOND_GENERATION))
+        private = primitives.Ed25519PrivateKey.from_private_bytes(
+            hkdf(secret, b"node identity", generation=SECOND_GENERATION)
+        )
         return cls(private.public_key().public_bytes_raw(), private)
 
     def sign(self, text: bytes) -> bytes:
@@ -271,7 +277,7 @@ class NodeIdentity:
         """
         try:
             self._verifier.verify(signature, text)
-        except InvalidSignature:
+        except primitives.InvalidSignature:
             return False
         return True
 
@@ -302,7 +308,7 @@ class AgreedCipher(NamedTuple):
         Its name in datagrams, 4 bytes.
     """
 
-    cipher: ChaCha20Poly1305
+    cipher: "ChaCha20Poly1305"
     name: bytes
 
 
@@ -335,7 +341,7 @@ class DomainKey:
     def __repr__(self) -> str:
         return f"<{self.domain.name.lower().replace('_', ' ')} key {self.fingerprint.hex()}>"
 
-    def hello_cipher(self, process: bytes) -> ChaCha20Poly1305:
+    def hello_cipher(self, process: bytes) -> "ChaCha20Poly1305":
         """Make the cipher that seals the ``Hello`` of a process.
 
         Parameters
@@ -348,9 +354,9 @@ class DomainKey:
         ChaCha20Poly1305
             The cipher.
         """
-        return ChaCha20Poly1305(hkdf(self._secret, b"hello", process))
+        return primitives.ChaCha20Poly1305(hkdf(self._secret, b"hello", process))
 
-    def session_cipher(self, sender: bytes, receiver: bytes) -> ChaCha20Poly1305:
+    def session_cipher(self, sender: bytes, receiver: bytes) -> "ChaCha20Poly1305":
         """Make the cipher for all else that one process sends to another.
 
         Parameters
@@ -363,7 +369,7 @@ class DomainKey:
         ChaCha20Poly1305
             The cipher, for this direction only.
         """
-        return ChaCha20Poly1305(hkdf(self._secret, b"session", sender + receiver))
+        return primitives.ChaCha20Poly1305(hkdf(self._secret, b"session", sender + receiver))
 
     def agreed_cipher(self, shared: bytes, sender: Side, receiver: Side) -> AgreedCipher:
         """Make the cipher for what one process sends to another with which it has agreed on a secret.
@@ -381,6 +387,5 @@ class DomainKey:
             The cipher, for this direction only, and its name.
         """
         info = _AGREED + sender.process + receiver.process + sender.ephemeral + receiver.ephemeral
-        derive = HKDF(algorithm=SHA256(), length=KEY_BYTES + NAME_BYTES, salt=None, info=info)
-        made = derive.derive(self._secret + shared)
-        return AgreedCipher(ChaCha20Poly1305(made[:KEY_BYTES]), made[KEY_BYTES:])
+        made = _hkdf(self._secret + shared, info, KEY_BYTES + NAME_BYTES)
+        return AgreedCipher(primitives.ChaCha20Poly1305(made[:KEY_BYTES]), made[KEY_BYTES:])

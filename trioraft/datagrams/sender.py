@@ -1,10 +1,9 @@
 """What an endpoint sends: each ``Hello`` within the size it may have, messages, their envelopes and seals."""
 
 from collections import OrderedDict
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from trioraft.address import Address
 from trioraft.clock import LONG_AGO
@@ -17,6 +16,9 @@ from trioraft.datagrams.sessions import CONFIRMATION_SECONDS, Session
 from trioraft.datagrams.wire import EncodedMessage, encode_message
 from trioraft.messages import Hello, Instant, OptionalId, OptionalNodeId
 from trioraft.versions import AGREES_FROM
+
+if TYPE_CHECKING:
+    from trioraft.datagrams.primitives import ChaCha20Poly1305
 
 ADDRESSES_MAX: Final = 2048
 GREETED_MAX: Final = 256
@@ -274,12 +276,12 @@ class Sender:
         self._put(datagram, to.address)
         return True
 
-    def _hello_cipher(self, key: DomainKey) -> ChaCha20Poly1305:
+    def _hello_cipher(self, key: DomainKey) -> "ChaCha20Poly1305":
         if key.fingerprint not in self._hello_ciphers:
             self._hello_ciphers[key.fingerprint] = key.hello_cipher(self._process)
         return self._hello_ciphers[key.fingerprint]
 
-    def _seal(self, start: bytes, cipher: ChaCha20Poly1305, envelope: bytes) -> bytes:
+    def _seal(self, start: bytes, cipher: "ChaCha20Poly1305", envelope: bytes) -> bytes:
         self._count += 1
         count = self._count.to_bytes(8)
         if headers.is_salted(start):

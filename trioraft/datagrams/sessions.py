@@ -5,9 +5,7 @@ import enum
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
-
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from trioraft.address import Address
 from trioraft.clock import LONG_AGO
@@ -15,6 +13,9 @@ from trioraft.datagrams.replay import ReplayWindow
 from trioraft.datagrams.sealing import Domain, DomainKey
 from trioraft.messages import Instant, NodeId, OptionalId, OptionalNodeId
 from trioraft.versions import SPOKEN, Versions
+
+if TYPE_CHECKING:
+    from trioraft.datagrams.primitives import ChaCha20Poly1305
 
 CONFIRMATION_SECONDS: Final = 60.0
 # Another address of a peer becomes its usual one only when the usual one has been silent for this long.
@@ -158,7 +159,7 @@ class Way(NamedTuple):
         The channel by which the key to its datagrams is found.
     """
 
-    cipher: ChaCha20Poly1305
+    cipher: "ChaCha20Poly1305"
     start: bytes
     channel: bytes
 
@@ -219,7 +220,7 @@ class Session:
     peer: Peer
     window: ReplayWindow
     key: DomainKey | None
-    cipher: ChaCha20Poly1305 | None
+    cipher: "ChaCha20Poly1305 | None"
     start: bytes = b""
     greetings: ReplayWindow | None = None
     paths: dict[Address, Path] = field(default_factory=dict)

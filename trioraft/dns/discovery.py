@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from trioraft.address import Address, PeerName
-from trioraft.dns.resolver import Found, Resolver, Service, UnresolvedError
+from trioraft.dns.answers import Found, Service, UnresolvedError
 from trioraft.messages import Seconds
+
+if TYPE_CHECKING:
+    from trioraft.dns.resolver import Resolver
 
 _LIMIT: Final = 5.0  # the most seconds that a look-up may take, however long the interval is
 _FIRST_PAUSE: Final = 0.25  # seconds; records appear one after the other when a cluster starts
@@ -122,6 +125,7 @@ class Discovery:
         self._interval = interval
         self._limit = min(interval, _LIMIT)
         self._resolv_conf = resolv_conf
+        self._resolver_type: type[Resolver] | None = None
         self._questions = trio.CapacityLimiter(_QUESTIONS_MAX)
         # The look-up of the C library cannot be interrupted, and its thread is left behind when the time is up. A
         # limit of their own keeps such threads from taking the places of those that write to the disk.
@@ -179,21 +183,24 @@ class Discovery:
             return None
         try:
             with trio.move_on_after(self._limit):
-                return await self._resolver().reverse_name(host)
+                resolver = await self._resolver()
+                return await resolver.reverse_name(host)
         except UnresolvedError:
             return None
         return None
 
-    def _resolver(self) -> Resolver:
+    async def _resolver(self) -> "Resolver":
+        if self._resolver_type is None:
+            self._resolver_type = await trio.to_thread.run_sync(_load_resolver)
         # The resolver gives up a little before the look-up does, so that one silent question does not lose what the
         # others found.
-        return Resolver(self._dns_servers, self._resolv_conf, 0.9 * self._limit)
+        return self._resolver_type(self._dns_servers, self._resolv_conf, 0.9 * self._limit)
 
     async def _look_up_name(self, look_up: _LookUp) -> None:
         source = f"DNS name {self._name}"
         with look_up.settles(source):
             try:
-                resolver = self._resolver()
+                resolver = await self._resolver()
             except UnresolvedError as error:
                 self._judge(look_up, source, Found((), (str(error),), absent=True))
                 return
@@ -205,7 +212,7 @@ class Discovery:
             for host in found.records:
                 look_up.add(source, host, self._default_port)
 
-    async def _look_up_services(self, look_up: _LookUp, source: str, resolver: Resolver) -> None:
+    async def _look_up_services(self, look_up: _LookUp, source: str, resolver: "Resolver") -> None:
         found = await resolver.services(self._name)
         self._judge(look_up, source, found)
         services: list[Service] = [service for service in found.records if service.port and service.target != "."]
@@ -217,7 +224,7 @@ class Discovery:
             for service in services[:_SERVICES_MAX]:
                 nursery.start_soon(self._look_up_service, look_up, source, resolver, service)
 
-    async def _look_up_service(self, look_up: _LookUp, source: str, resolver: Resolver, service: Service) -> None:
+    async def _look_up_service(self, look_up: _LookUp, source: str, resolver: "Resolver", service: Service) -> None:
         source = f"{source}: {service.target}"
         with look_up.settles(source):
             async with self._questions:
@@ -240,7 +247,8 @@ class Discovery:
         with look_up.settles(source):
             if self._dns_servers and peer.host != "localhost":
                 async with self._questions:
-                    found = await self._resolver().addresses(peer.host)
+                    resolver = await self._resolver()
+                    found = await resolver.addresses(peer.host)
                 look_up.fail_if(source, found)
                 hosts = found.records
             else:
@@ -257,6 +265,13 @@ class Discovery:
         except UnicodeError as error:
             raise UnresolvedError("is no host name") from error
         return tuple(str(info[4][0]) for info in infos)
+
+
+def _load_resolver() -> "type[Resolver]":
+    """Load dnspython, which takes 4 MB and a tenth of a second; static addresses need none of it."""
+    from trioraft.dns.resolver import Resolver  # noqa: PLC0415
+
+    return Resolver
 
 
 def _is_numeric(host: str) -> bool:

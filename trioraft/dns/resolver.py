@@ -6,8 +6,7 @@ Nothing is cached, because Docker gives its records a time to live of 600 s alth
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import dns.asyncbackend
 import dns.asyncresolver
@@ -21,65 +20,13 @@ import dns.reversename
 import trio
 
 from trioraft.address import Address
+from trioraft.dns.answers import Found, Service, UnresolvedError
 from trioraft.messages import Seconds
 
 _EDNS_PAYLOAD: Final = 1232  # bytes; fits any path unfragmented (dnsflagday.net/2020)
 _SHORTEST_ATTEMPT: Final = 0.1  # seconds
 _DNSPYTHON_LIFETIME: Final = 60.0  # seconds; never reached
 _RDataType = dns.rdatatype.RdataType
-
-
-class UnresolvedError(Exception):
-    """A question was not answered.
-
-    Parameters
-    ----------
-    reason : str
-        Why not, in a few words that stay the same as long as the cause does.
-    absent : bool
-        Whether a server said that there is no such name.
-    silent : bool
-        Whether no server answered at all.
-    """
-
-    def __init__(self, reason: str, *, absent: bool = False, silent: bool = False) -> None:
-        super().__init__(reason)
-        self.absent = absent
-        self.silent = silent
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The answer of the servers about a name.
-
-    Attributes
-    ----------
-    records : tuple
-        The data of the records.
-    problems : tuple of str
-        What keeps the answer from being complete; empty when it is complete.
-    absent : bool
-        Whether the servers agree that there is no such record.
-    """
-
-    records: tuple[Any, ...]
-    problems: tuple[str, ...] = ()
-    absent: bool = False
-
-
-class Service(NamedTuple):
-    """One SRV record.
-
-    Attributes
-    ----------
-    target : str
-        The absolute name of a host.
-    port : int
-        Its port.
-    """
-
-    target: str
-    port: int
 
 
 class Resolver:

@@ -17,13 +17,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-import structlog
 import trio
 
 from trioraft.consensus.timing import WORK_MARGIN
+from trioraft.logger import Logger
 from trioraft.streams import write_last_words
 
-_log: Final = structlog.get_logger("trioraft.leadership")
+_log: Final = Logger("trioraft.leadership")
 
 OVERRUN_STATUS: Final = 70  # EX_SOFTWARE of sysexits.h
 

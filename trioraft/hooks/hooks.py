@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 import msgspec
-import structlog
 import trio
 
 from trioraft.clock import FOREVER, NEVER
@@ -47,11 +46,12 @@ from trioraft.hooks.launcher import (
     Waiting,
 )
 from trioraft.hooks.scripts import why_failed, why_not_run
+from trioraft.logger import Logger
 from trioraft.messages import HookStatus
 
 __all__ = ["HookContext", "HookSettings", "Hooks", "Launcher", "SupervisorLauncher"]
 
-_log: Final = structlog.get_logger("trioraft.hooks")
+_log: Final = Logger("trioraft.hooks")
 
 # How long a supervisor may take to answer, in seconds.
 _LAUNCH_PATIENCE: Final = 10.0

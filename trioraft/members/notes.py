@@ -4,13 +4,12 @@ import re
 from collections import deque
 from typing import Final
 
-import structlog
 from msgspec import Struct
-from structlog.typing import FilteringBoundLogger
 
+from trioraft.logger import Logger
 from trioraft.messages import AutopilotNote, Instant
 
-_log: Final[FilteringBoundLogger] = structlog.get_logger("trioraft.autopilot")
+_log: Final = Logger("trioraft.autopilot")
 
 # So many of the newest changes and refusals are kept.
 _KEPT: Final = 5
@@ -29,11 +28,11 @@ class Notes:
 
     Parameters
     ----------
-    log : FilteringBoundLogger, optional
+    log : Logger, optional
         The log, which gets each new note.
     """
 
-    def __init__(self, log: FilteringBoundLogger = _log) -> None:
+    def __init__(self, log: Logger = _log) -> None:
         self._log = log
         self._lately: deque[_Noted] = deque(maxlen=_KEPT)
         self._declined: dict[str, _Noted] = {}

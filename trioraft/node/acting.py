@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 import trio
-from structlog.typing import FilteringBoundLogger
 
 from trioraft._version import __version__
 from trioraft.consensus import Core
@@ -29,6 +28,7 @@ from trioraft.consensus.events import (
 from trioraft.consensus.ledger import Write
 from trioraft.datagrams.endpoint import Endpoint
 from trioraft.errors import NodeError
+from trioraft.logger import Logger
 from trioraft.messages import Instant, NodeId, Version, format_id
 from trioraft.node.neighbours import Neighbours
 from trioraft.node.snapshots import Snapshotter
@@ -77,7 +77,7 @@ class Acting:
         snapshots: Snapshotter,
         versions: Versions,
         service: str,
-        log: Callable[[], FilteringBoundLogger],
+        log: Callable[[], Logger],
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.removed = trio.Event()

@@ -3,9 +3,7 @@
 from collections import Counter
 from typing import Final
 
-import structlog
 import trio
-from structlog.typing import FilteringBoundLogger
 
 from trioraft.address import Address
 from trioraft.asking.calls import FIRST_NUMBER_MAX, Calls
@@ -22,6 +20,7 @@ from trioraft.datagrams.endpoint import (
 from trioraft.errors import NodeError
 from trioraft.hooks.bodies import OnOverrun
 from trioraft.hooks.hooks import HookContext
+from trioraft.logger import Logger
 from trioraft.members.steering import Steering
 from trioraft.members.upgrades import Upgrades
 from trioraft.messages import (
@@ -53,7 +52,7 @@ from trioraft.replica.machine import StateMachine
 from trioraft.replica.sessions import Replica
 from trioraft.settings.settings import NodeSettings
 
-_log: Final[FilteringBoundLogger] = structlog.get_logger("trioraft.node")
+_log: Final = Logger("trioraft.node")
 
 
 class Assembly:
@@ -223,7 +222,7 @@ class Assembly:
             heard_at=now,
         )
 
-    def _now_log(self) -> FilteringBoundLogger:
+    def _now_log(self) -> Logger:
         return self._log
 
     def _counters(self) -> Counter[str]:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import structlog
 import trio
 
 from trioraft.clock import NEVER
 from trioraft.consensus import Core
 from trioraft.errors import BusyError, ProposalError, RefusedError
+from trioraft.logger import Logger
 from trioraft.messages import LARGEST_ID, BackupPart, Instant, ReadBackup, format_id
 from trioraft.node.administration import BackupAnswered
 from trioraft.node.snapshots import write_chunks
@@ -27,7 +27,7 @@ from trioraft.replica.sessions import Replica
 from trioraft.storage.backup_file import Backup, BackupWriter
 from trioraft.storage.errors import FileError
 
-_log: Final = structlog.get_logger("trioraft.backups")
+_log: Final = Logger("trioraft.backups")
 
 BACKUPS_MAX: Final = 2
 # A backup is removed when its client was silent for this long, in seconds.

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import cbor2
-import structlog
 
 from trioraft.arguments import check_bytes
 from trioraft.consensus import Role
 from trioraft.errors import NotCommittedError, NotLeaderError, ProposalError
+from trioraft.logger import Logger
 from trioraft.messages import (
     FIRST_VERSION,
     PAYLOAD_MAX,
@@ -39,7 +39,7 @@ from trioraft.replica.machine import Queryable, Shared, state_kind
 from trioraft.replica.sessions import Result
 from trioraft.replica.settings import why_unknown
 
-_log: Final = structlog.get_logger("trioraft.requests")
+_log: Final = Logger("trioraft.requests")
 
 # Takes the program's answer to a question. A handler of questions returns a function that is called when the answer
 # is not waited for any more, or None.

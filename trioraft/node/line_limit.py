@@ -2,9 +2,8 @@
 
 from typing import Final
 
-from structlog.typing import FilteringBoundLogger
-
 from trioraft.clock import LONG_AGO
+from trioraft.logger import Logger
 from trioraft.messages import Instant
 
 _SECOND: Final = 1.0
@@ -29,12 +28,12 @@ class LineLimit:
         self._written = 0
         self._missing = 0
 
-    def admits(self, log: FilteringBoundLogger, now: Instant) -> bool:
+    def admits(self, log: Logger, now: Instant) -> bool:
         """Check whether one more line may be written now; count it where it may not.
 
         Parameters
         ----------
-        log : FilteringBoundLogger
+        log : Logger
             The log that it would be written to.
         now : float
             The time in seconds.
@@ -51,12 +50,12 @@ class LineLimit:
         self._missing += 1
         return False
 
-    def tell(self, log: FilteringBoundLogger, now: Instant) -> None:
+    def tell(self, log: Logger, now: Instant) -> None:
         """Write how many lines are missing, once the second is over that they belong to.
 
         Parameters
         ----------
-        log : FilteringBoundLogger
+        log : Logger
             The log to write to.
         now : float
             The time in seconds.

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Final
 
 import trio
-from structlog.typing import FilteringBoundLogger
 
 from trioraft.address import Address
 from trioraft.consensus import Core
@@ -23,6 +22,7 @@ from trioraft.datagrams.endpoint import (
 from trioraft.datagrams.endpoint import Event as EndpointEvent
 from trioraft.dns.discovery import Answer, display_name
 from trioraft.errors import NodeError
+from trioraft.logger import Logger
 from trioraft.messages import (
     AppendEntriesRequest,
     ConsensusMessage,
@@ -69,7 +69,7 @@ class Neighbours:
         The node's configuration.
     world : World
         The clock, and DNS.
-    log : FilteringBoundLogger
+    log : Logger
         The node's log.
 
     Attributes
@@ -84,9 +84,7 @@ class Neighbours:
         Set when a new address of this node itself is found.
     """
 
-    def __init__(
-        self, core: Core, endpoint: Endpoint, settings: NodeSettings, world: World, log: FilteringBoundLogger
-    ) -> None:
+    def __init__(self, core: Core, endpoint: Endpoint, settings: NodeSettings, world: World, log: Logger) -> None:
         self._core = core
         self.endpoint = endpoint
         self._settings = settings

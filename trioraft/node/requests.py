@@ -9,13 +9,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-import structlog
-
 from trioraft.clock import LONG_AGO
 from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
 from trioraft.datagrams.rights import NEEDED, goes_too_far, key_needed, may
 from trioraft.datagrams.sealing import Domain
+from trioraft.logger import Logger
 from trioraft.messages import Ask, Cancel, ClientRequest, ClientResponse, Command, Instant, Refusal
 from trioraft.node.administration import Administration, Backups, Digests
 from trioraft.node.commands import AskHandler, Commands
@@ -26,7 +25,7 @@ from trioraft.node.room import Kind
 from trioraft.node.session_room import SessionRoom
 from trioraft.tally import Asker
 
-_log: Final = structlog.get_logger("trioraft.requests")
+_log: Final = Logger("trioraft.requests")
 
 # Requests are carried out for this long, in seconds, before other work gets its turn.
 _SLICE: Final = 0.005

@@ -8,10 +8,9 @@ for a while after an election.
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from trioraft.consensus import Core, Role
 from trioraft.errors import ProposalError
+from trioraft.logger import Logger
 from trioraft.messages import EntryKind, Instant
 from trioraft.node.line_limit import LineLimit
 from trioraft.node.proposals import Proposals
@@ -20,7 +19,7 @@ from trioraft.replica.session_clock import SessionClock
 from trioraft.replica.sessions import SESSIONS_MAX, Replica
 from trioraft.tally import Asker, Limit, Tally
 
-_log: Final = structlog.get_logger("trioraft.requests")
+_log: Final = Logger("trioraft.requests")
 
 # The most open sessions of a client, which needs one, and another one when that has ended.
 OF_ONE_CLIENT_MAX: Final = 16

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import structlog
 import trio
 
 from trioraft.consensus import Core
 from trioraft.consensus.events import StorePart
 from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
+from trioraft.logger import Logger
 from trioraft.messages import Index, InstallSnapshotRequest, Instant, NodeId
 from trioraft.node.apply import Applying
 from trioraft.node.pauses import Pauses
@@ -26,7 +26,7 @@ from trioraft.storage.snapshots import (
     remove_older,
 )
 
-_log: Final = structlog.get_logger("trioraft.snapshots")
+_log: Final = Logger("trioraft.snapshots")
 
 # The most entries that a snapshot covers and that are kept, for followers that are a little behind.
 _KEEP_MAX: Final = 5000

@@ -9,13 +9,13 @@ import time
 from collections import Counter
 from typing import Final
 
-import structlog
 import trio
 
 from trioraft.clock import LONG_AGO, NEVER
+from trioraft.logger import Logger
 from trioraft.messages import Instant, Seconds
 
-_log: Final = structlog.get_logger("trioraft.stalls")
+_log: Final = Logger("trioraft.stalls")
 
 # The shortest time between two warnings, in seconds.
 _TELL_INTERVAL: Final = 10.0

@@ -5,14 +5,13 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from structlog.typing import FilteringBoundLogger
-
 from trioraft._version import __version__
 from trioraft.consensus import Core, Role
 from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
 from trioraft.datagrams.wire import encode_message
 from trioraft.hooks.hooks import Hooks
+from trioraft.logger import Logger
 from trioraft.members.changes import member_statuses
 from trioraft.members.steering import Steering
 from trioraft.messages import (
@@ -162,7 +161,7 @@ class Account:
             for who in self._subscribers.values():
                 self._neighbours.endpoint.send(who.peer, status, now)
 
-    def has_changed(self, log: FilteringBoundLogger, now: Instant) -> bool:
+    def has_changed(self, log: Logger, now: Instant) -> bool:
         """Check whether a part of the status that is pushed at once has changed since the last check."""
         core = self._core
         settings = self._replica.settings
@@ -175,7 +174,7 @@ class Account:
             self._note_leader(log, now)
         return True
 
-    def _note_leader(self, log: FilteringBoundLogger, now: Instant) -> None:
+    def _note_leader(self, log: Logger, now: Instant) -> None:
         leader, term = self._core.leader, self._core.term
         if not leader or (self._elections and (self._elections[0].term, self._elections[0].leader) == (term, leader)):
             return

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
-from structlog.typing import FilteringBoundLogger
 
 from trioraft.asking import waiting
 from trioraft.asking.calls import Calls
 from trioraft.consensus import Core, Role
 from trioraft.consensus.timing import WORK_MARGIN
+from trioraft.logger import Logger
 from trioraft.messages import ChangeMember, ClientResponse, Instant, Seconds
 from trioraft.settings.settings import NodeSettings
 
@@ -66,7 +66,7 @@ class Stopping:
         self._changed = changed
         self._removed = removed
 
-    async def step_aside(self, log: FilteringBoundLogger, reason: str) -> None:
+    async def step_aside(self, log: Logger, reason: str) -> None:
         """Do the last steps before the node ends.
 
         Parameters
@@ -102,7 +102,7 @@ class Stopping:
 
     # --- leaving --------------------------------------------------------------------------------------------
 
-    async def _leave(self, log: FilteringBoundLogger, seconds: Seconds) -> None:
+    async def _leave(self, log: Logger, seconds: Seconds) -> None:
         """Have the leader remove this node, and wait until the removal is on this node's disk."""
         answers: list[ClientResponse] = []
         with trio.move_on_after(seconds):

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from structlog.typing import FilteringBoundLogger
-
 from trioraft.consensus import Core
 from trioraft.hooks.bodies import Bodies, OnOverrun
 from trioraft.hooks.hooks import HookContext, Hooks
+from trioraft.logger import Logger
 from trioraft.messages import Instant
 from trioraft.node.world import World
 from trioraft.settings.settings import NodeSettings
@@ -52,7 +51,7 @@ class LeaderWork:
         world: World,
         on_overrun: OnOverrun,
         soon: Callable[[], None],
-        log: Callable[[], FilteringBoundLogger],
+        log: Callable[[], Logger],
     ) -> None:
         self._core = core
         self._clock = world.clock

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
-import structlog
 
 from trioraft.consensus.hard import FormationState, HardState
 from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.log import Log
+from trioraft.logger import Logger
 from trioraft.messages import LARGEST_ID, Entry, Index, NodeId, Term, format_id
 from trioraft.storage.directories import set_aside, sync_directory, take_directory
 from trioraft.storage.errors import DamagedError, StorageError, UnknownKindError
@@ -45,7 +45,7 @@ from trioraft.storage.records import (
 from trioraft.storage.wal import is_broken_inside
 from trioraft.storage.worker import Ended, Worker
 
-_log: Final = structlog.get_logger("trioraft.storage")
+_log: Final = Logger("trioraft.storage")
 
 Durability: TypeAlias = Literal["sync", "memory"]
 

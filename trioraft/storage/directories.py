@@ -12,14 +12,13 @@ import shutil
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import structlog
-
 from trioraft.forks import keep_from_forks
+from trioraft.logger import Logger
 from trioraft.messages import NodeId, format_id
 from trioraft.storage.errors import StorageError
 from trioraft.storage.private import DIRECTORY_MODE, is_trusted, mend
 
-_log: Final = structlog.get_logger("trioraft.storage")
+_log: Final = Logger("trioraft.storage")
 
 _DIRECTORIES_MAX: Final = 1000
 # So many logs that were set aside are kept: if all nodes were restarted, somebody may want what is left of them.
