@@ -118,8 +118,11 @@ def memory_of(pid: int) -> int:
 
 
 async def test_the_supervisor_starts_fast_and_holds_the_lock_until_the_node_closes(tmp_path: Path) -> None:
-    took = []
+    took, bare = [], []
     for _ in range(5):
+        began = time.perf_counter()
+        await trio.run_process([sys.executable, "-I", "-S", "-c", "pass"])
+        bare.append(time.perf_counter() - began)
         began = time.perf_counter()
         driver = await launch(tmp_path)
         await driver.until(Ready)
@@ -127,7 +130,8 @@ async def test_the_supervisor_starts_fast_and_holds_the_lock_until_the_node_clos
         assert is_locked(tmp_path)
         await driver.link.close()
         assert not is_locked(tmp_path)
-    assert min(took) < 0.1
+    # On a machine that others use too every start takes longer, so it is compared with that of an empty program.
+    assert min(took) < 10 * min(bare), (took, bare)
 
 
 async def test_a_script_runs_with_its_variables_and_its_output_comes_line_by_line(
