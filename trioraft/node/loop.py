@@ -38,12 +38,18 @@ class Wake:
 
     def __init__(self) -> None:
         self._scope = trio.CancelScope()
+        self._task: trio.lowlevel.Task | None = None  # while it waits
+        self._is_requested = False
         self.turning = False
 
     def soon(self) -> None:
         """Request a turn at the end of this pass; does nothing during a turn, which handles all input anyway."""
-        if not self.turning:
-            self._scope.cancel()
+        if self.turning or self._is_requested:
+            return
+        self._is_requested = True
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
 
     def at(self, deadline: Instant) -> None:
         """Request a turn at a time, or earlier.
@@ -57,11 +63,28 @@ class Wake:
         if deadline < self._scope.deadline:  # noqa: PLR1730
             self._scope.deadline = deadline
 
-    async def wait(self) -> None:
-        """Wait for the deadline or a request."""
-        with self._scope:
-            await trio.sleep_forever()
-        self._scope = trio.CancelScope()
+    async def run(self, come: Callable[[], None]) -> None:
+        """Call a function at each deadline and for each request; a request costs a pass, a deadline a cancellation."""
+        while True:
+            with self._scope:
+                while True:
+                    await self._requested()
+                    self._is_requested = False
+                    come()
+            self._scope = trio.CancelScope()
+            self._is_requested = False
+            come()
+
+    async def _requested(self) -> None:
+        if self._is_requested:  # since this task ran last
+            await trio.lowlevel.checkpoint()
+        else:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Surrounding(Protocol):
@@ -157,14 +180,15 @@ class Loop:
 
     async def keep_time(self) -> None:
         """Take a turn when a deadline has passed, or a task has requested one."""
-        while True:
-            await self._wake.wait()
-            if self._failure is not None:
-                raise self._failure
-            if self._due_at <= self._clock():
-                self.keep_up()
-            else:
-                self.turn()
+        await self._wake.run(self._come)
+
+    def _come(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._due_at <= self._clock():
+            self.keep_up()
+        else:
+            self.turn()
 
     async def hear_disk(self) -> None:
         """Take a turn when a write has ended, for as long as writes succeed."""
