@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trioraft.datagrams import headers, wire
+from trioraft.datagrams import cbor, headers, wire
 from trioraft.datagrams.keys import KeyRing
 from trioraft.datagrams.sealing import Domain, Side
 from trioraft.messages import (
@@ -148,6 +148,17 @@ def test_every_datagram_is_read_as_it_was_made(message: Message) -> None:
     assert parsed.token == (None if isinstance(message, Hello) else TOKEN)
     read = wire.decode_envelope_untrusted(parsed.envelope)
     assert read == wire.Envelope(3, 1, 2, message)
+
+
+@pytest.mark.parametrize("edge", [1, 23, 24, 255, 256, 65535, 65536])
+def test_entries_are_encoded_as_the_library_would(edge: int) -> None:
+    entries = (
+        Entry(edge, EntryKind.COMMAND, bytes(edge)),
+        Entry(edge + 2**32, EntryKind.NO_OP),
+        *[Entry(edge, EntryKind.UNKNOWN, b"data")] * edge,
+    )
+    for message in (HEARTBEAT, AppendEntriesRequest(7, 42, 3.25, 12, 6, 12, entries)):
+        assert wire.encode_message(message) == cbor.encode(message)
 
 
 @pytest.mark.parametrize("is_hello", [True, False])

@@ -64,7 +64,7 @@ class Wake:
             self._scope.deadline = deadline
 
     async def run(self, come: Callable[[], None]) -> None:
-        """Call a function at each deadline and for each request; a request costs a pass, a deadline a cancellation."""
+        """Call a function at each deadline, which costs a cancellation, and for each request, which costs a pass."""
         while True:
             with self._scope:
                 while True:
