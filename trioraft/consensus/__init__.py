@@ -34,6 +34,7 @@ paper, and for each rule that this software adds; one module for each chapter::
 ``election``        pre-vote, vote, victory
 ``append_entries``  heartbeats and entries, from the leader's log to the followers' logs, and their commitment
 ``progress``        the progress of each follower: whether it keeps up, and whether it knows that it is removed
+``tally``           the values that a quorum has reached, computed when they grow
 ``quorum``          check-quorum: the conditions under which a leader goes on leading
 ``roles``           becoming a follower, from any role
 ``snapshots``       for followers that are behind the beginning of the leader's log

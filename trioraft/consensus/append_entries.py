@@ -1,9 +1,13 @@
 """AppendEntries (Raft, sections 5.3 and 5.4.2): the leader sends, the receiver stores, the leader counts answers.
 
-Every follower gets messages of its own, and none waits for another. A heartbeat is an AppendEntries without entries
-(figure 2). One that is not answered is sent again after ``max(2 × RTT, heartbeat interval / 5)``. Each sending has a
+A *round* is one message to all followers that need the same: it is made once, encoded once, and has one sequence
+number. A heartbeat is a round without entries (figure 2), to all followers. A round of entries goes to all followers
+whose next index is the same; one that lags gets rounds of its own, and none waits for another.
+
+A heartbeat that is not answered is sent again after ``max(2 × RTT, heartbeat interval / 5)``. Each sending has a
 sequence number of its own: the answer names it, so the leader counts the follower's promise from the moment of that
-sending. A follower that has been silent for an election timeout gets only the regular heartbeats.
+sending. It notes for each follower which sendings went to it, because an answer counts for the follower that gives
+it, and for no other. A follower that has been silent for an election timeout gets only the regular heartbeats.
 
 The nodes need not have the same timeouts, because an operator changes them on one node after the other. All that
 nodes tell each other are durations, so leases and claims of leader work hold whatever the others' settings are. But a
@@ -22,17 +26,27 @@ as any other copy does. An acknowledgement of entries waits for the follower's d
 not.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from trioraft.clock import NEVER
 from trioraft.consensus.leader_work import remember_claim, work_claim
-from trioraft.consensus.lease import promise, promised_until
+from trioraft.consensus.lease import note_promise, promise
 from trioraft.consensus.ledger import After
 from trioraft.consensus.log import entry_bytes
-from trioraft.consensus.progress import note_departed, note_progress
+from trioraft.consensus.progress import (
+    drop_in_flight,
+    drop_matched,
+    look_again,
+    note_departed,
+    note_progress,
+    put_in_flight,
+    take_from_flight,
+    to_look_at,
+)
 from trioraft.consensus.roles import become_follower, follow, reset_election_timer
 from trioraft.consensus.snapshots import send_snapshot
-from trioraft.consensus.state import Follower, InFlight, Role, State, count_uncommitted
+from trioraft.consensus.state import Early, Follower, InFlight, Role, State, count_uncommitted
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
@@ -101,21 +115,34 @@ def send_heartbeats(s: State, now: Instant) -> None:
 
 def send_to_follower(s: State, node: NodeId, follower: Follower, request: AppendEntriesRequest, now: Instant) -> None:
     """Send a heartbeat to one follower, and note when; it need not wait for the disk, which has the term already."""
-    follower.sent = {number: at for number, at in follower.sent.items() if now - at < s.timing.lower}
+    forget_sent(follower, now - s.timing.lower)
     follower.sent[request.sequence] = now
     follower.heartbeat_sequence = request.sequence
     silent = now - max(follower.heard_at, s.leader_since) > s.timing.lower
     due = NEVER if silent else now + s.timing.resend(s.round_trip(node))
     # A regular heartbeat must not postpone the repetition of one that was not answered before it.
     follower.resend_at = due if follower.resend_at <= now else min(follower.resend_at, due)
+    look_again(s, node)
     s.ledger.send(node, request, After.NOTHING)
 
 
+def forget_sent(follower: Follower, until: Instant) -> None:
+    """Forget what was sent to a follower up to a time, because its answer would not count any more."""
+    sent = follower.sent
+    while sent:
+        oldest, at = next(iter(sent.items()))
+        if at > until:
+            return
+        del sent[oldest]
+
+
 def resend_unanswered(s: State, now: Instant) -> None:
-    """Send the heartbeat again to the followers that have not answered the last one."""
-    for node, follower in s.followers.items():
-        if follower.resend_at <= now:
-            send_to_follower(s, node, follower, heartbeat(s, now), now)
+    """Send the heartbeat again, in one round, to the followers that have not answered the last one."""
+    due = [node for node, follower in s.followers.items() if follower.resend_at <= now]
+    if due:
+        request = heartbeat(s, now)
+        for node in due:
+            send_to_follower(s, node, s.followers[node], request, now)
 
 
 # --- the leader: entries ------------------------------------------------------------------------------------
@@ -150,54 +177,69 @@ def propose(s: State, kind: EntryKind, data: bytes) -> Index | None:
 
 def send_entries(s: State, now: Instant) -> None:
     """Send every follower the entries from its next index on, while its window is open (Raft, figure 2: leaders)."""
-    for node, follower in s.followers.items():
+    if s.role is not Role.LEADER:
+        return
+    rounds: dict[Index, list[NodeId]] = {}
+    for node, follower in to_look_at(s).items():
+        if s.followers.get(node) is not follower:
+            continue
         if follower.next_index <= s.log.base_index:
             send_snapshot(s, node, follower, now)
-            continue
-        while follower.next_index <= s.log.last_index and may_send(follower):
-            send_batch(s, node, follower, now)
+        elif wants_entries(s, follower):
+            rounds.setdefault(follower.next_index, []).append(node)
+    for receivers in rounds.values():
+        pending = receivers
+        while pending:
+            send_batch(s, pending, now)
+            pending = [node for node in pending if wants_entries(s, s.followers[node])]
+
+
+def wants_entries(s: State, follower: Follower) -> bool:
+    """Check whether a follower lacks entries, and may be sent some now."""
+    return follower.next_index <= s.log.last_index and may_send(follower)
 
 
 def may_send(follower: Follower) -> bool:
     """Check whether a follower's window is open: whether another message of entries may be sent."""
     if follower.probing:
         return not follower.in_flight
-    in_flight = sum(sent.size for sent in follower.in_flight.values())
-    return len(follower.in_flight) < _MESSAGES_MAX and in_flight < _BYTES_MAX
+    return len(follower.in_flight) < _MESSAGES_MAX and follower.in_flight_bytes < _BYTES_MAX
 
 
-def send_batch(s: State, node: NodeId, follower: Follower, now: Instant) -> None:
-    """Send one AppendEntries with entries (Raft, figure 2); it does not wait for the leader's disk (10.2.1).
+def send_batch(s: State, receivers: Sequence[NodeId], now: Instant) -> None:
+    """Send one AppendEntries with entries (Raft, figure 2) to all followers that have the same next index.
 
-    The next index moves on now, not with the answer; a rejection, or no answer in time, moves it back.
+    It does not wait for the leader's disk (10.2.1). The next index moves on now, not with the answer; a rejection, or
+    no answer in time, moves it back.
     """
-    previous = follower.next_index - 1
-    entries = s.log.batch(follower.next_index, s.batch_room.get(node, s.batch_bytes))
+    first = s.followers[receivers[0]].next_index
+    entries = s.log.batch(first, min(s.batch_room.get(node, s.batch_bytes) for node in receivers))
     s.sequence += 1
     request = AppendEntriesRequest(
         term=s.term,
         sequence=s.sequence,
         work=work_claim(s, now),
-        prev_log_index=previous,
-        prev_log_term=s.log.term_at(previous) or 0,
+        prev_log_index=first - 1,
+        prev_log_term=s.log.term_at(first - 1) or 0,
         commit_index=s.commit_index,
         entries=entries,
     )
-    size = sum(map(entry_bytes, entries))
-    follower.next_index += len(entries)
-    follower.in_flight[s.sequence] = InFlight(follower.next_index - 1, size)
-    follower.sent[s.sequence] = now
-    if follower.entries_resend_at == NEVER:
-        follower.entries_resend_at = now + resend_pause(s, node, follower)
-    else:
-        follower.entries_resend_at += size / _SLOWEST
-    s.ledger.send(node, request, After.NOTHING)
+    message = InFlight(first + len(entries) - 1, sum(map(entry_bytes, entries)))
+    for node in receivers:
+        follower = s.followers[node]
+        follower.next_index = message.last_index + 1
+        put_in_flight(follower, s.sequence, message)
+        follower.sent[s.sequence] = now
+        if follower.entries_resend_at == NEVER:
+            follower.entries_resend_at = now + resend_pause(s, node, follower)
+        else:
+            follower.entries_resend_at += message.size / _SLOWEST
+        s.ledger.send(node, request, After.NOTHING)
 
 
 def resend_pause(s: State, node: NodeId, follower: Follower) -> Seconds:
     """Compute how long to wait for an acknowledgement: longer with more bytes in flight, and at each repetition."""
-    in_flight = sum(sent.size for sent in follower.in_flight.values())
-    pause = s.timing.resend(s.round_trip(node)) + in_flight / _SLOWEST
+    pause = s.timing.resend(s.round_trip(node)) + follower.in_flight_bytes / _SLOWEST
     return pause * float(2 ** min(follower.resent, _DOUBLINGS_MAX))
 
 
@@ -221,7 +263,7 @@ def resend_entries(s: State, now: Instant) -> None:
 def rewind(follower: Follower, index: Index) -> None:
     """Set a follower's next index back, and probe from there for the place where the two logs agree."""
     follower.next_index = index
-    follower.in_flight.clear()
+    drop_in_flight(follower)
     follower.probing = True
     follower.overtaken = 0
 
@@ -269,34 +311,50 @@ def store_entries(s: State, request: AppendEntriesRequest, now: Instant) -> bool
     elif s.log.term_at(previous) != request.prev_log_term:
         keep_for_later(s, request)
         return False
+    last = s.log.last_index
     for index, entry in enumerate(request.entries, previous + 1):
-        if index > s.log.last_index:
-            s.ledger.append(entry)
-        elif index > s.commit_index and s.log.term_at(index) != entry.term:
+        conflicts = s.commit_index < index <= last and s.log.term_at(index) != entry.term
+        if conflicts:
             s.ledger.truncate(index)
-            s.ledger.append(entry)
-        matched = max(matched, index)
-    s.matched_index = max(s.matched_index, matched)
+        if conflicts or index > last:
+            s.ledger.extend(request.entries[index - previous - 1 :])
+            break
+    s.matched_index = max(s.matched_index, matched, previous + len(request.entries))
     if s.ahead:
-        next_one = s.ahead.pop(s.log.last_index, None)
-        s.ahead = {prev: later for prev, later in s.ahead.items() if prev > s.log.last_index}
-        if next_one is not None:
-            store_entries(s, next_one, now)
+        store_kept(s, now)
     return True
 
 
 def keep_for_later(s: State, request: AppendEntriesRequest) -> None:
     """Keep a message that has overtaken an earlier one, as far as the leader's window goes."""
-    kept = sum(entry_bytes(entry) for later in s.ahead.values() for entry in later.entries)
     overtook = request.entries and request.prev_log_index > s.log.last_index
-    if overtook and len(s.ahead) < _MESSAGES_MAX and kept < _BYTES_MAX:
-        s.ahead[request.prev_log_index] = request
+    if overtook and len(s.ahead) < _MESSAGES_MAX and s.ahead_bytes < _BYTES_MAX:
+        drop_kept(s, request.prev_log_index)
+        early = Early(request, sum(map(entry_bytes, request.entries)))
+        s.ahead[request.prev_log_index] = early
+        s.ahead_bytes += early.size
+
+
+def store_kept(s: State, now: Instant) -> None:
+    """Store the message that was kept until the entry before it came, and drop those that came another way."""
+    next_one = s.ahead.get(s.log.last_index)
+    for previous in [previous for previous in s.ahead if previous <= s.log.last_index]:
+        drop_kept(s, previous)
+    if next_one is not None:
+        store_entries(s, next_one.request, now)
+
+
+def drop_kept(s: State, previous: Index) -> None:
+    """Drop a message that was kept, if there is one after that entry."""
+    early = s.ahead.pop(previous, None)
+    if early is not None:
+        s.ahead_bytes -= early.size
 
 
 def follow_commit_index(s: State, request: AppendEntriesRequest) -> None:
     """Commit what the leader has committed, up to where the logs are known to agree (figure 2, AppendEntries 5)."""
     s.commit_index = max(s.commit_index, min(request.commit_index, s.matched_index))
-    if request.commit_index <= s.commit_index and s.id in s.configuration.members:
+    if request.commit_index <= s.commit_index and s.id in s.configuration.member_set:
         s.caught_up = True
 
 
@@ -332,11 +390,14 @@ def handle_append_entries_response(s: State, sender: NodeId, response: AppendEnt
     sent_at = follower.sent.pop(response.sequence, None)
     if sent_at is None:
         return
+    look_again(s, sender)
     s.measure_round_trip(sender, now - sent_at)
     follower.heard_at = now
-    follower.answered_sent_at = max(follower.answered_sent_at, sent_at)
+    if sent_at > follower.answered_sent_at:
+        s.confirmed.note(sender, follower.answered_sent_at, sent_at)
+        follower.answered_sent_at = sent_at
     follower.last_choice = response.last_choice
-    follower.promised_until = max(follower.promised_until, promised_until(s, sent_at, response.promise))
+    note_promise(s, sender, follower, sent_at, response.promise)
     if 0 < response.promise != follower.promise:
         follower.promise = response.promise
         s.heartbeat_at = min(s.heartbeat_at, s.heartbeat_sent_at + interval(s))
@@ -344,25 +405,25 @@ def handle_append_entries_response(s: State, sender: NodeId, response: AppendEnt
     if follower.answered >= follower.heartbeat_sequence:
         follower.resend_at = NEVER
     note_match(s, sender, follower, response, now)
-    advance_commit_index(s)
     note_departed(s, sender, response.matched, sent_at, now)
 
 
 def note_match(s: State, node: NodeId, follower: Follower, response: AppendEntriesResponse, now: Instant) -> None:
     """Update nextIndex and matchIndex of a follower from its answer (Raft, section 5.3; figure 2: leaders)."""
-    was_under_way = follower.in_flight.pop(response.sequence, None)
+    was_under_way = take_from_flight(follower, response.sequence)
     if response.matched > follower.match_index:
+        s.matched.note(node, follower.match_index, response.matched)
         follower.match_index = response.matched
         follower.next_index = max(follower.next_index, response.matched + 1)
-        follower.in_flight = {n: sent for n, sent in follower.in_flight.items() if sent.last_index > response.matched}
+        drop_matched(follower)
         follower.overtaken = follower.resent = 0
-    if response.rejected and was_under_way is not None:
+    if response.rejected and was_under_way:
         handle_rejection(s, follower, response)
-    elif was_under_way is not None:
+    elif was_under_way:
         follower.probing = False
     if follower.match_index >= s.log.last_index:
         follower.entries_resend_at = NEVER
-    elif was_under_way is not None:
+    elif was_under_way:
         follower.entries_resend_at = now + resend_pause(s, node, follower)
 
 
@@ -377,11 +438,13 @@ def handle_rejection(s: State, follower: Follower, response: AppendEntriesRespon
 
 def advance_commit_index(s: State) -> None:
     """Commit the newest entry that a quorum has on disk, if it is of the current term (sections 5.3 and 5.4.2)."""
-    if s.role is not Role.LEADER:
+    if s.role is not Role.LEADER or s.commit_index == s.log.last_index:
         return
-    matches = {node: float(follower.match_index) for node, follower in s.followers.items()}
-    matches[s.id] = s.ledger.durable_index
-    index = int(s.configuration.quorum_value(matches))
+    if s.matched.may_have_grown(s.configuration):
+        matches = {node: follower.match_index for node, follower in s.followers.items()}
+        matches[s.id] = s.ledger.durable_index
+        s.matched.compute(s.configuration, matches, s.id)
+    index = int(s.matched.value)
     if index > s.commit_index and s.log.term_at(index) == s.term:
         s.uncommitted_bytes -= sum(map(entry_bytes, s.log.entries(s.commit_index + 1, index)))
         s.commit_index = index

@@ -1,6 +1,7 @@
 """Configurations: the members, the voters among them, and the quorum (Raft, section 6; thesis, chapter 4)."""
 
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from typing import Annotated, Final
 
 import msgspec
@@ -18,7 +19,7 @@ DEPARTED_MAX: Final = 32
 _Names = Annotated[tuple[tuple[Id, Name], ...], Meta(max_length=2 * MEMBERS_MAX)]
 
 
-class Configuration(Struct, frozen=True, omit_defaults=True):
+class Configuration(Struct, frozen=True, omit_defaults=True, dict=True):
     """The members of a cluster.
 
     A *joint* configuration belongs to a change from old voters to new ones: every decision needs a majority of both,
@@ -54,15 +55,25 @@ class Configuration(Struct, frozen=True, omit_defaults=True):
         """Whether a change of the voters is under way."""
         return bool(self.old_voters)
 
-    @property
+    @cached_property
     def electors(self) -> tuple[NodeId, ...]:
         """All voters, in ascending order: during a change the old ones and the new ones."""
         return tuple(sorted({*self.voters, *self.old_voters})) if self.old_voters else self.voters
 
-    @property
+    @cached_property
     def members(self) -> tuple[NodeId, ...]:
         """All members, in ascending order."""
         return tuple(sorted({*self.voters, *self.old_voters, *self.learners}))
+
+    @cached_property
+    def elector_set(self) -> frozenset[NodeId]:
+        """All voters, to look one up."""
+        return frozenset(self.electors)
+
+    @cached_property
+    def member_set(self) -> frozenset[NodeId]:
+        """All members, to look one up."""
+        return frozenset(self.members)
 
     def name(self, node: NodeId) -> str:
         """Return the name of a member.

@@ -9,6 +9,7 @@ from trioraft.consensus import (
     election,
     leader_work,
     membership,
+    progress,
     quorum,
     reads,
     roles,
@@ -133,7 +134,7 @@ class Core(Operations):
             s, sender, message, self.versions
         ):
             return
-        if type(message) in _FROM_ANYBODY or sender in s.followers or sender in s.configuration.electors:
+        if type(message) in _FROM_ANYBODY or sender in s.followers or sender in s.configuration.elector_set:
             rule(s, sender, message, now)
         if type(message) is PreVoteRequest:
             membership.tell_departed(s, sender, now)
@@ -203,9 +204,11 @@ class Core(Operations):
         if s.role is Role.LEADER:
             if s.heartbeat_at <= now:
                 append_entries.send_heartbeats(s, now)
-            append_entries.resend_unanswered(s, now)
-            append_entries.resend_entries(s, now)
-            snapshots.resend_parts(s, now)
+            if s.resend_at <= now:
+                append_entries.resend_unanswered(s, now)
+                append_entries.resend_entries(s, now)
+                snapshots.resend_parts(s, now)
+                progress.look_at_owing(s)
         elif s.round is not None:
             election.ask_again(s, now)
         elif s.election_deadline <= now:
@@ -292,11 +295,7 @@ class Core(Operations):
         return s.election_deadline
 
     def _leader_wakes_at(self, s: State) -> Instant:
-        times = [s.heartbeat_at, quorum.quorum_deadline(s), quorum.disk_deadline(s)]
-        for follower in s.followers.values():
-            times += [follower.resend_at, follower.entries_resend_at]
-            if follower.sending is not None:
-                times.append(follower.sending.resend_at)
+        times = [s.heartbeat_at, s.resend_at, quorum.quorum_deadline(s), quorum.disk_deadline(s)]
         if s.handover is not None:
             times += [s.handover.deadline, s.handover.resend_at, s.handover.retarget_at]
         times += [due for due in (leader_work.work_start_at(s), leader_work.extend_work_at(s)) if self._now < due]

@@ -6,8 +6,10 @@ from trioraft.consensus.append_entries import open_term, send_heartbeats
 from trioraft.consensus.events import BecameLeader
 from trioraft.consensus.leader_work import record_own_claim, wait_for_earlier_work, work_left
 from trioraft.consensus.lease import is_sticky
+from trioraft.consensus.progress import look_at_all
 from trioraft.consensus.roles import adopt_term, become_follower, reset_election_timer, retry_soon
 from trioraft.consensus.state import EarlierWork, Follower, Question, Role, Round, State
+from trioraft.consensus.tally import Tally
 from trioraft.consensus.timing import here
 from trioraft.messages import (
     TERM_MAX,
@@ -65,8 +67,7 @@ def note_answer(s: State, asking: Round, sender: NodeId, granted: bool, now: Ins
     if question is not None and question.sent == 1:
         s.measure_round_trip(sender, now - question.asked_at)
     (asking.granted if granted else asking.refused).add(sender)
-    open_or_granted = [node for node in s.configuration.electors if node not in asking.refused]
-    if not s.configuration.has_quorum(open_or_granted):
+    if not granted and not s.configuration.has_quorum(s.configuration.elector_set - asking.refused):
         give_up_round(s, now)
 
 
@@ -261,6 +262,8 @@ def become_leader(s: State, won: Round, now: Instant) -> None:
     s.leader_since = now
     s.sequence = 0
     s.followers = {node: Follower() for node in s.others}
+    s.contact, s.matched, s.confirmed = Tally(), Tally(), Tally()
+    look_at_all(s)
     for node in won.work:
         if node in s.followers:
             s.followers[node].heard_at = now  # its vote came just now, or not long ago

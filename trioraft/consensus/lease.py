@@ -16,10 +16,9 @@ from typing import Final
 import msgspec
 
 from trioraft.clock import LONG_AGO
-from trioraft.consensus.configuration import Configuration
-from trioraft.consensus.state import Role, State
+from trioraft.consensus.state import Follower, Role, State
 from trioraft.consensus.timing import there
-from trioraft.messages import Instant, Seconds
+from trioraft.messages import Instant, NodeId, Seconds
 
 # A sum of times, and the difference again, are rounded; a difference as small as that needs no write.
 _TOLERANCE: Final = 1e-6
@@ -55,11 +54,26 @@ def promised_until(s: State, sent_at: Instant, seconds: Seconds) -> Instant:
     return sent_at + there(min(seconds, s.timing.lower))
 
 
-def contact_end(s: State, configuration: Configuration | None = None) -> Instant:
-    """Compute until when the promises of a quorum hold: of this configuration, or of another one."""
+def note_promise(s: State, node: NodeId, follower: Follower, sent_at: Instant, seconds: Seconds) -> None:
+    """Note a follower's promise, which it made when it answered a message that was sent at a given time."""
+    until = promised_until(s, sent_at, seconds)
+    if until > follower.promised_until:
+        s.contact.note(node, follower.promised_until, until)
+        follower.promised_until = until
+
+
+def contact_end(s: State) -> Instant:
+    """Return until when the promises of a quorum hold."""
+    if s.contact.may_have_grown(s.configuration):
+        s.contact.compute(s.configuration, promises(s), s.id)
+    return s.contact.value
+
+
+def promises(s: State) -> dict[NodeId, Instant]:
+    """List until when each node's promise holds, this leader's own included."""
     values = {node: follower.promised_until for node, follower in s.followers.items()}
     values[s.id] = promised_until(s, s.heartbeat_sent_at, s.timing.lower)
-    return (configuration or s.configuration).quorum_value(values)
+    return values
 
 
 def lease_end(s: State) -> Instant:

@@ -2,6 +2,7 @@
 
 import enum
 from collections import deque
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -189,13 +190,24 @@ class Ledger:
         int
             Its index.
         """
-        index = self.log.append(entry)
+        self.extend((entry,))
+        return self.log.last_index
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Add entries to the log, as one change.
+
+        Parameters
+        ----------
+        entries : sequence of Entry
+            The entries.
+        """
+        first = self.log.last_index + 1
+        self.log.extend(entries)
         if not self._log_waits:
-            self.durable_index = index
-            self._gathered += entry_bytes(entry)
-        self._changed_from = min(self._changed_from or index, index)
+            self.durable_index = self.log.last_index
+            self._gathered += sum(map(entry_bytes, entries))
+        self._changed_from = min(self._changed_from or first, first)
         self._note_change()
-        return index
 
     def truncate(self, first: int) -> None:
         """Drop the end of the log.

@@ -1,6 +1,6 @@
 """The log: the entries that no snapshot has replaced yet (Raft, sections 5.3 and 7)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from trioraft.consensus.configuration import Configuration, decode_configuration
@@ -200,24 +200,19 @@ class Log:
             last -= 1
         return last
 
-    def append(self, entry: Entry) -> Index:
-        """Add an entry at the end.
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Add entries at the end.
 
         Parameters
         ----------
-        entry : Entry
-            The entry.
-
-        Returns
-        -------
-        int
-            Its index.
+        entries : sequence of Entry
+            The entries.
         """
-        self._entries.append(entry)
-        if entry.kind is _CONFIGURATION:
-            self._configurations.append(InForce(self.last_index, _configuration_in(entry)))
-            self._note_configuration()
-        return self.last_index
+        for index, entry in enumerate(entries, self.last_index + 1):
+            if entry.kind is _CONFIGURATION:
+                self._configurations.append(InForce(index, _configuration_in(entry)))
+                self._note_configuration()
+        self._entries += entries
 
     def truncate(self, first: int) -> None:
         """Drop entries from the end, because they conflict with the leader's.

@@ -34,8 +34,8 @@ import msgspec
 from trioraft.clock import NEVER
 from trioraft.consensus.configuration import DEPARTED_MAX, Configuration, encode_configuration
 from trioraft.consensus.events import ConfigurationChanged, Removed
-from trioraft.consensus.lease import contact_end
-from trioraft.consensus.progress import is_current, new_follower
+from trioraft.consensus.lease import promises
+from trioraft.consensus.progress import add_follower, is_current
 from trioraft.consensus.roles import become_follower
 from trioraft.consensus.state import Role, State, ToldConfiguration, Work
 from trioraft.consensus.transfer import start_transfer
@@ -113,7 +113,7 @@ def why_not_voters(s: State, target: Configuration, now: Instant) -> str | None:
             return f"node {format_id(node)} is not a learner; add it as one first"
         if not is_current(s, node, now):
             return f"learner {format_id(node)} has not caught up with the leader"
-    if contact_end(s, target) <= now:
+    if target.quorum_value(promises(s)) <= now:
         return "too few of the voters that there would be have answered within a lower election timeout"
     return None
 
@@ -126,7 +126,7 @@ def append_configuration(s: State, configuration: Configuration, now: Instant) -
     for node, follower in s.followers.items():
         follower.leaves_at = NEVER if node in members else min(follower.leaves_at, now + s.timing.upper)
     for node in sorted(members - s.followers.keys()):
-        s.followers[node] = new_follower(s, now)
+        add_follower(s, node, now)
 
 
 def raise_version(s: State, highest: Mapping[NodeId, Version], now: Instant) -> None:
@@ -152,7 +152,7 @@ def drive_change(s: State, now: Instant) -> None:
 def tell_departed(s: State, node: NodeId, now: Instant) -> None:
     """Send the log for a while to a node of this cluster that is no member: it must have missed its removal."""
     if s.role is Role.LEADER and node not in s.configuration.members and node not in s.followers and node != s.id:
-        s.followers[node] = new_follower(s, now, leaves_at=now + s.timing.upper)
+        add_follower(s, node, now, leaves_at=now + s.timing.upper)
 
 
 # --- every member -------------------------------------------------------------------------------------------

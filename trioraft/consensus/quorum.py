@@ -27,6 +27,8 @@ def disk_deadline(s: State) -> Instant:
 
 def check_quorum(s: State, now: Instant) -> None:
     """Step down when the lease has ended, when leader work ends by itself, or when the disk is stuck."""
+    if s.role is not Role.LEADER:
+        return
     if quorum_deadline(s) <= now:
         become_follower(s, s.term, now, "no quorum has answered for a lower election timeout")
     elif work_deadline(s) <= now:

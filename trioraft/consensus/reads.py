@@ -38,7 +38,6 @@ def start_read(s: State, read: int, now: Instant) -> None:
     s.reads.append(WaitingRead(read, now, s.commit_index))
     if s.read_round_at == LONG_AGO:
         start_round(s, now)
-    conclude_reads(s, now)
 
 
 def goes_by_lease(s: State) -> bool:
@@ -61,14 +60,13 @@ def conclude_reads(s: State, now: Instant) -> None:
         return
     if not s.reads or s.commit_index < s.opened_at:
         return  # before its no-op is committed, a leader does not know what else is committed (thesis 6.4)
-    confirmed = {node: follower.answered_sent_at for node, follower in s.followers.items()}
-    since = s.configuration.quorum_value({**confirmed, s.id: NEVER})
-    s.events += [
-        ReadReady(read=waiting.read, index=max(waiting.commit_index, s.opened_at))
-        for waiting in s.reads
-        if waiting.asked_at <= since
-    ]
-    s.reads = [waiting for waiting in s.reads if waiting.asked_at > since]
+    if s.confirmed.may_have_grown(s.configuration):
+        confirmed = {node: follower.answered_sent_at for node, follower in s.followers.items()}
+        s.confirmed.compute(s.configuration, {**confirmed, s.id: NEVER}, s.id)
+    since = s.confirmed.value
+    while s.reads and s.reads[0].asked_at <= since:
+        waiting = s.reads.popleft()
+        s.events.append(ReadReady(read=waiting.read, index=max(waiting.commit_index, s.opened_at)))
     if since >= s.read_round_at:
         s.read_round_at = LONG_AGO
         if s.reads:

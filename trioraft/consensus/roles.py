@@ -39,6 +39,7 @@ def follow(s: State, leader: NodeId) -> None:
         s.leader = leader
         s.matched_index = s.commit_index
         s.ahead.clear()
+        s.ahead_bytes = 0
     s.far_terms = None
 
 
@@ -49,6 +50,8 @@ def become_follower(s: State, term: Term, now: Instant, reason: str) -> None:
         s.events.append(SteppedDown(term=s.term, reason=reason))
         end_work(s)
         s.followers.clear()
+        s.changed.clear()
+        s.owing.clear()
         s.handover = None
         s.heartbeat_at = NEVER
         s.leader = 0

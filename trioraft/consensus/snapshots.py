@@ -12,6 +12,7 @@ from typing import Final
 from trioraft.clock import NEVER
 from trioraft.consensus.events import StorePart
 from trioraft.consensus.ledger import After, SnapshotInfo
+from trioraft.consensus.progress import drop_in_flight, look_again, look_at_all
 from trioraft.consensus.roles import become_follower, follow, reset_election_timer
 from trioraft.consensus.state import Follower, Receiving, Role, Sending, State, count_uncommitted
 from trioraft.messages import Index, InstallSnapshotRequest, InstallSnapshotResponse, Instant, NodeId
@@ -35,7 +36,7 @@ def send_snapshot(s: State, node: NodeId, follower: Follower, now: Instant) -> N
         return
     if follower.sending is None:
         follower.sending = Sending(s.ledger.snapshot)
-        follower.in_flight.clear()
+        drop_in_flight(follower)
         follower.entries_resend_at = NEVER
     sending = follower.sending
     while (
@@ -59,6 +60,7 @@ def drop_covered(s: State, snapshot: SnapshotInfo, keep: int, keep_bytes: int | 
     if receivers:
         base = min(base, max(min(receivers), s.log.before_last_bytes(snapshot.index, _KEPT_FOR_RECEIVERS)))
     s.ledger.take_snapshot(snapshot, base)
+    look_at_all(s)  # some may need entries that were dropped
 
 
 def snapshot_gone(s: State, snapshot: SnapshotInfo) -> None:
@@ -68,6 +70,7 @@ def snapshot_gone(s: State, snapshot: SnapshotInfo) -> None:
             follower.sending = None
     if s.ledger.snapshot == snapshot:
         s.ledger.snapshot = None
+    look_at_all(s)
 
 
 def send_part(s: State, node: NodeId, sending: Sending, now: Instant) -> None:
@@ -115,13 +118,16 @@ def handle_install_snapshot_response(
     if follower.leaves_at != NEVER:
         follower.leaves_at = now + s.timing.upper
     sending = follower.sending
+    look_again(s, sender)
     if response.index != sending.snapshot.index or response.offset > sending.snapshot.size:
         return
     if response.installed:
         follower.sending = None
-        follower.match_index = max(follower.match_index, response.index)
+        if response.index > follower.match_index:
+            s.matched.note(sender, follower.match_index, response.index)
+            follower.match_index = response.index
         follower.next_index = follower.match_index + 1
-        follower.in_flight.clear()
+        drop_in_flight(follower)
         follower.probing = True
     elif response.offset > sending.acknowledged:
         sending.acknowledged = response.offset

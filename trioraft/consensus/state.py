@@ -2,6 +2,7 @@
 
 import enum
 import random
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -11,6 +12,7 @@ from trioraft.consensus.events import Event
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.ledger import Ledger, SnapshotInfo
 from trioraft.consensus.log import Log, entry_bytes
+from trioraft.consensus.tally import Tally
 from trioraft.consensus.timing import Timing
 from trioraft.messages import AppendEntriesRequest, Index, Instant, NodeId, OptionalNodeId, Seconds, Term
 from trioraft.round_trip import smooth
@@ -20,6 +22,13 @@ class InFlight(NamedTuple):
     """A message with entries that was sent and not answered: the last index in it, and the size of its entries."""
 
     last_index: Index
+    size: int
+
+
+class Early(NamedTuple):
+    """A message with entries that has overtaken an earlier one, and the size of its entries."""
+
+    request: AppendEntriesRequest
     size: int
 
 
@@ -155,7 +164,9 @@ class Follower:
     next_index : int
         The next entry to send (nextIndex).
     in_flight : dict of int to InFlight
-        The messages with entries that were not answered, by sequence.
+        The messages with entries that were not answered, by sequence; :mod:`progress` keeps it.
+    in_flight_bytes : int
+        The size of all entries in them.
     probing : bool
         Whether the leader is still searching where the logs agree; then only one message is in flight.
     overtaken : int
@@ -186,6 +197,7 @@ class Follower:
     match_index: Index = 0
     next_index: Index = 1
     in_flight: dict[int, InFlight] = field(default_factory=dict)
+    in_flight_bytes: int = 0
     probing: bool = True
     overtaken: int = 0
     entries_resend_at: Instant = NEVER
@@ -194,6 +206,12 @@ class Follower:
     mark: LogMark = _NO_MARK
     current_at: Instant = LONG_AGO
     leaves_at: Instant = NEVER
+
+    @property
+    def due_at(self) -> Instant:
+        """When something is sent to it again unless it answers before; infinity when it owes no answer."""
+        due = min(self.resend_at, self.entries_resend_at)
+        return due if self.sending is None else min(due, self.sending.resend_at)
 
 
 @dataclass(slots=True)
@@ -324,6 +342,13 @@ class State:
 
     # leaders
     followers: dict[NodeId, Follower] = field(default_factory=dict)
+    contact: Tally = field(default_factory=Tally)  # until when the promises of a quorum hold
+    matched: Tally = field(default_factory=Tally)  # up to where a quorum has the log
+    confirmed: Tally = field(default_factory=Tally)  # when the newest messages were sent that a quorum has answered
+    changed: dict[NodeId, Follower] = field(default_factory=dict)  # the followers to look at when the turn ends
+    looked_at: Index = 0  # how far the log went when all followers were looked at; 0 to look at all of them again
+    owing: dict[NodeId, Follower] = field(default_factory=dict)  # the followers that owe an answer
+    resend_at: Instant = NEVER  # nothing is sent again to any of them before this time
     sequence: int = 0
     heartbeat_at: Instant = NEVER
     heartbeat_sent_at: Instant = LONG_AGO
@@ -337,15 +362,14 @@ class State:
     matched_index: Index = 0
     opened_at: Index = 0  # the index of this leader's no-op
     uncommitted_bytes: int = 0
-    ahead: dict[Index, AppendEntriesRequest] = field(
-        default_factory=dict
-    )  # what came too early, by the index before it
+    ahead: dict[Index, Early] = field(default_factory=dict)  # what came too early, by the index before it
+    ahead_bytes: int = 0  # the size of all entries in it
     receiving: Receiving | None = None
     batch_bytes: int = 1024  # the most bytes of entries in one message, unless one entry alone is larger
     batch_room: dict[NodeId, int] = field(default_factory=dict)  # the same for each node whose path is known
 
     # reads that wait for a quorum, and when the round that is under way began
-    reads: list[WaitingRead] = field(default_factory=list)
+    reads: deque[WaitingRead] = field(default_factory=deque)
     read_round_at: Instant = LONG_AGO
     # whether the applied settings let reads go by the lease, and the index of this term's newest change of settings
     reads_by_lease: bool = False

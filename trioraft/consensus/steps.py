@@ -8,6 +8,7 @@ from trioraft.consensus import (
     lease,
     membership,
     numbers,
+    progress,
     quorum,
     reads,
     roles,
@@ -146,5 +147,6 @@ class Steps(View):
         append_entries.send_entries(s, now)
         transfer.offer_when_work_has_ended(s, now)
         leader_work.drive_work(s, now)
+        progress.note_deadlines(s)
         if self._observer is not None:
             self._note("settle")

@@ -59,9 +59,14 @@ def together(messages: Iterable[Outgoing]) -> list[Dispatch]:
         In the same order.
     """
     grouped: list[Dispatch] = []
+    receivers: list[NodeId] = []
+    latest: Message | None = None
     for to, message in messages:
-        if grouped and grouped[-1].message is message:
-            grouped[-1] = Dispatch((*grouped[-1].receivers, to), message)
-        else:
-            grouped.append(Dispatch((to,), message))
+        if message is not latest:
+            if latest is not None:
+                grouped.append(Dispatch(tuple(receivers), latest))
+            receivers, latest = [], message
+        receivers.append(to)
+    if latest is not None:
+        grouped.append(Dispatch(tuple(receivers), latest))
     return grouped

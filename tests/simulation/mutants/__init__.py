@@ -5,8 +5,8 @@
 and real datagrams; tests of those look for the bugs in them (``hunters``).
 
 ``mutant``       what a seeded bug is
-``elections``, ``work``, ``formations``, ``log``, ``reads``, ``asking``, ``members``, ``pilots``, ``rolling``,
-``rogues``, ``store``, ``outside``   the bugs
+``elections``, ``work``, ``formations``, ``log``, ``rounds``, ``reads``, ``asking``, ``members``, ``pilots``,
+``rolling``, ``rogues``, ``store``, ``outside``   the bugs
 ``hunters``      who looks for them
 ``table``        what came of the hunt
 """
@@ -24,6 +24,7 @@ from tests.simulation.mutants.pilots import PILOTS
 from tests.simulation.mutants.reads import READS
 from tests.simulation.mutants.rogues import ROGUES
 from tests.simulation.mutants.rolling import ROLLING
+from tests.simulation.mutants.rounds import ROUNDS
 from tests.simulation.mutants.store import STORE
 from tests.simulation.mutants.work import WORK
 
@@ -32,6 +33,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *WORK,
     *FORMATIONS,
     *LOG,
+    *ROUNDS,
     *READS,
     *MEMBERS,
     *PILOTS,

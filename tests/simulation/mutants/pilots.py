@@ -8,7 +8,6 @@ import msgspec
 from tests.simulation.mutants.mutant import Mutant, Patch
 from trioraft.address import Address
 from trioraft.consensus import membership
-from trioraft.consensus.configuration import Configuration
 from trioraft.consensus.state import State
 from trioraft.dns.discovery import Answer
 from trioraft.members import autopilot
@@ -90,10 +89,10 @@ def _without_most() -> list[Patch]:
 def _without_quorum() -> list[Patch]:
     """Ask for no answers, neither in the autopilot nor in the core, which looks at them again."""
 
-    def contact_end(_s: State, _target: Configuration) -> float:
-        return float("inf")
+    def promises(s: State) -> dict[int, float]:
+        return dict.fromkeys(s.configuration.members, float("inf"))
 
-    return [(autopilot, "has_quorum", lambda _seen, _voters: True), (membership, "contact_end", contact_end)]
+    return [(autopilot, "has_quorum", lambda _seen, _voters: True), (membership, "promises", promises)]
 
 
 def _join_any_cluster() -> list[Patch]:
