@@ -31,6 +31,7 @@ from trioraft._version import __version__ as __version__
 if TYPE_CHECKING:
     from trioraft.client.client import Client, NoAnswerError, open_client
     from trioraft.errors import (
+        BatchError,
         BusyError,
         LimitError,
         NodeError,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from trioraft.storage.errors import StorageError
 
 __all__ = [
+    "BatchError",
     "BusyError",
     "Client",
     "ClientSettings",
@@ -100,6 +102,7 @@ _HOMES: Final = {
         "replica.settings": ("ClusterSettings", "ReadMode"),
         "storage.errors": ("StorageError",),
         "errors": (
+            "BatchError",
             "BusyError",
             "LimitError",
             "NodeError",

@@ -56,3 +56,19 @@ class UnknownError(ProposalError):
 
 class SessionEndedError(ProposalError):
     """The client's session ended before the command was answered: it is not known whether it was carried out."""
+
+
+class BatchError(ProposalError):
+    """Some of several commands have no result; the text is about the first one that has none.
+
+    Parameters
+    ----------
+    text : str
+        Which one, and why.
+    outcomes : list of bytes or ProposalError
+        For each command its result, or why there is none.
+    """
+
+    def __init__(self, text: str, outcomes: "list[bytes | ProposalError]") -> None:
+        super().__init__(text)
+        self.outcomes = outcomes

@@ -20,7 +20,7 @@ sending keep-alives. It costs a thread switch for each call, about 0.2 ms.
 
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Final, NamedTuple, Self, TypeVar
@@ -166,6 +166,10 @@ class Client:
         """Have a command applied once; see :meth:`trioraft.client.client.Client.propose`."""
         return self.call(lambda client: client.propose(data), timeout)
 
+    def propose_many(self, commands: Iterable[bytes], *, timeout: float | None = None) -> Sequence[bytes]:
+        """Have commands applied, each once; see :meth:`trioraft.client.client.Client.propose_many`."""
+        return self.call(lambda client: client.propose_many(commands), timeout)
+
     def query(self, data: bytes, *, stale: bool = False, timeout: float | None = None) -> bytes:
         """Ask the state machine; see :meth:`trioraft.client.client.Client.query`."""
         return self.call(lambda client: client.query(data, stale=stale), timeout)
@@ -191,6 +195,16 @@ class Client:
     ) -> PutResult:
         """Set the value of a key; see :meth:`~trioraft.kv.client.KeyValueMethods.put`."""
         return self.call(lambda client: client.put(key, value, lease=lease, keep_lease=keep_lease), timeout)
+
+    def put_many(
+        self,
+        items: Iterable[tuple[str | bytes, str | bytes]],
+        *,
+        lease: int = 0,
+        timeout: float | None = None,
+    ) -> Sequence[PutResult]:
+        """Set the values of many keys; see :meth:`~trioraft.kv.client.KeyValueMethods.put_many`."""
+        return self.call(lambda client: client.put_many(items, lease=lease), timeout)
 
     def get(
         self, key: str | bytes, *, revision: int = 0, stale: bool = False, timeout: float | None = None

@@ -34,6 +34,8 @@ version     what it has added
 4           the quota of the key-value store; and ephemeral values and signatures in a ``Hello``, the keys that are
             agreed upon by those values, keys of the second generation, and random bytes in nonces (all of these
             with processes that speak this version, whatever the cluster does)
+5           batches: entries of kind ``BATCH``; and the request ``ProposeBatch`` (with processes that speak this
+            version, whatever the cluster does: its leader takes a batch apart while the cluster does not)
 ==========  ===============================================================================================
 """
 
@@ -91,17 +93,23 @@ class Versions(Struct, frozen=True):
         return Versions(max(self.lowest, cluster), self.highest)
 
 
-SPOKEN: Final = Versions(FIRST_VERSION, 4)
+SPOKEN: Final = Versions(FIRST_VERSION, 5)
 
 # From this version on, processes agree on keys by ephemeral values, and put random bytes into nonces.
 AGREES_FROM: Final = 4
+# From this version on, processes understand batches of commands.
+BATCHES_FROM: Final = 5
 # From this version on, processes understand that a request is given up, and a refusal that names a limit.
 CANCELS_FROM: Final = 3
 
 # From this version on, nodes have the keys of the second generation, and sign.
 SIGNS_FROM: Final = 4
 
-_ADDED: Final[Mapping[EntryKind, int]] = {EntryKind.SETTINGS: 2, EntryKind.STATE_KIND: 3}
+_ADDED: Final[Mapping[EntryKind, int]] = {
+    EntryKind.SETTINGS: 2,
+    EntryKind.STATE_KIND: 3,
+    EntryKind.BATCH: BATCHES_FROM,
+}
 
 
 # The words of a refusal of something that needs a later version than the cluster speaks; a client that finds them can

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation.disk import Disk
 from tests.simulation.gathering import Gathering
-from tests.simulation.mixed import check_new_enough, check_understood, first_versions
+from tests.simulation.mixed import check_asked, check_new_enough, check_understood, first_versions
 from tests.simulation.network import Greeting, Machine
 from tests.simulation.pilot import Pilot
 from tests.simulation.replicas import Keeper
@@ -281,6 +281,7 @@ class Process:
 
     def _asked(self, sender: int, request: ClientRequest, sent: float) -> None:
         client = self.world.workload.client(sender)
+        check_asked(self.host, request)
         if client.is_new(self.host.node, request, sent):
             self.keeper.requests.add(client.peer, request)
             self.settle()

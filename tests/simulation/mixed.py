@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.trace import name
 from trioraft.consensus.events import TooOld
-from trioraft.messages import AppendEntriesRequest
-from trioraft.versions import SPOKEN, Versions, added_in
+from trioraft.messages import AppendEntriesRequest, ClientRequest, ProposeBatch
+from trioraft.versions import BATCHES_FROM, SPOKEN, Versions, added_in
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -34,6 +34,12 @@ def check_understood(host: "Host", message: Any) -> None:
         for entry in message.entries:
             if added_in(entry.kind) > host.versions.highest:
                 host.world.checks.fail(f"{name(host.node)} is older, and is sent an entry of kind {entry.kind.name}")
+
+
+def check_asked(host: "Host", request: ClientRequest) -> None:
+    """Check that older software is not asked for what only the newer one knows."""
+    if isinstance(request.command, ProposeBatch) and host.versions.highest < BATCHES_FROM:
+        host.world.checks.fail(f"{name(host.node)} is older, and is asked for a batch")
 
 
 def check_new_enough(host: "Host", event: object) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from tests.simulation.checked_replica import CheckedReplica
-from tests.simulation.requesting import CheckedProposals, NoBackups, NoDigests, Surroundings
+from tests.simulation.requesting import CheckedProposals, NoBackups, NoDigests, NoSession, Surroundings
 from tests.simulation.store import StoreMachine
 from tests.simulation.trace import name
+from trioraft.consensus import Role
 from trioraft.consensus.events import StorePart
 from trioraft.consensus.ledger import SnapshotInfo
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
@@ -19,6 +20,7 @@ from trioraft.errors import ProposalError
 from trioraft.messages import Entry, EntryKind, InstallSnapshotRequest
 from trioraft.node.apply import Applying
 from trioraft.node.member import Member
+from trioraft.node.own_commands import OwnCommands
 from trioraft.node.proposals import Outcome
 from trioraft.node.reads import Reads
 from trioraft.node.replicated import Replicated
@@ -101,7 +103,8 @@ class Keeper:
             clock=process.clock,
             soon=process.settle,
         )
-        self.member = Member(self.parts, self.requests)
+        self.own_commands = OwnCommands(process.core, proposals, NoSession(process.clock), lambda: None)
+        self.member = Member(self.parts, self.requests, self.own_commands)
         self.taking = False
         self.restoring = False
         self._holding = ExitStack()
@@ -142,6 +145,13 @@ class Keeper:
 
         with suppress(ProposalError):
             self.member.proposals.submit(kind, data, ended)
+            self.process.settle()
+
+    def submit_together(self, commands: Iterable[bytes]) -> None:
+        """Propose commands of the node's own program, if this node leads; they go into one entry, or a few."""
+        if self.process.core.role is Role.LEADER:
+            for command in commands:
+                self.own_commands.begin(command, lambda _: None)
             self.process.settle()
 
     # --- reads ----------------------------------------------------------------------------------------------

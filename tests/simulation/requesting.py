@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from trioraft.asking.calls import Calls
+from trioraft.asking.session import Session
 from trioraft.consensus.log import Placed
 from trioraft.errors import BusyError, ProposalError
 from trioraft.members.autopilot import Declined
-from trioraft.messages import FIRST_VERSION, BackupPart, Entry, EntryKind, ReadBackup
+from trioraft.messages import FIRST_VERSION, BackupPart, ClientRequest, Entry, EntryKind, ReadBackup
 from trioraft.node.administration import BackupAnswered, Digested
 from trioraft.node.proposals import Outcome, Proposals, nothing_required
 from trioraft.replica.sessions import Replica, Result
@@ -72,6 +74,32 @@ class Surroundings:
 
     def require(self, needed: int, speaks: int) -> None:
         """Allow everything."""
+
+
+class NoSession(Session):
+    """Carries nothing out elsewhere: what a node's own program proposes there ends with its leadership."""
+
+    def __init__(self, clock: "Callable[[], float]") -> None:
+        super().__init__(Calls(NoRoutes(), clock, lambda: None, first=0), clock)
+
+
+class NoRoutes:
+    """Reaches nobody (:class:`trioraft.asking.calls.Routes`)."""
+
+    def send_request(self, node: int, request: ClientRequest) -> bool:
+        """Reach nobody."""
+        return False
+
+    def reachable_nodes(self) -> list[int]:
+        """Reach nobody."""
+        return []
+
+    def highest_version(self, node: int) -> int:
+        """Reach nobody."""
+        return 0
+
+    def meet(self, node: int, address: str) -> None:
+        """Reach nobody."""
 
 
 class NoBackups:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from tests.simulation.trace import name
 from trioraft.address import Address
 from trioraft.asking.calls import Calls
-from trioraft.asking.session import Proposal, RequestKind, Session
+from trioraft.asking.session import Proposal, Session
 from trioraft.clock import NEVER
 from trioraft.datagrams.sealing import Domain
 from trioraft.datagrams.sessions import Peer
 from trioraft.errors import LimitError, ProposalError, SessionEndedError
-from trioraft.messages import ClientRequest, ClientResponse, Propose
+from trioraft.messages import ClientRequest, ClientResponse
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -91,8 +91,8 @@ class SessionClient:
         """The number of its session; 0 while none is open."""
         return self._session.number
 
-    def propose(self, command: bytes, then: Then, kind: RequestKind = Propose) -> None:
-        """Have a command carried out once."""
+    def propose(self, command: bytes, then: Then, *, changes_settings: bool = False) -> None:
+        """Have a command carried out once, or a change of the settings."""
         self._asked += 1
         asked = self._asked
 
@@ -105,7 +105,8 @@ class SessionClient:
                 self.world.count["session commands answered"] += 1
                 then(outcome)
 
-        self._under_way[asked] = UnderWay(command, then, self._session.propose(command, done, kind))
+        proposal = self._session.propose(command, done, changes_settings=changes_settings)
+        self._under_way[asked] = UnderWay(command, then, proposal)
 
     def _failed(self, command: bytes, error: ProposalError) -> None:
         if isinstance(error, SessionEndedError):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.checked_replica import CheckedReplica
+from tests.simulation.store_checks import Place
 from trioraft.consensus import Role
 from trioraft.kv.codec import decode_command
 from trioraft.kv.commands import LeaseExpire
@@ -12,7 +13,6 @@ from trioraft.kv.history import HistoryLimits
 from trioraft.kv.quota import QUOTA_FROM
 from trioraft.kv.service import KeyValueService
 from trioraft.kv.store import Change, KeyValueStore
-from trioraft.messages import EntryKind
 
 if TYPE_CHECKING:
     from tests.simulation.host import Process
@@ -40,6 +40,7 @@ class StoreMachine:
         self.replica = CheckedReplica(process, self)
         self.follow_quota(self.replica.settings.quota)  # as after a snapshot, where it is a part of the real one too
         self._change: Change | None = None
+        self._place = Place(0, 0)
         self._confirming = 0  # the term in which it makes sure that it has applied everything
 
     # --- what a node does with it ---------------------------------------------------------------------------
@@ -47,11 +48,13 @@ class StoreMachine:
     def apply(self, command: bytes) -> bytes:
         """Carry out a command."""
         self._change = None
+        index = self.replica.applied_index
+        self._place = Place(index, self._place.number + 1 if self._place.log_index == index else 0)
         before = self.size
         result = self.service.apply(command)
         self.checks.store.sized(self, before)
         self.digest = zlib.crc32(result, zlib.crc32(command, self.digest))
-        self.checks.store.applied(self.process, self.replica.applied_index, command, result, self._change)
+        self.checks.store.applied(self.process, self._place, command, result, self._change)
         return result
 
     def version_needed(self, command: bytes) -> int:
@@ -117,7 +120,7 @@ class StoreMachine:
     def propose_in_term(self, term: int, command: bytes) -> None:
         """Propose a command, if the node leads in a term."""
         if term and self.leads_in == term:
-            self.process.keeper.submit(EntryKind.COMMAND, command, lambda _: None)
+            self.process.keeper.submit_together([command])
             ending = decode_command(command)
             if isinstance(ending, LeaseExpire) and self.world.workload.store is not None:
                 self.world.workload.store.end_is_proposed(self.process.host, ending.id)

@@ -1,7 +1,7 @@
 """What must hold of the key-value store: what clients see is linearizable, watches miss nothing, leases hold."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -27,6 +27,13 @@ _SECONDS: Final = 120.0
 _PLACES: Final = 50_000
 
 
+class Place(NamedTuple):
+    """The place of a command that was applied: its entry, and its number among those that the entry had applied."""
+
+    log_index: int
+    number: int
+
+
 class StoreChecks:
     """All that ever happened to the store, and what its clients were told."""
 
@@ -36,18 +43,18 @@ class StoreChecks:
         self.count: Counter[str] = checks.world.count
         self.events: dict[int, tuple[Event, ...]] = {}  # revision: what happened
         self.newest = 1  # revision
-        self.newest_index = 0  # the newest entry that was applied anywhere
+        self.newest_place = Place(0, 0)  # the newest command that was applied anywhere
         self.held_until: dict[int, float] = {}  # lease: until when its holder believes in it, in true time
         self.ended_at: dict[int, float] = {}  # lease: when it ended
         self.history: list[Operation[KeyValueInput, KeyValueOutput]] = []
 
-    def applied(self, process: "Process", index: int, command: bytes, result: bytes, change: Change | None) -> None:
+    def applied(self, process: "Process", at: Place, command: bytes, result: bytes, change: Change | None) -> None:
         """Note what a command has done, where it is applied first; that the others do the same shows elsewhere."""
         if command[1] in _UNIQUE:
-            self.checks.log.carried_out(index, command, result)
-        if index <= self.newest_index:
+            self.checks.log.carried_out(at.log_index, command, result)
+        if at <= self.newest_place:
             return
-        self.newest_index = index
+        self.newest_place = at
         if change is None:
             return
         if change.events:

@@ -9,7 +9,7 @@ from tests.simulation.store_clients import StoreClients
 from tests.simulation.trace import name
 from trioraft.consensus import Role
 from trioraft.datagrams.sessions import Peer
-from trioraft.messages import ChangeSettings, EntryKind
+from trioraft.messages import EntryKind
 from trioraft.replica.settings import ReadMode, encode_change
 from trioraft.versions import added_in
 
@@ -34,7 +34,7 @@ class Workload:
         self.commands = 0
         self.changes = 0
         self.clients = [
-            SessionClient(world, machines + number, number, self.random.choice((1, 1, 4)))
+            SessionClient(world, machines + number, number, self.random.choice((1, 1, 4, 12)))
             for number in range(world.profile.clients)
         ]
         self.operator = SessionClient(world, machines + len(self.clients), len(self.clients), 1)
@@ -91,7 +91,8 @@ class Workload:
         dice = self.random.random()
         if dice < 0.35 and self.clients:
             client = self.random.choice(self.clients)
-            self._session_command(client, at_once=client.at_once)
+            for _ in range(self.random.choice((1, client.at_once))):  # what is asked at once goes in one batch
+                self._session_command(client, at_once=client.at_once)
         elif dice < 0.36 and self.clients:
             self._expire(self.random.choice(self.clients))
         elif dice < 0.39 and self.clients:
@@ -137,13 +138,14 @@ class Workload:
             host.process.keeper.read(lambda _: None)
 
     def _burst(self, host: "Host", number: int) -> None:
-        for _ in range(number):
-            self.submit(host, self._new_command() if self.store is None else self.store.command())
+        commands = [self._new_command() if self.store is None else self.store.command() for _ in range(number)]
+        if host.process is not None:
+            host.process.keeper.submit_together(commands)
 
     def submit(self, host: "Host", command: bytes) -> None:
         """Propose a command, if there is still somebody who would."""
         if host.process is not None:
-            host.process.keeper.submit(EntryKind.COMMAND, command, lambda _: None)
+            host.process.keeper.submit_together([command])
 
     def _new_command(self) -> bytes:
         self.commands += 1
@@ -208,7 +210,7 @@ class Workload:
             if settings not in {wanted, None}:
                 self.world.checks.fail(f"the settings are {settings!r} after they were changed to {wanted!r}")
 
-        self.operator.propose(wanted, note, ChangeSettings)
+        self.operator.propose(wanted, note, changes_settings=True)
 
     def _expire(self, client: SessionClient) -> None:
         """End a session: its client does so, or the leader finds that it has been silent for too long."""

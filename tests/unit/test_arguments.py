@@ -15,6 +15,7 @@ import trio
 import trio.testing
 
 from tests.cluster.harness import free_ports
+from tests.unit.entries import put_in_log
 from tests.unit.memory_cluster import cluster_of
 from trioraft import Client, ClientSettings, Node, NodeSettings, open_client, open_node, sync
 from trioraft.asking import waiting
@@ -372,7 +373,7 @@ async def test_a_node_starts_again_on_data_with_a_text(tmp_path: Path) -> None:
     async with running() as (node, machine):
         session = (await waiting.call(node._calls, OpenSession)).session
         logged = cbor2.dumps((session, 1, 1, "1"))  # as the release before did
-        assert (await node._propose_here(EntryKind.SESSION_COMMAND, logged)).data == b"1"
+        assert (await put_in_log(node, EntryKind.SESSION_COMMAND, logged)).data == b"1"
         assert await node.propose(b"2") == b"3"
     disk = SqliteDisk(tmp_path / "0")
     assert any(entry.data == logged for entry in disk.log.entries(1, disk.log.last_index))

@@ -15,7 +15,7 @@ from tests.unit.test_backups import Words, ignore, node
 from trioraft.errors import RefusedError
 from trioraft.kv.commands import Range
 from trioraft.kv.results import RangeResult
-from trioraft.messages import ChangeSettings, Entry, EntryKind
+from trioraft.messages import Entry, EntryKind
 from trioraft.node.node import Node
 from trioraft.replica.machine import NothingToReplicate
 from trioraft.replica.sessions import Replica, Result
@@ -252,5 +252,5 @@ async def test_a_leader_that_was_replaced_unnoticed_answers_no_read_by_a_lease(
 async def test_a_change_that_no_node_understands_is_refused(autojump_clock: trio.testing.MockClock) -> None:
     async with key_value_cluster(3, 1) as cluster, memory_client(cluster.network, cluster.addresses) as client:
         with pytest.raises(RefusedError, match="there is no setting 'writes'; known: reads, quota"):
-            await client._propose(encode_change(writes="fast"), ChangeSettings)
+            await client._change_settings(encode_change(writes="fast"))
         await client.change_cluster_settings(reads=ReadMode.LEASE)

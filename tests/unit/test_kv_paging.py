@@ -1,6 +1,6 @@
 """Answers in pages are what would have come at once, whoever gives them and whatever happens between them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from unittest import mock
 
 import cbor2
@@ -104,6 +104,9 @@ class Nodes(KeyValueMethods):
         return self.nodes[next(self._turns, 0) % len(self.nodes)]
 
     async def propose(self, data: bytes, *, state_kind: str = "") -> bytes:
+        raise AssertionError("the tests change all nodes by themselves")
+
+    async def propose_many(self, commands: Iterable[bytes], *, state_kind: str = "") -> list[bytes]:
         raise AssertionError("the tests change all nodes by themselves")
 
     async def query(self, data: bytes, *, stale: bool = False, state_kind: str = "") -> bytes:

@@ -27,13 +27,13 @@ from trioraft.messages import (
 )
 from trioraft.replica.session_clock import SESSION_SECONDS
 from trioraft.replica.sessions import RESULTS_MAX
-from trioraft.versions import SPOKEN
+from trioraft.versions import BATCHES_FROM
 
 LEADER = 7
 
 
 class Leader:
-    """Opens sessions, and answers commands when the test says so."""
+    """Opens sessions, and answers commands when the test says so; it speaks the version before batches."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -60,7 +60,7 @@ class Leader:
         return [LEADER]
 
     def highest_version(self, node: int) -> int:
-        return SPOKEN.highest
+        return BATCHES_FROM - 1
 
     def meet(self, node: int, address: str) -> None:
         pass

@@ -10,6 +10,7 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from tests.cluster import stand_in
+from tests.unit.entries import put_in_log
 from tests.unit.memory_cluster import MemoryCluster, cluster_of
 from trioraft.asking import waiting
 from trioraft.consensus.configuration import Configuration, encode_configuration
@@ -47,7 +48,7 @@ async def _settle(cluster: MemoryCluster) -> int:
 async def _change_settings(node: Node) -> bytes:
     """Change a setting as a leader does for a client, but in no session, so that the change is refused in the end."""
     command = cbor2.dumps([1, 1, 1, encode_change(reads="lease")])
-    return (await node._propose_here(EntryKind.SETTINGS, command)).data
+    return (await put_in_log(node, EntryKind.SETTINGS, command)).data
 
 
 async def _restart(cluster: MemoryCluster, index: int, **changes: object) -> None:

@@ -18,7 +18,17 @@ from typing import Final, Protocol
 
 from trioraft.clock import LONG_AGO, NEVER
 from trioraft.errors import LimitError, RefusedError
-from trioraft.messages import Ask, Cancel, ClientRequest, ClientResponse, Command, Refusal
+from trioraft.messages import (
+    FIRST_VERSION,
+    Ask,
+    Cancel,
+    ClientRequest,
+    ClientResponse,
+    Command,
+    Refusal,
+    Refused,
+    Version,
+)
 from trioraft.round_trip import RoundTrip
 from trioraft.versions import CANCELS_FROM
 
@@ -54,7 +64,7 @@ _ROUNDING: Final = 1e-6
 _STALE_MAX: Final = 64
 
 # The request may be carried out when it is sent again, there or elsewhere.
-_TRY_AGAIN: Final = frozenset(
+TRY_AGAIN: Final = frozenset(
     {
         Refusal.NOT_LEADER,
         Refusal.NO_LEADER,
@@ -66,12 +76,12 @@ _TRY_AGAIN: Final = frozenset(
 )
 
 
-def refused(response: ClientResponse) -> RefusedError:
-    """Return the error for a request that was refused for good.
+def refused(response: ClientResponse | Refused) -> RefusedError:
+    """Return the error for a request, or for a command of a batch, that was refused for good.
 
     Parameters
     ----------
-    response : ClientResponse
+    response : ClientResponse or Refused
         The refusal.
 
     Returns
@@ -118,6 +128,8 @@ class Call:
         Whether it is sent to another node only when the one that has it is silent.
     patience : float
         The longest time until it is sent again.
+    needs : int
+        The version of the protocol that a node must speak to understand it.
     due : float
         When it is sent again.
     wait : float
@@ -146,6 +158,7 @@ class Call:
     anybody: bool
     stays: bool
     patience: float
+    needs: Version
     due: float
     wait: float
     message: ClientRequest | None = None
@@ -218,6 +231,7 @@ class Calls:
         anybody: bool = False,
         stays: bool = False,
         patience: float = RETRY_LAST,
+        needs: Version = FIRST_VERSION,
     ) -> Call:
         """Begin to have a command carried out.
 
@@ -236,6 +250,9 @@ class Calls:
             leaders, one after the other, must not both carry out.
         patience : float
             Send it again after at most so many seconds without an answer, unless answers take longer than that.
+        needs : int
+            The version of the protocol that a node must speak to understand it. It is refused, although another node
+            may have it, where the next node to be asked speaks only earlier ones.
 
         Returns
         -------
@@ -244,7 +261,7 @@ class Calls:
         """
         self._last_request += 1
         number = self._last_request
-        call = Call(number, command, done, node, anybody, stays, patience, self._clock(), self._usual_wait())
+        call = Call(number, command, done, node, anybody, stays, patience, needs, self._clock(), self._usual_wait())
         self._calls[number] = call
         self._send_soon(call)
         return call
@@ -307,6 +324,11 @@ class Calls:
     def leader(self) -> int:
         """The node that is believed to lead; 0 for none."""
         return self._leader
+
+    @property
+    def leader_version(self) -> Version:
+        """The highest version that the leader speaks; 0 where there is none, or no way to it now."""
+        return self._routes.highest_version(self._leader) if self._leader else 0
 
     @property
     def term(self) -> int:
@@ -373,7 +395,7 @@ class Calls:
             self._routes.meet(response.leader, response.leader_address)
         if response.term:
             self._learn_from(sender, response)
-        if response.code in _TRY_AGAIN and call.node is None:
+        if response.code in TRY_AGAIN and call.node is None:
             self._note_refusal(call, sender, response, now)
             return
         del self._calls[call.number]
@@ -496,6 +518,11 @@ class Calls:
         call.tries += call.due <= now  # not when there is just news of the leader
         call.tried = True
         for node in self._choose(call):
+            if call.needs > FIRST_VERSION and 0 < self._routes.highest_version(node) < call.needs:
+                del self._calls[number]
+                why = "the node's software is too old for it"
+                call.done(ClientResponse(number, done=False, code=Refusal.REFUSED, detail=why))
+                return
             before, call.sent_to = call.sent_to, node
             call.unrefused[node] = call.unrefused.get(node, 0) + 1
             if node != before:

@@ -5,35 +5,46 @@ The session is opened with the first command. It ends when its client says so, o
 :class:`~trioraft.errors.SessionEndedError`, because nobody knows any more whether it was carried out. It is never
 sent again in another session: that is for the caller to decide, by another call.
 
+What is proposed within one pass is sent as one batch, which becomes one entry of the log, and has one answer. A batch
+is taken apart, and its commands are sent one by one, where the leader's software is older, where it is refused as a
+whole, and where its answer has no room for a result: each command keeps its number, so it is carried out once however
+it is sent.
+
 Nothing here waits: who proposes is told the outcome. :mod:`trioraft.asking.waiting` waits for it with trio.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
-from trioraft.asking.calls import NO_ANSWER, Call, Calls, refused
-from trioraft.clock import NEVER
+from trioraft.asking.calls import NO_ANSWER, TRY_AGAIN, Call, Calls, refused
+from trioraft.clock import LONG_AGO, NEVER
 from trioraft.errors import ProposalError, RefusedError, SessionEndedError
 from trioraft.messages import (
+    BATCH_BYTES_MAX,
+    COMMANDS_MAX,
+    FIRST_VERSION,
     PAYLOAD_MAX,
+    Batch,
     ChangeSettings,
     ClientResponse,
     EndSession,
     KeepSession,
     OpenSession,
     Propose,
+    ProposeBatch,
     Refusal,
+    Refused,
+    decode_outcomes_untrusted,
+    encode_batch,
 )
 from trioraft.replica.session_clock import SESSION_SECONDS
 from trioraft.replica.sessions import RESULTS_MAX
+from trioraft.versions import BATCHES_FROM
 
 _KEEP_INTERVAL: Final = SESSION_SECONDS / 5
-
-# Makes the request of session, number, what is answered, and data.
-RequestKind: TypeAlias = Callable[[int, int, int, bytes], Propose | ChangeSettings]
 
 
 class _Open:
@@ -81,24 +92,72 @@ class Proposal:
     ----------
     data : bytes
         The command.
-    kind : callable
-        Makes the request of it.
     done : callable
         Told the result, or why there is none.
-    session : _Open or None
-        The session that it is sent in; None while it waits for its turn.
+    state_kind : str
+        The kind of state it is meant for; empty for any.
+    changes_settings : bool
+        Whether it is a change of the cluster's settings, and none for the state machine.
     number : int
-        Its number in the session.
-    call : Call or None
-        Its request, while that is under way.
+        Its number in the session that it is sent in.
+    sent : _Sent or None
+        The request that it is in, while that is under way.
     """
 
     data: bytes
-    kind: RequestKind
     done: Callable[[bytes | ProposalError], None]
-    session: _Open | None = None
+    state_kind: str
+    changes_settings: bool
     number: int = 0
-    call: Call | None = None
+    sent: "_Sent | None" = None
+
+    def may_go_with(self, other: "Proposal") -> bool:
+        """Check whether both may be in one batch."""
+        return not self.changes_settings and not other.changes_settings and self.state_kind == other.state_kind
+
+
+class _Sent:
+    """Commands that are sent in one request.
+
+    Attributes
+    ----------
+    session : _Open
+        The session that they are sent in.
+    proposals : list of Proposal or None
+        The commands, with numbers in a row; None for one that was given up.
+    first : int
+        The number of the first one.
+    call : Call or None
+        The request; None when it is over.
+    """
+
+    __slots__ = ("call", "first", "proposals", "session")
+
+    def __init__(self, session: _Open, proposals: Sequence[Proposal]) -> None:
+        self.session = session
+        self.proposals: list[Proposal | None] = [*proposals]
+        self.first = proposals[0].number
+        self.call: Call | None = None
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether it is a batch, and not one command alone."""
+        return len(self.proposals) > 1
+
+    def waiting(self) -> list[Proposal]:
+        """List the commands that were not given up."""
+        return [proposal for proposal in self.proposals if proposal is not None]
+
+    def request(self) -> Propose | ProposeBatch | ChangeSettings:
+        """Make the request."""
+        number, below = self.session.number, self.session.answered_below
+        one = self.waiting()[0]
+        if self.is_batch:
+            commands = tuple([None if proposal is None else proposal.data for proposal in self.proposals])
+            return ProposeBatch(encode_batch(Batch(number, self.first, below, commands)), one.state_kind)
+        if one.changes_settings:
+            return ChangeSettings(number, one.number, below, one.data)
+        return Propose(number, one.number, below, one.data, one.state_kind)
 
 
 class Session:
@@ -125,7 +184,12 @@ class Session:
         return self._open.number if self._open is not None else 0
 
     def propose(
-        self, data: bytes, done: Callable[[bytes | ProposalError], None], kind: RequestKind = Propose
+        self,
+        data: bytes,
+        done: Callable[[bytes | ProposalError], None],
+        *,
+        state_kind: str = "",
+        changes_settings: bool = False,
     ) -> Proposal:
         """Begin to have a command committed and applied, once; it goes on until it is, or is given up.
 
@@ -138,9 +202,10 @@ class Session:
             `SessionEndedError` if the session ended, so that it is not known whether the command was carried out, a
             `RefusedError` if it was refused for another reason, and not carried out, or a `ProposalError` if it was
             carried out, but its result is too large to be told. Never before this method has returned.
-        kind : callable
-            Makes the request of session, number, what is answered, and data: for the state machine, or a change of
-            the cluster's settings.
+        state_kind : str
+            The kind of state it is meant for; empty for any.
+        changes_settings : bool
+            Whether it is a change of the cluster's settings, and not for the state machine.
 
         Returns
         -------
@@ -154,9 +219,9 @@ class Session:
         """
         if len(data) > PAYLOAD_MAX:
             raise RefusedError(f"not proposed: the command has {len(data)} bytes; at most {PAYLOAD_MAX} are allowed")
-        proposal = Proposal(data, kind, done)
+        proposal = Proposal(data, done, state_kind, changes_settings)
         self._queue[proposal] = None
-        self._begin_what_may()
+        self._calls.soon()
         return proposal
 
     def give_up(self, proposal: Proposal) -> str:
@@ -172,14 +237,21 @@ class Session:
         str
             What is known of it: whether it may have been carried out, and why there is no answer.
         """
-        session, call = proposal.session, proposal.call
-        if session is None or call is None:
+        sent = proposal.sent
+        if sent is None or sent.call is None:
             del self._queue[proposal]
             return f"not proposed: {self._why_no_turn()}"
-        problem = self._calls.give_up(call)
+        call = sent.call
         known = "unknown" if call.may_be_done else "not proposed"
-        self._end(proposal, session)
-        self._begin_what_may()
+        sent.proposals[proposal.number - sent.first] = None
+        self._end(proposal, sent.session)
+        if any(sent.proposals):
+            problem = self._calls.why_unanswered(call)
+            if not call.may_be_done:
+                call.message = None  # it is made again without this command, which must not be carried out
+        else:
+            sent.call = None
+            problem = self._calls.give_up(call)
         return f"{known}: {problem.removeprefix(f'{known}: ')}"
 
     def _why_no_turn(self) -> str:
@@ -201,57 +273,101 @@ class Session:
     # --- commands -------------------------------------------------------------------------------------------
 
     def _begin_what_may(self) -> None:
-        """Begin as many of the commands that wait as there is room for, the first first; open a session for them."""
+        """Send as many of the commands that wait as there is room for, the first first; open a session for them."""
         session = self._open
         if session is None:
             if self._queue and self._opening is None:
                 self._opening = self._calls.start(OpenSession, self._opened)
             return
+        at_once = 1 if 0 < self._calls.leader_version < BATCHES_FROM else COMMANDS_MAX
         while self._queue and session.has_room:
-            proposal, _ = self._queue.popitem(last=False)
-            self._begin(proposal, session)
+            self._send([*self._take(session, at_once)], session)
 
-    def _begin(self, proposal: Proposal, session: _Open) -> None:
-        session.last_command += 1
-        number = session.last_command
-        session.waiting[number] = None
+    def _take(self, session: _Open, most: int) -> Iterator[Proposal]:
+        """Take commands out of the queue that go into one request, and number them."""
+        size, before = 0, next(iter(self._queue))
+        for _ in range(most):
+            if not self._queue or not session.has_room:
+                return
+            proposal = next(iter(self._queue))
+            size += len(proposal.data)
+            if proposal is not before and (size > BATCH_BYTES_MAX or not proposal.may_go_with(before)):
+                return
+            del self._queue[proposal]
+            session.last_command += 1
+            proposal.number = session.last_command
+            session.waiting[proposal.number] = None
+            before = proposal
+            yield proposal
+
+    def _send(self, proposals: Sequence[Proposal], session: _Open, *, may_be_done: bool = False) -> None:
+        sent = _Sent(session, proposals)
         session.used_at = self._clock()
-        proposal.session, proposal.number = session, number
-        proposal.call = self._calls.start(
-            lambda: proposal.kind(session.number, number, session.answered_below, proposal.data),
-            partial(self._answered, proposal, session),
-        )
+        needs = BATCHES_FROM if sent.is_batch else FIRST_VERSION
+        sent.call = self._calls.start(sent.request, partial(self._answered, sent), needs=needs)
+        sent.call.is_unknown = may_be_done
+        for proposal in proposals:
+            proposal.sent = sent
 
-    def _answered(self, proposal: Proposal, session: _Open, response: ClientResponse) -> None:
-        self._end(proposal, session)
-        if not response.done and response.code == Refusal.SESSION_ENDED:
-            self._forget(session)
+    def _answered(self, sent: _Sent, response: ClientResponse) -> None:
+        may_be_done = sent.call is not None and sent.call.may_be_done
+        sent.call = None
+        if sent.is_batch:
+            self._batch_answered(sent, response, may_be_done=may_be_done)
         else:
-            self._begin_what_may()
-        proposal.done(_outcome(response))
+            self._conclude(sent.waiting()[0], sent.session, _outcome(response))
+        if not response.done and response.code == Refusal.SESSION_ENDED:
+            self._forget(sent.session)
+        if self._queue:
+            self._calls.soon()  # there may be room now
+
+    def _batch_answered(self, sent: _Sent, response: ClientResponse, *, may_be_done: bool) -> None:
+        """Hand on the outcomes of a batch; send those of its commands alone that have none."""
+        if not response.done and response.code == Refusal.SESSION_ENDED:
+            for proposal in sent.waiting():  # each has an error of its own, because each may be raised
+                self._conclude(proposal, sent.session, SessionEndedError(response.detail))
+            return
+        outcomes = decode_outcomes_untrusted(response.data) if response.done else None
+        if outcomes is None or len(outcomes) != len(sent.proposals):
+            outcomes = [None] * len(sent.proposals)
+        concluded: list[tuple[Proposal, bytes | ProposalError]] = []
+        for waited_for, outcome in zip(sent.proposals, outcomes, strict=True):
+            if waited_for is None:
+                continue
+            if outcome is None or (isinstance(outcome, Refused) and outcome.code in TRY_AGAIN):
+                self._send([waited_for], sent.session, may_be_done=may_be_done)
+            else:
+                self._end(waited_for, sent.session)
+                concluded.append((waited_for, _result_of(outcome)))
+        for proposal, result in concluded:
+            if isinstance(result, SessionEndedError):
+                self._forget(sent.session)
+            proposal.done(result)
+
+    def _conclude(self, proposal: Proposal, session: _Open, outcome: bytes | ProposalError) -> None:
+        self._end(proposal, session)
+        proposal.done(outcome)
 
     def _end(self, proposal: Proposal, session: _Open) -> None:
         del session.waiting[proposal.number]
-        proposal.call = None  # each has the other, and thousands of such pairs cost the garbage collector much
+        proposal.sent = None  # each has the other, and thousands of such pairs cost the garbage collector much
 
     # --- the session ----------------------------------------------------------------------------------------
 
     def _opened(self, response: ClientResponse) -> None:
         self._opening = None
+        self._calls.soon()  # commands wait for it, and it has to be kept open
         if response.done:
             self._open = _Open(response.session, self._clock())
-            self._begin_what_may()
-            self._calls.soon()  # it has to be kept open
         else:
             first, _ = self._queue.popitem(last=False)
-            self._begin_what_may()
             first.done(type(refused(response))(f"no session could be opened: {response.detail}"))
 
     def _forget(self, session: _Open) -> None:
         """Let the commands that wait for their turn go on in another session."""
         if self._open is session:
             self._open = None
-            self._begin_what_may()
+            self._calls.soon()
 
     def next_deadline(self) -> float:
         """Return when :meth:`handle_timer` has something to do next.
@@ -262,16 +378,19 @@ class Session:
             The time; infinity where there is nothing to do.
         """
         session = self._open
+        if self._queue and (session.has_room if session is not None else self._opening is None):
+            return LONG_AGO
         return NEVER if session is None or session.keeping else session.used_at + _KEEP_INTERVAL
 
     def handle_timer(self, now: float) -> None:
-        """Keep a session open in which nothing was asked for long.
+        """Send what was proposed, and keep a session open in which nothing was asked for long.
 
         Parameters
         ----------
         now : float
             The time in seconds.
         """
+        self._begin_what_may()
         session = self._open
         if session is not None and self.next_deadline() <= now:
             session.keeping = True
@@ -293,3 +412,9 @@ def _outcome(response: ClientResponse) -> bytes | ProposalError:
     if response.code == Refusal.SESSION_ENDED:
         return SessionEndedError(response.detail)
     return refused(response)
+
+
+def _result_of(outcome: bytes | Refused) -> bytes | ProposalError:
+    if isinstance(outcome, bytes):
+        return outcome
+    return SessionEndedError(outcome.detail) if outcome.code == Refusal.SESSION_ENDED else refused(outcome)

@@ -4,17 +4,18 @@
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Final
 
 import msgspec
 import trio
 
-from trioraft.arguments import check_bytes, check_is, check_name, check_number, check_seconds
+from trioraft.arguments import check_bytes, check_is, check_number, check_seconds
 from trioraft.asking import waiting
 from trioraft.asking.calls import NO_ANSWER, NOT_REACHED, Calls, refused
-from trioraft.asking.session import RequestKind, Session
+from trioraft.asking.session import Session
+from trioraft.client.checks import check_command, check_kind, number_of
 from trioraft.client.nodes import RETRY_LAST, KnownNodes
 from trioraft.client.status import ClusterStatus, ObservedNode
 from trioraft.datagrams import cbor
@@ -27,7 +28,6 @@ from trioraft.errors import NoAnswerError, RefusedError, SessionEndedError
 from trioraft.kv.client import KeyValueMethods
 from trioraft.kv.errors import KeyValueError
 from trioraft.messages import (
-    LARGEST_ID,
     PAYLOAD_MAX,
     REQUESTS_TAG,
     TERM_LEAP,
@@ -49,7 +49,6 @@ from trioraft.messages import (
     parse_id_untrusted,
 )
 from trioraft.nurseries import bare_errors
-from trioraft.replica.machine import KIND_MAX
 from trioraft.replica.settings import QUOTA_MAX, QUOTA_MIN, ClusterSettings, ReadMode, encode_change
 from trioraft.settings.settings import ClientSettings, SettingsError
 
@@ -127,10 +126,10 @@ class Client(KeyValueMethods, KnownNodes):
         NoAnswerError
             If nobody answered in time, or there was no leader to ask.
         """
-        number = _number_of(node_id) if node_id is not None else None
-        _check_command(command)
+        number = number_of(node_id) if node_id is not None else None
+        check_command(command)
         check_seconds("timeout", timeout)
-        await self._watch_leader(command)
+        await self._watch_leader(type(command))
         with trio.move_on_after(timeout):
             return await waiting.call(self._calls, lambda: command, node=number, stays=True)
         raise NoAnswerError(self._why_unanswered(node_id, timeout))
@@ -145,9 +144,9 @@ class Client(KeyValueMethods, KnownNodes):
         command : Command
             The command.
         """
-        _check_command(command)
-        self._check_key(command)
-        self._calls.post(command, _number_of(node_id))
+        check_command(command)
+        self._check_key(type(command))
+        self._calls.post(command, number_of(node_id))
 
     async def propose(self, data: bytes, *, state_kind: str = "") -> bytes:
         """Commit a command, and apply it to the state machine, once. Deadlines are up to the caller.
@@ -180,12 +179,43 @@ class Client(KeyValueMethods, KnownNodes):
         SettingsError
             If the key is not good for commands.
         """
-        kind = partial(Propose, state_kind=_check_kind(state_kind))
-        return await self._propose(check_bytes("data", data), kind)
+        state_kind = check_kind(state_kind)
+        await self._watch_leader(Propose)
+        return await waiting.propose(
+            self._session, check_bytes("data", data), state_kind=state_kind, given_up=self._note_problem
+        )
 
-    async def _propose(self, data: bytes, kind: RequestKind) -> bytes:
-        await self._watch_leader(kind(0, 0, 0, b""))
-        return await waiting.propose(self._session, data, kind, given_up=self._note_problem)
+    async def propose_many(self, commands: Iterable[bytes], *, state_kind: str = "") -> list[bytes]:
+        """Commit commands, and apply each of them once, as :meth:`propose` does for one; they share what that costs.
+
+        Other clients' commands may come between them, and their order is kept only as far as no node fails meanwhile.
+
+        Parameters
+        ----------
+        commands : iterable of bytes
+            The commands.
+        state_kind : str
+            As in :meth:`propose`.
+
+        Returns
+        -------
+        list of bytes
+            For each command what the state machine's ``apply`` returned.
+
+        Raises
+        ------
+        BatchError
+            If some have no result; its `outcomes` say which, and why.
+        RefusedError
+            If one is too large; none is carried out.
+        SettingsError
+            If the key is not good for commands.
+        """
+        data = [check_bytes("commands", command) for command in commands]
+        state_kind = check_kind(state_kind)
+        await self._watch_leader(Propose)
+        start = partial(self._session.propose, state_kind=state_kind)
+        return await waiting.told_all(start, self._session.give_up, data)
 
     async def query(self, data: bytes, *, stale: bool = False, state_kind: str = "") -> bytes:
         """Ask the state machine a question. Deadlines are up to the caller.
@@ -213,7 +243,7 @@ class Client(KeyValueMethods, KnownNodes):
             If the key is not good for commands.
         """
         is_linearizable = not check_is("stale", stale, bool)
-        question = Query(check_bytes("data", data), is_linearizable, _check_kind(state_kind))
+        question = Query(check_bytes("data", data), is_linearizable, check_kind(state_kind))
         return await self._question(lambda: question, anybody=stale)
 
     async def ask(
@@ -244,7 +274,7 @@ class Client(KeyValueMethods, KnownNodes):
         SettingsError
             If the key is not good for commands.
         """
-        question = Ask(check_bytes("data", data), check_is("leader", leader, bool), _check_kind(state_kind))
+        question = Ask(check_bytes("data", data), check_is("leader", leader, bool), check_kind(state_kind))
         check_seconds("patience", patience)
         return await self._question(lambda: question, anybody=not leader, patience=patience)
 
@@ -328,7 +358,11 @@ class Client(KeyValueMethods, KnownNodes):
         change = {name: value for name, value in asked.items() if value is not None}
         if not change:
             raise ValueError("name the settings to change: reads, quota")
-        return ClusterSettings().changed(await self._propose(encode_change(**change), ChangeSettings))
+        return ClusterSettings().changed(await self._change_settings(encode_change(**change)))
+
+    async def _change_settings(self, change: bytes) -> bytes:
+        await self._watch_leader(ChangeSettings)
+        return await waiting.propose(self._session, change, changes_settings=True, given_up=self._note_problem)
 
     def trouble(self) -> str:
         """Word what keeps the cluster from serving this client, as far as is known once it has asked.
@@ -355,7 +389,7 @@ class Client(KeyValueMethods, KnownNodes):
         asked = command()
         if not isinstance(asked, ReadSettings) and len(asked.data) > PAYLOAD_MAX:
             raise RefusedError(f"the question has {len(asked.data)} bytes; at most {PAYLOAD_MAX} are allowed")
-        await self._watch_leader(asked)
+        await self._watch_leader(type(asked))
         response = await waiting.call(
             self._calls, command, anybody=anybody, patience=patience, given_up=self._note_problem
         )
@@ -363,13 +397,13 @@ class Client(KeyValueMethods, KnownNodes):
             raise refused(response)
         return response.data
 
-    def _check_key(self, command: Command) -> None:
+    def _check_key(self, command: type[Command]) -> None:
         """Refuse a command that the nodes would refuse; only they know whether a question only reads."""
-        needed = Domain.READER if isinstance(command, Ask) else NEEDED[type(command)]
+        needed = Domain.READER if command is Ask else NEEDED[command]
         if self._settings.keys is not None and not may(self._domain, needed):
             raise _key_not_good(needed)
 
-    async def _watch_leader(self, command: Command) -> None:
+    async def _watch_leader(self, command: type[Command]) -> None:
         """Check that the key is good for a command, and follow from now on which node leads."""
         self._check_key(command)
         if self._refresh is None:
@@ -472,30 +506,6 @@ class Client(KeyValueMethods, KnownNodes):
     def _known_leader(self) -> str | None:
         leader = self.cluster().leader
         return leader.status.id if leader is not None else None
-
-
-def _number_of(node_id: str) -> int:
-    try:
-        number = int(check_is("node_id", node_id, str), 16)
-    except ValueError:
-        number = 0
-    if not 0 < number <= LARGEST_ID:
-        raise ValueError(f"node_id must be 16 hexadecimal digits, not {node_id!r}")
-    return number
-
-
-def _check_kind(state_kind: str) -> str:
-    return check_name("state_kind", state_kind, KIND_MAX) if state_kind != "" else ""
-
-
-def _check_command(command: Command) -> None:
-    """Refuse a command that no node could decode."""
-    if not isinstance(command, Command):
-        raise TypeError(f"command must be a command of trioraft.messages, not {type(command).__name__}")
-    try:
-        msgspec.convert(msgspec.to_builtins(command, builtin_types=(bytes,)), type(command), builtin_types=(bytes,))
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{type(command).__name__} has a wrong field: {error}") from None
 
 
 def _key_not_good(domain: Domain) -> SettingsError:

@@ -38,6 +38,7 @@ from trioraft.messages import (
     KeepSession,
     OpenSession,
     Propose,
+    ProposeBatch,
     Query,
     ReadBackup,
     ReadMessage,
@@ -69,6 +70,7 @@ NEEDED: Final[Mapping[type[Command], Domain]] = {
     EndSession: Domain.CLIENT,
     KeepSession: Domain.CLIENT,
     Propose: Domain.CLIENT,
+    ProposeBatch: Domain.CLIENT,
     # The program around the state machine may do anything when it is asked; it knows which questions only read.
     Ask: Domain.CLIENT,
     Query: Domain.READER,

@@ -1,6 +1,7 @@
 """How commands and questions of a client reach the key-value store, and its answers come back."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -24,6 +25,10 @@ class StoreAccess(ABC):
     @abstractmethod
     async def propose(self, data: bytes, *, state_kind: str = "") -> bytes:
         """Have a command applied once."""
+
+    @abstractmethod
+    async def propose_many(self, commands: Iterable[bytes], *, state_kind: str = "") -> list[bytes]:
+        """Have commands applied, each once."""
 
     @abstractmethod
     async def query(self, data: bytes, *, stale: bool = False, state_kind: str = "") -> bytes:
@@ -50,6 +55,11 @@ class StoreAccess(ABC):
     async def _execute(self, command: Command) -> Result:
         """Have the store carry out a command."""
         return _result_in(await self.propose(encode_command(command), state_kind=STATE_KIND))
+
+    async def _execute_all(self, commands: Iterable[Command]) -> list[Result]:
+        """Have the store carry out commands, which share what that costs."""
+        answers = await self.propose_many(map(encode_command, commands), state_kind=STATE_KIND)
+        return [_result_in(answer) for answer in answers]
 
     async def _look_up(self, request: Range, *, stale: bool) -> Result:
         """Have the store read keys, without the log."""

@@ -1,7 +1,7 @@
 """What a client can do with the keys of the store: read, write, transact and watch them."""
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import trio
@@ -90,6 +90,34 @@ class KeyMethods(StoreAccess, ABC):
         if check_is("keep_lease", keep_lease, bool):
             return (await self.put_if((), command, keep_lease=True)).put
         return expect(PutResult, await self._execute(command))
+
+    async def put_many(self, items: Iterable[tuple[str | bytes, str | bytes]], *, lease: int = 0) -> list[PutResult]:
+        """Set the values of many keys, as :meth:`put` does for one; they share what that costs.
+
+        Each is a change of its own, with a revision of its own: readers may see some of them before the others. Use
+        :meth:`txn` for changes that belong together.
+
+        Parameters
+        ----------
+        items : iterable of tuple
+            Each key and its value.
+        lease : int
+            The lease to attach the keys to; 0 for none.
+
+        Returns
+        -------
+        list of PutResult
+            The results, in the order of `items`.
+
+        Raises
+        ------
+        KeyValueError
+            If the store refuses one; the others are set all the same.
+        BatchError
+            If some have no result; its `outcomes` say which, and why.
+        """
+        commands = [Put(to_bytes(key, "key"), to_bytes(value, "value"), lease) for key, value in items]
+        return [expect(PutResult, result) for result in await self._execute_all(commands)]
 
     async def put_if(self, compare: Sequence[Compare], put: Put, *, keep_lease: bool = False) -> "PutOutcome":
         """Set the value of a key if conditions hold, and return the lease that it was detached from.

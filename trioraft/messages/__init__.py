@@ -9,6 +9,7 @@ from 1 to 2**63 - 1, and are written as 16 hexadecimal digits everywhere but on 
 
 ``ids``        ids, terms, indexes, times and durations
 ``log``        entries of the log
+``batch``      commands that are one entry, and their outcomes
 ``consensus``  what nodes say to each other
 ``status``     what a node reports about itself
 ``requests``   what clients ask, and the answers
@@ -17,6 +18,17 @@ from 1 to 2**63 - 1, and are written as 16 hexadecimal digits everywhere but on 
 
 from typing import TypeAlias
 
+from trioraft.messages.batch import (
+    BATCH_BYTES_MAX,
+    COMMANDS_MAX,
+    Batch,
+    PartOutcome,
+    Refused,
+    decode_batch_untrusted,
+    decode_outcomes_untrusted,
+    encode_batch,
+    encode_outcomes,
+)
 from trioraft.messages.consensus import (
     AppendEntriesRequest,
     AppendEntriesResponse,
@@ -82,6 +94,7 @@ from trioraft.messages.requests import (
     KeepSession,
     OpenSession,
     Propose,
+    ProposeBatch,
     Query,
     ReadBackup,
     ReadSettings,
@@ -106,7 +119,9 @@ from trioraft.messages.status import (
 
 __all__ = [
     "BACKUP_PART_BYTES",
+    "BATCH_BYTES_MAX",
     "BATCH_MAX",
+    "COMMANDS_MAX",
     "ENTRY_MAX",
     "FIRST_VERSION",
     "FRAGMENTED_MAX",
@@ -125,6 +140,7 @@ __all__ = [
     "Ask",
     "AutopilotNote",
     "BackupPart",
+    "Batch",
     "Cancel",
     "ChangeMember",
     "ChangeSettings",
@@ -167,9 +183,11 @@ __all__ = [
     "OpenSession",
     "OptionalId",
     "OptionalNodeId",
+    "PartOutcome",
     "PreVoteRequest",
     "PreVoteResponse",
     "Propose",
+    "ProposeBatch",
     "Query",
     "ReadBackup",
     "ReadIndexRequest",
@@ -177,6 +195,7 @@ __all__ = [
     "ReadMessage",
     "ReadSettings",
     "Refusal",
+    "Refused",
     "ReplicationMessage",
     "Seconds",
     "StartBackup",
@@ -192,6 +211,10 @@ __all__ = [
     "Version",
     "VoteRequest",
     "VoteResponse",
+    "decode_batch_untrusted",
+    "decode_outcomes_untrusted",
+    "encode_batch",
+    "encode_outcomes",
     "first_term",
     "format_id",
     "parse_id_untrusted",

@@ -22,8 +22,8 @@ NodeId: TypeAlias = Id
 # The id of a node; 0 for a client or monitor, and for "no node" or "any node".
 OptionalNodeId: TypeAlias = OptionalId
 
-_COUNTER_MAX: Final = 2**62
-Counter: TypeAlias = Annotated[int, Meta(ge=0, le=_COUNTER_MAX)]
+COUNTER_MAX: Final = 2**62
+Counter: TypeAlias = Annotated[int, Meta(ge=0, le=COUNTER_MAX)]
 # Raft's term (section 5.1); 0 before the first election.
 Term: TypeAlias = Counter
 # The place of an entry in the log, from 1 on; 0 is the place before the first one.
@@ -50,7 +50,7 @@ Version: TypeAlias = Annotated[int, Meta(ge=1, le=10_000)]
 TERM_LEAP: Final = 2**32
 # There is no later term; and nobody makes a new cluster from a term above TERM_ROOM, because too few terms would be
 # left for it.
-TERM_MAX: Final = _COUNTER_MAX
+TERM_MAX: Final = COUNTER_MAX
 TERM_ROOM: Final = TERM_MAX - TERM_LEAP
 
 

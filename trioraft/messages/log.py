@@ -27,6 +27,7 @@ class EntryKind(enum.IntEnum):
     END_SESSION = 5
     SETTINGS = 6  # changes the cluster's settings, once
     STATE_KIND = 7  # names what is replicated; only the first one counts
+    BATCH = 8  # commands for the state machine, those of a session once
     UNKNOWN = 255  # a kind that only a later version knows; never in a log
 
     @classmethod

@@ -263,6 +263,21 @@ class Cancel(Struct, frozen=True, array_like=True, tag=20):
     requests: Annotated[tuple[Counter, ...], Meta(max_length=256)]
 
 
+class ProposeBatch(Struct, frozen=True, array_like=True, tag=21):
+    """Ask the leader to commit and apply several commands of one session, each once.
+
+    Attributes
+    ----------
+    data : bytes
+        The commands (:mod:`trioraft.messages.batch`); so are their outcomes in the answer.
+    state_kind : str
+        The kind of state they are meant for (:class:`trioraft.replica.machine.StateMachine`); empty for any.
+    """
+
+    data: bytes
+    state_kind: Name = ""
+
+
 class UnknownCommand(Struct, frozen=True, array_like=True, tag=0):
     """A stand-in for a command that only a later version knows, or that has a wrong field. It is never sent.
 
@@ -296,6 +311,7 @@ Command: TypeAlias = (
     | ChangeMember
     | StepDown
     | Cancel
+    | ProposeBatch
     | UnknownCommand
 )
 

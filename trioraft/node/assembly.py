@@ -39,6 +39,7 @@ from trioraft.node.digests import StateDigests
 from trioraft.node.loop import Loop, Wake
 from trioraft.node.member import Member
 from trioraft.node.neighbours import Neighbours
+from trioraft.node.own_commands import OwnCommands
 from trioraft.node.pauses import Pauses
 from trioraft.node.replicated import Replicated
 from trioraft.node.requests import Requests
@@ -99,12 +100,13 @@ class Assembly:
         self._backups = BackupServer(self._core, replica, self._disk.directory, world, self.soon)
         self._digests = StateDigests(replica, pauses)
         self._requests = self._new_requests(parts)
-        self._member = Member(parts, self._requests)
         self._acting = self._new_acting()
         self._questions = Batches(lambda: self._endpoint, REQUESTS_TAG)
         self._answers = Batches(lambda: self._endpoint, RESPONSES_TAG)
         self._calls = Calls(self, world.clock, self.soon, first_request)
         self._session = Session(self._calls, world.clock)
+        self._own_commands = OwnCommands(self._core, parts.proposals, self._session, self.soon)
+        self._member = Member(parts, self._requests, self._own_commands)
         self._stopping = Stopping(
             self._core, settings, self._calls, world.clock, self.soon, self._role_changed, self._acting.removed
         )

@@ -10,10 +10,9 @@ import cbor2
 
 from trioraft.arguments import check_bytes
 from trioraft.consensus import Role
-from trioraft.errors import NotCommittedError, NotLeaderError, ProposalError
+from trioraft.errors import ProposalError
 from trioraft.logger import Logger
 from trioraft.messages import (
-    FIRST_VERSION,
     PAYLOAD_MAX,
     Ask,
     ChangeSettings,
@@ -25,17 +24,18 @@ from trioraft.messages import (
     KeepSession,
     OpenSession,
     Propose,
+    ProposeBatch,
     Query,
     ReadSettings,
     Refusal,
-    Version,
 )
-from trioraft.node.desk import UNKNOWN_TEXT, Asked, Desk, Surroundings
+from trioraft.node.desk import Asked, Desk, Surroundings
 from trioraft.node.line_limit import LineLimit
 from trioraft.node.proposals import Outcome
 from trioraft.node.replicated import Replicated
+from trioraft.node.session_commands import SessionCommands
 from trioraft.node.session_room import SessionRoom
-from trioraft.replica.machine import Queryable, Shared, state_kind
+from trioraft.replica.machine import Queryable, state_kind
 from trioraft.replica.sessions import Result
 from trioraft.replica.settings import why_unknown
 
@@ -88,10 +88,10 @@ class Commands:
         self._core = member.core
         machine = member.replica.machine
         self._queryable = machine if isinstance(machine, Queryable) else None
-        self._shared = machine if isinstance(machine, Shared) else None
         self._desk = desk
         self._around = around
         self._sessions = sessions
+        self._proposing = SessionCommands(member, desk, sessions)
         self._lines = lines
         self._clock = clock
         self._soon = soon
@@ -113,8 +113,8 @@ class Commands:
     def carry_out(self, asked: Asked, command: Command) -> bool:
         """Carry out a command, if it concerns the replicated state; return whether it does."""
         match command:
-            case Propose():
-                self._propose_once(asked, command)
+            case Propose() | ProposeBatch():
+                self._proposing.carry_out(asked, command)
             case ReadSettings() | ChangeSettings():
                 self._settings(asked, command)
             case Query(data=data, linearizable=linearizable):
@@ -124,37 +124,12 @@ class Commands:
             case OpenSession():
                 self._open_session(asked)
             case EndSession(session=session):
-                self._propose(asked, EntryKind.END_SESSION, session.to_bytes(8, "big"))
+                self._proposing.propose(asked, EntryKind.END_SESSION, session.to_bytes(8, "big"))
             case Ask(data=data, leader=leader):
                 self._ask(asked, data, leader=leader)
             case _:
                 return False
         return True
-
-    def _propose_once(self, asked: Asked, command: Propose) -> None:
-        self._sessions.heard(command.session, asked.who)
-        result = self._member.replica.result_of(command.session, command.number)
-        if result is None:
-            self._propose_shared(asked, command)
-        else:  # only its answer was lost: the log need not carry it again
-            self._desk.answer(asked, data=result)
-
-    def _propose_shared(self, asked: Asked, command: Propose) -> None:
-        """Propose a command, unless its client would take too much of what the state machine has for all clients."""
-        shared = self._shared
-        needs, data = self._member.proposals.version_needed(command.data), cbor2.dumps(_fields(command))
-        if shared is None or self._core.role is not Role.LEADER:
-            self._propose(asked, EntryKind.SESSION_COMMAND, data, needs)
-            return
-        limit = shared.begin_share(asked.who, command.data)
-        if limit.text:
-            self._desk.refuse_more(asked, limit)
-            return
-
-        def ended(outcome: Outcome | None) -> None:
-            shared.end_share(asked.who, command.data, outcome.data if isinstance(outcome, Result) else b"")
-
-        self._propose(asked, EntryKind.SESSION_COMMAND, data, needs, ended)
 
     def _open_session(self, asked: Asked) -> None:
         if self._core.role is not Role.LEADER:
@@ -169,36 +144,7 @@ class Commands:
         def ended(outcome: Outcome | None) -> None:
             self._sessions.opened(outcome.session if isinstance(outcome, Result) else 0, asked.who)
 
-        self._propose(asked, EntryKind.OPEN_SESSION, b"", ended=ended)
-
-    def _propose(
-        self,
-        asked: Asked,
-        kind: EntryKind,
-        data: bytes,
-        needs: Version = FIRST_VERSION,
-        ended: Callable[[Outcome | None], None] = lambda outcome: None,
-    ) -> None:
-        def done(outcome: Outcome) -> None:
-            ended(outcome)
-            if isinstance(outcome, NotCommittedError):
-                self._desk.refuse(asked, Refusal.NOT_COMMITTED, str(outcome))
-            elif isinstance(outcome, ProposalError):
-                self._desk.refuse(asked, Refusal.UNKNOWN, UNKNOWN_TEXT)
-            elif outcome.refused:
-                self._desk.refuse(asked, Refusal(outcome.code), outcome.refused)
-            else:
-                self._desk.answer(asked, data=outcome.data, session=outcome.session)
-
-        asked.term = self._core.term
-        try:
-            self._member.proposals.submit(kind, data, done, needs)
-        except NotLeaderError:
-            ended(None)
-            self._desk.refuse_elsewhere(asked)
-        except ProposalError as error:
-            ended(None)
-            self._desk.refuse_for(asked, error)
+        self._proposing.propose(asked, EntryKind.OPEN_SESSION, b"", ended=ended)
 
     def _settings(self, asked: Asked, command: ReadSettings | ChangeSettings) -> None:
         """Answer with the cluster's settings, or propose a change of them that this version understands."""
@@ -210,7 +156,8 @@ class Commands:
         if problem:
             self._desk.refuse(asked, Refusal.REFUSED, problem)
         else:
-            self._propose(asked, EntryKind.SETTINGS, cbor2.dumps(_fields(command)))
+            fields = (command.session, command.number, command.answered_below, command.data)
+            self._proposing.propose(asked, EntryKind.SETTINGS, cbor2.dumps(fields))
 
     def _keep_session(self, asked: Asked, session: int) -> None:
         def confirmed() -> None:
@@ -316,8 +263,3 @@ class Commands:
                 self._member.applying.when_applied(index, go_on)
 
         self._member.reads.start(confirmed)
-
-
-def _fields(command: Propose | ChangeSettings) -> tuple[int, int, int, bytes]:
-    """Return the fields of a :class:`~trioraft.replica.sessions.SessionCommand`."""
-    return command.session, command.number, command.answered_below, command.data

@@ -25,6 +25,7 @@ from trioraft.messages import (
     ReadIndexResponse,
     Term,
 )
+from trioraft.node.own_commands import OwnCommands
 from trioraft.node.replicated import Replicated
 from trioraft.node.requests import Requests
 
@@ -46,15 +47,20 @@ class Member:
         Its core, its replica, and what is between them.
     requests : Requests, optional
         The requests of its clients; none by default.
+    own_commands : OwnCommands, optional
+        The commands of its own program; none by default.
     """
 
-    def __init__(self, parts: Replicated, requests: Requests | None = None) -> None:
+    def __init__(
+        self, parts: Replicated, requests: Requests | None = None, own_commands: OwnCommands | None = None
+    ) -> None:
         self.core: Core = parts.core
         self.replica = parts.replica
         self.proposals = parts.proposals
         self.applying = parts.applying
         self.reads = parts.reads
         self.requests = requests
+        self.own_commands = own_commands
         self._standing = _Standing(0, Role.FORMING, 0)
 
     def take(
@@ -123,6 +129,8 @@ class Member:
         """
         if self.requests is not None:
             self.requests.carry_out_some()
+        if self.own_commands is not None:
+            self.own_commands.put_in_log()
         turn = self.core.turn(now, apply_max=self.applying.room)
         for event in turn.events:
             if isinstance(event, ReadReady):
@@ -161,4 +169,5 @@ class Member:
             or self.reads.has_outgoing
             or (self.core.has_committed and self.applying.room > 0)
             or (self.requests is not None and self.requests.wait)
+            or (self.own_commands is not None and self.own_commands.wait)
         )

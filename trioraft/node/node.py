@@ -1,8 +1,9 @@
 """A node, for the program that runs it: a nursery with one task for each concern. If one task fails, all end."""
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 from typing import get_args
 
 import trio
@@ -10,7 +11,7 @@ import trio
 from trioraft.arguments import check_bytes, check_function, check_is, check_methods, check_name, check_number
 from trioraft.asking import waiting
 from trioraft.consensus import Role
-from trioraft.errors import NodeError, NotCommittedError, NotLeaderError, ProposalError
+from trioraft.errors import NodeError, ProposalError
 from trioraft.hooks.bodies import Leadership, OnOverrun
 from trioraft.messages import (
     EntryKind,
@@ -20,12 +21,10 @@ from trioraft.messages import (
     Term,
 )
 from trioraft.node.commands import AskHandler
-from trioraft.node.proposals import Outcome
 from trioraft.node.running import Running
 from trioraft.node.world import World
 from trioraft.nurseries import bare_errors
 from trioraft.replica.machine import KIND_MAX, NothingToReplicate, StateMachine, state_kind
-from trioraft.replica.sessions import Result
 from trioraft.settings.settings import NodeSettings
 
 
@@ -77,31 +76,58 @@ class Node(Running):
         """
         command = check_bytes("command", command)
         self._look_around()
-        while self._core.role is Role.LEADER:
-            try:
-                return (await self._propose_here(EntryKind.COMMAND, command)).data
-            except (NotCommittedError, NotLeaderError):
-                continue  # it will never be carried out, so try again, perhaps on another leader
-        return await waiting.propose(self._session, command)
+        begin = partial(self._own_commands.begin, command)
+        outcome: bytes | ProposalError = await waiting.told(begin, self._own_commands.give_up)
+        if isinstance(outcome, ProposalError):
+            raise outcome
+        return outcome
 
-    async def _propose_here(self, kind: EntryKind, data: bytes) -> Result:
-        """Have an entry committed and applied by this leader, and wait for that."""
-        ended = trio.Event()
-        outcomes: list[Outcome] = []
+    async def propose_many(self, commands: Iterable[bytes]) -> list[bytes]:
+        """Have commands committed and applied, each once, whichever node leads; they share what that costs.
 
-        def done(outcome: Outcome) -> None:
-            outcomes.append(outcome)
-            ended.set()
+        They are proposed in their order, which is kept for as long as this node leads. Commands of others may come
+        between them.
 
-        placed = self._member.proposals.submit(kind, data, done)
-        self.soon()
-        try:
-            await ended.wait()
-        finally:
-            self._member.proposals.forget(placed)
-        if isinstance(outcomes[0], ProposalError):
-            raise outcomes[0]
-        return outcomes[0]
+        Parameters
+        ----------
+        commands : iterable of bytes
+            The commands.
+
+        Returns
+        -------
+        list of bytes
+            For each command what the state machine's ``apply`` returned.
+
+        Raises
+        ------
+        BatchError
+            If some have no result; its `outcomes` say which, and why. When the wait is cancelled, nothing is known.
+        RefusedError
+            If one is too large; none is carried out.
+        """
+        data = [check_bytes("commands", command) for command in commands]
+        self._look_around()
+        return await waiting.told_all(self._own_commands.begin, self._own_commands.give_up, data)
+
+    def submit(self, command: bytes, done: Callable[[bytes | ProposalError], None]) -> None:
+        """Begin to have a command committed and applied, once, whichever node leads; no task has to wait for it.
+
+        Parameters
+        ----------
+        command : bytes
+            The command.
+        done : callable
+            Given what the state machine's ``apply`` returned, or the error that :meth:`propose` would raise; called
+            once, in the node's loop, never before this method has returned. It must be short, may submit the next
+            command, and stops the node if it raises an error.
+
+        Raises
+        ------
+        RefusedError
+            If the command is too large.
+        """
+        self._own_commands.begin(check_bytes("command", command), check_function("done", done, is_async=False))
+        self._look_around()
 
     def _look_around(self) -> None:
         if self._loop is not None:

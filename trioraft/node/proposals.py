@@ -17,7 +17,7 @@ from trioraft.errors import (
 from trioraft.messages import ENTRY_MAX, FIRST_VERSION, PAYLOAD_MAX, EntryKind, Index, Instant, Term, Version
 from trioraft.replica.machine import Versioned, state_kind
 from trioraft.replica.sessions import Replica, Result
-from trioraft.versions import added_in
+from trioraft.versions import BATCHES_FROM, added_in
 
 # The outcome of a proposed entry: its result, or the reason why there is none.
 Outcome: TypeAlias = Result | ProposalError
@@ -85,7 +85,7 @@ class Proposals:
             If it was not proposed.
         """
         # A larger entry could not be sent to any follower, and neither could the entries behind it in the log.
-        if len(data) > (ENTRY_MAX if kind is EntryKind.SESSION_COMMAND else PAYLOAD_MAX):
+        if len(data) > (PAYLOAD_MAX if kind is EntryKind.COMMAND else ENTRY_MAX):
             raise RefusedError(f"not proposed: the command has {len(data)} bytes; at most {PAYLOAD_MAX} are allowed")
         if self._core.role is Role.LEADER:
             if kind is EntryKind.COMMAND:
@@ -152,9 +152,29 @@ class Proposals:
             The version.
         """
         machine = self._replica.machine
-        if self._replica.version >= self._core.versions.highest or not isinstance(machine, Versioned):
+        if not isinstance(machine, Versioned) or self._knows_all():
             return FIRST_VERSION  # every command that this software knows may be proposed
         return machine.version_needed(command)
+
+    def judge_batches(self) -> Callable[[bytes], bool]:
+        """Return a function that checks whether a command may be proposed in one entry with others, in this turn.
+
+        Returns
+        -------
+        callable
+            Checks whether the cluster's version knows batches, and knows the command.
+        """
+        version = self._core.version
+        if version < BATCHES_FROM:
+            return lambda command: False
+        if self._knows_all():
+            return lambda command: True
+        return lambda command: self.version_needed(command) <= version
+
+    def _knows_all(self) -> bool:
+        """Check whether the cluster speaks every version of this software, and so knows every command."""
+        machine = self._replica.machine
+        return self._replica.version >= self._core.versions.highest or not isinstance(machine, Versioned)
 
     def name_kind(self) -> None:
         """Write the kind of the state into the log, on a leader, once the cluster's version has such entries."""

@@ -8,7 +8,7 @@ applied, because nobody knows whether they were applied before. The cluster's se
 All of this is part of the replicated state, and of snapshots.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Final, NamedTuple
 
@@ -18,7 +18,21 @@ from msgspec import Struct
 
 from trioraft.consensus.configuration import decode_configuration
 from trioraft.errors import StateKindError
-from trioraft.messages import FIRST_VERSION, TERM_LEAP, Counter, Entry, EntryKind, Index, Refusal, Term, Version
+from trioraft.messages import (
+    FIRST_VERSION,
+    TERM_LEAP,
+    Batch,
+    Counter,
+    Entry,
+    EntryKind,
+    Index,
+    PartOutcome,
+    Refusal,
+    Refused,
+    Term,
+    Version,
+    decode_batch_untrusted,
+)
 from trioraft.replica.machine import Bounded, StateMachine, Versioned, state_kind
 from trioraft.replica.settings import ClusterSettings
 
@@ -70,12 +84,26 @@ class Result(Struct, frozen=True):
         The reason why it was not carried out; empty when it was.
     code : str
         The reason for programs, one of :class:`~trioraft.messages.Refusal`.
+    outcomes : sequence of bytes, Refused or None
+        For a batch that was carried out, the outcome of each command.
     """
 
     data: bytes = b""
     session: int = 0
     refused: str = ""
     code: str = ""
+    outcomes: Sequence[PartOutcome] = ()
+
+
+_SESSION_ENDED: Final = Result(
+    refused="the session has ended; it is not known whether the command was applied before",
+    code=Refusal.SESSION_ENDED,
+)
+_HAS_RESULT: Final = Refused(Refusal.REFUSED, "the client has said that it has this command's result")
+_TOO_MANY: Final = Refused(Refusal.BUSY, "busy: the client has too many results that it did not say it has")
+_TOO_MUCH: Final = Refused(
+    Refusal.BUSY, "busy: the clients have too many large results that they did not say they have"
+)
 
 
 class _Session(Struct):
@@ -211,6 +239,8 @@ class Replica:
         match entry.kind:
             case EntryKind.COMMAND:
                 return Result(data=self._apply(entry.data))
+            case EntryKind.BATCH:
+                return self._apply_batch(decode_batch_untrusted(entry.data))
             case EntryKind.SESSION_COMMAND:
                 return self._apply_once(_session_command(entry, self.version), self._apply)
             case EntryKind.SETTINGS:
@@ -285,25 +315,53 @@ class Replica:
             return Result(refused="the entry in the log is no command of a client", code=Refusal.REFUSED)
         session = self._sessions.get(command.session)
         if session is None:
-            text = "the session has ended; it is not known whether the command was applied before"
-            return Result(refused=text, code=Refusal.SESSION_ENDED)
+            return _SESSION_ENDED
         if command.number in session.results:
             return Result(data=session.results[command.number])
         if command.number < max(session.answered_below, command.answered_below):
-            return Result(refused="the client has said that it has this command's result", code=Refusal.REFUSED)
+            return Result(refused=_HAS_RESULT.detail, code=_HAS_RESULT.code)
         self._size -= session.forget(command.answered_below)
+        outcome = self._carry_out(session, command.number, command.data, apply)
+        if isinstance(outcome, Refused):
+            return Result(refused=outcome.detail, code=outcome.code)
+        return Result(data=outcome)
+
+    def _apply_batch(self, batch: Batch | None) -> Result:
+        """Apply the commands of a batch, in order; those of a session once."""
+        if batch is None:
+            return Result(refused="the entry in the log is no batch of commands", code=Refusal.REFUSED)
+        if not batch.session:
+            return Result(outcomes=[self._apply(command) for command in batch.commands if command is not None])
+        session = self._sessions.get(batch.session)
+        if session is None:
+            return _SESSION_ENDED
+        self._size -= session.forget(batch.answered_below)
+        outcomes: list[PartOutcome] = []
+        for number, command in enumerate(batch.commands, batch.first):
+            if number in session.results:
+                outcomes.append(session.results[number])
+            elif command is None:
+                outcomes.append(None)
+            elif number < session.answered_below:
+                outcomes.append(_HAS_RESULT)
+            else:
+                outcomes.append(self._carry_out(session, number, command, self._apply))
+        return Result(outcomes=outcomes)
+
+    def _carry_out(
+        self, session: _Session, number: int, command: bytes, apply: Callable[[bytes], bytes]
+    ) -> bytes | Refused:
+        """Carry out a command that was not carried out before, and keep its result."""
         # The first command that the client waits for is never refused: until it has that result, it keeps all others.
-        if command.number != session.answered_below:
+        if number != session.answered_below:
             if session.is_full:
-                text = "busy: the client has too many results that it did not say it has"
-                return Result(refused=text, code=Refusal.BUSY)
+                return _TOO_MANY
             if self._size >= RESULT_BYTES_MAX_OF_ALL:
-                text = "busy: the clients have too many large results that they did not say they have"
-                return Result(refused=text, code=Refusal.BUSY)
-        result = session.results[command.number] = apply(command.data)
+                return _TOO_MUCH
+        result = session.results[number] = apply(command)
         session.size += len(result)
         self._size += len(result)
-        return Result(data=result)
+        return result
 
     def snapshot(self) -> Iterator[bytes]:
         """Encode the sessions, the settings and the state machine's state as they are now.

@@ -73,9 +73,29 @@ async def by_propose(node: Node, loop: ClosedLoop, outstanding: int) -> None:
             nursery.start_soon(work)
 
 
+async def by_submit(node: Node, loop: ClosedLoop, outstanding: int) -> None:
+    """Call `Node.submit`, and submit the next command when one has its result: without tasks."""
+
+    def done(outcome: bytes | ProposalError) -> None:
+        if isinstance(outcome, bytes):
+            loop.done += 1
+        else:
+            loop.errors += 1
+        if going_on:
+            node.submit(loop.next(), done)
+
+    going_on = True
+    try:
+        for _ in range(outstanding):
+            node.submit(loop.next(), done)
+        await trio.sleep_forever()
+    finally:
+        going_on = False
+
+
 Interface = Callable[[Node, ClosedLoop, int], Awaitable[None]]
 # By the method of Node that it uses, the best last.
-INTERFACES: Final[dict[str, Interface]] = {"propose": by_propose}
+INTERFACES: Final[dict[str, Interface]] = {"propose": by_propose, "submit": by_submit}
 
 
 def _best() -> str:

@@ -11,36 +11,38 @@ from trioraft.node import desk
 def _again_in_another_session() -> list[Patch]:
     original = session.Session._answered
 
-    def answered(self: session.Session, proposal: session.Proposal, opened: Any, response: ClientResponse) -> None:
+    def answered(self: session.Session, sent: session._Sent, response: ClientResponse) -> None:
         if response.code == Refusal.SESSION_ENDED:
-            self._end(proposal, opened)
-            self._queue[proposal] = None
-            self._forget(opened)
+            sent.call = None
+            for proposal in sent.waiting():
+                self._end(proposal, sent.session)
+                self._queue[proposal] = None
+            self._forget(sent.session)
         else:
-            original(self, proposal, opened, response)
+            original(self, sent, response)
 
     return [(session.Session, "_answered", answered)]
 
 
 def _another_number_each_time() -> list[Patch]:
     """Give a command another number where it was refused for a while, as if it could not have been carried out."""
-    original = session.Session._begin
+    original = session._Sent.request
 
-    def begin(self: session.Session, proposal: session.Proposal, opened: Any) -> None:
-        kind = proposal.kind
-        numbers: list[int] = []
+    def request(self: session._Sent) -> Any:
+        opened, by = self.session, 0
+        if self.call is not None and self.call.pauses:
+            by = opened.last_command + 1 - self.first
+            opened.last_command += len(self.proposals)
+        self.first += by
+        for proposal in self.waiting():
+            proposal.number += by
+        made = original(self)
+        self.first -= by
+        for proposal in self.waiting():
+            proposal.number -= by
+        return made
 
-        def renumbered(number_of_session: int, number: int, below: int, data: bytes) -> Any:
-            if numbers:
-                opened.last_command += 1
-                number = opened.last_command
-            numbers.append(number)
-            return kind(number_of_session, number, below, data)
-
-        proposal.kind = renumbered
-        original(self, proposal, opened)
-
-    return [(session.Session, "_begin", begin)]
+    return [(session._Sent, "request", request)]
 
 
 def _answered_too_far() -> list[Patch]:
