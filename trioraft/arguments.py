@@ -190,6 +190,24 @@ def check_all(name: str, values: object, *kinds: type) -> tuple[Any, ...]:
     return given
 
 
+def check_all_bytes(name: str, values: object) -> list[bytes]:
+    """Check that an argument is a sequence of bytes, and return a list of them as they are now.
+
+    Parameters
+    ----------
+    name : str
+        The name of the argument.
+    values : object
+        A list, a tuple or another iterable of bytes, bytearrays or memoryviews.
+
+    Returns
+    -------
+    list of bytes
+        The bytes.
+    """
+    return [check_bytes(name, value) for value in check_all(name, values, bytes, bytearray, memoryview)]
+
+
 def check_function(name: str, value: object, *, is_async: bool | None = None) -> Callable[..., Any]:
     """Check that an argument can be called.
 

@@ -23,6 +23,7 @@ from trioraft.messages import (
     ClientRequests,
     EntryKind,
     Hello,
+    ProposeBatch,
     ReadSettings,
     UnknownCommand,
 )
@@ -30,14 +31,14 @@ from trioraft.node.proposals import Proposals
 from trioraft.node.world import World
 from trioraft.replica.settings import ClusterSettings
 from trioraft.storage import records
-from trioraft.versions import Versions, added_in
+from trioraft.versions import SIGNS_FROM, Versions, added_in
 
 # How many fields a Hello has of a release that speaks no later version, with its tag.
-_HELLO_FIELDS: Final = {1: 7, 2: 9, 3: 9}
+_HELLO_FIELDS: Final = {1: 7, 2: 9, 3: 9, 4: 11}
 # Since when commands have versions.
 VERSIONED: Final = 3
 # The requests of each later version, with their tags.
-_ADDED: Final[dict[int, dict[type, int]]] = {2: {ReadSettings: 16, ChangeSettings: 17}}
+_ADDED: Final[dict[int, dict[type, int]]] = {2: {ReadSettings: 16, ChangeSettings: 17}, 5: {ProposeBatch: 21}}
 
 
 class _Older:
@@ -110,12 +111,16 @@ def forget(highest: int) -> None:
         # A leader proposes whatever it does not know.
         (Proposals, "version_needed", needed),
         (sender, "encode_message", encode_message),
-        (keys, "_domain_keys", domain_keys),
     ]
+    before_signatures = [(keys, "_domain_keys", domain_keys)]
     # Commands had no versions, so the store knew those of the first one.
     before_versions = [(KeyValueStore, "follow_version", lambda self, version: None)]
     of_the_first = [(ClusterSettings, "changed", changed)]
-    of_some = [*(before_versions if highest < VERSIONED else []), *(of_the_first if highest == FIRST_VERSION else [])]
+    of_some = [
+        *(before_signatures if highest < SIGNS_FROM else []),
+        *(before_versions if highest < VERSIONED else []),
+        *(of_the_first if highest == FIRST_VERSION else []),
+    ]
     for place, name, older in [*of_all, *of_some]:
         mock.patch.object(place, name, older).start()
 

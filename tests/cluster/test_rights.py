@@ -19,6 +19,7 @@ from trioraft.kv.questions import LeaseKeepAlive, LeaseList
 from trioraft.messages import (
     AbandonFormation,
     Ask,
+    Batch,
     Cancel,
     ChangeMember,
     ChangeSettings,
@@ -28,6 +29,7 @@ from trioraft.messages import (
     KeepSession,
     OpenSession,
     Propose,
+    ProposeBatch,
     Query,
     ReadBackup,
     ReadSettings,
@@ -37,6 +39,7 @@ from trioraft.messages import (
     StepDown,
     Transfer,
     UnknownCommand,
+    encode_batch,
 )
 from trioraft.settings.settings import ClientSettings
 
@@ -57,6 +60,7 @@ COMMANDS: Final[dict[type[Command], Command]] = {
     EndSession: EndSession(1),
     KeepSession: KeepSession(1),
     Propose: Propose(1, 1, 1, b""),
+    ProposeBatch: ProposeBatch(encode_batch(Batch(1, 1, 1, (b"",)))),
     Ask: Ask(pack(LeaseKeepAlive(1)), leader=True),
     Query: Query(encode_command(Range.of("a"))),
     ReadSettings: ReadSettings(),

@@ -45,13 +45,16 @@ NOWHERE: Final = ClientSettings.of(peers="127.0.0.1:9")
 # What each argument may be, by its name; a new one of any public method belongs here.
 RIGHT: Final[dict[str, Any]] = {
     "command": StepDown(),
+    "commands": [b"1"],
     "compare": [Compare.exists("a")],
     "data": b"1",
+    "done": lambda outcome: None,
     "expected": "0",
     "failure": (),
     "function": trio.sleep,
     "handler": lambda question, answered: None,
     "keep_lease": False,
+    "items": [("a", "1")],
     "key": "a",
     "keys": False,
     "keys_only": False,
@@ -86,6 +89,7 @@ RIGHT: Final[dict[str, Any]] = {
 OF_A_CLIENT: Final = [
     *(name for name in dir(KeyValueMethods) if not name.startswith("_") and name != "restores"),
     "command",
+    "propose_many",
     "post",
     "state_digest",
     "cluster_settings",
@@ -93,7 +97,15 @@ OF_A_CLIENT: Final = [
     "statuses",
     "observe",
 ]
-OF_A_NODE: Final = ["propose", "propose_in_term", "answer_questions", "run_while_leader", "step_aside"]
+OF_A_NODE: Final = [
+    "propose",
+    "propose_many",
+    "submit",
+    "propose_in_term",
+    "answer_questions",
+    "run_while_leader",
+    "step_aside",
+]
 WRONG: Final[tuple[Any, ...]] = (object(), [1, 2], 1.5, float("nan"), b"\xff", "\udcff", None, {}, True, -1)
 
 

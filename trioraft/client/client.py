@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import trio
 
-from trioraft.arguments import check_bytes, check_is, check_number, check_seconds
+from trioraft.arguments import check_all_bytes, check_bytes, check_is, check_number, check_seconds
 from trioraft.asking import waiting
 from trioraft.asking.calls import NO_ANSWER, NOT_REACHED, Calls, refused
 from trioraft.asking.session import Session
@@ -211,7 +211,7 @@ class Client(KeyValueMethods, KnownNodes):
         SettingsError
             If the key is not good for commands.
         """
-        data = [check_bytes("commands", command) for command in commands]
+        data = check_all_bytes("commands", commands)
         state_kind = check_kind(state_kind)
         await self._watch_leader(Propose)
         start = partial(self._session.propose, state_kind=state_kind)

@@ -116,7 +116,10 @@ class KeyMethods(StoreAccess, ABC):
         BatchError
             If some have no result; its `outcomes` say which, and why.
         """
-        commands = [Put(to_bytes(key, "key"), to_bytes(value, "value"), lease) for key, value in items]
+        pairs = check_all("items", items, tuple)
+        if any(len(pair) != 2 for pair in pairs):
+            raise ValueError("items must have pairs of a key and its value in it")
+        commands = [Put(to_bytes(key, "key"), to_bytes(value, "value"), lease) for key, value in pairs]
         return [expect(PutResult, result) for result in await self._execute_all(commands)]
 
     async def put_if(self, compare: Sequence[Compare], put: Put, *, keep_lease: bool = False) -> "PutOutcome":

@@ -8,7 +8,15 @@ from typing import get_args
 
 import trio
 
-from trioraft.arguments import check_bytes, check_function, check_is, check_methods, check_name, check_number
+from trioraft.arguments import (
+    check_all_bytes,
+    check_bytes,
+    check_function,
+    check_is,
+    check_methods,
+    check_name,
+    check_number,
+)
 from trioraft.asking import waiting
 from trioraft.consensus import Role
 from trioraft.errors import NodeError, ProposalError
@@ -105,7 +113,7 @@ class Node(Running):
         RefusedError
             If one is too large; none is carried out.
         """
-        data = [check_bytes("commands", command) for command in commands]
+        data = check_all_bytes("commands", commands)
         self._look_around()
         return await waiting.told_all(self._own_commands.begin, self._own_commands.give_up, data)
 
