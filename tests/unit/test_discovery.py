@@ -431,13 +431,25 @@ async def test_changes_are_seen_although_records_say_they_last(server: DnsServer
         nursery.cancel_scope.cancel()
 
 
-async def test_the_first_looks_follow_each_other_quickly(autojump_clock: trio.testing.MockClock) -> None:
+async def test_the_first_looks_follow_each_other_quickly(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     times = []
+
+    async def look_up(_: Discovery) -> Answer:
+        return Answer(frozenset(), True)
+
+    monkeypatch.setattr(Discovery, "look_up", look_up)
     with trio.move_on_after(12):
-        await Discovery("", (PeerName("127.0.0.1", 1),), 7300, (), 2.0).run(
-            lambda _: times.append(trio.current_time())
-        )
+        await Discovery("node.test", (), 7300, (), 2.0).run(lambda _: times.append(trio.current_time()))
     assert [round(time - times[0], 2) for time in times] == [0, 0.25, 0.75, 1.75, 3.75, 5.75, 7.75, 9.75, 11.75]
+
+
+async def test_static_addresses_are_told_once(autojump_clock: trio.testing.MockClock) -> None:
+    answers: list[Answer] = []
+    with trio.move_on_after(12):
+        await Discovery("", (PeerName("127.0.0.1", 1),), 7300, (), 2.0).run(answers.append)
+    assert answers == [Answer(frozenset({Address("127.0.0.1", 1)}), True)]
 
 
 # --- names --------------------------------------------------------------------------------------------------

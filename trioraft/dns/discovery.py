@@ -132,7 +132,7 @@ class Discovery:
         self._system_lookups = trio.CapacityLimiter(_SYSTEM_LOOKUPS_MAX)
 
     async def run(self, report: Callable[[Answer], None]) -> None:
-        """Look again and again, at first in quick succession.
+        """Look again and again, at first in quick succession; only once where nothing has to be looked up.
 
         Parameters
         ----------
@@ -143,6 +143,8 @@ class Discovery:
         while True:
             next_time = trio.current_time() + pause
             report(await self.look_up())
+            if not self._name and all(_is_numeric(peer.host) for peer in self._peers):
+                await trio.sleep_forever()
             await trio.sleep_until(next_time)
             pause = min(2 * pause, self._interval)
 

@@ -111,6 +111,11 @@ class PagedReads:
         while len(self._reads) > READS_MAX or sum(read.size for read in self._reads) > READS_BYTES_MAX:
             del self._reads[0]
 
+    @property
+    def are_kept(self) -> bool:
+        """Whether further pages of some range may be requested."""
+        return bool(self._reads)
+
     def end_old(self, now: Instant) -> None:
         """Forget the ranges for which no page was requested lately.
 

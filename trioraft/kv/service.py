@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import trio
 
+from trioraft.clock import FOREVER
 from trioraft.kv.codec import encode_command, encode_result, pack, unpack
 from trioraft.kv.commands import STATE_KIND, Range
 from trioraft.kv.holders import LeaseHolders
@@ -67,6 +68,9 @@ class Host(Leader, Protocol):
     async def read_barrier(self) -> None:
         """Wait until everything that was acknowledged before is applied."""
 
+    async def role_changed(self) -> None:
+        """Wait until the node leads, or does not lead any more; it may return without that, too."""
+
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
@@ -106,6 +110,8 @@ class KeyValueService:
         self._waiting: dict[_Waiting, None] = {}
         self._ready: list[_Waiting] = []
         self._has_ready = trio.Event()
+        self._has_waiting = trio.Event()
+        self._has_news = trio.Event()  # for the clock of leases
 
     # --- the state machine ----------------------------------------------------------------------------------
 
@@ -134,7 +140,9 @@ class KeyValueService:
             return encode_result(self._malformed("this is no question of the key-value store"))
         if self._host is None:
             return encode_result(self.store.query(request))
-        return encode_result(self._reads.read(request, self._host.now()))
+        result = self._reads.read(request, self._host.now())
+        self._wait_if_any()
+        return encode_result(result)
 
     def snapshot(self) -> Iterator[bytes]:
         """Write the state as it is now; see :meth:`KeyValueStore.snapshot`."""
@@ -197,6 +205,8 @@ class KeyValueService:
             self._lessor = None  # no leader is given a snapshot
         else:
             self._lessor.follow(change, self._host.now())
+            if change.granted:
+                self._has_news.set()
 
     # --- questions ------------------------------------------------------------------------------------------
 
@@ -305,6 +315,7 @@ class KeyValueService:
         )
         waiting = _Waiting(watch, answered, self._host.now() + WATCH_SECONDS)
         self._waiting[waiting] = None
+        self._wait_if_any()
         self._give(waiting)
         return partial(self._forget, waiting)
 
@@ -386,22 +397,36 @@ class KeyValueService:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._serve_watches)
             nursery.start_soon(self._lead, host)
+            nursery.start_soon(self._follow_roles, host)
             while True:
+                await self._has_waiting.wait()
                 await trio.sleep(_LOOK_INTERVAL)
                 self.end_old_watches(host.now())
                 self._reads.end_old(host.now())
+                self._has_waiting = trio.Event()
+                self._wait_if_any()
+
+    def _wait_if_any(self) -> None:
+        """Have the end of watches and of paged reads waited for, if there are any."""
+        if self._waiting or self._reads.are_kept:
+            self._has_waiting.set()
 
     async def _lead(self, host: Host) -> None:
         """Propose the end of leases whose time is up, whenever this node leads."""
         while True:
-            term = host.leads_in
-            if not term:
-                await trio.sleep(_LOOK_INTERVAL)
-                continue
-            if not self.has_clock(term):
+            news = self._has_news = trio.Event()
+            term, pause = host.leads_in, FOREVER
+            if term and not self.has_clock(term):
                 await host.read_barrier()
-            if host.leads_in == term:
-                await trio.sleep(self.end_due_leases(host))
+            if term and host.leads_in == term:
+                pause = self.end_due_leases(host)
+            with trio.move_on_after(pause):
+                await news.wait()
+
+    async def _follow_roles(self, host: Host) -> None:
+        while True:
+            await host.role_changed()
+            self._has_news.set()
 
     def has_clock(self, term: Term) -> bool:
         """Check whether the clock of leases runs for a term; before it starts, what is acknowledged must be applied.
@@ -429,7 +454,7 @@ class KeyValueService:
         Returns
         -------
         float
-            The time until it has to be called again, in seconds.
+            The time until it has to be called again, in seconds; infinity where there is no lease.
         """
         lessor = self._current_lessor()
         if lessor is None:
@@ -438,7 +463,7 @@ class KeyValueService:
         for command in lessor.due(now):
             host.propose_in_term(host.leads_in, encode_command(command))
         deadline = lessor.next_deadline()
-        return _LOOK_INTERVAL if deadline is None else min(max(deadline - now, 0), _LOOK_INTERVAL)
+        return FOREVER if deadline is None else min(max(deadline - now, 0), _LOOK_INTERVAL)
 
     def _current_lessor(self) -> Lessor | None:
         """Return the leader's clock of leases, a new one in each term; everything of earlier terms is applied."""

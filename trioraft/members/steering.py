@@ -36,6 +36,11 @@ class Steering:
         Returns the names of the nodes, for people.
     notes : Notes, optional
         Where it notes what it did and declined; by default it makes its own.
+
+    Attributes
+    ----------
+    waits : bool
+        Whether it waits for nodes to join, or for learners to keep up, so that it should look again soon.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Steering:
         self._current_since: dict[NodeId, Instant] = {}
         self._leaving: dict[NodeId, Instant] = {}
         self._notes = notes or Notes()
+        self.waits = False
 
     def notes(self, now: Instant) -> tuple[AutopilotNote, ...]:
         """List what it did lately and what it declines, for the status; nothing on a node that does not lead.
@@ -215,9 +221,15 @@ class Steering:
             The time in seconds.
         """
         self._look(now)
+        self.waits = False
         if self._settings.autopilot == "off" or not self._core.can_change_members:
             return
-        decision = decide(self.observe(now), self._rules)
+        seen = self.observe(now)
+        learners = [seen.seen[node] for node in seen.learners if node in seen.seen]
+        self.waits = bool(seen.waiting) or any(
+            learner.has_answered and learner.kept_up < 2 * self._rules.stable_after for learner in learners
+        )
+        decision = decide(seen, self._rules)
         declined = decision.declined
         if decision.change is not None:
             refusal = self._begin(decision.change, now)

@@ -84,6 +84,8 @@ class Assembly:
         self._wake = Wake()
         self._loop: Loop | None = None
         self._changed = trio.Event()
+        self._has_moved = trio.Event()
+        self._named_at: Address | None = None  # where the name of this node was looked up last
         self._core = self._new_core()
         self._endpoint = self._new_endpoint()
         self._neighbours = Neighbours(self._core, self._endpoint, settings, world, self._log)
@@ -108,7 +110,7 @@ class Assembly:
         self._own_commands = OwnCommands(self._core, parts.proposals, self._session, self.soon)
         self._member = Member(parts, self._requests, self._own_commands)
         self._stopping = Stopping(
-            self._core, settings, self._calls, world.clock, self.soon, self._role_changed, self._acting.removed
+            self._core, settings, self._calls, world.clock, self.soon, self.role_changed, self._acting.removed
         )
         self._loop_watch = LoopWatch(settings.heartbeat_repeat)
         self._account = self._new_account()
@@ -272,7 +274,8 @@ class Assembly:
         else:
             self._answers.add(peer, encode_message(response))
 
-    async def _role_changed(self) -> None:
+    async def role_changed(self) -> None:
+        """Wait until this node has another role, term or leader; or other members, settings or scripts."""
         await self._changed.wait()
 
     # --- properties of the node -----------------------------------------------------------------------------

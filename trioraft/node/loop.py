@@ -51,20 +51,22 @@ class Wake:
             trio.lowlevel.reschedule(self._task)
             self._task = None
 
-    def at(self, deadline: Instant) -> None:
+    def at(self, deadline: Instant, *, exactly: bool = False) -> None:
         """Request a turn at a time, or earlier.
 
         Parameters
         ----------
         deadline : float
-            The time, on trio's clock. If a deadline is postponed, the loop notices when it wakes for nothing.
+            The time, on trio's clock.
+        exactly : bool
+            Whether a deadline is postponed too. That costs more than a comparison does and less than a wake-up: where
+            turns follow each other closely, the loop rather wakes for nothing now and then.
         """
-        # A comparison is cheaper than setting a deadline.
-        if deadline < self._scope.deadline:  # noqa: PLR1730
+        if deadline < self._scope.deadline or (exactly and deadline > self._scope.deadline):
             self._scope.deadline = deadline
 
-    async def run(self, come: Callable[[], None]) -> None:
-        """Call a function at each deadline, which costs a cancellation, and for each request, which costs a pass."""
+    async def run(self, come: Callable[[], None], due: Callable[[], None]) -> None:
+        """Call one function for each request, which costs a pass, and one at each deadline, which costs more."""
         while True:
             with self._scope:
                 while True:
@@ -72,8 +74,10 @@ class Wake:
                     self._is_requested = False
                     come()
             self._scope = trio.CancelScope()
-            self._is_requested = False
-            come()
+            due()
+            if self._is_requested:
+                self._is_requested = False
+                come()
 
     async def _requested(self) -> None:
         if self._is_requested:  # since this task ran last
@@ -180,7 +184,14 @@ class Loop:
 
     async def keep_time(self) -> None:
         """Take a turn when a deadline has passed, or a task has requested one."""
-        await self._wake.run(self._come)
+        await self._wake.run(self._come, self._reach_deadline)
+
+    def _reach_deadline(self) -> None:
+        now = self._clock()
+        if self._due_at <= now:
+            self.keep_up()
+        else:
+            self._wake.at(trio.current_time() + (self._due_at - now))
 
     def _come(self) -> None:
         if self._failure is not None:
@@ -278,7 +289,8 @@ class Loop:
         finally:
             self._wake.turning = False
         self._due_at = min(turn.wake_at, self._endpoint.next_deadline(), self._around.next_deadline())
-        self._wake.at(trio.current_time() + (self._due_at - now))
+        is_quiet = not (turn.send or turn.write or turn.apply)
+        self._wake.at(trio.current_time() + (self._due_at - now), exactly=is_quiet)
         if self._member.wants_turn:
             self._wake.soon()
 

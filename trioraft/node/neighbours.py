@@ -45,7 +45,8 @@ _PEER_LASTS: Final = 20
 # cluster without the nodes there; and how long it waits at most, whatever DNS answers. In heartbeat intervals.
 _ANSWERS_WITHIN: Final = 6
 _FORMS_AFTER: Final = 20
-# How often the address book looks for addresses to greet, in seconds.
+# How often the address book looks for addresses to greet, in seconds, while nobody is waited for; else at least once
+# in a heartbeat interval.
 _GREETING_INTERVAL: Final = 1.0
 # The messages that can end the leadership of another node.
 _OF_LEADERS: Final = (AppendEntriesRequest, InstallSnapshotRequest, VoteRequest, TimeoutNow)
@@ -80,8 +81,8 @@ class Neighbours:
         The alerts, at which somebody should look.
     bound : Address
         The address of the node's socket.
-    own_found : trio.Event
-        Set when a new address of this node itself is found.
+    news : trio.Event
+        Set when another node, or a new address of this node itself, is found.
     """
 
     def __init__(self, core: Core, endpoint: Endpoint, settings: NodeSettings, world: World, log: Logger) -> None:
@@ -97,7 +98,7 @@ class Neighbours:
         self._addresses = AddressBook(endpoint, self.alerts)
         endpoint.is_listed = self._addresses.is_listed
         self.bound = Address("", 0)
-        self.own_found = trio.Event()
+        self.news = trio.Event()
 
     def _report_alert(self, text: str, minor: bool) -> None:
         if not minor:
@@ -167,8 +168,10 @@ class Neighbours:
 
     @property
     def greeting_pause(self) -> Seconds:
-        """The time, in seconds, until addresses are greeted again."""
-        return min(_GREETING_INTERVAL, self._settings.heartbeat_repeat)
+        """The time, in seconds, until addresses are greeted again: less while a leader or an answer is waited for."""
+        quick = self._settings.heartbeat_repeat
+        settled = self._core.leader and not self._addresses.awaits_answer(self._world.clock(), _FORMS_AFTER * quick)
+        return _GREETING_INTERVAL if settled else min(_GREETING_INTERVAL, quick)
 
     def discovered(self, answer: Answer) -> None:
         """Take in an answer of DNS and the static peers; a silent DNS never disturbs a running cluster."""
@@ -268,7 +271,7 @@ class Neighbours:
                 self._confirmed(peer, previous, address, now)
             case OwnReflection(address=address):
                 if address != self._addresses.own:
-                    self.own_found.set()  # the name that DNS has for it replaces its host's name soon
+                    self.news.set()  # the name that DNS has for it replaces its host's name soon
                 self._addresses.is_own(address, now)
             case ForeignService(node_id=0):
                 pass  # a client; the endpoint answers it
@@ -306,6 +309,7 @@ class Neighbours:
         self.tell_core(now)
         if previous is not None and previous.process == peer.process and previous.address == peer.address:
             return
+        self.news.set()
         if self._is_ours(peer.node_id, peer.address) or self._lines.admits(self._log, now):
             self._log.info("peer", peer=format_id(peer.node_id), peer_name=peer.name, address=str(peer.address))
 

@@ -114,6 +114,7 @@ class Running(Assembly):
             self._digests.run,
             self._discover,
             self._greet,
+            self._take_names,
         )
 
     def _start_up(self) -> None:
@@ -141,24 +142,30 @@ class Running(Assembly):
         self.soon()
 
     async def _greet(self) -> None:
-        """Greet the addresses that are due, drive the autopilot and upgrades, and look up the name of this node."""
-        named: Address | None = None
+        """Greet the addresses that are due, drive the autopilot and upgrades; now and then, and at news."""
         while True:
-            self._neighbours.own_found = trio.Event()
+            news = self._neighbours.news = trio.Event()
             now = self._world.clock()
             self._neighbours.greet(now)
             self._upgrades.drive()
             self._member.proposals.name_kind()
             self._steering.steer(now)
             self.soon()
-            own = self.address
-            if own is not None and own != named and not self.settings.node_name:
-                named = own
-                if name := await self._neighbours.find_name(own):
-                    self._log = self._log.bind(name=name)
-                    self.soon()
-            with trio.move_on_after(self._neighbours.greeting_pause):
-                await self._neighbours.own_found.wait()
+            if self.address not in {None, self._named_at} and not self.settings.node_name:
+                self._named_at = self.address
+                self._has_moved.set()
+            pause = self._neighbours.greeting_pause
+            with trio.move_on_after(min(pause, self.settings.heartbeat_repeat) if self._steering.waits else pause):
+                await news.wait()
+
+    async def _take_names(self) -> None:
+        """Look up the name of this node whenever its address is another one; a silent DNS holds up nothing else."""
+        while True:
+            await self._has_moved.wait()
+            self._has_moved = trio.Event()
+            if self._named_at is not None and (name := await self._neighbours.find_name(self._named_at)):
+                self._log = self._log.bind(name=name)
+                self.soon()
 
     def handle(self, event: EndpointEvent, now: Instant) -> None:
         """Take in an event that the endpoint has read from a datagram."""
@@ -212,6 +219,7 @@ class Running(Assembly):
         if self._account.has_changed(self._log, now):
             self._changed.set()
             self._changed = trio.Event()
+            self._neighbours.news.set()
             self._account.push(now)
             self._calls.learn_leader(self._core.term, self._core.leader)
         if self.next_deadline() <= now:
