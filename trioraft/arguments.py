@@ -62,6 +62,8 @@ def check_text_or_bytes(name: str, value: object) -> bytes:
     bytes
         The bytes.
     """
+    if type(value) is bytes:  # most often, and quicker than what follows
+        return value
     if isinstance(value, str):
         try:
             return value.encode()

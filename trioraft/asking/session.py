@@ -14,9 +14,10 @@ Nothing here waits: who proposes is told the outcome. :mod:`trioraft.asking.wait
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from trioraft.asking.calls import NO_ANSWER, TRY_AGAIN, Call, Calls, refused
@@ -79,9 +80,9 @@ class _Open:
         return next(iter(self.waiting), self.last_command + 1)
 
     @property
-    def has_room(self) -> bool:
-        """Whether another command may begin: no more results are needed then than are kept."""
-        return self.last_command + 1 < self.answered_below + RESULTS_MAX
+    def room(self) -> int:
+        """The number of commands that may begin: no more results are needed then than are kept."""
+        return self.answered_below + RESULTS_MAX - 1 - self.last_command
 
 
 @dataclass(slots=True, eq=False)
@@ -220,8 +221,9 @@ class Session:
         if len(data) > PAYLOAD_MAX:
             raise RefusedError(f"not proposed: the command has {len(data)} bytes; at most {PAYLOAD_MAX} are allowed")
         proposal = Proposal(data, done, state_kind, changes_settings)
+        if not self._queue:  # else a turn is requested already, or there is no room yet
+            self._calls.soon()
         self._queue[proposal] = None
-        self._calls.soon()
         return proposal
 
     def give_up(self, proposal: Proposal) -> str:
@@ -252,6 +254,8 @@ class Session:
         else:
             sent.call = None
             problem = self._calls.give_up(call)
+        if self._queue:
+            self._calls.soon()  # there may be room now
         return f"{known}: {problem.removeprefix(f'{known}: ')}"
 
     def _why_no_turn(self) -> str:
@@ -280,25 +284,24 @@ class Session:
                 self._opening = self._calls.start(OpenSession, self._opened)
             return
         at_once = 1 if 0 < self._calls.leader_version < BATCHES_FROM else COMMANDS_MAX
-        while self._queue and session.has_room:
-            self._send([*self._take(session, at_once)], session)
+        while self._queue and session.room > 0:
+            self._send(self._take(session, min(at_once, session.room)), session)
 
-    def _take(self, session: _Open, most: int) -> Iterator[Proposal]:
+    def _take(self, session: _Open, most: int) -> list[Proposal]:
         """Take commands out of the queue that go into one request, and number them."""
-        size, before = 0, next(iter(self._queue))
-        for _ in range(most):
-            if not self._queue or not session.has_room:
-                return
-            proposal = next(iter(self._queue))
+        taken: list[Proposal] = []
+        size = 0
+        for proposal in islice(self._queue, most):
             size += len(proposal.data)
-            if proposal is not before and (size > BATCH_BYTES_MAX or not proposal.may_go_with(before)):
-                return
+            if taken and (size > BATCH_BYTES_MAX or not proposal.may_go_with(taken[0])):
+                break
+            taken.append(proposal)
+        for proposal in taken:
             del self._queue[proposal]
             session.last_command += 1
             proposal.number = session.last_command
             session.waiting[proposal.number] = None
-            before = proposal
-            yield proposal
+        return taken
 
     def _send(self, proposals: Sequence[Proposal], session: _Open, *, may_be_done: bool = False) -> None:
         sent = _Sent(session, proposals)
@@ -378,7 +381,7 @@ class Session:
             The time; infinity where there is nothing to do.
         """
         session = self._open
-        if self._queue and (session.has_room if session is not None else self._opening is None):
+        if self._queue and (session.room > 0 if session is not None else self._opening is None):
             return LONG_AGO
         return NEVER if session is None or session.keeping else session.used_at + _KEEP_INTERVAL
 

@@ -1,6 +1,6 @@
 """Proposals: the entries that this node has put into its log, and the callers that wait for their outcome."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -51,6 +51,8 @@ class Proposals:
         self._replica = replica
         self._clock = clock
         self._require = require
+        # To check for a protocol takes longer than most commands.
+        self._versioned = replica.machine if isinstance(replica.machine, Versioned) else None
         self._waiting: dict[Placed, Callable[[Outcome], None]] = {}
         self._applied_term = 0
         self._named_in = 0  # the term in which the kind of state was put into the log here
@@ -151,10 +153,26 @@ class Proposals:
         int
             The version.
         """
-        machine = self._replica.machine
-        if not isinstance(machine, Versioned) or self._knows_all():
+        if self._versioned is None or self._knows_all():
             return FIRST_VERSION  # every command that this software knows may be proposed
-        return machine.version_needed(command)
+        return self._versioned.version_needed(command)
+
+    def version_needed_by_all(self, commands: Sequence[bytes | None]) -> Version:
+        """Return the version of the protocol that the commands of a batch need.
+
+        Parameters
+        ----------
+        commands : sequence of bytes or None
+            The commands.
+
+        Returns
+        -------
+        int
+            The highest of their versions.
+        """
+        if self._knows_all():
+            return FIRST_VERSION
+        return max(self.version_needed(command) for command in commands if command is not None)
 
     def judge_batches(self) -> Callable[[bytes], bool]:
         """Return a function that checks whether a command may be proposed in one entry with others, in this turn.
@@ -173,8 +191,7 @@ class Proposals:
 
     def _knows_all(self) -> bool:
         """Check whether the cluster speaks every version of this software, and so knows every command."""
-        machine = self._replica.machine
-        return self._replica.version >= self._core.versions.highest or not isinstance(machine, Versioned)
+        return self._versioned is None or self._replica.version >= self._core.versions.highest
 
     def name_kind(self) -> None:
         """Write the kind of the state into the log, on a leader, once the cluster's version has such entries."""

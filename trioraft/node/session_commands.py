@@ -101,8 +101,7 @@ class SessionCommands:
         ended = self._begin_shares(asked, batch)
         if ended is None:
             return
-        version_needed = self._member.proposals.version_needed
-        needs = max(version_needed(command) for command in batch.commands if command is not None)
+        needs = self._member.proposals.version_needed_by_all(batch.commands)
         if self._core.version >= BATCHES_FROM:
             self._propose_together(asked, batch, needs, answer, ended)
         else:

@@ -18,6 +18,8 @@ from trioraft import Client, ClientSettings, KeyValueError, NoAnswerError, Propo
 
 # A session has at most 1,024 commands under way.
 COMMANDS_OF_A_CLIENT: Final = 500
+# How many of them one call of `put_many` has.
+COMMANDS_AT_ONCE: Final = 128
 _LEADER: Final = "leader"
 _PAUSE: Final = 0.001  # seconds, after a command that was not carried out
 _FILLING: Final = 1000  # puts outstanding while keys are made
@@ -64,9 +66,28 @@ async def by_put(clients: list[Client], loop: ClosedLoop, outstanding: int) -> N
             nursery.start_soon(work, clients[number % len(clients)])
 
 
+async def by_put_many(clients: list[Client], loop: ClosedLoop, outstanding: int) -> None:
+    """Await `Client.put_many` in a few tasks, each of which puts a part of what is outstanding at once."""
+    tasks = max(2 * len(clients), outstanding // COMMANDS_AT_ONCE)
+
+    async def work(client: Client, number: int) -> None:
+        while True:
+            try:
+                for put in await client.put_many([(loop.next(), VALUE) for _ in range(number)]):
+                    loop.put(put.revision)
+            except (ProposalError, KeyValueError):
+                loop.errors += 1
+                await trio.sleep(_PAUSE)
+
+    async with trio.open_nursery() as nursery:
+        for task in range(tasks):
+            number = outstanding // tasks + (task < outstanding % tasks)
+            nursery.start_soon(work, clients[task % len(clients)], number)
+
+
 Interface = Callable[[list[Client], ClosedLoop, int], Awaitable[None]]
 # By the method of Client that it uses, the best last.
-INTERFACES: Final[dict[str, Interface]] = {"put": by_put}
+INTERFACES: Final[dict[str, Interface]] = {"put": by_put, "put_many": by_put_many}
 
 
 def _best() -> str:
