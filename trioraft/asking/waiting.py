@@ -186,7 +186,7 @@ async def told_all(
         outcome = outcomes[place]
         if isinstance(outcome, ProposalError):
             raise BatchError(
-                f"command {place} of {len(commands)}: {outcome}", [outcomes[n] for n in sorted(outcomes)]
+                f"command {place + 1} of {len(commands)}: {outcome}", [outcomes[n] for n in sorted(outcomes)]
             )
         results.append(outcome)
     return results
