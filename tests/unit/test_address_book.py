@@ -1,8 +1,12 @@
 """The addresses that a node greets, and which of them it takes for its own."""
 
+import random
+from collections import Counter
+from itertools import pairwise
+
 from tests.unit.endpoint_network import ONE, TWO, A, B, Network
 from trioraft.address import Address
-from trioraft.datagrams.endpoint import OwnReflection, PeerConfirmed
+from trioraft.datagrams.endpoint import Domain, OwnReflection, PeerConfirmed
 from trioraft.dns.discovery import Answer
 from trioraft.node.address_book import AddressBook, Alerts
 
@@ -44,6 +48,32 @@ def test_a_node_finds_its_own_address_and_keeps_it_without_a_complaint() -> None
     assert node.book.own == A
     assert node.alerts == []
     assert node.endpoint.counters["sent"] - sent < 120, "each address is greeted every 20 s"
+
+
+def test_nodes_that_were_met_together_are_not_greeted_together_for_ever() -> None:
+    greeted: list[tuple[Address, float]] = []
+
+    class Greetings:
+        def greet(self, address: Address, domain: Domain, now: float) -> None:
+            greeted.append((address, now))
+
+    book = AddressBook(Greetings(), Alerts(lambda text, minor: None), random.Random(1))
+    many = frozenset(Address(f"198.18.0.{number}", 7300) for number in range(50))
+    now = 1000.0
+    book.discovered(Answer(many, complete=True), now)
+    for _ in range(200):
+        now += PAUSE
+        before = len(greeted)
+        book.greet(now, pause=PAUSE)
+        for address, _ in greeted[before:]:
+            book.answered(address, now)
+    at = Counter(when for _, when in greeted if when > 1040.0)
+    assert max(at.values()) <= 10
+    assert all(20 <= later - earlier <= 31 for address in many for earlier, later in _pauses(greeted, address))
+
+
+def _pauses(greeted: list[tuple[Address, float]], address: Address) -> list[tuple[float, float]]:
+    return list(pairwise(when for to, when in greeted if to == address))
 
 
 def test_an_address_that_a_node_has_no_more_is_not_its_own() -> None:

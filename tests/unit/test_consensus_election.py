@@ -7,6 +7,7 @@ import pytest
 from tests.unit.story import CLUSTER, TIMING, Story
 from trioraft.consensus import Role, Timing
 from trioraft.consensus.events import BecameLeader, SteppedDown
+from trioraft.consensus.roles import retry_soon
 from trioraft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
@@ -357,6 +358,20 @@ def test_on_a_slow_network_a_request_is_sent_again_after_two_round_trips() -> No
     sent_at = story.now
     resend_at = min(follower.resend_at for follower in story.state(1).followers.values())
     assert resend_at - sent_at == pytest.approx(0.4, rel=0.05)
+
+
+def test_many_voters_that_would_all_begin_an_election_do_not_begin_it_at_once() -> None:
+    story = Story(51)
+
+    def pauses(inconclusive: int) -> list[float]:
+        for node in story.ids:
+            story.state(node).inconclusive = inconclusive
+            retry_soon(story.state(node), story.now)
+        return sorted(story.state(node).election_deadline - story.now for node in story.ids)
+
+    assert 0.9 * 0.52 < pauses(0)[-1] <= 0.53
+    assert 4 * 0.52 < pauses(4)[-1] <= 16 * 0.53
+    assert pauses(9)[-1] <= 16 * 0.53
 
 
 def test_an_inconclusive_round_is_followed_by_another_within_a_heartbeat() -> None:

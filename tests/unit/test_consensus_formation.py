@@ -5,6 +5,7 @@ import random
 import pytest
 
 from tests.unit.story import TIMING, Story
+from trioraft.consensus import Timing
 from trioraft.consensus.events import ForeignCluster, FormationEnded, Formed
 from trioraft.messages import FormationRequest, FormationResponse, FormationView, PreVoteRequest
 
@@ -40,6 +41,24 @@ def test_three_nodes_form_one_cluster() -> None:
     for node in story.ids:
         assert story.events(node, Formed) == [Formed(cluster=cluster, members=(1, 2, 3))]
         assert story.cores[node].cluster == cluster
+
+
+def test_fifty_one_nodes_form_one_cluster_and_spare_each_other_views() -> None:
+    fast = Timing(lower=0.15, upper=0.3, heartbeat=0.05)
+    story = Story(51, formed=False)
+    for node in story.ids:
+        story.restart(node, fast)
+    views, end = 0, story.now + 3.0
+    while story.now < end and any(core.cluster == 0 for core in story.cores.values()):
+        due = min(story.wake_at.values())
+        story.now = max(story.now, due)
+        for node in [node for node, wake_at in story.wake_at.items() if wake_at <= story.now]:
+            story.tick(node)
+        views += len(story.waiting(FormationView))
+        story.exchange()
+    assert len(_clusters(story)) == 1
+    assert {len(story.events(node, Formed)) for node in story.ids} == {1}
+    assert views <= 5 * 51 * 50  # and not a round in each heartbeat interval
 
 
 def test_nothing_is_written_before_all_have_seen_each_other() -> None:

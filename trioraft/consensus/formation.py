@@ -36,6 +36,9 @@ Otherwise ten nodes that start at once, on a network that loses messages, would 
 and again. A node also waits until every address that was found has had time to answer (`Formation.held`). Otherwise,
 on a busy machine, a replica that is added to a cluster of one, with ``BOOTSTRAP_EXPECT=1`` like the first, would form
 another cluster.
+
+In a round every node speaks to every other. So rounds are the further apart the more nodes there are: fifty nodes
+that start on one machine would else be busy with nothing but each other's messages, and never form a cluster.
 """
 
 import random
@@ -59,12 +62,15 @@ from trioraft.messages import (
     Instant,
     NodeId,
     OptionalId,
+    Seconds,
     format_id,
 )
 
 # The most refusals that are kept. A node that keeps so many refuses no other formation: it leaves requests
 # unanswered.
 _NEVER_MAX: Final = 1000
+# Rounds are at least so many seconds apart for each other node.
+_FOR_EACH_PEER: Final = 0.01
 
 
 class View(msgspec.Struct, frozen=True):
@@ -85,7 +91,7 @@ class Formation:
     ledger : Ledger
         Takes the promises to be written, and the messages to be sent.
     timing : Timing
-        The durations; the rounds of forming are a heartbeat interval apart.
+        The durations; the rounds of forming are at least a heartbeat interval apart.
     expect : int
         ``BOOTSTRAP_EXPECT``; 0 for a node that only ever joins.
     random_source : random.Random
@@ -139,6 +145,11 @@ class Formation:
         """The members that are not known to have promised."""
         return tuple(m for m in self.state.members if m != self.id and m not in self.promises)
 
+    @property
+    def beat(self) -> Seconds:
+        """The seconds from one round to the next."""
+        return max(self.timing.heartbeat, _FOR_EACH_PEER * len(self.peers))
+
     def _write(self, state: FormationState) -> None:
         self.ledger.persist(msgspec.structs.replace(self.ledger.hard, formation=state))
 
@@ -148,7 +159,7 @@ class Formation:
         """Ask for promises; or send this node's view to the others, and propose a formation if one is due."""
         if self.formed or now < self.beat_at:
             return
-        self.beat_at = now + self.timing.heartbeat
+        self.beat_at = now + self.beat
         if self.state.promised:
             self.ask_for_promises()
             return
@@ -164,17 +175,20 @@ class Formation:
 
     def sees(self, now: Instant) -> frozenset[NodeId]:
         """List this node, and the nodes heard of lately that have neither cluster nor promise and would form one."""
-        lately = now - 6 * self.timing.heartbeat
+        lately = now - 6 * self.beat
         fresh = {node for node, view in self.views.items() if view.at > lately and view.expect > 0}
         return frozenset(fresh | {self.id})
 
     def consider_proposal(self, now: Instant) -> None:
         """Propose a formation of all nodes that have seen each other for a while, if this node has the lowest id."""
-        clique = mutual_view(self.id, self.sees(now), self.views)
+        sees = self.sees(now)
+        if len(sees) < self.expect:
+            return  # whoever sees whom among them: that takes long to find for many nodes
+        clique = mutual_view(self.id, sees, self.views)
         if clique != self.clique:
             self.clique, self.clique_since = clique, now
         # A node that not all of the others see may just be starting, and deserves a longer wait.
-        patience = self.timing.heartbeat * (1 if clique == self.sees(now) else 10)
+        patience = self.beat * (1 if clique == sees else 10)
         enough = len(clique) >= max(self.expect, *(self.views[node].expect for node in clique - {self.id}), 1)
         if (
             self.held
@@ -315,7 +329,7 @@ class Formation:
             if member != self.id:
                 self.ledger.send(member, FormationResponse(formation=state.promised, promised=False))
         self.events.append(FormationEnded(formation=state.promised, reason=reason))
-        self.propose_after = now + self.random.uniform(1, 3) * self.timing.heartbeat
+        self.propose_after = now + self.random.uniform(1, 3) * self.beat
         self.clique = frozenset()
 
     def abandon(self, formation: Id, now: Instant) -> str | None:
@@ -357,9 +371,11 @@ def mutual_view(node: NodeId, sees: frozenset[NodeId], views: dict[NodeId, View]
     def seen_by(other: int) -> frozenset[NodeId]:
         return sees if other == node else views[other].sees
 
+    mutual = {one: {two for two in seen_by(one) & clique if one in seen_by(two)} for one in clique}
     while True:
-        degree = {one: sum(two in seen_by(one) and one in seen_by(two) for two in clique) for one in clique}
-        worst = min(clique - {node}, key=lambda one: (degree[one], -one), default=node)
-        if degree[worst] == len(clique) and degree[node] == len(clique):
+        worst = min(clique - {node}, key=lambda one: (len(mutual[one]), -one), default=node)
+        if len(mutual[worst]) == len(mutual[node]) == len(clique):
             return frozenset(clique)
         clique.discard(worst)
+        for others in mutual.values():
+            others.discard(worst)

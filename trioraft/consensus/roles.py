@@ -1,5 +1,7 @@
 """Becoming a follower, from any role."""
 
+from typing import Final
+
 import msgspec
 
 from trioraft.clock import NEVER
@@ -7,6 +9,11 @@ from trioraft.consensus.events import SteppedDown
 from trioraft.consensus.leader_work import end_work
 from trioraft.consensus.state import Role, State
 from trioraft.messages import Instant, NodeId, Term
+
+# How long a question to a voter and its answer take where all voters share few processors, in seconds; and how often
+# that is doubled.
+_MESSAGE_SECONDS: Final = 0.0002
+_DOUBLINGS_MAX: Final = 4
 
 
 def reset_election_timer(s: State, now: Instant) -> None:
@@ -18,8 +25,13 @@ def reset_election_timer(s: State, now: Instant) -> None:
 
 
 def retry_soon(s: State, now: Instant) -> None:
-    """Set the election timer to a random part of a heartbeat interval, but not before this node's promise ends."""
-    pause = s.random.uniform(0, s.timing.heartbeat)
+    """Set the election timer to a random part of a heartbeat interval, but not before this node's promise ends.
+
+    With many voters it is a part of the time that rounds of all of them take, lest they all begin theirs before one
+    is over; and of a time twice as long after each round without a result, because the nodes may be busy.
+    """
+    rounds = _MESSAGE_SECONDS * len(s.configuration.electors) ** 2 * 2 ** min(s.inconclusive, _DOUBLINGS_MAX)
+    pause = s.random.uniform(0, max(s.timing.heartbeat, rounds))
     if now < s.last_choice_until:
         pause += s.timing.upper
     s.election_deadline = max(now + pause, s.refuse_until)

@@ -5,6 +5,7 @@ handshake tells which node is behind an address (:mod:`trioraft.datagrams.endpoi
 changed address, a restarted process or a second process with the same id is noticed.
 """
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
@@ -17,8 +18,11 @@ from trioraft.dns.discovery import Answer
 from trioraft.messages import Instant, Seconds
 from trioraft.standstill import Standstill
 
-# A confirmed address is greeted again after this long, in seconds; the endpoint trusts it for 60.
+# A confirmed address is greeted again after this long, in seconds; the endpoint trusts it for 60. Up to so many more
+# are drawn each time: nodes that start together would else greet all others at the same moment, again and again. And
+# of two nodes the first to greet spares the other one its greeting.
 _RENEW_AFTER: Final = 20.0
+_RENEW_SPREAD: Final = 10.0
 # An address at which nothing has answered for this long is reported.
 _SILENT_AFTER: Final = 10.0
 # The node looks about once a second; when a look comes this late, in seconds, the node itself stood still.
@@ -37,6 +41,7 @@ class _Known(Place):
     """An address, and what is known of it."""
 
     greeted_at: Instant = LONG_AGO
+    renew_after: Seconds = _RENEW_AFTER
     answered_at: Instant = LONG_AGO
     service: str | None = None  # of a node of another service
     has_old_name: bool = False  # whether it was greeted with a name that this node does not have any more
@@ -127,6 +132,8 @@ class AddressBook:
         Makes the greetings.
     alerts : Alerts
         Where an address is reported behind which there is no node of this service.
+    random_source : random.Random, optional
+        Draws when addresses are greeted again; by default that is always at the same interval.
 
     Attributes
     ----------
@@ -136,12 +143,16 @@ class AddressBook:
         Notices when this node itself stood still, so that silence means nothing; looked at with each greeting.
     """
 
-    def __init__(self, endpoint: Greeter, alerts: Alerts) -> None:
+    def __init__(self, endpoint: Greeter, alerts: Alerts, random_source: random.Random | None = None) -> None:
+        self._random = random_source
         self._endpoint = endpoint
         self._alerts = alerts
         self._known = Addresses(_Known, worth=lambda known: known.answered_at)
         self.own: Address | None = None
         self.standstill = Standstill(_STOOD_STILL)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def discovered(self, answer: Answer, now: Instant) -> None:
         """Take in what a look-up found; an incomplete one takes nothing away.
@@ -214,6 +225,8 @@ class AddressBook:
         if known is not None:
             known.answered_at = now
             known.service = None
+            if self._random is not None:
+                known.renew_after = _RENEW_AFTER + self._random.uniform(0, _RENEW_SPREAD)
         if address == self.own:
             self.own = None
         self._alerts.clear(f"silent {address}")
@@ -276,13 +289,13 @@ class AddressBook:
             if not known.discovered and now - heard > _FORGET_AFTER:
                 self._known.drop(known)
                 continue
-            renew = (known.has_old_name or now - known.answered_at >= _RENEW_AFTER) and known.service is None
+            renew = (known.has_old_name or now - known.answered_at >= known.renew_after) and known.service is None
             due = known.greeted_at + (pause if known.service is None else _RENEW_AFTER)
             if renew and due <= now:
                 known.greeted_at = now
                 known.has_old_name = False
                 self._endpoint.greet(address, Domain.CONSENSUS, now)
-            if known.service is None and now - heard > max(_SILENT_AFTER, _RENEW_AFTER + 3 * pause):
+            if known.service is None and now - heard > max(_SILENT_AFTER, known.renew_after + 3 * pause):
                 if address == self.own:
                     self.own = None
                 self._alerts.raise_alert(f"silent {address}", f"nothing answers at {address}", now, minor=True)

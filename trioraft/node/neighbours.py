@@ -39,14 +39,16 @@ from trioraft.node.line_limit import LineLimit
 from trioraft.node.world import World
 from trioraft.settings.settings import NodeSettings
 
-# How long a peer counts as reachable for a formation after it was last heard, in heartbeat intervals.
+# Greetings of the same address are at least so many seconds apart for each address: all nodes greet all others.
+_FOR_EACH_ADDRESS: Final = 0.01
+# How long a peer counts as reachable for a formation after it was last heard, in rounds of greetings.
 _PEER_LASTS: Final = 20
 # How long a node without a cluster waits for an answer of DNS, and of each address in that answer, before it forms a
-# cluster without the nodes there; and how long it waits at most, whatever DNS answers. In heartbeat intervals.
+# cluster without the nodes there; and how long it waits at most, whatever DNS answers. In rounds of greetings.
 _ANSWERS_WITHIN: Final = 6
 _FORMS_AFTER: Final = 20
 # How often the address book looks for addresses to greet, in seconds, while nobody is waited for; else at least once
-# in a heartbeat interval.
+# in a heartbeat interval, or in a round where there are many addresses.
 _GREETING_INTERVAL: Final = 1.0
 # The messages that can end the leadership of another node.
 _OF_LEADERS: Final = (AppendEntriesRequest, InstallSnapshotRequest, VoteRequest, TimeoutNow)
@@ -95,7 +97,7 @@ class Neighbours:
         self._has_looked_up = False  # whether DNS has once answered in full
         self._lines = LineLimit("peers and alerts of nodes that are neither members nor listed")
         self.alerts = Alerts(self._report_alert)
-        self._addresses = AddressBook(endpoint, self.alerts)
+        self._addresses = AddressBook(endpoint, self.alerts, world.random)
         endpoint.is_listed = self._addresses.is_listed
         self.bound = Address("", 0)
         self.news = trio.Event()
@@ -167,9 +169,14 @@ class Neighbours:
     # --- finding nodes --------------------------------------------------------------------------------------
 
     @property
+    def _round(self) -> Seconds:
+        """The seconds from one round of greetings to the next, while a leader or an answer is waited for."""
+        return max(self._settings.heartbeat_repeat, _FOR_EACH_ADDRESS * len(self._addresses))
+
+    @property
     def greeting_pause(self) -> Seconds:
         """The time, in seconds, until addresses are greeted again: less while a leader or an answer is waited for."""
-        quick = self._settings.heartbeat_repeat
+        quick = self._round
         settled = self._core.leader and not self._addresses.awaits_answer(self._world.clock(), _FORMS_AFTER * quick)
         return _GREETING_INTERVAL if settled else min(_GREETING_INTERVAL, quick)
 
@@ -207,7 +214,7 @@ class Neighbours:
         """Report to the core which nodes were heard lately, and whether others may be there."""
         if self._core.state is not None:
             self.endpoint.members = frozenset(self._core.state.configuration.members)
-        heard_after = now - _PEER_LASTS * self._settings.heartbeat_repeat
+        heard_after = now - _PEER_LASTS * self._round
         self._core.peers_changed(frozenset(peer.node_id for peer in self.nodes() if peer.heard_at > heard_after))
         self._core.hold_formation(self._somebody_may_answer(now))
 
@@ -215,11 +222,11 @@ class Neighbours:
         """Check whether a node may be there that has had no time to answer: on a busy machine, some seconds."""
         self._addresses.standstill.look(now)
         began = max(self._started_at, self._addresses.standstill.ended_at)
-        beats = (now - began) / self._settings.heartbeat_repeat
-        patience = _ANSWERS_WITHIN * self._settings.heartbeat_repeat
-        if beats > _FORMS_AFTER:
+        rounds = (now - began) / self._round
+        patience = _ANSWERS_WITHIN * self._round
+        if rounds > _FORMS_AFTER:
             return False
-        return (not self._has_looked_up and beats < _ANSWERS_WITHIN) or self._addresses.awaits_answer(now, patience)
+        return (not self._has_looked_up and rounds < _ANSWERS_WITHIN) or self._addresses.awaits_answer(now, patience)
 
     def may_say(self, peer: Peer, message: ConsensusMessage, now: Instant) -> bool:
         """Check whether a message may reach the core.
