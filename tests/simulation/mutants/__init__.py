@@ -5,8 +5,8 @@
 and real datagrams; tests of those look for the bugs in them (``hunters``).
 
 ``mutant``       what a seeded bug is
-``elections``, ``work``, ``formations``, ``log``, ``rounds``, ``reads``, ``asking``, ``members``, ``pilots``,
-``rolling``, ``rogues``, ``store``, ``outside``   the bugs
+``elections``, ``work``, ``formations``, ``log``, ``rounds``, ``reads``, ``asking``, ``batches``, ``members``,
+``pilots``, ``rolling``, ``rogues``, ``store``, ``outside``   the bugs
 ``hunters``      who looks for them
 ``table``        what came of the hunt
 """
@@ -14,6 +14,7 @@ and real datagrams; tests of those look for the bugs in them (``hunters``).
 from typing import Final
 
 from tests.simulation.mutants.asking import ASKING
+from tests.simulation.mutants.batches import BATCHES
 from tests.simulation.mutants.elections import ELECTIONS
 from tests.simulation.mutants.formations import FORMATIONS
 from tests.simulation.mutants.log import LOG
@@ -40,6 +41,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *ROLLING,
     *ROGUES,
     *ASKING,
+    *BATCHES,
     *STORE,
     *OUTSIDE,
 )
