@@ -3,13 +3,12 @@
 import time
 from typing import Any, Final
 
-import structlog
-
 from trioraft.clock import LONG_AGO
+from trioraft.logger import Logger
 
 _PAUSE: Final = 60.0  # seconds
 
-log = structlog.get_logger()
+log = Logger("trioraft.monitor")
 
 
 class Notice:

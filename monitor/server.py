@@ -7,7 +7,6 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
@@ -19,6 +18,7 @@ from monitor.admission import STREAMS_MAX
 from monitor.app import MonitorApp, create_app
 from monitor.connections import Connection, Connections, connections_max
 from trioraft.client.client import open_client
+from trioraft.logger import Logger
 from trioraft.settings.settings import MonitorSettings
 from trioraft.signals import ENDING, not_ignored
 
@@ -27,7 +27,7 @@ _GRACE: Final = 2.0  # seconds for answers under way at shutdown
 _STALLED: Final = 5000  # milliseconds after which a peer that takes no data is given up
 _UNSENT_MAX: Final = 64 * 1024  # bytes of a connection in the system's buffer that are not sent yet
 
-log = structlog.get_logger()
+log = Logger("trioraft.monitor")
 
 
 async def run_monitor(

@@ -1,12 +1,12 @@
-"""The logger of this package: structlog where the program uses it, else the standard library's logging.
+"""The logger of this package: structlog where a program uses it, else the standard library's logging.
 
-structlog takes 8 MB and an eighth of a second, so a node does not load it into a program that has no use for it. The
-programs of this package use it (:mod:`trioraft.logs`).
+structlog takes 8 MB and an eighth of a second, so it is not loaded into a program that has no use for it. The
+programs of this package use logging in any case, and :mod:`trioraft.logs` makes lines with fields of it.
 """
 
 import logging
 import sys
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 
 class Logger:
@@ -18,9 +18,16 @@ class Logger:
         Its name.
     **fields : object
         The fields.
+
+    Attributes
+    ----------
+    always_logging : bool
+        Whether all loggers use logging, whose handlers find the fields in the attribute ``fields`` of a record.
     """
 
     __slots__ = ("_fields", "_name")
+
+    always_logging: ClassVar[bool] = False
 
     def __init__(self, name: str, /, **fields: object) -> None:
         self._name = name
@@ -57,10 +64,13 @@ class Logger:
         """Log the exception that is handled just now, with its traceback."""
         self._log("exception", event, fields)
 
-    def _log(self, method: str, event: str, fields: dict[str, Any]) -> None:
-        structured = getattr(sys.modules.get("structlog"), "get_logger", None)
+    def _log(self, method: str, event: str, more: dict[str, Any]) -> None:
+        fields = {**self._fields, **more}
+        structured = None if self.always_logging else getattr(sys.modules.get("structlog"), "get_logger", None)
         if structured is not None:
-            getattr(structured(self._name, **self._fields), method)(event, **fields)
+            getattr(structured(self._name), method)(event, **fields)
             return
-        words = [event, *(f"{name}={value!r}" for name, value in {**self._fields, **fields}.items())]
-        getattr(logging.getLogger(self._name), method)("%s", " ".join(words), stacklevel=3)
+        if not self.always_logging:
+            event = " ".join([event, *(f"{name}={value!r}" for name, value in fields.items())])
+        log = getattr(logging.getLogger(self._name), method)
+        log("%s", event, extra={"fields": fields}, stacklevel=3)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import structlog
 
+from trioraft.logger import Logger
 from trioraft.logs import configure_logging
 
 
@@ -17,7 +17,8 @@ def _restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
-    structlog.reset_defaults()
+    Logger.always_logging = False
+    logging.getLogger("trioraft").setLevel(logging.NOTSET)
     logging.captureWarnings(False)
     root.handlers[:], root.level = handlers, level
 
@@ -25,7 +26,7 @@ def _restored() -> Iterator[None]:
 def test_json_lines_start_with_time_level_and_event() -> None:
     stream = io.StringIO()
     configure_logging("INFO", "json", stream)
-    structlog.get_logger("trioraft.test").bind(node="n").info("became leader", term=3)
+    Logger("trioraft.test").bind(node="n").info("became leader", term=3)
     line = json.loads(stream.getvalue())
     assert list(line)[:3] == ["timestamp", "level", "event"]
     assert (line["level"], line["event"], line["node"], line["term"]) == ("info", "became leader", "n", 3)
@@ -45,9 +46,9 @@ def test_libraries_are_heard_from_warnings_on_in_the_same_form() -> None:
 def test_lines_below_the_level_are_not_written() -> None:
     stream = io.StringIO()
     configure_logging("ERROR", "json", stream)
-    structlog.get_logger().warning("no")
+    Logger("trioraft.test").warning("no")
     logging.getLogger("library").warning("no")
-    structlog.get_logger().error("yes")
+    Logger("trioraft.test").error("yes")
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["yes"]
 
 
@@ -58,7 +59,7 @@ def test_an_exception_stays_on_its_line(log_format: str) -> None:
     try:
         raise ValueError("with a\nbreak")
     except ValueError:
-        structlog.get_logger().exception("failed")
+        Logger("trioraft.test").exception("failed")
     (text,) = stream.getvalue().splitlines()
     assert "ValueError: with a\nbreak" in json.loads(text)["exception"]
 
@@ -66,7 +67,7 @@ def test_an_exception_stays_on_its_line(log_format: str) -> None:
 def test_console_lines_are_plain_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
     configure_logging("INFO", "console", stream)
-    structlog.get_logger().info("became leader", term=3)
+    Logger("trioraft.test").info("became leader", term=3)
     assert "became leader" in stream.getvalue()
     assert "term=3" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
@@ -79,7 +80,7 @@ STEERING = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202enode"
 def test_no_text_of_others_controls_a_terminal(log_format: str) -> None:
     stream = io.StringIO()
     configure_logging("INFO", log_format, stream)
-    log = structlog.get_logger("trioraft.test").bind(name=STEERING)
+    log = Logger("trioraft.test").bind(name=STEERING)
     log.info("peer", peer_name=STEERING, line="two\nlines")
     log.warning(f"alert {STEERING}", several=(STEERING, STEERING))
     logging.getLogger("library").warning("%s is odd", STEERING)

@@ -442,13 +442,12 @@ def _key_text() -> tuple[str, str]:
 
 
 def _start_log(level: str, log_format: str, *warnings: str) -> None:
-    import structlog  # noqa: PLC0415
-
+    from trioraft.logger import Logger  # noqa: PLC0415
     from trioraft.logs import configure_logging  # noqa: PLC0415
     from trioraft.settings.settings import settings_warnings  # noqa: PLC0415
 
     configure_logging(level, log_format)
-    log = structlog.get_logger("trioraft")
+    log = Logger("trioraft")
     for warning in filter(None, [*settings_warnings(os.environ), *warnings]):
         log.warning(warning)
 
