@@ -14,6 +14,7 @@ from trioraft.asking.calls import RETRY_LAST, Calls
 from trioraft.asking.session import Proposal, Session
 from trioraft.errors import BatchError, ProposalError
 from trioraft.messages import ClientResponse, Command
+from trioraft.wake import Wake
 
 _Answer = TypeVar("_Answer")
 _Asked = TypeVar("_Asked")
@@ -203,11 +204,11 @@ class Timer:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._wanted = trio.Event()
+        self._wake = Wake()
 
     def soon(self) -> None:
         """Have a turn once the tasks that run now have run, however often this is called until then."""
-        self._wanted.set()
+        self._wake.soon()
 
     async def run(self, turn: Callable[[], float]) -> None:
         """Have a turn whenever one is wanted or due, until cancelled.
@@ -217,16 +218,12 @@ class Timer:
         turn : callable
             Does what is due, and returns when something is due next.
         """
-        while True:
-            self._wanted = trio.Event()
-            with trio.CancelScope(deadline=self._on_trios_clock(turn())) as scope:
-                while True:
-                    await self._wanted.wait()
-                    self._wanted = trio.Event()
-                    deadline = self._on_trios_clock(turn())
-                    # To set it costs time. One that has moved away is noticed when this wakes for nothing.
-                    if deadline < scope.deadline:  # noqa: PLR1730
-                        scope.deadline = deadline
+
+        def take() -> None:
+            self._wake.at(self._on_trios_clock(turn()))
+
+        take()
+        await self._wake.run(take, take)
 
     def _on_trios_clock(self, deadline: float) -> float:
         return trio.current_time() + (deadline - self._clock())

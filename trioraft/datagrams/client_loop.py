@@ -63,7 +63,9 @@ class ClientLoop:
         self._gather(trio.current_time())
         for data, address in self.endpoint.datagrams_to_send():
             self._socket.send(data, address)
-        self._timer.deadline = self.endpoint.next_deadline()
+        deadline = self.endpoint.next_deadline()
+        if deadline != self._timer.deadline:  # to set it costs as much as to send a datagram
+            self._timer.deadline = deadline
 
     async def _receive(self) -> None:
         """Drain the socket on each wake-up, then send what came of that."""

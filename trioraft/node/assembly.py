@@ -36,7 +36,7 @@ from trioraft.node.acting import Acting, too_old
 from trioraft.node.around import Around
 from trioraft.node.backups import BackupServer
 from trioraft.node.digests import StateDigests
-from trioraft.node.loop import Loop, Wake
+from trioraft.node.loop import Loop
 from trioraft.node.member import Member
 from trioraft.node.neighbours import Neighbours
 from trioraft.node.own_commands import OwnCommands
@@ -52,6 +52,7 @@ from trioraft.node.world import World
 from trioraft.replica.machine import StateMachine
 from trioraft.replica.sessions import Replica
 from trioraft.settings.settings import NodeSettings
+from trioraft.wake import Wake
 
 _log: Final = Logger("trioraft.node")
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
+import outcome
 import trio
 from outcome import Outcome
 
@@ -31,64 +32,7 @@ from trioraft.messages import InstallSnapshotRequest, Instant, Message, NodeId, 
 from trioraft.node.member import Member
 from trioraft.storage.database import Disk
 from trioraft.storage.errors import StorageError
-
-
-class Wake:
-    """The wait of a node for a deadline, or for a task that requests a turn; beside its socket and its disk."""
-
-    def __init__(self) -> None:
-        self._scope = trio.CancelScope()
-        self._task: trio.lowlevel.Task | None = None  # while it waits
-        self._is_requested = False
-        self.turning = False
-
-    def soon(self) -> None:
-        """Request a turn at the end of this pass; does nothing during a turn, which handles all input anyway."""
-        if self.turning or self._is_requested:
-            return
-        self._is_requested = True
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
-            self._task = None
-
-    def at(self, deadline: Instant, *, exactly: bool = False) -> None:
-        """Request a turn at a time, or earlier.
-
-        Parameters
-        ----------
-        deadline : float
-            The time, on trio's clock.
-        exactly : bool
-            Whether a deadline is postponed too. That costs more than a comparison does and less than a wake-up: where
-            turns follow each other closely, the loop rather wakes for nothing now and then.
-        """
-        if deadline < self._scope.deadline or (exactly and deadline > self._scope.deadline):
-            self._scope.deadline = deadline
-
-    async def run(self, come: Callable[[], None], due: Callable[[], None]) -> None:
-        """Call one function for each request, which costs a pass, and one at each deadline, which costs more."""
-        while True:
-            with self._scope:
-                while True:
-                    await self._requested()
-                    self._is_requested = False
-                    come()
-            self._scope = trio.CancelScope()
-            due()
-            if self._is_requested:
-                self._is_requested = False
-                come()
-
-    async def _requested(self) -> None:
-        if self._is_requested:  # since this task ran last
-            await trio.lowlevel.checkpoint()
-        else:
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
-
-    def _abort(self, _: object) -> trio.lowlevel.Abort:
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
+from trioraft.wake import Wake
 
 
 class Surrounding(Protocol):
@@ -164,7 +108,9 @@ class Loop:
         self._looked_at = -NEVER  # when the socket was drained last
         self._due_at = -NEVER
         self._ended_writes: list[tuple[Write, Outcome[None]]] = []
-        self._disk_answered = trio.Event()
+        self._is_hearing = False
+        self._deafened = trio.Event()
+        self._deafened_by: Outcome[None] = outcome.Value(None)
         self._noted_written = 0
         self._failure: NodeError | None = None
 
@@ -202,25 +148,36 @@ class Loop:
             self.turn()
 
     async def hear_disk(self) -> None:
-        """Take a turn when a write has ended, for as long as writes succeed."""
-        while True:
-            await self._disk_answered.wait()
-            self._disk_answered = trio.Event()
-            ended, self._ended_writes = self._ended_writes, []
-            for write, result in ended:
-                try:
-                    result.unwrap()
-                except StorageError as error:
-                    self._around.say_farewell(str(error))
-                    self.send_datagrams()
-                    raise
-                self._note_written()
-                self.turn()
-                self._around.written(write)
+        """Hear of writes that have ended, for as long as they succeed."""
+        self._is_hearing = True
+        try:
+            for write, result in self._ended_writes:
+                self._hear_of(write, result)
+            await self._deafened.wait()
+            self._deafened_by.unwrap()
+        finally:
+            self._is_hearing = False
 
     def _write_ended(self, write: Write, result: Outcome[None]) -> None:
-        self._ended_writes.append((write, result))
-        self._disk_answered.set()
+        """Hear of a write at once: to wake a task for it would cost another pass of the scheduler."""
+        if not self._is_hearing:
+            self._ended_writes.append((write, result))
+            return
+        heard = outcome.capture(self._hear_of, write, result)
+        if isinstance(heard, outcome.Error):  # it must end the node, not the run of trio that calls this
+            self._deafened_by = heard
+            self._deafened.set()
+
+    def _hear_of(self, write: Write, result: Outcome[None]) -> None:
+        try:
+            result.unwrap()
+        except StorageError as error:
+            self._around.say_farewell(str(error))
+            self.send_datagrams()
+            raise
+        self._note_written()
+        self.turn()
+        self._around.written(write)
 
     # --- input ----------------------------------------------------------------------------------------------
 
