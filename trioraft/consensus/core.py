@@ -57,6 +57,8 @@ _RULES: Final[dict[type, Callable[..., None]]] = {
     InstallSnapshotResponse: snapshots.handle_install_snapshot_response,
     TimeoutNow: transfer.handle_timeout_now,
 }
+_OF_FORMATIONS: Final = (FormationView, FormationRequest, FormationResponse)
+_OF_LEADERS: Final = (AppendEntriesRequest, InstallSnapshotRequest)
 # These messages are taken from every node of the cluster, because this node may not know yet that the sender is a
 # member (thesis 4.1).
 _FROM_ANYBODY: Final = frozenset(
@@ -115,11 +117,11 @@ class Core(Operations):
         s = self._state if cluster == self.cluster else None
         if not admission.can_be_meant(s, sender, message, self.formation.peers, self._events, now):
             return
-        if isinstance(message, FormationView | FormationRequest | FormationResponse):
+        if isinstance(message, _OF_FORMATIONS):
             self.formation.receive(sender, cluster, message, now)
         elif not self.formation.formed:
             self.formation.receive(sender, cluster, None, now)
-            if isinstance(message, AppendEntriesRequest | InstallSnapshotRequest):
+            if isinstance(message, _OF_LEADERS):
                 self.formation.join(cluster, now)
         if self._state is not None and cluster == self.cluster:
             self._apply(self._state, sender, message, now)
@@ -130,9 +132,7 @@ class Core(Operations):
         rule = _RULES.get(type(message))
         if rule is None or s.hard.removed:
             return
-        if isinstance(message, AppendEntriesRequest | InstallSnapshotRequest) and not admission.understands(
-            s, sender, message, self.versions
-        ):
+        if isinstance(message, _OF_LEADERS) and not admission.understands(s, sender, message, self.versions):
             return
         if type(message) in _FROM_ANYBODY or sender in s.followers or sender in s.configuration.elector_set:
             rule(s, sender, message, now)

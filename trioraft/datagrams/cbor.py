@@ -4,7 +4,7 @@ It decodes nothing but numbers, text, bytes, booleans, null, arrays and maps. ms
 types and bounds which a struct states; a caller converts what it has decoded with ``builtin_types=(bytes,)``.
 """
 
-import io
+import os
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -27,6 +27,12 @@ def _refuse_tag(*_: object) -> Any:
 
 
 _NO_TAGS: Final = _NoTags()
+# The library does not say where an item ends. So what is to be decoded becomes the first item of two, and the second
+# one is found where nothing comes between them. It is drawn anew by each process, so that nobody can end an item with
+# it and go on.
+_END_ITEM: Final = os.urandom(16)
+_END: Final = cbor2.dumps(_END_ITEM)
+_PAIR: Final = b"\x82"
 
 
 def encode(value: object) -> bytes:
@@ -63,19 +69,18 @@ def decode_untrusted(data: bytes) -> Any:
     ValueError
         If it is anything else, or has an indefinite length, a key twice, or something behind it.
     """
-    stream = io.BytesIO(data)
     try:
-        item = cbor2.CBORDecoder(
-            stream,
+        item, end = cbor2.loads(
+            _PAIR + data + _END,
             tag_hook=_refuse_tag,
             semantic_decoders=_NO_TAGS,
-            max_depth=_DEPTH_MAX,
+            max_depth=_DEPTH_MAX + 1,
             allow_indefinite=False,
             allow_duplicate_keys=False,
             strict_hashable_types=True,
-        ).decode()
+        )
     except Exception as error:  # whatever the library raises, it is the data that is wrong
         raise ValueError(str(error)) from error
-    if stream.tell() != len(data):
+    if end != _END_ITEM:
         raise ValueError("there is something behind the end")
     return item

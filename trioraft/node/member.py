@@ -10,7 +10,7 @@ core. So the code that is proved is the code that ships. The driver of a member
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from trioraft.consensus import Core, Role, Turn
 from trioraft.consensus.events import ConfigurationChanged, ReadFailed, ReadReady
@@ -28,6 +28,9 @@ from trioraft.messages import (
 from trioraft.node.own_commands import OwnCommands
 from trioraft.node.replicated import Replicated
 from trioraft.node.requests import Requests
+
+# The messages that are not for the core. A tuple that is made once: this is asked for each message.
+ABOUT_READS: Final = (ReadIndexRequest, ReadIndexResponse)
 
 
 class _Standing(NamedTuple):
@@ -83,7 +86,7 @@ class Member:
         now : float
             The time in seconds.
         """
-        if isinstance(message, ReadIndexRequest | ReadIndexResponse):
+        if isinstance(message, ABOUT_READS):
             if cluster == self.core.cluster:
                 self.reads.receive(sender, message)
         else:

@@ -35,13 +35,12 @@ from trioraft.messages import (
     Message,
     NodeId,
     OptionalId,
-    ReadIndexRequest,
-    ReadIndexResponse,
     Status,
     StatusRequest,
 )
 from trioraft.node.assembly import Assembly
 from trioraft.node.loop import Loop
+from trioraft.node.member import ABOUT_READS
 from trioraft.node.trace import recording
 from trioraft.nurseries import bare_errors
 from trioraft.settings.key_files import key_file_warning
@@ -194,9 +193,7 @@ class Running(Assembly):
                     self._calls.receive(peer.node_id, response)
             case Hello() | Status():
                 pass  # not for a node
-            case _ if isinstance(message, ReadIndexRequest | ReadIndexResponse) or self._neighbours.may_say(
-                peer, message, now
-            ):
+            case _ if isinstance(message, ABOUT_READS) or self._neighbours.may_say(peer, message, now):
                 self._member.take(peer.node_id, cluster, message, now)
             case _:
                 self._endpoint.counters["dropped_not_a_member"] += 1
