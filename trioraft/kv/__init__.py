@@ -6,7 +6,7 @@ and the *lease* that it is attached to, with which it ends. A bounded history of
 read; what is older is *compacted*.
 
 ``commands``, ``results``     the commands, their results, and the bounds of both
-``codec``       commands and results as bytes
+``codec``       commands and results as bytes; ``short`` does the most frequent ones
 ``store``       the state machine
 ``state``       the state: ``sorted_map`` and ``history``
 ``quota``       how large the store may become

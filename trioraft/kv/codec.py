@@ -7,8 +7,9 @@ import cbor2
 import msgspec
 
 from trioraft.datagrams import cbor
-from trioraft.kv.commands import COMMAND_MAX, Command
-from trioraft.kv.results import Result
+from trioraft.kv.commands import COMMAND_MAX, Command, Put
+from trioraft.kv.results import PutResult, Result
+from trioraft.kv.short import decode_put, decode_put_result, encode_put, encode_put_result
 
 T = TypeVar("T")
 
@@ -74,6 +75,9 @@ def encode_command(command: Command) -> bytes:
     ValueError
         If a field is out of its bounds, which the text names, or the command is too large.
     """
+    short = encode_put(command) if type(command) is Put else None
+    if short is not None:
+        return short
     if not isinstance(command, Command):
         raise TypeError(f"this is no command of the key-value store, but {type(command).__name__}")
     data = pack_checked(command)
@@ -143,7 +147,7 @@ def decode_command(data: bytes) -> Command:
     ValueError
         If it is none.
     """
-    return unpack(data, _AnyCommand)
+    return decode_put(data) or unpack(data, _AnyCommand)
 
 
 def encode_result(result: Result) -> bytes:
@@ -159,7 +163,8 @@ def encode_result(result: Result) -> bytes:
     bytes
         The result, as :func:`decode_result` takes it.
     """
-    return pack(result)
+    short = encode_put_result(result) if type(result) is PutResult else None
+    return pack(result) if short is None else short
 
 
 def decode_result(data: bytes) -> Result:
@@ -180,4 +185,4 @@ def decode_result(data: bytes) -> Result:
     ValueError
         If it is none.
     """
-    return unpack(data, _AnyResult)
+    return decode_put_result(data) or unpack(data, _AnyResult)
