@@ -57,6 +57,12 @@ async def serve_on_trio(commands: Mapping[str, Callable[..., Awaitable[Answer]]]
         tell(await commands[asked.pop("command")](**asked))
 
 
+def shares(number: int, most: int) -> list[int]:
+    """Share out so many commands among at most so many, each with one at least."""
+    parts = min(number, most)
+    return [number // parts + (each < number % parts) for each in range(parts)]
+
+
 def percentile(values: list[int], percent: float) -> float:
     """Interpolate a percentile of values that need not be sorted."""
     ordered = sorted(values)

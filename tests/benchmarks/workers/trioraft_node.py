@@ -13,10 +13,11 @@ from typing import Any, Final
 import cbor2
 import trio
 
-from tests.benchmarks.workers.lines import VALUE, WARM_UP, Answer, keys, latencies, rate, serve_on_trio, tell
+from tests.benchmarks.workers.lines import VALUE, WARM_UP, Answer, keys, latencies, rate, serve_on_trio, shares, tell
 from trioraft import Node, NodeSettings, ProposalError, open_node
 
 _CHUNK: Final = 65_536
+_BATCHES: Final = 4  # under way at a time: one is applied while others are on their way
 _PAUSE: Final = 0.001  # seconds, after a command that was not carried out
 
 
@@ -73,6 +74,22 @@ async def by_propose(node: Node, loop: ClosedLoop, outstanding: int) -> None:
             nursery.start_soon(work)
 
 
+async def by_propose_many(node: Node, loop: ClosedLoop, outstanding: int) -> None:
+    """Await `Node.propose_many` in a few tasks, each with its part of the commands that are outstanding."""
+
+    async def work(number: int) -> None:
+        while True:
+            try:
+                loop.done += len(await node.propose_many([loop.next() for _ in range(number)]))
+            except ProposalError:
+                loop.errors += number
+                await trio.sleep(_PAUSE)
+
+    async with trio.open_nursery() as nursery:
+        for number in shares(outstanding, _BATCHES):
+            nursery.start_soon(work, number)
+
+
 async def by_submit(node: Node, loop: ClosedLoop, outstanding: int) -> None:
     """Call `Node.submit`, and submit the next command when one has its result: without tasks."""
 
@@ -95,7 +112,11 @@ async def by_submit(node: Node, loop: ClosedLoop, outstanding: int) -> None:
 
 Interface = Callable[[Node, ClosedLoop, int], Awaitable[None]]
 # By the method of Node that it uses, the best last.
-INTERFACES: Final[dict[str, Interface]] = {"propose": by_propose, "submit": by_submit}
+INTERFACES: Final[dict[str, Interface]] = {
+    "propose": by_propose,
+    "propose_many": by_propose_many,
+    "submit": by_submit,
+}
 
 
 def _best() -> str:
