@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks.processes import Build, Processes, Worker, WorkerError, cpu_seconds
+from tests.benchmarks.machine import LATE_MAX, Disturbance, Machine
+from tests.benchmarks.processes import Processes, WorkerError, cpu_seconds
 from tests.benchmarks.systems import Standing, Subject, wait_formed, wait_settled
 
 P50: Final = "p50, one outstanding, ms"
 P99: Final = "p99, one outstanding, ms"
-LATE_MAX: Final = (
-    0.075  # seconds that a process which only sleeps may be woken late; a run in which it was is repeated
-)
 _ATTEMPTS: Final = 3
 
 
@@ -63,10 +61,10 @@ class Run:
         By how much the term has grown during a load, by the figure, where it has.
     errors : dict
         How many commands were not carried out, by the figure, where there are any.
-    late : float
-        By how much a process that only sleeps was woken late at most, in seconds.
+    disturbance : Disturbance
+        What others have done meanwhile.
     attempts : int
-        How often it was measured until that process was not late, or there were enough.
+        How often it was measured until a process that only sleeps was not late, or there were enough.
     told : dict
         What else is to be told.
     """
@@ -74,7 +72,7 @@ class Run:
     figures: dict[str, float] = field(default_factory=dict)
     terms: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
-    late: float = 0.0
+    disturbance: Disturbance = field(default_factory=Disturbance)
     attempts: int = 1
     told: dict[str, Any] = field(default_factory=dict)
 
@@ -101,33 +99,27 @@ def _say(text: str) -> None:
 
 def _told(run: Run) -> str:
     told = ", ".join(f"{name} {value:,.4g}" for name, value in run.figures.items() if not name.startswith("CPU"))
-    disturbed = f"; a sleeping process was {run.late * 1000:.0f} ms late, attempt {run.attempts}"
+    beside = run.disturbance
+    disturbed = f"; others used {beside.others:.2f} processors, a sleeper was {beside.late * 1000:.0f} ms late"
     elections = f"; the term grew: {run.terms}" if run.terms else ""
-    return told + elections + (disturbed if run.late > LATE_MAX or run.attempts > 1 else "")
+    return told + elections + (disturbed if beside.is_large else "")
 
 
 def _measure_calmly(subject: Subject, plan: Plan, measure: Measure) -> Run:
     """Measure once, and again where the machine was too busy for anybody; keep the calmest."""
     best: Run | None = None
     for attempt in range(1, _ATTEMPTS + 1):
-        with locked(plan.lock), Processes() as processes, sleeping(processes) as sleeper:
+        with locked(plan.lock), Processes() as processes:
+            machine = Machine(processes)
             run = measure(subject, plan, processes)
-            run.late, run.attempts = float(sleeper.ask("late")["late"]), attempt
-        if best is None or run.late < best.late:
+            run.disturbance = machine.disturbance()
+        if best is None or run.disturbance.late < best.disturbance.late:
             best = run
         best.attempts = attempt
-        if best.late <= LATE_MAX:
+        if best.disturbance.late <= LATE_MAX:
             break
     assert best is not None
     return best
-
-
-@contextmanager
-def sleeping(processes: Processes) -> Iterator[Worker]:
-    """Have a process that only sleeps beside what is measured."""
-    sleeper = processes.worker("sleeper", Build(sys.executable), "sleeper", {})
-    sleeper.started()
-    yield sleeper
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import IO, Any, Final, Self
 from tests.cluster.harness import clean_environment
 
 ROOT: Final = Path(__file__).parents[2]
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
+TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PATIENCE: Final = 60.0  # seconds that an answer may take longer than it was asked to
 
 
@@ -102,6 +102,11 @@ class Processes:
         self._started.append(process)
         return process
 
+    @property
+    def pids(self) -> list[int]:
+        """All that were started, those included that have ended."""
+        return [process.pid for process in self._started]
+
     def log(self, name: str) -> Path:
         """Return where the output of a process goes."""
         return self.directory / f"{name}.log"
@@ -167,7 +172,7 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
         total += int(fields[11]) + int(fields[12])
-    return total / _TICKS
+    return total / TICKS
 
 
 def resident_megabytes(pid: int) -> float:

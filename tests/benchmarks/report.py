@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.figures import Row, Spread, compare, figures_of, values
-from tests.benchmarks.measuring import LATE_MAX, P50, Plan, Results, commits
+from tests.benchmarks.machine import LATE_MAX, OTHERS_MAX
+from tests.benchmarks.measuring import P50, Plan, Results, Run, commits
 from tests.benchmarks.parts import Part
 
 _WIDTH: Final = 150
@@ -76,13 +77,20 @@ def remarks(results: Results) -> list[str]:
         for figure in sorted({figure for run in runs for figure in run.errors}):
             number = sum(run.errors.get(figure, 0) for run in runs)
             told.append(f"{name}: {number} commands were not carried out, or that is not known, at {figure}")
-        if late := [run.late for run in runs if run.late > LATE_MAX]:
-            told.append(
-                f"{name}: in {len(late)} of {len(runs)} rounds a process that only sleeps was woken"
-                f" up to {max(late) * 1000:.0f} ms late, at the calmest of several attempts"
-            )
-        elif repeated := sum(run.attempts > 1 for run in runs):
-            told.append(f"{name}: {repeated} of {len(runs)} rounds were repeated, for the machine was busy")
+        told += _busy(name, runs)
+    return told
+
+
+def _busy(name: str, runs: list[Run]) -> list[str]:
+    told = []
+    late = [run.disturbance.late for run in runs]
+    others = [run.disturbance.others for run in runs]
+    if repeated := sum(run.attempts > 1 for run in runs):
+        told.append(f"{name}: {repeated} of {len(runs)} rounds were repeated: a process that only sleeps was late")
+    if max(late) > LATE_MAX:
+        told.append(f"{name}: a process that only sleeps was still woken up to {max(late) * 1000:.0f} ms late")
+    if max(others) > OTHERS_MAX:
+        told.append(f"{name}: others used {min(others):.2f} to {max(others):.2f} processors meanwhile")
     return told
 
 

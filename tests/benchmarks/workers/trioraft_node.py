@@ -18,6 +18,7 @@ from trioraft import Node, NodeSettings, ProposalError, open_node
 
 _CHUNK: Final = 65_536
 _BATCHES: Final = 4  # under way at a time: one is applied while others are on their way
+_SLICE: Final = 100  # submitted in one turn of trio's loop, as a program does that has other work
 _PAUSE: Final = 0.001  # seconds, after a command that was not carried out
 
 
@@ -103,8 +104,10 @@ async def by_submit(node: Node, loop: ClosedLoop, outstanding: int) -> None:
 
     going_on = True
     try:
-        for _ in range(outstanding):
+        for number in range(outstanding):
             node.submit(loop.next(), done)
+            if number % _SLICE == _SLICE - 1:
+                await trio.lowlevel.checkpoint()
         await trio.sleep_forever()
     finally:
         going_on = False
