@@ -14,7 +14,7 @@ All deadlines are on one clock (``CLOCK_BOOTTIME``).
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import outcome
 import trio
@@ -33,6 +33,9 @@ from trioraft.node.member import Member
 from trioraft.storage.database import Disk
 from trioraft.storage.errors import StorageError
 from trioraft.wake import Wake
+
+# Turns that follow each other within less than this, in seconds, do not postpone deadlines.
+_OFTEN: Final = 0.005
 
 
 class Surrounding(Protocol):
@@ -107,6 +110,7 @@ class Loop:
         self._look_interval = look_interval
         self._looked_at = -NEVER  # when the socket was drained last
         self._due_at = -NEVER
+        self._turned_at = -NEVER
         self._ended_writes: list[tuple[Write, Outcome[None]]] = []
         self._is_hearing = False
         self._deafened = trio.Event()
@@ -246,8 +250,9 @@ class Loop:
         finally:
             self._wake.turning = False
         self._due_at = min(turn.wake_at, self._endpoint.next_deadline(), self._around.next_deadline())
-        is_quiet = not (turn.send or turn.write or turn.apply)
-        self._wake.at(trio.current_time() + (self._due_at - now), exactly=is_quiet)
+        exactly = now - self._turned_at > _OFTEN or not (turn.send or turn.write or turn.apply)
+        self._turned_at = now
+        self._wake.at(trio.current_time() + (self._due_at - now), exactly=exactly)
         if self._member.wants_turn:
             self._wake.soon()
 
