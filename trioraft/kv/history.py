@@ -62,12 +62,16 @@ class History:
 
     def append(self, events: tuple[Event, ...]) -> None:
         """Add the events of the next revision; drop the oldest revisions where the limits are passed."""
+        size = 0
+        for event in events:
+            size += _size(event)
         self._revisions.append(events)
+        self._sizes.append(size)
         self._events += len(events)
-        self._sizes.append(sum(map(_size, events)))
-        self._bytes += self._sizes[-1]
-        while self._is_too_much():
-            self._drop_oldest()
+        self._bytes += size
+        if self._events >= self._limits.events or self._bytes >= self._limits.bytes:
+            while self._is_too_much():
+                self._drop_oldest()
 
     def _is_too_much(self) -> bool:
         """Check whether the oldest revision has to be dropped."""

@@ -9,12 +9,15 @@ revokes it or its time is up.
 import re
 from typing import Final
 
-from trioraft.kv.commands import KeyValue, prefix_range
+from trioraft.kv.commands import KeyValue, Put, prefix_range
 
 LOCKS: Final = "trioraft/locks/"
 LOCKS_RANGE: Final = prefix_range(LOCKS.encode())
 # The version of the protocol from which on the store protects these keys.
 KEPT_FROM: Final = 3
+
+# An error shows so many bytes of a key.
+_SHOWN_MAX: Final = 200
 
 _LOCK_KEY: Final = re.compile(re.escape(LOCKS.encode()) + rb".+/([0-9a-f]{16})", re.DOTALL)
 
@@ -66,3 +69,44 @@ def is_kept(item: KeyValue) -> bool:
         Whether it is attached to the lease that its name ends with.
     """
     return item.lease > 0 and lease_of(item.key) == item.lease
+
+
+def why_not_put(put: Put) -> str:
+    """Explain why a key among those of locks must not be put; empty where it is put as one of them, with its lease.
+
+    Parameters
+    ----------
+    put : Put
+        The put of a key that begins as they do.
+
+    Returns
+    -------
+    str
+        The reason.
+    """
+    if put.lease and lease_of(put.key) == put.lease:
+        return ""
+    return f"the key {_shown(put.key)} is where those of locks are, which are put by locking only"
+
+
+def why_not_deleted(item: KeyValue) -> str:
+    """Explain why a key must not be deleted that :func:`is_kept`.
+
+    Parameters
+    ----------
+    item : KeyValue
+        The key.
+
+    Returns
+    -------
+    str
+        The reason.
+    """
+    return (
+        f"the key {_shown(item.key)} is that of a lock that is held or waited for, and goes with its lease only;"
+        f" `trioraft lease revoke {item.lease:016x}` has its holder end"
+    )
+
+
+def _shown(key: bytes) -> str:
+    return key[:_SHOWN_MAX].decode("utf-8", "backslashreplace")

@@ -99,13 +99,16 @@ class PagedReads:
         """
         if change.restored:
             self._reads.clear()
+        grew = False
         for read in self._reads:
             for event in change.events:
                 key = event.kv.key
                 if read.start <= key and (read.end is None or key < read.end) and key not in read.before:
                     read.before[key] = event.prev_kv
                     read.size += _size(event.prev_kv)
-        self._forget_some()
+                    grew = True
+        if grew:
+            self._forget_some()
 
     def _forget_some(self) -> None:
         while len(self._reads) > READS_MAX or sum(read.size for read in self._reads) > READS_BYTES_MAX:

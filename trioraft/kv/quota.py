@@ -41,7 +41,7 @@ def history_bytes(quota: int, size: int) -> int:
     return max(share, quota + share - size)
 
 
-def growth(items: SortedMap[bytes, KeyValue], puts: Sequence[Put], deleted: Iterable[KeyValue], room: int) -> int:
+def growth(items: SortedMap[bytes, KeyValue], puts: Sequence[Put], deleted: Iterable[KeyValue]) -> int:
     """Compute by how much one revision would make the store larger.
 
     Parameters
@@ -52,20 +52,15 @@ def growth(items: SortedMap[bytes, KeyValue], puts: Sequence[Put], deleted: Iter
         The puts, no key twice.
     deleted : iterable of KeyValue
         The keys that are deleted, perhaps some of them repeatedly.
-    room : int
-        Where the puts need no more than this, it does not matter what is deleted or replaced.
 
     Returns
     -------
     int
-        An upper bound in bytes.
+        The bytes; negative where it would become smaller.
     """
-    grows = sum(map(item_bytes, puts))
-    if grows <= room:
-        return grows
     gone = {item.key: item for item in deleted}
     gone |= {put.key: item for put in puts if (item := items.get(put.key)) is not None}
-    return grows - sum(map(item_bytes, gone.values()))
+    return sum(map(item_bytes, puts)) - sum(map(item_bytes, gone.values()))
 
 
 def is_for_locks(puts: Sequence[Put]) -> bool:

@@ -197,8 +197,12 @@ class KeyValueService:
             The change, as the store reports it.
         """
         self._hub.publish(change)
-        self._holders.follow(change)
         self._reads.follow(change)
+        if change.restored or change.granted or change.ended:
+            self._follow_leases(change)
+
+    def _follow_leases(self, change: Change) -> None:
+        self._holders.follow(change)
         if self._lessor is None or self._host is None:
             return
         if change.restored:

@@ -74,17 +74,25 @@ class State:
         before = self.items.get(key)
         if before is None:
             after = KeyValue(key, value, revision, revision, 1, lease)
+            self.add(after)
         else:
-            after = KeyValue(key, value, before.create_revision, revision, before.version + 1, lease)
-            self._detach(before)
-        self.add(after)
+            # Its key is the object that is there already, so that it exists once in memory.
+            after = KeyValue(before.key, value, before.create_revision, revision, before.version + 1, lease)
+            self.items.put(key, after)
+            self.size += len(value) - len(before.value)
+            if before.lease:
+                self._detach(before)
+            if lease:
+                self._attach(after)
         return Event(EventKind.PUT, after, before)
 
     def delete(self, start: bytes, end: bytes | None, revision: int) -> list[Event]:
         """Delete the keys from one up to another (exclusive; None: all), at a revision that is not committed yet."""
         events = []
         for before in self.items.remove_range(start, end):
-            self._detach(before)
+            self.size -= item_bytes(before)
+            if before.lease:
+                self._detach(before)
             events.append(Event(EventKind.DELETE, KeyValue(before.key, b"", 0, revision, 0), before))
         return events
 
@@ -139,24 +147,26 @@ class State:
         return len(keys) + (key not in keys)
 
     def add(self, item: KeyValue) -> None:
-        """Add a key that does not exist, or was detached."""
+        """Add a key that does not exist yet."""
         self.items.put(item.key, item)
-        self._count(item, item_bytes(item))
+        self.size += item_bytes(item)
         if item.lease:
-            self.attached.setdefault(item.lease, set()).add(item.key)
+            self._attach(item)
 
-    def _count(self, item: KeyValue, size: int) -> None:
-        self.size += size
+    def _attach(self, item: KeyValue) -> None:
+        """Attach a key to its lease."""
+        self.attached.setdefault(item.lease, set()).add(item.key)
         if is_kept(item):
-            self.lock_size += size
+            self.lock_size += item_bytes(item)
 
     def _detach(self, item: KeyValue) -> None:
-        self._count(item, -item_bytes(item))
-        if item.lease:
-            keys = self.attached[item.lease]
-            keys.remove(item.key)
-            if not keys:
-                del self.attached[item.lease]
+        """Detach a key from its lease."""
+        keys = self.attached[item.lease]
+        keys.remove(item.key)
+        if not keys:
+            del self.attached[item.lease]
+        if is_kept(item):
+            self.lock_size -= item_bytes(item)
 
     def freeze(self) -> FrozenState:
         """Take a view of the state that later changes do not reach."""

@@ -30,8 +30,8 @@ from trioraft.kv.commands import (
 )
 from trioraft.kv.conditions import has_overlaps, holds
 from trioraft.kv.history import HistoryLimits
-from trioraft.kv.lock_keys import KEPT_FROM, LOCKS_RANGE, is_kept, lease_of
-from trioraft.kv.quota import LEASE_BYTES, QUOTA_FROM, growth, is_for_locks, why_full
+from trioraft.kv.lock_keys import KEPT_FROM, LOCKS_RANGE, is_kept, lease_of, why_not_deleted, why_not_put
+from trioraft.kv.quota import LEASE_BYTES, QUOTA_FROM, growth, is_for_locks, item_bytes, why_full
 from trioraft.kv.reading import bounds, read, read_before, size
 from trioraft.kv.results import (
     CompactResult,
@@ -80,9 +80,6 @@ class Change(Struct, frozen=True):
 
 # The version of the protocol from which on the history keeps a revision that is larger than its limits.
 _HISTORY_OVERSHOOTS: Final = 3
-
-# An error shows so many bytes of a key.
-_KEY_SHOWN_MAX: Final = 200
 
 # So many keys of a state that a snapshot has replaced are freed in one step.
 _FREED_AT_ONCE: Final = 1000
@@ -216,7 +213,9 @@ class KeyValueStore:
         """
         try:
             match command:
-                case Put() | Range() | DeleteRange():
+                case Put():
+                    return self._put(command)
+                case Range() | DeleteRange():
                     return self._run((command,))[0]
                 case Txn():
                     return self._transact(command)
@@ -417,15 +416,25 @@ class KeyValueStore:
         responses = self._run(txn.success if succeeded else txn.failure)
         return TxnResult(self.revision, succeeded, responses)
 
+    def _put(self, put: Put) -> PutResult:
+        """Carry out a put as :meth:`_run` would: alone, it contradicts nothing, and its result is not too large."""
+        self._check_put(put)
+        if self.quota and self._state.size + item_bytes(put) > self.quota:
+            self._check_quota((put,))
+        event = self._state.put(put.key, put.value, put.lease, self._state.revision + 1)
+        self._commit((event,))
+        return PutResult(self._state.revision, event.prev_kv if put.prev_kv else None)
+
     def _run(self, operations: Sequence[Operation]) -> tuple[OperationResult, ...]:
         """Carry out operations as one revision, or refuse all of them."""
         room = RESULT_MAX
-        deleted = 0
+        deleted = grows = 0
         changes = False
         for operation in operations:
             match operation:
                 case Put():
                     room -= self._check_put(operation)
+                    grows += item_bytes(operation)
                     changes = True
                 case DeleteRange():
                     deleted += self._state.items.count(*bounds(operation))
@@ -441,7 +450,7 @@ class KeyValueStore:
         if deleted > DELETED_MAX:
             text = f"{deleted} keys would be deleted at once, at most {DELETED_MAX} can be; delete smaller ranges"
             raise _RefusedError(ErrorCode.TOO_LARGE, text)
-        if self.quota and changes:
+        if self.quota and changes and self._state.size + grows > self.quota:
             self._check_quota(operations)
         return self._carry_out(operations, self.revision + changes, room)
 
@@ -463,7 +472,8 @@ class KeyValueStore:
                     found = read(self._state, operation, revision, events, room)
                     room -= sum(map(size, found.kvs))
                     results.append(found)
-        self._commit(events)
+        if events:
+            self._commit(tuple(events))
         return tuple(results)
 
     def _check_locks(self, delete: DeleteRange) -> None:
@@ -475,26 +485,14 @@ class KeyValueStore:
         start, end = max(start, first), last if end is None else min(end, last)
         for item in self._state.items.values(start, end) if start < end else ():
             if is_kept(item):
-                raise _RefusedError(
-                    ErrorCode.LEASE_EXISTS,
-                    f"the key {_shown(item.key)} is that of a lock that is held or waited for, and goes with its"
-                    f" lease only; `trioraft lease revoke {item.lease:016x}` has its holder end",
-                )
-
-    def _check_lock(self, put: Put) -> None:
-        """Refuse to put a key among those of locks, unless it is put as one of them, with its lease."""
-        if self.version < KEPT_FROM or not put.key.startswith(LOCKS_RANGE[0]):
-            return
-        if not put.lease or lease_of(put.key) != put.lease:
-            text = f"the key {_shown(put.key)} is where those of locks are, which are put by locking only"
-            raise _RefusedError(ErrorCode.LEASE_EXISTS, text)
+                raise _RefusedError(ErrorCode.LEASE_EXISTS, why_not_deleted(item))
 
     def _check_quota(self, operations: Sequence[Operation]) -> None:
+        """Refuse operations whose puts alone would not fit, unless they replace or delete enough."""
         puts = [operation for operation in operations if isinstance(operation, Put)]
         deletes = [operation for operation in operations if isinstance(operation, DeleteRange)]
         deleted = chain.from_iterable(self._state.items.values(*bounds(delete)) for delete in deletes)
-        grows = growth(self._state.items, puts, deleted, self.quota - self.size)
-        self._check_room(grows, for_locks=is_for_locks(puts))
+        self._check_room(growth(self._state.items, puts, deleted), for_locks=is_for_locks(puts))
 
     def _check_room(self, grows: int, *, for_locks: bool) -> None:
         """Refuse a change that would make the store larger than its quota."""
@@ -503,14 +501,23 @@ class KeyValueStore:
             raise _RefusedError(ErrorCode.TOO_LARGE, reason)
 
     def _check_put(self, put: Put) -> int:
-        self._check_lock(put)
-        if put.lease and self._state.leases.get(put.lease) is None:
-            raise _no_lease(put.lease)
-        if put.lease and self._state.would_hold(put.lease, put.key) > DELETED_MAX:
-            text = f"the lease {put.lease:016x} has {DELETED_MAX} keys, which is the most; use another one"
-            raise _RefusedError(ErrorCode.TOO_LARGE, text)
+        """Refuse a put that must not be, and return how many bytes the former value takes in the result."""
+        if put.key.startswith(LOCKS_RANGE[0]) and self.version >= KEPT_FROM:
+            reason = why_not_put(put)
+            if reason:
+                raise _RefusedError(ErrorCode.LEASE_EXISTS, reason)
+        if put.lease:
+            self._check_lease(put)
         previous = self._state.items.get(put.key) if put.prev_kv else None
         return size(previous) if previous else 0
+
+    def _check_lease(self, put: Put) -> None:
+        """Refuse to attach a key to a lease that does not exist, or has the most keys."""
+        if self._state.leases.get(put.lease) is None:
+            raise _no_lease(put.lease)
+        if self._state.would_hold(put.lease, put.key) > DELETED_MAX:
+            text = f"the lease {put.lease:016x} has {DELETED_MAX} keys, which is the most; use another one"
+            raise _RefusedError(ErrorCode.TOO_LARGE, text)
 
     def _check_delete(self, delete: DeleteRange, room: int) -> int:
         total = 0
@@ -570,18 +577,15 @@ class KeyValueStore:
         self._state.compact(command.revision)
         return CompactResult(self.revision)
 
-    def _commit(self, events: Sequence[Event]) -> None:
-        if events:
-            self._state.commit(tuple(events), self.quota)
-            self._tell(Change(self.revision, tuple(events)))
+    def _commit(self, events: tuple[Event, ...]) -> None:
+        """Commit changes of keys as one revision."""
+        self._state.commit(events, self.quota)
+        if self.on_change is not None:
+            self.on_change(Change(self._state.revision, events))
 
     def _tell(self, change: Change) -> None:
         if self.on_change is not None:
             self.on_change(change)
-
-
-def _shown(key: bytes) -> str:
-    return key[:_KEY_SHOWN_MAX].decode("utf-8", "backslashreplace")
 
 
 def _no_lease(lease_id: int) -> _RefusedError:
