@@ -85,3 +85,33 @@ def test_a_node_loads_nothing_that_it_does_not_use(tmp_path: Path, environ: dict
     ours = {".".join(name.split(".")[:2]) for name in modules if name.startswith("trioraft.")}
     assert not ours & {f"trioraft.{name}" for name in ("benchmark", "cli", "client", "daemon", "kv", "logs", "sync")}
     assert "trioraft.dns.resolver" not in modules
+
+
+def test_a_daemon_loads_nothing_for_logs_and_names_that_it_does_not_use(environ: dict[str, str]) -> None:
+    program = (
+        "import sys; from trioraft.cli import main; from trioraft import daemon, logs;"
+        " logs.configure_logging('INFO', 'json'); print(*sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+    packages = {name.partition(".")[0] for name in told.stdout.split()}
+    assert "trioraft" in packages
+    assert not packages & {"asyncio", "cryptography", "dns", "rich", "structlog"}
+
+
+def test_the_log_goes_to_logging_where_the_program_has_not_loaded_structlog() -> None:
+    program = """
+import logging, sys
+from trioraft.logger import Logger
+log = Logger("trioraft.test", name="n")
+logging.basicConfig(format="%(levelname)s %(name)s %(funcName)s %(message)s", stream=sys.stdout)
+def work():
+    log.info("hidden")
+    log.bind(node=1).warning("odd: 100 %", text="two words")
+    import structlog
+    log.warning("odd", term=3)
+work()
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, *others = told.stdout.splitlines()
+    assert first == "WARNING trioraft.test work odd: 100 % name='n' node=1 text='two words'"
+    assert any("term=3" in line for line in others), "structlog's own form"
