@@ -8,6 +8,7 @@ import trio
 from tests.unit.memory_client import key_value_cluster
 from trioraft.consensus import Role
 from trioraft.node.loop import Loop
+from trioraft.versions import SPOKEN
 
 HEARTBEATS = 20  # in a second
 SECONDS = 60
@@ -39,3 +40,13 @@ async def test_an_idle_node_takes_turns_for_heartbeats_only(
             heartbeats = 3 * HEARTBEATS if node.role is Role.LEADER else HEARTBEATS
             assert node._loop is not None
             assert turns[node._loop] / SECONDS < heartbeats + OTHERS, node.role
+
+
+async def test_a_new_cluster_speaks_the_newest_version_within_a_few_heartbeats(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    settings = {"heartbeat_repeat": 1 / HEARTBEATS, "election_timeout_lower": 0.15, "election_timeout_upper": 0.3}
+    async with key_value_cluster(3, 3, **settings) as cluster:
+        with trio.fail_after(5 / HEARTBEATS):
+            while any(node.status().cluster_version < SPOKEN.highest for node in cluster.nodes.values()):
+                await trio.sleep(0.01)

@@ -40,7 +40,8 @@ class Steering:
     Attributes
     ----------
     waits : bool
-        Whether it waits for nodes to join, or for learners to keep up, so that it should look again soon.
+        Whether it waits for nodes to join, for learners to keep up, or until it can make a change at all, so that it
+        should look again soon.
     """
 
     def __init__(
@@ -221,7 +222,7 @@ class Steering:
             The time in seconds.
         """
         self._look(now)
-        self.waits = False
+        self.waits = self._settings.autopilot != "off" and self._core.role is Role.LEADER
         if self._settings.autopilot == "off" or not self._core.can_change_members:
             return
         seen = self.observe(now)

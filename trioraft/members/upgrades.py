@@ -50,6 +50,11 @@ class Upgrades:
         if self._core.role is Role.LEADER:
             self._core.raise_version(self._highest(), self._clock())
 
+    @property
+    def waits(self) -> bool:
+        """Whether this node leads and may raise the version soon."""
+        return self._core.role is Role.LEADER and self._core.version < self._core.versions.highest
+
     def require(self, needed: int, speaks: int) -> None:
         """Refuse what needs a later version of the protocol than the cluster speaks.
 

@@ -154,7 +154,9 @@ class Running(Assembly):
                 self._named_at = self.address
                 self._has_moved.set()
             pause = self._neighbours.greeting_pause
-            with trio.move_on_after(min(pause, self.settings.heartbeat_repeat) if self._steering.waits else pause):
+            if self._steering.waits or self._upgrades.waits:
+                pause = min(pause, self.settings.heartbeat_repeat)
+            with trio.move_on_after(pause):
                 await news.wait()
 
     async def _take_names(self) -> None:
