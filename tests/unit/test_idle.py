@@ -42,11 +42,12 @@ async def test_an_idle_node_takes_turns_for_heartbeats_only(
             assert turns[node._loop] / SECONDS < heartbeats + OTHERS, node.role
 
 
+@pytest.mark.parametrize("size", [1, 3])
 async def test_a_new_cluster_speaks_the_newest_version_within_a_few_heartbeats(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: trio.testing.MockClock, size: int
 ) -> None:
     settings = {"heartbeat_repeat": 1 / HEARTBEATS, "election_timeout_lower": 0.15, "election_timeout_upper": 0.3}
-    async with key_value_cluster(3, 3, **settings) as cluster:
+    async with key_value_cluster(size, 3, **settings) as cluster:
         with trio.fail_after(5 / HEARTBEATS):
             while any(node.status().cluster_version < SPOKEN.highest for node in cluster.nodes.values()):
                 await trio.sleep(0.01)
