@@ -1,6 +1,6 @@
 """A put by itself, which the store carries out without what several operations need, against a transaction of it."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioraft.kv import (
@@ -55,6 +55,7 @@ class Replica:
         return result.responses[0]
 
 
+@settings(max_examples=300)
 @given(
     st.lists(puts | puts | others, min_size=3, max_size=20),
     st.sampled_from([1, 3, 5, 5, 5]),

@@ -13,7 +13,7 @@ read; what is older is *compacted*.
 ``reading``, ``conditions``   how ranges are read, and when a transaction's conditions hold
 ``snapshot``    the state as a stream
 ``lessor``      the leader's clock of leases
-``watch``       watches
+``watch``       watches; ``watched`` finds those of a key
 ``questions``, ``service``    what is asked beside the log, and the store as a node's state machine
 ``keys``, ``leases``, ``lock``, ``client``    what a client can do with it
 

@@ -13,7 +13,6 @@ restart.
 """
 
 from collections.abc import Callable
-from itertools import chain
 from typing import Final
 
 from msgspec import Struct, structs
@@ -22,6 +21,7 @@ from trioraft.kv.commands import Event
 from trioraft.kv.questions import WHOLE_REVISIONS
 from trioraft.kv.results import Error
 from trioraft.kv.store import Change, KeyValueStore
+from trioraft.kv.watched import Watched
 
 # The bytes of keys and values in one page, as :func:`_size` counts them; a single half may have more.
 TAKE_BYTES: Final = 2**20
@@ -63,8 +63,8 @@ class Watch:
         prev_kv: bool,
     ) -> None:
         self._hub = hub
-        self._key = key
-        self._range_end = range_end
+        self.key = key
+        self.range_end = range_end
         self._next = revision
         self._given = max(given, 0)  # of that revision
         self._divides = given != WHOLE_REVISIONS
@@ -142,9 +142,9 @@ class Watch:
 
     def matches(self, key: bytes) -> bool:
         """Check whether a key is watched."""
-        if not self._range_end:
-            return key == self._key
-        return self._key <= key and (self._range_end == b"\0" or key < self._range_end)
+        if not self.range_end:
+            return key == self.key
+        return self.key <= key and (self.range_end == b"\0" or key < self.range_end)
 
     def notify(self, revision: int) -> None:
         """Wake its owner for a revision, unless there is something to take already or the watch is further on."""
@@ -157,7 +157,7 @@ class Watch:
     def close(self) -> None:
         """Close it; nothing more can be taken."""
         self._waiting = False
-        self._hub.remove(self, self._key, self._range_end)
+        self._hub.remove(self)
 
 
 class _Page:
@@ -196,8 +196,7 @@ class WatchHub:
     def __init__(self, store: KeyValueStore) -> None:
         self.store = store
         self.revision = store.revision
-        self._of_key: dict[bytes, dict[Watch, None]] = {}
-        self._of_range: dict[Watch, None] = {}
+        self._watched: Watched[Watch] = Watched()
 
     def watch(
         self,
@@ -233,10 +232,7 @@ class WatchHub:
         """
         first = revision or self.revision + 1
         watch = Watch(self, key, range_end, first, wake, given=given, prev_kv=prev_kv)
-        if range_end:
-            self._of_range[watch] = None
-        else:
-            self._of_key.setdefault(key, {})[watch] = None
+        self._watched.add(watch)
         return watch
 
     def publish(self, change: Change) -> None:
@@ -248,7 +244,7 @@ class WatchHub:
             The change, as the store reports it.
         """
         if change.restored:  # the events in between are in the history, or lost
-            places = [(watch, watch.next_revision) for watch in self._watches()]
+            places = [(watch, watch.next_revision) for watch in self._watched]
             self.revision = change.revision
             for watch, revision in places:
                 if revision <= change.revision:
@@ -256,22 +252,12 @@ class WatchHub:
             return
         self.revision = change.revision
         for event in change.events:
-            key = event.kv.key
-            for watch in self._of_key.get(key, ()):
+            for watch in self._watched.of(event.kv.key):
                 watch.notify(change.revision)
-            for watch in self._of_range:
-                if watch.matches(key):
-                    watch.notify(change.revision)
 
-    def _watches(self) -> list[Watch]:
-        return [*self._of_range, *chain.from_iterable(self._of_key.values())]
-
-    def remove(self, watch: Watch, key: bytes, range_end: bytes) -> None:
+    def remove(self, watch: Watch) -> None:
         """Remove a watch; :meth:`Watch.close` calls it."""
-        watches = self._of_range if range_end else self._of_key.get(key, {})
-        watches.pop(watch, None)
-        if not watches and not range_end:
-            self._of_key.pop(key, None)
+        self._watched.remove(watch)
 
 
 def _without_previous(event: Event) -> Event:
