@@ -29,7 +29,13 @@ def upgrade(host: "Host") -> bool:
 
 
 def check_understood(host: "Host", message: Any) -> None:
-    """Check that older software is not sent what only the newer one knows; nobody is ever put back to it."""
+    """Check that older software is not sent what only the newer one knows; nobody is ever put back to it.
+
+    A node that knows of its removal takes nothing in. Its leader may send it more until it has heard of that.
+    """
+    state = host.process.core.state if host.process is not None else None
+    if state is not None and state.hard.removed:
+        return
     if isinstance(message, AppendEntriesRequest) and host.versions != SPOKEN:
         for entry in message.entries:
             if added_in(entry.kind) > host.versions.highest:
