@@ -71,7 +71,9 @@ class PagedReads:
         RangeResult or Error
             What was found.
         """
-        known = next((read for read in self._reads if read.covers(request)), None)
+        known = None
+        if request.revision:
+            known = next((read for read in self._reads if read.covers(request)), None)
         if known is not None:
             self._reads.remove(known)
             self._reads.append(known)

@@ -74,12 +74,17 @@ def read_before(
     RangeResult
         What was found.
     """
-    start, end = bounds(request)
-    changed = {key: item for key, item in changed.items() if start <= key and (end is None or key < end)}
-    found, count = state.items.values(start, end), state.items.count(start, end)
-    if changed:
-        count += sum((item is not None) - (state.items.get(key) is not None) for key, item in changed.items())
-        found = _merge(found, changed)
+    found: Iterator[KeyValue]
+    if request.range_end:
+        start, end = bounds(request)
+        changed = {key: item for key, item in changed.items() if start <= key and (end is None or key < end)}
+        found, count = state.items.values(start, end), state.items.count(start, end)
+        if changed:
+            count += sum((item is not None) - (state.items.get(key) is not None) for key, item in changed.items())
+            found = _merge(found, changed)
+    else:
+        single = changed[request.key] if request.key in changed else state.items.get(request.key)
+        found, count = iter((single,) if single is not None else ()), int(single is not None)
     if request.count_only:
         return RangeResult(now, (), count, more=False)
     if request.limit:

@@ -215,7 +215,10 @@ class KeyValueStore:
             match command:
                 case Put():
                     return self._put(command)
-                case Range() | DeleteRange():
+                case Range():
+                    self._check_revision(command.revision)
+                    return read(self._state, command, self.revision, (), RESULT_MAX)
+                case DeleteRange():
                     return self._run((command,))[0]
                 case Txn():
                     return self._transact(command)
