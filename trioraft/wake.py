@@ -45,14 +45,20 @@ class Wake:
         if deadline < self._scope.deadline or (exactly and deadline > self._scope.deadline):
             self._scope.deadline = deadline
 
+    def begin_turn(self) -> None:
+        """Note that a turn begins, which serves all requests until its end."""
+        self.turning = True
+        self._is_requested = False
+
     async def run(self, come: Callable[[], None], due: Callable[[], None]) -> None:
         """Call one function for each request, which costs a pass, and one at each deadline, which costs more."""
         while True:
             with self._scope:
                 while True:
                     await self._requested()
-                    self._is_requested = False
-                    come()
+                    if self._is_requested:
+                        self._is_requested = False
+                        come()
             self._scope = trio.CancelScope()
             due()
             if self._is_requested:

@@ -235,7 +235,7 @@ class Loop:
     def turn(self) -> None:
         """Take one turn, and do its duties in order."""
         now = self._clock()
-        self._wake.turning = True
+        self._wake.begin_turn()
         try:
             turn = self._member.turn(now)
             for event in turn.events:
@@ -253,7 +253,7 @@ class Loop:
         exactly = now - self._turned_at > _OFTEN or not (turn.send or turn.write or turn.apply)
         self._turned_at = now
         self._wake.at(trio.current_time() + (self._due_at - now), exactly=exactly)
-        if self._member.wants_turn:
+        if self._member.wants_turn or self._failure is not None:
             self._wake.soon()
 
     def write_the_rest(self) -> None:
