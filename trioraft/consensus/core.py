@@ -44,6 +44,9 @@ from trioraft.versions import added_in
 
 # The most committed entries that one turn hands out, unless its caller names another number.
 APPLY_MAX: Final = 1000
+# The most bytes of them, unless it is one entry alone. An entry may be a batch of hundreds of commands, and a turn
+# must not take so long that heartbeats come late.
+APPLY_BYTES_MAX: Final = 32 * 1024
 
 # The rule that each kind of message calls. Every rule takes the state, the sender, the message and the time.
 _RULES: Final[dict[type, Callable[..., None]]] = {
@@ -280,7 +283,7 @@ class Core(Operations):
         if s is None or not most or s.applied_index >= s.commit_index:
             return []
         first = s.applied_index + 1
-        entries = s.log.entries(first, min(s.commit_index, s.applied_index + most))
+        entries = s.log.batch(first, APPLY_BYTES_MAX, min(s.commit_index, s.applied_index + most))
         s.applied_index += len(entries)
         return list(enumerate(entries, first))
 

@@ -154,8 +154,8 @@ class Log:
         """
         return self._entries[first - self.base_index - 1 : last - self.base_index]
 
-    def batch(self, first: int, bytes_max: int) -> tuple[Entry, ...]:
-        """Return as many entries as fit into one message, but at least one.
+    def batch(self, first: Index, bytes_max: int, last: Index | None = None) -> tuple[Entry, ...]:
+        """Return as many entries as fit into so many bytes, but at least one.
 
         Parameters
         ----------
@@ -163,6 +163,8 @@ class Log:
             The index of the first one.
         bytes_max : int
             The size that they may have together.
+        last : int, optional
+            The index of the last one that may be among them; by default the last one of the log.
 
         Returns
         -------
@@ -170,8 +172,9 @@ class Log:
             The entries; none when the log ends before `first`.
         """
         start = end = first - self.base_index - 1
+        stop = len(self._entries) if last is None else last - self.base_index
         room = bytes_max
-        while end < len(self._entries):
+        while end < stop:
             room -= entry_bytes(self._entries[end])
             if room < 0 and end > start:
                 break
