@@ -105,6 +105,31 @@ async def test_what_is_submitted_is_answered_once_and_may_submit_the_next_comman
         assert answers.total() == 110
 
 
+async def test_what_is_submitted_when_an_outcome_is_told_overtakes_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster_of(3, 5) as cluster:
+        leader, machines = await listing(cluster)
+        node, told = cluster.nodes[leader], list[bytes]()
+        assert node._loop is not None
+        node._loop._look_interval = -1.0  # as if each pass of the scheduler took very long
+
+        def done(outcome: bytes | ProposalError) -> None:
+            assert isinstance(outcome, bytes)
+            told.append(outcome)
+            if len(told) <= 200:
+                node.submit(b"more %d" % len(told), done)
+
+        others = {0, 1, 2} - {leader}
+        cluster.cut_off |= others
+        for number in range(200):  # more entries than are applied in one turn
+            node.submit(b"%d" % number, done)
+        await trio.sleep(0.1)
+        cluster.cut_off -= others
+        await settled(machines, 400)
+        assert told == [b"did " + command for command in machines[leader].applied]
+
+
 async def test_a_command_that_is_too_large_keeps_all_of_its_batch_from_being_proposed(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -12,7 +12,8 @@ All deadlines are on one clock (``CLOCK_BOOTTIME``).
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Final, Protocol
 
@@ -129,7 +130,8 @@ class Loop:
         """Drain the socket at each wake-up, feed all of it to the member, then take a turn."""
         while True:
             await self._socket.wait_readable()
-            self._take_in()
+            with self._before_a_turn():
+                self._take_in()
             self.turn()
 
     async def keep_time(self) -> None:
@@ -209,12 +211,22 @@ class Loop:
 
     def keep_up(self) -> None:
         """Take in all input, act on the deadlines that have passed, and take a turn."""
-        self._take_in()
-        now = self._clock()
-        self._member.handle_timer(now)
-        self._endpoint.handle_timer(now)
-        self._around.handle_timer(now)
+        with self._before_a_turn():
+            self._take_in()
+            now = self._clock()
+            self._member.handle_timer(now)
+            self._endpoint.handle_timer(now)
+            self._around.handle_timer(now)
         self.turn()
+
+    @contextmanager
+    def _before_a_turn(self) -> Iterator[None]:
+        """Take something in before a turn, and take no other turn meanwhile."""
+        self._wake.turning = True
+        try:
+            yield
+        finally:
+            self._wake.turning = False
 
     def look_around(self) -> None:
         """Take a turn in the midst of a pass of trio's scheduler, when the pass takes long.
@@ -222,7 +234,12 @@ class Loop:
         Trio looks at sockets and clocks only after all tasks that can run have run, and thousands of tasks may
         propose in one pass. The heartbeats of a leader, a follower's answers, and those of the disk must not wait for
         all.
+
+        A turn tells programs the outcomes of their commands, and they may propose the next ones at once. That is no
+        time for another turn, which would apply the entries that follow before this one has applied all of its own.
         """
+        if self._wake.turning:
+            return
         if self._clock() - self._looked_at > self._look_interval:
             try:
                 self.keep_up()

@@ -134,8 +134,8 @@ class Node(Running):
         RefusedError
             If the command is too large.
         """
-        self._own_commands.begin(check_bytes("command", command), check_function("done", done, is_async=False))
         self._look_around()
+        self._own_commands.begin(check_bytes("command", command), check_function("done", done, is_async=False))
 
     def _look_around(self) -> None:
         if self._loop is not None:
