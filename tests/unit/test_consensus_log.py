@@ -540,10 +540,12 @@ def test_leadership_is_offered_only_to_who_has_caught_up() -> None:
 def test_a_turn_hands_out_no_more_bytes_than_are_applied_in_a_moment() -> None:
     story = Story(1, log_waits=False)
     story.fire(1)
-    core = story.cores[1]
+    member = story.running[1]
     for size in (10_000, 10_000, 10_000, 100_000, 10, 10):
-        assert core.propose(EntryKind.COMMAND, bytes(size), story.now) is not None
+        assert member.core.propose(EntryKind.COMMAND, bytes(size), story.now) is not None
     turns = []
-    while core.has_input or core.has_committed:
-        turns.append([len(entry.data) for _, entry in core.turn(story.now).apply])
+    while member.wants_turn:
+        entries = member.turn(story.now).apply
+        turns.append([len(entry.data) for _, entry in entries])
+        member.apply(entries)
     assert turns == [[10_000, 10_000, 10_000], [100_000], [10, 10]]
