@@ -144,9 +144,9 @@ class SessionClient:
         return [host.node for host in self.world.hosts]
 
     def highest_version(self, node: int) -> int:
-        """Return the highest version that a node speaks."""
+        """Return the highest version that a node speaks, or will when it is started again."""
         host = self.world.host_of(node)
-        return host.versions.highest if host is not None and host.process is not None else 0
+        return host.versions.highest if host is not None else 0
 
     def meet(self, node: int, address: str) -> None:
         """Do nothing: it can reach all nodes."""
