@@ -28,7 +28,7 @@ from tests.benchmarks.measuring import Plan, alternate
 from tests.benchmarks.parts import Part
 from tests.benchmarks.peers import Peers, default_folder, install
 from tests.benchmarks.processes import ROOT, Build
-from tests.benchmarks.report import write
+from tests.benchmarks.report import Report
 
 _OUT: Final = ROOT / "tests" / "out"
 _GROWTH: Final = ("outstanding", "nodes", "keys", "watches")
@@ -47,8 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     for name in names:
         for part in choice.parts(name):
             its_plan = part.plan(plan)
-            results = alternate(part.subjects, its_plan, part.measure)
-            write(part, results, its_plan, peers.versions if peers else (), asked.out)
+            for results in alternate(part.subjects, its_plan, part.measure):  # what there is when it is interrupted
+                report = Report(part, results, its_plan, peers.versions if peers else ())
+                report.write(asked.out)
+            report.print()
     return 0
 
 

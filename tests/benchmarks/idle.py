@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.measuring import Plan, Run
-from tests.benchmarks.processes import Processes, cpu_seconds, resident_megabytes
+from tests.benchmarks.processes import Processes, cpu_seconds, resident_mebibytes
 from tests.benchmarks.systems import Subject, wait_formed
 
 CORES: Final = "idle cores, all nodes"
 WAKE_UPS: Final = "idle wake-ups/s, all nodes"
-MEMORY: Final = "resident MB, a node"
+MEMORY: Final = "resident MiB, a node"
 _SETTLE_SECONDS: Final = 8.0
 _LONGER: Final = 5.0  # than a load is measured: the kernel counts in ticks of 10 ms
 
@@ -28,7 +28,7 @@ def measure_idle(subject: Subject, plan: Plan, processes: Processes) -> Run:
     time.sleep(plan.seconds * _LONGER)
     took = time.monotonic() - began
     used, woken = cpu_seconds(system.pids) - used, _wake_ups(system.pids) - woken
-    memory = [resident_megabytes(pid) for pid in system.pids]
+    memory = [resident_mebibytes(pid) for pid in system.pids]
     run = Run({CORES: used / took, WAKE_UPS: woken / took, MEMORY: sum(memory) / len(memory)})
     run.told["term"] = before.terms[0]
     return run

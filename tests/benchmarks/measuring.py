@@ -81,8 +81,8 @@ Results = dict[str, list[Run]]
 Measure = Callable[[Subject, Plan, Processes], Run]
 
 
-def alternate(subjects: Sequence[Subject], plan: Plan, measure: Measure) -> Results:
-    """Measure all in turns, a different one first each time."""
+def alternate(subjects: Sequence[Subject], plan: Plan, measure: Measure) -> Iterator[Results]:
+    """Measure all in turns, a different one first each time; yield all that there is after each round."""
     results: Results = {subject.name: [] for subject in subjects}
     for number in range(plan.rounds):
         first = number % len(subjects)
@@ -90,7 +90,7 @@ def alternate(subjects: Sequence[Subject], plan: Plan, measure: Measure) -> Resu
             run = _measure_calmly(subject, plan, measure)
             results[subject.name].append(run)
             _say(f"round {number + 1} of {plan.rounds}: {subject.name}: {_told(run)}")
-    return results
+        yield results
 
 
 def _say(text: str) -> None:

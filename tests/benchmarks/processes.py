@@ -175,9 +175,9 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     return total / TICKS
 
 
-def resident_megabytes(pid: int) -> float:
+def resident_mebibytes(pid: int) -> float:
     """Return the memory that a process has in use."""
     for line in Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
         if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024 / 1e6
+            return int(line.split()[1]) / 1024
     raise ProcessLookupError(pid)

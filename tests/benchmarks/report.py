@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import re
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,32 +25,78 @@ from tests.benchmarks.parts import Part
 _WIDTH: Final = 150
 
 
-def write(part: Part, results: Results, plan: Plan, versions: tuple[str, ...], folder: Path) -> None:
-    """Print the tables, and write them, the document and the chart into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = {each.ours: compare(results, each.ours, each.others, each.goals) for each in part.comparisons}
-    with (folder / f"speed-{part.name}.txt").open("w", encoding="utf-8") as file:
-        for console in Console(width=_WIDTH), Console(file=file, width=_WIDTH):
-            _print(console, part, results, rows)
-    document = _document(part, results, rows, plan, versions)
-    (folder / f"speed-{part.name}.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-    _draw(part, results, folder / f"speed-{part.name}.png")
+@dataclass(frozen=True)
+class Report:
+    """The report of a part.
 
+    Attributes
+    ----------
+    part : Part
+        The part.
+    results : dict
+        What was measured.
+    plan : Plan
+        How.
+    versions : tuple of str
+        Of the peers.
+    """
 
-def _print(console: Console, part: Part, results: Results, rows: dict[str, list[Row]]) -> None:
-    rounds = len(next(iter(results.values())))
-    console.print(f"\n[bold]{part.title}[/bold]; medians of {rounds} rounds in turns (least–most)")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for name in results:
-        table.add_column(name, justify="right")
-    for figure in _figures(results):
-        table.add_row(figure, *(_cell(values(results, name, figure)) for name in results))
-    console.print(table)
-    for ours, each in rows.items():
-        console.print(_ratios(ours, each))
-    for remark in remarks(results):
-        console.print(remark)
+    part: Part
+    results: Results
+    plan: Plan
+    versions: tuple[str, ...]
+
+    @property
+    def rows(self) -> dict[str, list[Row]]:
+        """The ratios, by the subject that is compared with others."""
+        comparisons = self.part.comparisons
+        return {each.ours: compare(self.results, each.ours, each.others, each.goals) for each in comparisons}
+
+    def write(self, folder: Path) -> None:
+        """Write the tables, the document and the chart into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"speed-{self.part.name}"
+        with (folder / f"{name}.txt").open("w", encoding="utf-8") as file:
+            self.print(Console(file=file, width=_WIDTH))
+        (folder / f"{name}.json").write_text(json.dumps(self.to_json(), indent=1) + "\n", "utf-8")
+        _draw(self.part, self.results, folder / f"{name}.png")
+
+    def print(self, console: Console | None = None) -> None:
+        """Print the tables."""
+        console = console or Console(width=_WIDTH)
+        rounds = len(next(iter(self.results.values())))
+        console.print(f"\n[bold]{self.part.title}[/bold]; medians of {rounds} rounds in turns (least–most)")
+        table = Table(box=None, pad_edge=False)
+        table.add_column("")
+        for name in self.results:
+            table.add_column(name, justify="right")
+        for figure in _figures(self.results):
+            table.add_row(figure, *(_cell(values(self.results, name, figure)) for name in self.results))
+        console.print(table)
+        for ours, rows in self.rows.items():
+            console.print(_ratios(ours, rows))
+        for remark in remarks(self.results):
+            console.print(remark)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as a document."""
+        return {
+            "title": self.part.title,
+            "machine": {
+                "cpus": os.cpu_count(),
+                "python": platform.python_version(),
+                "kernel": platform.release(),
+                "load": os.getloadavg(),
+            },
+            "peers": self.versions,
+            "rounds": self.plan.rounds,
+            "seconds": self.plan.seconds,
+            "ratios": {
+                name: [{**asdict(row), "reached": row.reached} for row in rows] for name, rows in self.rows.items()
+            },
+            "runs": {name: [asdict(run) for run in runs] for name, runs in self.results.items()},
+            "remarks": remarks(self.results),
+        }
 
 
 def _ratios(ours: str, rows: list[Row]) -> Table:
@@ -108,26 +154,6 @@ def _cell(found: list[float]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _document(
-    part: Part, results: Results, rows: dict[str, list[Row]], plan: Plan, versions: tuple[str, ...]
-) -> dict[str, Any]:
-    return {
-        "title": part.title,
-        "machine": {
-            "cpus": os.cpu_count(),
-            "python": platform.python_version(),
-            "kernel": platform.release(),
-            "load": os.getloadavg(),
-        },
-        "peers": versions,
-        "rounds": plan.rounds,
-        "seconds": plan.seconds,
-        "ratios": {name: [{**asdict(row), "reached": row.reached} for row in each] for name, each in rows.items()},
-        "runs": {name: [asdict(run) for run in runs] for name, runs in results.items()},
-        "remarks": remarks(results),
-    }
 
 
 def _draw(part: Part, results: Results, path: Path) -> None:
