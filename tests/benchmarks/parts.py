@@ -88,11 +88,13 @@ class Part:
 def in_process(peers: Peers, interface: str) -> list[Part]:
     """Compare trioraft as a library with PySyncObj."""
     ours = [trioraft_subject(f"trioraft, {durability}", THIS, durability, interface) for durability in _DURABILITIES]
+    tasks = trioraft_subject("trioraft, memory, a task for each", THIS, "memory", "propose")
     others = [pysyncobj_subject(peers.pysyncobj, mode) for mode in PYSYNCOBJ_MODES]
+    names = tuple(other.name for other in others)
     goals = {P50: 1.0, **_goals({64: 2.0, 256: 1.5, 1000: 1.25, 4000: 1.25})}
-    comparison = Comparison(ours[0].name, tuple(other.name for other in others), goals)
+    comparisons = Comparison(ours[0].name, names, goals), Comparison(tasks.name, names)
     title = "in process: proposals within the leader's process, 3 nodes"
-    return [Part("process", title, (*ours, *others), measure_load, IN_PROCESS_LEVELS, (comparison,))]
+    return [Part("process", title, (*ours, tasks, *others), measure_load, IN_PROCESS_LEVELS, comparisons)]
 
 
 def from_client(peers: Peers, interface: str) -> list[Part]:
@@ -102,8 +104,9 @@ def from_client(peers: Peers, interface: str) -> list[Part]:
         "memory": (etcd_subject("etcd without fsync", peers, "--unsafe-no-fsync"), 1.5),
         "sync": (etcd_subject("etcd", peers), 1.0),
     }
-    subjects: list[Subject] = []
-    comparisons = []
+    tasks = daemons_subject("trioraft, memory, a task for each", THIS, "memory", "put")
+    subjects = [tasks]
+    comparisons = [Comparison(tasks.name, (pairs["memory"][0].name,))]
     for durability, (other, p50) in pairs.items():
         ours = daemons_subject(
             f"trioraft, {durability}", THIS, "memory" if durability == "memory" else "sync", interface
