@@ -64,9 +64,9 @@ def test_a_story_that_fails_shows_its_trace(shown: str) -> None:
         "  2: candidate -> leader",
         "  2: commit 0 -> 1",
         "> propose 2 x",
-        "  2->1 sent      AppendEntriesRequest t1 #4 after 1/t1, commit 1, work for 6 s: 2/t1 'x'",
+        "  2->1 sent      AppendEntriesRequest t1 #3 after 1/t1, commit 1, work for 6 s: 2/t1 'x'",
         "> drop to=1",
-        "  2->1 lost      AppendEntriesRequest t1 #4 after 1/t1, commit 1, work for 6 s: 2/t1 'x'",
+        "  2->1 lost      AppendEntriesRequest t1 #3 after 1/t1, commit 1, work for 6 s: 2/t1 'x'",
         "> live 0.2 cut_off={1}",
         "  2: commit 1 -> 2",
     ):
