@@ -17,6 +17,7 @@ standard output; they, all figures as JSON, and charts go to ``tests/out/speed-*
 
 import argparse
 import secrets
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ _GROWTH: Final = ("outstanding", "nodes", "keys", "watches")
 def main(arguments: list[str] | None = None) -> int:
     """Measure what was asked for; return the exit status."""
     asked = _parser().parse_args(arguments)
+    # What was started is ended on the way out; servers of etcd would go on for ever.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     names = asked.parts or ["process", "client", "idle"]
     names = [each for name in names for each in ([f"growth-{of}" for of in _GROWTH] if name == "growth" else [name])]
     if "build" in names and asked.baseline is None:
