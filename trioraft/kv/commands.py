@@ -415,10 +415,6 @@ def version_needed(command: Command) -> int:
     int
         The version (:mod:`trioraft.versions`).
     """
-    match command:
-        case Txn(success=success, failure=failure):
-            return max(map(version_needed, (*success, *failure)), default=FIRST_VERSION)
-        case LeaseRecall():
-            return 3
-        case _:
-            return FIRST_VERSION
+    if isinstance(command, Txn):
+        return max(map(version_needed, (*command.success, *command.failure)), default=FIRST_VERSION)
+    return 3 if isinstance(command, LeaseRecall) else FIRST_VERSION

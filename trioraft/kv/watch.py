@@ -251,6 +251,8 @@ class WatchHub:
                     watch.notify(revision)
             return
         self.revision = change.revision
+        if not self._watched:
+            return
         for event in change.events:
             for watch in self._watched.of(event.kv.key):
                 watch.notify(change.revision)
