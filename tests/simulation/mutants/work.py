@@ -138,9 +138,8 @@ WORK: Final = (
     Mutant(
         "lead on when leader work has ended by itself",
         "leader work: extended before its deadline, or never",
-        "autopilot",
+        "standing leader",
         _work_deadline_is_forgotten,
-        "extends leader work after its deadline",
     ),
     Mutant("hold the lease after an offer", "thesis 6.4.1: a transfer ends the lease", "lease", _lease_after_offer),
     Mutant(

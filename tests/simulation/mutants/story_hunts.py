@@ -1,0 +1,21 @@
+"""Stories that look for seeded bugs which lives of the simulator hardly ever meet."""
+
+from tests.simulation.mutants.found import Found
+from tests.unit.story import TIMING, Story
+from trioraft.consensus.events import StartWork
+from trioraft.consensus.lease import contact_end
+
+
+def standing_leader(seed: int, _mutant: str) -> Found | None:
+    """Let a leader stand still, beside its lease, until just after its leader work has ended by itself."""
+    story = Story()
+    story.elect(1)
+    story.live(TIMING.heartbeat / 2)
+    story.propose(1, "x")
+    story.live(0.01)
+    (start,), lease = story.events(1, StartWork), contact_end(story.state(1))
+    story.wait((start.deadline + lease) / 2 - story.now)
+    story.tick(1)
+    if story.roles()[0] != "leader":
+        return None
+    return Found(seed, "n1 leads on after its leader work has ended by itself")
