@@ -17,7 +17,7 @@ import io
 import random
 import sqlite3
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -89,6 +89,8 @@ _SCHEMA_VERSION: Final = len(_SCHEMA)
 # One statement adds at most so many rows, of so many values each, if SQLite is built for that.
 _ROWS_MAX: Final = 1024
 _VALUES: Final = 5
+_INSERT: Final = "INSERT INTO entry SELECT * FROM (VALUES (?,?,?,?,?)"
+_THAT_ARE_ENTRIES: Final = ") WHERE column1 IS NOT NULL"
 
 
 class Disk(Protocol):
@@ -324,7 +326,8 @@ class SqliteDisk:
         body = msgspec.json.encode(write.hard)
         # A new snapshot is synced in any case: the files of older ones are removed as soon as it is valid.
         synced = self._durability == "sync" or body != self._body or write.snapshot is not None
-        self._write(partial(self._put, write, body), synced=synced)
+        alone = body == self._body and write.snapshot is None and self._appends_at_once(write)
+        self._write(partial(self._put, write, body), synced=synced, alone=alone)
         self._body = body
         self.written = write.number
         self._to_move += _WRITE_BYTES + sum(len(entry.data) for entry in write.entries)
@@ -332,11 +335,16 @@ class SqliteDisk:
             self._to_move = 0
             self._do(lambda: self._db.execute("PRAGMA wal_checkpoint(PASSIVE)"))
 
-    def _write(self, put: Callable[[], object], *, synced: bool = True) -> None:
+    def _write(self, put: Callable[[], object], *, synced: bool = True, alone: bool = False) -> None:
+        """Run statements as one transaction; a statement that is `alone` is one by itself."""
+
         def transaction() -> None:
             if synced != self._synced:
                 self._db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
                 self._synced = synced
+            if alone:
+                put()
+                return
             self._db.execute("BEGIN IMMEDIATE")
             put()
             self._db.execute("COMMIT")
@@ -369,20 +377,30 @@ class SqliteDisk:
             self._insert(write.first_index, write.entries)
             self._last_index = write.first_index + len(write.entries) - 1
 
+    def _appends_at_once(self, write: Write) -> bool:
+        """Check whether a write adds entries by one statement, and changes nothing else."""
+        return self._last_index < write.first_index and 0 < len(write.entries) <= self._rows_max
+
+    @cached_property
+    def _rows_max(self) -> int:
+        """The most entries that one statement adds."""
+        most = min(_ROWS_MAX, self._db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // _VALUES)
+        return 1 << most.bit_length() - 1
+
     def _insert(self, first: int, entries: Sequence[Entry]) -> None:
         """Add entries, many with each statement, because this thread waits for the interpreter's lock after each.
 
-        The numbers of rows are powers of two, so that only few statements have to be compiled.
+        A busy program lets another thread have that every 5 ms only. The numbers of rows are powers of two, so that
+        few statements have to be compiled; the rows beyond the entries have no index, and are left out.
         """
-        rows_max = min(_ROWS_MAX, self._db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // _VALUES)
-        done = 0
-        while done < len(entries):
-            rows = 1 << min(rows_max, len(entries) - done).bit_length() - 1
-            values: list[int | bytes] = []
-            for index, entry in enumerate(entries[done : done + rows], first + done):
+        for start in range(0, len(entries), self._rows_max):
+            part = entries[start : start + self._rows_max]
+            rows = 1 << (len(part) - 1).bit_length()
+            values: list[int | bytes | None] = []
+            for index, entry in enumerate(part, first + start):
                 values += entry_row(index, entry)
-            self._db.execute("INSERT INTO entry VALUES (?,?,?,?,?)" + ",(?,?,?,?,?)" * (rows - 1), values)
-            done += rows
+            values += [None] * (_VALUES * (rows - len(part)))
+            self._db.execute(_INSERT + ",(?,?,?,?,?)" * (rows - 1) + _THAT_ARE_ENTRIES, values)
 
     # --- a database of another node ------------------------------------------------------------------------------
 
