@@ -43,7 +43,7 @@ def _hard_state_after_entries() -> list[Patch]:
         row = (body, records.seal_hard(self.node_id, body)[2])
         self._db.execute("UPDATE hard_state SET body = ?, checksum = ?", row)
 
-    return [(database.SqliteDisk, "_put", put)]
+    return [(database.SqliteDisk, "_put", put), (database.SqliteDisk, "_appends_at_once", lambda self, write: False)]
 
 
 def _window_from_the_beginning() -> list[Patch]:
