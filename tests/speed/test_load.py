@@ -5,6 +5,8 @@ How fast trioraft is beside its peers is measured by ``python -m tests.benchmark
 
 from statistics import median
 
+import pytest
+
 from tests.benchmarks.in_process import start_trioraft
 from tests.benchmarks.machine import Machine
 from tests.benchmarks.parts import THIS
@@ -41,6 +43,7 @@ def test_four_thousand_commands_outstanding_depose_nobody() -> None:
             assert told["errors"] == 0, told
             return
         print(f"attempt {attempt}: {after.terms} after {before.terms}; {disturbance}; {told}; {leader}")
-        if not disturbance.is_large:
-            break
-    raise AssertionError(f"the leader was deposed, and no others were busy at the last attempt: {disturbance}")
+        assert disturbance.is_large, f"the leader was deposed, and no others were busy: {disturbance}"
+    pytest.skip(
+        f"others were busy at all {_ATTEMPTS} attempts, so nothing can be said of this program: {disturbance}"
+    )
