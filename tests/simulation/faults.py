@@ -506,18 +506,19 @@ class Faults:
         self.after(0.1 * self.unit, host.start)
 
     def abandon(self, _: "Host | None" = None) -> bool:
-        """Give a formation up, as an operator may: a member is lost, and no other has heard of its promise."""
+        """Give a formation up, as an operator may: whoever is left lacks the promise of a member that is lost."""
         lost = {*self.world.checks.lost}
         waiting = [h.process for h in self.world.hosts if h.process is not None and not h.process.paused]
         if self.world.checks.cluster or len(waiting) < len(self.world.hosts) or self._are_to_be_heard(lost):
             return False
         for process in waiting:
             formation = process.core.formation
-            unheard = lost & {*formation.missing}
-            for other in waiting:
-                if other.core.formation.state.promised == formation.state.promised:
-                    unheard &= {*other.core.formation.missing}
-            if unheard:
+            lacking = [
+                lost & {*other.core.formation.missing}
+                for other in waiting
+                if other.core.formation.state.promised == formation.state.promised
+            ]
+            if lost & {*formation.missing} and all(lacking):
                 self.world.turn(f"{name(process.host.node)} gives up the formation that misses a lost node")
                 process.core.abandon_formation(formation.state.promised, process.clock())
                 process.settle()
