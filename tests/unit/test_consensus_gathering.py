@@ -1,9 +1,13 @@
 """Entries that nobody waits for gather before they are written (``DURABILITY=memory``), told as stories."""
 
+import pytest
+
 from tests.unit.story import TIMING, Story
-from trioraft.consensus import Role
+from trioraft.consensus import Role, Timing
 from trioraft.consensus.ledger import GATHERED_BYTES, GATHERED_SECONDS
 from trioraft.messages import AppendEntriesRequest, AppendEntriesResponse, TimeoutNow, VoteRequest
+
+SHORT = Timing(lower=0.15, upper=0.3, heartbeat=0.05, stop_grace=0.1)
 
 
 def led(*, log_waits: bool = False) -> Story:
@@ -81,3 +85,18 @@ def test_a_core_that_is_closed_hands_out_the_rest_even_while_its_disk_is_busy() 
     story.cores[1].close()
     story.free_disk(1)
     assert story.disks[1].last_index == 3
+
+
+@pytest.mark.parametrize("log_waits", [False, True])
+def test_a_disk_has_a_second_for_large_writes_however_short_the_election_timeout_is(log_waits: bool) -> None:
+    story = Story(3, log_waits=log_waits)
+    for node in story.ids:
+        story.restart(node, SHORT)
+    story.elect(1)
+    story.live(1)
+    story.stick_disk(1)
+    story.propose(1, "a")
+    story.live(3 * SHORT.lower)
+    assert (story.state(1).role is Role.LEADER) is not log_waits
+    story.live(1.0)
+    assert story.state(1).role is not Role.LEADER

@@ -145,7 +145,7 @@ class Ledger:
         self.handed_out = 0  # number of the newest change that was given to the disk
         self.durable = 0  # number of the newest change that is on disk
         self.durable_index = log.last_index  # up to here the log is on disk as it is in memory, or need not be
-        self._log_waits = log_waits
+        self.log_waits = log_waits
         # Since when the disk owes an answer. A disk that ends write after write is busy, not stuck, however much is
         # to be written meanwhile; and changes that were not handed to it yet say nothing about it.
         self.waiting_since = NEVER
@@ -203,7 +203,7 @@ class Ledger:
         """
         first = self.log.last_index + 1
         self.log.extend(entries)
-        if not self._log_waits:
+        if not self.log_waits:
             self.durable_index = self.log.last_index
             self._gathered += sum(map(entry_bytes, entries))
         self._changed_from = min(self._changed_from or first, first)
@@ -277,7 +277,7 @@ class Ledger:
         if after is After.NOTHING:
             number = 0
         else:
-            number = self.written if after is After.LOG and self._log_waits else self.hard_written
+            number = self.written if after is After.LOG and self.log_waits else self.hard_written
         if number > self.durable:
             self._held[after].append(_Held(number, Outgoing(to, message)))
         else:
@@ -324,7 +324,7 @@ class Ledger:
         if self.durable < self.handed_out:
             return True
         if (
-            self._log_waits
+            self.log_waits
             or self.hard_written > self.handed_out
             or self._new_snapshot is not None
             or self._gathered >= GATHERED_BYTES
