@@ -76,6 +76,8 @@ class Asked:
         Whether its answer is kept.
     give_up : callable or None
         The function to call when the answer is not waited for any more.
+    is_begun : bool
+        Whether a part of it is in the log already, and may be carried out whatever becomes of the rest.
     """
 
     peer: Peer
@@ -85,6 +87,7 @@ class Asked:
     term: Term = 0
     keep: bool = False
     give_up: Callable[[], None] | None = None
+    is_begun: bool = False
 
     @property
     def key(self) -> _Key:

@@ -164,8 +164,11 @@ class SessionCommands:
             if not missing:
                 answer(outcomes)
 
-        for place in sorted(missing):
+        places = sorted(missing)
+        for place in places:
             if self._desk.has(asked):
+                # Once one of them is in the log, no refusal may say that none is carried out.
+                asked.is_begun = place != places[0]
                 data = cbor2.dumps((batch.session, batch.first + place, batch.answered_below, batch.commands[place]))
                 self.propose(asked, EntryKind.SESSION_COMMAND, data, needs, partial(concluded, place), answered)
             else:  # one before it could not be proposed, and the request was refused
@@ -200,7 +203,7 @@ class SessionCommands:
 
         def done(outcome: Outcome) -> None:
             ended(outcome)
-            if isinstance(outcome, NotCommittedError):
+            if isinstance(outcome, NotCommittedError) and not asked.is_begun:
                 self._desk.refuse(asked, Refusal.NOT_COMMITTED, str(outcome))
             elif isinstance(outcome, ProposalError):
                 self._desk.refuse(asked, Refusal.UNKNOWN, UNKNOWN_TEXT)
@@ -214,9 +217,11 @@ class SessionCommands:
         asked.term = self._core.term
         try:
             self._member.proposals.submit(kind, data, done, needs)
-        except NotLeaderError:
-            ended(None)
-            self._desk.refuse_elsewhere(asked)
         except ProposalError as error:
             ended(None)
-            self._desk.refuse_for(asked, error)
+            if asked.is_begun:
+                self._desk.refuse(asked, Refusal.UNKNOWN, UNKNOWN_TEXT)
+            elif isinstance(error, NotLeaderError):
+                self._desk.refuse_elsewhere(asked)
+            else:
+                self._desk.refuse_for(asked, error)
