@@ -139,6 +139,12 @@ def test_the_terms_of_entries_fit_to_one_another_and_to_the_leaders(terms: list[
 # --- how far terms are learned all the same -----------------------------------------------------------------
 
 
+def _answer(story: Story, node: int, term: int = FAR) -> PreVoteResponse:
+    """Make what answers a node's question, as a member says it that has got the question."""
+    search = story.state(node).far_terms
+    return PreVoteResponse(term, search.question if search is not None else 0, granted=False)
+
+
 def test_the_only_voter_takes_a_far_term_over_from_nobody() -> None:
     story = Story(1, spare=2)
     story.elect(1)
@@ -147,7 +153,7 @@ def test_the_only_voter_takes_a_far_term_over_from_nobody() -> None:
     for _ in range(3):
         for stranger in (2, 3):
             story.receive(1, stranger, VoteResponse(FAR, granted=False, work=0.0, work_term=0))
-            story.receive(1, stranger, PreVoteResponse(FAR, 0, granted=False))
+            story.receive(1, stranger, _answer(story, 1))
         story.wait(TIMING.lower)
         story.drop()
     assert story.cores[1].term == before
@@ -215,8 +221,21 @@ def test_who_speaks_in_anothers_name_is_contradicted_by_that_one() -> None:
     story.receive(2, 1, VoteResponse(FAR, granted=False, work=0.0, work_term=0))
     story.exchange()  # the others are asked, and tell
     for rogue in (1, 3):
-        story.receive(2, rogue, VoteResponse(FAR, granted=False, work=0.0, work_term=0))
+        story.receive(2, rogue, _answer(story, 2))
     assert story.cores[2].term == 0
+
+
+def test_who_speaks_in_the_name_of_a_node_that_is_cut_off_is_never_believed() -> None:
+    story = Story(3)
+    story.elect(1)
+    for _ in range(15):
+        story.live(TIMING.upper, cut_off=(2,))
+        story.receive(2, 3, _heartbeat(FAR))
+        for question in (0, 1):
+            story.receive(2, 3, PreVoteResponse(FAR, question, granted=True))
+    assert story.cores[2].term < FAR
+    story.live(3 * TIMING.upper)
+    assert story.cores[2].leader == 1
 
 
 def test_a_member_whose_voters_are_gone_believes_after_a_while_who_answers() -> None:
@@ -236,6 +255,7 @@ def test_no_term_that_leaves_no_room_is_believed_however_many_say_it() -> None:
     for _ in range(100):
         for node in (1, 3):
             story.hand_over(Letter(node, 2, story.cores[2].cluster, _heartbeat(TERM_FAR_MAX + 1)))
+            story.receive(2, node, _answer(story, 2, TERM_FAR_MAX + 1))
         story.wait(1.0)
     assert story.cores[2].term == 0
 

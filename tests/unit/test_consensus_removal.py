@@ -10,6 +10,7 @@ from trioraft.consensus.events import (
     Removed,
     StartWork,
     SteppedDown,
+    TooOld,
 )
 from trioraft.messages import (
     AppendEntriesRequest,
@@ -19,6 +20,7 @@ from trioraft.messages import (
     TimeoutNow,
     VoteRequest,
 )
+from trioraft.versions import Versions
 
 # --- a leader that removes itself (thesis 4.2.2) ------------------------------------------------------------
 
@@ -269,3 +271,54 @@ def test_a_removed_node_takes_no_part_any_more() -> None:
         story.receive(3, 1, message)
     assert not story.post
     assert not story.waiting(PreVoteResponse)
+
+
+# --- a removed node that is older than the cluster's version --------------------------------------------------
+
+
+def test_a_removed_node_is_sent_nothing_that_comes_after_its_removal() -> None:
+    story = led(spare=0)
+    story.change(1, (1, 2))
+    story.live(TIMING.upper / 2, without=(3,))  # the change is complete, and node 3 has heard of none of it
+    removal = story.state(1).log.configuration_index
+    assert story.members(1) == "1 2"
+    story.propose(1, "a", "b")
+    story.raise_version(1)
+    story.live(TIMING.upper / 2, without=(3,))
+    assert story.state(1).log.configuration_index > removal
+    story.live(2)
+    assert story.events(3, Removed) == [Removed(while_away=False)]
+    assert story.state(3).log.last_index == removal
+    assert 3 not in story.cores[1].progress(story.now)
+
+
+def test_so_is_one_that_asks_again_after_others_have_been_removed() -> None:
+    story = led(5, 0)
+    story.change(1, (1, 2, 3, 4))
+    story.live(20, without=(5,))
+    removal = story.state(1).log.configuration_index
+    story.propose(1, "a")
+    story.change(1, (1, 2, 3))
+    story.raise_version(1)
+    story.live(20, without=(5,))
+    story.fire(5)
+    story.exchange()
+    story.live(3)
+    assert story.events(5, Removed)
+    assert story.state(5).log.last_index == removal
+
+
+def test_a_snapshot_tells_a_removed_node_so_even_if_it_is_of_a_version_that_the_node_does_not_speak() -> None:
+    story = led(5, 0)
+    story.restart(5)
+    story.cores[5].versions = Versions(1, 1)
+    story.change(1, (1, 2, 3, 4))
+    story.live(20, without=(5,))
+    story.raise_version(1)
+    story.live(1, without=(5,))
+    story.take_snapshot(1, b"state")
+    story.fire(5)
+    story.exchange()
+    story.live(2)
+    assert story.events(5, Removed)
+    assert not story.events(5, TooOld)

@@ -97,7 +97,8 @@ def _is_of_far_term(
             far_terms.hear_term(s, sender, term, now)
         return False
     before = s.term
-    far_terms.hear_far_term(s, sender, term, peers, now)
+    answers = type(message) is PreVoteResponse and far_terms.answers_search(s, message)
+    far_terms.hear_far_term(s, sender, term, peers, now, answers=answers)
     if s.term == before and not far_terms.is_usual(s, now):
         what = f"term {term}, and this node knows term {s.term}"
         s.events.append(NotMeant(sender, type(message).__name__, what))
@@ -114,7 +115,7 @@ def understands(
     A message that is too new and comes from any other node is only dropped, lest one message stop every node. A
     heartbeat has no entries, so nothing in it can be too new.
     """
-    needs = _needs(message)
+    needs = _needs(s, message)
     if needs is None:
         return False
     too_old = needs.unknown or needs.version > versions.highest
@@ -123,7 +124,7 @@ def understands(
     return not too_old
 
 
-def _needs(message: AppendEntriesRequest | InstallSnapshotRequest) -> _Needs | None:
+def _needs(s: State, message: AppendEntriesRequest | InstallSnapshotRequest) -> _Needs | None:
     """Return what a node must know to take over a message; None if a configuration in it is malformed."""
     version, unknown = 0, False
     if isinstance(message, AppendEntriesRequest):
@@ -137,5 +138,8 @@ def _needs(message: AppendEntriesRequest | InstallSnapshotRequest) -> _Needs | N
                 unknown = True
     elif message.configuration:
         configuration = decode_configuration(message.configuration)
-        return None if configuration is None else _Needs(configuration.version)
+        if configuration is None:
+            return None
+        # A node that was removed needs to learn no more than that.
+        version = 0 if s.id in configuration.departed else configuration.version
     return _Needs(version, unknown)

@@ -196,7 +196,7 @@ def send_entries(s: State, now: Instant) -> None:
 
 def wants_entries(s: State, follower: Follower) -> bool:
     """Check whether a follower lacks entries, and may be sent some now."""
-    return follower.next_index <= s.log.last_index and may_send(follower)
+    return follower.next_index <= min(s.log.last_index, follower.last_needed) and may_send(follower)
 
 
 def may_send(follower: Follower) -> bool:
@@ -213,7 +213,9 @@ def send_batch(s: State, receivers: Sequence[NodeId], now: Instant) -> None:
     no answer in time, moves it back.
     """
     first = s.followers[receivers[0]].next_index
-    entries = s.log.batch(first, min(s.batch_room.get(node, s.batch_bytes) for node in receivers))
+    last = min(s.followers[node].last_needed for node in receivers)
+    room = min(s.batch_room.get(node, s.batch_bytes) for node in receivers)
+    entries = s.log.batch(first, room, min(last, s.log.last_index))
     s.sequence += 1
     request = AppendEntriesRequest(
         term=s.term,
@@ -421,7 +423,7 @@ def note_match(s: State, node: NodeId, follower: Follower, response: AppendEntri
         handle_rejection(s, follower, response)
     elif was_under_way:
         follower.probing = False
-    if follower.match_index >= s.log.last_index:
+    if follower.match_index >= min(s.log.last_index, follower.last_needed):
         follower.entries_resend_at = NEVER
     elif was_under_way:
         follower.entries_resend_at = now + resend_pause(s, node, follower)

@@ -8,8 +8,10 @@ of nodes meet such a term although nobody lies:
 * a member that was away for more than a million elections.
 
 Such a node *asks* other nodes for their terms. It sends the question of a pre-vote: the question changes nothing at
-its receiver, and a member of any release answers it with its own term. The asking node adopts a term only when enough
-nodes of the cluster have said that they know that term or a later one:
+its receiver, and a member of any release answers it with its own term. The number of the question is drawn at random
+for each search, and a far term counts only in an answer that repeats it. So whoever speaks in the name of a node that
+cannot be reached is not believed: that node has not got the question. The asking node adopts a term only when enough
+nodes of the cluster have answered that they know that term or a later one:
 
 1. A node that knows the voters asks them, and believes what a majority of the *other* voters says, and at least two
    of them. A leader of a far term was elected by a majority, and each of that majority has the term on disk. So a
@@ -41,14 +43,18 @@ from trioraft.consensus.lease import is_sticky
 from trioraft.consensus.numbers import is_far
 from trioraft.consensus.roles import become_follower
 from trioraft.consensus.state import FarTerms, State
-from trioraft.messages import MEMBERS_MAX, Instant, NodeId, PreVoteRequest, Term
+from trioraft.messages import MEMBERS_MAX, Instant, NodeId, PreVoteRequest, PreVoteResponse, Term
 
 TERM_FAR_MAX: Final = 2**61
 # After so many upper election timeouts without a leader the terms count of all nodes that answer, voters or not.
 _PATIENCE: Final = 10
+# Nobody guesses a number of so many bits while a search lasts.
+_QUESTION_BITS: Final = 62
 
 
-def hear_far_term(s: State, sender: NodeId, term: Term, peers: Collection[NodeId], now: Instant) -> None:
+def hear_far_term(
+    s: State, sender: NodeId, term: Term, peers: Collection[NodeId], now: Instant, *, answers: bool
+) -> None:
     """Note that a node knows a far term, ask other nodes for theirs, and adopt a term that enough of them know.
 
     Parameters
@@ -63,20 +69,42 @@ def hear_far_term(s: State, sender: NodeId, term: Term, peers: Collection[NodeId
         The nodes that can be reached; a node that knows no voters asks these.
     now : float
         The time in seconds.
+    answers : bool
+        Whether this answers the question of this search; anything else may begin a search, and names no term.
     """
     if is_sticky(s, now) or term > TERM_FAR_MAX:
         return
     far = s.far_terms
     if far is None or now - far.since > 2 * _PATIENCE * s.timing.upper:
-        far = s.far_terms = FarTerms(since=now)
+        far = s.far_terms = FarTerms(since=now, question=s.random.getrandbits(_QUESTION_BITS))
+        answers = False
     if now - far.asked_at >= s.timing.lower:
         far.asked_at = now
         question = PreVoteRequest(
-            term=s.term + 1, round=0, last_log_index=s.log.last_index, last_log_term=s.log.last_term
+            term=s.term + 1, round=far.question, last_log_index=s.log.last_index, last_log_term=s.log.last_term
         )
         for node in {*(s.other_electors or sorted(peers)[:MEMBERS_MAX]), sender} - {s.id}:
             s.ledger.send(node, question)
-    hear_term(s, sender, term, now)
+    if answers:
+        hear_term(s, sender, term, now)
+
+
+def answers_search(s: State, response: PreVoteResponse) -> bool:
+    """Check whether a message answers the question of this node's search for a far term.
+
+    Parameters
+    ----------
+    s : State
+        The member's state.
+    response : PreVoteResponse
+        The message.
+
+    Returns
+    -------
+    bool
+        Whether it does.
+    """
+    return s.far_terms is not None and response.round == s.far_terms.question
 
 
 def is_usual(s: State, now: Instant) -> bool:

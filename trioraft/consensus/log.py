@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from trioraft.consensus.configuration import Configuration, decode_configuration
-from trioraft.messages import Entry, EntryKind, Index, Term
+from trioraft.messages import Entry, EntryKind, Index, NodeId, Term
 
 _CONFIGURATION: Final = EntryKind.CONFIGURATION  # a look-up in an enum costs time, and there are many entries
 
@@ -107,6 +107,26 @@ class Log:
         """
         first = sum(known.since <= index for known in self._configurations) - 1
         return self._configurations[max(0, first) :]
+
+    def absent_since(self, node: NodeId) -> Index:
+        """Find the configuration that removed a node, or the first one that is known where that is an earlier one.
+
+        Parameters
+        ----------
+        node : int
+            A node that is no member by the newest configuration.
+
+        Returns
+        -------
+        int
+            The index of the first configuration after which none has that node as a member.
+        """
+        since = self.configuration_index
+        for known in reversed(self._configurations):
+            if node in known.configuration.member_set:
+                break
+            since = known.since
+        return since
 
     # --- entries --------------------------------------------------------------------------------------------
 

@@ -35,9 +35,9 @@ from trioraft.clock import NEVER
 from trioraft.consensus.configuration import DEPARTED_MAX, Configuration, encode_configuration
 from trioraft.consensus.events import ConfigurationChanged, Removed
 from trioraft.consensus.lease import promises
-from trioraft.consensus.progress import add_follower, is_current
+from trioraft.consensus.progress import add_follower, is_current, release_follower
 from trioraft.consensus.roles import become_follower
-from trioraft.consensus.state import Role, State, ToldConfiguration, Work
+from trioraft.consensus.state import ALL, Role, State, ToldConfiguration, Work
 from trioraft.consensus.transfer import start_transfer
 from trioraft.messages import MEMBERS_MAX, Entry, EntryKind, Instant, NodeId, Version, format_id
 
@@ -124,7 +124,10 @@ def append_configuration(s: State, configuration: Configuration, now: Instant) -
     s.ledger.append(entry)
     members = {*configuration.members} - {s.id}
     for node, follower in s.followers.items():
-        follower.leaves_at = NEVER if node in members else min(follower.leaves_at, now + s.timing.upper)
+        if node in members:
+            follower.leaves_at, follower.last_needed = NEVER, ALL
+        else:
+            release_follower(s, node, now)
     for node in sorted(members - s.followers.keys()):
         add_follower(s, node, now)
 
@@ -152,7 +155,8 @@ def drive_change(s: State, now: Instant) -> None:
 def tell_departed(s: State, node: NodeId, now: Instant) -> None:
     """Send the log for a while to a node of this cluster that is no member: it must have missed its removal."""
     if s.role is Role.LEADER and node not in s.configuration.members and node not in s.followers and node != s.id:
-        add_follower(s, node, now, leaves_at=now + s.timing.upper)
+        add_follower(s, node, now)
+        release_follower(s, node, now)
 
 
 # --- every member -------------------------------------------------------------------------------------------

@@ -15,10 +15,22 @@ from trioraft.messages import Instant, NodeId
 _FEW: Final = 8
 
 
-def add_follower(s: State, node: NodeId, now: Instant, *, leaves_at: Instant = NEVER) -> None:
+def add_follower(s: State, node: NodeId, now: Instant) -> None:
     """Begin to send to a node of which the leader knows only that it was heard a moment ago."""
-    s.followers[node] = Follower(next_index=max(1, s.log.last_index), heard_at=now, leaves_at=leaves_at)
+    s.followers[node] = Follower(next_index=max(1, s.log.last_index), heard_at=now)
     look_again(s, node)
+
+
+def release_follower(s: State, node: NodeId, now: Instant) -> None:
+    """Send a node that is no member what tells it so, and then stop sending to it.
+
+    A removed node is sent nothing that comes after the configuration that removed it.
+    """
+    follower = s.followers[node]
+    follower.leaves_at = min(follower.leaves_at, now + s.timing.upper)
+    if node in s.configuration.departed:
+        follower.last_needed = s.log.absent_since(node)
+        follower.next_index = max(1, min(follower.next_index, follower.last_needed))
 
 
 # --- at the end of a turn -----------------------------------------------------------------------------------
@@ -127,13 +139,13 @@ def is_current(s: State, node: NodeId, now: Instant) -> bool:
 def note_departed(s: State, node: NodeId, matched: int, sent_at: Instant, now: Instant) -> None:
     """Stop sending to a removed node, once its answer shows that it knows of its removal.
 
-    It knows when it has the configuration that removed it, and has answered a message that was sent after that one
-    was committed.
+    It knows when it has the configuration that removed it, and has answered a message that was sent after that one,
+    and any after it, was committed.
     """
     follower = s.followers[node]
     if follower.leaves_at == NEVER:
         return
-    if matched >= s.log.configuration_index and sent_at > s.settled_at > LONG_AGO:
+    if matched >= follower.last_needed and sent_at > s.settled_at > LONG_AGO:
         del s.followers[node]
     else:
         follower.leaves_at = now + s.timing.upper

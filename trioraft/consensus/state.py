@@ -39,6 +39,8 @@ class LogMark(NamedTuple):
     last_index: Index
 
 
+# The index of no entry: a follower needs all of them.
+ALL: Final[Index] = 2**63 - 1
 _NO_MARK: Final = LogMark(LONG_AGO, 0)
 
 
@@ -183,6 +185,9 @@ class Follower:
         The follower has all entries that the leader had at this time.
     leaves_at : float
         When the leader stops sending to it, because it is no member; later if it answers before.
+    last_needed : int
+        The last entry that it is sent: all of them, or up to the configuration that removed it. What comes after
+        that may need a version that it does not speak, because its vote was not needed to raise the version.
     """
 
     sent: dict[int, Instant] = field(default_factory=dict)
@@ -206,6 +211,7 @@ class Follower:
     mark: LogMark = _NO_MARK
     current_at: Instant = LONG_AGO
     leaves_at: Instant = NEVER
+    last_needed: Index = ALL
 
     @property
     def due_at(self) -> Instant:
@@ -295,6 +301,8 @@ class FarTerms:
     ----------
     since : float
         When the first far term was heard of.
+    question : int
+        The number of the question, which an answer repeats.
     asked_at : float
         When other nodes were last asked for their terms.
     said : dict of int to int
@@ -302,6 +310,7 @@ class FarTerms:
     """
 
     since: Instant
+    question: int
     asked_at: Instant = LONG_AGO
     said: dict[NodeId, Term] = field(default_factory=dict)
 

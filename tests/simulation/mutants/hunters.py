@@ -5,7 +5,7 @@ from typing import Final
 from tests.simulation.mutants.datagram_hunts import replays, strangers
 from tests.simulation.mutants.disk_hunts import damage, power_cut
 from tests.simulation.mutants.found import Found, Hunter
-from tests.simulation.mutants.story_hunts import standing_leader
+from tests.simulation.mutants.story_hunts import impostor, standing_leader
 from tests.simulation.profile import THEMES
 from tests.simulation.simulation import Simulation
 
@@ -15,6 +15,7 @@ OTHERS: Final[dict[str, Hunter]] = {
     "replays": replays,
     "strangers": strangers,
     "standing leader": standing_leader,
+    "impostor": impostor,
 }
 
 

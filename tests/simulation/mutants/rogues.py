@@ -28,7 +28,11 @@ def _far_term_of_one() -> list[Patch]:
     def known_by_enough(_s: State, far: FarTerms, _now: float) -> int:
         return max(far.said.values(), default=0)
 
-    return [(far_terms, "known_by_enough", known_by_enough)]
+    return [(far_terms, "known_by_enough", known_by_enough), *_far_terms_unasked()]
+
+
+def _far_terms_unasked() -> list[Patch]:
+    return [(far_terms, "answers_search", lambda _s, _response: True)]
 
 
 def _far_term_at_any_time() -> list[Patch]:

@@ -4,6 +4,8 @@ from tests.simulation.mutants.found import Found
 from tests.unit.story import TIMING, Story
 from trioraft.consensus.events import StartWork
 from trioraft.consensus.lease import contact_end
+from trioraft.consensus.numbers import TERM_STEP
+from trioraft.messages import PreVoteResponse
 
 
 def standing_leader(seed: int, _mutant: str) -> Found | None:
@@ -19,3 +21,15 @@ def standing_leader(seed: int, _mutant: str) -> Found | None:
     if story.roles()[0] != "leader":
         return None
     return Found(seed, "n1 leads on after its leader work has ended by itself")
+
+
+def impostor(seed: int, _mutant: str) -> Found | None:
+    """Let somebody name a far term, in the name of a member that cannot be reached, to one that is cut off."""
+    story = Story()
+    story.elect(1)
+    for _ in range(15):
+        story.live(TIMING.upper, cut_off=(2,))
+        story.receive(2, 3, PreVoteResponse(2 * TERM_STEP, 1, granted=True))
+    if story.cores[2].term < TERM_STEP:
+        return None
+    return Found(seed, "n2 believes a far term that nobody knows, and hears no leader any more")
