@@ -511,8 +511,11 @@ class Faults:
         waiting = [h.process for h in self.world.hosts if h.process is not None and not h.process.paused]
         if self.world.checks.cluster or len(waiting) < len(self.world.hosts) or self._are_to_be_heard(lost):
             return False
+        completed = {process.core.formation.state.cluster for process in waiting}  # perhaps not on its disk yet
         for process in waiting:
             formation = process.core.formation
+            if formation.state.promised in completed:
+                continue
             lacking = [
                 lost & {*other.core.formation.missing}
                 for other in waiting

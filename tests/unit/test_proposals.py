@@ -2,7 +2,8 @@
 
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import cbor2
@@ -12,6 +13,7 @@ import trio.testing
 
 from tests.unit.memory_client import CLIENT_PORT, KeyValueCluster, key_value_cluster, memory_client
 from tests.unit.memory_world import MemoryDisk, MemoryNetwork, memory_world
+from trioraft.datagrams.endpoint import Peer
 from trioraft.datagrams.wire import encode_message
 from trioraft.dns.discovery import Answer
 from trioraft.errors import ProposalError, RefusedError
@@ -27,11 +29,13 @@ from trioraft.messages import (
     Entry,
     EntryKind,
     Propose,
+    Refusal,
 )
 from trioraft.node.node import open_node
 from trioraft.node.room import Kind
 from trioraft.node.session_room import OF_ONE_CLIENT_MAX
 from trioraft.settings.settings import NodeSettings
+from trioraft.versions import BATCHES_FROM, Versions
 
 
 class Echo:
@@ -304,3 +308,34 @@ async def test_what_may_still_arrive_late_is_not_said_to_be_not_proposed(
         kv = await client.get("a")
         assert kv is not None
         assert kv.value == b"2"
+
+
+async def test_of_a_batch_of_which_a_part_is_in_the_log_no_leader_says_that_it_is_busy(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader takes a batch apart while its cluster speaks an earlier version; here there is room for one part."""
+    monkeypatch.setattr("trioraft.consensus.append_entries.UNCOMMITTED_BYTES_MAX", 100)
+    answers: list[ClientResponse] = []
+    async with trio.open_nursery() as nursery:
+        cluster = KeyValueCluster(nursery, 3, 4)
+        cluster.versions[1] = Versions(1, BATCHES_FROM - 1)
+        await cluster.start()
+        leader = await cluster.leader()
+        assert leader != 1, "an older leader is asked for no batch"
+        async with memory_client(cluster.network, cluster.addresses) as client:
+            await client.put("a", "1")
+            desk = cluster.nodes[leader]._requests._desk
+            monkeypatch.setattr(desk, "_send", partial(_note_answer, answers, desk._send))
+            with trio.fail_after(60):
+                await client.put_many([("b", "x" * 90), ("c", "x" * 90)])
+            assert answers[0].code == Refusal.UNKNOWN, "one is in the log"
+            kept = [await client.get(key) for key in ("b", "c")]
+            assert [kv.version for kv in kept if kv is not None] == [1, 1]
+        nursery.cancel_scope.cancel()
+
+
+def _note_answer(
+    answers: list[ClientResponse], send: Callable[[Peer, ClientResponse], None], peer: Peer, response: ClientResponse
+) -> None:
+    answers.append(response)
+    send(peer, response)

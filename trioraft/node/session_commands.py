@@ -92,9 +92,8 @@ class SessionCommands:
 
     def _carry_out(self, asked: Asked, batch: Batch, answer: Outcomes) -> None:
         self._sessions.heard(batch.session, asked.who)
-        result_of = self._member.replica.result_of
-        if result_of(batch.session, batch.first) is not None:
-            known = [result_of(batch.session, batch.first + place) for place in range(len(batch.commands))]
+        if self._member.replica.result_of(batch.session, batch.first) is not None:
+            known = self._known_outcomes(batch)
             if None not in known:  # only the answer was lost: the log need not carry the commands again
                 answer(known)
                 return
@@ -106,6 +105,10 @@ class SessionCommands:
             self._propose_together(asked, batch, needs, answer, ended)
         else:
             self._propose_apart(asked, batch, needs, answer, ended)
+
+    def _known_outcomes(self, batch: Batch) -> list[PartOutcome]:
+        result_of = self._member.replica.result_of
+        return [result_of(batch.session, batch.first + place) for place in range(len(batch.commands))]
 
     def _begin_shares(self, asked: Asked, batch: Batch) -> Outcomes | None:
         """Count what commands take of what the state machine has for all clients; refuse them if that is too much.
@@ -149,9 +152,17 @@ class SessionCommands:
         self.propose(asked, EntryKind.BATCH, encode_batch(batch), needs, concluded, answered)
 
     def _propose_apart(self, asked: Asked, batch: Batch, needs: Version, answer: Outcomes, ended: Outcomes) -> None:
-        """Propose commands as entries of their own, because the cluster's version does not know batches."""
-        outcomes: list[PartOutcome] = [None] * len(batch.commands)
-        missing = {place for place, command in enumerate(batch.commands) if command is not None}
+        """Propose commands as entries of their own, because the cluster's version does not know batches.
+
+        One whose outcome is known is not proposed again. Otherwise a leader that has room for a part of them only
+        would carry the same part again and again, and never the rest.
+        """
+        outcomes = self._known_outcomes(batch)
+        commands = enumerate(batch.commands)
+        missing = {place for place, command in commands if command is not None and outcomes[place] is None}
+        if not missing:
+            ended(outcomes)
+            answer(outcomes)
 
         def concluded(place: int, outcome: Outcome | None) -> None:
             if isinstance(outcome, Result):

@@ -28,7 +28,7 @@ def _far_term_of_one() -> list[Patch]:
     def known_by_enough(_s: State, far: FarTerms, _now: float) -> int:
         return max(far.said.values(), default=0)
 
-    return [(far_terms, "known_by_enough", known_by_enough), *_far_terms_unasked()]
+    return [(far_terms, "known_by_enough", known_by_enough)]
 
 
 def _far_terms_unasked() -> list[Patch]:
@@ -36,7 +36,7 @@ def _far_terms_unasked() -> list[Patch]:
 
 
 def _far_term_at_any_time() -> list[Patch]:
-    return [(far_terms, "is_sticky", lambda _s, _now: False), *_far_term_of_one()]
+    return [(far_terms, "is_sticky", lambda _s, _now: False), *_far_term_of_one(), *_far_terms_unasked()]
 
 
 def _any_leader() -> list[Patch]:
@@ -58,8 +58,9 @@ def _bug(name: str, breaks: str, profile: str, patches: Callable[[], list[Patch]
 
 
 ROGUES: Final = (
+    _bug("believe a far term of who was not asked", "who was asked says it", "impostor", _far_terms_unasked),
     _bug("take any term over", "none ends the terms", "calm", _no_far_terms),
-    _bug("take a far term over that one member says", "most say it", "election", _far_term_of_one),
+    _bug("take a far term over that one member says", "most say it", "one liar", _far_term_of_one),
     _bug("look for a far term while a leader is there", "nobody needs one then", "calm", _far_term_at_any_time),
     _bug("believe in leader work of any length", "it is bounded", "calm", _unbounded("CLAIM_MAX")),
     _bug("count any sequence", "it is bounded", "calm", _unbounded("SEQUENCE_MAX")),

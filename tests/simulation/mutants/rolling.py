@@ -8,6 +8,7 @@ import msgspec
 from tests.simulation.mutants.mutant import Mutant, Patch
 from trioraft.consensus import append_entries, core, lease, membership
 from trioraft.consensus.configuration import Configuration
+from trioraft.consensus.log import Log
 from trioraft.consensus.state import State
 from trioraft.versions import SPOKEN
 
@@ -57,6 +58,12 @@ ROLLING: Final = (
         lambda: _raised_by(lambda c: c.members[:1]),
     ),
     Mutant("use what a version adds at once", _UPGRADE, "upgrade", lambda: [(core, "added_in", lambda _kind: 1)]),
+    Mutant(
+        "send a removed node what comes after its removal",
+        "a removed node may be older than the cluster",
+        "older and removed",
+        lambda: [(Log, "absent_since", lambda log, _node: log.last_index + 1000)],
+    ),
     Mutant("forget the version when the members change", _UPGRADE, "upgrade", _forget_version),
     Mutant(
         "keep a shorter promise while a longer one holds",

@@ -2,10 +2,11 @@
 
 from tests.simulation.mutants.found import Found
 from tests.unit.story import TIMING, Story
-from trioraft.consensus.events import StartWork
+from trioraft.consensus.events import StartWork, TooOld
 from trioraft.consensus.lease import contact_end
 from trioraft.consensus.numbers import TERM_STEP
 from trioraft.messages import PreVoteResponse
+from trioraft.versions import SPOKEN, Versions
 
 
 def standing_leader(seed: int, _mutant: str) -> Found | None:
@@ -33,3 +34,26 @@ def impostor(seed: int, _mutant: str) -> Found | None:
     if story.cores[2].term < TERM_STEP:
         return None
     return Found(seed, "n2 believes a far term that nobody knows, and hears no leader any more")
+
+
+def one_liar(seed: int, _mutant: str) -> Found | None:
+    """Let one member of three lie when it is asked for its term, while the others can be asked too."""
+    story = Story()
+    story.receive(2, 3, PreVoteResponse(2 * TERM_STEP, 1, granted=False))
+    search = story.state(2).far_terms
+    if search is not None:
+        story.receive(2, 3, PreVoteResponse(2 * TERM_STEP, search.question, granted=False))
+    return Found(seed, "n2 believes a far term that only n3 knows") if story.cores[2].term >= TERM_STEP else None
+
+
+def older_and_removed(seed: int, _mutant: str) -> Found | None:
+    """Remove a member that is older than the others, and raise the version before it has heard of it."""
+    story = Story()
+    story.elect(1)
+    story.live(2)
+    story.cores[3].versions = Versions(1, SPOKEN.highest - 1)
+    story.change(1, (1, 2))
+    story.live(TIMING.upper / 2, without=(3,))
+    story.raise_version(1)
+    story.live(2)
+    return Found(seed, "n3 stops as too old, although it was removed") if story.events(3, TooOld) else None
