@@ -61,9 +61,10 @@ class InProcess:
         """Have one command outstanding at a time."""
         return self._workers[leader].ask("latency", seconds=seconds)
 
-    def load(self, leader: int, outstanding: int, seconds: float) -> dict[str, Any]:
+    def load(self, leader: int, outstanding: int, seconds: float, **more: Any) -> dict[str, Any]:
         """Have so many outstanding."""
-        return self._workers[leader].ask("load", outstanding=outstanding, seconds=seconds, **self._arguments)
+        arguments = {**self._arguments, **more}
+        return self._workers[leader].ask("load", outstanding=outstanding, seconds=seconds, **arguments)
 
 
 def node_settings(ports: list[int], number: int, directory: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import cbor2
 import trio
 
 from tests.benchmarks.workers.lines import VALUE, WARM_UP, Answer, keys, latencies, rate, serve_on_trio, shares, tell
+from tests.benchmarks.workers.turns import Turns
 from trioraft import Node, NodeSettings, ProposalError, open_node
 
 _CHUNK: Final = 65_536
@@ -166,14 +167,21 @@ async def _status(node: Node, machine: Dictionary) -> Answer:
 async def main(configuration: dict[str, Any]) -> None:
     """Run a node."""
     machine = Dictionary()
+    turns = Turns()
     async with open_node(NodeSettings.of(**configuration["settings"]), machine) as node:
         tell({"started": True})
 
         async def latency(seconds: float) -> Answer:
             return await _latency(node, seconds)
 
-        async def load(**asked: Any) -> Answer:
-            return await _load(node, **asked)
+        async def load(*, measure_turns: bool = False, **asked: Any) -> Answer:
+            if not measure_turns:
+                return await _load(node, **asked)
+            turns.forget()
+            trio.lowlevel.add_instrument(turns)
+            told = await _load(node, **asked)
+            trio.lowlevel.remove_instrument(turns)
+            return {**told, **turns.tell()}
 
         async def status() -> Answer:
             return await _status(node, machine)
