@@ -133,6 +133,7 @@ def content_of(document: ClusterDocument) -> object:
             age_seconds=0.0,
             uptime_seconds=0.0,
             hook=msgspec.structs.replace(node.hook, since_seconds=0.0),
+            job=msgspec.structs.replace(node.job, text="", runs_seconds=None, starts_in_seconds=None),
             elections=(),
             members=tuple(msgspec.structs.replace(member, silent_seconds=None) for member in node.members),
             autopilot=(),

@@ -96,6 +96,11 @@ class QueuedStream(io.TextIOBase):
             if text:
                 self._enqueue(text)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether at most half of the queue is full."""
+        return self._descriptor is None or 2 * self._queued_bytes <= _QUEUE_BYTES
+
     def drain(self, seconds: float) -> None:
         """Wait until everything is written, but no longer than some seconds."""
         self.flush()
@@ -216,6 +221,17 @@ def log_lines_dropped() -> int:
         The number; 0 in a program that has its standard error to itself.
     """
     return sys.stderr.lines_dropped if isinstance(sys.stderr, QueuedStream) else 0
+
+
+def log_has_room() -> bool:
+    """Check whether more lines for standard error would be written rather than push others out.
+
+    Returns
+    -------
+    bool
+        Whether the queue is at most half full; True in a program that has its standard error to itself.
+    """
+    return not isinstance(sys.stderr, QueuedStream) or sys.stderr.has_room
 
 
 def write_last_words(text: str) -> None:

@@ -163,7 +163,7 @@ class Replica {
     setText(this.age, ago(age));
     // Nobody knows what the script of an unreachable replica does by now.
     const { reachable, hook } = this.node;
-    const [text, note] = hookWords(hook, reachable ? age : 0);
+    const [text, note] = jobWords(this.node) ?? hookWords(hook, reachable ? age : 0);
     setText(this.hook, reachable || hook.state === "none" ? text : `last known: ${text}`);
     setText(this.hookNote, note);
   }
@@ -174,6 +174,11 @@ function protocol(node) {
   const { lowest_version: lowest, highest_version: highest, cluster_version: cluster } = node;
   const speaks = lowest === highest ? `version ${highest}` : `versions ${lowest} to ${highest}`;
   return cluster ? `${speaks}; the cluster speaks ${cluster}` : speaks;
+}
+
+/** Describe leader work that does not run although its node leads, in two short lines; null where it runs. */
+function jobWords({ job, reachable }) {
+  return reachable && job?.text && job.state !== "runs" ? ["leader work", job.text] : null;
 }
 
 /** Describe a hook in two short lines; `age` is that of the status. */

@@ -64,7 +64,7 @@ class MemoryLauncher:
     link: "MemoryLink | None" = None  # the newest supervisor
     holder: "MemoryLink | None" = None  # of the lock
 
-    async def launch(self, directory: Path, grace: float) -> "MemoryLink":
+    async def launch(self, directory: Path, grace: float, streams: bool = False) -> "MemoryLink":
         await trio.lowlevel.checkpoint()
         if self.unlaunchable:
             raise OSError(11, "Resource temporarily unavailable")

@@ -15,6 +15,7 @@ import trio.testing
 
 from tests.unit.memory_launcher import Behaviour, MemoryLauncher, MemoryRun
 from trioraft.hooks.hooks import HookContext, Hooks, Launcher
+from trioraft.settings.restart import NEVER_AGAIN, RestartPolicy, restart_policy
 
 GRACE = 5.0
 LEASE = 3.0
@@ -27,6 +28,8 @@ class Settings:
     script_leader_path: str | None = "/leader"
     script_follower_path: str | None = "/follower"
     script_leader_arguments: tuple[str, ...] | None = None
+    script_leader_restart: RestartPolicy = NEVER_AGAIN
+    script_leader_output: str = "log"
     hook_stop_grace: float = GRACE
     hook_failure: str = "ignore"
     election_timeout_lower: float = LEASE
@@ -452,7 +455,11 @@ async def test_the_rules_hold_for_any_sequence_of_calls(
 ) -> None:
     print(f"seed {seed}")
     story = Story(seed, launcher)
-    async with running(Settings(hook_failure=story.chance.choice(["ignore", "step-down"])), launcher) as node:
+    settings = Settings(
+        hook_failure=story.chance.choice(["ignore", "step-down"]),
+        script_leader_restart=restart_policy(story.chance.choice(["never", "on-failure:3", "always"])),
+    )
+    async with running(settings, launcher) as node:
         node.hooks._on_work_ended = story.work_ended
         for _ in range(300):
             story.act(node)
@@ -466,6 +473,7 @@ async def test_the_rules_hold_for_any_sequence_of_calls(
     assert all(before.ended <= after.started for before, after in itertools.pairwise(runs))
     assert all(run.ended < math.inf for run in runs)
     tokens = [run.token for run in runs if run.role == "leader"]
-    assert tokens == sorted(set(tokens))
+    assert tokens == sorted(tokens)
+    assert settings.script_leader_restart.when != "never" or len(tokens) == len(set(tokens))
     # Once at first, and once after each leader work that was ordered.
     assert sum(run.role == "follower" for run in runs) <= node.term

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from typing import Literal
 
 import msgspec
 
 from trioraft.cli.exits import WRONG, CommandError
+from trioraft.settings.restart import ALLOWED, ON_FAILURE, RestartPolicy, restart_policy
 from trioraft.settings.settings import NodeSettings
 
 
@@ -34,7 +36,19 @@ def find_program(name: str) -> str:
     return os.path.abspath(found)
 
 
-def leader_script(settings: NodeSettings, command: list[str]) -> NodeSettings:
+def _restart(text: str | None) -> RestartPolicy:
+    """Read ``--restart``, else ``SCRIPT_LEADER_RESTART``; a command that fails is run again by default."""
+    if text is None:
+        text = os.environ.get("SCRIPT_LEADER_RESTART") or str(ON_FAILURE)
+    try:
+        return restart_policy(text)
+    except ValueError as error:
+        raise CommandError(f"--restart={text[:100]!r}: {error}; allowed: {ALLOWED}", WRONG) from None
+
+
+def leader_script(
+    settings: NodeSettings, command: list[str], restart: str | None, output: Literal["log", "streams"]
+) -> NodeSettings:
     """Make a command the leader script of a node.
 
     Parameters
@@ -43,6 +57,10 @@ def leader_script(settings: NodeSettings, command: list[str]) -> NodeSettings:
         The node's configuration.
     command : list of str
         The command and its arguments.
+    restart : str or None
+        Whether it is run again when it has ended; None for ``SCRIPT_LEADER_RESTART``, else on failure.
+    output : {'log', 'streams'}
+        Whether its output goes to the log, or to the standard streams as it is.
 
     Returns
     -------
@@ -52,12 +70,16 @@ def leader_script(settings: NodeSettings, command: list[str]) -> NodeSettings:
     Raises
     ------
     CommandError
-        If there is no such program, or ``SCRIPT_LEADER_PATH`` is set too.
+        If there is no such program or policy, or ``SCRIPT_LEADER_PATH`` is set too.
     """
     if settings.script_leader_path is not None:
         text = "set, and a command is given too; use one of them"
         raise CommandError(f"SCRIPT_LEADER_PATH={settings.script_leader_path}: {text}", WRONG)
     program, *arguments = command
     return msgspec.structs.replace(
-        settings, script_leader_path=find_program(program), script_leader_arguments=tuple(arguments)
+        settings,
+        script_leader_path=find_program(program),
+        script_leader_arguments=tuple(arguments),
+        script_leader_restart=_restart(restart),
+        script_leader_output=output,
     )

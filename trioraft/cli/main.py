@@ -134,6 +134,23 @@ def node(*, end_with_stdin: _WithStdin = False) -> int:
 def lead(
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run as the leader.")],
     *,
+    restart: Annotated[
+        str | None,
+        typer.Option(
+            metavar="never|on-failure|always[:N]",
+            help="Whether COMMAND is run again when it has ended by itself, after pauses of 1 to 30 s; after N failed"
+            " starts in a row, else 10, it is given up. Else SCRIPT_LEADER_RESTART, else on-failure.",
+            show_default=False,
+        ),
+    ] = None,
+    log_output: Annotated[
+        str,
+        typer.Option(
+            "--log-output",
+            metavar="raw|json",
+            help="raw: what COMMAND writes is passed through as it is; json: as lines of the node's log.",
+        ),
+    ] = "raw",
     end_with_stdin: _WithStdin = False,
 ) -> int:
     """Run a node with a command as its leader script.
@@ -147,8 +164,11 @@ def lead(
     from trioraft.settings.settings import NodeSettings  # noqa: PLC0415
     from trioraft.storage.errors import StorageError  # noqa: PLC0415
 
-    settings = leader_script(checked(NodeSettings.from_environ), command)
-    _start_log(settings.logging, settings.log_format)
+    choice("--log-output", log_output, "raw", "json")
+    settings = leader_script(
+        checked(NodeSettings.from_environ), command, restart, "log" if log_output == "json" else "streams"
+    )
+    _start_log(settings.logging, "json" if log_output == "json" else settings.log_format)
     return _serve(lambda: run_node(settings), (NodeError, StorageError), end_with_stdin=end_with_stdin)
 
 
@@ -222,15 +242,21 @@ def status(
 
 @app.command()
 def healthcheck(
-    *, ready: Annotated[bool, typer.Option("--ready", help="Ask for membership and a leader too.")] = False
+    *,
+    ready: Annotated[bool, typer.Option("--ready", help="Ask for membership and a leader too.")] = False,
+    leader: Annotated[
+        bool, typer.Option("--leader", help="Ask whether leader work runs on this node: its script or a body.")
+    ] = False,
 ) -> int:
     """Tell whether the node of this machine is well.
 
-    That is: whether it answers at BIND_HOST and BIND_PORT of the environment, and its disk is not stuck.
+    That is: whether it answers at BIND_HOST and BIND_PORT of the environment, its disk is not stuck, and its leader
+    script was not given up.
     """
     from trioraft.address import Address  # noqa: PLC0415
     from trioraft.cli.probe import ask_status  # noqa: PLC0415
     from trioraft.datagrams.events import ForeignService  # noqa: PLC0415
+    from trioraft.messages import why_not_running  # noqa: PLC0415
     from trioraft.settings.settings import ClientSettings  # noqa: PLC0415
     from trioraft.settings.variables import find_variable  # noqa: PLC0415
 
@@ -248,6 +274,10 @@ def healthcheck(
         raise CommandError(f"at {address} is a node of service {found.service!r}, not of {service!r}: see APP_NAME")
     if found.disk_stuck:
         raise CommandError(f"node {found.id}: its disk is stuck")
+    if found.job.state == "given-up":
+        raise CommandError(f"node {found.id}: its job: {found.job.text}")
+    if leader and (reason := "it does not lead" if found.role != "leader" else why_not_running(found.job)):
+        raise CommandError(f"node {found.id}: {reason}")
     if ready and found.cluster_id is None:
         waiting = found.forming.waiting_for if found.forming else "a cluster"
         raise CommandError(f"node {found.id} is no member of a cluster yet; it waits for {waiting}")

@@ -183,6 +183,8 @@ def _remarks(cluster: ClusterStatus) -> list[str]:
             " whoever can reach a node reads and changes everything: give all nodes a CLUSTER_KEY_FILE"
         )
     for node in cluster.nodes:
+        if node.reachable and node.status.job.text:
+            lines.append(f"{node.status.name}, its job: {node.status.job.text}")
         if node.status.forming is not None:
             lines.append(f"{node.status.name} waits for {node.status.forming.waiting_for}")
         if node.status.disk_stuck:

@@ -60,6 +60,7 @@ class _Body:
 
     name: str
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    began: float = field(default_factory=trio.current_time)
 
 
 class Bodies:
@@ -89,6 +90,7 @@ class Bodies:
         self._token: int | None = None
         self._started = trio.Event()
         self._bodies: set[_Body] = set()
+        self._waiting = 0
         self._ending = False
         self._over_at = 0.0  # when leader work must be over
         self._watching = threading.Event()
@@ -99,6 +101,21 @@ class Bodies:
     def running(self) -> bool:
         """Whether any body runs."""
         return bool(self._bodies)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any body runs, or waits for leader work to start."""
+        return bool(self._bodies or self._waiting)
+
+    @property
+    def running_for(self) -> float:
+        """How long the body that runs for longest has run, in seconds."""
+        return trio.current_time() - min((body.began for body in self._bodies), default=trio.current_time())
+
+    @property
+    def token(self) -> int:
+        """The fencing token of the work that may run; 0 while none may."""
+        return self._token or 0
 
     # --- calls of the node ---------------------------------------------------------------------------------
 
@@ -164,19 +181,28 @@ class Bodies:
         Leadership
             The fencing token.
         """
-        while self._token is None or self._is_late():
-            await self._started.wait()
-            if self._is_late():  # this process stood still, and its node has not noticed yet
-                await trio.sleep(_LOOK_INTERVAL / 10)
+        self._waiting += 1
+        try:
+            token = await self._next_token()
+        finally:
+            self._waiting -= 1
         body = _Body(name)
         self._bodies.add(body)
         self._watch()
         try:
             with body.scope:
-                yield Leadership(self._token)
+                yield Leadership(token)
         finally:
             self._bodies.discard(body)
             self._note_end()
+
+    async def _next_token(self) -> int:
+        """Wait until leader work may run, and return its fencing token."""
+        while self._token is None or self._is_late():
+            await self._started.wait()
+            if self._is_late():  # this process stood still, and its node has not noticed yet
+                await trio.sleep(_LOOK_INTERVAL / 10)
+        return self._token
 
     def _is_late(self) -> bool:
         """Check whether the lease, as far as it is known here, has ended."""

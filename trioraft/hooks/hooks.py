@@ -4,6 +4,8 @@ The rules:
 
 - The leader script is started by :meth:`Hooks.start_work`, and ended (with everything that it started) by
   :meth:`Hooks.end_work`, at its deadline, or with the node.
+- A leader script that has ended by itself may be run again (:mod:`trioraft.hooks.restarts`), with the same token,
+  when nothing of its last run is left; never after :meth:`Hooks.end_work`, and never after its deadline.
 - The follower script runs once on becoming a member, and once after each end of leader work. It is ended before
   the leader script starts.
 - Scripts of one node never overlap: the next one starts when nothing of the one before is left.
@@ -11,20 +13,23 @@ The rules:
   process of this node may still be ending its work.
 
 When ``on_work_ended`` is called, nothing of leader work runs, and none starts before the next `start_work`. The node
-is called once for each `end_work`, and also when the work has ended by itself, as a short script does, or was ended
-at its deadline. Only the task of :meth:`Hooks.run` calls back, never one of the methods, so a callback may use them.
+is called once for each `end_work`, and also when the work has ended by itself, as a short script does that is not run
+again, or was ended at its deadline. Only the task of :meth:`Hooks.run` calls back, never one of the methods, so a
+callback may use them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final
 
 import msgspec
 import trio
 
 from trioraft.clock import FOREVER, NEVER
+from trioraft.hooks.context import HookContext, HookSettings
+from trioraft.hooks.job import Job
 from trioraft.hooks.launcher import (
+    Command,
     Crashed,
     Dropped,
     End,
@@ -45,9 +50,12 @@ from trioraft.hooks.launcher import (
     Unstartable,
     Waiting,
 )
+from trioraft.hooks.output import ScriptOutput
+from trioraft.hooks.restarts import Restarts
+from trioraft.hooks.runs import Kind, Run, Work
 from trioraft.hooks.scripts import why_failed, why_not_run
 from trioraft.logger import Logger
-from trioraft.messages import HookStatus
+from trioraft.messages import HookStatus, JobStatus
 
 __all__ = ["HookContext", "HookSettings", "Hooks", "Launcher", "SupervisorLauncher"]
 
@@ -66,81 +74,6 @@ _SECOND_CHANCE: Final = 0.5
 _DESTROY_PATIENCE: Final = 1.0
 # The shortest and the longest pause between attempts to start a supervisor, in seconds.
 _RETRY: Final = (0.5, 10.0)
-
-_Kind = Literal["leader", "follower"]
-
-
-class HookSettings(Protocol):
-    """The part of a node's settings that concerns its scripts."""
-
-    @property
-    def election_timeout_lower(self) -> float:
-        """Seconds within which a supervisor must acknowledge a new deadline."""
-
-    @property
-    def script_leader_path(self) -> str | None:
-        """The leader script."""
-
-    @property
-    def script_leader_arguments(self) -> tuple[str, ...] | None:
-        """The arguments of the leader script, where it is a command; else None."""
-
-    @property
-    def script_follower_path(self) -> str | None:
-        """The follower script."""
-
-    @property
-    def hook_stop_grace(self) -> float:
-        """Seconds between SIGTERM and SIGKILL."""
-
-    @property
-    def hook_failure(self) -> str:
-        """``ignore`` or ``step-down``."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookContext:
-    """What a script learns of its node at its start.
-
-    Attributes
-    ----------
-    node_id, node_name, cluster_id : str
-        The node and its cluster, ids as 16 hexadecimal digits.
-    term : int
-        The current term.
-    leader_id : str
-        The leader that the node knows, or empty.
-    """
-
-    node_id: str
-    node_name: str
-    cluster_id: str
-    term: int
-    leader_id: str
-
-
-@dataclass(slots=True, eq=False)
-class _Work:
-    """Leader work that the node has asked for and has not ended yet."""
-
-    token: int
-    deadline: float
-    begun: bool = False
-    overdue: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Run:
-    """The script that the supervisor runs, with its deadline; over when none of its processes is left."""
-
-    kind: _Kind
-    path: str
-    work: _Work | None
-    deadline: float | None = None
-    told_to_end: bool = False
-    ending: bool = False
-    killed: bool = False
-    failed: bool = False
 
 
 class Hooks:
@@ -163,8 +96,10 @@ class Hooks:
 
     Attributes
     ----------
-    lines_dropped : int
-        The number of lines of scripts that were not logged, because there were too many.
+    job : Job
+        What the leader script is doing.
+    output : ScriptOutput
+        The output of scripts, on its way to the log.
     """
 
     def __init__(
@@ -177,11 +112,11 @@ class Hooks:
         on_work_failed: Callable[[str], None],
         launcher: Launcher | None = None,
     ) -> None:
-        paths: dict[_Kind, str | None] = {
+        paths: dict[Kind, str | None] = {
             "leader": settings.script_leader_path,
             "follower": settings.script_follower_path,
         }
-        self._paths: dict[_Kind, str] = {kind: path for kind, path in paths.items() if path}
+        self._paths: dict[Kind, str] = {kind: path for kind, path in paths.items() if path}
         self._leader_arguments = settings.script_leader_arguments
         self._grace = settings.hook_stop_grace
         self._acknowledgement_patience = settings.election_timeout_lower
@@ -191,17 +126,21 @@ class Hooks:
         self._on_work_ended = on_work_ended
         self._on_work_failed = on_work_failed
         self._launcher = launcher or SupervisorLauncher()
-        self.lines_dropped = 0
+        self._output_streams = settings.script_leader_output == "streams"
+        self._restarts = Restarts(settings.script_leader_restart)
+        self.job = Job()
+        self.output = ScriptOutput(self._send)
         # What the node asks for.
-        self._work: _Work | None = None
+        self._work: Work | None = None
         self._follower_wanted = False
         self._follower_done = False
         self._closing = False
         # What the supervisor does.
         self._link: Link | None = None
         self._ready = False
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self._answer_due = self._acknowledgement_due = NEVER
+        self._again_at = NEVER
         self._patience = trio.CancelScope()
         # What the node has to learn.
         self._end_owed = False
@@ -223,10 +162,14 @@ class Hooks:
             The end of the lease in seconds of CLOCK_BOOTTIME. The script gets SIGTERM then, and SIGKILL a grace
             later.
         """
-        self._work = _Work(token, deadline)
+        self._work = Work(token, deadline)
         self._follower_wanted = self._follower_done = False
         self._end_owed = False
         self._failure = ""
+        self._again_at = NEVER
+        self._restarts.begin()
+        if "leader" in self._paths:
+            self.job.begin(token, self._why_not_yet())
         self._advance()
 
     def extend_work(self, deadline: float) -> None:
@@ -252,6 +195,8 @@ class Hooks:
         """End leader work now; ``on_work_ended`` follows."""
         self._work = None
         self._end_owed = True
+        self._again_at = NEVER
+        self.job.state = "ends" if self._run is not None and self._run.kind == "leader" else "none"
         self._advance()
 
     def become_follower(self) -> None:
@@ -266,6 +211,21 @@ class Hooks:
     def state(self) -> str:
         """The state of the scripts, in the one word that `status` has for it."""
         return self._status.state
+
+    @property
+    def has_leader_script(self) -> bool:
+        """Whether there is a leader script."""
+        return "leader" in self._paths
+
+    @property
+    def job_status(self) -> JobStatus:
+        """What the leader script is doing, for status messages."""
+        return self.job.status(trio.current_time())
+
+    @property
+    def deadline(self) -> float:
+        """The time at which leader work ends unless the lease is extended; 0 while there is none."""
+        return self._work.deadline if self._work is not None else 0.0
 
     @property
     def status(self) -> HookStatus:
@@ -286,43 +246,51 @@ class Hooks:
                 work.begun = self._end_owed = True
             elif self._may_start():
                 work.begun = True
-                self._start_run(_Run("leader", self._paths["leader"], work))
+                self._start_run(Run("leader", self._paths["leader"], work))
+        elif work is not None and self._again_at <= trio.current_time():
+            if self._may_start():
+                self._again_at = NEVER
+                self._start_run(Run("leader", self._paths["leader"], work))
         elif work is None and self._follower_wanted and "follower" in self._paths and self._may_start():
             self._follower_wanted = False
             self._follower_done = True
-            self._start_run(_Run("follower", self._paths["follower"], None))
+            self._start_run(Run("follower", self._paths["follower"], None))
         if self._failure or self._nothing_of_work_left():
             self._news.set()
 
     def _may_start(self) -> bool:
         return self._ready and self._run is None and not self._closing
 
+    def _why_not_yet(self) -> str:
+        """Say what the leader script waits for on this node."""
+        if not self._ready:
+            return "the end of earlier work in this data directory"
+        return "the end of the follower script" if self._run is not None else "its start"
+
     def _nothing_of_work_left(self) -> bool:
         """Check whether leader work has ended and the node still has to learn it."""
         running = self._run is not None and self._run.kind == "leader"
         return self._end_owed and not running and (self._ready or not self._paths)
 
-    def _start_run(self, run: _Run) -> None:
-        context = self._context()
-        environment = {
-            "TRIORAFT_ROLE": run.kind,
-            "TRIORAFT_NODE_ID": context.node_id,
-            "TRIORAFT_NODE_NAME": context.node_name,
-            "TRIORAFT_CLUSTER_ID": context.cluster_id,
-            "TRIORAFT_TERM": str(context.term),
-            "TRIORAFT_LEADER_ID": context.leader_id,
-            # A follower holds no token; 0 is older than any.
-            "TRIORAFT_FENCING_TOKEN": str(run.work.token if run.work is not None else 0),
-        }
+    def _start_run(self, run: Run) -> None:
         self._run = run
+        if run.kind == "leader":
+            self.job.start()
         self._show("running", script=run.kind, path=run.path, pid=None, exit_status=None)
         run.deadline = run.work.deadline if run.work is not None else None
         given = self._leader_arguments if run.kind == "leader" else None
-        arguments = list(given) if given is not None else None
-        self._send(Start(path=run.path, environment=environment, deadline=run.deadline, arguments=arguments))
+        command = Start(
+            path=run.path,
+            # A follower holds no token; 0 is older than any.
+            environment=self._context().environment(run.kind, run.work.token if run.work is not None else 0),
+            deadline=run.deadline,
+            arguments=list(given) if given is not None else None,
+            streams=self._output_streams and run.kind == "leader",
+        )
+        self._send(command)
         self._expect_answer(_START_PATIENCE)
 
-    def _extend(self, run: _Run) -> None:
+    def _extend(self, run: Run) -> None:
         """Send the newest deadline, once the one before is acknowledged, so that the channel is never full."""
         work = run.work
         if work is None or work.deadline == run.deadline or run.told_to_end or run.ending:
@@ -333,7 +301,7 @@ class Hooks:
             self._acknowledgement_due = trio.current_time() + self._acknowledgement_patience
             self._note_patience()
 
-    def _end_run(self, run: _Run) -> None:
+    def _end_run(self, run: Run) -> None:
         run.told_to_end = True
         self._show("ending")
         if not run.ending:
@@ -341,22 +309,58 @@ class Hooks:
             shortest, longest = _END_PATIENCE
             self._expect_answer(max(shortest, min(longest, self._grace)))
 
-    def _run_failed(self, run: _Run, what: str, **details: object) -> None:
-        run.failed = True
-        _log.warning("script failed", script=run.kind, path=run.path, reason=what, **details)
-        if run.kind == "leader" and self._steps_down and run.work is self._work:
-            self._fail(f"the leader script {run.path} failed: {what}")
+    def _run_ended(self, run: Run, exit_status: int | None, how: str, reason: str = "") -> None:
+        """Note how a script has ended by itself: `how` in few words, and with a reason where it has failed."""
+        run.failed = bool(reason)
+        fields: dict[str, object] = {} if exit_status is None else {"exit_status": exit_status}
+        if run.kind == "leader":
+            self._decide_what_follows(run, exit_status, how)
+            if run.again_in is not None:
+                fields["again_in"] = run.again_in
+        if not reason:
+            _log.info("script ended", script=run.kind, path=run.path, **fields)
+            return
+        _log.warning("script failed", script=run.kind, path=run.path, reason=reason, **fields)
+        if run.kind == "leader" and run.again_in is None and self._steps_down and run.work is self._work:
+            given_up = f", given up after {self.job.starts} starts" if self.job.starts > 1 else ""
+            self._fail(f"the leader script {run.path} failed: {reason}{given_up}")
+
+    def _decide_what_follows(self, run: Run, exit_status: int | None, how: str) -> None:
+        """Decide whether the leader script runs again; then what it has left behind must end first."""
+        if run.work is not self._work or run.told_to_end:
+            return
+        self.job.exit_status, self.job.how, self.job.failed = exit_status, how, run.failed
+        lasted = trio.current_time() - run.started_at if run.started_at is not None else 0.0
+        run.again_in = self._restarts.pause_after(failed=run.failed, lasted=lasted)
+        if run.again_in is not None and run.started_at is not None:
+            self.job.state = "ends"
+            self._end_run(run)
 
     def _fail(self, reason: str) -> None:
         self._failure = reason
         self._news.set()
 
-    def _run_over(self, run: _Run) -> None:
+    def _run_over(self, run: Run) -> None:
         """Note that none of the processes of a script is left."""
         self._run = None
         if run.kind == "leader":
-            self._end_owed = True
+            self._leader_run_over(run)
         self._show("failed" if run.failed else "idle" if run.ending else "exited", pid=None)
+
+    def _leader_run_over(self, run: Run) -> None:
+        work = self._work
+        if work is None or run.work is not work or work.overdue:
+            self._end_owed = True
+            if work is None or work.overdue:
+                self.job.state = "none"
+        elif run.again_in is not None:
+            self._again_at = trio.current_time() + run.again_in
+            self.job.ended("again", self._again_at)
+            self._note_patience()
+        else:
+            self._end_owed = True
+            keeps = self._restarts.keeps_running
+            self.job.ended("over" if not run.failed else "given-up" if keeps else "failed", trio.current_time())
 
     # --- what the supervisor says ---------------------------------------------------------------------------
 
@@ -381,16 +385,19 @@ class Hooks:
             case _ if self._run is not None:
                 self._handle_run(self._run, event)
 
-    def _handle_run(self, run: _Run, event: Event) -> None:
+    def _handle_run(self, run: Run, event: Event) -> None:
         match event:
             case Started(pid=pid):
                 self._expect_answer(FOREVER)
+                run.started_at = trio.current_time()
+                if run.work is not None and run.work is self._work:
+                    self.job.started(run.started_at)
                 self._show(self._status.state, pid=pid)
                 token = run.work.token if run.work is not None else None
                 _log.info("script started", script=run.kind, path=run.path, pid=pid, token=token)
             case Unstartable(error=error):
                 self._expect_answer(FOREVER)
-                self._run_failed(run, f"cannot be run: {why_not_run(run.path, error)}")
+                self._run_ended(run, None, "cannot be run", f"cannot be run: {why_not_run(run.path, error)}")
                 self._run_over(run)
             case Exited(status=status):
                 self._handle_exit(run, status)
@@ -407,22 +414,21 @@ class Hooks:
             case Ended():
                 self._expect_answer(FOREVER)
                 self._run_over(run)
-            case Output(lines=lines):
-                for line in lines:
-                    _log.info("script output", script=run.kind, line=line)
-            case Dropped(lines=lines_dropped):
-                self.lines_dropped += lines_dropped
-                _log.warning("script writes too much", script=run.kind, path=run.path, lines_dropped=lines_dropped)
+            case Output() | Dropped():
+                self.output.take(event, run.kind, run.path)
 
-    def _handle_exit(self, run: _Run, status: int) -> None:
+    def _handle_exit(self, run: Run, status: int) -> None:
         self._show(self._status.state, pid=None, exit_status=status)
-        if run.ending or status == 0:
+        how = f"exit {status}" if status >= 0 else f"signal {-status}"
+        if run.ending:
             _log.info("script ended", script=run.kind, path=run.path, exit_status=status)
+        elif status == 0:
+            self._run_ended(run, status, how)
         else:
-            how = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
-            self._run_failed(run, why_failed(run.path, how), exit_status=status)
+            reason = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+            self._run_ended(run, status, how, why_failed(run.path, reason))
 
-    def _handle_killing(self, run: _Run, left: int, denied: tuple[int, ...]) -> None:
+    def _handle_killing(self, run: Run, left: int, denied: tuple[int, ...]) -> None:
         if not run.killed:
             run.killed = True
             _log.warning(
@@ -455,6 +461,7 @@ class Hooks:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._report)
                 if self._paths:
+                    nursery.start_soon(self.output.run)
                     nursery.start_soon(self._keep_supervisor)
                 task_status.started()
         finally:
@@ -482,7 +489,7 @@ class Hooks:
         while True:
             launched_at = trio.current_time()
             try:
-                link = await self._launcher.launch(self._directory, self._grace)
+                link = await self._launcher.launch(self._directory, self._grace, self._output_streams)
             except OSError as error:
                 self._show("failed")
                 _log.error("the supervisor of scripts cannot be started", error=str(error), retry_seconds=pause)
@@ -497,6 +504,7 @@ class Hooks:
     async def _live_with(self, link: Link) -> None:
         """Follow a supervisor until it is lost, then kill the processes that it left."""
         self._link = link
+        self.output.begin()
         try:
             self._acknowledgement_due = NEVER
             self._expect_answer(_LAUNCH_PATIENCE)
@@ -519,6 +527,11 @@ class Hooks:
                     pass
                 return "it has ended"
             late = trio.current_time() - self._due
+            if late < 0:
+                self._advance()  # the pause of the leader script is over, or was
+                if self._again_at <= trio.current_time():
+                    self._again_at = trio.current_time() + _GLANCE
+                continue
             with trio.move_on_after(_GLANCE + min(late, _SECOND_CHANCE)):
                 while self._due <= trio.current_time():
                     if not await self._take_events(link):
@@ -558,7 +571,7 @@ class Hooks:
             return
         _log.error("some processes of scripts could not be killed in time", directory=str(self._directory))
 
-    def _send(self, command: Start | Extend | End) -> None:
+    def _send(self, command: Command) -> None:
         if self._link is not None:
             self._link.send(command)
 
@@ -572,7 +585,7 @@ class Hooks:
         return min(self._answer_due, self._acknowledgement_due)
 
     def _note_patience(self) -> None:
-        self._patience.deadline = self._due
+        self._patience.deadline = min(self._due, self._again_at)
 
     def _show(self, state: str, **changes: object) -> None:
         if state != self._status.state and self._since is not None:

@@ -43,6 +43,8 @@ class Start(Struct, frozen=True, tag_field="do", tag="start"):
         The arguments of a command; None for a script.
     terminal : bool
         Whether the script has this process's terminal; otherwise its output comes as events.
+    streams : bool
+        Whether it writes to the standard streams that the supervisor was started with instead.
     """
 
     path: str
@@ -50,6 +52,7 @@ class Start(Struct, frozen=True, tag_field="do", tag="start"):
     deadline: float | None
     arguments: list[str] | None = None
     terminal: bool = False
+    streams: bool = False
 
 
 class Extend(Struct, frozen=True, tag_field="do", tag="extend"):
@@ -68,7 +71,19 @@ class End(Struct, frozen=True, tag_field="do", tag="end"):
     """End the script now; nothing happens where none runs."""
 
 
-Command: TypeAlias = Start | Extend | End
+class Taken(Struct, frozen=True, tag_field="do", tag="taken"):
+    """Let the supervisor pass more output on.
+
+    Attributes
+    ----------
+    parcels : int
+        How many events with output were taken since the last command like this.
+    """
+
+    parcels: int
+
+
+Command: TypeAlias = Start | Extend | End | Taken
 
 # --- events -------------------------------------------------------------------------------------------------
 
@@ -153,7 +168,7 @@ class Ended(Struct, frozen=True, tag_field="event", tag="ended"):
 
 
 class Output(Struct, frozen=True, tag_field="event", tag="output"):
-    """The script wrote lines.
+    """The script wrote lines; :class:`Taken` is expected for it.
 
     Attributes
     ----------
@@ -226,7 +241,7 @@ class Link(Protocol):
 class Launcher(Protocol):
     """The way to start supervisors."""
 
-    async def launch(self, directory: Path, grace: float) -> Link:
+    async def launch(self, directory: Path, grace: float, streams: bool = False) -> Link:
         """Start a supervisor for the work of a data directory.
 
         Parameters
@@ -235,6 +250,8 @@ class Launcher(Protocol):
             The node's data directory.
         grace : float
             Seconds between SIGTERM and SIGKILL.
+        streams : bool
+            Whether its scripts may be given the standard output and error of this process.
 
         Returns
         -------
@@ -251,9 +268,9 @@ class Launcher(Protocol):
 class SupervisorLauncher:
     """Supervisors as processes of this machine."""
 
-    async def launch(self, directory: Path, grace: float) -> Link:
+    async def launch(self, directory: Path, grace: float, streams: bool = False) -> Link:
         """Start a supervisor process; see :meth:`Launcher.launch`."""
-        return await _launch(str(directory / WORK_FILE), grace, terminal=False)
+        return await _launch(str(directory / WORK_FILE), grace, streams=streams)
 
 
 async def launch_command_supervisor(grace: float) -> Link:
@@ -277,7 +294,7 @@ async def launch_command_supervisor(grace: float) -> Link:
     return await _launch("", grace, terminal=True)
 
 
-async def _launch(work_file: str, grace: float, *, terminal: bool) -> Link:
+async def _launch(work_file: str, grace: float, *, terminal: bool = False, streams: bool = False) -> Link:
     marker = secrets.token_hex(16)
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -289,7 +306,11 @@ async def _launch(work_file: str, grace: float, *, terminal: bool) -> Link:
         command.append(str(theirs.fileno()))
         options = {"close_fds": False}  # the command inherits what this process did
     else:
-        options = {"stdin": theirs, "stdout": subprocess.DEVNULL, "start_new_session": True}
+        options = {"stdin": theirs, "start_new_session": True}
+        if streams:
+            command += ["0", "streams"]
+        else:
+            options["stdout"] = subprocess.DEVNULL
     try:
         environment = without_keys(os.environ) | {supervisor.MARKER: marker}
         process = await trio.lowlevel.open_process(command, env=environment, **options)

@@ -15,9 +15,12 @@ itself lives. A supervisor that can take the second lock has no living predecess
 predecessor left behind: the processes that carry the marker which the file holds, and their descendants.
 
 The supervisor is started as ``python -I -S supervisor.py WORK_FILE GRACE_SECONDS`` with the marker in `TRIORAFT_WORK`
-and a stream socket as standard input. It starts fast that way, and for the same reason imports nothing of trioraft.
-``trioraft lock`` starts it with an empty work file, because a command that is run under a lock has no predecessor,
-and with the number of the socket as a third argument, because the command gets the terminal.
+and a stream socket as standard input. It starts fast that way, and for the same reason imports nothing of trioraft
+but :mod:`trioraft.hooks.supervisor_output`. ``trioraft lock`` starts it with an empty work file, because a command
+that is run under a lock has no predecessor, and with the number of the socket as a third argument, because the
+command gets the terminal. With ``streams`` as a fourth argument it keeps its standard output and error for scripts
+that write to them.
+
 Both sides write JSON objects, one on a line; :mod:`trioraft.hooks.launcher` has them as types. Every time is in
 seconds of CLOCK_BOOTTIME.
 """
@@ -33,9 +36,17 @@ import sys
 import time
 from collections.abc import Callable
 
+TYPE_CHECKING = False  # the module `typing` costs time at every start
+if TYPE_CHECKING or __name__ != "__main__":
+    from trioraft.hooks.supervisor_output import Channel, Output, boottime
+else:
+    sys.path.insert(0, os.path.dirname(__file__))  # the program is started without it, and without all of trioraft
+    from supervisor_output import Channel, Output, boottime
+
+    del sys.path[0]
+
 MARKER = "TRIORAFT_WORK"
 
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _PR_SET_CHILD_SUBREAPER = 36
 
 # The system waits on CLOCK_MONOTONIC, which stands still while the host is suspended. So the supervisor never waits
@@ -48,16 +59,6 @@ _SHELL = "/bin/sh"
 _CHUNK = 65536
 # The signals that a command goes on ignoring, because `nohup` or a shell arranged that before it starts.
 _left_ignored: set[int] = set()
-_LINE_BYTES = 4096
-_BUFFER_BYTES = 262144
-# A script that floods its output must not keep the node from its heartbeats.
-_LINES_PER_SECOND = 200.0
-_LINES_AT_ONCE = 1000.0
-
-
-def _boottime() -> float:
-    """Read the clock of the deadlines."""
-    return time.clock_gettime(_CLOCK)
 
 
 # --- processes ----------------------------------------------------------------------------------------------
@@ -169,123 +170,13 @@ def kill_marked(marker: str) -> int:
     return len(found.keys() - _send_signals(found, signal.SIGKILL))
 
 
-# --- the channel to the node --------------------------------------------------------------------------------
-
-
-class _Channel:
-    """The channel of JSON lines to and from the node, which never waits for the node."""
-
-    def __init__(self, fd: int) -> None:
-        os.set_blocking(fd, False)
-        os.set_inheritable(fd, False)
-        self.fd = fd
-        self.closed = False
-        self.outgoing = bytearray()
-        self._incoming = b""
-
-    def send(self, event: str, **fields: object) -> None:
-        """Queue an event, and send what can be sent now."""
-        self.outgoing += json.dumps({"event": event, **fields}).encode() + b"\n"
-        self.flush()
-
-    def flush(self) -> None:
-        """Send as much of the queue as the socket takes."""
-        try:
-            while self.outgoing and not self.closed:
-                del self.outgoing[: os.write(self.fd, self.outgoing)]
-        except BlockingIOError:
-            return
-        except (BrokenPipeError, ConnectionResetError):
-            self.closed = True
-        if self.closed:
-            self.outgoing.clear()
-
-    def receive(self) -> list[bytes]:
-        """Read what has arrived."""
-        try:
-            data = os.read(self.fd, _CHUNK)
-        except BlockingIOError:
-            return []
-        except ConnectionResetError:
-            data = b""
-        self.closed = self.closed or not data
-        *lines, self._incoming = (self._incoming + data).split(b"\n")
-        return lines
-
-
-# --- the output of a script ---------------------------------------------------------------------------------
-
-
-class _Output:
-    """The output of a script, passed on line by line and within bounds; the rest is dropped and counted."""
-
-    def __init__(self, fd: int, channel: _Channel) -> None:
-        os.set_blocking(fd, False)
-        self.fd = fd
-        self.open = True
-        self._channel = channel
-        self._begun = b""
-        self._dropped = 0
-        self._allowance = _LINES_AT_ONCE
-        self._counted_at = _boottime()
-        self._report_at = 0.0
-
-    def read(self) -> bool:
-        """Read a chunk; return whether there was one."""
-        try:
-            data = os.read(self.fd, _CHUNK)
-        except BlockingIOError:
-            return False
-        if not data:
-            self.open = False
-            return False
-        *lines, self._begun = (self._begun + data).split(b"\n")
-        while len(self._begun) > _LINE_BYTES:
-            lines.append(self._begun[:_LINE_BYTES])
-            self._begun = self._begun[_LINE_BYTES:]
-        self._pass_on(lines)
-        return True
-
-    def finish(self) -> None:
-        """Read the rest, when all processes that could write have ended, and close."""
-        # Bounded, because a process outside may have the pipe as well.
-        for _ in range(64):
-            if not self.read():
-                break
-        if self._begun:
-            self._pass_on([self._begun])
-        self._report_dropped()
-        os.close(self.fd)
-
-    def _pass_on(self, lines: list[bytes]) -> None:
-        now = _boottime()
-        self._allowance = min(_LINES_AT_ONCE, self._allowance + (now - self._counted_at) * _LINES_PER_SECOND)
-        self._counted_at = now
-        room = int(self._allowance) if len(self._channel.outgoing) < _BUFFER_BYTES else 0
-        taken = lines[:room]
-        if taken:
-            if now >= self._report_at:
-                self._report_at = now + 1
-                self._report_dropped()
-            self._allowance -= len(taken)
-            self._channel.send(
-                "output", lines=[line[:_LINE_BYTES].decode(errors="replace").rstrip() for line in taken]
-            )
-        self._dropped += len(lines) - len(taken)
-
-    def _report_dropped(self) -> None:
-        if self._dropped:
-            self._channel.send("dropped", lines=self._dropped)
-            self._dropped = 0
-
-
 # --- the supervisor -----------------------------------------------------------------------------------------
 
 
 class _Script:
     """A running script."""
 
-    def __init__(self, pid: int, output: _Output | None, deadline: float | None) -> None:
+    def __init__(self, pid: int, output: Output | None, deadline: float | None) -> None:
         self.pid = pid
         self.output = output
         self.deadline = deadline
@@ -296,8 +187,9 @@ class _Script:
 class _Supervisor:
     """The supervisor, which runs one script at a time."""
 
-    def __init__(self, channel: _Channel, work_file: str, grace: float) -> None:
+    def __init__(self, channel: Channel, work_file: str, grace: float, streams: tuple[int, ...] = ()) -> None:
         self.channel = channel
+        self.streams = streams
         self.grace = grace
         self.script: _Script | None = None
         self.locked = False
@@ -351,7 +243,7 @@ class _Supervisor:
                     return
                 if self.script is not None and pid == self.script.pid:
                     if self.script.output is not None:
-                        self.script.output.read()  # its last lines come before its end
+                        self.script.output.read_rest()  # its last lines come before its end
                     self.channel.send("exited", status=os.waitstatus_to_exitcode(status))
                     if self.script.kill_at is not None:
                         # A child that was just being started may have missed the signal in its shell's handler.
@@ -365,7 +257,7 @@ class _Supervisor:
 
     def keep_time(self) -> None:
         """End the script at its deadline, and kill its last processes when the grace is over."""
-        script, now = self.script, _boottime()
+        script, now = self.script, boottime()
         if script is None:
             return
         if self.channel.closed:
@@ -391,7 +283,7 @@ class _Supervisor:
 
     def end(self, cause: str) -> None:
         """Begin to end the script, unless that has begun already."""
-        script, now = self.script, _boottime()
+        script, now = self.script, boottime()
         if script is None or script.kill_at is not None:
             return
         begin = now if script.deadline is None else min(now, script.deadline)
@@ -415,6 +307,9 @@ class _Supervisor:
                 self.channel.send("extended")
             case "end":
                 self.end("command")
+            case "taken":
+                if self.script is not None and self.script.output is not None:
+                    self.script.output.taken(command["parcels"])
             case unknown:
                 raise ValueError(f"unknown command {unknown!r}")
 
@@ -425,22 +320,23 @@ class _Supervisor:
         environment: dict[str, str],
         deadline: float | None,
         terminal: bool,
+        streams: bool,
     ) -> None:
-        """Run a script or, with arguments, a command, which may have the terminal."""
+        """Run a script or, with arguments, a command, which may have the terminal or the streams of the node."""
         if self.script is not None or not self.locked:
             raise RuntimeError("told to start a script while another one runs, or without the lock")
-        if deadline is not None and _boottime() >= deadline:
+        if deadline is not None and boottime() >= deadline:
             self.channel.send("ending", cause="deadline")
             self.channel.send("ended")
             return
         try:
             try:
-                pid, output = self.spawn(path, [path, *(arguments or [])], environment, terminal)
+                pid, output = self.spawn(path, [path, *(arguments or [])], environment, terminal, streams)
             except OSError as error:
                 if error.errno != errno.ENOEXEC or arguments is None:
                     raise
                 # A file without an interpreter line is run by the shell, as shells do.
-                pid, output = self.spawn(_SHELL, [_SHELL, path, *arguments], environment, terminal)
+                pid, output = self.spawn(_SHELL, [_SHELL, path, *arguments], environment, terminal, streams)
         except (OSError, ValueError) as error:
             self.channel.send("unstartable", error=getattr(error, "strerror", None) or str(error))
             return
@@ -448,31 +344,37 @@ class _Supervisor:
         self.channel.send("started", pid=pid)
 
     def spawn(
-        self, path: str, argv: list[str], environment: dict[str, str], terminal: bool
-    ) -> tuple[int, _Output | None]:
-        """Start a process, whose output is passed on unless it has the terminal."""
+        self, path: str, argv: list[str], environment: dict[str, str], terminal: bool, streams: bool
+    ) -> tuple[int, Output | None]:
+        """Start a process, whose output is passed on unless it has the terminal or the streams of the node."""
         if terminal:
             return self.spawn_process(path, argv, environment), None
+        if streams:
+            return self.spawn_apart(path, argv, environment, *self.streams), None
         reader, writer = os.pipe()
         try:
-            pid = self.spawn_process(
-                path,
-                argv,
-                environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, writer, 1),
-                    (os.POSIX_SPAWN_DUP2, writer, 2),
-                ],
-                # A script that signals its process group (`kill 0`) must not hit the supervisor.
-                setpgroup=0,
-            )
+            pid = self.spawn_apart(path, argv, environment, writer, writer)
         except (OSError, ValueError):
             os.close(reader)
             raise
         finally:
             os.close(writer)
-        return pid, _Output(reader, self.channel)
+        return pid, Output(reader, self.channel)
+
+    def spawn_apart(self, path: str, argv: list[str], environment: dict[str, str], out: int, err: int) -> int:
+        """Start a process that reads nothing, writes to two descriptors, and leads a process group of its own."""
+        return self.spawn_process(
+            path,
+            argv,
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, out, 1),
+                (os.POSIX_SPAWN_DUP2, err, 2),
+            ],
+            # A script that signals its process group (`kill 0`) must not hit the supervisor.
+            setpgroup=0,
+        )
 
     @staticmethod
     def spawn_process(path: str, argv: list[str], environment: dict[str, str], **options: object) -> int:
@@ -493,13 +395,16 @@ class _Supervisor:
         if not self.channel.closed:
             poll.register(self.channel.fd, select.POLLIN | (select.POLLOUT if self.channel.outgoing else 0))
         output = self.script.output if self.script is not None else None
-        if output is not None and output.open:
+        if output is not None and output.wants:
             poll.register(output.fd, select.POLLIN)
         ready = dict(poll.poll(self.patience()))
         if self.woken in ready:
             os.read(self.woken, _CHUNK)
-        if output is not None and output.fd in ready:
-            output.read()
+        if output is not None:
+            if output.fd in ready:
+                output.read()
+            else:
+                output.work()
         events = ready.get(self.channel.fd, 0)
         if events & select.POLLOUT:
             self.channel.flush()
@@ -514,10 +419,13 @@ class _Supervisor:
     def patience(self) -> float | None:
         """Compute how long to wait at most, in milliseconds; None for no limit."""
         seconds = [] if self.locked else [_LOCK_INTERVAL]
+        if self.script is not None and self.script.output is not None:
+            due_in = self.script.output.patience()
+            seconds += [] if due_in is None else [due_in]
         if self.script is not None:
             due = self.script.deadline if self.script.kill_at is None else self.script.kill_at
             if due is not None:
-                left = due - _boottime()
+                left = due - boottime()
                 seconds.append(min(left, _TICK) if left > 0 else _SWEEP_INTERVAL)
         return min(seconds) * 1000 if seconds else None
 
@@ -548,7 +456,7 @@ def main() -> int:
         os.fstat(2)
     except OSError:
         os.open(os.devnull, os.O_WRONLY)  # takes the lowest free number, 2, which else the work file would get
-    channel = _Channel(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
+    channel = Channel(int(sys.argv[3]) if len(sys.argv) > 3 else 0)
     try:
         # These signals reach a whole session or control group; this process ends by itself, after its scripts.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
@@ -556,10 +464,13 @@ def main() -> int:
                 _left_ignored.add(number)
         _become_subreaper()
         work_file, grace = sys.argv[1], float(sys.argv[2])
-        supervisor = _Supervisor(channel, work_file, grace)
+        streams = (os.dup(1), os.dup(2)) if sys.argv[4:] == ["streams"] else ()
+        supervisor = _Supervisor(channel, work_file, grace, streams)
         if channel.fd == 0:
             # From here on the node reports errors; its own log may be a pipe whose reader waits for the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.dup2(nowhere, 1)
         supervisor.run()
     except Exception as error:
         import traceback  # noqa: PLC0415 (costs time at every start, and is hardly ever needed)

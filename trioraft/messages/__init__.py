@@ -111,10 +111,12 @@ from trioraft.messages.status import (
     Election,
     FormingStatus,
     HookStatus,
+    JobStatus,
     MemberStatus,
     NodeStatus,
     Status,
     StatusRequest,
+    why_not_running,
 )
 
 __all__ = [
@@ -172,6 +174,7 @@ __all__ = [
     "InstallSnapshotRequest",
     "InstallSnapshotResponse",
     "Instant",
+    "JobStatus",
     "KeepSession",
     "MemberStatus",
     "Members",
@@ -218,6 +221,7 @@ __all__ = [
     "first_term",
     "format_id",
     "parse_id_untrusted",
+    "why_not_running",
 ]
 
 ElectionMessage: TypeAlias = PreVoteRequest | PreVoteResponse | VoteRequest | VoteResponse | TimeoutNow

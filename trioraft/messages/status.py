@@ -53,6 +53,57 @@ class HookStatus(Struct, frozen=True):
     since_seconds: Seconds = 0.0
 
 
+class JobStatus(Struct, frozen=True):
+    """What the leader work of a node is doing: its leader script, or the bodies of its program.
+
+    Attributes
+    ----------
+    state : str
+        ``none`` (the node does not lead, or has nothing to run), ``waits`` (it leads, and must not start it yet),
+        ``starts``, ``runs``, ``again`` (the script has ended, and will be run again), ``ends`` (it was told to),
+        ``over`` (the script has ended), ``failed`` (the same with a failure, and it is not to be run again) or
+        ``given-up`` (it failed each time that it was run again).
+    text : str
+        The same in words, with its times; empty where there is nothing to say.
+    token : int
+        The fencing token of the work; 0 while there is none.
+    runs_seconds : float or None
+        How long it has run; None while it does not run.
+    starts_in_seconds : float or None
+        How long until it starts, at first or again; None where it has started, or where nobody can tell.
+    exit_status : int or None
+        How the script's last run in this term ended: its exit code, or minus the signal that ended it.
+    starts : int
+        How often the script was started in this term.
+    """
+
+    state: str = "none"
+    text: str = ""
+    token: int = 0
+    runs_seconds: Seconds | None = None
+    starts_in_seconds: Seconds | None = None
+    exit_status: int | None = None
+    starts: int = 0
+
+
+def why_not_running(job: JobStatus) -> str:
+    """Describe why the leader work of a node that leads does not run.
+
+    Parameters
+    ----------
+    job : JobStatus
+        What it is doing.
+
+    Returns
+    -------
+    str
+        The reason; empty while it runs.
+    """
+    if job.state == "runs":
+        return ""
+    return f"its job: {job.text}" if job.text else "nothing is to be run on it: neither a leader script nor a body"
+
+
 class FormingStatus(Struct, frozen=True):
     """Why a node has no cluster yet.
 
@@ -173,6 +224,8 @@ class NodeStatus(Struct, frozen=True):
         Whether it listens without a key at an address that is not loopback.
     state_bytes, state_quota : int
         How large the key-value store is, as its quota counts, and how large it may grow; 0 where there is no quota.
+    job : JobStatus
+        What its leader work is doing.
     """
 
     id: str
@@ -209,6 +262,7 @@ class NodeStatus(Struct, frozen=True):
     exposed: bool = False
     state_bytes: int = 0
     state_quota: int = 0
+    job: JobStatus = JobStatus()
 
 
 class StatusRequest(Struct, frozen=True, array_like=True, tag=12):

@@ -166,7 +166,7 @@ class Assembly:
             self._core,
             self.settings,
             self._neighbours,
-            self._work.hooks,
+            self._work,
             self._member.replica,
             self._snapshots,
             self._steering,

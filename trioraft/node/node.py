@@ -184,6 +184,17 @@ class Node(Running):
 
     # --- leadership -----------------------------------------------------------------------------------------
 
+    def why_no_leader_work(self) -> str:
+        """Return why no leader work runs on this node now, neither its script nor a body.
+
+        Returns
+        -------
+        str
+            The reason, in words: it does not lead, waits for the end of earlier work, has failed, is over; empty
+            while leader work runs and its deadline has not passed.
+        """
+        return self._account.job.why_not_running()
+
     def leadership(self) -> AbstractAsyncContextManager[Leadership]:
         """Wait until this node may do leader work, and run a block as such.
 

@@ -10,7 +10,6 @@ from trioraft.consensus import Core, Role
 from trioraft.consensus.configuration import Configuration
 from trioraft.datagrams.endpoint import Peer
 from trioraft.datagrams.wire import encode_message
-from trioraft.hooks.hooks import Hooks
 from trioraft.logger import Logger
 from trioraft.members.changes import member_statuses
 from trioraft.members.steering import Steering
@@ -28,8 +27,10 @@ from trioraft.messages import (
     Version,
     format_id,
 )
+from trioraft.node.job import LeaderJob
 from trioraft.node.neighbours import Neighbours
 from trioraft.node.snapshots import Snapshotter
+from trioraft.node.work import LeaderWork
 from trioraft.replica.machine import Bounded
 from trioraft.replica.sessions import Replica
 from trioraft.replica.settings import ClusterSettings
@@ -61,6 +62,7 @@ class _Shown(NamedTuple):
 
     who_leads: tuple[Role, Term, OptionalNodeId]
     hook: object
+    job: str
     has_offered: bool
     settings: ClusterSettings
     configuration: Configuration
@@ -99,8 +101,8 @@ class Account:
         Its configuration.
     neighbours : Neighbours
         The other nodes, and the alerts about them.
-    hooks : Hooks
-        Its scripts.
+    work : LeaderWork
+        Its scripts and bodies.
     replica : Replica
         The replicated state.
     snapshots : Snapshotter
@@ -116,6 +118,8 @@ class Account:
     ----------
     failure : str
         The reason why the node stops; empty while it does not.
+    job : LeaderJob
+        What its leader work is doing.
     """
 
     def __init__(
@@ -123,7 +127,7 @@ class Account:
         core: Core,
         settings: NodeSettings,
         neighbours: Neighbours,
-        hooks: Hooks,
+        work: LeaderWork,
         replica: Replica,
         snapshots: Snapshotter,
         steering: Steering,
@@ -136,7 +140,8 @@ class Account:
         machine = replica.machine
         self._bounded = machine if isinstance(machine, Bounded) else None
         self._neighbours = neighbours
-        self._hooks = hooks
+        self._hooks = work.hooks
+        self.job = LeaderJob(core, work, neighbours, clock)
         self._replica = replica
         self._snapshots = snapshots
         self._steering = steering
@@ -166,12 +171,17 @@ class Account:
         core = self._core
         settings = self._replica.settings
         who_leads = (core.role, core.term, core.leader)
-        shown = _Shown(who_leads, self._hooks.state, core.has_offered, settings, core.configuration, core.version)
+        job = self.job.state
+        shown = _Shown(
+            who_leads, self._hooks.state, job, core.has_offered, settings, core.configuration, core.version
+        )
         if shown == self._shown:
             return False
         before, self._shown = self._shown, shown
         if before is None or before.who_leads != shown.who_leads:
             self._note_leader(log, now)
+        if before is None or before.job != job:
+            self.job.log_wait(log)
         return True
 
     def _note_leader(self, log: Logger, now: Instant) -> None:
@@ -179,6 +189,7 @@ class Account:
         if not leader or (self._elections and (self._elections[0].term, self._elections[0].leader) == (term, leader)):
             return
         self._elections.appendleft(_Elected(term, leader, now))
+        self.job.note_leader(leader)
         if leader != self._core.id:
             log.info("became follower", term=term, leader=format_id(leader))
 
@@ -228,11 +239,12 @@ class Account:
             lowest_version=core.versions.lowest,
             highest_version=core.versions.highest,
             cluster_version=core.version if core.cluster else 0,
-            log_lines_dropped=log_lines_dropped() + self._hooks.lines_dropped,
+            log_lines_dropped=log_lines_dropped() + self._hooks.output.lines_dropped,
             exposed=self._settings.exposed,
             leader_address=around.address_of(core.leader) if core.leader not in {0, core.id} else "",
             state_bytes=self._bounded.size if self._bounded is not None else 0,
             state_quota=self._bounded.quota if self._bounded is not None else 0,
+            job=self.job.status(),
         )
 
     def _nearly_full(self) -> str:

@@ -68,6 +68,16 @@ class LeaderWork:
         )
         self.bodies = Bodies(world.watchdog_clock, settings.hook_stop_grace, self._ended, on_overrun)
 
+    @property
+    def has_script(self) -> bool:
+        """Whether there is a leader script."""
+        return self.hooks.has_leader_script
+
+    @property
+    def deadline(self) -> Instant:
+        """The time at which leader work ends unless the lease is extended; before the present while there is none."""
+        return self.hooks.deadline
+
     def become_follower(self) -> None:
         """Run the follower's script."""
         self.hooks.become_follower()

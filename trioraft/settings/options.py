@@ -43,6 +43,7 @@ class NodeOptions(ClientOptions, total=False):
     election_timeout_upper_millis: int
     heartbeat_repeat_millis: int
     script_leader_path: StrPath
+    script_leader_restart: str
     script_follower_path: StrPath
     hook_stop_grace_millis: int
     hook_failure: Literal["ignore", "step-down"]

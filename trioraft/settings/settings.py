@@ -25,6 +25,7 @@ from trioraft.address import Address, PeerName, is_loopback
 from trioraft.datagrams.keys import KeyRing
 from trioraft.datagrams.sealing import Domain
 from trioraft.settings.options import ClientOptions, NodeOptions, as_environ
+from trioraft.settings.restart import RestartPolicy
 from trioraft.settings.variables import DEFAULT_PORT, FORMER_NAMES, VARIABLES, SettingsError, Variable, find_variable
 
 __all__ = [
@@ -151,6 +152,8 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
         Absolute paths of files that were executable when loaded.
     script_leader_arguments : tuple of str or None
         The arguments of `script_leader_path`, where that is a command; not a variable.
+    script_leader_output : {'log', 'streams'}
+        Whether its output goes to the log, or to the standard streams of the process; not a variable.
     durability : {'sync', 'memory'}
         Whether the log is synced; where it is not, a restarted node takes a new id.
     trace_file : pathlib.Path or None
@@ -178,6 +181,8 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
     script_leader_path: str | None = _default("SCRIPT_LEADER_PATH")
     script_follower_path: str | None = _default("SCRIPT_FOLLOWER_PATH")
     script_leader_arguments: tuple[str, ...] | None = None
+    script_leader_output: Literal["log", "streams"] = "log"
+    script_leader_restart: RestartPolicy = _default("SCRIPT_LEADER_RESTART")
     hook_stop_grace: float = _default("HOOK_STOP_GRACE_MILLIS")
     hook_failure: str = _default("HOOK_FAILURE")
     durability: Literal["sync", "memory"] = _default("DURABILITY")

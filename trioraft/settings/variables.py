@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from trioraft.datagrams.keys import KeyRing
 from trioraft.messages import MEMBERS_MAX
-from trioraft.settings import values
+from trioraft.settings import restart, values
 
 _SHOWN_MAX: Final = 200  # characters of a wrong value in an error line
 
@@ -203,6 +203,8 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     _duration("ELECTION_TIMEOUT_UPPER_MILLIS", "longest election timeout", "5000", _NODE),
     _duration("HEARTBEAT_REPEAT_MILLIS", "heartbeat interval", "500", _NODE),
     _script("SCRIPT_LEADER_PATH", "run on becoming leader"),
+    _variable("SCRIPT_LEADER_RESTART", "whether a leader script that has ended is run again while its node leads",
+              "never", restart.ALLOWED, _NODE, restart.restart_policy),
     _script("SCRIPT_FOLLOWER_PATH", "run on becoming follower"),
     _duration("HOOK_STOP_GRACE_MILLIS", "how long a script may take to end after SIGTERM", "5000", _NODE),
     _variable("HOOK_FAILURE", "what a leader does whose script fails", "ignore", "ignore or step-down", _NODE,
