@@ -26,7 +26,7 @@ from trioraft.node.proposals import Outcome, Proposals
 Done: TypeAlias = Callable[[bytes | ProposalError], None]
 
 # The most commands that one turn puts into the log; the others wait for the next one.
-_AT_ONCE: Final = 4096
+_AT_ONCE: Final = 1024
 
 
 class OwnCommand:

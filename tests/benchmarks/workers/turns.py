@@ -7,7 +7,7 @@ import trio
 
 from tests.benchmarks.workers.lines import Answer, percentile
 
-# Of turns this many are kept, the longest of each slice; the slices are short enough for a percentile of 99.9.
+# Of so many turns only the longest is kept.
 _SLICE: Final = 64
 _OFTEN: Final = 99.9
 
@@ -16,11 +16,11 @@ class Turns(trio.abc.Instrument):
     """Measures each turn: of the clock, and of the processor's time that the loop's thread had meanwhile."""
 
     def __init__(self) -> None:
-        self._began = time.perf_counter_ns(), time.thread_time_ns()
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Begin anew, with the turn that is under way."""
+        self._began = time.perf_counter_ns(), time.thread_time_ns()
         self._number = 0
         self._wall: list[int] = []
         self._longest_cpu = self._longest_of_slice = self._longest_wall = 0
