@@ -36,6 +36,8 @@ version     what it has added
             with processes that speak this version, whatever the cluster does)
 5           batches: entries of kind ``BATCH``; and the request ``ProposeBatch`` (with processes that speak this
             version, whatever the cluster does: its leader takes a batch apart while the cluster does not)
+6           the requests of :mod:`trioraft.kv.requests`, which are etcd's in full; leases with negative ids, and the
+            compaction at revision 0
 ==========  ===============================================================================================
 """
 
@@ -93,7 +95,7 @@ class Versions(Struct, frozen=True):
         return Versions(max(self.lowest, cluster), self.highest)
 
 
-SPOKEN: Final = Versions(FIRST_VERSION, 5)
+SPOKEN: Final = Versions(FIRST_VERSION, 6)
 
 # From this version on, processes agree on keys by ephemeral values, and put random bytes into nonces.
 AGREES_FROM: Final = 4

@@ -34,7 +34,7 @@ from trioraft.storage import records
 from trioraft.versions import SIGNS_FROM, Versions, added_in
 
 # How many fields a Hello has of a release that speaks no later version, with its tag.
-_HELLO_FIELDS: Final = {1: 7, 2: 9, 3: 9, 4: 11}
+_HELLO_FIELDS: Final = {1: 7, 2: 9, 3: 9, 4: 11, 5: 11}
 # Since when commands have versions.
 VERSIONED: Final = 3
 # The requests of each later version, with their tags.

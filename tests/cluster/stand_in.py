@@ -10,18 +10,19 @@ from unittest import mock
 
 from tests.cluster.older import forget
 from trioraft.cli.main import main
-from trioraft.kv import commands, store
+from trioraft.kv import requests, store
 from trioraft.kv.commands import Command, Put
+from trioraft.kv.requests import Request
 from trioraft.versions import SPOKEN
 
 KEY: Final = b"needs/"
 OLDER: Final = {"OLDER_RELEASE": "yes"}
 NEEDED: Final = SPOKEN.highest
 
-_version_needed: Final = commands.version_needed
+_version_needed: Final = requests.version_needed
 
 
-def version_needed(command: Command) -> int:
+def version_needed(command: Command | Request) -> int:
     """Tell which version a command needs."""
     return NEEDED if isinstance(command, Put) and command.key.startswith(KEY) else _version_needed(command)
 

@@ -18,7 +18,7 @@ def under_way(cluster: KeyValueCluster) -> int:
 
 
 def watched(cluster: KeyValueCluster) -> int:
-    return sum(len(service._waiting) + len(service._hub._watched) for service in cluster.services.values())
+    return sum(len(service._waiting) + len(service.hub._watched) for service in cluster.services.values())
 
 
 async def given_up(client: Client, call: Callable[[], Awaitable[object]], times: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -44,6 +45,14 @@ from trioraft.kv import (
     encode_command,
     prefix_range,
 )
+from trioraft.kv.requests import (
+    DeleteRangeRequest,
+    PutRequest,
+    RangeCompare,
+    RangeRequest,
+    Request,
+    TxnRequest,
+)
 from trioraft.replica.settings import DEFAULT_QUOTA
 
 LIMITS = HistoryLimits(events=12)
@@ -52,9 +61,10 @@ Contents: TypeAlias = dict[bytes, KeyValue]
 
 LOCK_KEYS: Final = {b"trioraft/locks/job/%016x" % lease: lease for lease in (1, 2)}
 NO_LOCK: Final = b"trioraft/locks/job"
-# The versions with locks and the refusals that protect their keys, and with a quota.
+# The versions with locks and the refusals that protect their keys, with a quota, and with etcd's requests.
 LATER: Final = 3
 WITH_QUOTA: Final = 4
+WITH_REQUESTS: Final = 6
 # The bytes that a key counts besides its own, those of a lease, and the additional part of the quota for locks.
 KEY_BYTES: Final = 256
 LEASE_BYTES: Final = 512
@@ -217,6 +227,22 @@ def overlap(operations: Sequence[Operation]) -> bool:
     return len(put) > len(set(put)) or any(inside(key, d.key, d.range_end) for key in put for d in deleted)
 
 
+def as_request(operation: Operation) -> PutRequest | DeleteRangeRequest | RangeRequest:
+    """Return the request of etcd's that does what an operation does."""
+    match operation:
+        case Put(key=key, value=value, lease=lease, prev_kv=prev_kv):
+            return PutRequest(key, value, lease, prev_kv)
+        case DeleteRange(key=key, range_end=end, prev_kv=prev_kv):
+            return DeleteRangeRequest(key, end, prev_kv)
+        case Range(key=key, range_end=end, limit=limit):
+            return RangeRequest(key, end, limit)
+
+
+def as_compare(compare: Compare) -> RangeCompare:
+    """Return the condition of etcd's that holds when another one does."""
+    return RangeCompare(compare.key, compare.target, compare.operator, compare.operand)
+
+
 @dataclass
 class Watching:
     """A watch, the place from which it has to give events, and whether it has given all of them."""
@@ -251,13 +277,13 @@ class StoreComparison(RuleBasedStateMachine):
         self.changes += sorted(change.events, key=lambda event: event.kv.key)
         self.hub.publish(change)
 
-    def both(self, command: Command) -> Result:
+    def both(self, command: Command | Request) -> Result:
         result = self.store.execute(command)
         assert decode_result(self.replica.apply(encode_command(command))) == result
         assert result.revision == self.store.revision
         return result
 
-    def done(self, command: Command) -> bool:
+    def done(self, command: Command | Request) -> bool:
         return not isinstance(self.both(command), Error)
 
     @rule(compare=st.lists(conditions, max_size=2), success=operations, failure=operations)
@@ -270,6 +296,32 @@ class StoreComparison(RuleBasedStateMachine):
             return
         responses = self.model.run(taken)
         assert result == TxnResult(len(self.model.revisions) - 1, holds, responses)
+
+    @precondition(lambda self: self.model.version >= WITH_REQUESTS)
+    @rule(compare=st.lists(conditions, max_size=2), success=operations, failure=operations)
+    def request(self, compare: list[Compare], success: list[Operation], failure: list[Operation]) -> None:
+        """Do it by one of etcd's requests, the operations in a transaction within it."""
+        if overlap(success) or overlap(failure):
+            return  # where etcd does not see that, a key changes twice
+        holds = all(map(self.model.holds, compare))
+        taken = success if holds else failure
+        inner = TxnRequest((), tuple(map(as_request, success)))
+        result = self.both(TxnRequest(tuple(map(as_compare, compare)), (inner,), tuple(map(as_request, failure))))
+        if not self.model.allows(taken):
+            assert isinstance(result, Error)
+            return
+        before = len(self.model.revisions) - 1
+        responses = self.model.run(taken)
+        assert isinstance(result, TxnResult)
+        assert (result.revision, result.succeeded) == (len(self.model.revisions) - 1, holds)
+        nested = result.responses[0] if holds else result
+        assert isinstance(nested, TxnResult)
+        assert (
+            tuple(msgspec.structs.replace(each, revision=result.revision) for each in nested.responses) == responses
+        )
+        seen = [each.revision for each in nested.responses]
+        assert seen == sorted(seen)
+        assert {before, result.revision} >= set(seen)
 
     @rule(command=puts | deletes | ranges)
     def alone(self, command: Operation) -> None:
@@ -291,7 +343,7 @@ class StoreComparison(RuleBasedStateMachine):
         assert self.done(LeaseRevoke(lease)) == (lease in self.model.leases)
         self.end(lease)
 
-    @rule(to=st.sampled_from([LATER, WITH_QUOTA, WITH_QUOTA]))
+    @rule(to=st.sampled_from([LATER, WITH_QUOTA, WITH_REQUESTS]))
     def upgrade(self, to: int) -> None:
         """Let the cluster speak a later version of the protocol."""
         self.model.version = max(to, self.model.version)
@@ -327,7 +379,8 @@ class StoreComparison(RuleBasedStateMachine):
     def expire(self, lease: int, late: bool) -> None:
         """Let a lease end because nobody kept it alive; or one that was granted again since, which lives on."""
         granted = self.store.lease(lease)
-        told = LeaseExpire(lease, (granted.grant if granted else 1) - late)
+        grant = granted.grant if granted else 1
+        told = LeaseExpire(lease, grant - late if grant else int(late))
         assert self.done(told) == (lease in self.model.leases and not late)
         if not late:
             self.end(lease)
@@ -398,7 +451,8 @@ class StoreComparison(RuleBasedStateMachine):
     def compact(self, back: int) -> None:
         revision = max(0, self.store.revision - back)
         if self.done(Compact(revision)):
-            assert self.store.oldest_revision == revision
+            assert self.store.oldest_revision == max(revision, 1)
+            assert revision or self.model.version >= WITH_REQUESTS, "nothing could be compacted, which etcd allows"
 
     @rule()
     def begin_snapshot(self) -> None:

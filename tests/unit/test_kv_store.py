@@ -435,7 +435,7 @@ def test_an_expiry_that_comes_late_spares_a_new_lease_of_the_same_id() -> None:
         LeaseGrant(0),
         LeaseGrant(10**10),
         LeaseGrant(10, id=2**63),
-        LeaseRevoke(0),
+        LeaseRevoke(2**63),
         Txn(success=(Range(b"a"),) * 129),
     ],
 )

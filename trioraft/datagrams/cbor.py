@@ -12,7 +12,9 @@ import cbor2
 import msgspec
 
 # The elections in a status are nested 5 deep, and so are the results of a transaction.
-_DEPTH_MAX: Final = 8
+DEPTH_MAX: Final = 8
+# The first bytes of arrays of less than 24 items; the next byte is the first item, where that is a small number.
+SMALL_ARRAYS: Final = range(0x80, 0x98)
 
 
 class _NoTags(dict[int, Callable[..., Any]]):
@@ -51,18 +53,20 @@ def encode(value: object) -> bytes:
     return cbor2.dumps(msgspec.to_builtins(value, builtin_types=(bytes,)))
 
 
-def decode_untrusted(data: bytes) -> Any:
+def decode_untrusted(data: bytes, depth: int = DEPTH_MAX) -> Any:
     """Decode one item of CBOR.
 
     Parameters
     ----------
     data : bytes
         CBOR, from anybody.
+    depth : int
+        How deep it may be nested.
 
     Returns
     -------
     object
-        Numbers, text, bytes, booleans, None, lists, and dictionaries of these; nested 8 deep at most.
+        Numbers, text, bytes, booleans, None, lists, and dictionaries of these.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def decode_untrusted(data: bytes) -> Any:
             _PAIR + data + _END,
             tag_hook=_refuse_tag,
             semantic_decoders=_NO_TAGS,
-            max_depth=_DEPTH_MAX + 1,
+            max_depth=depth + 1,
             allow_indefinite=False,
             allow_duplicate_keys=False,
             strict_hashable_types=True,

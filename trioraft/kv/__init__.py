@@ -5,16 +5,21 @@ Every change makes a new *revision* of the whole store, even a change of several
 and the *lease* that it is attached to, with which it ends. A bounded history of the last revisions can be watched and
 read; what is older is *compacted*.
 
-``commands``, ``results``     the commands, their results, and the bounds of both
+``commands``, ``results``     the commands of every version, the results, and the bounds of both
+``requests``    etcd's requests in full, since version 6; ``checks`` is what etcd checks in them alone
 ``codec``       commands and results as bytes; ``short`` does the most frequent ones
 ``store``       the state machine
 ``state``       the state: ``sorted_map`` and ``history``
 ``quota``       how large the store may become
 ``reading``, ``conditions``   how ranges are read, and when a transaction's conditions hold
+``operations``  the operations of every version, as one revision
+``evaluation``  requests, on a ``draft`` of the next revision; ``selection`` filters and sorts what a range has
+``refusals``    why a command is refused
 ``snapshot``    the state as a stream
 ``lessor``      the leader's clock of leases
 ``watch``       watches; ``watched`` finds those of a key
 ``questions``, ``service``    what is asked beside the log, and the store as a node's state machine
+``local``       reads of any size, for what serves clients in the node's process
 ``keys``, ``leases``, ``lock``, ``client``    what a client can do with it
 
 Everything but the clock is deterministic, and nothing here does I/O or knows the time.

@@ -7,7 +7,8 @@ import cbor2
 import msgspec
 
 from trioraft.datagrams import cbor
-from trioraft.kv.commands import COMMAND_MAX, Command, Put
+from trioraft.kv.commands import COMMAND_MAX, LONG_MAX, Command, Put
+from trioraft.kv.requests import NESTED_MAX, Request, TxnRequest, to_command
 from trioraft.kv.results import PutResult, Result
 from trioraft.kv.short import decode_put, decode_put_result, encode_put, encode_put_result
 
@@ -22,7 +23,13 @@ class Box(msgspec.Struct, Generic[T], frozen=True, array_like=True):
     content: T
 
 
-class _AnyCommand(Box[Command], frozen=True, array_like=True):
+# A transaction within another one is two arrays further in: a list of operations, and a request.
+_TXN_DEPTH: Final = cbor.DEPTH_MAX + 2 * NESTED_MAX
+_TXN: Final = TxnRequest.__struct_config__.tag
+_COMMANDS: Final = Command | Request
+
+
+class _AnyCommand(Box[Command | Request], frozen=True, array_like=True):
     pass
 
 
@@ -30,7 +37,7 @@ class _AnyResult(Box[Result], frozen=True, array_like=True):
     pass
 
 
-def unpack(data: bytes, box: type[Box[T]]) -> T:
+def unpack(data: bytes, box: type[Box[T]], depth: int = cbor.DEPTH_MAX) -> T:
     """Decode and validate what :func:`pack` encoded.
 
     Parameters
@@ -39,6 +46,8 @@ def unpack(data: bytes, box: type[Box[T]]) -> T:
         CBOR, from anybody.
     box : type
         The box for the type that it must have.
+    depth : int
+        How deep it may be nested.
 
     Returns
     -------
@@ -50,19 +59,19 @@ def unpack(data: bytes, box: type[Box[T]]) -> T:
     ValueError
         If it is anything else.
     """
-    item = cbor.decode_untrusted(data)
+    item = cbor.decode_untrusted(data, depth)
     try:
         return msgspec.convert([item], box, builtin_types=(bytes,)).content
     except Exception as error:  # whatever msgspec raises, the data is wrong
         raise ValueError(str(error)) from error
 
 
-def encode_command(command: Command) -> bytes:
+def encode_command(command: Command | Request) -> bytes:
     """Encode a command for the log.
 
     Parameters
     ----------
-    command : Command
+    command : Command or Request
         The command.
 
     Returns
@@ -78,11 +87,12 @@ def encode_command(command: Command) -> bytes:
     short = encode_put(command) if type(command) is Put else None
     if short is not None:
         return short
-    if not isinstance(command, Command):
+    if not isinstance(command, _COMMANDS):
         raise TypeError(f"this is no command of the key-value store, but {type(command).__name__}")
     data = pack_checked(command)
-    if len(data) > COMMAND_MAX:
-        raise ValueError(f"the command has {len(data)} bytes; at most {COMMAND_MAX} are allowed")
+    largest = LONG_MAX if isinstance(command, Request) else COMMAND_MAX
+    if len(data) > largest:
+        raise ValueError(f"the command has {len(data)} bytes; at most {largest} are allowed")
     return data
 
 
@@ -129,7 +139,12 @@ def _in_words(command: msgspec.Struct, error: str) -> str:
     return f"{'.'.join(names)}: {reason[:1].lower()}{reason[1:]}"
 
 
-def decode_command(data: bytes) -> Command:
+def encode_request(request: Request) -> bytes:
+    """Encode a request for the log, in the shortest way; see :func:`encode_command`."""
+    return encode_command(to_command(request))
+
+
+def decode_command(data: bytes) -> Command | Request:
     """Decode and validate a command.
 
     Parameters
@@ -139,7 +154,7 @@ def decode_command(data: bytes) -> Command:
 
     Returns
     -------
-    Command
+    Command or Request
         The command.
 
     Raises
@@ -147,7 +162,9 @@ def decode_command(data: bytes) -> Command:
     ValueError
         If it is none.
     """
-    return decode_put(data) or unpack(data, _AnyCommand)
+    # What is older has the depth that it always had: a replica of an earlier release must refuse the same commands.
+    is_txn = len(data) > 1 and data[0] in cbor.SMALL_ARRAYS and data[1] == _TXN
+    return decode_put(data) or unpack(data, _AnyCommand, _TXN_DEPTH if is_txn else cbor.DEPTH_MAX)
 
 
 def encode_result(result: Result) -> bytes:
@@ -185,4 +202,4 @@ def decode_result(data: bytes) -> Result:
     ValueError
         If it is none.
     """
-    return decode_put_result(data) or unpack(data, _AnyResult)
+    return decode_put_result(data) or unpack(data, _AnyResult, _TXN_DEPTH)

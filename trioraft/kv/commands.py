@@ -10,7 +10,6 @@ from typing import Annotated, Final, Literal, Self, TypeAlias
 from msgspec import Meta, Struct
 
 from trioraft.arguments import check_text_or_bytes
-from trioraft.messages import FIRST_VERSION
 
 # The name of this kind of state (:class:`trioraft.replica.machine.StateMachine`).
 STATE_KIND: Final = "key-value store"
@@ -25,6 +24,10 @@ DELETED_MAX: Final = 10_000
 OPERATIONS_MAX: Final = 128  # etcd's default for one transaction
 TTL_MAX: Final = 9_000_000_000  # etcd's
 LARGEST: Final = 2**63 - 1
+# etcd's bound of keys and values is that of a request, counted in its own encoding; a command may have a bit more.
+LONG_MAX: Final = COMMAND_MAX + 2**16
+# The version of the protocol from which on keys and values may be so long, and leases have any id.
+LONG_FROM: Final = 6
 
 Key = Annotated[bytes, Meta(min_length=1, max_length=KEY_MAX)]
 # The start or end of a range; the successor of the largest key is one byte longer.
@@ -32,7 +35,8 @@ Bound = Annotated[bytes, Meta(min_length=1, max_length=KEY_MAX + 1)]
 OptionalBound = Annotated[bytes, Meta(max_length=KEY_MAX + 1)]
 Value = Annotated[bytes, Meta(max_length=VALUE_MAX)]
 Number = Annotated[int, Meta(ge=0, le=LARGEST)]
-LeaseId = Annotated[int, Meta(ge=1, le=LARGEST)]
+LongBytes = Annotated[bytes, Meta(max_length=LONG_MAX)]
+SignedNumber = Annotated[int, Meta(ge=-LARGEST - 1, le=LARGEST)]
 TimeToLive = Annotated[int, Meta(ge=1, le=TTL_MAX)]
 
 
@@ -80,12 +84,12 @@ class KeyValue(Struct, frozen=True, array_like=True, gc=False):
         The lease that it is attached to, or 0.
     """
 
-    key: Key
-    value: Value
+    key: LongBytes
+    value: LongBytes
     create_revision: Number
     mod_revision: Number
     version: Number
-    lease: Number = 0
+    lease: SignedNumber = 0
 
 
 class EventKind(enum.IntEnum):
@@ -127,7 +131,7 @@ class Lease(Struct, frozen=True, array_like=True, gc=False):
         one with the same id. It is 0 for a lease that was recalled, which cannot be kept alive.
     """
 
-    id: LeaseId
+    id: SignedNumber
     ttl: TimeToLive
     grant: Number
 
@@ -337,11 +341,11 @@ class LeaseGrant(Struct, frozen=True, array_like=True, tag=5):
     ttl : int
         Its time to live after a keep-alive, in seconds, at least 1.
     id : int
-        Its id; with 0 the store chooses one that no lease has had.
+        Its id, which may be negative since version 6; with 0 the store chooses one that no lease has had.
     """
 
     ttl: TimeToLive
-    id: Number = 0
+    id: SignedNumber = 0
 
 
 class LeaseRevoke(Struct, frozen=True, array_like=True, tag=6):
@@ -353,7 +357,7 @@ class LeaseRevoke(Struct, frozen=True, array_like=True, tag=6):
         The lease.
     """
 
-    id: LeaseId
+    id: SignedNumber
 
 
 class LeaseExpire(Struct, frozen=True, array_like=True, tag=7):
@@ -365,7 +369,7 @@ class LeaseExpire(Struct, frozen=True, array_like=True, tag=7):
         The lease. A later lease with the same id is left alone.
     """
 
-    id: LeaseId
+    id: SignedNumber
     grant: Number
 
 
@@ -393,28 +397,7 @@ class LeaseRecall(Struct, frozen=True, array_like=True, tag=9):
         The lease.
     """
 
-    id: LeaseId
+    id: SignedNumber
 
 
 Command: TypeAlias = Operation | Txn | LeaseGrant | LeaseRevoke | LeaseRecall | LeaseExpire | Compact
-
-
-def version_needed(command: Command) -> int:
-    """Return the version of the protocol that a command needs, for itself, its fields and their bounds.
-
-    An older command may do something new from a version on. That does not count here: the store looks at its own
-    :attr:`~trioraft.kv.store.KeyValueStore.version` then.
-
-    Parameters
-    ----------
-    command : Command
-        The command.
-
-    Returns
-    -------
-    int
-        The version (:mod:`trioraft.versions`).
-    """
-    if isinstance(command, Txn):
-        return max(map(version_needed, (*command.success, *command.failure)), default=FIRST_VERSION)
-    return 3 if isinstance(command, LeaseRecall) else FIRST_VERSION

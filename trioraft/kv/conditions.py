@@ -4,17 +4,18 @@ from collections.abc import Sequence
 
 from trioraft.kv.commands import Compare, CompareOperator, CompareTarget, DeleteRange, KeyValue, Operation, Put
 from trioraft.kv.reading import bounds
+from trioraft.kv.requests import RangeCompare
 
 
-def holds(compare: Compare, item: KeyValue | None) -> bool:
+def holds(compare: Compare | RangeCompare, item: KeyValue | None) -> bool:
     """Check whether a condition holds.
 
     Parameters
     ----------
-    compare : Compare
+    compare : Compare or RangeCompare
         The condition.
     item : KeyValue or None
-        Its key as it is now; None where there is no such key.
+        Its key, or one of its keys, as it is now; None where there is none.
 
     Returns
     -------

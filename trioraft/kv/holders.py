@@ -6,6 +6,7 @@ granted.
 
 from typing import Final
 
+from trioraft.datagrams import cbor
 from trioraft.kv.codec import decode_command, decode_result
 from trioraft.kv.commands import LeaseGrant
 from trioraft.kv.results import LeaseGrantResult
@@ -17,8 +18,7 @@ from trioraft.tally import NO_LIMIT, Asker, Limit, Tally
 OF_ONE_CLIENT_MAX: Final = 4096
 OF_ONE_SITE_MAX: Final = 6144
 
-# In canonical CBOR a small array begins with its length, and a small number is its own byte.
-_ARRAYS: Final = range(0x80, 0x98)
+# In canonical CBOR a small number is its own byte.
 _SMALL: Final = 0x18
 _GRANT: Final = 5
 
@@ -59,7 +59,7 @@ class LeaseHolders:
 
 
 def _is_grant(command: bytes) -> bool:
-    if len(command) > 1 and command[0] in _ARRAYS and command[1] < _SMALL:
+    if len(command) > 1 and command[0] in cbor.SMALL_ARRAYS and command[1] < _SMALL:
         return command[1] == _GRANT
     try:
         return isinstance(decode_command(command), LeaseGrant)

@@ -63,7 +63,7 @@ def growth(items: SortedMap[bytes, KeyValue], puts: Sequence[Put], deleted: Iter
     return sum(map(item_bytes, puts)) - sum(map(item_bytes, gone.values()))
 
 
-def is_for_locks(puts: Sequence[Put]) -> bool:
+def is_for_locks(puts: Sequence[Put | KeyValue]) -> bool:
     """Check whether all puts are keys by which locks are held, or waited for."""
     return all(lease_of(put.key) == put.lease > 0 for put in puts)
 

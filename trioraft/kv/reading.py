@@ -3,16 +3,45 @@
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, Protocol
 
-from trioraft.kv.commands import DeleteRange, Event, KeyValue, Range
+from msgspec import Struct
+
+from trioraft.kv.commands import RESULT_MAX, Event, KeyValue, Range
 from trioraft.kv.results import RangeResult
 from trioraft.kv.state import State
 
 _ITEM_OVERHEAD: Final = 100  # counted for each key, so that a result of tiny keys is bounded as well
 
 
-def bounds(request: Range | DeleteRange) -> tuple[bytes, bytes | None]:
+class Keys(Protocol):
+    """A key or a range of keys, as the commands have them."""
+
+    @property
+    def key(self) -> bytes:
+        """The key, or the first one."""
+
+    @property
+    def range_end(self) -> bytes:
+        r"""The end of the range; empty for the single key, and ``b"\0"`` where there is no end."""
+
+
+class Found(Struct):
+    """The keys of a range.
+
+    Attributes
+    ----------
+    items : iterator of KeyValue
+        The keys, in ascending order.
+    count : int
+        How many they are.
+    """
+
+    items: Iterator[KeyValue]
+    count: int
+
+
+def bounds(request: Keys) -> tuple[bytes, bytes | None]:
     """Return the first key of a request, and the first key after it, which is None where there is no end."""
     if not request.range_end:
         return request.key, request.key + b"\0"
@@ -74,17 +103,8 @@ def read_before(
     RangeResult
         What was found.
     """
-    found: Iterator[KeyValue]
-    if request.range_end:
-        start, end = bounds(request)
-        changed = {key: item for key, item in changed.items() if start <= key and (end is None or key < end)}
-        found, count = state.items.values(start, end), state.items.count(start, end)
-        if changed:
-            count += sum((item is not None) - (state.items.get(key) is not None) for key, item in changed.items())
-            found = _merge(found, changed)
-    else:
-        single = changed[request.key] if request.key in changed else state.items.get(request.key)
-        found, count = iter((single,) if single is not None else ()), int(single is not None)
+    all_found = find(state, request, changed)
+    found, count = all_found.items, all_found.count
     if request.count_only:
         return RangeResult(now, (), count, more=False)
     if request.limit:
@@ -93,6 +113,35 @@ def read_before(
         found = map(_without_value, found)
     kvs = tuple(_fitting(found, room))
     return RangeResult(now, kvs, count, more=len(kvs) < count)
+
+
+def find(state: State, request: Keys, changed: Mapping[bytes, KeyValue | None]) -> Found:
+    """Find the keys of a range as they are where some of them are something else than in the state.
+
+    Parameters
+    ----------
+    state : State
+        The state.
+    request : Keys
+        The range.
+    changed : mapping of bytes to KeyValue or None
+        What is something else; None where there is no such key.
+
+    Returns
+    -------
+    Found
+        The keys, to be consumed before anything changes.
+    """
+    if not request.range_end:
+        single = changed[request.key] if request.key in changed else state.items.get(request.key)
+        return Found(iter((single,) if single is not None else ()), int(single is not None))
+    start, end = bounds(request)
+    found, count = state.items.values(start, end), state.items.count(start, end)
+    changed = {key: item for key, item in changed.items() if start <= key and (end is None or key < end)}
+    if changed:
+        count += sum((item is not None) - (state.items.get(key) is not None) for key, item in changed.items())
+        found = _merge(found, changed)
+    return Found(found, count)
 
 
 def _merge(found: Iterator[KeyValue], changed: Mapping[bytes, KeyValue | None]) -> Iterator[KeyValue]:
@@ -114,8 +163,10 @@ def _without_value(item: KeyValue) -> KeyValue:
 
 
 def _fitting(items: Iterable[KeyValue], room: int) -> Iterator[KeyValue]:
+    """Yield the items that have room; the first one always, where nothing else is in the result."""
+    left = room
     for item in items:
-        room -= size(item)
-        if room < 0:
+        left -= size(item)
+        if left < 0 and not (room == RESULT_MAX == left + size(item)):
             return
         yield item

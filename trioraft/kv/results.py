@@ -1,11 +1,12 @@
 """The results of commands."""
 
 import enum
-from typing import TypeAlias
+from typing import TypeAlias, Union
 
 from msgspec import Struct
 
-from trioraft.kv.commands import KeyValue, LeaseId, Number, TimeToLive
+from trioraft.kv.commands import KeyValue, Number, SignedNumber, TimeToLive
+from trioraft.kv.requests import Alarm
 
 
 class PutResult(Struct, frozen=True, array_like=True, tag=1):
@@ -14,7 +15,8 @@ class PutResult(Struct, frozen=True, array_like=True, tag=1):
     Attributes
     ----------
     revision : int
-        The store's revision after the command; the same in every result.
+        The store's revision after the command, the same in every result; in a transaction of etcd's the one after the
+        operation.
     prev_kv : KeyValue or None
         The key as it was before, where the command asked for it.
     """
@@ -62,9 +64,6 @@ class DeleteRangeResult(Struct, frozen=True, array_like=True, tag=3):
     prev_kvs: tuple[KeyValue, ...] = ()
 
 
-OperationResult: TypeAlias = PutResult | RangeResult | DeleteRangeResult
-
-
 class TxnResult(Struct, frozen=True, array_like=True, tag=4):
     """Answer a :class:`~trioraft.kv.commands.Txn`.
 
@@ -80,7 +79,11 @@ class TxnResult(Struct, frozen=True, array_like=True, tag=4):
 
     revision: Number
     succeeded: bool
-    responses: tuple[OperationResult, ...]
+    responses: tuple["OperationResult", ...]
+
+
+# This is no `|`, because the name of a transaction's result is not known yet where the alias is made.
+OperationResult: TypeAlias = Union[PutResult, RangeResult, DeleteRangeResult, TxnResult]  # noqa: UP007
 
 
 class LeaseGrantResult(Struct, frozen=True, array_like=True, tag=5):
@@ -95,7 +98,7 @@ class LeaseGrantResult(Struct, frozen=True, array_like=True, tag=5):
     """
 
     revision: Number
-    id: LeaseId
+    id: SignedNumber
     ttl: TimeToLive
 
 
@@ -131,7 +134,9 @@ class ErrorCode(enum.StrEnum):
 
     ``TOO_LARGE``: the command is too large, or what it changes or finds; or the store has reached its quota.
     ``LEASE_EXISTS``: there is such a lease already; or the command would change the key of a lock, whose lease
-    exists. (Locks and the quota have no codes of their own, because clients of earlier releases could not read them.)
+    exists. (Locks and the quota have no codes of their own, because clients of earlier releases could not read them.
+    The requests of version 6 have: ``LOCKED`` and ``NO_SPACE``. And what is wrong in a request itself has a code for
+    each text of etcd's.)
     """
 
     MALFORMED = "malformed"
@@ -141,6 +146,13 @@ class ErrorCode(enum.StrEnum):
     DUPLICATE_KEY = "duplicate-key"
     LEASE_NOT_FOUND = "lease-not-found"
     LEASE_EXISTS = "lease-exists"
+    LOCKED = "locked"
+    NO_SPACE = "no-space"
+    EMPTY_KEY = "empty-key"
+    KEY_NOT_FOUND = "key-not-found"
+    VALUE_PROVIDED = "value-provided"
+    LEASE_PROVIDED = "lease-provided"
+    TOO_MANY_OPERATIONS = "too-many-operations"
 
 
 class Error(Struct, frozen=True, array_like=True, tag=8):
@@ -164,4 +176,19 @@ class Error(Struct, frozen=True, array_like=True, tag=8):
     oldest_revision: Number = 0
 
 
-Result: TypeAlias = OperationResult | TxnResult | LeaseGrantResult | LeaseRevokeResult | CompactResult | Error
+class AlarmResult(Struct, frozen=True, array_like=True, tag=9):
+    """Answer an :class:`~trioraft.kv.requests.AlarmRequest`.
+
+    Attributes
+    ----------
+    revision : int
+        The store's revision.
+    alarms : tuple of Alarm
+        Those that the request has raised or ended, or that there are.
+    """
+
+    revision: Number
+    alarms: tuple[Alarm, ...]
+
+
+Result: TypeAlias = OperationResult | LeaseGrantResult | LeaseRevokeResult | CompactResult | AlarmResult | Error

@@ -2,7 +2,8 @@
 
 A stream is a sequence of frames, each after its length in 4 bytes (big-endian), cut into chunks regardless of the
 frames. A frame is the CBOR of :class:`Header` (first), :class:`Leases`, :class:`Items`, :class:`Events` (any number
-of each, in this order), or :class:`End` (last). Equal states give equal streams.
+of each, in this order), :class:`Alarms` (where there are some), or :class:`End` (last). Equal states give equal
+streams.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,15 +13,16 @@ from typing import Final, TypeAlias, TypeVar
 from msgspec import Struct
 
 from trioraft.kv.codec import Box, pack, unpack
-from trioraft.kv.commands import VALUE_MAX, Event, KeyValue, Lease, Number
+from trioraft.kv.commands import LONG_MAX, Event, KeyValue, Lease, Number
 from trioraft.kv.history import History, HistoryLimits
+from trioraft.kv.requests import Alarm
 from trioraft.kv.state import FIRST_REVISION, FrozenState, State
 
 CHUNK_MAX: Final = 2**16
 
 _FORMAT: Final = 1
 _FRAME_BYTES: Final = CHUNK_MAX // 2  # keeps each step short; only the last item makes a frame larger
-_FRAME_MAX: Final = 2 * VALUE_MAX + 2 * CHUNK_MAX
+_FRAME_MAX: Final = 2 * LONG_MAX + 2 * CHUNK_MAX
 _ITEM_OVERHEAD: Final = 24
 
 T = TypeVar("T", Lease, KeyValue, Event)
@@ -76,7 +78,13 @@ class End(Struct, frozen=True, array_like=True, tag=4):
     events: Number
 
 
-Frame: TypeAlias = Header | Leases | Items | Events | End
+class Alarms(Struct, frozen=True, array_like=True, tag=5):
+    """The alarms that are raised, in ascending order; since version 6."""
+
+    alarms: list[Alarm]
+
+
+Frame: TypeAlias = Header | Leases | Items | Events | Alarms | End
 
 
 class _AnyFrame(Box[Frame], frozen=True, array_like=True):
@@ -120,6 +128,8 @@ def _frames(state: FrozenState) -> Iterator[Frame]:
     for some_events in _batches(chain.from_iterable(state.history), _event_size):
         events += len(some_events)
         yield Events(some_events)
+    if state.alarms:
+        yield Alarms(state.alarms)
     yield End(leases, items, events)
 
 
@@ -232,6 +242,8 @@ class SnapshotReader:
             case Events():
                 for event in frame.events:
                     self._take_event(event)
+            case Alarms():
+                self._state.alarms.update(frame.alarms)
             case End():
                 self._end = frame
 

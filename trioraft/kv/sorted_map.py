@@ -5,7 +5,7 @@ does not move half of them, as :mod:`bisect` on one list would.
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
@@ -49,12 +49,21 @@ class SortedMap(Generic[K, V]):
 
     def remove_range(self, start: K, end: K | None) -> list[V]:
         """Remove the keys from one up to another (exclusive; None: all), and return their values in order."""
-        first, last = self._positions(start, end)
-        keys = list(self._keys.islice(first, last))
+        return self.remove_all(list(self._keys.islice(*self._positions(start, end))))
+
+    def remove_all(self, keys: Sequence[K]) -> list[V]:
+        """Remove keys that are there, in ascending order, and return their values."""
+        if not keys:
+            return []
         if self._views:
             for key in keys:
                 self._keep(key)
-        del self._keys[first:last]  # far less work than one by one
+        first = self._keys.bisect_left(keys[0])
+        if self._keys.bisect_right(keys[-1]) == first + len(keys):
+            del self._keys[first : first + len(keys)]  # far less work than one by one
+        else:
+            for key in keys:
+                self._keys.remove(key)
         return [self._values.pop(key) for key in keys]
 
     def values(self, start: K, end: K | None) -> Iterator[V]:

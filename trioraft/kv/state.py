@@ -1,11 +1,13 @@
 """The state of the store, and the elementary changes of it."""
 
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from trioraft.kv.commands import LARGEST, Event, EventKind, KeyValue, Lease
 from trioraft.kv.history import History, HistoryLimits
 from trioraft.kv.lock_keys import is_kept
 from trioraft.kv.quota import LEASE_BYTES, history_bytes, item_bytes
+from trioraft.kv.requests import Alarm
 from trioraft.kv.sorted_map import FrozenView, SortedMap
 
 FIRST_REVISION: Final = 1  # of an empty store, as in etcd
@@ -25,6 +27,7 @@ class FrozenState(NamedTuple):
     leases: FrozenView[int, Lease]
     items: FrozenView[bytes, KeyValue]
     history: tuple[tuple[Event, ...], ...]
+    alarms: list[Alarm]
 
 
 class State:
@@ -55,6 +58,8 @@ class State:
         The bytes that keys and leases take, as :mod:`~trioraft.kv.quota` counts them.
     lock_size : int
         Those of leases, and of keys that locks are held by.
+    alarms : set of Alarm
+        The alarms that are raised.
     """
 
     def __init__(self, limits: HistoryLimits) -> None:
@@ -68,6 +73,7 @@ class State:
         self.history.append(())
         self.size = 0
         self.lock_size = 0
+        self.alarms: set[Alarm] = set()
 
     def put(self, key: bytes, value: bytes, lease: int, revision: int) -> Event:
         """Set the value of a key, at a revision that is not committed yet."""
@@ -78,23 +84,26 @@ class State:
         else:
             # Its key is the object that is there already, so that it exists once in memory.
             after = KeyValue(before.key, value, before.create_revision, revision, before.version + 1, lease)
-            self.items.put(key, after)
-            self.size += len(value) - len(before.value)
-            if before.lease:
-                self._detach(before)
-            if lease:
-                self._attach(after)
+            self._exchange(before, after)
         return Event(EventKind.PUT, after, before)
 
     def delete(self, start: bytes, end: bytes | None, revision: int) -> list[Event]:
         """Delete the keys from one up to another (exclusive; None: all), at a revision that is not committed yet."""
-        events = []
-        for before in self.items.remove_range(start, end):
-            self.size -= item_bytes(before)
-            if before.lease:
-                self._detach(before)
-            events.append(Event(EventKind.DELETE, KeyValue(before.key, b"", 0, revision, 0), before))
-        return events
+        gone = self.items.remove_range(start, end)
+        self._forget(gone)
+        return [Event(EventKind.DELETE, KeyValue(before.key, b"", 0, revision, 0), before) for before in gone]
+
+    def replace(self, changed: Mapping[bytes, KeyValue | None]) -> None:
+        """Make keys what they are at a revision that is not committed yet; None: there is no such key."""
+        gone = [key for key, after in changed.items() if after is None and self.items.get(key) is not None]
+        self._forget(self.items.remove_all(sorted(gone)))
+        for key, after in changed.items():
+            if after is not None:
+                before = self.items.get(key)
+                if before is None:
+                    self.add(after)
+                else:
+                    self._exchange(before, after)
 
     def commit(self, events: tuple[Event, ...], quota: int) -> None:
         """Commit the puts and deletions as one revision; the history gets no more than the quota leaves for it."""
@@ -153,6 +162,22 @@ class State:
         if item.lease:
             self._attach(item)
 
+    def _exchange(self, before: KeyValue, after: KeyValue) -> None:
+        """Exchange what a key is."""
+        self.items.put(before.key, after)
+        self.size += len(after.value) - len(before.value)
+        if before.lease:
+            self._detach(before)
+        if after.lease:
+            self._attach(after)
+
+    def _forget(self, gone: Iterable[KeyValue]) -> None:
+        """Count keys that were removed no more."""
+        for item in gone:
+            self.size -= item_bytes(item)
+            if item.lease:
+                self._detach(item)
+
     def _attach(self, item: KeyValue) -> None:
         """Attach a key to its lease."""
         self.attached.setdefault(item.lease, set()).add(item.key)
@@ -178,4 +203,5 @@ class State:
             self.leases.freeze(),
             self.items.freeze(),
             self.history.freeze(),
+            sorted(self.alarms),
         )

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import Final
 
 from msgspec import Struct
@@ -10,7 +10,9 @@ from msgspec import Struct
 from trioraft.kv.codec import decode_command, encode_result
 from trioraft.kv.commands import (
     COMMAND_MAX,
-    DELETED_MAX,
+    LARGEST,
+    LONG_FROM,
+    LONG_MAX,
     RESULT_MAX,
     Command,
     Compact,
@@ -26,16 +28,30 @@ from trioraft.kv.commands import (
     Put,
     Range,
     Txn,
-    version_needed,
 )
 from trioraft.kv.conditions import has_overlaps, holds
+from trioraft.kv.evaluation import Evaluation
 from trioraft.kv.history import HistoryLimits
-from trioraft.kv.lock_keys import KEPT_FROM, LOCKS_RANGE, is_kept, lease_of, why_not_deleted, why_not_put
-from trioraft.kv.quota import LEASE_BYTES, QUOTA_FROM, growth, is_for_locks, item_bytes, why_full
-from trioraft.kv.reading import bounds, read, read_before, size
+from trioraft.kv.lock_keys import lease_of
+from trioraft.kv.operations import Operations
+from trioraft.kv.quota import LEASE_BYTES, QUOTA_FROM, why_full
+from trioraft.kv.reading import bounds, read, read_before
+from trioraft.kv.refusals import RefusedError, check_revision, no_lease
+from trioraft.kv.requests import (
+    Alarm,
+    AlarmAction,
+    AlarmRequest,
+    AlarmType,
+    DeleteRangeRequest,
+    PutRequest,
+    RangeRequest,
+    Request,
+    TxnRequest,
+    version_needed,
+)
 from trioraft.kv.results import (
+    AlarmResult,
     CompactResult,
-    DeleteRangeResult,
     Error,
     ErrorCode,
     LeaseGrantResult,
@@ -85,13 +101,6 @@ _HISTORY_OVERSHOOTS: Final = 3
 _FREED_AT_ONCE: Final = 1000
 
 
-class _RefusedError(Exception):
-    def __init__(self, code: ErrorCode, message: str, oldest_revision: int = 0) -> None:
-        super().__init__(message)
-        self.code = code
-        self.oldest_revision = oldest_revision
-
-
 class KeyValueStore:
     """A state machine (`trioraft.StateMachine`); the same commands give the same results and state everywhere.
 
@@ -134,8 +143,9 @@ class KeyValueStore:
         bytes
             The result, for :func:`~trioraft.kv.codec.decode_result`.
         """
-        if len(command) > COMMAND_MAX:
-            text = f"the command is too large: at most {COMMAND_MAX} bytes are allowed"
+        largest = LONG_MAX if self.version >= LONG_FROM else COMMAND_MAX
+        if len(command) > largest:
+            text = f"the command is too large: at most {largest} bytes are allowed"
             return encode_result(Error(self.revision, ErrorCode.TOO_LARGE, text))
         try:
             decoded = self.decode(command)
@@ -145,7 +155,7 @@ class KeyValueStore:
             return encode_result(Error(self.revision, ErrorCode.MALFORMED, text))
         return encode_result(self.execute(decoded))
 
-    def decode(self, command: bytes) -> Command:
+    def decode(self, command: bytes) -> Command | Request:
         """Decode a command, as a release would that knows nothing later than the cluster's version.
 
         Parameters
@@ -155,7 +165,7 @@ class KeyValueStore:
 
         Returns
         -------
-        Command
+        Command or Request
             The command.
 
         Raises
@@ -198,12 +208,12 @@ class KeyValueStore:
     def _overshoots(self) -> bool:
         return self.version >= _HISTORY_OVERSHOOTS
 
-    def execute(self, command: Command) -> Result:
+    def execute(self, command: Command | Request) -> Result:
         """Carry out a command.
 
         Parameters
         ----------
-        command : Command
+        command : Command or Request
             The command, its fields within their bounds.
 
         Returns
@@ -212,28 +222,40 @@ class KeyValueStore:
             Its result; when that is an :class:`~trioraft.kv.results.Error`, nothing has changed.
         """
         try:
-            match command:
-                case Put():
-                    return self._put(command)
-                case Range():
-                    self._check_revision(command.revision)
-                    return read(self._state, command, self.revision, (), RESULT_MAX)
-                case DeleteRange():
-                    return self._run((command,))[0]
-                case Txn():
-                    return self._transact(command)
-                case LeaseGrant():
-                    return self._grant(command)
-                case LeaseRevoke():
-                    return self._end_lease(command.id, None)
-                case LeaseRecall():
-                    return self._recall(command.id)
-                case LeaseExpire():
-                    return self._end_lease(command.id, command.grant)
-                case Compact():
-                    return self._compact(command)
-        except _RefusedError as refused:
-            return Error(self.revision, refused.code, str(refused), refused.oldest_revision)
+            return self._carry_out(command)
+        except RefusedError as refused:
+            return self._refuse(refused)
+
+    def _carry_out(self, command: Command | Request) -> Result:
+        result: Result
+        match command:
+            case Put():
+                result = self._put(command)
+            case Range():
+                check_revision(self._state, command.revision)
+                result = read(self._state, command, self.revision, (), RESULT_MAX)
+            case DeleteRange():
+                result = self._run((command,))[0]
+            case Txn():
+                result = self._transact(command)
+            case LeaseGrant():
+                result = self._grant(command)
+            case LeaseRevoke():
+                result = self._end_lease(command.id, None)
+            case LeaseRecall():
+                result = self._recall(command.id)
+            case LeaseExpire():
+                result = self._end_lease(command.id, command.grant)
+            case Compact():
+                result = self._compact(command)
+            case AlarmRequest():
+                result = self._alarm(command)
+            case _:
+                result = self._evaluate(command)
+        return result
+
+    def _refuse(self, refused: RefusedError) -> Error:
+        return Error(self.revision, refused.code, str(refused), refused.oldest_revision)
 
     def snapshot(self) -> Iterator[bytes]:
         """Encode the state as it is now, while later commands are applied.
@@ -335,6 +357,24 @@ class KeyValueStore:
         assert isinstance(result, RangeResult | Error)  # noqa: S101 - tells the type checker what `execute` does
         return result
 
+    def evaluate(self, request: RangeRequest | TxnRequest) -> OperationResult | Error:
+        """Carry out a request that only reads, without the log, as :meth:`query` does; its result has any size.
+
+        Parameters
+        ----------
+        request : RangeRequest or TxnRequest
+            The request, which changes nothing (:func:`~trioraft.kv.checks.is_read_only`).
+
+        Returns
+        -------
+        OperationResult or Error
+            What was found.
+        """
+        try:
+            return Evaluation(self._state, self.quota, room=None).run(request)
+        except RefusedError as refused:
+            return self._refuse(refused)
+
     def read_before(self, request: Range, changed: Mapping[bytes, KeyValue | None]) -> RangeResult:
         """Read keys as they were before some of them changed, even where the history does not reach back so far.
 
@@ -369,6 +409,16 @@ class KeyValueStore:
             return {}
         return self._state.history.undo(request.revision, (), *bounds(request))
 
+    @property
+    def compacted(self) -> int:
+        """The oldest revision that can be read; 0 while every one can."""
+        return self._state.compacted
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """The alarms that are raised, in ascending order."""
+        return tuple(sorted(self._state.alarms))
+
     def events_since(self, revision: int) -> Iterator[tuple[Event, ...]] | Error:
         """Return the events from a revision on.
 
@@ -395,7 +445,7 @@ class KeyValueStore:
 
     def leases(self) -> list[Lease]:
         """List all leases, in ascending order of their ids."""
-        return list(self._state.leases.values(0, None))
+        return list(self._state.leases.values(-LARGEST - 1, None))
 
     def lease_ids(self, after: int, limit: int) -> list[int]:
         """List the ids of leases above one, in ascending order, up to a limit."""
@@ -411,140 +461,62 @@ class KeyValueStore:
 
     # --- the commands ---------------------------------------------------------------------------------------
 
-    def _transact(self, txn: Txn) -> TxnResult:
-        if has_overlaps(txn.success) or has_overlaps(txn.failure):
-            text = "a key is put twice, or put and deleted, in one transaction"
-            raise _RefusedError(ErrorCode.DUPLICATE_KEY, text)
-        succeeded = all(holds(compare, self._state.items.get(compare.key)) for compare in txn.compare)
-        responses = self._run(txn.success if succeeded else txn.failure)
-        return TxnResult(self.revision, succeeded, responses)
+    @property
+    def _operations(self) -> Operations:
+        return Operations(self._state, self.version, self.quota)
 
     def _put(self, put: Put) -> PutResult:
         """Carry out a put as :meth:`_run` would: alone, it contradicts nothing, and its result is not too large."""
-        self._check_put(put)
-        if self.quota and self._state.size + item_bytes(put) > self.quota:
-            self._check_quota((put,))
+        self._operations.check_put(put)
         event = self._state.put(put.key, put.value, put.lease, self._state.revision + 1)
         self._commit((event,))
         return PutResult(self._state.revision, event.prev_kv if put.prev_kv else None)
 
     def _run(self, operations: Sequence[Operation]) -> tuple[OperationResult, ...]:
         """Carry out operations as one revision, or refuse all of them."""
-        room = RESULT_MAX
-        deleted = grows = 0
-        changes = False
-        for operation in operations:
-            match operation:
-                case Put():
-                    room -= self._check_put(operation)
-                    grows += item_bytes(operation)
-                    changes = True
-                case DeleteRange():
-                    deleted += self._state.items.count(*bounds(operation))
-                    changes = changes or deleted > 0
-                    if deleted <= DELETED_MAX:
-                        self._check_locks(operation)
-                    room -= self._check_delete(operation, room)
-                case Range():
-                    self._check_revision(operation.revision)
-            if room < 0:
-                text = f"the previous values are more than the {RESULT_MAX} bytes of a result; ask for fewer of them"
-                raise _RefusedError(ErrorCode.TOO_LARGE, text)
-        if deleted > DELETED_MAX:
-            text = f"{deleted} keys would be deleted at once, at most {DELETED_MAX} can be; delete smaller ranges"
-            raise _RefusedError(ErrorCode.TOO_LARGE, text)
-        if self.quota and changes and self._state.size + grows > self.quota:
-            self._check_quota(operations)
-        return self._carry_out(operations, self.revision + changes, room)
+        done = self._operations.run(operations)
+        if done.events:
+            self._commit(done.events)
+        return done.results
 
-    def _carry_out(self, operations: Sequence[Operation], revision: int, room: int) -> tuple[OperationResult, ...]:
-        events: list[Event] = []
-        results: list[OperationResult] = []
-        for operation in operations:
-            match operation:
-                case Put():
-                    event = self._state.put(operation.key, operation.value, operation.lease, revision)
-                    events.append(event)
-                    results.append(PutResult(revision, event.prev_kv if operation.prev_kv else None))
-                case DeleteRange():
-                    deleted = self._state.delete(*bounds(operation), revision)
-                    events += deleted
-                    before = tuple(event.prev_kv for event in deleted if event.prev_kv) if operation.prev_kv else ()
-                    results.append(DeleteRangeResult(revision, len(deleted), before))
-                case Range():
-                    found = read(self._state, operation, revision, events, room)
-                    room -= sum(map(size, found.kvs))
-                    results.append(found)
+    def _transact(self, txn: Txn) -> TxnResult:
+        if has_overlaps(txn.success) or has_overlaps(txn.failure):
+            text = "a key is put twice, or put and deleted, in one transaction"
+            raise RefusedError(ErrorCode.DUPLICATE_KEY, text)
+        succeeded = all(holds(compare, self._state.items.get(compare.key)) for compare in txn.compare)
+        responses = self._run(txn.success if succeeded else txn.failure)
+        return TxnResult(self.revision, succeeded, responses)
+
+    def _evaluate(self, request: PutRequest | RangeRequest | DeleteRangeRequest | TxnRequest) -> OperationResult:
+        evaluation = Evaluation(self._state, self.quota, LONG_MAX)
+        result = evaluation.run(request)
+        events = evaluation.draft.commit(self.quota)
         if events:
-            self._commit(tuple(events))
-        return tuple(results)
+            self._tell(Change(self.revision, events))
+        return result
 
-    def _check_locks(self, delete: DeleteRange) -> None:
-        """Refuse to delete a key by which a lock is held, or waited for."""
-        if self.version < KEPT_FROM:
-            return
-        start, end = bounds(delete)
-        first, last = LOCKS_RANGE
-        start, end = max(start, first), last if end is None else min(end, last)
-        for item in self._state.items.values(start, end) if start < end else ():
-            if is_kept(item):
-                raise _RefusedError(ErrorCode.LEASE_EXISTS, why_not_deleted(item))
-
-    def _check_quota(self, operations: Sequence[Operation]) -> None:
-        """Refuse operations whose puts alone would not fit, unless they replace or delete enough."""
-        puts = [operation for operation in operations if isinstance(operation, Put)]
-        deletes = [operation for operation in operations if isinstance(operation, DeleteRange)]
-        deleted = chain.from_iterable(self._state.items.values(*bounds(delete)) for delete in deletes)
-        self._check_room(growth(self._state.items, puts, deleted), for_locks=is_for_locks(puts))
-
-    def _check_room(self, grows: int, *, for_locks: bool) -> None:
-        """Refuse a change that would make the store larger than its quota."""
-        reason = why_full(self._state.size, self._state.lock_size, grows, self.quota, for_locks=for_locks)
-        if reason:
-            raise _RefusedError(ErrorCode.TOO_LARGE, reason)
-
-    def _check_put(self, put: Put) -> int:
-        """Refuse a put that must not be, and return how many bytes the former value takes in the result."""
-        if put.key.startswith(LOCKS_RANGE[0]) and self.version >= KEPT_FROM:
-            reason = why_not_put(put)
-            if reason:
-                raise _RefusedError(ErrorCode.LEASE_EXISTS, reason)
-        if put.lease:
-            self._check_lease(put)
-        previous = self._state.items.get(put.key) if put.prev_kv else None
-        return size(previous) if previous else 0
-
-    def _check_lease(self, put: Put) -> None:
-        """Refuse to attach a key to a lease that does not exist, or has the most keys."""
-        if self._state.leases.get(put.lease) is None:
-            raise _no_lease(put.lease)
-        if self._state.would_hold(put.lease, put.key) > DELETED_MAX:
-            text = f"the lease {put.lease:016x} has {DELETED_MAX} keys, which is the most; use another one"
-            raise _RefusedError(ErrorCode.TOO_LARGE, text)
-
-    def _check_delete(self, delete: DeleteRange, room: int) -> int:
-        total = 0
-        if delete.prev_kv:
-            for item in self._state.items.values(*bounds(delete)):
-                total += size(item)
-                if total > room:
-                    break
-        return total
-
-    def _check_revision(self, revision: int) -> None:
-        if revision > self.revision:
-            text = f"revision {revision} is still to come; the current one is {self.revision}"
-            raise _RefusedError(ErrorCode.FUTURE_REVISION, text)
-        if 0 < revision < self._state.compacted:
-            oldest = self._state.compacted
-            text = f"revision {revision} is compacted; the oldest that can be read is {oldest}"
-            raise _RefusedError(ErrorCode.COMPACTED, text, oldest)
+    def _alarm(self, request: AlarmRequest) -> AlarmResult:
+        alarms = self._state.alarms
+        alarm = Alarm(request.member, request.alarm)
+        match request.action:
+            case AlarmAction.ACTIVATE:
+                alarms.add(alarm)
+                return AlarmResult(self.revision, (alarm,))
+            case AlarmAction.DEACTIVATE:
+                ended = alarms & {alarm}
+                alarms -= ended
+                return AlarmResult(self.revision, tuple(ended))
+            case AlarmAction.GET:
+                shown = (found for found in self.alarms if request.alarm in {AlarmType.NONE, found.alarm})
+                return AlarmResult(self.revision, tuple(shown))
 
     def _grant(self, command: LeaseGrant) -> LeaseGrantResult:
         if command.id and self._state.leases.get(command.id) is not None:
-            raise _RefusedError(ErrorCode.LEASE_EXISTS, f"there is a lease {command.id:016x} already")
-        if self.quota:
-            self._check_room(LEASE_BYTES, for_locks=True)
+            raise RefusedError(ErrorCode.LEASE_EXISTS, f"there is a lease {command.id:016x} already")
+        state = self._state
+        full = why_full(state.size, state.lock_size, LEASE_BYTES, self.quota, for_locks=True) if self.quota else ""
+        if full:
+            raise RefusedError(ErrorCode.TOO_LARGE, full)
         lease = self._state.grant(command.id, command.ttl)
         self._tell(Change(self.revision, granted=(lease,)))
         return LeaseGrantResult(self.revision, lease.id, lease.ttl)
@@ -552,7 +524,7 @@ class KeyValueStore:
     def _end_lease(self, lease_id: int, grant: int | None) -> LeaseRevokeResult:
         lease = self._state.leases.get(lease_id)
         if lease is None or grant not in {None, lease.grant}:
-            raise _no_lease(lease_id)
+            raise no_lease(lease_id)
         events: list[Event] = []
         for key in self.lease_keys(lease_id):
             events += self._state.delete(key, key + b"\0", self.revision + 1)
@@ -572,11 +544,13 @@ class KeyValueStore:
         return LeaseRevokeResult(self.revision, 0)
 
     def _compact(self, command: Compact) -> CompactResult:
-        self._check_revision(command.revision)
+        check_revision(self._state, command.revision)
+        if not command.revision and not self._state.compacted and self.version >= LONG_FROM:
+            return CompactResult(self.revision)  # as in etcd: it drops nothing
         if command.revision in {0, self._state.compacted}:
             oldest = self._state.compacted
             text = f"everything before revision {oldest} is compacted already"
-            raise _RefusedError(ErrorCode.COMPACTED, text, oldest)
+            raise RefusedError(ErrorCode.COMPACTED, text, oldest)
         self._state.compact(command.revision)
         return CompactResult(self.revision)
 
@@ -589,7 +563,3 @@ class KeyValueStore:
     def _tell(self, change: Change) -> None:
         if self.on_change is not None:
             self.on_change(change)
-
-
-def _no_lease(lease_id: int) -> _RefusedError:
-    return _RefusedError(ErrorCode.LEASE_NOT_FOUND, f"there is no lease {lease_id:016x}; it may have expired")
