@@ -7,7 +7,7 @@ from msgspec import structs
 from trioraft.arguments import check_is
 from trioraft.errors import RefusedError
 from trioraft.kv.access import StoreAccess
-from trioraft.kv.commands import LeaseGrant, LeaseRecall, LeaseRevoke
+from trioraft.kv.commands import LARGEST, LeaseGrant, LeaseRecall, LeaseRevoke
 from trioraft.kv.errors import KeyValueError, expect
 from trioraft.kv.questions import (
     LeaseKeepAlive,
@@ -115,7 +115,7 @@ class LeaseMethods(StoreAccess, ABC):
     async def leases(self) -> tuple[int, ...]:
         """List the ids of all leases; a lease that is granted or ends during the call may be missing or not."""
         found: list[int] = []
-        after = 0
+        after = -LARGEST - 1
         while True:
             answer = expect(LeaseListAnswer, await self.ask_store(LeaseList(after), leader=True))
             found += (lease for lease in answer.ids if lease > after)  # an earlier release gives all of them again

@@ -10,11 +10,13 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from trioraft.kv.codec import Box
-from trioraft.kv.commands import Bound, Event, LeaseId, Number, OptionalBound, TimeToLive
+from trioraft.kv.commands import Bound, Event, Number, OptionalBound, SignedNumber, TimeToLive
 from trioraft.kv.results import Error
 
 # This value in place of a number of halves says that no revision may be divided (:mod:`trioraft.kv.watch`).
 WHOLE_REVISIONS: Final = -1
+# This value in place of a lease asks for all of them at once.
+ALL_LEASES: Final = -1
 
 
 class LeaseKeepAlive(Struct, frozen=True, array_like=True, tag=1):
@@ -26,7 +28,7 @@ class LeaseKeepAlive(Struct, frozen=True, array_like=True, tag=1):
         The lease.
     """
 
-    id: LeaseId
+    id: SignedNumber
 
 
 class LeaseTimeToLive(Struct, frozen=True, array_like=True, tag=2):
@@ -42,7 +44,7 @@ class LeaseTimeToLive(Struct, frozen=True, array_like=True, tag=2):
         Give the keys after this one, as many as fit; None for all at once.
     """
 
-    id: LeaseId
+    id: SignedNumber
     keys: bool = False
     after: OptionalBound | None = None
 
@@ -56,7 +58,7 @@ class LeaseList(Struct, frozen=True, array_like=True, tag=3):
         Give the leases with larger ids, as many as fit; -1 for all at once.
     """
 
-    after: int = -1
+    after: int = ALL_LEASES
 
 
 class WatchEvents(Struct, frozen=True, array_like=True, tag=4):
@@ -94,7 +96,7 @@ class LeaseKeepAliveAnswer(Struct, frozen=True, array_like=True, tag=1):
         The lease, and its time to live in seconds, counted from the moment when the question was *sent*.
     """
 
-    id: LeaseId
+    id: SignedNumber
     ttl: TimeToLive
 
 
@@ -115,7 +117,7 @@ class LeaseTimeToLiveAnswer(Struct, frozen=True, array_like=True, tag=2):
         Whether further ones follow.
     """
 
-    id: LeaseId
+    id: SignedNumber
     granted_ttl: TimeToLive
     remaining: float
     keys: tuple[bytes, ...] = ()
@@ -133,7 +135,7 @@ class LeaseListAnswer(Struct, frozen=True, array_like=True, tag=3):
         Whether further ones follow.
     """
 
-    ids: tuple[LeaseId, ...]
+    ids: tuple[SignedNumber, ...]
     more: bool = False
 
 

@@ -16,11 +16,13 @@ import trio
 
 from trioraft.clock import FOREVER
 from trioraft.kv.codec import encode_command, encode_result, pack, unpack
-from trioraft.kv.commands import STATE_KIND, Range
+from trioraft.kv.commands import STATE_KIND, Lease, Range
 from trioraft.kv.holders import LeaseHolders
 from trioraft.kv.lessor import Lessor
+from trioraft.kv.local import HashKV, LocalReads
 from trioraft.kv.paging import LEASES_PAGE, PagedReads, page_of_keys
 from trioraft.kv.questions import (
+    ALL_LEASES,
     Answer,
     AnyQuestion,
     LeaseKeepAlive,
@@ -33,7 +35,8 @@ from trioraft.kv.questions import (
     WatchAnswer,
     WatchEvents,
 )
-from trioraft.kv.results import Error, ErrorCode
+from trioraft.kv.requests import RangeRequest, TxnRequest
+from trioraft.kv.results import Error, ErrorCode, OperationResult, RangeResult
 from trioraft.kv.store import Change, KeyValueStore
 from trioraft.kv.watch import TAKE_BYTES, Watch, WatchHub
 from trioraft.messages import Instant, Seconds, Term
@@ -93,6 +96,8 @@ class KeyValueService:
     ----------
     watch_page_bytes : int
         About how many bytes of keys and values one answer to a watch has.
+    hub : WatchHub
+        The watches of this node's store.
     """
 
     state_kind = STATE_KIND
@@ -101,8 +106,9 @@ class KeyValueService:
         self.watch_page_bytes = TAKE_BYTES
         self.store = store or KeyValueStore()
         self.store.on_change = self._changed
-        self._hub = WatchHub(self.store)
+        self.hub = WatchHub(self.store)
         self._reads = PagedReads(self.store)
+        self._local = LocalReads(self.store, self._reads, self._now)
         self._holders = LeaseHolders()
         self._lessor: Lessor | None = None
         self._lessor_term = 0
@@ -182,6 +188,30 @@ class KeyValueService:
         """Note what the command has taken; see :meth:`LeaseHolders.end_share`."""
         self._holders.end_share(who, command, result)
 
+    # --- for what serves clients in this process ------------------------------------------------------------
+
+    async def range(self, request: RangeRequest) -> RangeResult | Error:
+        """Read keys of this node's store, in parts; see :meth:`LocalReads.range`."""
+        return await self._local.range(request)
+
+    def txn(self, request: TxnRequest) -> OperationResult | Error:
+        """Carry out a transaction that only reads, at once; see :meth:`KeyValueStore.evaluate`."""
+        return self.store.evaluate(request)
+
+    async def hash_kv(self, revision: int = 0) -> HashKV | Error:
+        """Compute the hash of all keys of this node's store, in parts; see :meth:`LocalReads.hash_kv`."""
+        return await self._local.hash_kv(revision)
+
+    def leases_by_expiry(self) -> list[Lease]:
+        """List all leases: where this node leads, those that end first come first; else in the order of their ids."""
+        host, lessor, leases = self._host, self._current_lessor(), self.store.leases()
+        if host is None or lessor is None:
+            return leases
+        now = host.now()
+        return sorted(leases, key=lambda lease: lessor.remaining(lease.id, now) or 0.0)
+
+    # --- changes --------------------------------------------------------------------------------------------
+
     def _changed(self, change: Change) -> None:
         if change.restored and not trio.lowlevel.in_trio_run():
             trio.from_thread.run_sync(self.publish, change)  # a node restores in a thread
@@ -196,7 +226,7 @@ class KeyValueService:
         change : Change
             The change, as the store reports it.
         """
-        self._hub.publish(change)
+        self.hub.publish(change)
         self._reads.follow(change)
         if change.restored or change.granted or change.ended:
             self._follow_leases(change)
@@ -267,10 +297,13 @@ class KeyValueService:
             return True
 
     def _list_leases(self, after: int) -> LeaseListAnswer:
-        if after < 0:
+        if after == ALL_LEASES:
             return LeaseListAnswer(tuple(lease.id for lease in self.store.leases()))
         ids = self.store.lease_ids(after, LEASES_PAGE + 1)
-        return LeaseListAnswer(tuple(ids[:LEASES_PAGE]), more=len(ids) > LEASES_PAGE)
+        page = ids[:LEASES_PAGE]
+        if page[-1:] == [ALL_LEASES]:
+            del page[-1]  # the question for the next page would mean all
+        return LeaseListAnswer(tuple(page), more=len(page) < len(ids))
 
     def _ask_lessor(self, asked: LeaseKeepAlive | LeaseTimeToLive) -> Answer | None:
         host, lessor = self._host, self._current_lessor()
@@ -309,7 +342,7 @@ class KeyValueService:
         if self._host is None or len(self._waiting) >= WATCHES_MAX:
             answered(pack(Refused(self._malformed(f"there are {WATCHES_MAX} watches already; try again later"))))
             return None
-        watch = self._hub.watch(
+        watch = self.hub.watch(
             asked.key,
             asked.range_end,
             revision=asked.revision,
@@ -378,6 +411,9 @@ class KeyValueService:
             self._end(waiting, WatchAnswer(watch.next_revision - 1, (), watch.given))
 
     # --- time -----------------------------------------------------------------------------------------------
+
+    def _now(self) -> Instant:
+        return self._host.now() if self._host is not None else 0.0
 
     def attach(self, host: Leader) -> None:
         """Attach the service to its node, as :meth:`run` does first.
