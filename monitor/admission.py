@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from monitor.connections import Connection, present
-from monitor.notices import Notice
+from .connections import Connection, present
+from .notices import Notice
 
 REQUESTS_MAX: Final = 256
 STREAMS_MAX: Final = 100

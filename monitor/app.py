@@ -12,15 +12,16 @@ from quart_schema import QuartSchema, deprecate, document_response, hide
 from quart_trio import QuartTrio
 
 import trioraft
-from monitor.admission import REQUESTS_MAX, Admission, Hosts, Refusal
-from monitor.connection import finishing_answers, given_up_when_slow
-from monitor.documents import ClusterDocument, Health, NodesDocument
-from monitor.feed import Feed
-from monitor.observation import Observation
-from monitor.openapi import EVENT_STREAM, MonitorOpenAPI, info_of, servers_of
-from monitor.security import SECURITY_HEADERS, add_security_headers
 from trioraft.client.client import Client
 from trioraft.settings.settings import MonitorSettings
+
+from .admission import REQUESTS_MAX, Admission, Hosts, Refusal
+from .connection import finishing_answers, given_up_when_slow
+from .documents import ClusterDocument, Health, NodesDocument
+from .feed import Feed
+from .observation import Observation
+from .openapi import EVENT_STREAM, MonitorOpenAPI, info_of, servers_of
+from .security import SECURITY_HEADERS, add_security_headers
 
 _HERE: Final = Path(__file__).parent
 _SWAGGER: Final = Path(str(resources.files("flask_swagger_ui"))) / "dist"

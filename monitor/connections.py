@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import trio
 
-from monitor.notices import Notice
+from .notices import Notice
 
 _CONNECTIONS_MAX: Final = 256
 _CONNECTIONS_MIN: Final = 4

@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 import msgspec
 import trio
 
-from monitor.observation import Observation, content_of
 from trioraft.clock import LONG_AGO
+
+from .observation import Observation, content_of
 
 _HEARTBEAT: Final = 10.0  # seconds; shorter than the idle timeouts of the usual reverse proxies
 _SHORTEST_PAUSE: Final = 0.02  # seconds; changes within it go out as one document

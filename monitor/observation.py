@@ -8,14 +8,15 @@ import msgspec
 import trio
 
 import trioraft
-from monitor.documents import AutopilotRecord, ClusterDocument, ClusterFacts, ElectionRecord, MonitorFacts, Node, utc
-from monitor.history import ElectionHistory
-from monitor.story import SeenNote, Story
 from trioraft.client.client import Client
 from trioraft.client.status import ClusterStatus, ObservedNode
 from trioraft.messages import NodeStatus
 from trioraft.settings.settings import MonitorSettings
 from trioraft.streams import log_lines_dropped
+
+from .documents import AutopilotRecord, ClusterDocument, ClusterFacts, ElectionRecord, MonitorFacts, Node, utc
+from .history import ElectionHistory
+from .story import SeenNote, Story
 
 _STATUS_FIELDS: Final = NodeStatus.__struct_fields__
 

@@ -14,13 +14,14 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
-from monitor.admission import STREAMS_MAX
-from monitor.app import MonitorApp, create_app
-from monitor.connections import Connection, Connections, connections_max
 from trioraft.client.client import open_client
 from trioraft.logger import Logger
 from trioraft.settings.settings import MonitorSettings
 from trioraft.signals import ENDING, not_ignored
+
+from .admission import STREAMS_MAX
+from .app import MonitorApp, create_app
+from .connections import Connection, Connections, connections_max
 
 _BACKLOG: Final = 128
 _GRACE: Final = 2.0  # seconds for answers under way at shutdown

@@ -22,11 +22,21 @@ def project() -> dict[str, Any]:
     return tomllib.loads(PROJECT.read_text("utf-8"))
 
 
+def of_extras(*names: str) -> list[Requirement]:
+    """List what the package needs with some of its extras, those of an extra that names others included."""
+    about = project()["project"]
+    needed = [Requirement(text) for name in names for text in about["optional-dependencies"][name]]
+    further = [extra for each in needed if each.name == about["name"] for extra in sorted(each.extras)]
+    here = [each for each in needed if each.name != about["name"]]
+    return here + (of_extras(*further) if further else [])
+
+
 def wanted() -> dict[Path, list[Requirement]]:
     """Tell what each file has to pin, and with it all that it needs itself."""
     about = project()
+    needed = [Requirement(text) for text in about["project"]["dependencies"]] + of_extras("all")
     return {
-        RUN: [Requirement(text) for text in about["project"]["dependencies"]],
+        RUN: list({str(each): each for each in needed}.values()),
         BUILD: [Requirement(text) for text in about["build-system"]["requires"]],
     }
 

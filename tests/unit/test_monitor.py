@@ -24,17 +24,17 @@ import trio
 import trio.testing
 from quart import typing as quart_typing
 
-from monitor import create_app
-from monitor.app import MonitorApp
-from monitor.feed import Feed
-from monitor.history import ElectionHistory
-from monitor.observation import Observation
 from tests.unit.node_double import SERVICE, NodeDouble, make_status, open_doubles
 from trioraft.address import Address
 from trioraft.client.client import Client, open_client
 from trioraft.client.status import ObservedNode
 from trioraft.datagrams.endpoint import Domain
 from trioraft.messages import AutopilotNote, Election, HookStatus, MemberStatus, NodeStatus
+from trioraft.monitor import create_app
+from trioraft.monitor.app import MonitorApp
+from trioraft.monitor.feed import Feed
+from trioraft.monitor.history import ElectionHistory
+from trioraft.monitor.observation import Observation
 from trioraft.settings.settings import MonitorSettings, PeerName
 
 REFRESH = 0.4
@@ -472,7 +472,7 @@ async def test_an_empty_prefix_puts_the_api_at_the_root() -> None:
 
 SERVE = """
 import os, trio
-from monitor import run_monitor
+from trioraft.monitor import run_monitor
 from trioraft.settings.settings import MonitorSettings, load
 try:
     trio.run(run_monitor, load(MonitorSettings, os.environ))
@@ -545,7 +545,8 @@ def test_pages_link_only_to_what_is_served_here(root: str) -> None:
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_the_monitor_stops_at_once_although_browsers_listen(stop: signal.Signals) -> None:
     port = free_port()
-    endless_grace = "import monitor.server; monitor.server._GRACE = float('inf')\n"  # else it would stop in any case
+    # Else it would stop in any case.
+    endless_grace = "import trioraft.monitor.server; trioraft.monitor.server._GRACE = float('inf')\n"
     with monitor_process(port, before=endless_grace) as process:
         listeners = [connect(port, path) for path in ("/api/events", "/api/events", "/healthz")]
         for listener in listeners:

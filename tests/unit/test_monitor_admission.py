@@ -16,11 +16,11 @@ import pytest
 import trio
 import trio.testing
 
-from monitor import connections, create_app
-from monitor.admission import STREAMS_MAX, Hosts
-from monitor.connection import given_up_when_slow
-from monitor.connections import Connection, Connections
 from tests.unit.test_monitor import QuietClient, connect, free_port, monitor_process, settings_for
+from trioraft.monitor import connections, create_app
+from trioraft.monitor.admission import STREAMS_MAX, Hosts
+from trioraft.monitor.connection import given_up_when_slow
+from trioraft.monitor.connections import Connection, Connections
 from trioraft.settings.settings import MonitorSettings, SettingsError, load
 
 FILES_LOW: Final = 64

@@ -4,10 +4,10 @@ import math
 
 from structlog.testing import capture_logs
 
-from monitor.story import Story
 from tests.unit.node_double import make_status
 from trioraft.members.notes import Notes
 from trioraft.messages import AutopilotNote, NodeStatus
+from trioraft.monitor.story import Story
 
 
 def leader(number: int, *notes: tuple[str, str, float]) -> NodeStatus:

@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from tests.supply.locks import BUILD, ROOT, RUN, pins, wanted
+from trioraft import __version__
 
 PYTHONS: Final = ("3.11", "3.12", "3.13")
 
@@ -87,5 +88,6 @@ def test_the_same_source_makes_the_same_wheel(tmp_path: Path) -> None:
     (wheel,) = (tmp_path / "22" / "out").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {"trioraft/__init__.py", "monitor/static/monitor.js"} < set(names)
-    assert not [name for name in names if name.startswith("tests") or "__pycache__" in name]
+    assert {"trioraft/__init__.py", "trioraft/monitor/static/monitor.js"} < set(names)
+    assert {name.partition("/")[0] for name in names} == {"trioraft", f"trioraft-{__version__}.dist-info"}
+    assert not [name for name in names if "__pycache__" in name]

@@ -188,7 +188,7 @@ def monitor(*, end_with_stdin: _WithStdin = False) -> int:
         key_warning(settings.keys),
         key_file_warning(settings.key_file),
     )
-    from monitor.server import run_monitor  # noqa: PLC0415
+    from trioraft.monitor.server import run_monitor  # noqa: PLC0415
 
     return _serve(lambda: run_monitor(settings), (OSError,), end_with_stdin=end_with_stdin)
 
