@@ -15,7 +15,19 @@ from tests.unit.memory_cluster import MemoryCluster, cluster_of
 from trioraft.asking import waiting
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.errors import NodeError, RefusedError
-from trioraft.kv import Error, ErrorCode, KeyValueStore, Put, PutResult, Result, decode_result, encode_command
+from trioraft.kv import (
+    Command,
+    Error,
+    ErrorCode,
+    KeyValueStore,
+    Put,
+    PutResult,
+    Result,
+    TxnResult,
+    decode_result,
+    encode_command,
+)
+from trioraft.kv.requests import PutRequest, TxnRequest
 from trioraft.messages import Entry, EntryKind, ReadSettings, UnknownCommand, format_id
 from trioraft.node.node import Node
 from trioraft.replica.machine import StateMachine
@@ -105,7 +117,10 @@ class _Before:
 async def test_a_command_of_the_next_version_means_the_same_on_each_release(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A leader of the release before puts it into the log; one of this release refuses it until all nodes know it."""
+    """A leader of the release before puts it into the log; one of this release refuses it until all nodes know it.
+
+    Both a command that only the test knows, and one of etcd's requests, which the release before does not know either.
+    """
     monkeypatch.setattr("trioraft.kv.store.version_needed", stand_in.version_needed)
     before = Versions(1, stand_in.NEEDED - 1)
     stores: dict[int, KeyValueStore] = {}
@@ -117,10 +132,14 @@ async def test_a_command_of_the_next_version_means_the_same_on_each_release(
     def digests() -> set[str]:
         return {stores[index].digest() for index in cluster.nodes}
 
-    async def put(key: bytes) -> Result:
+    async def execute(command: Command | TxnRequest) -> Result:
         node = cluster.nodes[await cluster.leader()]
-        return decode_result(await node.propose(encode_command(Put(key, b"1"))))
+        return decode_result(await node.propose(encode_command(command)))
 
+    async def put(key: bytes) -> Result:
+        return await execute(Put(key, b"1"))
+
+    request = TxnRequest((), (PutRequest(b"by a request"),))
     async with cluster_of(3, 10) as cluster:
         cluster.machine = machine
         cluster.versions = [before] * 3
@@ -134,18 +153,21 @@ async def test_a_command_of_the_next_version_means_the_same_on_each_release(
                 break
             await put(b"another")
             if cluster.versions[leader] == before:
-                error = await put(stand_in.KEY)
-                assert isinstance(error, Error)
-                assert error.code is ErrorCode.MALFORMED
+                for error in (await put(stand_in.KEY), await execute(request)):
+                    assert isinstance(error, Error)
+                    assert error.code is ErrorCode.MALFORMED
             else:
                 needs = (
                     f"speaks version {stand_in.NEEDED - 1} of the protocol, and this needs {stand_in.NEEDED}; upgrade"
                 )
                 with pytest.raises(RefusedError, match=needs):
                     await put(stand_in.KEY)
+                with pytest.raises(RefusedError, match=needs):
+                    await execute(request)
             await trio.sleep(1)
             assert len(digests()) == 1
         assert isinstance(await put(stand_in.KEY), PutResult)
+        assert isinstance(await execute(request), TxnResult)
         for index in range(3):  # even where the log is applied anew
             await _restart(cluster, index)
             await _settle(cluster)
