@@ -122,6 +122,7 @@ def nested(depth: int, *innermost: RequestOperation) -> TxnRequest:
             ErrorCode.TOO_MANY_OPERATIONS,
         ),
         (nested(NESTED_MAX + 1), ErrorCode.TOO_MANY_OPERATIONS),
+        (TxnRequest((), (nested(1, *(RangeRequest(b"a"),) * 64),) * 64), ErrorCode.TOO_MANY_OPERATIONS),
         (TxnRequest((), (PutRequest(b"a"), PutRequest(b"a"))), ErrorCode.DUPLICATE_KEY),
         (TxnRequest((), (PutRequest(b"a"), nested(2, PutRequest(b"a")))), ErrorCode.DUPLICATE_KEY),
         (TxnRequest((), (nested(1, PutRequest(b"a")), nested(1, PutRequest(b"a")))), ErrorCode.DUPLICATE_KEY),

@@ -119,7 +119,7 @@ async def test_a_command_of_the_next_version_means_the_same_on_each_release(
 ) -> None:
     """A leader of the release before puts it into the log; one of this release refuses it until all nodes know it.
 
-    Both a command that only the test knows, and one of etcd's requests, which the release before does not know either.
+    Both a command that only the test knows, and one of etcd's requests, which is as new.
     """
     monkeypatch.setattr("trioraft.kv.store.version_needed", stand_in.version_needed)
     before = Versions(1, stand_in.NEEDED - 1)

@@ -10,6 +10,7 @@ from typing import Final
 
 from trioraft.kv.commands import OPERATIONS_MAX
 from trioraft.kv.requests import (
+    IN_ALL_MAX,
     NESTED_MAX,
     DeleteRangeRequest,
     EmptyRequest,
@@ -27,8 +28,8 @@ _REASONS: Final = {
     ErrorCode.VALUE_PROVIDED: "a value is given with ignore_value",
     ErrorCode.LEASE_PROVIDED: "a lease is given with ignore_lease",
     ErrorCode.TOO_MANY_OPERATIONS: (
-        f"a transaction has more than {OPERATIONS_MAX} operations or conditions, or more than {NESTED_MAX}"
-        " transactions are within each other"
+        f"it has more than {OPERATIONS_MAX} operations or conditions, {IN_ALL_MAX} with those within it,"
+        f" or more than {NESTED_MAX} transactions are within each other"
     ),
     ErrorCode.DUPLICATE_KEY: "a key is put twice, or put and deleted, in one transaction",
 }
@@ -52,6 +53,8 @@ def why_refused(request: Request) -> ErrorCode | None:
             return _why_not_alone(request)
         case TxnRequest():
             reason = _why_not_in(request, OPERATIONS_MAX, NESTED_MAX)
+            if reason is None and _in_all(request) > IN_ALL_MAX:
+                reason = ErrorCode.TOO_MANY_OPERATIONS
             return reason or _why_contradictory(request)
         case _:
             return None
@@ -120,6 +123,13 @@ def _why_contradictory(txn: TxnRequest) -> ErrorCode | None:
     except _DuplicateKeyError:
         return ErrorCode.DUPLICATE_KEY
     return None
+
+
+def _in_all(txn: TxnRequest) -> int:
+    """Count the conditions and operations of a transaction and of all transactions within it."""
+    operations = (*txn.success, *txn.failure)
+    inner = (operation for operation in operations if isinstance(operation, TxnRequest))
+    return len(txn.compare) + len(operations) + sum(map(_in_all, inner))
 
 
 class _Spans:

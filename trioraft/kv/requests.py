@@ -30,8 +30,10 @@ from trioraft.messages import FIRST_VERSION
 
 # So many keys may one request delete: a node does nothing else meanwhile.
 REQUEST_DELETED_MAX: Final = 10_000
-# So deep may transactions be within each other. (etcd allows as many as there may be operations.)
+# So deep may transactions be within each other, and so many operations and conditions may one request have in all of
+# them. (etcd bounds only those of each transaction, and with them the depth.)
 NESTED_MAX: Final = 32
+IN_ALL_MAX: Final = 4096
 
 
 MemberNumber = Annotated[int, Meta(ge=0)]  # etcd's have 64 bits, and so has a number in CBOR
