@@ -59,6 +59,11 @@ class View:
         return self._ledger.hard
 
     @property
+    def hard_is_durable(self) -> bool:
+        """Whether that hard state is on disk."""
+        return self._ledger.durable >= self._ledger.hard_written
+
+    @property
     def state(self) -> State | None:
         """The member's state; None before it has a cluster."""
         return self._state

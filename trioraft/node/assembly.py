@@ -1,6 +1,7 @@
 """The parts of a node, put together; nothing runs yet."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -9,6 +10,7 @@ from trioraft.address import Address
 from trioraft.asking.calls import FIRST_NUMBER_MAX, Calls
 from trioraft.asking.session import Session
 from trioraft.consensus import Core, Role, Timing
+from trioraft.consensus.view import View
 from trioraft.datagrams.batches import Batches
 from trioraft.datagrams.endpoint import (
     Domain,
@@ -28,6 +30,7 @@ from trioraft.messages import (
     RESPONSES_TAG,
     ClientRequest,
     ClientResponse,
+    Index,
     NodeId,
     Version,
     format_id,
@@ -300,3 +303,26 @@ class Assembly:
     def role(self) -> Role:
         """The role of the node in its cluster."""
         return self._core.role
+
+    @property
+    def consensus(self) -> View:
+        """The node's part in Raft, to look at."""
+        return self._core
+
+    def names(self) -> dict[NodeId, str]:
+        """Return the names of the nodes that are known, this one included."""
+        return self._neighbours.names()
+
+    def address_of(self, node: NodeId) -> str:
+        """Return the ``ip:port`` of a node, this one or another; empty where it is not known."""
+        return self._neighbours.address_of(node)
+
+    @property
+    def data_directory(self) -> Path:
+        """The directory of this node's data."""
+        return self._disk.directory
+
+    @property
+    def applied_index(self) -> Index:
+        """The last entry of the log that this node has applied."""
+        return self._member.replica.applied_index

@@ -18,13 +18,18 @@ from trioraft.arguments import (
     check_number,
 )
 from trioraft.asking import waiting
+from trioraft.asking.calls import RETRY_LAST
 from trioraft.consensus import Role
 from trioraft.errors import NodeError, ProposalError
 from trioraft.hooks.bodies import Leadership, OnOverrun
 from trioraft.messages import (
+    Ask,
+    ClientResponse,
+    Command,
     EntryKind,
     Index,
     Instant,
+    NodeId,
     NodeStatus,
     Term,
 )
@@ -181,6 +186,33 @@ class Node(Running):
             check_function("handler", handler, is_async=False),
             check_function("only_reads", only_reads, is_async=False),
         )
+
+    async def carry_out(
+        self, command: Command, *, node: NodeId | None = None, patience: float = RETRY_LAST
+    ) -> ClientResponse:
+        """Have a node carry out a command of a client, this one or another. Deadlines are up to the caller.
+
+        Parameters
+        ----------
+        command : Command
+            The command.
+        node : int, optional
+            The node; the leader by default, whichever that is by then.
+        patience : float
+            After how many seconds without an answer to ask again, at most.
+
+        Returns
+        -------
+        ClientResponse
+            The answer.
+        """
+        self._look_around()
+        stays = node is None and not isinstance(command, Ask)
+        return await waiting.call(self._calls, lambda: command, node=node, stays=stays, patience=patience)
+
+    def look_around(self) -> None:
+        """Let the node look at its input, if it has not for long: for programs that keep the scheduler busy."""
+        self._look_around()
 
     # --- leadership -----------------------------------------------------------------------------------------
 
