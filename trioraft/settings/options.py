@@ -56,6 +56,17 @@ class NodeOptions(ClientOptions, total=False):
     max_voters: int
     dead_server_millis: int
     leave_on_stop: bool
+    client_bind_port: int | None
+    client_bind_host: str
+    client_advertise_url: str
+    client_api: Literal["on", "off"]
+    client_insecure: Literal["yes", "no"]
+    client_cert_file: StrPath
+    client_key_file: StrPath
+    client_trusted_ca_file: StrPath
+    client_cert_auth: bool
+    client_cors: Items
+    client_hosts: Items
 
 
 def option_names(user: str) -> list[str]:

@@ -24,6 +24,7 @@ from msgspec import Struct
 from trioraft.address import Address, PeerName, is_loopback
 from trioraft.datagrams.keys import KeyRing
 from trioraft.datagrams.sealing import Domain
+from trioraft.settings.client_port import check_client_port
 from trioraft.settings.options import ClientOptions, NodeOptions, as_environ
 from trioraft.settings.restart import RestartPolicy
 from trioraft.settings.variables import DEFAULT_PORT, FORMER_NAMES, VARIABLES, SettingsError, Variable, find_variable
@@ -194,6 +195,17 @@ class NodeSettings(_Settings, frozen=True, kw_only=True):
     max_voters: int = _default("MAX_VOTERS")
     dead_server: float = _default("DEAD_SERVER_MILLIS")
     leave_on_stop: bool = _default("LEAVE_ON_STOP")
+    client_bind_port: int | None = _default("CLIENT_BIND_PORT")
+    client_bind_host: str = _default("CLIENT_BIND_HOST")
+    client_advertise_url: str = _default("CLIENT_ADVERTISE_URL")
+    client_api: Literal["on", "off"] = _default("CLIENT_API")
+    client_insecure: Literal["yes", "no"] = _default("CLIENT_INSECURE")
+    client_cert_file: Path | None = _default("CLIENT_CERT_FILE")
+    client_key_file: Path | None = _default("CLIENT_KEY_FILE")
+    client_trusted_ca_file: Path | None = _default("CLIENT_TRUSTED_CA_FILE")
+    client_cert_auth: bool | None = _default("CLIENT_CERT_AUTH")
+    client_cors: tuple[str, ...] = _default("CLIENT_CORS")
+    client_hosts: tuple[str, ...] = _default("CLIENT_HOSTS")
 
     @property
     def exposed(self) -> bool:
@@ -314,6 +326,7 @@ def load(cls: type[_SomeSettings], environ: Mapping[str, str]) -> _SomeSettings:
     values["key_file"] = environ.get("CLUSTER_KEY_FILE", "")
     if cls is NodeSettings:
         _check_timeouts(environ, values)
+        check_client_port(values)
     elif cls is MonitorSettings:
         _check_paths(environ, values)
         values["hostname"] = values["hostname"] or socket.gethostname()

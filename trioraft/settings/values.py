@@ -153,6 +153,32 @@ def host_patterns(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(patterns))
 
 
+def origins(text: str) -> tuple[str, ...]:
+    """Parse ``https://name,…`` into lower case, with ``*`` for any."""
+    found = [item.lower().rstrip("/") for item in _split(text)]
+    for item in found:
+        scheme, _, rest = item.partition("://")
+        if item != "*" and (scheme not in {"http", "https"} or not rest or "/" in rest):
+            raise ValueError(f"{_shown(item)}: is no origin")
+    return tuple(dict.fromkeys(found))
+
+
+def client_url(text: str) -> str:
+    """Parse ``http://host:port``; return it without a slash at its end."""
+    scheme, _, rest = text.rstrip("/").partition("://")
+    if scheme not in {"http", "https"}:
+        raise ValueError("does not begin with http:// or https://")
+    host, port = _split_port(rest)
+    if not port:
+        raise ValueError("has no port")
+    port_number(port)
+    if ":" in host:
+        ip_address(host)
+    else:
+        host_name(host)
+    return f"{scheme}://{rest}"
+
+
 def ip_address(text: str) -> str:
     """Parse a numeric IPv4 or IPv6 address."""
     try:

@@ -152,6 +152,11 @@ def _script(name: str, meaning: str) -> Variable:
     return _variable(name, meaning, "", allowed, _NODE, values.absolute_path, check=values.check_executable)
 
 
+def _file(name: str, meaning: str) -> Variable:
+    allowed = "the path of a PEM file"
+    return _variable(name, meaning, "", allowed, _NODE, lambda text: Path(values.absolute_path(text)))
+
+
 def _url_path(name: str, meaning: str, default: str) -> Variable:
     allowed = "a path that begins with '/', of letters, digits and -._~"
     return _variable(name, meaning, default, allowed, _MONITOR, values.url_path, unset="")
@@ -227,6 +232,26 @@ VARIABLES: Final[tuple[Variable, ...]] = (
               _NODE),
     _variable("LEAVE_ON_STOP", "true: a node that is stopped is removed first, if MIN_VOTERS remain", "false",
               "true or false", _NODE, values.true_or_false),
+    # --- clients of etcd
+    _variable("CLIENT_BIND_PORT", "the TCP port for clients of etcd, and for health and metrics; unset: none", "",
+              "a port from 1 to 65535; etcd's is 2379", _NODE, values.port_number),
+    _variable("CLIENT_BIND_HOST", "where that port is", "127.0.0.1", _IP, _NODE, values.ip_address),
+    _variable("CLIENT_ADVERTISE_URL", "how clients reach that port; unset: by the node's own address", "",
+              "http://host:port or https://host:port", _NODE, values.client_url, unset=""),
+    _variable("CLIENT_API", "off: that port has health, versions and metrics only", "on", "on or off", _NODE,
+              values.one_of("on", "off")),
+    _variable("CLIENT_INSECURE", "yes: without a cluster key, others may use the API in the clear and without"
+              " certificates", "no", "yes or no", _NODE, values.one_of("yes", "no")),
+    _file("CLIENT_CERT_FILE", "the certificate of that port, for TLS; read again when it changes"),
+    _file("CLIENT_KEY_FILE", "its key"),
+    _file("CLIENT_TRUSTED_CA_FILE", "the authorities of clients' certificates"),
+    _variable("CLIENT_CERT_AUTH", "whether clients need a certificate; unset: if there are authorities", "",
+              "true or false", _NODE, values.true_or_false),
+    _variable("CLIENT_CORS", "web pages that may use that port (Origin)", "",
+              "origins such as https://example.org, separated by commas; * for all", _NODE, values.origins, unset=()),
+    _variable("CLIENT_HOSTS", "names, beside those of nodes, under which that port may be asked (Host)", "",
+              "names, separated by commas; *.example.org for all under one, * for any", _NODE,
+              values.host_patterns, unset=()),
     # --- monitor
     _variable("RAFT_SERVICE_NAME", "the service name of the nodes to show; unset: APP_NAME", "", _NAME, _MONITOR,
               values.host_name, unset=""),
