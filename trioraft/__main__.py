@@ -4,6 +4,7 @@ import sys
 
 # The packages that only an extra of this one brings.
 _EXTRAS = {
+    **dict.fromkeys(("h11", "prometheus_client"), "etcd"),
     **dict.fromkeys(("rich", "structlog", "typer"), "cli"),
     **dict.fromkeys(("flask_swagger_ui", "hypercorn", "jinja2", "quart", "quart_schema", "quart_trio"), "monitor"),
 }

@@ -4,7 +4,7 @@ import ctypes
 import gc
 import signal
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -15,6 +15,9 @@ from trioraft.nurseries import first_error
 from trioraft.settings.settings import NodeSettings
 from trioraft.signals import ENDING, not_ignored
 from trioraft.storage.errors import StorageError
+
+if TYPE_CHECKING:
+    from trioraft.etcd.server import ClientPort
 
 # The M_MMAP_THRESHOLD of glibc, and the size in bytes from which on a block is a mapping of its own.
 _MMAP_THRESHOLD: Final = -3
@@ -40,6 +43,7 @@ async def run_node(settings: NodeSettings) -> None:
         If the node cannot start or go on; one line that says what to do.
     """
     failure: NodeError | None = None
+    open_port = _load_client_port() if settings.client_bind_port is not None else None
     _give_large_blocks_back()
     gc.collect()
     gc.freeze()  # imported modules stay; a collector that looks through them takes 20 ms each time
@@ -47,7 +51,7 @@ async def run_node(settings: NodeSettings) -> None:
     try:
         with trio.open_signal_receiver(*not_ignored(*ENDING)) as signals:
             async with trio.open_nursery() as nursery:
-                life = _Life()
+                life = _Life(open_port)
                 nursery.start_soon(life.obey, signals)
                 while await life.run_once(settings):
                     pass
@@ -56,6 +60,13 @@ async def run_node(settings: NodeSettings) -> None:
         failure = NodeError(str(first_error(group)))
     if failure is not None:
         raise failure
+
+
+def _load_client_port() -> "type[ClientPort]":
+    """Load what serves the clients of etcd: not into a node that has none, nor while one runs."""
+    from trioraft.etcd.server import ClientPort  # noqa: PLC0415
+
+    return ClientPort
 
 
 def _give_large_blocks_back() -> None:
@@ -72,7 +83,8 @@ def _give_large_blocks_back() -> None:
 class _Life:
     """The life of a node's process, which a signal may end at any time."""
 
-    def __init__(self) -> None:
+    def __init__(self, open_port: "type[ClientPort] | None") -> None:
+        self._open_port = open_port
         self._node: Node | None = None  # while it is open
         self._running = trio.CancelScope()
         self._told = False
@@ -89,8 +101,13 @@ class _Life:
         with self._running:
             async with open_node(settings, service) as node, trio.open_nursery() as nursery:
                 self._node = node
-                node.answer_questions(service.answer, service.only_reads)
                 nursery.start_soon(service.run, node)
+                if self._open_port is None:
+                    node.answer_questions(service.answer, service.only_reads)
+                else:
+                    port = self._open_port(node, service)
+                    node.answer_questions(port.answer, port.only_reads)
+                    nursery.start_soon(port.run)
                 try:
                     await node.must_begin_anew.wait()
                 finally:

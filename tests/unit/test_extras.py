@@ -21,6 +21,8 @@ OF_EXTRAS = (
     "hypercorn",
     "jinja2",
     "flask_swagger_ui",
+    "h11",
+    "prometheus_client",
 )
 
 
@@ -38,7 +40,7 @@ def run_without(modules: tuple[str, ...], code: str, *arguments: str) -> subproc
 
 
 def test_the_modules_of_all_extras_are_hidden_below() -> None:
-    named = {requirement.name.replace("-", "_") for requirement in of_extras("cli", "monitor")}
+    named = {requirement.name.replace("-", "_") for requirement in of_extras("cli", "etcd", "monitor")}
     assert named == set(OF_EXTRAS)
 
 
