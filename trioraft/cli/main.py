@@ -172,6 +172,21 @@ def lead(
     return _serve(lambda: run_node(settings), (NodeError, StorageError), end_with_stdin=end_with_stdin)
 
 
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
+def etcd(
+    flags: Annotated[list[str] | None, typer.Argument(metavar="[FLAGS...]", help="The flags of etcd.")] = None,
+) -> None:
+    """Run a node that is started as etcd is.
+
+    It takes etcd's own flags and ETCD_... variables, and serves etcd's JSON API on --listen-client-urls. The hosts
+    and ports of --listen-peer-urls and --initial-cluster are those of the nodes' datagrams (UDP). What a node does
+    not do is refused with one line.
+    """
+    from trioraft.cli.etcd import become_node  # noqa: PLC0415
+
+    become_node(flags or [])
+
+
 @app.command()
 def monitor(*, end_with_stdin: _WithStdin = False) -> int:
     """Run the page that shows a cluster.
