@@ -1,5 +1,7 @@
 """Makes texts that others wrote, such as names of nodes, safe to show: no text may control a terminal."""
 
+import re
+
 
 def printable(text: str) -> str:
     """Make a text from the network safe to print: characters that could control a terminal become ``?``.
@@ -49,3 +51,19 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def natural(text: str) -> list[tuple[str, int]]:
+    """Compute a key that sorts texts with numbers as people do: node-2 before node-10.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+
+    Returns
+    -------
+    list of tuple of str and int
+        The parts of the text, each with the number that follows it.
+    """
+    return [(part, int(digits or -1)) for part, digits in re.findall(r"(\D*)([0-9]{0,18})", text)]

@@ -320,3 +320,26 @@ def test_a_directory_that_others_can_write_to_is_not_used(tmp_path: Path, monkey
     with announced("127.0.0.1:8300") as told:
         assert not told
         assert running_clusters() == []
+
+
+async def test_nodes_are_crashed_paused_and_healed_by_name(tmp_path: Path) -> None:
+    async def ctl(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "trioraft", "up", "ctl", *arguments]
+        environment = {**clean_environment(), "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": ""}
+        done = await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True, env=environment)
+        return done.returncode, (done.stdout + done.stderr).decode()
+
+    assert (await ctl("kill", "node-1"))[0] == 2, "no cluster runs"
+    async with running(tmp_path) as up:
+        await up.until(lambda text: re.search(r"leader, term", text))
+        pid = int(str(re.search(r"node-1 +started \(pid (\d+)\)", up.printed)[1]))  # type: ignore[index]
+        assert await ctl("kill", "node-1") == (0, f"node-1 was killed (pid {pid})\n")
+        await up.until(lambda text: re.search(r"node-1 +has ended \(killed by SIGKILL\)", text))
+        assert "does not run" in (await ctl("pause", "node-1"))[1]
+        status, said = await ctl("restart", "node-1")
+        assert status == 0
+        assert re.fullmatch(r"node-1 was started \(pid \d+\)\n", said)
+        for action in ("pause", "resume", "restart"):
+            assert (await ctl(action, "node-2"))[0] == 0
+        assert "there are node-1, node-2, node-3" in (await ctl("kill", "node-7"))[1]
+        assert "allowed: kill or pause or resume or restart" in (await ctl("burn", "node-1"))[1]

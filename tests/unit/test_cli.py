@@ -86,7 +86,7 @@ async def commanded(*statuses: NodeStatus) -> AsyncIterator[tuple[str, tuple[Com
     [
         (["bogus"], {}, ["bogus"]),
         (["status", "--bogus"], {}, ["--bogus"]),
-        (["status", "--format", "xml"], {}, ["--format", "xml", "table", "json"]),
+        (["status", "--output", "xml"], {}, ["--output", "xml", "table", "json", "wide", "name"]),
         (["status", "surplus"], {}, ["surplus"]),
         (["status", "--peers", "nowhere"], {}, ["--peers", "nowhere", "host:port"]),
         (["status", "--peers", ""], {}, ["--peers", "host:port"]),
@@ -96,7 +96,7 @@ async def commanded(*statuses: NodeStatus) -> AsyncIterator[tuple[str, tuple[Com
         (["status"], {"DNS_SERVERS": "name"}, ["DNS_SERVERS", "name"]),
         (["transfer", "--to"], {}, ["--to"]),
         (["settings", "--reads", "fast"], {}, ["--reads", "fast", "quorum", "lease"]),
-        (["settings", "--format", "table"], {}, ["--format", "table", "text", "json"]),
+        (["settings", "--format", "table"], {}, ["--output", "table", "text", "json"]),
         (["settings", "--timeout", "soon"], {}, ["--timeout", "soon"]),
         (["healthcheck"], {"BIND_PORT": "0"}, ["BIND_PORT", "0", "65535"]),
         (["keygen", "--derive", "vote"], {}, ["--derive", "vote", "client", "status"]),

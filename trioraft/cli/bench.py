@@ -37,7 +37,9 @@ def bench(  # noqa: PLR0913 - an option each
         Path | None, typer.Option(metavar="DIR", help="With --local: the disk to use.", show_default=False)
     ] = None,
     peers: Peers = None,
-    form: Annotated[str, typer.Option("--format", metavar="table|json", help="How to print.")] = "table",
+    form: Annotated[
+        str, typer.Option("--output", "-o", "--format", metavar="table|json", help="How to print.")
+    ] = "table",
 ) -> int:
     """Measure commits/s and latencies.
 
@@ -45,7 +47,7 @@ def bench(  # noqa: PLR0913 - an option each
     removes them afterwards. With --local it starts a cluster of its own, and tells how latencies compare with what
     this machine's network stack and disk need by themselves.
     """
-    choice("--format", form, "table", "json")
+    choice("--output", form, "table", "json")
     _check_local(local, {"--peers": peers}, {"--nodes": nodes, "--durability": durability, "--data-dir": data_dir})
     asked = _what_is_done(size, concurrency, commands, seconds)
     if local:

@@ -30,7 +30,7 @@ async def show_status(settings: ClientSettings, form: str) -> int:
     ----------
     settings : ClientSettings
         The addresses of the cluster.
-    form : {"table", "json"}
+    form : {"table", "wide", "json", "name"}
         The format.
 
     Returns
@@ -42,10 +42,12 @@ async def show_status(settings: ClientSettings, form: str) -> int:
         cluster = await heard(client)
     if form == "json":
         _print_json(cluster, indent=2)
+    elif form == "name":
+        print("\n".join(printable(node.status.name) for node in cluster.nodes))  # noqa: T201 - what was asked for
     else:
         from trioraft.cli.tables import print_cluster  # noqa: PLC0415
 
-        print_cluster(cluster)
+        print_cluster(cluster, wide=form == "wide")
     return 0
 
 
@@ -111,10 +113,17 @@ async def transfer(settings: ClientSettings, to: str | None) -> int:
             raise CommandError(
                 client.why_leader_silent() or "there is no leader that could hand over; see `trioraft status`"
             )
+        before, began = cluster.leader.status, trio.current_time()
         response = await client.command(None, Transfer(target), _TRANSFER_SECONDS)
-    if not response.done:
-        raise CommandError(f"refused: {printable(response.detail)}")
-    tell(printable(response.detail))
+        took = trio.current_time() - began
+        if not response.done:
+            raise CommandError(f"refused: {printable(response.detail)}")
+        after = (await client.statuses()).leader
+    if after is None or after.status.id == before.id:
+        tell(printable(response.detail))
+    else:
+        led = f"after {printable(before.name)}, which led in term {before.term}"
+        tell(f"{printable(after.status.name)} leads in term {after.status.term} {led}; handed over in {took:.2f} s")
     return 0
 
 

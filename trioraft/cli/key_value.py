@@ -22,6 +22,7 @@ from trioraft.kv.commands import DELETED_MAX, Compare, DeleteRange, Event, Event
 from trioraft.kv.errors import KeyValueError
 from trioraft.kv.keys import PutOutcome
 from trioraft.kv.lock import HeldLease, held_until, keep_lease_alive
+from trioraft.kv.lock_keys import LOCKS, held_locks
 from trioraft.kv.results import DeleteRangeResult, ErrorCode
 from trioraft.settings.settings import ClientSettings
 
@@ -217,6 +218,29 @@ async def lease_list(asked: Asked) -> int:
         else:
             for lease in ids:
                 print(lease)  # noqa: T201 - what the command is for
+    return 0
+
+
+async def locks(asked: Asked) -> int:
+    """Print the locks that are held."""
+    async with _client(asked, Domain.READER) as client:
+        found = held_locks(await client.list(LOCKS, keys_only=True))
+    if asked.as_json:
+        _print_json(
+            [
+                {
+                    **_encoded("name", lock.name),
+                    "fencing_token": lock.fencing_token,
+                    "lease": f"{lock.lease:016x}",
+                    "waiting": lock.waiting,
+                }
+                for lock in found
+            ]
+        )
+        return 0
+    for lock in found:
+        waiting = f", {lock.waiting} waiting" if lock.waiting else ""
+        print(f"{_text(lock.name)} token {lock.fencing_token}, lease {lock.lease:016x}{waiting}")  # noqa: T201
     return 0
 
 

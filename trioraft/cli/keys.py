@@ -17,7 +17,7 @@ _LARGEST = 2**63 - 1
 _Key = Annotated[str, typer.Argument(metavar="KEY", help="1 to 1536 bytes.")]
 _KeyOrPrefix = Annotated[str, typer.Argument(metavar="KEY", help="The key; with --prefix what keys start with.")]
 _Value = Annotated[str, typer.Argument(metavar="VALUE", help="At most 1 MiB; - for standard input.")]
-_Form = Annotated[str, typer.Option("--format", metavar="text|json", help="How to print.")]
+_Form = Annotated[str, typer.Option("--output", "-o", "--format", metavar="text|json", help="How to print.")]
 _Timeout = Annotated[str, typer.Option(metavar="SECONDS", help="Give up after so long.")]
 _Stale = Annotated[bool, typer.Option("--stale", help="Take what any node has, which may be old.")]
 _Prefix = Annotated[bool, typer.Option("--prefix", help="All keys that start with KEY.")]
@@ -38,6 +38,7 @@ def add_commands(app: typer.Typer) -> None:
     for command in (put, get, delete, list_keys, cas, watch):
         app.command(command.__name__.removesuffix("_keys"))(command)
     app.command(context_settings={"ignore_unknown_options": True})(lock)
+    app.command()(locks)
     app.add_typer(_leases)
 
 
@@ -260,10 +261,18 @@ def lease_list(*, peers: Peers = None, form: _Form = "text", timeout: _Timeout =
     return run_client(lambda: kv_commands.lease_list(asked))
 
 
+def locks(*, peers: Peers = None, form: _Form = "text", timeout: _Timeout = "10") -> int:
+    """Print the locks that are held: each with its fencing token, its holder's lease, and how many wait for it."""
+    from trioraft.cli import key_value as kv_commands  # noqa: PLC0415
+
+    asked = _asked(peers, form, timeout)
+    return run_client(lambda: kv_commands.locks(asked))
+
+
 def _asked(peers: str | None, form: str, timeout: str) -> "Asked":
     from trioraft.cli import key_value as kv_commands  # noqa: PLC0415
 
-    choice("--format", form, "text", "json")
+    choice("--output", form, "text", "json")
     return kv_commands.Asked(client_settings(peers), form == "json", timeout_seconds(timeout))
 
 

@@ -22,6 +22,7 @@ from trioraft.storage.private import open_new
 
 _DEFAULT: Final = f"{LOOPBACK}:{DEFAULT_PORT}"
 _FILE_MAX: Final = 64 * 1024
+_CONTROL: Final = ".ctl"
 
 
 def _directory() -> Path:
@@ -81,12 +82,38 @@ def _remove(name: Path) -> None:
         name.parent.rmdir()
 
 
+def control_socket(peers: str) -> Path:
+    """Return the path of the socket by which ``trioraft up ctl`` reaches a cluster.
+
+    Parameters
+    ----------
+    peers : str
+        Its nodes, as ``PEERS`` has them.
+
+    Returns
+    -------
+    pathlib.Path
+        The path, in this user's directory.
+    """
+    return _directory() / f"{peers.partition(',')[0]}{_CONTROL}"
+
+
+def controlled_clusters() -> list[Path]:
+    """List the sockets of the clusters that ``trioraft up`` runs now for this user."""
+    living = {control_socket(peers) for peers in running_clusters()}
+    return sorted(path for path in living if path.exists())
+
+
 def running_clusters() -> list[str]:
     """List the clusters that ``trioraft up`` runs now for this user, each as ``PEERS`` has its nodes."""
     directory = _directory()
     if not _is_own(directory):
         return []
-    return [peers for path in sorted(directory.iterdir()) if path.suffix != ".new" and (peers := _read(path))]
+    return [
+        peers
+        for path in sorted(directory.iterdir())
+        if path.suffix not in {".new", _CONTROL} and (peers := _read(path))
+    ]
 
 
 def _read(path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from trioraft._version import __version__
 from trioraft.cli import bench as cli_bench
 from trioraft.cli import keys as cli_keys
 from trioraft.cli import members as cli_members
@@ -34,6 +35,7 @@ from trioraft.cli.running import (
 )
 from trioraft.cli.signals import ToldToEnd, die_when_told, raise_when_told
 from trioraft.cli.streams import OutputError, check_stdout, read_stdin, stdin_is_terminal
+from trioraft.cli.up_commands import up_app
 from trioraft.hooks.secrecy import hide_keys
 from trioraft.streams import open_standard_descriptors, queue_standard_stream
 from trioraft.texts import printable
@@ -41,7 +43,6 @@ from trioraft.texts import printable
 app = typer.Typer(
     name="trioraft",
     help="Raft for replicated services: a leader and its work, keys and values, locks.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,6 +50,7 @@ app = typer.Typer(
 
 cli_keys.add_commands(app)
 app.command()(cli_bench.bench)
+app.add_typer(up_app, name="up")
 cli_members.add_commands(app)
 app.command()(cli_recover.recover)
 
@@ -57,6 +59,22 @@ _KEY_FILE_MAX = 64 * 1024
 
 # A process started by `trioraft up` ends with it, even when it is killed.
 _WithStdin = Annotated[bool, typer.Option("--end-with-stdin", hidden=True)]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"trioraft {__version__}")  # noqa: T201 - what the option is for
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version, and end.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Raft for replicated services: a leader and its work, keys and values, locks."""
 
 
 def main() -> None:
@@ -208,31 +226,6 @@ def monitor(*, end_with_stdin: _WithStdin = False) -> int:
     return _serve(lambda: run_monitor(settings), (OSError,), end_with_stdin=end_with_stdin)
 
 
-@app.command()
-def up(
-    nodes: Annotated[str, typer.Option(metavar="N", help="How many nodes.")] = "3",
-    base_port: Annotated[str, typer.Option(metavar="PORT", help="UDP port of the first node.")] = "7300",
-    monitor_port: Annotated[str, typer.Option(metavar="PORT", help="TCP port of the monitor.")] = "8000",
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Keep the nodes' data here; else it is temporary.", show_default=False)
-    ] = None,
-) -> int:
-    """Run a cluster and its monitor on loopback.
-
-    It ends with Ctrl-C. The nodes are called node-1, node-2, ... and listen at base-port, base-port + 1, ..., so
-    that the other commands find them without being told where. Everything else (timeouts, scripts, keys) is taken
-    from the environment.
-    """
-    count = number("--nodes", nodes, 1, 100)
-    base = number("--base-port", base_port, 1, 65536 - count)
-    page = number("--monitor-port", monitor_port, 1, 65535)
-    from trioraft.cli.up import UpError, run_up  # noqa: PLC0415
-    from trioraft.settings.settings import SettingsError  # noqa: PLC0415
-
-    queue_standard_stream("stdout")  # as with the logs of its nodes: a slow terminal must not hold them up
-    return run_program(lambda: run_up(count, base, page, data_dir), (UpError, SettingsError), WRONG)
-
-
 # --- looking ------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +233,9 @@ def up(
 def status(
     *,
     peers: Peers = None,
-    form: Annotated[str, typer.Option("--format", metavar="table|json", help="How to print.")] = "table",
+    form: Annotated[
+        str, typer.Option("--output", "-o", "--format", metavar="table|wide|json|name", help="How to print.")
+    ] = "table",
     watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
 ) -> int:
     """Show the nodes of a cluster.
@@ -249,7 +244,7 @@ def status(
     """
     from trioraft.cli import cluster as commands  # noqa: PLC0415
 
-    choice("--format", form, "table", "json")
+    choice("--output", form, *(("table", "json") if watch else ("table", "wide", "json", "name")))
     settings = client_settings(peers)
     show = commands.watch_status if watch else commands.show_status
     return run_client(lambda: show(settings, form), interrupted=DONE if watch else INTERRUPTED)
@@ -341,7 +336,9 @@ def settings(
         ),
     ] = None,
     peers: Peers = None,
-    form: Annotated[str, typer.Option("--format", metavar="text|json", help="How to print.")] = "text",
+    form: Annotated[
+        str, typer.Option("--output", "-o", "--format", metavar="text|json", help="How to print.")
+    ] = "text",
     timeout: Annotated[str, typer.Option(metavar="SECONDS", help="Give up after so long.")] = "10",
 ) -> int:
     """Show the settings of the cluster, or change them.
@@ -354,7 +351,7 @@ def settings(
     if reads is not None:
         choice("--reads", reads, "quorum", "lease")
     size = None if quota is None else byte_count("--quota", quota, QUOTA_MIN, QUOTA_MAX)
-    choice("--format", form, "text", "json")
+    choice("--output", form, "text", "json")
     seconds = number("--timeout", timeout, 0, 86400)
     where = client_settings(peers)
     return run_client(lambda: commands.settings(where, reads, size, form, seconds))

@@ -14,7 +14,7 @@ members = typer.Typer(
 )
 
 _Who = Annotated[str, typer.Argument(metavar="ID|NAME", help="The node.")]
-_Format = Annotated[str, typer.Option("--format", metavar="table|json", help="How to print.")]
+_Format = Annotated[str, typer.Option("--output", "-o", "--format", metavar="table|json", help="How to print.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -51,7 +51,7 @@ def _list(*, peers: Peers = None, form: _Format = "table") -> int:
     """Show the members."""
     from trioraft.cli import membership as member_commands  # noqa: PLC0415
 
-    choice("--format", form, "table", "json")
+    choice("--output", form, "table", "json")
     settings = client_settings(peers)
     return run_client(lambda: member_commands.list_members(settings, form))
 

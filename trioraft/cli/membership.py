@@ -14,6 +14,7 @@ from trioraft.datagrams.endpoint import Domain
 from trioraft.members.changes import Action
 from trioraft.messages import ChangeMember, Command, MemberStatus, StepDown
 from trioraft.settings.settings import ClientSettings
+from trioraft.texts import natural
 
 # A new voter catches up first, and a leader that removes itself ends its work first; both may take some time.
 _SECONDS = 60.0
@@ -67,7 +68,7 @@ def _members(cluster: ClusterStatus) -> tuple[MemberStatus, ...]:
         raise CommandError("no node that answers is a member of a cluster; see `trioraft status`")
     names = {node.status.id: node.status.name for node in cluster.nodes}
     named = [msgspec.structs.replace(member, name=names.get(member.id, member.name)) for member in cluster.members]
-    return tuple(sorted(named, key=lambda member: (not member.name, member.name, member.id)))
+    return tuple(sorted(named, key=lambda member: (not member.name, natural(member.name), member.id)))
 
 
 async def change_member(settings: ClientSettings, action: Action, who: str) -> int:

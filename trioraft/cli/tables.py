@@ -14,20 +14,27 @@ from trioraft.messages import FIRST_VERSION, HookStatus, MemberStatus, NodeStatu
 from trioraft.versions import Versions
 
 _STYLES = {"leader": "bold green", "follower": "", "learner": "cyan"}  # of rows, by role; the others are passing ones
+_DEAD = "red"
+_HEADINGS = ("NAME", "ID", "ADDRESS", "ROLE", "TERM", "LEADER", "HOOK", "VERSION", "UP")
+# What a narrow terminal does without, the least important first.
+_LEFT_OUT = ("ID", "VERSION", "LEADER", "HOOK", "UP")
+_BETWEEN = 2  # spaces between columns
 
 
-def print_cluster(cluster: ClusterStatus) -> None:
+def print_cluster(cluster: ClusterStatus, *, wide: bool) -> None:
     """Print a table of a cluster's nodes, and the problems.
 
     Parameters
     ----------
     cluster : ClusterStatus
         The cluster.
+    wide : bool
+        Whether to print all columns, however wide the terminal is.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 160)  # a pipe gets whole ids and addresses
-    console.print(render(cluster))
+    console.print(render(cluster, 1000 if wide else console.width), crop=not wide)
 
 
 def print_members(members: tuple[MemberStatus, ...], cluster: ClusterStatus) -> None:
@@ -65,21 +72,24 @@ async def watch_cluster(client: Client) -> None:
     client : Client
         A client that observes the cluster.
     """
-    with Live(render(client.cluster()), console=Console(highlight=False), auto_refresh=False) as live:
+    console = Console(highlight=False)
+    with Live(render(client.cluster(), console.width), console=console, auto_refresh=False) as live:
         while True:
             seen = client.version
-            live.update(render(client.cluster()), refresh=True)
+            live.update(render(client.cluster(), console.width), refresh=True)
             await client.changed(seen)
             await trio.sleep(0.05)  # changes of one moment are drawn together
 
 
-def render(cluster: ClusterStatus) -> RenderableType:
+def render(cluster: ClusterStatus, width: int) -> RenderableType:
     """Lay the cluster out.
 
     Parameters
     ----------
     cluster : ClusterStatus
         The cluster.
+    width : int
+        The columns of the terminal; the table leaves out what does not fit.
 
     Returns
     -------
@@ -87,18 +97,31 @@ def render(cluster: ClusterStatus) -> RenderableType:
         A heading, the table, and lines below it.
     """
     names = {node.status.id: node.status.name for node in cluster.nodes}
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("NAME", "ID", "ADDRESS", "ROLE", "TERM", "LEADER", "HOOK", "VERSION", "UP"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading == "TERM" else "left")
-    for node in cluster.nodes:
-        # As Text, because rich reads a plain string as markup.
-        table.add_row(*(Text(printable(cell)) for cell in _row(node, names)), style=_style(node))
+    rows = [(_row(node, names), _style(node)) for node in cluster.nodes]
     for member in (member for each in cluster.clusters for member in each.members if member.id not in names):
-        cells = (member.name or "-", member.id, "-", "unreachable", *"-----")
-        table.add_row(*(Text(printable(cell)) for cell in cells), style="dim")
+        rows.append(((member.name or "-", member.id, "-", "unreachable", *"-----"), _DEAD))
+    shown = _columns([cells for cells, _ in rows], width)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _BETWEEN, 0, 0))
+    for column in shown:
+        heading = _HEADINGS[column]
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "TERM" else "left")
+    for cells, style in rows:
+        # As Text, because rich reads a plain string as markup.
+        table.add_row(*(Text(printable(cells[column])) for column in shown), style=style)
     remarks = (Text(printable(line), style="yellow") for line in _remarks(cluster))
     # There should be one cluster. If there are several, each has a term, a leader and voters of its own.
     return Group(*map(_heading, cluster.clusters or (cluster,)), table, *remarks)
+
+
+def _columns(rows: list[tuple[str, ...]], width: int) -> list[int]:
+    """Choose the columns that fit into a width, by their numbers."""
+    shown = list(range(len(_HEADINGS)))
+    for heading in _LEFT_OUT:
+        needed = (max(len(cells[column]) for cells in (_HEADINGS, *rows)) + _BETWEEN for column in shown)
+        if sum(needed) - _BETWEEN <= width:
+            break
+        shown.remove(_HEADINGS.index(heading))
+    return shown
 
 
 def _heading(cluster: ClusterStatus) -> Text:
@@ -145,7 +168,7 @@ def _version(status: NodeStatus) -> str:
 
 
 def _style(node: ObservedNode) -> str:
-    return _STYLES.get(node.status.role, "yellow") if node.reachable else "dim"
+    return _STYLES.get(node.status.role, "yellow") if node.reachable else _DEAD
 
 
 def _hook(hook: HookStatus) -> str:

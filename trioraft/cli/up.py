@@ -14,6 +14,7 @@ import trio
 
 from trioraft.cli.local import announced
 from trioraft.cli.output import Output, say
+from trioraft.cli.up_control import ControlError, controlled
 from trioraft.client.client import open_client
 from trioraft.client.status import ClusterStatus, ObservedNode, printable
 from trioraft.launching import LOOPBACK, describe_end, node_environment, program_environment, start_process
@@ -22,6 +23,7 @@ from trioraft.signals import ENDING, not_ignored
 
 MONITOR: Final = "monitor"
 _REFRESH: Final = 0.5
+_LOOK_AGAIN: Final = 0.02
 _LINE_MAX: Final = 64 * 1024
 # How long nodes may take to end beyond the grace of their scripts, in seconds.
 _END_MARGIN: Final = 5.0
@@ -78,7 +80,9 @@ async def run_up(nodes: int, base_port: int, monitor_port: int, data_dir: Path |
             say(f"commands do not find this cluster by themselves: give them --peers {peers}")
         for warning in settings_warnings(os.environ):
             say(warning)
-        return await _Cluster(environments, settings.hook_stop_grace).run()
+        cluster = _Cluster(environments, settings.hook_stop_grace)
+        async with controlled(peers, cluster.act):
+            return await cluster.run()
 
 
 def _check_ports(ports: range, monitor_port: int) -> None:
@@ -118,6 +122,7 @@ class _Cluster:
         self._environments = environments
         self._end_within = stop_grace + _END_MARGIN
         self._running: dict[str, trio.Process] = {}
+        self._followers: trio.Nursery | None = None
         self._one_ended = trio.Event()
         self._ending = False
         self._output = Output(os.environ.get("LOGGING", "").upper() == "DEBUG")
@@ -132,9 +137,10 @@ class _Cluster:
         """
         with trio.open_signal_receiver(*not_ignored(*ENDING)) as signals:
             async with trio.open_nursery() as followers:
+                self._followers = followers
                 try:
-                    for name, environment in self._environments.items():
-                        await self._start(name, environment, followers)
+                    for name in self._environments:
+                        await self._start(name, followers)
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(self._report_roles)
                         nursery.start_soon(self._until_signal, signals, nursery.cancel_scope)
@@ -149,9 +155,58 @@ class _Cluster:
     def _nodes(self) -> list[str]:
         return [name for name in self._running if name != MONITOR]
 
-    async def _start(self, name: str, environment: Mapping[str, str], followers: trio.Nursery) -> None:
-        process = await start_process("monitor" if name == MONITOR else "node", environment, subprocess.PIPE)
+    async def act(self, action: str, name: str) -> str:
+        """Disturb a node, or heal it, as ``trioraft up ctl`` says.
+
+        Parameters
+        ----------
+        action : str
+            What to do.
+        name : str
+            The node.
+
+        Returns
+        -------
+        str
+            What has become of it.
+
+        Raises
+        ------
+        ControlError
+            If that cannot be done.
+        """
+        nodes = [known for known in self._environments if known != MONITOR]
+        if name not in nodes:
+            raise ControlError(f"there is no node {name!r}; there are {', '.join(nodes)}")
+        process = self._running.get(name)
+        if action == "restart":
+            return await self._restart(name, process)
+        if process is None:
+            raise ControlError(f"{name} does not run; start it: trioraft up ctl restart {name}")
+        number, text = {
+            "kill": (signal.SIGKILL, "was killed"),
+            "pause": (signal.SIGSTOP, "is paused"),
+            "resume": (signal.SIGCONT, "goes on"),
+        }[action]
+        process.send_signal(number)
+        return f"{name} {text} (pid {process.pid})"
+
+    async def _restart(self, name: str, process: trio.Process | None) -> str:
+        if self._followers is None or self._ending:
+            raise ControlError("the cluster is ending")
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGCONT)
+            while self._running.get(name) is process:  # noqa: ASYNC110 - the event is for the end of any one
+                await trio.sleep(_LOOK_AGAIN)
+        await self._start(name, self._followers)
+        return f"{name} was started (pid {self._running[name].pid})"
+
+    async def _start(self, name: str, followers: trio.Nursery) -> None:
+        command = "monitor" if name == MONITOR else "node"
+        process = await start_process(command, self._environments[name], subprocess.PIPE)
         self._running[name] = process
+        say(f"started (pid {process.pid})", name)
         followers.start_soon(self._follow, name, process)
 
     async def _follow(self, name: str, process: trio.Process) -> None:
@@ -165,7 +220,12 @@ class _Cluster:
         self._one_ended.set()
         how = describe_end(status)
         if not self._ending or status:
-            say(f"has ended ({how}); it is not started again" if not self._ending else f"ended ({how})", name)
+            say(
+                f"has ended ({how}); to start it: trioraft up ctl restart {name}"
+                if not self._ending
+                else f"ended ({how})",
+                name,
+            )
 
     async def _read(self, name: str, process: trio.Process) -> None:
         assert process.stdout is not None  # noqa: S101 - it was asked for

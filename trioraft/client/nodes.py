@@ -33,6 +33,7 @@ from trioraft.dns.discovery import Answer, Discovery
 from trioraft.messages import Instant, Message, NodeId, NodeStatus, Status, StatusRequest, format_id
 from trioraft.settings.settings import DEFAULT_PORT, ClientSettings
 from trioraft.standstill import Standstill
+from trioraft.texts import natural
 
 FORGET_SECONDS: Final = 60.0
 
@@ -492,7 +493,9 @@ def _in_order(nodes: Iterable[ObservedNode]) -> tuple[ObservedNode, ...]:
     """Sort nodes by name, but members first, since there may be any number of others."""
     found = tuple(nodes)
     members = {member.id for member in ClusterStatus(found).members}
-    return tuple(sorted(found, key=lambda node: (node.status.id not in members, node.status.name, node.status.id)))
+    return tuple(
+        sorted(found, key=lambda node: (node.status.id not in members, natural(node.status.name), node.status.id))
+    )
 
 
 def _parse_address(text: str) -> Address | None:

@@ -7,7 +7,8 @@ revokes it or its time is up.
 """
 
 import re
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from trioraft.kv.commands import KeyValue, Put, prefix_range
 
@@ -53,6 +54,48 @@ def lease_of(key: bytes) -> int:
     """
     found = _LOCK_KEY.fullmatch(key)
     return int(found[1], 16) if found else 0
+
+
+class Held(NamedTuple):
+    """A lock that is held.
+
+    Attributes
+    ----------
+    name : bytes
+        Its name.
+    fencing_token, lease : int
+        Those of its holder.
+    waiting : int
+        How many others wait for it.
+    """
+
+    name: bytes
+    fencing_token: int
+    lease: int
+    waiting: int
+
+
+def held_locks(items: Iterable[KeyValue]) -> list[Held]:
+    """List the locks that are held.
+
+    Parameters
+    ----------
+    items : iterable of KeyValue
+        The keys of locks; others are left out.
+
+    Returns
+    -------
+    list of Held
+        The locks, by name. Of each the key that was created first is its holder's.
+    """
+    queues: dict[bytes, list[KeyValue]] = {}
+    for item in items:
+        if is_kept(item):
+            queues.setdefault(item.key[len(LOCKS.encode()) :].rpartition(b"/")[0], []).append(item)
+    firsts = {name: min(queue, key=lambda item: item.create_revision) for name, queue in queues.items()}
+    return [
+        Held(name, firsts[name].create_revision, firsts[name].lease, len(queues[name]) - 1) for name in sorted(queues)
+    ]
 
 
 def is_kept(item: KeyValue) -> bool:
