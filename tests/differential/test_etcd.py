@@ -91,6 +91,12 @@ def txns(operations: st.SearchStrategy[object]) -> st.SearchStrategy[TxnRequest]
 
 
 operations = st.recursive(puts | ranges | deletes, txns, max_leaves=6) | puts
+# Of one key, so that it often changes twice.
+one_key = (
+    st.builds(PutRequest, st.just(b"a"), values, st.just(0), flags)
+    | st.builds(DeleteRangeRequest, st.just(b"a"), st.sampled_from([b"", b"\0"]), flags)
+    | st.builds(RangeRequest, st.just(b"a"))
+)
 everything: st.SearchStrategy[Asked] = st.one_of(
     puts,
     puts,
@@ -101,6 +107,8 @@ everything: st.SearchStrategy[Asked] = st.one_of(
     txns(operations),
     txns(operations),
     txns(puts | st.just(EmptyRequest())),
+    txns(one_key | txns(one_key)),
+    txns(one_key | txns(one_key)),
     st.builds(Compact, st.integers(1, 40)),
     st.builds(LeaseGrant, st.integers(60, 70), leases.filter(bool)),
     st.builds(LeaseRecall, leases),

@@ -13,6 +13,7 @@ from trioraft.kv import (
     Error,
     ErrorCode,
     EventKind,
+    KeyValue,
     KeyValueStore,
     LeaseGrant,
     LeaseRevoke,
@@ -198,6 +199,15 @@ def test_a_key_may_change_twice_in_one_revision_and_a_watch_shows_both_with_what
     restored.restore(store.snapshot())
     assert restored.digest() == store.digest()
     assert restored.query(Range(b"a", b"\0", revision=2)) == store.query(Range(b"a", b"\0", revision=2))
+
+
+def test_a_key_that_is_deleted_and_put_in_one_revision_begins_anew() -> None:
+    store = store_with(b"a")
+    deleted, put = done(store, DeleteRangeRequest(b"a", b"\0"), PutRequest(b"a", b"2", prev_kv=True))
+    assert (deleted, put) == (DeleteRangeResult(3, 1), PutResult(3))
+    found = store.query(Range(b"a"))
+    assert isinstance(found, RangeResult)
+    assert found.kvs == (KeyValue(b"a", b"2", 3, 3, 1),)
 
 
 def test_a_condition_on_a_range_holds_if_it_does_for_every_key() -> None:
