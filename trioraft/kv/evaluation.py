@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, Union
 from msgspec import Struct
 
 from trioraft.kv.checks import in_words, why_refused
-from trioraft.kv.commands import LONG_MAX, EventKind, KeyValue, Put
+from trioraft.kv.commands import DELETED_MAX, LONG_MAX, EventKind, KeyValue, Put
 from trioraft.kv.conditions import holds
 from trioraft.kv.draft import Draft
 from trioraft.kv.lock_keys import LOCKS_RANGE, is_kept, why_not_deleted, why_not_put
@@ -23,7 +23,6 @@ from trioraft.kv.quota import is_for_locks, why_full
 from trioraft.kv.reading import bounds, find, size
 from trioraft.kv.refusals import RefusedError, check_lease, check_revision, compacted
 from trioraft.kv.requests import (
-    REQUEST_DELETED_MAX,
     DeleteRangeRequest,
     EmptyRequest,
     PutRequest,
@@ -90,7 +89,7 @@ class Evaluation:
         self._quota = quota
         self._room = room
         self._looks = LOOKS_MAX
-        self._deletes = REQUEST_DELETED_MAX
+        self._deletes = DELETED_MAX
 
     def run(self, request: PutRequest | RangeRequest | DeleteRangeRequest | TxnRequest) -> OperationResult:
         """Carry a request out.
@@ -204,7 +203,7 @@ class Evaluation:
         found = find(self._state, request, self.draft.changed)
         self._deletes -= found.count
         if self._deletes < 0:
-            text = f"more than {REQUEST_DELETED_MAX} keys would be deleted at once; delete smaller ranges"
+            text = f"more than {DELETED_MAX} keys would be deleted at once; delete smaller ranges"
             raise RefusedError(ErrorCode.TOO_LARGE, text)
         gone = tuple(found.items)
         for item in gone:

@@ -28,8 +28,6 @@ from trioraft.kv.commands import (
 )
 from trioraft.messages import FIRST_VERSION
 
-# So many keys may one request delete: a node does nothing else meanwhile.
-REQUEST_DELETED_MAX: Final = 10_000
 # So deep may transactions be within each other, and so many operations and conditions may one request have in all of
 # them. (etcd bounds only those of each transaction, and with them the depth.)
 NESTED_MAX: Final = 32
@@ -119,7 +117,7 @@ class RangeRequest(Struct, frozen=True, array_like=True, tag=11):
 
 
 class DeleteRangeRequest(Struct, frozen=True, array_like=True, tag=12):
-    """Delete keys; refused when there are more than :data:`REQUEST_DELETED_MAX`.
+    """Delete keys; refused when there are more than :data:`~trioraft.kv.commands.DELETED_MAX`.
 
     Attributes
     ----------
