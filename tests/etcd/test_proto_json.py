@@ -1,5 +1,6 @@
 """Messages are read and written in JSON as etcd's gateway does it, and errors have Go's words."""
 
+import base64
 import json
 from typing import Any
 
@@ -135,6 +136,15 @@ def test_errors_have_the_words_of_go(document: bytes, error: str) -> None:
 )
 def test_what_etcd_takes_is_taken(document: bytes, message: api.PutRequest) -> None:
     assert decode(document, api.PutRequest) == message
+
+
+def test_a_large_document_in_camel_case_is_read_and_one_of_very_many_parts_is_refused() -> None:
+    value = base64.b64encode(b"x" * 2**20)
+    document = b'{"key": "YQ==", "prevKv": true, "value": "%s"}' % value
+    assert decode(document, api.PutRequest) == api.PutRequest(b"a", b"x" * 2**20, prev_kv=True)
+    for parts in (b'{"success": [%s{}]}' % (b"{}," * 50_001), b'{"x": [%s1]}' % (b"1," * 50_001), b"[" * 70_000):
+        with pytest.raises(JsonError, match="more than 50000 parts"):
+            decode(parts, api.TxnRequest)
 
 
 def test_enumerations_are_names_or_numbers_and_an_unknown_number_is_the_first_name() -> None:

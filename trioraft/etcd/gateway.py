@@ -11,6 +11,7 @@ from trioraft.etcd.http1 import JSON, SENDING_SECONDS, TEXT, Exchange, RefusedEr
 from trioraft.etcd.messages import Message, RangeResponse
 from trioraft.etcd.pages import Pages
 from trioraft.etcd.proto_json import (
+    LARGE,
     Documents,
     JsonError,
     decode_carefully,
@@ -18,6 +19,7 @@ from trioraft.etcd.proto_json import (
     encode,
     encode_in_pieces,
     encode_result,
+    refuse_many_parts,
 )
 from trioraft.etcd.services import FORMER_PATHS, METHODS, Kind, Method
 from trioraft.etcd.status import TOO_MANY_REQUESTS, ApiError, Code
@@ -32,8 +34,8 @@ Streaming = Callable[[AsyncIterator[Any], Send], Awaitable[None]]
 # So many requests are at work at once; the next ones wait, and when too many wait they are refused.
 _AT_WORK: Final = 256
 _WAITING: Final = 4096
-# A document from here on is read in a thread, unless it is read at once.
-_LARGE: Final = 64 * 1024
+# A document that is larger is read at once or not at all.
+_CAREFULLY_MAX: Final = 3 * 2**20
 # A message of a stream has no more characters.
 _STREAMED_MAX: Final = 2**18
 # An answer with so many keys, or bytes of values, is made piece by piece.
@@ -74,6 +76,7 @@ class Gateway:
         self._guard = guard
         self._look_around = look_around
         self._at_work = trio.CapacityLimiter(_AT_WORK)
+        self._reading = trio.CapacityLimiter(1)
 
     async def handle(self, request: Request, exchange: Exchange) -> None:
         """Answer a request.
@@ -149,14 +152,17 @@ class Gateway:
         finally:
             self._at_work.release_on_behalf_of(borrower)
 
-    @staticmethod
-    async def _decode(data: bytes, cls: type[Message]) -> Message:
+    async def _decode(self, data: bytes, cls: type[Message]) -> Message:
+        refuse_many_parts(data)
         fast = decode_fast(data, cls)
         if fast is not None:
             return fast
-        if len(data) < _LARGE:
+        if len(data) <= LARGE:
             return decode_carefully(data, cls)
-        return await trio.to_thread.run_sync(decode_carefully, data, cls)
+        if len(data) > _CAREFULLY_MAX:
+            raise JsonError(f"a document of more than {_CAREFULLY_MAX} bytes is not in the usual form")
+        # One at a time: threads that compute keep the loop waiting for its turn.
+        return await trio.to_thread.run_sync(decode_carefully, data, cls, limiter=self._reading)
 
     async def _answer(self, outcome: Message | ApiError, exchange: Exchange) -> None:
         if isinstance(outcome, ApiError):

@@ -19,7 +19,6 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import Struct
 
-from trioraft.etcd import messages
 from trioraft.etcd.go_json import base64_problem, cannot_unmarshal, what_is_wrong
 from trioraft.etcd.messages import KeyValue, Message, RangeResponse
 
@@ -102,26 +101,54 @@ def _refuse_constant(name: str) -> None:
 
 _DECODER: Final = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_refuse_constant)
 _WHITE: Final = re.compile(r"[ \t\n\r]*")
-_NEEDS_CARE: Final = re.compile(
-    rb"[:,\[]\s*\"?-?[0-9]+(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)\"?\s*[,}\]]|\"(?:"
-    + "|".join(
-        sorted(
-            {
-                field.camel
-                for cls in vars(messages).values()
-                if isinstance(cls, type) and issubclass(cls, Message) and cls is not Message
-                for field in fields_of(cls)
-                if field.camel != field.name
-            }
-        )
-    ).encode()
-    + rb")\"\s*:"
-)
+# A whole number that is written as a fraction, or with an exponent.
+_FRACTION: Final = re.compile(rb"[:,\[]\s*\"?-?[0-9]+(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)\"?\s*[,}\]]")
+# They are looked for in documents up to this size: to look takes longer than to read.
+_LOOKED_THROUGH: Final = 16 * 1024
+LARGE: Final = 64 * 1024
+# A document that is larger has at most so many parts, for an object is made of each.
+_PARTS_MAX: Final = 50_000
+
+
+@cache
+def _camel_names(cls: type[Message]) -> frozenset[bytes]:
+    """Return the names in camelCase that a document may have, in quotes, and that are not the names themselves."""
+    names: set[bytes] = set()
+    seen: set[type[Message]] = set()
+    left = [cls]
+    while left:
+        one = left.pop()
+        if one not in seen:
+            seen.add(one)
+            names |= {f'"{field.camel}"'.encode() for field in fields_of(one) if field.camel != field.name}
+            left += [field.kind for field in fields_of(one) if _is_message(field.kind)]
+    return frozenset(names)
+
+
+def _is_message(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Message)
 
 
 @cache
 def _fast(cls: type[Message]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(cls, strict=False)
+
+
+def refuse_many_parts(data: bytes) -> None:
+    """Refuse a large document that would take long to read, because it has very many parts.
+
+    Parameters
+    ----------
+    data : bytes
+        The document.
+
+    Raises
+    ------
+    JsonError
+        If it is one.
+    """
+    if len(data) > LARGE and max(data.count(b"{"), data.count(b","), data.count(b"[")) > _PARTS_MAX:
+        raise JsonError(f"a document of more than {LARGE} bytes has more than {_PARTS_MAX} parts")
 
 
 def decode_fast(data: bytes, cls: type[M]) -> M | None:
@@ -139,7 +166,7 @@ def decode_fast(data: bytes, cls: type[M]) -> M | None:
     Message or None
         The message; None where :func:`decode_carefully` has to read it.
     """
-    if _NEEDS_CARE.search(data):
+    if any(name in data for name in _camel_names(cls)) or (len(data) <= _LOOKED_THROUGH and _FRACTION.search(data)):
         return None
     try:
         return typing.cast(M, _fast(cls).decode(data))
@@ -179,6 +206,7 @@ def decode_carefully(data: bytes, cls: type[M]) -> M:
 
 def decode(data: bytes, cls: type[M]) -> M:
     """Read the first document of some bytes; see :func:`decode_carefully`."""
+    refuse_many_parts(data)
     fast = decode_fast(data, cls)
     return decode_carefully(data, cls) if fast is None else fast
 
@@ -253,7 +281,10 @@ def _whole_number(value: object, kind: str) -> int:
 def _bytes(value: object) -> bytes:
     if type(value) is not str:
         raise JsonError(cannot_unmarshal(value, "[]uint8"))
-    problem = base64_problem(value)
+    try:
+        return binascii.a2b_base64(value, strict_mode=True)
+    except ValueError:  # there may be line ends in it
+        problem = base64_problem(value)
     if problem:
         raise JsonError(problem)
     return binascii.a2b_base64(value)
@@ -365,7 +396,7 @@ def _writer(field: Field) -> Callable[[Any], Any]:
     kind = field.kind
     if kind in {"int64", "uint64"}:
         one: Callable[[Any], Any] = str
-    elif isinstance(kind, type) and issubclass(kind, Message):
+    elif _is_message(kind):
         one = _plain_key if kind is KeyValue else plain
     elif isinstance(kind, type) and issubclass(kind, enum.Enum):
         one = _name
