@@ -128,8 +128,24 @@ async def test_status_tells_how_many_lines_are_missing_and_so_does_the_log(tmp_p
                 while not text.endswith(b"\n"):
                     text += os.read(reader, 1)
             lines = [json.loads(line) for line in text.splitlines()]
-            (gap,) = (line for line in lines if "are missing here" in line["event"])
+            gap, *_ = (line for line in lines if "are missing here" in line["event"])
             assert (gap["level"], gap["lines"] > 0) == ("warning", True)
+
+
+async def test_every_line_of_a_script_that_writes_5000_a_second_is_in_the_log(tmp_path: Path) -> None:
+    lines = 10_000
+    paced = f"import time; [print(n, flush=True) or (n % 50 or time.sleep(0.01)) for n in range({lines})]"
+    script = write_script(tmp_path, f"{sys.executable} -c '{paced}'; echo end; exec sleep 1000")
+    async with Cluster(tmp_path, 1, {"SCRIPT_LEADER_PATH": script}) as cluster:
+        leader = await cluster.wait_leader(60)
+
+        def written() -> list[str]:
+            return [line["line"] for line in cluster.logs(0) if line["event"] == "script output"]
+
+        await cluster.wait_for(lambda _: written()[-1:] == ["end"], 60, "the script has written all")
+        assert written() == [*map(str, range(lines)), "end"]
+        role, term, _, dropped = status_of(cluster, 0)
+        assert (role, term, dropped) == ("leader", leader.status.term, 0)
 
 
 async def test_up_goes_on_when_nobody_reads_what_it_shows(tmp_path: Path) -> None:

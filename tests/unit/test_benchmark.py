@@ -88,7 +88,7 @@ def test_a_report_is_a_table_for_people(capsys: pytest.CaptureFixture[str]) -> N
         (["--commands", "0"], ["--commands", "0"]),
         (["--seconds", "0.5"], ["--seconds", "0.5"]),
         (["--seconds", "1", "--commands", "1"], ["--seconds", "--commands", "one of them"]),
-        (["--format", "xml"], ["--format", "xml", "table", "json"]),
+        (["--format", "xml"], ["--output", "xml", "table", "json"]),
         (["--nodes", "3"], ["--nodes", "--local"]),
         (["--durability", "sync"], ["--durability", "sync", "--local"]),
         (["--data-dir", "."], ["--data-dir", "--local"]),

@@ -57,10 +57,10 @@ class ScriptOutput:
         if isinstance(event, Dropped):
             self.lines_dropped += event.lines
             _log.warning(
-                "script writes more than the log takes: lines are missing here",
+                "lines of a script are missing here, because the log was not taken",
                 script=script,
                 path=path,
-                lines_dropped=event.lines,
+                lines=event.lines,
             )
             return
         for line in event.lines:
