@@ -37,7 +37,7 @@ version     what it has added
 5           batches: entries of kind ``BATCH``; and the request ``ProposeBatch`` (with processes that speak this
             version, whatever the cluster does: its leader takes a batch apart while the cluster does not)
 6           the requests of :mod:`trioraft.kv.requests`, which are etcd's in full; leases with negative ids, and the
-            compaction at revision 0
+            compaction at revision 0; and the message ``LeadershipEnded``
 ==========  ===============================================================================================
 """
 
@@ -103,6 +103,8 @@ AGREES_FROM: Final = 4
 BATCHES_FROM: Final = 5
 # From this version on, processes understand that a request is given up, and a refusal that names a limit.
 CANCELS_FROM: Final = 3
+# From this version on, members understand that a process has ended, and with it what it led and worked.
+ENDS_FROM: Final = 6
 
 # From this version on, nodes have the keys of the second generation, and sign.
 SIGNS_FROM: Final = 4

@@ -23,7 +23,8 @@ def merged(files: list[Path]) -> list[dict[str, Any]]:
 
 async def test_a_leader_is_killed_and_comes_back(tmp_path: Path) -> None:
     files = [tmp_path / f"node-{i + 1}.ndjson" for i in range(3)]
-    async with Cluster(tmp_path, 3, each=[{"TRACE_FILE": str(file)} for file in files]) as cluster:
+    each = [{"TRACE_FILE": str(file)} for file in files]
+    async with Cluster(tmp_path, 3, each=each, modules=["tests.cluster.placeless"] * 3) as cluster:
         leader = cluster.index(await cluster.wait_leader())
         await cluster.kill(leader)
         await cluster.wait_leader(without=[leader])

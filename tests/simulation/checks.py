@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from tests.simulation.disk import Disk
+from tests.simulation.ending_checks import EndingChecks
 from tests.simulation.log_checks import LogChecks
 from tests.simulation.member_checks import MemberChecks
 from tests.simulation.store_checks import StoreChecks
@@ -20,6 +21,7 @@ from trioraft.messages import (
     AppendEntriesResponse,
     FormationRequest,
     FormationResponse,
+    LeadershipEnded,
     PreVoteRequest,
     PreVoteResponse,
     TimeoutNow,
@@ -47,6 +49,7 @@ class Checks:
         self.log = LogChecks(self)
         self.changes = MemberChecks(self)
         self.store = StoreChecks(self)
+        self.endings = EndingChecks(self)
         self.told_term: dict[int, int] = {}  # the newest term that each node has spoken of
         self.votes: dict[tuple[int, int], int] = {}  # (node, term): whom it voted for
         self.leaders: dict[int, int] = {}  # term: who won it
@@ -74,6 +77,7 @@ class Checks:
             VoteRequest: self._vote_request_leaves,
             VoteResponse: self._vote_leaves,
             TimeoutNow: self._offer_leaves,
+            LeadershipEnded: self._ending_leaves,
             FormationRequest: self._formation_request_leaves,
             FormationResponse: self._formation_response_leaves,
         }
@@ -164,7 +168,8 @@ class Checks:
             return
         now = process.clock()
         for leading, until in self.promises.get(node, {}).items():
-            if leading < term and self.leaders[leading] != candidate and now < until - _EPSILON:
+            holds = leading < term and not self.endings.is_known(node, leading)
+            if holds and self.leaders[leading] != candidate and now < until - _EPSILON:
                 self.fail(
                     f"{name(node)} votes for {name(candidate)} in term {term}, "
                     f"and promised the leader of term {leading} not to for another {until - now:.6f} s"
@@ -176,6 +181,11 @@ class Checks:
             self.world.count["transfers"] += 1
         self.offers.setdefault(message.term, set()).add(to)
         if message.work == 0:
+            self._says_work_has_ended(process, message.term)
+
+    def _ending_leaves(self, process: "Process", _to: int, message: LeadershipEnded) -> None:
+        self.endings.leaves(process, message)
+        if message.work_ended:
             self._says_work_has_ended(process, message.term)
 
     def _says_work_has_ended(self, process: "Process", term: int) -> None:
@@ -258,7 +268,8 @@ class Checks:
             self.fail(f"what {name(host.node)} has on disk goes back")
         covered = host.local(self.world.loop.now) + hard.promise
         if hard.promise < old.promise and any(
-            until > covered + _EPSILON for until in self.promises.get(host.node, {}).values()
+            until > covered + _EPSILON and not self.endings.is_known(host.node, term)
+            for term, until in self.promises.get(host.node, {}).items()
         ):
             self.fail(f"{name(host.node)} keeps a promise of {hard.promise} s only, and has given a longer one")
         if hard.term == old.term and old.voted_for not in {0, hard.voted_for}:
@@ -300,6 +311,7 @@ class Checks:
         if process.pilot is not None:
             process.pilot.elected()
         self.newest_term = max(self.newest_term, term)
+        self.endings.elected(process, term)
         for host in self.world.hosts:
             other = host.process
             if other is not None and other.core.state is not None:

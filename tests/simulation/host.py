@@ -29,7 +29,13 @@ from trioraft.consensus.events import (
 from trioraft.consensus.ledger import Write
 from trioraft.consensus.log import Log
 from trioraft.datagrams.sessions import Peer
-from trioraft.messages import AppendEntriesRequest, ClientRequest, ClientResponse, InstallSnapshotRequest
+from trioraft.messages import (
+    AppendEntriesRequest,
+    ClientRequest,
+    ClientResponse,
+    InstallSnapshotRequest,
+    LeadershipEnded,
+)
 from trioraft.storage.errors import DamagedError
 from trioraft.versions import Versions
 
@@ -53,6 +59,7 @@ class Host:
         self.rate = rate
         self.offset = offset
         self.timing = world.profile.timings[0]
+        self.place = f"place {index}"
         self.versions = first_versions(world)
         self.disk = Disk()
         self.writing: Write | None = None
@@ -233,6 +240,7 @@ class Process:
             now=self.clock(),
         )
         self.core.versions = host.versions
+        self.core.run_at(host.place, self.clock())
         self.keeper = Keeper(self)
         self.member = self.keeper.member
         self.wake_at = NEVER
@@ -260,6 +268,7 @@ class Process:
             self.pilot.look_up()
         self.greet()
         self.settle()
+        self.host.supervisor.watch_earlier(self)
 
     # --- what comes from outside ----------------------------------------------------------------------------
 
@@ -276,6 +285,8 @@ class Process:
         if type(message) is AppendEntriesRequest:
             self.receipts.setdefault((message.term, message.sequence), self.clock())
         check_understood(self.host, message)
+        if type(message) is LeadershipEnded:
+            self.world.checks.endings.heard(self, message)
         self.member.take(sender, cluster, message, self.clock())
         self.settle()
 
@@ -337,6 +348,13 @@ class Process:
 
     def _tell_work_ended(self) -> None:
         self.core.work_ended(self.clock())
+
+    def scripts_ended(self) -> None:
+        """Hear from the supervisor that no work of an earlier process is left."""
+        self.call(self._tell_scripts_ended)
+
+    def _tell_scripts_ended(self) -> None:
+        self.core.scripts_ended(self.clock())
 
     def call(self, call: Callable[..., None], *arguments: Any) -> None:
         """Do something in the process, at once or when it runs again, unless it ends before."""

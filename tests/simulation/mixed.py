@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.trace import name
 from trioraft.consensus.events import TooOld
-from trioraft.messages import AppendEntriesRequest, ClientRequest, ProposeBatch
-from trioraft.versions import BATCHES_FROM, SPOKEN, Versions, added_in
+from trioraft.messages import AppendEntriesRequest, ClientRequest, LeadershipEnded, ProposeBatch
+from trioraft.versions import BATCHES_FROM, ENDS_FROM, SPOKEN, Versions, added_in
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -36,6 +36,8 @@ def check_understood(host: "Host", message: Any) -> None:
     state = host.process.core.state if host.process is not None else None
     if state is not None and state.hard.removed:
         return
+    if isinstance(message, LeadershipEnded) and host.versions.highest < ENDS_FROM:
+        host.world.checks.fail(f"{name(host.node)} is older, and is told that a leadership has ended")
     if isinstance(message, AppendEntriesRequest) and host.versions != SPOKEN:
         for entry in message.entries:
             if added_in(entry.kind) > host.versions.highest:

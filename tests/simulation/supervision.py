@@ -27,6 +27,7 @@ class Supervisor:
         self.gone_at = 0.0  # on the machine's clock, when it is ending
         self.report_to: Process | None = None
         self.waiting: tuple[Process, int, float] | None = None
+        self.started: Process | None = None  # waits to hear that no work of an earlier process is left
         self.run = 0  # numbers the pieces of work, so that what was arranged for one does not end the next
         self.frozen = False
         self.late: list[tuple[int, str]] = []
@@ -66,6 +67,17 @@ class Supervisor:
             self.waiting = None
         if self.token and self.process is process and not self.ending:
             self._wind_down(self.host.local(self.world.loop.now))
+
+    def watch_earlier(self, process: "Process") -> None:
+        """Tell a process, some time after its start, when no work of an earlier one is left."""
+        self.started = process
+        if not self.token:
+            self._tell_started()
+
+    def _tell_started(self) -> None:
+        process, self.started = self.started, None
+        if process is not None:
+            self.world.loop.at(self.world.loop.now + self.world.disk_seconds(), process.scripts_ended)
 
     # --- what it does by itself -----------------------------------------------------------------------------
 
@@ -119,6 +131,7 @@ class Supervisor:
         self.token = 0
         self.ending = False
         self._report()
+        self._tell_started()
         if self.waiting is not None:
             waiting, self.waiting = self.waiting, None
             self._begin(*waiting)

@@ -27,6 +27,7 @@ from trioraft.messages import (
     Entry,
     EntryKind,
     InstallSnapshotRequest,
+    LeadershipEnded,
     Propose,
     TimeoutNow,
     VoteRequest,
@@ -115,6 +116,8 @@ def test_a_violation_is_told_with_its_seed_and_the_last_messages(capsys: pytest.
         (VoteResponse(4, True, 2.5, 3), "VoteResponse t4 granted, work for 2.5 s of t3"),
         (VoteResponse(4, False, 0.0, 0), "VoteResponse t4 refused"),
         (TimeoutNow(4, 0.0), "TimeoutNow t4 lead now"),
+        (LeadershipEnded(4, work_ended=False), "LeadershipEnded t4 its process has ended"),
+        (LeadershipEnded(4, work_ended=True), "LeadershipEnded t4 its process has ended, and all work"),
         (
             AppendEntriesRequest(3, 7, 2.5, 11, 2, 10),
             "AppendEntriesRequest t3 #7 after 11/t2, commit 10, work for 2.5 s",

@@ -21,15 +21,15 @@ VARIABLES line,        \* the next line
           stage,       \* "time" or "act"
           lease,       \* of a leader: for how long it has its lease
           number,      \* the number of the newest heartbeat heard in the term
-          about,       \* the term whose leader `work` is about
+          aboutTerm,   \* the term whose leader `work` is about
           claimedTerm, \* on disk: the term of `claimed`
           unwritten,   \* what these two have become since, in order
           told,        \* of a candidate: what those who voted for it said of work
           given        \* of a candidate to whom leadership was given: what the leader said; or None
 
-mine == <<number, about, told, given>>
+ours == <<number, aboutTerm, told, given>>
 kept == <<claimedTerm, unwritten>>
-unused == <<voted, longest, refuse, said, heard, leased, messages>>  \* of LeaderWork's variables
+unused == <<voted, longest, refuse, said, heard, leased, about, mine, ending, messages>>  \* of LeaderWork's variables
 
 Of == TraceLines[line]
 Node1 == Of.node
@@ -41,11 +41,14 @@ TraceInit ==
   /\ term = [n \in Node |-> 0] /\ role = [n \in Node |-> "follower"] /\ handover = [n \in Node |-> "none"]
   /\ work = [n \in Node |-> 0] /\ own = [n \in Node |-> "none"] /\ runs = [n \in Node |-> 0]
   /\ claimed = [n \in Node |-> 0] /\ claimedTerm = [n \in Node |-> 0] /\ unwritten = [n \in Node |-> <<>>]
-  /\ lease = [n \in Node |-> 0] /\ number = [n \in Node |-> 0] /\ about = [n \in Node |-> 0]
+  /\ lease = [n \in Node |-> 0] /\ number = [n \in Node |-> 0] /\ aboutTerm = [n \in Node |-> 0]
   /\ told = [n \in Node |-> {}] /\ given = [n \in Node |-> None]
   /\ voted = [n \in Node |-> FALSE] /\ longest = [n \in Node |-> 0] /\ refuse = [n \in Node |-> 0]
   /\ said = [n \in Node |-> None] /\ heard = [n \in Node |-> [m \in Node |-> 0]] /\ leased = [n \in Node |-> FALSE]
-  /\ heartbeats = {} /\ requests = {} /\ votes = {} /\ offers = {}
+  /\ heartbeats = {} /\ requests = {} /\ votes = {} /\ offers = {} /\ ends = {}
+  /\ about = [n \in Node |-> 0] /\ mine = [n \in Node |-> "no"]
+  /\ former = [n \in Node |-> 0] /\ over = [n \in Node |-> 0]
+  /\ before = [n \in Node |-> 0] /\ later = [n \in Node |-> 0]
   /\ line = 1 /\ stage = "time"
 
 ------------------------------------------------------------------------------
@@ -74,7 +77,7 @@ Time == /\ stage = "time" /\ line <= Len(TraceLines)
            THEN \E many \in 0 .. Len(unwritten[Node1]) : ReachesDisk(Node1, many)
            ELSE UNCHANGED <<claimed, kept>>
         /\ stage' = "act"
-        /\ UNCHANGED <<term, role, handover, own, number, about, unused, line>>
+        /\ UNCHANGED <<term, role, handover, own, number, aboutTerm, unused, line>>
 
 ------------------------------------------------------------------------------
 (* What a node hears; and all that came must have been sent. *)
@@ -101,7 +104,7 @@ Wins(n) == Of.role = "leader" /\ (role[n] # "leader" \/ Of.term > term[n])
 
 (* The old leader knows best what has become of its work and of all work before it. *)
 Remainder(n) ==
-  LET words == {[from |-> n, term |-> about[n], left |-> work[n]]} \union Told(n)
+  LET words == {[from |-> n, term |-> aboutTerm[n], left |-> work[n]]} \union Told(n)
       all == IF given[n] = None THEN words
              ELSE {word \in words : word.term > given[n].term} \union {given[n]}
   IN Largest({word.left : word \in all})
@@ -138,15 +141,15 @@ Acts(n) ==
   /\ CASE Hears(n) ->
             /\ Near(Of.work, Here(Of.message.work))
             /\ work' = [work EXCEPT ![n] = Of.work]
-            /\ about' = [about EXCEPT ![n] = Of.term]
+            /\ aboutTerm' = [aboutTerm EXCEPT ![n] = Of.term]
             /\ Keeps(n, Here(Of.message.work))
        [] Wins(n) ->
             /\ IsQuorum({n} \union {word.from : word \in Told(n)})
             /\ Near(Of.work, Remainder(n))
             /\ work' = [work EXCEPT ![n] = Of.work]
-            /\ about' = [about EXCEPT ![n] = Of.term]
+            /\ aboutTerm' = [aboutTerm EXCEPT ![n] = Of.term]
             /\ Keeps(n, Here(Max(Claim, Remainder(n))))
-       [] OTHER -> Goes(n) /\ KeepsOn(n) /\ UNCHANGED about
+       [] OTHER -> Goes(n) /\ KeepsOn(n) /\ UNCHANGED aboutTerm
   /\ number' = [number EXCEPT ![n] = IF Hears(n) THEN Of.message.number ELSE IF Of.term > term[n] THEN 0 ELSE @]
   /\ told' = [told EXCEPT ![n] = IF Of.role # "candidate" \/ Stands(n) THEN {} ELSE Told(n)]
   /\ given' = [given EXCEPT ![n] = IF Of.role # "candidate" THEN None
@@ -163,7 +166,7 @@ Restarts(n) == /\ role' = [role EXCEPT ![n] = "follower"] /\ handover' = [handov
                /\ term' = [term EXCEPT ![n] = Of.term]
                /\ work' = [work EXCEPT ![n] = claimed[n]]
                /\ own' = [own EXCEPT ![n] = "none"]
-               /\ about' = [about EXCEPT ![n] = claimedTerm[n]]
+               /\ aboutTerm' = [aboutTerm EXCEPT ![n] = claimedTerm[n]]
                /\ lease' = [lease EXCEPT ![n] = 0]
                /\ number' = [number EXCEPT ![n] = 0]
                /\ told' = [told EXCEPT ![n] = {}] /\ given' = [given EXCEPT ![n] = None]
@@ -173,10 +176,10 @@ Restarts(n) == /\ role' = [role EXCEPT ![n] = "follower"] /\ handover' = [handov
 Starts(n) == /\ StartWork(n)
              /\ claimedTerm[n] = term[n]
              /\ KeepsOn(n)
-             /\ UNCHANGED <<mine, claimedTerm, lease>>
+             /\ UNCHANGED <<ours, claimedTerm, lease>>
 Ends(n) == /\ IF own[n] \in {"ending", "succeeded"} THEN WorkEnds(n) ELSE UNCHANGED vars
            /\ KeepsOn(n)
-           /\ UNCHANGED <<mine, claimedTerm, lease>>
+           /\ UNCHANGED <<ours, claimedTerm, lease>>
 
 (* What the node says it is; "succeeded" is LeaderWork's alone. *)
 Seen(state) == IF state = "succeeded" THEN "ending" ELSE state
@@ -188,7 +191,7 @@ After(n) == /\ term'[n] = Of.term /\ role'[n] = Of.role /\ handover'[n] = Of.han
 Tells(n, m) ==
   CASE m.kind = "AppendEntriesRequest" ->
          m.work >= (IF Leads(n)' THEN ClaimOf(n, work[n])' ELSE work'[n]) - Slack
-    [] m.kind = "VoteResponse" -> m.granted => m.work >= work'[n] - Slack /\ m.about = about'[n]
+    [] m.kind = "VoteResponse" -> m.granted => m.work >= work'[n] - Slack /\ m.about = aboutTerm'[n]
     [] m.kind = "TimeoutNow" -> handover'[n] = "offered" /\ m.work >= work'[n] - Slack
     [] OTHER -> TRUE
 
@@ -202,7 +205,7 @@ Act == /\ stage = "act"
        /\ stage' = "time" /\ line' = line + 1
 
 TraceNext == Time \/ Act
-TraceSpec == TraceInit /\ [][TraceNext]_<<vars, line, stage, lease, mine, kept>>
+TraceSpec == TraceInit /\ [][TraceNext]_<<vars, line, stage, lease, ours, kept>>
 
 (* The end is reached by a trace that is a behaviour: TLC tells that this does not hold. *)
 NotAccepted == line <= Len(TraceLines)

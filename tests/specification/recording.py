@@ -16,7 +16,8 @@ from trioraft.messages import format_id
 from trioraft.node.trace import Recorder
 
 # What the specifications leave out: changes of the members or of timeouts, an operator's word that a node is lost, a
-# lost disk, a clock that leaps, and machines that stand still together with leader work.
+# lost disk, a clock that leaps, and machines that stand still together with leader work. The modules for traces leave
+# out, beside that, what a leader says that is started again where it was killed; LeaderWork has it.
 LEFT_OUT: Final = frozenset({"change", "reconfigure", "abandon", "wipe", "freeze", "clock leap", "damage"})
 
 # Some bugs let nodes talk without end; what begins as a behaviour may still be one.
@@ -50,6 +51,8 @@ def record(seed: int, profile: str, *, nodes: int = 0, events: int = 0) -> tuple
     simulation.profile = msgspec.structs.replace(
         simulation.profile, rates=rates, events=events or simulation.profile.events
     )
+    for host in simulation.hosts:
+        host.place = ""
     lines: list[Line] = []
 
     def write(line: bytes) -> None:

@@ -100,6 +100,7 @@ class MemoryDisk:
         self._base = (0, 0)
         self.snapshot: SnapshotInfo | None = None
         self.directory = Path("/nowhere")
+        self.place = f"memory {node_id}"
         self.latency = 0.005
         self.stuck = False
         self.fails = False
@@ -143,6 +144,9 @@ class MemoryDisk:
             self._entries[write.first_index - self._base[0] - 1 :] = write.entries
         self.writes += 1
         self.written = write.number
+
+    def close_database(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

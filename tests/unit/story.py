@@ -92,6 +92,7 @@ class Story:
         self.told: dict[int, list[Event]] = {node: [] for node in self.ids}
         self.writes = dict.fromkeys(self.ids, 0)
         self.stuck: set[int] = set()
+        self.places = {node: f"place {node}" for node in self.ids}
         self.applied: dict[int, list[bytes]] = {node: [] for node in self.ids}
         self._opened: dict[int, dict[SnapshotInfo, bytes]] = {node: {} for node in self.ids}
         self._unwritten: dict[int, list[Write]] = {node: [] for node in self.ids}
@@ -123,6 +124,7 @@ class Story:
             random_source=self.random,
             now=self.now,
         )
+        core.run_at(self.places[node], self.now)
         self.cores[node] = core
         replica = Replica(NothingToReplicate())
         self.running[node] = Member(
@@ -146,6 +148,12 @@ class Story:
         """End a node and start it again."""
         self.crash(node)
         return self.start(node, timing)
+
+    @step
+    def end_scripts(self, node: int) -> None:
+        """Tell a node that no script of an earlier process of it is left."""
+        self.cores[node].scripts_ended(self.now)
+        self.settle(node)
 
     def state(self, node: int) -> State:
         """Give what a member remembers."""

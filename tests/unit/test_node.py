@@ -24,6 +24,7 @@ from trioraft.messages import format_id
 from trioraft.node.node import Node
 from trioraft.replica.machine import NothingToReplicate
 from trioraft.settings.settings import NodeSettings
+from trioraft.versions import ENDS_FROM
 
 LOWER, UPPER, HEARTBEAT, GRACE = 3.0, 5.0, 0.5, 5.0
 
@@ -134,12 +135,29 @@ async def test_all_nodes_restarted_keep_their_cluster_and_their_promise(
         before = {node.status().cluster_id for node in cluster.nodes.values()}
         for index in range(3):
             await cluster.kill(index)
+            cluster.disks[index].place = "the host was started again"
         began = trio.current_time()
         await cluster.start()
         await cluster.leader()
         assert trio.current_time() - began >= LOWER
         assert {node.status().cluster_id for node in cluster.nodes.values()} == before
         assert old in range(3)
+
+
+async def test_where_the_leader_is_started_again_in_its_place_nobody_waits_for_what_its_process_did(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with cluster_of(3, 4) as cluster:
+        await cluster.start()
+        old = await cluster.leader()
+        while any(node.status().cluster_version < ENDS_FROM for node in cluster.nodes.values()):
+            await trio.sleep(0.1)
+        await cluster.kill(old)
+        began = trio.current_time()
+        await cluster.start(old)
+        while not any(cluster.launchers[leader].runs[-1].role == "leader" for leader in cluster.leaders()):
+            assert trio.current_time() - began < LOWER / 2
+            await trio.sleep(0.01)
 
 
 async def test_what_is_promised_after_a_pause_counts_from_after_the_pause(

@@ -41,6 +41,7 @@ paper, and for each rule that this software adds; one module for each chapter::
 ``reads``           linearizable reads, by a round or by the lease
 ``lease``           promises and leases: why nobody can be elected while a lease runs
 ``leader_work``     leader work: it has ended before any other node starts leader work
+``endings``         a leadership that ended with its process: the node says so when it is started again
 ``transfer``        giving leadership to another node
 ``membership``      learners, changes of the voters by joint consensus, nodes that join and nodes that are removed
 

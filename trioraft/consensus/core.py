@@ -7,6 +7,7 @@ from trioraft.consensus import (
     admission,
     append_entries,
     election,
+    endings,
     leader_work,
     membership,
     progress,
@@ -32,6 +33,7 @@ from trioraft.messages import (
     InstallSnapshotRequest,
     InstallSnapshotResponse,
     Instant,
+    LeadershipEnded,
     NodeId,
     OptionalId,
     PreVoteRequest,
@@ -59,6 +61,7 @@ _RULES: Final[dict[type, Callable[..., None]]] = {
     InstallSnapshotRequest: snapshots.handle_install_snapshot,
     InstallSnapshotResponse: snapshots.handle_install_snapshot_response,
     TimeoutNow: transfer.handle_timeout_now,
+    LeadershipEnded: endings.handle_leadership_ended,
 }
 _OF_FORMATIONS: Final = (FormationView, FormationRequest, FormationResponse)
 _OF_LEADERS: Final = (AppendEntriesRequest, InstallSnapshotRequest)
@@ -291,6 +294,9 @@ class Core(Operations):
         s = self._state
         if s is None:
             return self.formation.next_deadline()
+        return min(self._its_role_wakes_at(s), endings.tell_at(s))
+
+    def _its_role_wakes_at(self, s: State) -> Instant:
         if s.role is Role.LEADER:
             return self._leader_wakes_at(s)
         if s.round is not None:

@@ -46,6 +46,13 @@ class HardState(Struct, frozen=True):
         How the cluster came to be.
     removed : bool
         Whether the node knows that its removal is committed.
+    work_of : int
+        The node that led in `work_term`; 0 where it is not known, because an earlier release wrote this.
+    work_place : str
+        Where the process of this node ran that led in `work_term` (:mod:`trioraft.storage.place`); empty where
+        another node led.
+    work_alone : bool
+        Whether that process knew that all leader work of earlier terms had ended.
     """
 
     term: int = 0
@@ -55,3 +62,6 @@ class HardState(Struct, frozen=True):
     work_term: int = 0
     formation: FormationState = FormationState()
     removed: bool = False
+    work_of: int = 0
+    work_place: str = ""
+    work_alone: bool = False

@@ -11,17 +11,18 @@ has acknowledged and remembers. The quorum that elects the leader of a later ter
 and this voter's vote tells how much of the time remains. The new leader waits for the largest remainder, translated
 to its own clock; and while it waits, its own messages claim at least that remainder. A claim of 0 says that all work
 of this term *and of all terms before* has ended. Only a leader whose own wait is over, and whose work has ended, can
-claim that.
+claim that. A leader whose process was killed can say as much when it is started again
+(:mod:`trioraft.consensus.endings`).
 """
 
 from typing import Final
 
 import msgspec
 
-from trioraft.clock import NEVER
+from trioraft.clock import LONG_AGO, NEVER
 from trioraft.consensus.events import EndWork, ExtendWork, StartWork
 from trioraft.consensus.lease import lease_end
-from trioraft.consensus.state import EarlierWork, Role, Round, State, Work
+from trioraft.consensus.state import Earlier, EarlierWork, Role, Round, State, Work
 from trioraft.consensus.timing import WORK_MARGIN, here
 from trioraft.messages import Instant, Seconds, Term
 
@@ -47,15 +48,30 @@ def remember_claim(s: State, term: Term, claim: Seconds, now: Instant) -> None:
     """Remember the newest claim of the leader that this node follows, counted from now."""
     seconds = here(claim)
     s.work_until = now + seconds
-    s.work_term = term
-    if seconds > s.hard.work or term != s.hard.work_term or (seconds == 0) != (s.hard.work == 0):
-        s.ledger.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=term))
+    s.work_term, s.work_of = term, s.leader
+    kept = s.hard
+    is_known = (kept.work_term, kept.work_of) == (term, s.leader)
+    if not is_known or seconds > kept.work or (seconds == 0) != (kept.work == 0):
+        s.ledger.persist(
+            msgspec.structs.replace(
+                kept, work=seconds, work_term=term, work_of=s.leader, work_place="", work_alone=False
+            )
+        )
 
 
 def record_own_claim(s: State, now: Instant) -> None:
     """Remember, on a new leader, the claim of its own messages, as every other voter does."""
-    seconds = here(max(s.timing.work_claim, work_left(s, now)))
-    s.ledger.persist(msgspec.structs.replace(s.hard, work=seconds, work_term=s.term))
+    left = work_left(s, now)
+    s.ledger.persist(
+        msgspec.structs.replace(
+            s.hard,
+            work=here(max(s.timing.work_claim, left)),
+            work_term=s.term,
+            work_of=s.id,
+            work_place=s.place,
+            work_alone=left == 0,
+        )
+    )
     s.work_recorded = s.ledger.hard_written
 
 
@@ -65,8 +81,22 @@ def wait_for_earlier_work(s: State, won: Round) -> None:
     if s.transferred is not None:
         # The old leader knows best about its own work, and all work before it.
         said = [work for work in said if work.term > s.transferred.term] + [s.transferred]
-    s.work_until = max(work.until for work in said)
-    s.work_term = s.term
+    s.earlier = Earlier(s.work_term, s.work_of, tuple(said))
+    s.work_until = earlier_work_until(s)
+    s.work_term, s.work_of = s.term, s.id
+
+
+def earlier_work_until(s: State) -> Instant:
+    """Compute until when work may run of which this leader was told, except for what has surely ended."""
+    said = s.earlier.said if s.earlier is not None else ()
+    return max((work.until for work in said if work.term > s.work_over), default=LONG_AGO)
+
+
+def work_is_over(s: State, term: Term, now: Instant) -> None:
+    """Note that all leader work of a term and of all terms before has ended; a leader may wait for less then."""
+    s.work_over = max(s.work_over, term)
+    if s.role is Role.LEADER and s.own_work_term < s.term:
+        s.work_until = min(s.work_until, max(now, earlier_work_until(s)))
 
 
 def drive_work(s: State, now: Instant) -> None:
@@ -81,6 +111,8 @@ def drive_work(s: State, now: Instant) -> None:
             return
         s.own_work = Work.RUNNING
         s.own_work_term = s.term
+        if s.place and not s.hard.work_alone:
+            s.ledger.persist(msgspec.structs.replace(s.hard, work_alone=True))
         s.events.append(StartWork(token=s.term, deadline=end))
     elif _is_extension_due(s, end, now):
         s.events.append(ExtendWork(deadline=end))

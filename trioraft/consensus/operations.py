@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from trioraft.consensus import (
+    endings,
     leader_work,
     membership,
     snapshots,
@@ -67,6 +68,9 @@ class Operations(Steps):
         peers : frozenset of int
             Their ids, without this node's.
         """
+        if self._state is not None and peers - self.formation.peers:
+            endings.tell_at_once(self._state)
+            self._unsettled = True
         self.formation.peers = peers
 
     def hold_formation(self, held: bool) -> None:
@@ -180,6 +184,36 @@ class Operations(Steps):
             leader_work.work_ended(self._state, now)
         if self._observer is not None:
             self._note("work_ended")
+
+    def run_at(self, place: str, now: Instant) -> None:
+        """Take in where this process runs, once, before the first turn.
+
+        Parameters
+        ----------
+        place : str
+            The place; an earlier process of this node that ran at the same one has ended. Empty where that cannot be
+            known.
+        now : float
+            The time in seconds.
+        """
+        self._place = place
+        if self._state is not None:
+            self._state.place = place
+            endings.resume_ending(self._state, now)
+
+    def scripts_ended(self, now: Instant) -> None:
+        """Take note that no script of an earlier process of this node is left.
+
+        Parameters
+        ----------
+        now : float
+            The time in seconds.
+        """
+        self._begin(now)
+        if self._state is not None:
+            endings.scripts_ended(self._state, now)
+        if self._observer is not None:
+            self._note("scripts_ended")
 
     def work_failed(self, now: Instant) -> None:
         """Transfer leadership to another node, because leader work failed here.

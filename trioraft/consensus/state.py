@@ -51,6 +51,22 @@ class EarlierWork(NamedTuple):
     until: Instant
 
 
+class Earlier(NamedTuple):
+    """What a leader found out, when it was elected, of leader work before its own.
+
+    Attributes
+    ----------
+    term, of : int
+        The newest leadership before that this node had heard of: its term, and the node that had it.
+    said : tuple of EarlierWork
+        What the voters and this node remembered.
+    """
+
+    term: Term = 0
+    of: OptionalNodeId = 0
+    said: tuple[EarlierWork, ...] = ()
+
+
 class WaitingRead(NamedTuple):
     """A read that waits for a quorum: its number, when it was asked for, and the commit index then."""
 
@@ -294,6 +310,34 @@ class Handover:
 
 
 @dataclass(slots=True)
+class Ending:
+    """A leadership of this node that ended with its process (:mod:`trioraft.consensus.endings`).
+
+    Attributes
+    ----------
+    term : int
+        Its term.
+    alone : bool
+        Whether all leader work of earlier terms had ended before its own began.
+    until : float
+        When nobody has to be told any more.
+    work_ended : bool
+        Whether all its work has ended, and all before it.
+    tell_at : float
+        When the voters are told next.
+    pause : float
+        How long after that they are told again, in seconds.
+    """
+
+    term: Term
+    alone: bool
+    until: Instant
+    work_ended: bool = False
+    tell_at: Instant = LONG_AGO
+    pause: Seconds = 0.0
+
+
+@dataclass(slots=True)
 class FarTerms:
     """A search for a term that is far above the member's own (:mod:`trioraft.consensus.far_terms`).
 
@@ -334,11 +378,18 @@ class State:
     heard_sequence: int = 0
     last_choice_until: Instant = LONG_AGO
 
-    # leader work of `work_term`, or of a term before, may run until `work_until` on any node
+    # leader work of `work_term`, or of a term before, may run until `work_until` on any node; `work_of` led in that
+    # term; and work of `work_over` and all terms before has surely ended
     work_until: Instant = LONG_AGO
     work_term: Term = 0
+    work_of: OptionalNodeId = 0
+    work_over: Term = -1
     own_work: Work = Work.NONE
     own_work_term: Term = 0
+
+    # where this process runs, and the leadership that it may have had there in an earlier process
+    place: str = ""
+    ending: Ending | None = None
 
     far_terms: FarTerms | None = None
 
@@ -362,6 +413,7 @@ class State:
     heartbeat_at: Instant = NEVER
     heartbeat_sent_at: Instant = LONG_AGO
     leader_since: Instant = NEVER
+    earlier: Earlier | None = None
     work_recorded: int = 0  # the change of the hard state that holds this leader's own claim
     handover: Handover | None = None
 

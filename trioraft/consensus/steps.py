@@ -4,6 +4,7 @@ import random
 
 from trioraft.consensus import (
     append_entries,
+    endings,
     leader_work,
     lease,
     membership,
@@ -56,6 +57,7 @@ class Steps(View):
         self._random = random_source
         self._now = now
         self._ledger = Ledger(hard, log, snapshot, log_waits=log_waits)
+        self._place = ""
         self._unsettled = False
         self._batch_room: dict[NodeId, int] = {}
         self._events: list[Event] = []
@@ -111,13 +113,14 @@ class Steps(View):
             random=self._random,
             ledger=self._ledger,
             events=self._events,
+            place=self._place,
             batch_room=self._batch_room,
         )
         covered = snapshot.index if snapshot is not None else 0
         s.commit_index = s.applied_index = s.matched_index = covered
         lease.resume_promise(s, now)
         s.work_until = now + min(s.hard.work, numbers.CLAIM_MAX)
-        s.work_term = s.hard.work_term
+        s.work_term, s.work_of = s.hard.work_term, s.hard.work_of
         if first:
             roles.retry_soon(s, now)  # nobody has led yet, so there is no promise to wait for
         else:
@@ -147,6 +150,7 @@ class Steps(View):
         append_entries.send_entries(s, now)
         transfer.offer_when_work_has_ended(s, now)
         leader_work.drive_work(s, now)
+        endings.tell_voters(s, now)
         progress.note_deadlines(s)
         if self._observer is not None:
             self._note("settle")

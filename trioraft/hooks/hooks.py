@@ -91,6 +91,8 @@ class Hooks:
         Called when leader work has ended, all of it.
     on_work_failed : callable
         Called with the reason when this node should not go on as leader.
+    on_earlier_ended : callable, optional
+        Called when the supervisor has found that no script of an earlier process of this node is left.
     launcher : Launcher, optional
         Launches supervisors.
 
@@ -110,6 +112,7 @@ class Hooks:
         *,
         on_work_ended: Callable[[], None],
         on_work_failed: Callable[[str], None],
+        on_earlier_ended: Callable[[], None] = lambda: None,
         launcher: Launcher | None = None,
     ) -> None:
         paths: dict[Kind, str | None] = {
@@ -125,6 +128,7 @@ class Hooks:
         self._context = context
         self._on_work_ended = on_work_ended
         self._on_work_failed = on_work_failed
+        self._on_earlier_ended = on_earlier_ended
         self._launcher = launcher or SupervisorLauncher()
         self._output_streams = settings.script_leader_output == "streams"
         self._restarts = Restarts(settings.script_leader_restart)
@@ -231,7 +235,7 @@ class Hooks:
     def status(self) -> HookStatus:
         """The state of the scripts, for status messages."""
         since = 0.0 if self._since is None else trio.current_time() - self._since
-        return _changed(self._status, since_seconds=since)
+        return msgspec.structs.replace(self._status, since_seconds=since)
 
     # --- the rules ------------------------------------------------------------------------------------------
 
@@ -373,6 +377,7 @@ class Hooks:
             case Ready():
                 self._expect_answer(FOREVER)
                 self._ready = True
+                self._on_earlier_ended()
                 if self._status.state == "waiting":
                     self._show("idle")
             case Extended():
@@ -590,8 +595,4 @@ class Hooks:
     def _show(self, state: str, **changes: object) -> None:
         if state != self._status.state and self._since is not None:
             self._since = trio.current_time()
-        self._status = _changed(self._status, state=state, **changes)
-
-
-def _changed(status: HookStatus, **changes: object) -> HookStatus:
-    return msgspec.structs.replace(status, **changes)
+        self._status = msgspec.structs.replace(self._status, state=state, **changes)

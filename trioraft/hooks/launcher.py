@@ -10,6 +10,7 @@ import secrets
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -20,6 +21,9 @@ from msgspec import Struct
 from trioraft.forks import keep_from_forks
 from trioraft.hooks import supervisor
 from trioraft.hooks.secrecy import without_keys
+from trioraft.logger import Logger
+
+_log: Final = Logger("trioraft.hooks")
 
 WORK_FILE: Final = "work.lock"
 
@@ -271,6 +275,39 @@ class SupervisorLauncher:
     async def launch(self, directory: Path, grace: float, streams: bool = False) -> Link:
         """Start a supervisor process; see :meth:`Launcher.launch`."""
         return await _launch(str(directory / WORK_FILE), grace, streams=streams)
+
+
+async def end_earlier_scripts(launcher: Launcher, directory: Path, grace: float, ended: Callable[[], None]) -> None:
+    """End what is left of the scripts of earlier processes of a node that has none now; a supervisor does.
+
+    Parameters
+    ----------
+    launcher : Launcher
+        Starts the supervisor, where there has ever been one.
+    directory : pathlib.Path
+        The node's data directory.
+    grace : float
+        Seconds between SIGTERM and SIGKILL.
+    ended : callable
+        Called when nothing is left; never where that is not known.
+    """
+    if (directory / WORK_FILE).exists():
+        try:
+            link = await launcher.launch(directory, grace)
+        except OSError as error:
+            _log.error("scripts of an earlier process may be left", reason=str(error))
+            return
+        try:
+            events: list[Event] = [Waiting()]
+            while events and Ready() not in events:
+                events = await link.receive()
+        finally:
+            with trio.move_on_after(grace, shield=True):
+                await link.close()
+        if not events:
+            _log.error("scripts of an earlier process may be left", reason="the supervisor that ends them has ended")
+            return
+    ended()
 
 
 async def launch_command_supervisor(grace: float) -> Link:

@@ -38,6 +38,7 @@ from trioraft.messages.consensus import (
     Hello,
     InstallSnapshotRequest,
     InstallSnapshotResponse,
+    LeadershipEnded,
     PreVoteRequest,
     PreVoteResponse,
     ReadIndexRequest,
@@ -176,6 +177,7 @@ __all__ = [
     "Instant",
     "JobStatus",
     "KeepSession",
+    "LeadershipEnded",
     "MemberStatus",
     "Members",
     "Message",
@@ -224,7 +226,9 @@ __all__ = [
     "why_not_running",
 ]
 
-ElectionMessage: TypeAlias = PreVoteRequest | PreVoteResponse | VoteRequest | VoteResponse | TimeoutNow
+ElectionMessage: TypeAlias = (
+    PreVoteRequest | PreVoteResponse | VoteRequest | VoteResponse | TimeoutNow | LeadershipEnded
+)
 ReplicationMessage: TypeAlias = (
     AppendEntriesRequest | AppendEntriesResponse | InstallSnapshotRequest | InstallSnapshotResponse
 )

@@ -213,6 +213,21 @@ class TimeoutNow(Struct, frozen=True, array_like=True, tag=9):
     work: Seconds
 
 
+class LeadershipEnded(Struct, frozen=True, array_like=True, tag=22):
+    """Tell the voters that the process by which the sender led a term has ended (:mod:`trioraft.consensus.endings`).
+
+    Attributes
+    ----------
+    term : int
+        The term. The sender, started again, leads it no more, and holds no lease of it.
+    work_ended : bool
+        Whether all leader work of that term and of all terms before has ended too.
+    """
+
+    term: Term
+    work_ended: bool
+
+
 # --- replication --------------------------------------------------------------------------------------------
 
 

@@ -197,6 +197,7 @@ class Assembly:
             now=world.clock(),  # read after the directory is locked: until then an earlier process may give promises
         )
         core.versions = world.versions
+        core.run_at(self._disk.place, world.clock())
         if core.version > world.versions.highest:
             self._disk.close()
             raise NodeError(f"{self._disk.directory}: {too_old(core.version, world.versions)}")

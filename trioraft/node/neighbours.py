@@ -324,8 +324,9 @@ class Neighbours:
         """Stop if another process has this node's id and this one has just been started; otherwise raise an alert.
 
         So the later one of two processes stops. It stops before it may vote, because after a start a node first keeps
-        its promise. Without a key any process can claim this node's id, and must not end the node by that. The other
-        nodes refuse the later one of two in any case.
+        its promise, unless it holds the very lock of the process that led before it. Without a key any process can
+        claim this node's id, and must not end the node by that. The other nodes refuse the later one of two in any
+        case.
         """
         text = (
             f"another process, at {other}, has this node's id {format_id(self._core.id)}:"

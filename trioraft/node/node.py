@@ -345,8 +345,11 @@ async def open_node(
             " or set UNSEALED=allowed"
         )
     node = Node(settings, world or World.real(), NothingToReplicate() if machine is None else machine, on_overrun)
-    with bare_errors():
-        async with trio.open_nursery() as nursery:
-            await nursery.start(node.run)
-            yield node
-            nursery.cancel_scope.cancel()
+    try:
+        with bare_errors():
+            async with trio.open_nursery() as nursery:
+                await nursery.start(node.run)
+                yield node
+                nursery.cancel_scope.cancel()
+    finally:
+        node.leave_directory()

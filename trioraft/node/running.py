@@ -77,6 +77,7 @@ class Running(Assembly):
                         trio.lowlevel.add_instrument(self._loop_watch)
                     await self._snapshots.restore()
                     await nursery.start(self._work.hooks.run)
+                    nursery.start_soon(self._work.end_earlier_scripts)
                     loop = self._loop = Loop(
                         self._member,
                         self._endpoint,
@@ -99,7 +100,11 @@ class Running(Assembly):
             self._socket.close()
             if self._loop is not None:
                 self._loop.write_the_rest()
-            self._disk.close()
+            self._disk.close_database()
+
+    def leave_directory(self) -> None:
+        """Let another process have the node's directory: nothing of this one's leader work is left."""
+        self._disk.close()
 
     def _tasks(self, loop: Loop) -> tuple[Callable[[], Awaitable[None]], ...]:
         return (

@@ -48,6 +48,7 @@ _ACTIONS: Final = {
     "persisted": "Written",
     "check_quorum": "StepDown",
     "work_ended": "WorkEnds",
+    "scripts_ended": "ScriptsEnd",
     "transfer": "BeginTransfer",
     "work_failed": "BeginTransfer",
     "step_down": "BeginTransfer",

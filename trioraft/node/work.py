@@ -6,6 +6,7 @@ from pathlib import Path
 from trioraft.consensus import Core
 from trioraft.hooks.bodies import Bodies, OnOverrun
 from trioraft.hooks.hooks import HookContext, Hooks
+from trioraft.hooks.launcher import end_earlier_scripts
 from trioraft.logger import Logger
 from trioraft.messages import Instant
 from trioraft.node.world import World
@@ -55,6 +56,9 @@ class LeaderWork:
     ) -> None:
         self._core = core
         self._clock = world.clock
+        self._settings = settings
+        self._directory = directory
+        self._launcher = world.launcher
         self._soon = soon
         self._log = log
         self._scripts_run = False
@@ -65,6 +69,7 @@ class LeaderWork:
             launcher=world.launcher,
             on_work_ended=self._scripts_ended,
             on_work_failed=self._failed,
+            on_earlier_ended=self._earlier_scripts_ended,
         )
         self.bodies = Bodies(world.watchdog_clock, settings.hook_stop_grace, self._ended, on_overrun)
 
@@ -77,6 +82,12 @@ class LeaderWork:
     def deadline(self) -> Instant:
         """The time at which leader work ends unless the lease is extended; before the present while there is none."""
         return self.hooks.deadline
+
+    async def end_earlier_scripts(self) -> None:
+        """End what an earlier process may have left where this one has no script, whose supervisor would do that."""
+        if not self._settings.script_leader_path and not self._settings.script_follower_path:
+            grace = self._settings.hook_stop_grace
+            await end_earlier_scripts(self._launcher, self._directory, grace, self._earlier_scripts_ended)
 
     def become_follower(self) -> None:
         """Run the follower's script."""
@@ -115,6 +126,10 @@ class LeaderWork:
     def _scripts_ended(self) -> None:
         self._scripts_run = False
         self._ended()
+
+    def _earlier_scripts_ended(self) -> None:
+        self._core.scripts_ended(self._clock())
+        self._soon()
 
     def _ended(self) -> None:
         """Report to the core when neither a script nor a body is left."""

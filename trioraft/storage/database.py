@@ -30,6 +30,7 @@ from trioraft.logger import Logger
 from trioraft.messages import LARGEST_ID, Entry, Index, NodeId, Term, format_id
 from trioraft.storage.directories import set_aside, sync_directory, take_directory
 from trioraft.storage.errors import DamagedError, StorageError, UnknownKindError
+from trioraft.storage.place import place_of
 from trioraft.storage.private import make_file
 from trioraft.storage.records import (
     SavedHard,
@@ -100,6 +101,7 @@ class Disk(Protocol):
     hard: HardState
     snapshot: SnapshotInfo | None
     directory: Path
+    place: str  # of this process, as :func:`~trioraft.storage.place.place_of` names it
     written: int  # the number of the newest write of this process that is durable
 
     @property
@@ -109,8 +111,11 @@ class Disk(Protocol):
     def begin(self, write: Write, ended: Ended) -> None:
         """Begin to write hard state and entries, all or nothing; `ended` is told when they are durable."""
 
+    def close_database(self) -> None:
+        """Close it, and keep the directory locked."""
+
     def close(self) -> None:
-        """Close it."""
+        """Close it, and let others have the directory."""
 
 
 # --- the database -------------------------------------------------------------------------------------------
@@ -153,6 +158,7 @@ class SqliteDisk:
         lock: io.FileIO | None = None,
     ) -> None:
         self._lock = lock
+        self.place = "" if lock is None else place_of(lock)
         self._worker: Worker | None = None
         self._durability = durability
         self._has_failed = False

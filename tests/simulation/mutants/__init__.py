@@ -5,8 +5,8 @@
 and real datagrams; tests of those look for the bugs in them (``hunters``).
 
 ``mutant``       what a seeded bug is
-``elections``, ``work``, ``formations``, ``log``, ``rounds``, ``reads``, ``asking``, ``batches``, ``members``,
-``pilots``, ``rolling``, ``rogues``, ``store``, ``outside``   the bugs
+``elections``, ``work``, ``endings``, ``formations``, ``log``, ``rounds``, ``reads``, ``asking``, ``batches``,
+``members``, ``pilots``, ``rolling``, ``rogues``, ``store``, ``outside``   the bugs
 ``hunters``      who looks for them
 ``table``        what came of the hunt
 """
@@ -16,6 +16,7 @@ from typing import Final
 from tests.simulation.mutants.asking import ASKING
 from tests.simulation.mutants.batches import BATCHES
 from tests.simulation.mutants.elections import ELECTIONS
+from tests.simulation.mutants.endings import ENDINGS
 from tests.simulation.mutants.formations import FORMATIONS
 from tests.simulation.mutants.log import LOG
 from tests.simulation.mutants.members import MEMBERS
@@ -32,6 +33,7 @@ from tests.simulation.mutants.work import WORK
 MUTANTS: Final[tuple[Mutant, ...]] = (
     *ELECTIONS,
     *WORK,
+    *ENDINGS,
     *FORMATIONS,
     *LOG,
     *ROUNDS,

@@ -5,12 +5,13 @@ from typing import Final
 from tests.simulation.mutants.datagram_hunts import replays, strangers
 from tests.simulation.mutants.disk_hunts import damage, power_cut
 from tests.simulation.mutants.found import Found, Hunter
-from tests.simulation.mutants.story_hunts import impostor, older_and_removed, one_liar, standing_leader
+from tests.simulation.mutants.story_hunts import endings, impostor, older_and_removed, one_liar, standing_leader
 from tests.simulation.profile import THEMES
 from tests.simulation.simulation import Simulation
 
 OTHERS: Final[dict[str, Hunter]] = {
     "damaged disk": damage,
+    "endings": endings,
     "power cut": power_cut,
     "replays": replays,
     "strangers": strangers,

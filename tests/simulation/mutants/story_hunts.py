@@ -5,8 +5,28 @@ from tests.unit.story import TIMING, Story
 from trioraft.consensus.events import StartWork, TooOld
 from trioraft.consensus.lease import contact_end
 from trioraft.consensus.numbers import TERM_STEP
-from trioraft.messages import PreVoteResponse
+from trioraft.messages import LeadershipEnded, PreVoteResponse
 from trioraft.versions import SPOKEN, Versions
+
+
+def endings(seed: int, _mutant: str) -> Found | None:
+    """Let others than the node that led say that it leads no more; then itself, and restart who heard that."""
+    story = Story()
+    story.elect(1)
+    story.raise_version(1)
+    story.live(1)
+    story.receive(2, 3, LeadershipEnded(1, work_ended=True))
+    if story.state(2).leader != 1 or story.state(2).work_until <= story.now:
+        return Found(seed, "n2 believes another node that n1 leads no more")
+    story.places[1] = "a copy of the directory"
+    story.restart(1)
+    if story.waiting(LeadershipEnded):
+        return Found(seed, "n1 is started on a copy of its directory, and says what it cannot know")
+    story.receive(2, 1, LeadershipEnded(1, work_ended=True))
+    story.restart(2)
+    if story.state(2).work_until > story.now:
+        return Found(seed, "n2 remembers after a restart what it has heard to have ended")
+    return None
 
 
 def standing_leader(seed: int, _mutant: str) -> Found | None:
