@@ -3,6 +3,7 @@
 import trio
 
 from trioraft.clock import NEVER
+from trioraft.consensus import Role
 from trioraft.errors import ProposalError, RefusedError
 from trioraft.etcd.messages import ResponseHeader
 from trioraft.etcd.status import NO_LEADER, STOPPED, TIMED_OUT, ApiError, Code, of_proposal
@@ -105,7 +106,7 @@ class Host:
         needs_leader : bool
             Whether the request needs a leader.
         """
-        if self.node.stopping and not self.has_leader:
+        if self.node.role is Role.REMOVED or (self.node.stopping and not self.has_leader):
             raise ApiError(*STOPPED)
         if not self.node.consensus.cluster or not self.term:
             raise ApiError(*NO_LEADER)

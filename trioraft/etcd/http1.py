@@ -88,6 +88,7 @@ class Exchange:
         self._stream = stream
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX)
         self._ahead = 0
+        self._wants_head = False
         self.extra_headers: tuple[tuple[str, str], ...] = tuple(extra_headers)
 
     # --- the request ----------------------------------------------------------------------------------------
@@ -99,6 +100,7 @@ class Exchange:
             if event is h11.NEED_DATA:
                 await self._receive()
             elif isinstance(event, h11.Request):
+                self._wants_head = event.method == b"HEAD"
                 return _request(event)
             elif isinstance(event, h11.ConnectionClosed):
                 return None
@@ -181,7 +183,7 @@ class Exchange:
             Further headers.
         """
         head = self._head(status, kind, ("content-length", str(len(body))), *headers)
-        data = self._http.send(h11.Data(data=body)) or b""
+        data = b"" if self._wants_head else self._http.send(h11.Data(data=body)) or b""
         end = self._http.send(h11.EndOfMessage()) or b""
         with trio.fail_after(TAKING_SECONDS):
             await self._stream.send_all(b"".join((head, data, end)))
@@ -210,11 +212,6 @@ class Exchange:
         self._http.start_next_cycle()
         self._ahead = 0
         return True
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether nothing of another request has come."""
-        return self._http.their_state is h11.IDLE and not self._http.trailing_data[0]
 
     async def linger(self) -> None:
         """Read on for a moment what the client still sends, so that it can read the answer before the end."""
