@@ -85,6 +85,15 @@ async def test_requests_follow_each_other_on_a_connection_and_may_be_sent_at_onc
         assert b"GET " in await _until(client, b"GET ")
 
 
+async def test_the_answer_to_a_question_for_the_head_is_a_head_and_the_connection_goes_on() -> None:
+    async with served() as (port, _, _), await _connect(port) as client:
+        await client.send_all(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = await _until(client, b"\r\n\r\n")
+        assert b"content-length: 5" in head.lower()
+        await client.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await _until(client, b"GET ")).startswith(b"HTTP/1.1 200")
+
+
 async def test_a_client_that_waits_for_the_word_to_go_on_gets_it() -> None:
     async with served() as (port, _, _), await _connect(port) as client:
         await client.send_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")

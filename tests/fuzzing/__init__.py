@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 FOLDER: Final = Path(__file__).parent
-TARGETS: Final = ("decoder", "window", "endpoint")
+TARGETS: Final = ("decoder", "window", "endpoint", "documents")
 
 
 def corpus(target: str) -> Path:

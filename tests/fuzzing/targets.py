@@ -2,11 +2,14 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Final
 
 from trioraft.address import Address
 from trioraft.datagrams import headers, wire
 from trioraft.datagrams.endpoint import Endpoint, Identity
 from trioraft.datagrams.replay import ReplayWindow
+from trioraft.etcd import messages as api
+from trioraft.etcd.proto_json import Documents, JsonError, decode, decode_carefully, encode
 from trioraft.messages import FRAGMENTED_MAX, LARGEST_ID
 
 VICTIM, STRANGER = Address("192.0.2.1", 7300), Address("203.0.113.9", 7300)
@@ -101,3 +104,31 @@ def _datagrams(data: bytes) -> Iterator[bytes]:
         length = min(int.from_bytes(data[at : at + 2], "big"), FRAGMENTED_MAX)
         yield data[at + 2 : at + 2 + length]
         at += 2 + length
+
+
+# --- the documents of clients of etcd -------------------------------------------------------------------------
+
+_KINDS: Final = (api.PutRequest, api.TxnRequest, api.WatchRequest, api.RangeRequest, api.MemberAddRequest)
+
+
+def documents(data: bytes) -> None:
+    """Read a document: it is an error of one line, or a message; in parts it is the same messages."""
+    kind, body = _KINDS[data[0] % len(_KINDS) if data else 0], data[1:]
+    try:
+        message = decode(body, kind)
+    except JsonError:
+        return
+    if decode_carefully(encode(message), kind) != message:
+        raise BrokenPromiseError("a message that was read is another one when it is written and read again")
+    found = Documents()
+    parts: list[api.Message] = []
+    try:
+        for start in range(0, len(body), 3):
+            found.feed(body[start : start + 3])
+            parts += found.read(kind)
+        found.feed(b"", ended=True)
+        parts += found.read(kind, ended=True)
+    except JsonError:
+        return  # one that follows is none
+    if parts[:1] not in ([message], []):
+        raise BrokenPromiseError("in parts it is another message")
