@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,35 @@ async def test_a_keep_alive_at_a_follower_of_a_stopped_leader_is_answered_by_the
             assert 50 < int(answer["TTL"]) <= 60
         finally:
             cluster.resume(leader)
+
+
+async def test_a_put_is_carried_out_once_whichever_node_is_asked_and_whoever_leads_meanwhile(tmp_path: Path) -> None:
+    async with Serving(tmp_path, 3) as cluster:
+        await cluster.wait_ready()
+        outcomes = Counter[str]()
+        ends = False
+
+        async def put(i: int) -> None:
+            while not ends:
+                status, answer = await cluster.post(i, "/v3/kv/put", KEY)
+                known = status == 200 or (status == 503 and answer["message"] == "etcdserver: no leader")
+                outcomes["done" if status == 200 else "refused" if known else "unknown"] += 1
+
+        async with trio.open_nursery() as nursery:
+            for i in range(3):
+                for _ in range(4):
+                    nursery.start_soon(put, i)
+            await trio.sleep(1)
+            leader = cluster.index(await cluster.wait_leader())
+            await cluster.kill(leader)
+            await trio.sleep(2.5)
+            await cluster.start(leader)
+            await cluster.wait_leader()
+            ends = True
+        _, found = await cluster.post(0, "/v3/kv/range", KEY)
+        carried_out = int(found["kvs"][0]["version"])
+        assert outcomes["done"] > 100
+        assert outcomes["done"] <= carried_out <= outcomes["done"] + outcomes["unknown"], outcomes
 
 
 async def test_without_a_quorum_what_needs_none_works_and_all_else_fails_soon_with_code_14(tmp_path: Path) -> None:
