@@ -119,7 +119,7 @@ class Port:
             except OSError as error:
                 if error.errno in _NO_FILES:
                     self._note_full()
-                    await trio.sleep(_TRY_AGAIN_SECONDS)
+                await trio.sleep(_TRY_AGAIN_SECONDS if error.errno in _NO_FILES else 0)
                 continue
             if len(self._connections) >= self._most:
                 self._note_full()

@@ -24,8 +24,8 @@ from trioraft.nurseries import bare_errors
 _PROGRESS_SECONDS: Final = 600.0
 # A client that makes watches and does not read what is said of them is not listened to any more.
 _UNREAD_MAX: Final = 100
-_PAST_BYTES: Final = 2**22
-_LIVE_BYTES: Final = 2**20
+# So much is taken from the history at once, for the node does nothing else while it makes a message of it.
+_TAKEN_BYTES: Final = 2**18
 _EVENT_BYTES: Final = 32  # what an event has besides keys and values, about
 
 _NO_WATCH: Final = -1
@@ -204,7 +204,7 @@ class _Stream:
         watched.is_ready = False
         if watched.watch is None or self._watches.get(watched.number) is not watched:
             return []
-        taken = watched.watch.take(_PAST_BYTES if watched.past else _LIVE_BYTES)
+        taken = watched.watch.take(_TAKEN_BYTES)
         if taken is None:
             watched.past = 0
             return []
