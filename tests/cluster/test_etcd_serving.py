@@ -55,6 +55,8 @@ async def test_every_node_serves_and_names_all_nodes_with_the_same_ids(tmp_path:
             with trio.fail_after(30):
                 while await _client_urls(cluster, i) != urls:
                     await trio.sleep(0.2)
+        (kept,) = (tmp_path / "node-1").glob("*/client-urls.json")
+        assert kept.stat().st_mode & 0o777 == 0o600
         hashes = {(await cluster.post(i, "/v3/maintenance/hash", {}))[1]["hash"] for i in range(3)}
         assert len(hashes) == 1
 

@@ -17,6 +17,7 @@ from trioraft.errors import ProposalError
 from trioraft.logger import Logger
 from trioraft.messages import Ask, NodeId
 from trioraft.node.node import Node
+from trioraft.storage.private import open_new
 
 _log: Final = Logger("trioraft.etcd")
 
@@ -116,7 +117,8 @@ class Advertised:
         shown = {f"{node:016x}": url for node, url in self._known.items() if node in members}
         unfinished = self._file.with_suffix(".new")
         try:
-            unfinished.write_text(json.dumps(shown, indent=1), encoding="utf-8")
+            with open_new(unfinished) as file:
+                file.write(json.dumps(shown, indent=1).encode())
             unfinished.replace(self._file)
         except OSError as error:
             _log.warning("the URLs of the other nodes cannot be kept", file=str(self._file), why=error.strerror)
