@@ -203,11 +203,20 @@ def test_a_key_may_change_twice_in_one_revision_and_a_watch_shows_both_with_what
 
 def test_a_key_that_is_deleted_and_put_in_one_revision_begins_anew() -> None:
     store = store_with(b"a")
+    before = store.query(Range(b"a"))
+    assert isinstance(before, RangeResult)
+    hub = WatchHub(store)
+    store.on_change = hub.publish
+    watch = hub.watch(b"a", wake=lambda: None)
     deleted, put = done(store, DeleteRangeRequest(b"a", b"\0"), PutRequest(b"a", b"2", prev_kv=True))
     assert (deleted, put) == (DeleteRangeResult(3, 1), PutResult(3))
     found = store.query(Range(b"a"))
     assert isinstance(found, RangeResult)
     assert found.kvs == (KeyValue(b"a", b"2", 3, 3, 1),)
+    taken = watch.take()
+    assert isinstance(taken, WatchBatch)
+    assert [event.prev_kv for event in taken.events] == [before.kvs[0], None]
+    assert store.query(Range(b"a", revision=2)) == RangeResult(3, before.kvs, 1, more=False)
 
 
 def test_a_condition_on_a_range_holds_if_it_does_for_every_key() -> None:

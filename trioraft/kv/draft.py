@@ -67,8 +67,10 @@ class Draft:
         self._note(EventKind.DELETE, KeyValue(item.key, b"", 0, self._state.revision + 1, 0))
 
     def _note(self, kind: EventKind, after: KeyValue) -> None:
-        # As in etcd, what was before is what the revision before had, even where a key changes twice.
-        self.events.append(Event(kind, after, self._state.items.get(after.key)))
+        # As in etcd, what was before is what the revision before had, even where a key changes twice; and nothing was
+        # before a key that is created, even where this revision has deleted it.
+        is_new = kind is EventKind.PUT and after.create_revision == after.mod_revision
+        self.events.append(Event(kind, after, None if is_new else self._state.items.get(after.key)))
 
     def commit(self, quota: int) -> tuple[Event, ...]:
         """Make it the state, if anything would change, and return the changes."""
