@@ -228,6 +228,16 @@ class Project:
 
         return wait_until(f"{event!r} in the log of {self.name}", find, timeout)
 
+    def wait_for_job(self, since: float, timeout: float) -> LogLine:
+        """Wait until a leader's script is started, on any node; return the first such line."""
+
+        def find() -> LogLine | None:
+            lines = [line for container in self.containers() for line in container.log(since, "script started")]
+            jobs = [line for line in lines if line.fields["script"] == "leader"]
+            return min(jobs, key=lambda line: line.time, default=None)
+
+        return wait_until(f"a leader's script is started in {self.name}", find, timeout)
+
     def save_logs(self) -> None:
         """Keep the logs for whoever looks at a failure."""
         OUT.mkdir(exist_ok=True)

@@ -11,6 +11,7 @@ is written to ``tests/out/compose-times.json``.
 
 import json
 import os
+import signal
 import time
 from functools import partial
 from typing import Final
@@ -24,6 +25,9 @@ from trioraft.datagrams.keys import generate_key
 KILLS: Final = int(os.environ.get("TRIORAFT_COMPOSE_KILLS", "1"))
 ELECTION_TIMEOUT_UPPER: Final = 5.0
 SLACK: Final = 0.5
+# For how long a job was away before a crash ended its own wait, and within what it runs again now.
+AWAY_BEFORE: Final = 15.0
+AWAY_NOW: Final = 2.5
 # What the monitor and the engine may take to show what has happened.
 SEEN: Final = 5.0
 PAUSE: Final = 10.0
@@ -119,6 +123,21 @@ def test_another_leads_when_the_leader_is_killed(project: Project, leader: Statu
         leader = project.wait_settled()
         assert leader["id"] == elected.fields["node"], "a node that comes back must not take the lead"
         assert leader["term"] == elected.fields["term"], "a node that comes back must not raise the term"
+
+
+def test_the_job_runs_again_soon_when_the_engine_restarts_the_leader(
+    project: Project, leader: Status, measured: Measured
+) -> None:
+    for _ in range(KILLS):
+        killed = project.container_of(leader)
+        since = time.time()
+        (pid,) = [line.split()[0] for line in killed.processes() if "/python" in line and line.endswith(" node")]
+        os.kill(int(pid), signal.SIGKILL)
+        begun = project.wait_for_job(since, AWAY_BEFORE)
+        took = begun.time - killed.died_at(since)
+        measured.setdefault(f"restart {project.name}", []).append(took)
+        assert took <= AWAY_NOW, "a machine that is busy may be slower"
+        leader = project.wait_working()
 
 
 @in_full_without_keys_too
