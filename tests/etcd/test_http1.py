@@ -182,6 +182,19 @@ async def test_at_the_end_streams_are_ended_and_what_waits_is_answered() -> None
             await client.aclose()
 
 
+async def test_at_the_end_nothing_follows_what_a_slow_client_has_taken_in_part() -> None:
+    async with served() as (port, echo, scope):
+        slow = await _connect(port)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await slow.send_all(b"POST /stream HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        with trio.move_on_after(1):
+            while True:
+                await echo.give.send(b"x" * 2**20)
+        scope.cancel()
+        assert (await _until(slow, b"never")).endswith(b"x")
+        await slow.aclose()
+
+
 async def test_clients_beyond_the_most_are_turned_away_until_others_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trioraft.etcd.port.CONNECTIONS_MAX", 10)
     async with served() as (port, _, _):

@@ -228,6 +228,8 @@ class _Sender:
         await self._exchange.end()
 
     async def fail(self, error: ApiError) -> None:
+        if self._exchange.is_cut_off:
+            return
         if self._exchange.is_begun:
             await self._exchange.send(error.encode_in_stream())
             await self._exchange.end()

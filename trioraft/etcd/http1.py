@@ -5,7 +5,7 @@ whoever is slow is waited for by its own task only.
 """
 
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Protocol
 
 import h11
@@ -82,14 +82,28 @@ class Stream(Protocol):
 
 
 class Exchange:
-    """A request whose answer is being given."""
+    """A request whose answer is being given.
 
-    def __init__(self, stream: Stream, extra_headers: Iterable[tuple[str, str]] = ()) -> None:
+    Parameters
+    ----------
+    stream : Stream
+        The connection.
+
+    Attributes
+    ----------
+    extra_headers : tuple of tuple of str
+        Headers that the answer has besides.
+    is_cut_off : bool
+        Whether something was sent in part, perhaps, because that was cancelled: nothing can follow it.
+    """
+
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX)
         self._ahead = 0
         self._wants_head = False
-        self.extra_headers: tuple[tuple[str, str], ...] = tuple(extra_headers)
+        self.extra_headers: tuple[tuple[str, str], ...] = ()
+        self.is_cut_off = False
 
     # --- the request ----------------------------------------------------------------------------------------
 
@@ -163,6 +177,11 @@ class Exchange:
         """Whether the answer has begun."""
         return self._http.our_state is not h11.SEND_RESPONSE and self._http.our_state is not h11.IDLE
 
+    async def _send_all(self, data: bytes) -> None:
+        self.is_cut_off = True
+        await self._stream.send_all(data)
+        self.is_cut_off = False
+
     def _head(self, status: int, kind: str, *more: tuple[str, str]) -> bytes:
         headers = [("content-type", kind), *self.extra_headers, *more]
         reason = REASONS.get(status, "")
@@ -186,24 +205,24 @@ class Exchange:
         data = b"" if self._wants_head else self._http.send(h11.Data(data=body)) or b""
         end = self._http.send(h11.EndOfMessage()) or b""
         with trio.fail_after(TAKING_SECONDS):
-            await self._stream.send_all(b"".join((head, data, end)))
+            await self._send_all(b"".join((head, data, end)))
 
     async def begin(self, kind: str = JSON) -> None:
         """Begin an answer whose length is not known."""
-        await self._stream.send_all(self._head(200, kind))
+        await self._send_all(self._head(200, kind))
 
     async def send(self, part: bytes) -> None:
         """Send a part of it, as one chunk."""
-        await self._stream.send_all(self._http.send(h11.Data(data=part)) or b"")
+        await self._send_all(self._http.send(h11.Data(data=part)) or b"")
 
     async def send_first(self, part: bytes) -> None:
         """Begin an answer with its first part."""
-        await self._stream.send_all(self._head(200, JSON) + (self._http.send(h11.Data(data=part)) or b""))
+        await self._send_all(self._head(200, JSON) + (self._http.send(h11.Data(data=part)) or b""))
 
     async def end(self) -> None:
         """End it."""
         if self._http.our_state is h11.SEND_BODY:
-            await self._stream.send_all(self._http.send(h11.EndOfMessage()) or b"")
+            await self._send_all(self._http.send(h11.EndOfMessage()) or b"")
 
     def may_go_on(self) -> bool:
         """Prepare for the next request; return False where the connection cannot be used for another one."""
@@ -291,7 +310,7 @@ class Connection:
         return exchange.may_go_on()
 
     async def _refuse(self, exchange: Exchange, status: int, text: str) -> None:
-        if not exchange.is_begun:
+        if not exchange.is_begun and not exchange.is_cut_off:
             await exchange.answer(status, TEXT, text.encode() + b"\n", ("connection", "close"))
             await exchange.linger()
 
@@ -302,9 +321,9 @@ class Connection:
 
     async def _end(self) -> None:
         """End the answer that was under way."""
-        if self._rests:
-            return
         exchange = self._exchange
+        if self._rests or exchange.is_cut_off:
+            return
         try:
             if exchange.is_begun:
                 await exchange.end()
