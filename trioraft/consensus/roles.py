@@ -7,6 +7,7 @@ import msgspec
 from trioraft.clock import NEVER
 from trioraft.consensus.events import SteppedDown
 from trioraft.consensus.leader_work import end_work
+from trioraft.consensus.lease import sticky_until
 from trioraft.consensus.state import Role, State
 from trioraft.messages import Instant, NodeId, Term
 
@@ -21,7 +22,8 @@ def reset_election_timer(s: State, now: Instant) -> None:
     timeout = s.random.uniform(s.timing.lower, s.timing.upper)
     if now < s.last_choice_until:
         timeout += s.timing.upper
-    s.election_deadline = max(now + timeout, s.refuse_until)
+    s.election_deadline = max(now + timeout, sticky_until(s))
+    s.hinted_at = NEVER
 
 
 def retry_soon(s: State, now: Instant) -> None:
@@ -34,7 +36,8 @@ def retry_soon(s: State, now: Instant) -> None:
     pause = s.random.uniform(0, max(s.timing.heartbeat, rounds))
     if now < s.last_choice_until:
         pause += s.timing.upper
-    s.election_deadline = max(now + pause, s.refuse_until)
+    s.election_deadline = max(now + pause, sticky_until(s))
+    s.hinted_at = NEVER
 
 
 def adopt_term(s: State, term: Term) -> None:

@@ -30,6 +30,7 @@ from trioraft.messages.batch import (
     encode_outcomes,
 )
 from trioraft.messages.consensus import (
+    PROBE_TAG,
     AppendEntriesRequest,
     AppendEntriesResponse,
     FormationRequest,
@@ -41,6 +42,7 @@ from trioraft.messages.consensus import (
     LeadershipEnded,
     PreVoteRequest,
     PreVoteResponse,
+    Probe,
     ReadIndexRequest,
     ReadIndexResponse,
     TimeoutNow,
@@ -131,6 +133,7 @@ __all__ = [
     "LARGEST_ID",
     "MEMBERS_MAX",
     "PAYLOAD_MAX",
+    "PROBE_TAG",
     "REQUESTS_TAG",
     "REQUEST_TAG",
     "RESPONSES_TAG",
@@ -191,6 +194,7 @@ __all__ = [
     "PartOutcome",
     "PreVoteRequest",
     "PreVoteResponse",
+    "Probe",
     "Propose",
     "ProposeBatch",
     "Query",
@@ -230,7 +234,7 @@ ElectionMessage: TypeAlias = (
     PreVoteRequest | PreVoteResponse | VoteRequest | VoteResponse | TimeoutNow | LeadershipEnded
 )
 ReplicationMessage: TypeAlias = (
-    AppendEntriesRequest | AppendEntriesResponse | InstallSnapshotRequest | InstallSnapshotResponse
+    AppendEntriesRequest | AppendEntriesResponse | Probe | InstallSnapshotRequest | InstallSnapshotResponse
 )
 FormationMessage: TypeAlias = FormationView | FormationRequest | FormationResponse
 ConsensusMessage: TypeAlias = FormationMessage | ElectionMessage | ReplicationMessage
