@@ -1,7 +1,7 @@
 """A command of the next version of the protocol, for as long as a test needs one: a put with a key of its own kind.
 
 ``python -m tests.cluster.stand_in node`` runs a node of this release that knows it, and with ``OLDER_RELEASE`` in its
-environment one of the release before, which speaks the version before that and knows no such command.
+environment one of an earlier release, which speaks no later version than that and knows no such command.
 """
 
 import os
@@ -16,9 +16,15 @@ from trioraft.kv.requests import Request
 from trioraft.versions import SPOKEN
 
 KEY: Final = b"needs/"
-OLDER: Final = {"OLDER_RELEASE": "yes"}
 NEEDED: Final = SPOKEN.highest
 
+
+def older(highest: int) -> dict[str, str]:
+    """Return the environment of a node of an earlier release."""
+    return {"OLDER_RELEASE": str(highest)}
+
+
+OLDER: Final = older(NEEDED - 1)
 _version_needed: Final = requests.version_needed
 
 
@@ -29,6 +35,6 @@ def version_needed(command: Command | Request) -> int:
 
 if __name__ == "__main__":
     mock.patch.object(store, "version_needed", version_needed).start()
-    if os.environ.get("OLDER_RELEASE"):
-        forget(NEEDED - 1)
+    if spoken := os.environ.get("OLDER_RELEASE"):
+        forget(int(spoken))
     main()

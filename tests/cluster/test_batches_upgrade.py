@@ -14,7 +14,7 @@ from tests.cluster.test_upgrade import SIZE, STAND_IN, has_all, lead, restart, s
 from trioraft.client.client import open_client
 from trioraft.messages import EntryKind
 from trioraft.storage.database import SqliteDisk
-from trioraft.versions import BATCHES_FROM
+from trioraft.versions import BATCHES_FROM, SPOKEN
 
 AT_ONCE = 20
 WRITERS = 2
@@ -68,7 +68,8 @@ async def is_back(cluster: Cluster, i: int) -> None:
 
 
 async def test_batches_begin_when_all_nodes_know_them_and_no_write_is_lost_or_doubled(tmp_path: Path) -> None:
-    each = [stand_in.OLDER] * SIZE
+    older = stand_in.older(BATCHES_FROM - 1)
+    each = [older] * SIZE
     async with Cluster(
         tmp_path, SIZE, {"SNAPSHOT_ENTRIES": "100000"}, each=each, modules=[STAND_IN] * SIZE
     ) as cluster:
@@ -83,18 +84,18 @@ async def test_batches_begin_when_all_nodes_know_them_and_no_write_is_lost_or_do
                 await trio.sleep(0.5)
                 assert all(writer.rounds > rounds for writer, rounds in zip(written, before, strict=True))
                 if back:
-                    cluster.each[i] = stand_in.OLDER
+                    cluster.each[i] = older
                     await restart(cluster, i)
             assert speaks(BATCHES_FROM - 1)(await cluster.statuses())
             for i in range(SIZE):
                 await cluster.stop(i)
                 assert batches_on_disk(cluster, i) == 0, "older nodes could not read them"
-                cluster.each[i] = {} if i < SIZE - 1 else stand_in.OLDER
+                cluster.each[i] = {} if i < SIZE - 1 else older
                 await cluster.start(i)
                 await is_back(cluster, i)
             cluster.each[SIZE - 1] = {}
             await restart(cluster, SIZE - 1)
-            await cluster.wait_for(speaks(BATCHES_FROM), 20, "the cluster goes on")
+            await cluster.wait_for(speaks(SPOKEN.highest), 20, "the cluster goes on")
             await trio.sleep(1)
         await cluster.same_state()
         for i in range(SIZE):

@@ -38,17 +38,30 @@ IN_A_NODE: Final = {
     "bench": "trioraft bench --commands 20 && trioraft bench --local --nodes 1 --commands 20",
     "keygen": "trioraft keygen --output /tmp/new.key && trioraft keygen --derive client",
     "abandon-formation": "trioraft abandon-formation 2>&1 | grep 'a member of'",
+    "locks": "trioraft locks",
     "lead": (
         "env BIND_HOST=127.0.0.1 BIND_PORT=7401 PEERS=127.0.0.1:7401 APP_NAME= BOOTSTRAP_EXPECT=1 DATA_DIR=/tmp/lead"
         " SCRIPT_LEADER_PATH= SCRIPT_FOLLOWER_PATH= timeout --preserve-status -s INT 20"
         " trioraft lead -- sh -c 'echo leads >/tmp/leads' & until [ -e /tmp/leads ]; do sleep 0.2; done"
     ),
     "node": "trioraft healthcheck",  # it is what the container runs
+    "etcd": (
+        "env -i PATH=$PATH trioraft etcd --data-dir /tmp/etcd --listen-peer-urls=http://127.0.0.1:7411"
+        " --initial-cluster=default=http://127.0.0.1:7411 --listen-client-urls=http://127.0.0.1:7412"
+        " >/tmp/told 2>&1 &"
+        " for i in $(seq 100); do python -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:7412/health\")'"
+        " 2>/dev/null && kill $! && exec true; sleep 0.2; done; cat /tmp/told; exit 1"
+    ),
     "monitor": "trioraft healthcheck",  # and so is this in the other one: the project asks it all the time
     "up": (
         "env SCRIPT_LEADER_PATH= SCRIPT_FOLLOWER_PATH= trioraft up --nodes 1 --base-port 7402 --monitor-port 8402"
         " >/tmp/up 2>&1 & for i in $(seq 100); do grep -q 'leader, term' /tmp/up && kill $! && exec true; sleep 0.2;"
         " done; cat /tmp/up; exit 1"
+    ),
+    "up ctl": (
+        "env SCRIPT_LEADER_PATH= SCRIPT_FOLLOWER_PATH= trioraft up --nodes 1 --base-port 7403 --monitor-port 8403"
+        " >/tmp/up 2>&1 & for i in $(seq 100); do trioraft up ctl pause node-1 && trioraft up ctl resume node-1 &&"
+        " kill $! && exec true; sleep 0.2; done; cat /tmp/up; exit 1"
     ),
 }
 
@@ -99,7 +112,7 @@ def test_all_nodes_are_sealed_and_the_monitor_can_only_watch(project: Project) -
 
 
 def test_every_command_of_the_document_is_tried() -> None:
-    rows = re.findall(r"^\| `trioraft ([a-z-]+(?: grant)?)", COMMANDS, re.MULTILINE)
+    rows = re.findall(r"^\| `trioraft ([a-z-]+(?: grant| ctl)?)", COMMANDS, re.MULTILINE)
     assert sorted(rows) == sorted(IN_A_NODE)
 
 
