@@ -60,7 +60,7 @@ class MemberChecks:
                     self.fail(f"{name(process.host.node)} appends a configuration before the last one is committed")
                 self._changed(process, was, self._read(entry))
         lengths = self.lengths.setdefault((state.id, state.term), deque(maxlen=1000))
-        lengths.append((self.checks.world.loop.now, log.last_index))
+        lengths.append((process.clock(), log.last_index))
 
     def _changed(self, process: "Process", was: Configuration, now: Configuration) -> None:
         """Check that voters change by joint configurations only, and that new ones have kept up."""
@@ -74,7 +74,7 @@ class MemberChecks:
             self.fail(f"{name(process.host.node)} begins a change while another one is under way")
         if self.checks.world.service is not None:
             self.checks.world.service.checks.changed(process, was, now)
-        since = self.checks.world.loop.now - process.timing.lower * _TOLERANCE
+        since = process.clock() - process.timing.lower * _TOLERANCE  # by its own clock, which may have stood still
         lengths = self.lengths.get((process.host.node, process.core.term), deque())
         needed = max((length for at, length in lengths if at < since), default=0)
         for node in set(now.voters) - set(was.voters):
