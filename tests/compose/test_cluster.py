@@ -20,6 +20,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.compose.engine import OUT, Container, Project, Status, run, wait_until
+from tests.compose.scaling import stretched
 from trioraft.datagrams.keys import generate_key
 
 KILLS: Final = int(os.environ.get("TRIORAFT_COMPOSE_KILLS", "1"))
@@ -136,7 +137,7 @@ def test_the_job_runs_again_soon_when_the_engine_restarts_the_leader(
         begun = project.wait_for_job(since, AWAY_BEFORE)
         took = begun.time - killed.died_at(since)
         measured.setdefault(f"restart {project.name}", []).append(took)
-        assert took <= AWAY_NOW, "a machine that is busy may be slower"
+        assert took <= stretched(AWAY_NOW)
         leader = project.wait_working()
 
 
