@@ -99,9 +99,8 @@ READS: Final = (
     Mutant(
         "read by the lease after an offer",
         "thesis 6.4.1: a transfer ends the lease",
-        "reads",
+        "offer and read",
         _reads_after_offer,
-        _BY_LEASE,
     ),
     Mutant(
         "read by the lease at a time from before a pause",
