@@ -100,7 +100,7 @@ def offer_and_read(seed: int, _mutant: str) -> Found | None:
     story.live(TIMING.heartbeat)
     for core in story.cores.values():
         core.read_by_lease(True)
-    story.live(1.01)  # the last heartbeat was a moment ago
+    story.live(2)
     story.cores[1].transfer(2, story.now)
     story.cores[1].work_ended(story.now)
     story.settle(1)
