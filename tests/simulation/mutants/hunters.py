@@ -8,7 +8,6 @@ from tests.simulation.mutants.found import Found, Hunter
 from tests.simulation.mutants.story_hunts import (
     endings,
     impostor,
-    offer_and_read,
     older_and_removed,
     one_liar,
     promises_until_a_hint,
@@ -27,7 +26,6 @@ OTHERS: Final[dict[str, Hunter]] = {
     "promises until a hint": promises_until_a_hint,
     "impostor": impostor,
     "one liar": one_liar,
-    "offer and read": offer_and_read,
     "older and removed": older_and_removed,
 }
 

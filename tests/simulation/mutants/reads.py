@@ -99,8 +99,9 @@ READS: Final = (
     Mutant(
         "read by the lease after an offer",
         "thesis 6.4.1: a transfer ends the lease",
-        "offer and read",
+        "reads",
         _reads_after_offer,
+        _BY_LEASE,
     ),
     Mutant(
         "read by the lease at a time from before a pause",

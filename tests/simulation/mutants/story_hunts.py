@@ -2,10 +2,10 @@
 
 from tests.simulation.mutants.found import Found
 from tests.unit.story import TIMING, Story
-from trioraft.consensus.events import ReadReady, StartWork, TooOld
+from trioraft.consensus.events import StartWork, TooOld
 from trioraft.consensus.lease import contact_end, read_lease_end
 from trioraft.consensus.numbers import TERM_STEP
-from trioraft.messages import EntryKind, LeadershipEnded, PreVoteResponse
+from trioraft.messages import LeadershipEnded, PreVoteResponse
 from trioraft.versions import SPOKEN, Versions
 
 
@@ -88,23 +88,3 @@ def promises_until_a_hint(seed: int, _mutant: str) -> Found | None:
     if read_lease_end(story.state(1)) < story.now:
         return None
     return Found(seed, "n1 would read by promises that a hint may end")
-
-
-def offer_and_read(seed: int, _mutant: str) -> Found | None:
-    """Let a leader whose reads go by the lease offer its leadership, and be asked for a read then."""
-    story = Story()
-    story.elect(1)
-    story.raise_version(1)
-    story.cores[1].propose(EntryKind.SETTINGS, b"", story.now)
-    story.settle(1)
-    story.live(TIMING.heartbeat)
-    for core in story.cores.values():
-        core.read_by_lease(True)
-    story.live(2)
-    story.cores[1].transfer(2, story.now)
-    story.cores[1].work_ended(story.now)
-    story.settle(1)
-    story.read(1)
-    if not story.events(1, ReadReady):
-        return None
-    return Found(seed, "n1 reads by a lease that it has offered away")
