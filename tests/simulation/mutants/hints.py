@@ -111,7 +111,7 @@ HINTS: Final = (
     Mutant(
         "count promises that a hint may end for reads by the lease",
         "a lease for reads takes promises that exclude hints",
-        "promises until a hint",
+        "reads",
         _counted_for_reads,
     ),
     Mutant(

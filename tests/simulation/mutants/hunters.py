@@ -5,14 +5,7 @@ from typing import Final
 from tests.simulation.mutants.datagram_hunts import replays, strangers
 from tests.simulation.mutants.disk_hunts import damage, power_cut
 from tests.simulation.mutants.found import Found, Hunter
-from tests.simulation.mutants.story_hunts import (
-    endings,
-    impostor,
-    older_and_removed,
-    one_liar,
-    promises_until_a_hint,
-    standing_leader,
-)
+from tests.simulation.mutants.story_hunts import endings, impostor, older_and_removed, one_liar, standing_leader
 from tests.simulation.profile import THEMES
 from tests.simulation.simulation import Simulation
 
@@ -23,7 +16,6 @@ OTHERS: Final[dict[str, Hunter]] = {
     "replays": replays,
     "strangers": strangers,
     "standing leader": standing_leader,
-    "promises until a hint": promises_until_a_hint,
     "impostor": impostor,
     "one liar": one_liar,
     "older and removed": older_and_removed,

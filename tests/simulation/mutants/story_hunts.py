@@ -3,7 +3,7 @@
 from tests.simulation.mutants.found import Found
 from tests.unit.story import TIMING, Story
 from trioraft.consensus.events import StartWork, TooOld
-from trioraft.consensus.lease import contact_end, read_lease_end
+from trioraft.consensus.lease import contact_end
 from trioraft.consensus.numbers import TERM_STEP
 from trioraft.messages import LeadershipEnded, PreVoteResponse
 from trioraft.versions import SPOKEN, Versions
@@ -77,14 +77,3 @@ def older_and_removed(seed: int, _mutant: str) -> Found | None:
     story.raise_version(1)
     story.live(2)
     return Found(seed, "n3 stops as too old, although it was removed") if story.events(3, TooOld) else None
-
-
-def promises_until_a_hint(seed: int, _mutant: str) -> Found | None:
-    """Let a leader have promises of all others while no setting has them exclude hints."""
-    story = Story()
-    story.elect(1)
-    story.raise_version(1)
-    story.live(TIMING.lower + 2.1 * TIMING.heartbeat)  # older promises exclude hints
-    if read_lease_end(story.state(1)) < story.now:
-        return None
-    return Found(seed, "n1 would read by promises that a hint may end")
