@@ -78,7 +78,7 @@ class Etcd:
 
     def __init__(self, pids: list[int], ports: list[int], etcdctl: Path, client: Worker) -> None:
         self.pids = pids
-        self.ports = ports
+        self._ports = ports
         self._client = client
         self._etcdctl = etcdctl
         client.started()
@@ -90,11 +90,11 @@ class Etcd:
 
     def standing(self) -> Standing:
         """Ask all servers; the revision of the store counts what was put."""
-        endpoints = ",".join(f"{LOOPBACK}:{port}" for port in self.ports)
+        endpoints = ",".join(f"{LOOPBACK}:{port}" for port in self._ports)
         command = [str(self._etcdctl), "--endpoints", endpoints, "endpoint", "status", "--write-out", "json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env={"ETCDCTL_API": "3"})
         told = json.loads(done.stdout or "[]") or []
-        if len(told) != len(self.ports):
+        if len(told) != len(self._ports):
             return Standing(None, (0,), (0,), connected=False)
         status = [each["Status"] for each in told]
         leaders = {each["leader"] for each in status}
@@ -108,11 +108,11 @@ class Etcd:
 
     def latency(self, leader: int, seconds: float) -> dict[str, Any]:
         """Have one put outstanding at a time."""
-        return self._client.ask("latency", port=self.ports[leader], seconds=seconds)
+        return self._client.ask("latency", port=self._ports[leader], seconds=seconds)
 
     def load(self, leader: int, outstanding: int, seconds: float) -> dict[str, Any]:
         """Have so many outstanding."""
-        return self._client.ask("load", port=self.ports[leader], outstanding=outstanding, seconds=seconds)
+        return self._client.ask("load", port=self._ports[leader], outstanding=outstanding, seconds=seconds)
 
 
 def start_etcd(processes: Processes, peers: Peers, flags: Sequence[str]) -> Etcd:

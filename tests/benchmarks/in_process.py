@@ -1,7 +1,6 @@
 """Clusters whose load comes from within the leader's process: trioraft as a library, and PySyncObj."""
 
 import socket
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -39,7 +38,7 @@ class InProcess:
     """
 
     def __init__(self, workers: list[Worker], **arguments: Any) -> None:
-        self.workers = workers
+        self._workers = workers
         self._arguments = arguments
         for worker in workers:
             worker.started()
@@ -47,7 +46,7 @@ class InProcess:
     @property
     def pids(self) -> list[int]:
         """The processes of its nodes."""
-        return [worker.pid for worker in self.workers]
+        return [worker.pid for worker in self._workers]
 
     @property
     def clients(self) -> list[int]:
@@ -56,16 +55,16 @@ class InProcess:
 
     def standing(self) -> Standing:
         """Ask all nodes."""
-        return Standing.of([worker.ask("status") for worker in self.workers], len(self.workers))
+        return Standing.of([worker.ask("status") for worker in self._workers], len(self._workers))
 
     def latency(self, leader: int, seconds: float) -> dict[str, Any]:
         """Have one command outstanding at a time."""
-        return self.workers[leader].ask("latency", seconds=seconds)
+        return self._workers[leader].ask("latency", seconds=seconds)
 
     def load(self, leader: int, outstanding: int, seconds: float, **more: Any) -> dict[str, Any]:
         """Have so many outstanding."""
         arguments = {**self._arguments, **more}
-        return self.workers[leader].ask("load", outstanding=outstanding, seconds=seconds, **arguments)
+        return self._workers[leader].ask("load", outstanding=outstanding, seconds=seconds, **arguments)
 
 
 def node_settings(ports: list[int], number: int, directory: Path) -> dict[str, Any]:
@@ -98,21 +97,15 @@ def start_trioraft(
     return InProcess(workers, interface=interface)
 
 
-def start_pysyncobj(
-    processes: Processes, build: Build, mode: str, options: Mapping[str, Any] | None = None
-) -> InProcess:
-    """Start nodes of PySyncObj, in a mode of which some options may be changed."""
+def start_pysyncobj(processes: Processes, build: Build, mode: str) -> InProcess:
+    """Start nodes of PySyncObj."""
     addresses = [f"{LOOPBACK}:{port}" for port in free_tcp_ports(3)]
     workers = [
         processes.worker(
             f"node-{number}",
             build,
             "pysyncobj_node",
-            {
-                "own": own,
-                "others": [each for each in addresses if each != own],
-                "options": {**PYSYNCOBJ_MODES[mode], **(options or {})},
-            },
+            {"own": own, "others": [each for each in addresses if each != own], "options": PYSYNCOBJ_MODES[mode]},
         )
         for number, own in enumerate(addresses)
     ]

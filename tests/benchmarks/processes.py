@@ -102,12 +102,6 @@ class Processes:
         self._started.append(process)
         return process
 
-    def kill(self, pid: int) -> None:
-        """Kill one of those that were started, and wait until it is gone."""
-        process = next(each for each in self._started if each.pid == pid)
-        process.kill()
-        process.wait()
-
     @property
     def pids(self) -> list[int]:
         """All that were started, those included that have ended."""
@@ -145,19 +139,11 @@ class Worker:
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Have it carry out a command, and return its answer."""
-        self.begin(command, **arguments)
-        return self.answer(float(arguments.get("seconds", 0)))
-
-    def begin(self, command: str, **arguments: Any) -> None:
-        """Have it begin to carry out a command; :meth:`answer` waits for the answer."""
         asked, _ = _pipes(self._process)
         with suppress(BrokenPipeError):
             asked.write(json.dumps({"command": command, **arguments}) + "\n")
             asked.flush()
-
-    def answer(self, seconds: float) -> dict[str, Any]:
-        """Return the answer to the command that it began, which takes so many seconds."""
-        return self._read(_PATIENCE + seconds)
+        return self._read(_PATIENCE + float(arguments.get("seconds", 0)))
 
     def _read(self, seconds: float) -> dict[str, Any]:
         _, answers = _pipes(self._process)

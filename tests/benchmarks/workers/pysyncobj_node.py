@@ -81,21 +81,6 @@ def _load(dictionary: Any, outstanding: int, seconds: float) -> Answer:
     return rate(loop.done, after - before, ended - began, loop.errors)
 
 
-def _commit(dictionary: Any, every: float, seconds: float) -> Answer:
-    """Begin a command now and again, and tell when the first was committed."""
-    committed_at: list[float] = []
-
-    def completed(_result: object, error: object) -> None:
-        if not error:
-            committed_at.append(time.monotonic())
-
-    until = time.monotonic() + seconds
-    while not committed_at and time.monotonic() < until:
-        dictionary.set("probe", VALUE, callback=completed)
-        time.sleep(every)
-    return {"committed_at": min(committed_at, default=float("inf"))}
-
-
 def _status(node: Any) -> Answer:
     told = node.getStatus()
     connected = sum(told[name] == _CONNECTED for name in told if name.startswith("partner_node_status_server_"))
@@ -122,7 +107,6 @@ def main(configuration: dict[str, Any]) -> None:
             "latency": lambda seconds: _latency(dictionary, seconds),
             "load": lambda outstanding, seconds: _load(dictionary, outstanding, seconds),
             "status": lambda: _status(node),
-            "commit": lambda every, seconds: _commit(dictionary, every, seconds),
         }
     )
 
