@@ -37,9 +37,7 @@ version     what it has added
 5           batches: entries of kind ``BATCH``; and the request ``ProposeBatch`` (with processes that speak this
             version, whatever the cluster does: its leader takes a batch apart while the cluster does not)
 6           the requests of :mod:`trioraft.kv.requests`, which are etcd's in full; leases with negative ids, and the
-            compaction at revision 0; the message ``LeadershipEnded``; and hints that a leader's process is gone: the
-            message ``Probe``, and the field `until_hint` of an ``AppendEntriesResponse``
-            (:mod:`trioraft.consensus.hints`)
+            compaction at revision 0; and the message ``LeadershipEnded``
 ==========  ===============================================================================================
 """
 
@@ -103,8 +101,6 @@ SPOKEN: Final = Versions(FIRST_VERSION, 6)
 AGREES_FROM: Final = 4
 # From this version on, processes understand batches of commands.
 BATCHES_FROM: Final = 5
-# From this version on, an error of the network about a leader's port may shorten an election.
-HINTS_FROM: Final = 6
 # From this version on, processes understand that a request is given up, and a refusal that names a limit.
 CANCELS_FROM: Final = 3
 # From this version on, members understand that a process has ended, and with it what it led and worked.

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
@@ -11,7 +11,6 @@ from tests.cluster.relay import Faults
 from trioraft.address import Address
 from trioraft.client.client import Client
 from trioraft.datagrams.endpoint import Domain
-from trioraft.datagrams.evidence import PortError
 from trioraft.datagrams.socket import UdpSocket, open_udp
 from trioraft.settings.settings import ClientSettings
 
@@ -52,12 +51,6 @@ class BadSocket:
         self.lost += lost
         self.passed += not lost
         return lost
-
-    def report_errors(self) -> None:
-        self._good.report_errors()
-
-    def errors(self) -> Sequence[PortError]:
-        return self._good.errors()
 
     def path_bytes(self, address: Address) -> int | None:
         return self._good.path_bytes(address)

@@ -56,7 +56,6 @@ class Checks:
         self.newest_term = 0  # in which a leader was elected
         self.offers: dict[int, set[int]] = {}  # term: to whom its leader offered the leadership
         self.promises: dict[int, dict[int, float]] = {}  # node: term of a leader: until when, on the node's clock
-        self.proofs: dict[int, dict[int, float]] = {}  # the same, of promises that exclude hints
         self.homes: dict[int, Host] = {}  # where a node is, or was
         self.trusts_clocks = "clock leap" not in world.profile.rates
         self.running: dict[int, Host] = {}  # token: where this leader work runs
@@ -132,13 +131,12 @@ class Checks:
             self.fail(f"{name(host.node)} acknowledges a claim of term {message.term} that is not on its disk")
         if self.leaders.get(message.term) != to:
             self.fail(f"{name(host.node)} promises {name(to)}, which did not win term {message.term}")
+        known = self.promises.setdefault(host.node, {})
         self.homes[host.node] = host
-        for promises in [self.promises] if message.until_hint else [self.promises, self.proofs]:
-            known = promises.setdefault(host.node, {})
-            if message.term not in known:
-                for old in [term for term, end in known.items() if end < received]:
-                    del known[old]
-            known[message.term] = max(known.get(message.term, 0.0), until)
+        if message.term not in known:
+            for old in [term for term, end in known.items() if end < received]:
+                del known[old]
+        known[message.term] = max(known.get(message.term, 0.0), until)
 
     def _pre_vote_request_leaves(self, process: "Process", _to: int, message: PreVoteRequest) -> None:
         self._speaks_of(process, message.term - 1)
@@ -169,10 +167,7 @@ class Checks:
         if candidate in self.offers.get(term - 1, ()) or not self.trusts_clocks:
             return
         now = process.clock()
-        # An error about the newest leader ends promises early, but those that exclude hints.
-        promises = self.promises.get(node, {})
-        newest = self.leaders[max(promises)] if promises else 0
-        for leading, until in (self.proofs.get(node, {}) if newest in process.reports.gone else promises).items():
+        for leading, until in self.promises.get(node, {}).items():
             holds = leading < term and not self.endings.is_known(node, leading)
             if holds and self.leaders[leading] != candidate and now < until - _EPSILON:
                 self.fail(
@@ -325,20 +320,12 @@ class Checks:
     def leading(self, process: "Process", state: State) -> None:
         """Check that a leader does not believe in a lease when another one has been elected after it."""
         if state.term < self.newest_term and state.role == "leader" and self.trusts_clocks:
-            # Where errors of the network lie, leaders may be disturbed, and what goes by the lease may not.
-            end = lease.read_lease_end(state) if self.world.profile.lies else lease.lease_end(state)
-            left = end - process.clock()
+            left = lease.lease_end(state) - process.clock()
             if left > _EPSILON:
                 self.fail(
                     f"{name(process.host.node)} believes in its lease of term {state.term} for another {left:.6f} s, "
                     f"and {name(self.leaders[self.newest_term])} was elected in term {self.newest_term}"
                 )
-
-    def error_believed(self, node: int, heard_at: float) -> None:
-        """Check that the process of a node whose port is believed to be gone has ended since it was heard."""
-        host = self.world.host_of(node)
-        if host is not None and host.process is not None and host.process.born_at <= heard_at:
-            self.fail(f"an error about {name(node)} is believed, whose process runs on")
 
     def is_promised(self, process: "Process") -> bool:
         """Tell whether at this moment, by their own clocks, a quorum votes for nobody but a leader."""
@@ -346,7 +333,7 @@ class Checks:
         assert state is not None  # it leads
         promising = {
             node
-            for node, until in self.proofs.items()
+            for node, until in self.promises.items()
             if term in until and until[term] >= self.homes[node].local(now) - _EPSILON
         }
         return self.changes.is_quorum(self.changes.in_force(state), {process.host.node, *promising})

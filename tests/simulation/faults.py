@@ -1,15 +1,13 @@
 """When something goes wrong, and what: each kind by chance, at its own rate, until the last phase of a life."""
 
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from tests.simulation.mixed import upgrade
-from tests.simulation.port_errors import forge
-from tests.simulation.profile import FORGED, RATE_MAX, ROGUE
+from tests.simulation.profile import RATE_MAX, ROGUE
 from tests.simulation.rogue import rogue_messages, second_leader
 from tests.simulation.service import Service
 from tests.simulation.trace import name
@@ -65,7 +63,6 @@ class Faults:
             "abandon": self.abandon,
             "freeze": self._freeze,
             ROGUE: self._rogue_numbers,
-            FORGED: partial(forge, self),
         }
         if isinstance(self.operator, Service):
             self._kinds |= self.operator.kinds

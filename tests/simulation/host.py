@@ -8,7 +8,6 @@ from tests.simulation.gathering import Gathering
 from tests.simulation.mixed import check_asked, check_new_enough, check_understood, first_versions
 from tests.simulation.network import Greeting, Machine
 from tests.simulation.pilot import Pilot
-from tests.simulation.port_errors import Reports, refuse
 from tests.simulation.replicas import Keeper
 from tests.simulation.supervision import Supervisor
 from tests.simulation.trace import describe, name
@@ -29,7 +28,6 @@ from trioraft.consensus.events import (
 )
 from trioraft.consensus.ledger import Write
 from trioraft.consensus.log import Log
-from trioraft.datagrams.evidence import PortError
 from trioraft.datagrams.sessions import Peer
 from trioraft.messages import (
     AppendEntriesRequest,
@@ -203,8 +201,6 @@ class Host:
     ) -> None:
         world = self.world
         now = world.loop.now
-        if process is None and self.process is None:
-            refuse(self, sender, receiver, message, sent)
         if process is None or process is not self.process or receiver not in {self.node, 0}:
             world.trace.message(now, sent, sender, receiver, message, "nobody is there")
         elif process.paused:
@@ -212,13 +208,6 @@ class Host:
         else:
             world.trace.message(now, sent, sender, self.node, message, "")
             process.receive(sender, cluster, message, sent)
-
-    def hear_error(self, error: PortError) -> None:
-        """Take an error of the network; nobody takes it where no process runs."""
-        if self.process is not None and self.process.paused:
-            self.process.inbox.append((self.hear_error, (error,)))
-        elif self.process is not None:
-            self.process.reports.hear(error)
 
 
 class Process:
@@ -228,7 +217,6 @@ class Process:
         self.world = world
         self.host = host
         self.timing = host.timing
-        self.born_at = world.loop.now
         self.paused = False
         self.inbox: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.known: dict[int, Machine] = {}  # who has a session with this process, and where
@@ -253,7 +241,6 @@ class Process:
         )
         self.core.versions = host.versions
         self.core.run_at(host.place, self.clock())
-        self.reports = Reports(self)
         self.keeper = Keeper(self)
         self.member = self.keeper.member
         self.wake_at = NEVER
@@ -287,8 +274,6 @@ class Process:
 
     def receive(self, sender: int, cluster: int, message: Any, sent: float) -> None:
         """Hand a message to the core."""
-        self.reports.heard(sender)
-        self.core.heard_from(sender, self.clock())
         if type(message) is ClientRequest:
             self._asked(sender, message, sent)
             return
@@ -308,7 +293,6 @@ class Process:
     def _asked(self, sender: int, request: ClientRequest, sent: float) -> None:
         client = self.world.workload.client(sender)
         check_asked(self.host, request)
-        self.core.somebody_waits(self.clock())
         if client.is_new(self.host.node, request, sent):
             self.keeper.requests.add(client.peer, request)
             self.settle()
@@ -489,7 +473,6 @@ class Process:
             self.world.checks.log.leading(self, state)
         if self.gathering is not None:
             self.gathering.look()
-        self.reports.look()
         self._arm()
 
     def _do(self, turn: Turn) -> None:
@@ -528,8 +511,6 @@ class Process:
         cluster = self.core.cluster
         if cluster not in {0, self.host.disk.hard.formation.cluster}:
             self.world.checks.fail(f"{name(self.host.node)} speaks for a cluster, and that is not on its disk")
-        if isinstance(target, Host):
-            self.reports.sent(target, to, message)
         self.world.network.send(self.host, target, to, cluster, message)
 
     def _write(self, write: Write) -> None:

@@ -43,6 +43,4 @@ class LateReader:
     def _end(process: "Process") -> float:
         """Tell when, in true time, a leader's lease ends."""
         state = process.core.state
-        return (
-            process.host.true(lease.read_lease_end(state)) if state is not None and state.role is Role.LEADER else 0.0
-        )
+        return process.host.true(lease.lease_end(state)) if state is not None and state.role is Role.LEADER else 0.0

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from tests.simulation.trace import name
 from trioraft.consensus.events import TooOld
-from trioraft.messages import AppendEntriesRequest, ClientRequest, LeadershipEnded, Probe, ProposeBatch
-from trioraft.versions import BATCHES_FROM, ENDS_FROM, HINTS_FROM, SPOKEN, Versions, added_in
+from trioraft.messages import AppendEntriesRequest, ClientRequest, LeadershipEnded, ProposeBatch
+from trioraft.versions import BATCHES_FROM, ENDS_FROM, SPOKEN, Versions, added_in
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -42,8 +42,6 @@ def check_understood(host: "Host", message: Any) -> None:
         for entry in message.entries:
             if added_in(entry.kind) > host.versions.highest:
                 host.world.checks.fail(f"{name(host.node)} is older, and is sent an entry of kind {entry.kind.name}")
-    if isinstance(message, Probe) and host.versions.highest < HINTS_FROM:
-        host.world.checks.fail(f"{name(host.node)} is older, and is sent a probe")
 
 
 def check_asked(host: "Host", request: ClientRequest) -> None:

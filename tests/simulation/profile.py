@@ -13,9 +13,8 @@ from trioraft.consensus.timing import Timing
 RATE_MAX: Final = 0.0049
 
 
-# The faults that no theme draws: many lives have them, whatever their theme is.
+# The fault that no theme draws: every second life has it, whatever its theme is.
 ROGUE: Final = "rogue numbers"
-FORGED: Final = "forged error"
 
 
 class Profile(Struct, frozen=True):
@@ -51,8 +50,6 @@ class Profile(Struct, frozen=True):
     dns: dict[str, float] = {}  # how likely an answer of DNS is of a kind; all others are good
     lingers: bool = False  # whether DNS has replicas whose process is down
     leaves: float = 0.0  # how likely a replica asks to leave before it stops for good
-    errors: float = 0.0  # how likely a machine without a process answers a datagram with an error
-    lies: bool = False  # whether nodes are told that the leader is gone although it is not
     dead_after: float = 0.0  # DEAD_SERVER_MILLIS, in seconds
     min_voters: int = 0
     max_voters: int = 0
@@ -200,8 +197,6 @@ _RARE: Final = ("freeze", "clock leap")
 
 # How many volleys of numbers that nobody can mean come in one lower election timeout, where a member has gone wrong.
 _ROGUE_RATE: Final = 0.3
-# How many forged errors come in one lower election timeout.
-_FORGED_RATE: Final = 2.0
 # Only themes that name them have these.
 _ON_PURPOSE: Final = ("rot",)
 
@@ -493,17 +488,6 @@ def draw(random_source: random.Random, name: str, nodes: int) -> Profile:
 def with_rogue(drawn: Profile, chance: random.Random) -> Profile:
     """Let a member go wrong; all else stays as it was drawn."""
     return replace(drawn, rates={**drawn.rates, ROGUE: _ROGUE_RATE * chance.choice((0.3, 1.0, 1.0, 2.0))})
-
-
-def with_errors(drawn: Profile, chance: random.Random) -> Profile:
-    """Let machines without a process say so, and in some lives others, who forge it; all else stays."""
-    rates = {**drawn.rates, FORGED: _FORGED_RATE * chance.choice((0.3, 1.0, 2.0))}
-    return replace(
-        drawn,
-        errors=chance.choice((0.0, 0.3, 1.0, 1.0)),
-        rates=rates if chance.random() < 0.5 else drawn.rates,
-        lies=chance.random() < 0.3,
-    )
 
 
 def _followed(drawn: Profile, random_source: random.Random) -> Profile:

@@ -13,7 +13,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.host import Host
 from tests.simulation.loop import Loop
 from tests.simulation.network import Machine, Network
-from tests.simulation.profile import RATE_MAX, ROGUE, Profile, draw, with_errors, with_rogue
+from tests.simulation.profile import RATE_MAX, ROGUE, Profile, draw, with_rogue
 from tests.simulation.replicas import SMALL_PART
 from tests.simulation.service import Service
 from tests.simulation.store import StoreMachine
@@ -60,7 +60,6 @@ class Simulation:
         own_chance = random.Random(seed)  # a life without is the same as if there were no such thing
         if own_chance.random() < 0.5 if rogue is None else rogue:
             self.profile = with_rogue(self.profile, own_chance)
-        self.profile = with_errors(self.profile, own_chance)
         self.trace = Trace(None if whole else 20 * _SHOWN)
         for line in outline(self.profile):
             self.turn(line)

@@ -7,10 +7,6 @@
    never taken away, so they arrive late, twice, in any order or not at all. Refusals and pre-votes bind nobody; so in
    the model they are not kept, but each that a node could have sent by now may come at any time.
 
-   A hint is an error of the network that says that the leader's process is gone. In the model it may come at any time,
-   true or not, and count for as long as it likes: that a node takes only its own, asks before it believes, and forgets
-   it when it hears from the leader only allows less. Each promise says whether it excludes hints.
-
    Time is counted on each node's own clock, in ticks that are left, as in LeaderWork; in the model all clocks go alike.
    Nothing is urgent but one thing: a leader whose quorum has been silent for too long does nothing as a leader any more.
 
@@ -27,7 +23,6 @@ CONSTANTS Node,
           Counted,   \* how much of that the leader counts on: less, by how far clocks drift
           Slack,     \* how far a recorded time may be off; 0 in the model
           Transfers, \* whether leaders give their leadership away
-          Hints,     \* whether a hint may end promises early
           Keeps(_)   \* which messages are kept
 
 VARIABLES disk,      \* of each node: [term, voted: a node or None, promised: whether it ever promised a leader anything]
@@ -38,18 +33,14 @@ VARIABLES disk,      \* of each node: [term, voted: a node or None, promised: wh
           granted,   \* of one who asks: who has granted
           chosen,    \* of one who asks: whether the leader gave its leadership to it
           refuse,    \* for how long the node refuses votes
-          proof,     \* for how long it refuses votes whatever hints say
-          gone,      \* whether a hint says that its leader is gone, while that makes a difference
           heard,     \* of a leader: for how long each follower will refuse votes; None: it never answered
-          proven,    \* the same, by promises that exclude hints
           since,     \* of a leader: for how long it may wait for its first quorum
           offered,   \* of a leader: whether it has offered its leadership to another node
           messages
 
 asking == <<asks, granted, chosen>>
-refusing == <<refuse, proof, gone>>
-leading == <<heard, proven, since, offered>>
-vars == <<disk, unwritten, log, role, asking, refusing, leading, messages>>
+leading == <<heard, since, offered>>
+vars == <<disk, unwritten, log, role, asking, refuse, leading, messages>>
 
 Max(a, b) == IF a > b THEN a ELSE b
 Min(a, b) == IF a < b THEN a ELSE b
@@ -83,8 +74,8 @@ Init == /\ disk = [n \in Node |-> [term |-> 0, voted |-> None, promised |-> FALS
         /\ log \in [Node -> 0 .. MaxLog]
         /\ role = [n \in Node |-> "follower"]
         /\ asks = [n \in Node |-> FALSE] /\ granted = [n \in Node |-> {}] /\ chosen = [n \in Node |-> FALSE]
-        /\ refuse = [n \in Node |-> 0] /\ proof = refuse /\ gone = [n \in Node |-> FALSE]
-        /\ heard = [n \in Node |-> [m \in Node |-> None]] /\ proven = heard /\ since = [n \in Node |-> 0]
+        /\ refuse = [n \in Node |-> 0]
+        /\ heard = [n \in Node |-> [m \in Node |-> None]] /\ since = [n \in Node |-> 0]
         /\ offered = [n \in Node |-> FALSE]
         /\ messages = {}
 
@@ -95,17 +86,15 @@ Leads(n) == role[n] = "leader"
 Answered(n) == {m \in Node \ {n} : heard[n][m] # None}
 
 (* For how long what a quorum has promised holds; the leader's own part holds for as long as it leads. *)
-HeldBy(promises, n) == LET answered == {m \in Node \ {n} : promises[m] # None}
-                       IN Largest({0} \union {t \in {promises[m] : m \in answered} :
-                                              IsQuorum({n} \union {m \in answered : promises[m] >= t})})
-Contact(n) == HeldBy(heard[n], n)
+Contact(n) == Largest({0} \union {t \in {heard[n][m] : m \in Answered(n)} :
+                                  IsQuorum({n} \union {m \in Answered(n) : heard[n][m] >= t})})
 
 (* Check-quorum. A leader that lost its lease does not get it back in the same term. *)
 MustStepDown(n) == Leads(n) /\ IF IsQuorum({n} \union Answered(n)) THEN Contact(n) = 0 ELSE since[n] = 0
 
 (* A node refuses votes because it leads or heard from a leader. *)
 MayRefuse(n) == Leads(n) \/ refuse[n] > 0
-MayVote(n) == ~Leads(n) /\ (IF gone[n] THEN proof[n] ELSE refuse[n]) <= Slack
+MayVote(n) == ~Leads(n) /\ refuse[n] <= Slack
 
 ------------------------------------------------------------------------------
 (* Becoming something *)
@@ -114,19 +103,17 @@ NotAsking(n) == /\ asks' = [asks EXCEPT ![n] = FALSE]
                 /\ granted' = [granted EXCEPT ![n] = {}]
                 /\ chosen' = [chosen EXCEPT ![n] = FALSE]
 NotLeading(n) == /\ heard' = [heard EXCEPT ![n] = [m \in Node |-> None]]
-                 /\ proven' = [proven EXCEPT ![n] = [m \in Node |-> None]]
                  /\ since' = [since EXCEPT ![n] = 0]
                  /\ offered' = [offered EXCEPT ![n] = FALSE]
 
 (* In a term in which it has not voted, unless it is the current one. *)
 Adopted(n, term) == IF term > Term(n) THEN [Hard(n) EXCEPT !.term = term, !.voted = None] ELSE Hard(n)
 Follow(n) == role' = [role EXCEPT ![n] = "follower"] /\ NotAsking(n) /\ NotLeading(n)
-BecomeFollower(n, term) == Persist(n, Adopted(n, term)) /\ Follow(n) /\ UNCHANGED <<disk, log, refusing, messages>>
+BecomeFollower(n, term) == Persist(n, Adopted(n, term)) /\ Follow(n) /\ UNCHANGED <<disk, log, refuse, messages>>
 
 Lead(n) == /\ role' = [role EXCEPT ![n] = "leader"]
            /\ NotAsking(n)
            /\ heard' = [heard EXCEPT ![n] = [m \in Node |-> None]]
-           /\ proven' = [proven EXCEPT ![n] = [m \in Node |-> None]]
            /\ since' = [since EXCEPT ![n] = Lower]
            /\ offered' = [offered EXCEPT ![n] = FALSE]
 
@@ -139,21 +126,21 @@ StartElection(n, transfer) ==
   /\ granted' = [granted EXCEPT ![n] = {}]
   /\ chosen' = [chosen EXCEPT ![n] = transfer]
   /\ Send({[kind |-> "VoteRequest", from |-> n, term |-> Term(n) + 1, log |-> log[n], transfer |-> transfer]})
-  /\ UNCHANGED <<disk, log, refusing, leading>>
+  /\ UNCHANGED <<disk, log, refuse, leading>>
 
 (* A round is over when its time is up, or a quorum has become impossible. *)
 GiveUp(n) == /\ asks[n]
              /\ role' = [role EXCEPT ![n] = "pre-candidate"]
              /\ NotAsking(n)
-             /\ UNCHANGED <<disk, unwritten, log, refusing, leading, messages>>
+             /\ UNCHANGED <<disk, unwritten, log, refuse, leading, messages>>
 
 (* Count one who granted: it may have been the last that was needed, for what comes then. *)
 Nothing == UNCHANGED vars
 Count(n, voter, Won) ==
   IF IsQuorum(granted[n] \union {voter}) THEN Won
   ELSE /\ granted' = [granted EXCEPT ![n] = @ \union {voter}]
-       /\ UNCHANGED <<disk, unwritten, log, role, asks, chosen, refusing, leading, messages>>
-Elected(n) == Lead(n) /\ UNCHANGED <<disk, unwritten, log, refusing, messages>>
+       /\ UNCHANGED <<disk, unwritten, log, role, asks, chosen, refuse, leading, messages>>
+Elected(n) == Lead(n) /\ UNCHANGED <<disk, unwritten, log, refuse, messages>>
 
 ------------------------------------------------------------------------------
 (* Elections *)
@@ -165,7 +152,7 @@ StartPreVote(n) ==
   /\ granted' = [granted EXCEPT ![n] = {n}]
   /\ chosen' = [chosen EXCEPT ![n] = FALSE]
   /\ Send({[kind |-> "PreVoteRequest", from |-> n, term |-> Term(n) + 1, log |-> log[n]]})
-  /\ UNCHANGED <<disk, unwritten, log, refusing, leading>>
+  /\ UNCHANGED <<disk, unwritten, log, refuse, leading>>
 
 (* A refusal is an answer, with one's own term, whatever the term of the question. *)
 HandlePreVoteRequest(n, r, grants) ==
@@ -173,7 +160,7 @@ HandlePreVoteRequest(n, r, grants) ==
   /\ grants => r.term > Term(n) /\ MayVote(n) /\ r.log >= log[n]
   /\ ~grants => r.term <= Term(n) \/ MayRefuse(n) \/ r.log < log[n]
   /\ Send({[kind |-> "PreVoteResponse", from |-> n, to |-> r.from, term |-> Term(n), granted |-> grants]})
-  /\ UNCHANGED <<disk, unwritten, log, role, asking, refusing, leading>>
+  /\ UNCHANGED <<disk, unwritten, log, role, asking, refuse, leading>>
 
 (* A pre-vote of an earlier round does not count; a refusal may end the round. *)
 HandlePreVoteResponse(n, r, plain) ==
@@ -197,7 +184,7 @@ HandleVoteRequest(n, r, open) ==
      /\ Persist(n, IF grants THEN [now EXCEPT !.voted = r.from] ELSE now)
      /\ IF grants \/ now.term > Term(n) THEN Follow(n) ELSE UNCHANGED <<role, asking, leading>>
      /\ Send({[kind |-> "VoteResponse", from |-> n, to |-> r.from, term |-> now.term, granted |-> grants]})
-     /\ UNCHANGED <<disk, log, refusing>>
+     /\ UNCHANGED <<disk, log, refuse>>
 
 HandleVoteResponse(n, r, plain) ==
   /\ r.to = n
@@ -217,7 +204,7 @@ Written(n, many) ==
         THEN IF IsQuorum(voters) THEN Lead(n)
              ELSE granted' = [granted EXCEPT ![n] = voters] /\ UNCHANGED <<role, asks, chosen, leading>>
         ELSE UNCHANGED <<role, asking, leading>>
-     /\ UNCHANGED <<log, refusing, messages>>
+     /\ UNCHANGED <<log, refuse, messages>>
 
 ------------------------------------------------------------------------------
 (* Leaders and followers *)
@@ -226,24 +213,21 @@ Written(n, many) ==
 SendHeartbeats(n, numbers) ==
   /\ Leads(n) /\ ~MustStepDown(n)
   /\ Send([kind : {"AppendEntriesRequest"}, from : {n}, term : {Term(n)}, number : numbers, left : {Counted}])
-  /\ UNCHANGED <<disk, unwritten, log, role, asking, refusing, leading>>
+  /\ UNCHANGED <<disk, unwritten, log, role, asking, refuse, leading>>
 
 (* Whoever knows a newer term says so, or the sender would never learn it. *)
-HandleAppendEntries(n, h, excludes) ==
+HandleAppendEntries(n, h) ==
   /\ h.from # n
-  /\ Hints \/ excludes
   /\ IF h.term < Term(n)
      THEN /\ Send({[kind |-> "AppendEntriesResponse", from |-> n, to |-> h.from, term |-> Term(n),
-                    number |-> None, left |-> 0, proof |-> TRUE]})
-          /\ UNCHANGED <<disk, unwritten, log, role, asking, refusing, leading>>
+                    number |-> None, left |-> 0]})
+          /\ UNCHANGED <<disk, unwritten, log, role, asking, refuse, leading>>
      ELSE /\ ~(Leads(n) /\ h.term = Term(n))
           /\ Persist(n, [Adopted(n, h.term) EXCEPT !.promised = TRUE])
           /\ Follow(n)
           /\ refuse' = [refuse EXCEPT ![n] = Max(@, Lower)]
-          /\ proof' = IF excludes THEN [proof EXCEPT ![n] = refuse'[n]] ELSE proof
-          /\ gone' = [gone EXCEPT ![n] = FALSE]
           /\ Send({[kind |-> "AppendEntriesResponse", from |-> n, to |-> h.from, term |-> h.term,
-                    number |-> h.number, left |-> h.left, proof |-> excludes]})
+                    number |-> h.number, left |-> h.left]})
           /\ UNCHANGED <<disk, log>>
 
 (* The promise counts from when what is answered was sent. *)
@@ -252,9 +236,7 @@ HandleAppendEntriesResponse(n, r) ==
   /\ IF r.term > Term(n) THEN BecomeFollower(n, r.term)
      ELSE IF ~Leads(n) \/ r.term < Term(n) \/ r.number = None THEN Nothing
      ELSE \/ /\ heard' = [heard EXCEPT ![n][r.from] = IF @ = None THEN r.left ELSE Max(@, r.left)]
-             /\ proven' = IF r.proof THEN [proven EXCEPT ![n][r.from] = IF @ = None THEN r.left ELSE Max(@, r.left)]
-                          ELSE proven
-             /\ UNCHANGED <<disk, unwritten, log, role, asking, refusing, since, offered, messages>>
+             /\ UNCHANGED <<disk, unwritten, log, role, asking, refuse, since, offered, messages>>
           \/ r.left = 0 /\ Nothing  \* the leader has forgotten when it sent that
 
 (* Check-quorum, a stuck disk, or a transfer that nobody took up. *)
@@ -263,16 +245,11 @@ StepDown(n) == Leads(n) /\ BecomeFollower(n, Term(n))
 Offer(n, m) == /\ Leads(n) /\ n # m
                /\ offered' = [offered EXCEPT ![n] = TRUE]
                /\ Send({[kind |-> "TimeoutNow", from |-> n, to |-> m, term |-> Term(n)]})
-               /\ UNCHANGED <<disk, unwritten, log, role, asking, refusing, heard, proven, since>>
+               /\ UNCHANGED <<disk, unwritten, log, role, asking, refuse, heard, since>>
 
 (* It counts in its own term only. *)
 HandleTimeoutNow(n, t) == t.to = n /\ \/ t.term = Term(n) /\ role[n] = "follower" /\ StartElection(n, TRUE)
                                       \/ Nothing  \* perhaps it has not heard that this one leads
-
-(* An error of the network that the node believes. *)
-Hint(n) == /\ Hints /\ ~Leads(n) /\ proof[n] < refuse[n]  \* else it changes nothing
-           /\ gone' = [gone EXCEPT ![n] = TRUE]
-           /\ UNCHANGED <<disk, unwritten, log, role, asking, refuse, proof, leading, messages>>
 
 (* As if the promise had been given now. So many changes more are on disk than the node knew. *)
 Restart(n, many) ==
@@ -281,8 +258,6 @@ Restart(n, many) ==
   /\ unwritten' = [unwritten EXCEPT ![n] = <<>>]
   /\ Follow(n)
   /\ refuse' = [refuse EXCEPT ![n] = IF disk'[n].promised THEN Lower ELSE 0]
-  /\ proof' = [proof EXCEPT ![n] = refuse'[n]]
-  /\ gone' = [gone EXCEPT ![n] = FALSE]
   /\ messages' = {m \in messages : m.from # n \/ OnDisk(m)}
   /\ UNCHANGED log
 
@@ -293,12 +268,9 @@ Pass(nodes, ticks) ==
   LET Clock(m) == IF m.kind = "AppendEntriesRequest" THEN m.from ELSE m.to
       Timed(m) == m.kind \in {"AppendEntriesRequest", "AppendEntriesResponse"} /\ m.left > 0 /\ Clock(m) \in nodes
   IN /\ refuse' = [n \in Node |-> IF n \in nodes THEN Less(refuse[n], ticks) ELSE refuse[n]]
-     /\ proof' = [n \in Node |-> IF n \in nodes THEN Less(proof[n], ticks) ELSE proof[n]]
      /\ since' = [n \in Node |-> IF n \in nodes THEN Less(since[n], ticks) ELSE since[n]]
      /\ heard' = [n \in Node |-> IF n \in nodes THEN [m \in Node |-> Less(heard[n][m], ticks)] ELSE heard[n]]
-     /\ proven' = [n \in Node |-> IF n \in nodes THEN [m \in Node |-> Less(proven[n][m], ticks)] ELSE proven[n]]
      /\ messages' = {IF Timed(m) THEN [m EXCEPT !.left = Less(@, ticks)] ELSE m : m \in messages}
-     /\ gone' = [n \in Node |-> gone[n] /\ proof'[n] < refuse'[n]]
      /\ UNCHANGED <<disk, unwritten, log, role, asking, offered>>
 
 (* What a node does with a message; a leader that must step down does that first. *)
@@ -307,7 +279,7 @@ Handle(n, m) == /\ ~MustStepDown(n)
                      [] m.kind = "PreVoteResponse" -> \E plain \in BOOLEAN : HandlePreVoteResponse(n, m, plain)
                      [] m.kind = "VoteRequest" -> \E open \in BOOLEAN : HandleVoteRequest(n, m, open)
                      [] m.kind = "VoteResponse" -> \E plain \in BOOLEAN : HandleVoteResponse(n, m, plain)
-                     [] m.kind = "AppendEntriesRequest" -> \E excludes \in BOOLEAN : HandleAppendEntries(n, m, excludes)
+                     [] m.kind = "AppendEntriesRequest" -> HandleAppendEntries(n, m)
                      [] m.kind = "AppendEntriesResponse" -> HandleAppendEntriesResponse(n, m)
                      [] m.kind = "TimeoutNow" -> HandleTimeoutNow(n, m)
 
@@ -322,7 +294,7 @@ Unkept(n) == UNION {[kind : {"PreVoteResponse"}, from : {m}, to : {n}, granted :
 Next == \/ Pass(Node, 1)
         \/ \E n \in Node : \/ StartPreVote(n) \/ GiveUp(n) \/ StepDown(n) \/ SendHeartbeats(n, {0})
                            \/ \E many \in 1 .. Len(unwritten[n]) : Written(n, many)
-                           \/ Restart(n, 0) \/ Hint(n)
+                           \/ Restart(n, 0)
                            \/ \E m \in Node : Transfers /\ ~MustStepDown(n) /\ Offer(n, m)
                            \/ \E m \in messages : Arrives(m) /\ Handle(n, m)
                            \/ \E m \in Unkept(n) : Handle(n, m)
@@ -336,9 +308,7 @@ InitLed == /\ \E first \in Node : disk = [n \in Node |-> [term |-> 1, voted |-> 
            /\ role = [n \in Node |-> IF n = disk[n].voted THEN "leader" ELSE "follower"]
            /\ asks = [n \in Node |-> FALSE] /\ granted = [n \in Node |-> {}] /\ chosen = [n \in Node |-> FALSE]
            /\ refuse = [n \in Node |-> IF Leads(n) THEN 0 ELSE Lower]
-           /\ proof = refuse /\ gone = [n \in Node |-> FALSE]
            /\ heard = [n \in Node |-> [m \in Node |-> IF Leads(n) /\ m # n THEN Counted ELSE None]]
-           /\ proven = heard
            /\ since = [n \in Node |-> 0]
            /\ offered = [n \in Node |-> FALSE]
            /\ messages = {}
@@ -350,7 +320,7 @@ Symmetry == Permutations(Node)
 
 TypeOK == /\ \A n \in Node : Term(n) \in 0 .. MaxTerm /\ Hard(n).voted \in Node \union {None}
           /\ role \in [Node -> {"follower", "pre-candidate", "candidate", "leader"}]
-          /\ refuse \in [Node -> 0 .. Lower] /\ \A n \in Node : proof[n] \in 0 .. refuse[n]
+          /\ refuse \in [Node -> 0 .. Lower]
           /\ \A n, m \in Node : heard[n][m] = None \/ heard[n][m] \in 0 .. Counted
 
 OneLeader == \A n, m \in Node : Leads(n) /\ Leads(m) /\ n # m => Term(n) # Term(m)
@@ -362,16 +332,10 @@ OneVote == \A v, w \in {m \in messages : m.kind = "VoteResponse" /\ m.granted /\
 (* What is on disk grows; what a leader is in is there. *)
 LeadsOnDisk == \A n \in Node : Leads(n) => disk[n].term = Term(n) /\ disk[n].voted = n
 
-(* At most one leader has a lease for reads, which promises that hints may end are not counted for; and without hints,
-   at most one has any. *)
+(* At most one leader has a lease. *)
 Lease(n) == IF Leads(n) /\ ~offered[n] /\ IsQuorum({n} \union Answered(n)) THEN Contact(n) ELSE 0
-ReadLease(n) == IF Leads(n) /\ ~offered[n] THEN HeldBy(proven[n], n) ELSE 0
-OneLease == \A n, m \in Node : \/ n = m \/ ReadLease(n) = 0 \/ (ReadLease(m) = 0 /\ (Hints \/ Lease(m) = 0))
+OneLease == \A n, m \in Node : Lease(n) > 0 /\ Lease(m) > 0 => n = m
 
 (* What a leader counts on is kept, over restarts too. *)
-PromiseKept == \A n, m \in Node : Leads(n) => /\ (heard[n][m] # None => refuse[m] >= heard[n][m])
-                                             /\ (proven[n][m] # None => proof[m] >= proven[n][m])
-
-(* While a leader may read by its lease, nobody is elected after it. *)
-NoneAfter == \A n, m \in Node : ReadLease(n) > 0 /\ Leads(m) => Term(m) <= Term(n)
+PromiseKept == \A n, m \in Node : Leads(n) /\ heard[n][m] # None => refuse[m] >= heard[n][m]
 ==============================================================================

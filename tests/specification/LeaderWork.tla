@@ -127,15 +127,12 @@ Campaign(n, word) == /\ term[n] < MaxTerm
                      /\ UNCHANGED <<longest, claimed, about, mine, refuse, work, leading, own, runs, ending,
                                     heartbeats, votes, offers, ends>>
 
-Sticky(n) == Leads(n) \/ refuse[n] > 0
-(* Where hints may end any promise. *)
-Unpromised(n) == Leads(n)
-
-Timeout(n) == ~Sticky(n) /\ Campaign(n, None)
+Timeout(n) == ~Leads(n) /\ refuse[n] = 0 /\ Campaign(n, None)
 
 (* TimeoutNow counts in its own term only. *)
 TakeOver(n, o) == role[n] = "follower" /\ o.term = term[n] /\ Campaign(n, o.work)
 
+Sticky(n) == Leads(n) \/ refuse[n] > 0
 Chosen(n, r) == /\ r.transfer /\ r.term = term[n] + 1
                 /\ Leads(n) => handover[n] = "offered"
 

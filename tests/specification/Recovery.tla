@@ -34,11 +34,10 @@ RecoveryInit ==
        /\ \A n, m \in up : is[n].leads # "no" /\ is[m].leads # "no" /\ n # m => is[n].term # is[m].term
        /\ disk = [n \in Node |-> [term |-> is[n].term, voted |-> Voted(n, is[n]), promised |-> TRUE]]
        /\ log = [n \in Node |-> is[n].log]
-       /\ refuse = [n \in Node |-> is[n].refuse] /\ proof = refuse
+       /\ refuse = [n \in Node |-> is[n].refuse]
        /\ role = [n \in Node |-> IF is[n].leads = "no" THEN "follower" ELSE "leader"]
        /\ heard = [n \in Node |-> [m \in Node |-> IF n # m /\ is[n].leads = "held" THEN Counted ELSE None]]
        /\ since = [n \in Node |-> IF is[n].leads = "no" THEN 0 ELSE Lower]
-  /\ proven = heard /\ gone = [n \in Node |-> FALSE]
   /\ unwritten = [n \in Node |-> <<>>]
   /\ asks = [n \in Node |-> FALSE] /\ granted = [n \in Node |-> {}] /\ chosen = [n \in Node |-> FALSE]
   /\ offered = [n \in Node |-> FALSE]
@@ -64,13 +63,13 @@ NobodyAsks == asks' = [n \in Node |-> FALSE] /\ granted' = [n \in Node |-> {}] /
 Beats == /\ messages' = {[kind |-> "AppendEntriesRequest", from |-> n, term |-> Term(n), number |-> 0,
                           left |-> Counted] : n \in Leaders}
          /\ NobodyAsks
-         /\ UNCHANGED <<disk, unwritten, log, role, refusing, leading>>
+         /\ UNCHANGED <<disk, unwritten, log, role, refuse, leading>>
 Asks == \E n \in {n \in up : \A m \in up : log[n] >= log[m]} :
           /\ role' = [role EXCEPT ![n] = "pre-candidate"]
           /\ asks' = [m \in Node |-> m = n]
           /\ granted' = [m \in Node |-> IF m = n THEN {n} ELSE {}]
           /\ chosen' = [m \in Node |-> FALSE]
-          /\ refuse' = [m \in Node |-> 0] /\ proof' = refuse' /\ UNCHANGED gone
+          /\ refuse' = [m \in Node |-> 0]
           /\ messages' = {[kind |-> "PreVoteRequest", from |-> n, term |-> Term(n) + 1, log |-> log[n]]}
           /\ UNCHANGED <<disk, unwritten, log, leading>>
 

@@ -27,11 +27,8 @@ Time == /\ stage = "time" /\ line <= Len(TraceLines)
         /\ PrintT(<<"line", line>>)
         /\ late' = Newest(late \union NowLate)
         /\ refuse' = [refuse EXCEPT ![Node1] = Less(@, Of.passed)]
-        /\ proof' = [proof EXCEPT ![Node1] = Less(@, Of.passed)]
-        /\ gone' = [gone EXCEPT ![Node1] = @ /\ Of.gone]  \* a node may hear from its leader with any step
         /\ since' = [since EXCEPT ![Node1] = Less(@, Of.passed)]
         /\ heard' = [heard EXCEPT ![Node1] = [m \in Node |-> Less(@[m], Of.passed)]]
-        /\ proven' = [proven EXCEPT ![Node1] = [m \in Node |-> Less(@[m], Of.passed)]]
         /\ messages' = {IF m.kind \in {"AppendEntriesRequest", "AppendEntriesResponse"}
                            /\ (IF m.kind = "AppendEntriesRequest" THEN m.from ELSE m.to) = Node1
                         THEN [m EXCEPT !.left = Less(@, Of.passed)] ELSE m : m \in {m \in messages : ~IsLate(m)}}
@@ -49,7 +46,7 @@ Received == LET m == Of.message IN
          \/ WasSent(m) /\ Handle(Node1, m)
     [] m.kind = "AppendEntriesResponse" ->
          \/ \E r \in messages : /\ r.kind = m.kind /\ r.from = m.from /\ r.to = m.to /\ r.term = m.term
-                                /\ r.number = m.number /\ r.proof = m.proof /\ Arrives(r) /\ Handle(Node1, r)
+                                /\ r.number = m.number /\ Arrives(r) /\ Handle(Node1, r)
          \/ WasSent([m EXCEPT !.from = m.to]) /\ ~MustStepDown(Node1) /\ Nothing
     [] m.kind = "InstallSnapshotRequest" ->  \* tells a term, and takes no promise
          IF m.term > Term(Node1) \/ (m.term = Term(Node1) /\ ~Leads(Node1)) THEN BecomeFollower(Node1, m.term)
@@ -61,7 +58,6 @@ Received == LET m == Of.message IN
 Acts == CASE Of.action = "Handle" -> Received
           [] Of.action = "StartPreVote" -> StartPreVote(Node1)
           [] Of.action = "GiveUp" -> GiveUp(Node1)
-          [] Of.action = "Hint" -> Hint(Node1) \/ (~MustStepDown(Node1) /\ Nothing)
           [] Of.action = "StepDown" -> StepDown(Node1)
           [] Of.action = "Written" -> \E many \in 0 .. Len(unwritten[Node1]) :
                                         Written(Node1, many) /\ disk'[Node1] = Of.on_disk
@@ -76,12 +72,10 @@ After(n, of) == /\ Term(n)' = of.term /\ Hard(n)'.voted = of.voted
                 /\ of.asks => granted'[n] = of.granted
                 /\ of.role = "candidate" => chosen'[n] = of.chosen
                 /\ Near(refuse'[n], of.refuse)
-                /\ Near(proof'[n], of.proof) /\ (gone'[n] => of.gone)
-                /\ of.offers = {} => of.lease <= Lease(n)' + Slack /\ of.reads <= ReadLease(n)' + Slack
+                /\ of.offers = {} => of.lease <= Lease(n)' + Slack
                 /\ of.sent \subseteq messages'
                 /\ \A a \in of.answers : \E m \in messages' : /\ m.kind = a.kind /\ m.from = a.from /\ m.to = a.to
                                                               /\ m.term = a.term /\ m.number = a.number
-                                                              /\ m.proof = a.proof
 More == Of.beats # {} \/ Of.offers # {}
 
 Act == /\ stage = "act" /\ Acts
@@ -97,8 +91,8 @@ Sends == /\ stage = "send"
                  \union [kind : {"TimeoutNow"}, from : {Node1}, to : Of.offers, term : {Term(Node1)}])
          /\ offered' = [offered EXCEPT ![Node1] = @ \/ Of.offers # {}]
          /\ stage' = "time" /\ line' = line + 1
-         /\ UNCHANGED <<disk, unwritten, log, role, asking, refusing, heard, proven, since, late>>
-         /\ \E n \in {Node1}, of \in {Of} : of.lease <= Lease(n)' + Slack /\ of.reads <= ReadLease(n)' + Slack
+         /\ UNCHANGED <<disk, unwritten, log, role, asking, refuse, heard, since, late>>
+         /\ \E n \in {Node1}, of \in {Of} : of.lease <= Lease(n)' + Slack
 
 TraceNext == Time \/ Act \/ Sends
 TraceSpec == TraceInit /\ [][TraceNext]_<<vars, line, stage, late>>

@@ -10,7 +10,7 @@ _UNIT: Final = 1_000_000  # microseconds
 # Adding up rounds.
 _SLACK: Final = 5
 
-_ACTIONS: Final = frozenset({"StartPreVote", "GiveUp", "StepDown", "Written", "Restart", "Hint"})
+_ACTIONS: Final = frozenset({"StartPreVote", "GiveUp", "StepDown", "Written", "Restart"})
 _HANDLED: Final = frozenset(
     {
         "PreVoteRequest",
@@ -56,7 +56,6 @@ def check_elections(recorded: Sequence[Line], timeout: float | None = None) -> V
         "Counted": round(lower * (1 - CLOCK_DRIFT)) + _SLACK,
         "Slack": _SLACK,
         "Transfers": True,
-        "Hints": True,
         "Keeps": Name("All"),
     }
     return check_trace("TraceElection", constants, {}, trace.lines, of_members, timeout)
@@ -86,10 +85,7 @@ class _Trace:
             "granted": {node_name(one) for one in line["granted"]},
             "chosen": line["chosen"],
             "refuse": round(line["refuses_for"] * _UNIT),
-            "proof": round(line["proof_for"] * _UNIT),
-            "gone": line["gone"],
             "lease": round(line["lease_for"] * _UNIT),
-            "reads": round(line["reads_for"] * _UNIT),
             "log": self.ranks[line["log_term"], line["log_index"]],
             "sent": Records([self._message(node, one["to"], one) for one in sent if one["type"] in _CHECKED]),
             "answers": Records(
@@ -128,8 +124,6 @@ class _Trace:
                 made[name] = message[name]
         if kind.startswith("AppendEntries"):
             made |= {"number": message["sequence"] or NONE, "left": 0}
-        if kind == "AppendEntriesResponse":
-            made["proof"] = not message["until_hint"]
         return made
 
 

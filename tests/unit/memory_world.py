@@ -14,7 +14,6 @@ from trioraft.address import Address
 from trioraft.consensus.hard import HardState
 from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.log import Log
-from trioraft.datagrams.evidence import PortError
 from trioraft.dns.discovery import Answer
 from trioraft.messages import Entry
 from trioraft.node.world import World
@@ -47,12 +46,6 @@ class MemorySocket:
 
     def path_bytes(self, address: Address) -> None:
         """Leave it to the nodes' settings how large datagrams are."""
-
-    def report_errors(self) -> None:
-        """Leave it to the nodes' timeouts to notice that nobody is there."""
-
-    def errors(self) -> tuple[PortError, ...]:
-        return ()
 
     def arrive(self, data: bytes, source: Address) -> None:
         self._arrived.append((data, source))

@@ -22,7 +22,7 @@ from trioraft.consensus.ledger import SnapshotInfo, Write
 from trioraft.consensus.snapshots import PART_BYTES, snapshot_of
 from trioraft.consensus.state import State
 from trioraft.consensus.timing import CLOCK_DRIFT
-from trioraft.messages import Entry, EntryKind, InstallSnapshotRequest, Probe
+from trioraft.messages import Entry, EntryKind, InstallSnapshotRequest
 from trioraft.node.member import Member
 from trioraft.node.proposals import nothing_required
 from trioraft.node.replicated import Replicated
@@ -222,12 +222,6 @@ class Story:
         self.cores[node].raise_version(spoken, self.now)
         self.settle(node)
 
-    @step
-    def port_gone(self, node: int, of: int) -> None:
-        """Let a node have evidence that nobody has another node's port any more."""
-        self.cores[node].port_gone(of, self.now)
-        self.settle(node)
-
     def members(self, node: int) -> str:
         """Tell the configuration that a node goes by: its voters, the old ones in brackets, its learners."""
         configuration = self.cores[node].configuration
@@ -417,17 +411,9 @@ class Story:
     # --- turns of events ------------------------------------------------------------------------------------
 
     @step
-    def campaign(self, node: int) -> None:
-        """Let a node's election timeout pass; the probes that come before are lost."""
-        self.fire(node)
-        while self.cores[node].role is Role.FOLLOWER and self.waiting(Probe, sender=node):
-            self.drop(Probe, sender=node)
-            self.fire(node)
-
-    @step
     def elect(self, node: int, *, among: Collection[int] | None = None) -> None:
         """Let a node's election timeout pass, and let it win."""
-        self.campaign(node)
+        self.fire(node)
         self.exchange(among=among)
         assert self.cores[node].role is Role.LEADER
 

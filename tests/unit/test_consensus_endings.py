@@ -304,7 +304,7 @@ def test_the_next_leader_is_the_same_node_and_hears_from_its_own_supervisor() ->
 def test_a_vote_that_was_under_way_does_not_bring_the_claim_back() -> None:
     story = led()
     story.crash(1)
-    story.campaign(2)
+    story.fire(2)
     while not story.waiting(VoteRequest):
         story.deliver()
     story.deliver(VoteRequest, to=3)
@@ -323,7 +323,7 @@ def test_a_leader_goes_on_waiting_for_work_of_a_later_term() -> None:
     story.live(0.01, cut_off={1, 2, 3, 4, 5})
     story.crash(3)
     story.crash(4)
-    story.campaign(5)
+    story.fire(5)
     story.drop()
     for node in (2, 4):
         story.receive(5, node, PreVoteResponse(1, story.state(5).round_number, granted=True))

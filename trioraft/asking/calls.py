@@ -44,8 +44,6 @@ _PAUSE_LAST: Final = 0.5
 _AT_ONCE: Final = 3
 # A node that is believed to lead is believed no more when it was silent for this long. Seconds.
 _SILENCE_MAX: Final = 2.0
-# How often another node is asked because no process has the leader's port any more. Seconds.
-_GONE_AGAIN: Final = 0.02
 # After this many unanswered tries in a row another node is asked too.
 _TRIES: Final = 2
 
@@ -214,7 +212,6 @@ class Calls:
         self._term = 0
         self._leader = 0
         self._leader_since = LONG_AGO  # when it was named, or last heard
-        self._gone_at = LONG_AGO  # when another node was asked because its port had gone
         self._turn = 0
         self._to_send: dict[int, None] = {}  # the calls that are sent at the next opportunity, in order
         self._posts: list[tuple[int, ClientRequest]] = []  # what is sent once, and to which node
@@ -356,27 +353,6 @@ class Calls:
             self._hurry()
         elif not leader and term > self._term:
             self._term, self._leader = term, 0
-
-    def leader_gone(self, node: int) -> None:
-        """Take notice of proof that no process has the leader's port any more, and ask another node.
-
-        One request is enough: a node that is asked, and has not heard from the leader either, looks for another one.
-        The others go to that one as soon as it is known.
-
-        Parameters
-        ----------
-        node : int
-            The node whose port it was.
-        """
-        now = self._clock()
-        if node != self._leader or now - self._gone_at < _GONE_AGAIN:
-            return
-        self._gone_at = now
-        for call in self._calls.values():
-            if call.sent_to == node and call.node is None and not call.stays:
-                call.tries = _TRIES + 1
-                self._send_soon(call)
-                return
 
     def met(self, node: int) -> None:
         """Take notice of a node that can be reached now.

@@ -41,7 +41,6 @@ from trioraft.messages import (
     Message,
     NodeId,
     NodeStatus,
-    OptionalNodeId,
     Propose,
     Query,
     ReadSettings,
@@ -94,7 +93,6 @@ class Client(KeyValueMethods, KnownNodes):
         self._asking = waiting.Timer(trio.current_time)
         self._calls = Calls(self, trio.current_time, self._asking.soon)
         self._session = Session(self._calls, trio.current_time)
-        self._watched: OptionalNodeId = 0
 
     # --- what callers use ------------------------------------------------------------------------------------
 
@@ -481,12 +479,6 @@ class Client(KeyValueMethods, KnownNodes):
         self._session.handle_timer(now)
         self._calls.handle_timer(now)
         self._batches.flush(now)
-        if self._calls.leader != self._watched:
-            self._watched = self._calls.leader
-            self._loop.endpoint.watch(self._watched)
-
-    def _gone(self) -> None:
-        self._calls.leader_gone(self._watched)
 
     def _ask_nodes(self) -> float:
         """Send what is due, and return when something is due next."""
@@ -552,7 +544,6 @@ async def open_client(settings: ClientSettings, domain: Domain | None = None) ->
     if settings.keys is not None and not settings.keys.can(domain):
         raise _key_not_good(domain)
     socket = await open_udp("::", 0)
-    socket.report_errors()
     try:
         client = Client(settings, domain, socket)
         with bare_errors():

@@ -95,7 +95,7 @@ class KnownNodes:
         self._socket = socket
         self._targets = Addresses(_Target, worth=self._worth, dropped=self._dropped)
         endpoint = self._make_endpoint(settings.app_name or _DEFAULT_SERVICE)
-        self._loop = ClientLoop(socket, endpoint, self._handle, self._gather, self._gone)
+        self._loop = ClientLoop(socket, endpoint, self._handle, self._gather)
         self._target_by_node: dict[NodeId, _Target] = {}
         self._refresh: float | None = None
         self._standstill = Standstill(2 * RETRY_LAST)
@@ -231,9 +231,6 @@ class KnownNodes:
 
     def _gather(self, now: Instant) -> None:
         """Hand messages that wait to be sent to the endpoint."""
-
-    def _gone(self) -> None:
-        """Take notice that no process has the port of the watched node any more."""
 
     def _peer(self, node: NodeId) -> Peer | None:
         """Find the peer that stands for a node; None where the node cannot be reached now."""

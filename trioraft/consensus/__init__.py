@@ -40,7 +40,6 @@ paper, and for each rule that this software adds; one module for each chapter::
 ``snapshots``       for followers that are behind the beginning of the leader's log
 ``reads``           linearizable reads, by a round or by the lease
 ``lease``           promises and leases: why nobody can be elected while a lease runs
-``hints``           an error of the network tells that the leader's process is gone: why it does no harm
 ``leader_work``     leader work: it has ended before any other node starts leader work
 ``endings``         a leadership that ended with its process: the node says so when it is started again
 ``transfer``        giving leadership to another node

@@ -30,7 +30,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from trioraft.clock import NEVER
-from trioraft.consensus.hints import promise_to
 from trioraft.consensus.leader_work import remember_claim, work_claim
 from trioraft.consensus.lease import note_promise, promise
 from trioraft.consensus.ledger import After
@@ -56,7 +55,6 @@ from trioraft.messages import (
     Index,
     Instant,
     NodeId,
-    Probe,
     Seconds,
 )
 
@@ -136,13 +134,6 @@ def forget_sent(follower: Follower, until: Instant) -> None:
         if at > until:
             return
         del sent[oldest]
-
-
-def handle_probe(s: State, sender: NodeId, probe: Probe, now: Instant) -> None:
-    """Send a follower that has heard nothing for some time a heartbeat of its own."""
-    follower = s.followers.get(sender)
-    if s.role is Role.LEADER and follower is not None and probe.term <= s.term:
-        send_to_follower(s, sender, follower, heartbeat(s, now), now)
 
 
 def resend_unanswered(s: State, now: Instant) -> None:
@@ -299,14 +290,13 @@ def handle_append_entries(s: State, sender: NodeId, request: AppendEntriesReques
         become_follower(s, request.term, now, f"a leader of term {request.term} was elected")
     follow(s, sender)
     s.inconclusive = 0
-    promise_to(s, sender, now)
+    seconds = promise(s, now)
+    reset_election_timer(s, now)
     if request.sequence > s.heard_sequence:
         s.heard_sequence = request.sequence
         remember_claim(s, request.term, request.work, now)
     is_heartbeat = not request.entries
     stored = store_entries(s, request, now) or is_heartbeat
-    seconds = promise(s, now)  # what this node can promise may depend on the new entries
-    reset_election_timer(s, now)
     follow_commit_index(s, request)
     response = answer(s, request, seconds, now, rejected=not stored)
     s.ledger.send(sender, response, After.HARD_STATE if is_heartbeat or not stored else After.LOG)
@@ -385,7 +375,6 @@ def answer(
         hint_index=agreed,
         hint_term=(s.log.term_at(agreed) or 0) if rejected else 0,
         rejected=rejected,
-        until_hint=s.proof_until < s.refuse_until,
     )
 
 
@@ -410,7 +399,7 @@ def handle_append_entries_response(s: State, sender: NodeId, response: AppendEnt
         s.confirmed.note(sender, follower.answered_sent_at, sent_at)
         follower.answered_sent_at = sent_at
     follower.last_choice = response.last_choice
-    note_promise(s, sender, follower, sent_at, response)
+    note_promise(s, sender, follower, sent_at, response.promise)
     if 0 < response.promise != follower.promise:
         follower.promise = response.promise
         s.heartbeat_at = min(s.heartbeat_at, s.heartbeat_sent_at + interval(s))

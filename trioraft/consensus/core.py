@@ -8,7 +8,6 @@ from trioraft.consensus import (
     append_entries,
     election,
     endings,
-    hints,
     leader_work,
     membership,
     progress,
@@ -39,7 +38,6 @@ from trioraft.messages import (
     OptionalId,
     PreVoteRequest,
     PreVoteResponse,
-    Probe,
     TimeoutNow,
     VoteRequest,
     VoteResponse,
@@ -60,7 +58,6 @@ _RULES: Final[dict[type, Callable[..., None]]] = {
     VoteResponse: election.handle_vote_response,
     AppendEntriesRequest: append_entries.handle_append_entries,
     AppendEntriesResponse: append_entries.handle_append_entries_response,
-    Probe: append_entries.handle_probe,
     InstallSnapshotRequest: snapshots.handle_install_snapshot,
     InstallSnapshotResponse: snapshots.handle_install_snapshot_response,
     TimeoutNow: transfer.handle_timeout_now,
@@ -141,8 +138,6 @@ class Core(Operations):
         rule = _RULES.get(type(message))
         if rule is None or s.hard.removed:
             return
-        if sender == s.promised_to:
-            self._hear_leader(s, now)
         if isinstance(message, _OF_LEADERS) and not admission.understands(s, sender, message, self.versions):
             return
         if type(message) in _FROM_ANYBODY or sender in s.followers or sender in s.configuration.elector_set:
@@ -222,13 +217,11 @@ class Core(Operations):
                 progress.look_at_owing(s)
         elif s.round is not None:
             election.ask_again(s, now)
-        elif min(s.election_deadline, s.hinted_at) <= now:
+        elif s.election_deadline <= now:
             if s.ledger.waiting_since + s.timing.lower <= now:
                 roles.retry_soon(s, now)  # a node that cannot write cannot lead
             else:
                 election.start_pre_vote(s, now)
-        elif hints.probe_at(s) <= now:
-            hints.probe(s, now)
 
     def persisted(self, number: int, now: Instant) -> None:
         """Take note that a write is on disk.
@@ -308,7 +301,7 @@ class Core(Operations):
             return self._leader_wakes_at(s)
         if s.round is not None:
             return min([s.round.deadline, *(question.due_at for question in s.round.unanswered.values())])
-        return min(s.election_deadline, s.hinted_at, hints.probe_at(s))
+        return s.election_deadline
 
     def _leader_wakes_at(self, s: State) -> Instant:
         times = [s.heartbeat_at, s.resend_at, quorum.quorum_deadline(s), quorum.disk_deadline(s)]

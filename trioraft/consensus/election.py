@@ -2,10 +2,8 @@
 
 import msgspec
 
-from trioraft.clock import NEVER
 from trioraft.consensus.append_entries import open_term, send_heartbeats
 from trioraft.consensus.events import BecameLeader
-from trioraft.consensus.hints import give_way, waits_for_error
 from trioraft.consensus.leader_work import record_own_claim, wait_for_earlier_work, work_left
 from trioraft.consensus.lease import is_sticky
 from trioraft.consensus.progress import look_at_all
@@ -124,7 +122,6 @@ def start_pre_vote(s: State, now: Instant) -> None:
     s.round_number += 1
     asking = start_round(s, now)
     asking.granted.add(s.id)
-    s.hinted_at = NEVER
     ask(s, asking, pre_vote_request(s), now)
     conclude_pre_vote(s, now)
 
@@ -140,16 +137,8 @@ def pre_vote_request(s: State) -> PreVoteRequest:
 
 
 def handle_pre_vote_request(s: State, sender: NodeId, request: PreVoteRequest, now: Instant) -> None:
-    """Answer whether this node would vote for the sender; a refusal is an answer too, with this node's term.
-
-    Where only the promise to a leader stands against it, the answer may have to wait for a hint.
-    """
-    granted = request.term > s.term and is_up_to_date(s, request)
-    if granted and waits_for_error(s, sender, request, now):
-        return
-    granted = granted and not is_sticky(s, now)
-    if granted:
-        give_way(s, now)
+    """Answer whether this node would vote for the sender; a refusal is an answer too, with this node's term."""
+    granted = request.term > s.term and not is_sticky(s, now) and is_up_to_date(s, request)
     s.ledger.send(sender, PreVoteResponse(term=s.term, round=request.round, granted=granted))
 
 
@@ -209,13 +198,10 @@ def handle_vote_request(s: State, sender: NodeId, request: VoteRequest, now: Ins
 
     A voter that heard from a leader a moment ago neither votes nor takes over the term (thesis 4.2.3). The exception
     is the successor that this leader chose (thesis 3.10): it gets the vote in the term directly after, and in no
-    other. Where only the promise to a leader stands against a vote, the answer may have to wait for a hint.
+    other.
     """
     granted = False
-    chosen = is_chosen(s, sender, request)
-    if not chosen and is_votable(s, sender, request) and waits_for_error(s, sender, request, now):
-        return
-    if not is_sticky(s, now) or chosen:
+    if not is_sticky(s, now) or is_chosen(s, sender, request):
         if request.term > s.term:
             become_follower(s, request.term, now, f"a candidate has term {request.term}")
         free = request.term == s.term and s.hard.voted_for in {0, sender}
@@ -236,20 +222,6 @@ def is_chosen(s: State, sender: NodeId, request: VoteRequest) -> bool:
         return False
     repeated = request.term == s.term and s.hard.voted_for == sender
     return request.transfer and (request.term == s.term + 1 or repeated)
-
-
-def is_votable(s: State, sender: NodeId, request: VoteRequest) -> bool:
-    """Check whether nothing but a promise can keep this node from voting for the sender."""
-    is_free = request.term > s.term or (request.term == s.term and s.hard.voted_for in {0, sender})
-    return is_free and is_up_to_date(s, request)
-
-
-def answer(s: State, sender: NodeId, request: PreVoteRequest | VoteRequest, now: Instant) -> None:
-    """Answer a question for a pre-vote or a vote."""
-    if isinstance(request, PreVoteRequest):
-        handle_pre_vote_request(s, sender, request, now)
-    else:
-        handle_vote_request(s, sender, request, now)
 
 
 def is_up_to_date(s: State, request: PreVoteRequest | VoteRequest) -> bool:
@@ -290,7 +262,7 @@ def become_leader(s: State, won: Round, now: Instant) -> None:
     s.leader_since = now
     s.sequence = 0
     s.followers = {node: Follower() for node in s.others}
-    s.contact, s.proof, s.matched, s.confirmed = Tally(), Tally(), Tally(), Tally()
+    s.contact, s.matched, s.confirmed = Tally(), Tally(), Tally()
     look_at_all(s)
     for node in won.work:
         if node in s.followers:

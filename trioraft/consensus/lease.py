@@ -16,10 +16,9 @@ from typing import Final
 import msgspec
 
 from trioraft.clock import LONG_AGO
-from trioraft.consensus.hints import excludes_hints
 from trioraft.consensus.state import Follower, Role, State
 from trioraft.consensus.timing import there
-from trioraft.messages import AppendEntriesResponse, Instant, NodeId, Seconds
+from trioraft.messages import Instant, NodeId, Seconds
 
 # A sum of times, and the difference again, are rounded; a difference as small as that needs no write.
 _TOLERANCE: Final = 1e-6
@@ -27,20 +26,13 @@ _TOLERANCE: Final = 1e-6
 
 def is_sticky(s: State, now: Instant) -> bool:
     """Check whether this node refuses votes, because it leads or heard from a leader a moment ago (thesis 4.2.3)."""
-    return s.role is Role.LEADER or now < sticky_until(s)
-
-
-def sticky_until(s: State) -> Instant:
-    """Compute until when this node refuses votes; less long where the leader is gone (:mod:`hints`)."""
-    return min(s.refuse_until, s.proof_until) if s.is_gone else s.refuse_until
+    return s.role is Role.LEADER or now < s.refuse_until
 
 
 def promise(s: State, now: Instant) -> Seconds:
     """Promise the leader to vote for no other node, and return for how many seconds from now."""
     seconds = max(s.timing.lower, s.refuse_until - now)
     s.refuse_until = now + seconds
-    if excludes_hints(s):
-        s.proof_until = s.refuse_until
     longer, shorter = seconds > s.hard.promise + _TOLERANCE, s.hard.promise > seconds == s.timing.lower
     if longer or shorter:
         s.ledger.persist(msgspec.structs.replace(s.hard, promise=seconds))
@@ -50,7 +42,7 @@ def promise(s: State, now: Instant) -> Seconds:
 def resume_promise(s: State, now: Instant) -> None:
     """Refuse votes after a start as if the longest promise ever given had been given now."""
     if s.hard.promise > 0:
-        s.refuse_until = s.proof_until = now + max(s.hard.promise, s.timing.lower)
+        s.refuse_until = now + max(s.hard.promise, s.timing.lower)
 
 
 def promised_until(s: State, sent_at: Instant, seconds: Seconds) -> Instant:
@@ -62,17 +54,12 @@ def promised_until(s: State, sent_at: Instant, seconds: Seconds) -> Instant:
     return sent_at + there(min(seconds, s.timing.lower))
 
 
-def note_promise(
-    s: State, node: NodeId, follower: Follower, sent_at: Instant, response: AppendEntriesResponse
-) -> None:
+def note_promise(s: State, node: NodeId, follower: Follower, sent_at: Instant, seconds: Seconds) -> None:
     """Note a follower's promise, which it made when it answered a message that was sent at a given time."""
-    until = promised_until(s, sent_at, response.promise)
+    until = promised_until(s, sent_at, seconds)
     if until > follower.promised_until:
         s.contact.note(node, follower.promised_until, until)
         follower.promised_until = until
-    if until > follower.proof_until and not response.until_hint:
-        s.proof.note(node, follower.proof_until, until)
-        follower.proof_until = until
 
 
 def contact_end(s: State) -> Instant:
@@ -84,11 +71,7 @@ def contact_end(s: State) -> Instant:
 
 def promises(s: State) -> dict[NodeId, Instant]:
     """List until when each node's promise holds, this leader's own included."""
-    return with_own(s, {node: follower.promised_until for node, follower in s.followers.items()})
-
-
-def with_own(s: State, values: dict[NodeId, Instant]) -> dict[NodeId, Instant]:
-    """Add this leader's own promise to those of the others; it votes for nobody while it leads."""
+    values = {node: follower.promised_until for node, follower in s.followers.items()}
     values[s.id] = promised_until(s, s.heartbeat_sent_at, s.timing.lower)
     return values
 
@@ -98,13 +81,3 @@ def lease_end(s: State) -> Instant:
     if s.handover is not None and s.handover.offered:
         return LONG_AGO
     return contact_end(s)
-
-
-def read_lease_end(s: State) -> Instant:
-    """Compute until when this leader may read by its lease: by the promises that exclude hints only."""
-    if s.handover is not None and s.handover.offered:
-        return LONG_AGO
-    if s.proof.may_have_grown(s.configuration):
-        values = with_own(s, {node: follower.proof_until for node, follower in s.followers.items()})
-        s.proof.compute(s.configuration, values, s.id)
-    return s.proof.value

@@ -6,9 +6,7 @@ from typing import Final, NamedTuple, TypeAlias
 from trioraft.consensus.configuration import Configuration, decode_configuration
 from trioraft.messages import Entry, EntryKind, Index, NodeId, Term
 
-# A look-up in an enum costs time, and there are many entries.
-_CONFIGURATION: Final = EntryKind.CONFIGURATION
-_SETTINGS: Final = EntryKind.SETTINGS
+_CONFIGURATION: Final = EntryKind.CONFIGURATION  # a look-up in an enum costs time, and there are many entries
 
 # The bytes of an entry on the wire beside its data: term, kind, and the heads of array and string.
 _OVERHEAD = 16
@@ -65,9 +63,6 @@ class Log:
         The configuration that is in force.
     configuration_index : int
         The index of its entry; the base index when it comes from a snapshot or from the formation.
-    settings_index : int
-        The index of the newest entry that changes the settings of the cluster, also of one that was cut off since; 0
-        where there was none.
     """
 
     def __init__(self, base_index: Index = 0, base_term: Term = 0, entries: Iterable[Entry] = ()) -> None:
@@ -76,20 +71,12 @@ class Log:
         self._entries = list(entries)
         # in order; the first one is that of the snapshot or the formation
         self._configurations: list[InForce] = [InForce(base_index, Configuration())]
-        self.settings_index = 0
-        self._note_kinds(self._entries, base_index + 1)
+        for index, entry in enumerate(self._entries, base_index + 1):
+            if entry.kind is _CONFIGURATION:
+                self._configurations.append(InForce(index, _configuration_in(entry)))
         self._note_configuration()
 
     # --- configurations -------------------------------------------------------------------------------------
-
-    def _note_kinds(self, entries: Sequence[Entry], first: Index) -> None:
-        for index, entry in enumerate(entries, first):
-            kind = entry.kind
-            if kind is _CONFIGURATION:
-                self._configurations.append(InForce(index, _configuration_in(entry)))
-                self._note_configuration()
-            elif kind is _SETTINGS:
-                self.settings_index = index
 
     def _note_configuration(self) -> None:
         self.configuration_index, self.configuration = self._configurations[-1]
@@ -244,7 +231,10 @@ class Log:
         entries : sequence of Entry
             The entries.
         """
-        self._note_kinds(entries, self.last_index + 1)
+        for index, entry in enumerate(entries, self.last_index + 1):
+            if entry.kind is _CONFIGURATION:
+                self._configurations.append(InForce(index, _configuration_in(entry)))
+                self._note_configuration()
         self._entries += entries
 
     def truncate(self, first: int) -> None:

@@ -7,18 +7,15 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from trioraft.consensus import (
-    election,
     endings,
-    hints,
     leader_work,
-    lease,
     membership,
     snapshots,
     transfer,
 )
 from trioraft.consensus.events import ForeignCluster
 from trioraft.consensus.ledger import SnapshotInfo
-from trioraft.consensus.state import Role, State
+from trioraft.consensus.state import Role
 from trioraft.consensus.steps import Steps
 from trioraft.messages import Id, Instant, NodeId, OptionalId, OptionalNodeId, Version
 
@@ -173,72 +170,6 @@ class Operations(Steps):
         self._begin(now)
         if self._state is not None:
             snapshots.snapshot_installed(self._state, snapshot)
-
-    def port_gone(self, node: NodeId, now: Instant) -> None:
-        """Take in evidence that no process has a node's port any more (:mod:`trioraft.consensus.hints`).
-
-        Parameters
-        ----------
-        node : int
-            The node.
-        now : float
-            The time in seconds.
-        """
-        self._begin(now)
-        s = self._state
-        if s is None:
-            return
-        hints.note_gone(s, node, now)
-        if self._observer is not None:
-            self._note("port_gone")
-        if s.is_gone:
-            self._answer_asked(s, now)
-
-    def _hear_leader(self, s: State, now: Instant) -> None:
-        """Note that the leader was heard: a round of pre-votes that a hint began is over, and so are doubts."""
-        hints.hear(s, now)
-        if s.role is Role.PRE_CANDIDATE and s.round is not None and lease.is_sticky(s, now):
-            election.give_up_round(s, now)
-            if self._observer is not None:
-                self._note("give_up")
-        self._answer_asked(s, now)
-
-    def _answer_asked(self, s: State, now: Instant) -> None:
-        """Take the questions that waited for an error in again: it is there, or the leader was heard."""
-        if s.asked:
-            asked, s.asked = s.asked, {}
-            for sender, request in asked.items():
-                election.answer(s, sender, request, now)
-                if self._observer is not None:
-                    self._note("receive", sender, request)
-
-    def heard_from(self, node: NodeId, now: Instant) -> None:
-        """Take in that a node said something that is not for the core: evidence that it is gone counts no more.
-
-        Parameters
-        ----------
-        node : int
-            The node.
-        now : float
-            The time in seconds.
-        """
-        s = self._state
-        if s is not None and node == s.promised_to and (s.is_gone or s.asked):
-            self._begin(now)
-            self._hear_leader(s, now)
-            if self._observer is not None:
-                self._note("heard_from")
-
-    def somebody_waits(self, now: Instant) -> None:
-        """Take in that a client, or this node's own program, waits for the leader.
-
-        Parameters
-        ----------
-        now : float
-            The time in seconds.
-        """
-        if self._state is not None and self._state.role is not Role.LEADER:
-            hints.somebody_waits(self._state, now)
 
     def work_ended(self, now: Instant) -> None:
         """Take note that all leader work has ended, after it was told to.

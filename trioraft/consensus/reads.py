@@ -22,7 +22,7 @@ a quorum again from the moment that a change of the settings is in its log, comm
 from trioraft.clock import LONG_AGO, NEVER
 from trioraft.consensus.append_entries import send_heartbeats
 from trioraft.consensus.events import ReadFailed, ReadReady
-from trioraft.consensus.lease import read_lease_end
+from trioraft.consensus.lease import lease_end
 from trioraft.consensus.state import Role, State, WaitingRead
 from trioraft.messages import Instant
 
@@ -32,7 +32,7 @@ def start_read(s: State, read: int, now: Instant) -> None:
     if s.role is not Role.LEADER:
         s.events.append(ReadFailed(read=read))
         return
-    if goes_by_lease(s) and now < read_lease_end(s):
+    if goes_by_lease(s) and now < lease_end(s):
         s.events.append(ReadReady(read=read, index=s.commit_index, by_lease=True))
         return
     s.reads.append(WaitingRead(read, now, s.commit_index))

@@ -7,7 +7,6 @@ import msgspec
 from trioraft.clock import NEVER
 from trioraft.consensus.events import SteppedDown
 from trioraft.consensus.leader_work import end_work
-from trioraft.consensus.lease import sticky_until
 from trioraft.consensus.state import Role, State
 from trioraft.messages import Instant, NodeId, Term
 
@@ -22,8 +21,7 @@ def reset_election_timer(s: State, now: Instant) -> None:
     timeout = s.random.uniform(s.timing.lower, s.timing.upper)
     if now < s.last_choice_until:
         timeout += s.timing.upper
-    s.election_deadline = max(now + timeout, sticky_until(s))
-    s.hinted_at = NEVER
+    s.election_deadline = max(now + timeout, s.refuse_until)
 
 
 def retry_soon(s: State, now: Instant) -> None:
@@ -36,8 +34,7 @@ def retry_soon(s: State, now: Instant) -> None:
     pause = s.random.uniform(0, max(s.timing.heartbeat, rounds))
     if now < s.last_choice_until:
         pause += s.timing.upper
-    s.election_deadline = max(now + pause, sticky_until(s))
-    s.hinted_at = NEVER
+    s.election_deadline = max(now + pause, s.refuse_until)
 
 
 def adopt_term(s: State, term: Term) -> None:

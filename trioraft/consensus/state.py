@@ -14,17 +14,7 @@ from trioraft.consensus.ledger import Ledger, SnapshotInfo
 from trioraft.consensus.log import Log, entry_bytes
 from trioraft.consensus.tally import Tally
 from trioraft.consensus.timing import Timing
-from trioraft.messages import (
-    AppendEntriesRequest,
-    Index,
-    Instant,
-    NodeId,
-    OptionalNodeId,
-    PreVoteRequest,
-    Seconds,
-    Term,
-    VoteRequest,
-)
+from trioraft.messages import AppendEntriesRequest, Index, Instant, NodeId, OptionalNodeId, Seconds, Term
 from trioraft.round_trip import smooth
 
 
@@ -177,8 +167,6 @@ class Follower:
         The sequence of the newest heartbeat that it was sent.
     promised_until : float
         Until when it votes for no other node, counted from when the message was sent that it answered.
-    proof_until : float
-        The same, by those of its promises that exclude hints (:mod:`trioraft.consensus.hints`).
     promise : float
         The seconds for which it last promised that; at least its lower election timeout.
     heard_at : float
@@ -222,7 +210,6 @@ class Follower:
     answered: int = 0
     heartbeat_sequence: int = 0
     promised_until: Instant = LONG_AGO
-    proof_until: Instant = LONG_AGO
     promise: Seconds = NEVER
     heard_at: Instant = LONG_AGO
     resend_at: Instant = NEVER
@@ -391,19 +378,6 @@ class State:
     heard_sequence: int = 0
     last_choice_until: Instant = LONG_AGO
 
-    # hints: the leader that was promised that, and until when votes are refused whatever hints say; when it was last
-    # heard, and whether its port has gone since; when a pre-vote begins for that; until when somebody waits for it;
-    # how often and when it was probed since it was heard; and the questions whose answer waits for an error
-    promised_to: OptionalNodeId = 0
-    proof_until: Instant = LONG_AGO
-    heard_at: Instant = LONG_AGO
-    is_gone: bool = False
-    hinted_at: Instant = NEVER
-    awaited_until: Instant = LONG_AGO
-    probes: int = 0
-    probed_at: Instant = LONG_AGO
-    asked: dict[NodeId, PreVoteRequest | VoteRequest] = field(default_factory=dict)
-
     # leader work of `work_term`, or of a term before, may run until `work_until` on any node; `work_of` led in that
     # term; and work of `work_over` and all terms before has surely ended
     work_until: Instant = LONG_AGO
@@ -429,7 +403,6 @@ class State:
     # leaders
     followers: dict[NodeId, Follower] = field(default_factory=dict)
     contact: Tally = field(default_factory=Tally)  # until when the promises of a quorum hold
-    proof: Tally = field(default_factory=Tally)  # the same, of those that exclude hints
     matched: Tally = field(default_factory=Tally)  # up to where a quorum has the log
     confirmed: Tally = field(default_factory=Tally)  # when the newest messages were sent that a quorum has answered
     changed: dict[NodeId, Follower] = field(default_factory=dict)  # the followers to look at when the turn ends

@@ -2,8 +2,7 @@
 
 from msgspec import Struct
 
-from trioraft.clock import NEVER
-from trioraft.consensus import election, hints, membership, progress
+from trioraft.consensus import election, membership, progress
 from trioraft.consensus.configuration import Configuration, encode_configuration
 from trioraft.consensus.formation import Formation
 from trioraft.consensus.hard import HardState
@@ -180,17 +179,6 @@ class View:
     def leader(self) -> OptionalNodeId:
         """The leader that the node knows; 0 for none."""
         return 0 if self._state is None else self._state.leader
-
-    @property
-    def promised_to(self) -> OptionalNodeId:
-        """The leader that the node last promised to vote for nobody else; 0 for none, and on a leader."""
-        s = self._state
-        return 0 if s is None or s.role is Role.LEADER else s.promised_to
-
-    @property
-    def probe_at(self) -> Instant:
-        """When the leader is probed unless it is heard before; infinity where it need not be."""
-        return NEVER if self._state is None else hints.probe_at(self._state)
 
     @property
     def is_handing_over(self) -> bool:

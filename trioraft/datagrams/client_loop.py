@@ -18,10 +18,6 @@ def _nothing_waits(now: Instant) -> None:
     pass
 
 
-def _nobody_is_missed() -> None:
-    pass
-
-
 class ClientLoop:
     """Moves datagrams between a socket and an endpoint, and hands on what they mean.
 
@@ -35,9 +31,6 @@ class ClientLoop:
         Called with each event and the time.
     gather : callable
         Called with the time before datagrams leave, to give the endpoint what waits to be sent.
-    gone : callable
-        Called when there is proof that no process has the port of the watched node any more
-        (:mod:`trioraft.datagrams.evidence`).
 
     Attributes
     ----------
@@ -51,9 +44,7 @@ class ClientLoop:
         endpoint: Endpoint,
         handle: Callable[[Event, Instant], None],
         gather: Callable[[Instant], None] = _nothing_waits,
-        gone: Callable[[], None] = _nobody_is_missed,
     ) -> None:
-        self._gone = gone
         self.endpoint = endpoint
         self._socket = socket
         self._handle = handle
@@ -87,9 +78,6 @@ class ClientLoop:
                     self._handle(event, now)
             for further in self.endpoint.further_events():
                 self._handle(further, now)
-            for error in self._socket.errors():
-                if self.endpoint.proves_gone(error):
-                    self._gone()
             self.flush()
 
     async def _keep_time(self) -> None:

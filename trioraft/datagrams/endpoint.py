@@ -22,7 +22,6 @@ from trioraft.datagrams.events import (
     PeerConfirmed,
     Received,
 )
-from trioraft.datagrams.evidence import PortError
 from trioraft.datagrams.fragments import DATAGRAM_BYTES, Fragments
 from trioraft.datagrams.handshake import Handshakes
 from trioraft.datagrams.headers import Datagram
@@ -108,8 +107,7 @@ class Endpoint:
         if keys is not None and ephemerals is not None:
             self._channels = Channels(keys, self.process, ephemerals, self._registry)
         self._handshakes = Handshakes(process, keys, self._sender, self._fragments, self._registry, self._channels)
-        self._evidence = self._sender.evidence
-        self._receiver = Receiver(process, keys, self._handshakes, self._fragments, self._channels, self._evidence)
+        self._receiver = Receiver(process, keys, self._handshakes, self._fragments, self._channels)
         self.takes_from: Callable[[Address], bool] = lambda address: True
 
     # --- what the caller asks for ---------------------------------------------------------------------------
@@ -343,33 +341,6 @@ class Endpoint:
             self.counters["dropped_unlisted"] += 1
             return None
         return self._receiver.receive_untrusted(data, source, now)
-
-    def watch(self, node_id: OptionalNodeId) -> None:
-        """Collect evidence about one node from now on, and about no other (:mod:`trioraft.datagrams.evidence`).
-
-        Parameters
-        ----------
-        node_id : int
-            The node; 0 for none.
-        """
-        self._evidence.watch(node_id)
-
-    def proves_gone(self, error: PortError) -> bool:
-        """Check whether an error of the network, from anybody, proves that the watched node's port is gone.
-
-        Parameters
-        ----------
-        error : PortError
-            The error.
-
-        Returns
-        -------
-        bool
-            Whether it does.
-        """
-        is_proof = self._evidence.proves_gone(error)
-        self.counters["port_errors" if is_proof else "dropped_port_errors"] += 1
-        return is_proof
 
     def further_events(self) -> list[Received]:
         """Drain the events of datagrams that led to several; call it after :meth:`receive_datagram_untrusted`.

@@ -10,8 +10,7 @@ from trioraft.address import Address
 from trioraft.clock import LONG_AGO
 from trioraft.datagrams import headers, primitives, wire
 from trioraft.datagrams.channels import Channels
-from trioraft.datagrams.events import Event, NotOpened, PeerConfirmed, Received
-from trioraft.datagrams.evidence import Evidence
+from trioraft.datagrams.events import Event, NotOpened, Received
 from trioraft.datagrams.fragments import Fragments
 from trioraft.datagrams.handshake import Handshakes
 from trioraft.datagrams.headers import MalformedError, Plain, Sealed
@@ -41,8 +40,6 @@ class Receiver:
         Takes parts of messages.
     channels : Channels or None
         Finds what opens a sealed datagram; None where there are no keys.
-    evidence : Evidence
-        Forgets what was sent to a node that is heard.
     """
 
     def __init__(
@@ -52,9 +49,7 @@ class Receiver:
         handshakes: Handshakes,
         fragments: Fragments,
         channels: Channels | None,
-        evidence: Evidence,
     ) -> None:
-        self._evidence = evidence
         self._process = process.id
         self._node_id = process.identity.node_id
         self._counters = process.counters
@@ -71,15 +66,11 @@ class Receiver:
         """Take a datagram; see :meth:`Endpoint.receive_datagram_untrusted`."""
         try:
             parsed = headers.parse_datagram_untrusted(data)
-            if isinstance(parsed, Sealed) and not parsed.is_hello:
-                return self._sealed_message_untrusted(parsed, source, len(data), now)
             if isinstance(parsed, Sealed):
-                event = self._sealed_hello_untrusted(parsed, source, len(data), now)
-            else:
-                event = self._plain_untrusted(parsed, source, len(data), now)
-            if isinstance(event, PeerConfirmed) and event.peer.node_id == self._evidence.node:
-                self._evidence.unheard.clear()
-            return event
+                if parsed.is_hello:
+                    return self._sealed_hello_untrusted(parsed, source, len(data), now)
+                return self._sealed_message_untrusted(parsed, source, len(data), now)
+            return self._plain_untrusted(parsed, source, len(data), now)
         except headers.UnknownVersionError:
             self._counters["dropped_version"] += 1
         except MalformedError:
@@ -189,8 +180,6 @@ class Receiver:
             return None
         if source == peer.address or self._handshakes.may_be_reached_at(session, source, now):
             session.heard_from(source, now)
-        if peer.node_id == self._evidence.node:
-            self._evidence.unheard.clear()
         peer.cluster_id = envelope.cluster_id
         message = envelope.message
         if isinstance(message, (Fragment, FragmentsReceived)):

@@ -9,13 +9,12 @@ from trioraft.address import Address
 from trioraft.clock import LONG_AGO
 from trioraft.datagrams import headers, wire
 from trioraft.datagrams.ephemerals import Ephemerals
-from trioraft.datagrams.evidence import Evidence
 from trioraft.datagrams.headers import Datagram
 from trioraft.datagrams.identity import NAME_MAX, ThisProcess
 from trioraft.datagrams.sealing import SIGNATURE_BYTES, Domain, DomainKey
 from trioraft.datagrams.sessions import CONFIRMATION_SECONDS, Session
 from trioraft.datagrams.wire import EncodedMessage, encode_message
-from trioraft.messages import PROBE_TAG, Hello, Instant, OptionalId, OptionalNodeId
+from trioraft.messages import Hello, Instant, OptionalId, OptionalNodeId
 from trioraft.versions import AGREES_FROM
 
 if TYPE_CHECKING:
@@ -92,8 +91,6 @@ class Sender:
     ----------
     name, versions, cluster_id
         As those of :class:`Endpoint`, which changes them.
-    evidence : Evidence
-        Remembers what was sent to one node.
     """
 
     def __init__(self, process: ThisProcess, cluster_id: OptionalId, ephemerals: Ephemerals | None) -> None:
@@ -101,7 +98,6 @@ class Sender:
         self.name = process.identity.name
         self.versions = process.identity.versions
         self.cluster_id = cluster_id
-        self.evidence = Evidence()
         self._identity = process.identity
         self._process = process.id
         self._cookies = process.cookies
@@ -149,23 +145,11 @@ class Sender:
         envelope = session.envelope + encoded
         if len(envelope) > headers.ENVELOPE_MAX:
             self._counters["dropped_oversized"] += 1
-            return
-        if session.cipher is None:
+        elif session.cipher is None:
             token = session.paths[peer.address].token_there
-            datagram = headers.plain_message_start(peer.domain, self._process, token) + envelope
+            self._put(headers.plain_message_start(peer.domain, self._process, token) + envelope, peer.address)
         else:
-            datagram = self._seal(session.start, session.cipher, envelope)
-        self._put(datagram, peer.address)
-        if peer.node_id == self.evidence.node and (session.cipher is not None or self._never_twice(encoded)):
-            self.evidence.unheard.append(self._queue[-1])
-
-    def _never_twice(self, encoded: EncodedMessage) -> bool:
-        """Check whether no other message has the same bytes, although no counter is sealed with them.
-
-        A probe is such a message. A client sends requests again; to take a late error for a new one does no harm
-        there, for it only asks another node.
-        """
-        return encoded[1] == PROBE_TAG or not self._identity.node_id
+            self._put(self._seal(session.start, session.cipher, envelope), peer.address)
 
     # --- Hello ----------------------------------------------------------------------------------------------
 

@@ -7,11 +7,10 @@ way back.
 
 import errno
 import socket
-import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -19,7 +18,6 @@ import trio
 
 from trioraft.address import Address
 from trioraft.clock import LONG_AGO
-from trioraft.datagrams.evidence import PortError
 from trioraft.datagrams.headers import Datagram
 from trioraft.forks import keep_from_forks
 from trioraft.messages import Instant
@@ -34,18 +32,6 @@ _CACHED_MAX: Final = 4096
 _IP_MTU: Final = 14
 _IPV6_MTU: Final = 24
 _IP_PKTINFO: Final = 8
-_IP_RECVERR: Final = 11
-_IPV6_RECVERR: Final = 25
-# An error's description (errno, origin, type, code, padding, two words that depend on the kind), the origins and the
-# types and codes of "port unreachable", and the forms of the offender's address behind it.
-_EXTENDED_ERROR: Final = struct.Struct("=IBBBxII")
-_PORT_UNREACHABLE: Final = frozenset({(2, 3, 3), (3, 1, 4)})
-_OFFENDER_V4: Final = struct.Struct("=HH4s")
-_OFFENDER_V6: Final = struct.Struct("=HHI16sI")
-_ERROR_BYTES: Final = 2048
-_ERRORS_MAX: Final = 64
-# How often a datagram is sent again whose sending only reported an error about an earlier one.
-_SENT_AGAIN_MAX: Final = 4
 # The bytes that say where a datagram was sent to: a header of 16, and 20 that are padded.
 _ANCILLARY_BYTES: Final = 40
 # The headers of IP and UDP.
@@ -59,8 +45,7 @@ _PATH_LASTS: Final = 10.0
 # A receiver that answers nothing for this long, although datagrams are sent to it all the time, may no longer be
 # reached from the address where it asked; the system knows other ways.
 _UNANSWERED_SECONDS: Final = 2.0
-_FULL: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
-_BACKLOG: Final = _FULL | {errno.EMSGSIZE}
+_BACKLOG: Final = frozenset({errno.EAGAIN, errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class DatagramSocket(Protocol):
@@ -88,12 +73,6 @@ class DatagramSocket(Protocol):
 
     def path_bytes(self, address: Address) -> int | None:
         """Return how large a datagram to an address may be; None where that is not known."""
-
-    def report_errors(self) -> None:
-        """Have the system report errors of the network about what is sent, where it can."""
-
-    def errors(self) -> Sequence[PortError]:
-        """Drain the errors that say that a port is unreachable, where they are reported."""
 
     def close(self) -> None:
         """Close the socket."""
@@ -170,21 +149,6 @@ class UdpSocket:
         self._ancillary_bytes = _tell_where_asked(bound) if self.address.host in {"0.0.0.0", "::"} else 0  # noqa: S104
         self._batch = 0
         self._held: list[tuple[bytes, bytes, Any]] = []
-        self._reports_errors = False
-        self._errors: list[PortError] = []
-
-    def report_errors(self) -> None:
-        """Have the system report errors of the network about what is sent; :meth:`errors` drains them.
-
-        It is a system call for each error, and nothing where there are none. Only Linux can do it.
-        """
-        if sys.platform != "linux":
-            return
-        if self._socket.family == socket.AF_INET6:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-        # A socket of IPv6 needs it too, for the addresses of IPv4 that it reaches.
-        self._socket.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
-        self._reports_errors = True
 
     async def wait_readable(self) -> None:
         """Wait until there is something to receive.
@@ -227,20 +191,14 @@ class UdpSocket:
 
     def _read(self, most: int) -> Iterator[tuple[bytes, bytes, Any]]:
         """Read datagrams: the bytes, the address of this host at which they arrived, and where they came from."""
-        received = 0
         for _ in range(most):
             try:
                 data, ancillary, _flags, source = self._socket.recvmsg(DATAGRAM_MAX, self._ancillary_bytes)
             except BlockingIOError:
-                if not received and self._reports_errors:
-                    self._read_errors()  # what has woken this process must not wake it again and again
                 break
             except OSError as error:
                 self._count("receive", error)
-                if self._reports_errors:
-                    self._read_errors()
                 continue
-            received += 1
             yield data, ancillary[0][2] if ancillary else b"", source
 
     def send(self, data: bytes, address: Address) -> None:
@@ -256,66 +214,13 @@ class UdpSocket:
             Where it goes.
         """
         try:
-            self._send(data, address)
+            remote = self._remotes.get(address) or self._remote_at(address)
+            if not remote.ancillary or not self._sends_from_there(data, remote):
+                self._socket.sendto(data, remote.target)
         except OSError as error:
-            failure = self._send_again(data, address, error) if self._reports_errors else error
-            if failure is None:
-                return
-            self._count("send", failure)
-            if failure.errno == errno.EMSGSIZE:
+            self._count("send", error)
+            if error.errno == errno.EMSGSIZE:
                 self._narrow(address, len(data))
-
-    def _send(self, data: bytes, address: Address) -> None:
-        remote = self._remotes.get(address) or self._remote_at(address)
-        if not remote.ancillary or not self._sends_from_there(data, remote):
-            self._socket.sendto(data, remote.target)
-
-    def _send_again(self, data: bytes, address: Address, error: OSError) -> OSError | None:
-        """Send a datagram whose sending may have reported an error about another one; return why it cannot be sent.
-
-        The system does not send a datagram then. Once the errors are read, what fails again fails for its own sake.
-        """
-        for _ in range(_SENT_AGAIN_MAX):
-            if error.errno in _FULL:
-                return error
-            self._read_errors()
-            try:
-                self._send(data, address)
-            except OSError as again:
-                error = again
-            else:
-                return None
-        return error
-
-    # --- errors ---------------------------------------------------------------------------------------------
-
-    def errors(self) -> Sequence[PortError]:
-        """Drain the errors that say that a port is unreachable; anybody can send them.
-
-        Returns
-        -------
-        sequence of PortError
-            The errors; none where :meth:`report_errors` was not called.
-        """
-        if not self._errors:
-            return ()
-        errors, self._errors = self._errors, []
-        return errors
-
-    def _read_errors(self) -> bool:
-        """Read some of what the system has to report about earlier datagrams; return whether there was anything."""
-        for count in range(_ERRORS_MAX):
-            try:
-                quote, ancillary, flags, target = self._socket.recvmsg(
-                    _ERROR_BYTES, _ERROR_BYTES, socket.MSG_ERRQUEUE
-                )
-            except OSError:
-                return count > 0
-            self.counters["errors_reported"] += 1
-            offender = port_unreachable_by(ancillary)
-            if offender is not None and not flags & socket.MSG_TRUNC and len(self._errors) < _ERRORS_MAX:
-                self._errors.append(PortError(Address.of_sockaddr(target), offender, quote))
-        return True
 
     def _sends_from_there(self, data: bytes, remote: _Remote) -> bool:
         """Send from where the receiver was heard; where that cannot be done, let the system choose from now on."""
@@ -323,7 +228,7 @@ class UdpSocket:
             try:
                 self._socket.sendmsg((data,), remote.ancillary, 0, remote.target)
             except OSError as error:
-                if error.errno in _BACKLOG or (self._reports_errors and self._read_errors()):
+                if error.errno in _BACKLOG:
                     raise
             else:
                 return True
@@ -389,40 +294,6 @@ class UdpSocket:
             self._by_source.clear()
         self._remotes[remote.address] = remote
         return remote
-
-
-def port_unreachable_by(ancillary: Sequence[tuple[int, int, bytes]]) -> str | None:
-    """Find in what the system says of an error which host says that a port is unreachable.
-
-    A socket of IPv6 that reaches an address of IPv4 gets an error of ICMP under the name of one of IPv6, and the
-    offender's address in that form.
-
-    Parameters
-    ----------
-    ancillary : sequence of tuple of int, int and bytes
-        The ancillary data of the error.
-
-    Returns
-    -------
-    str or None
-        The host's numeric address; None where the error is any other one, such as one of this host's own.
-    """
-    for level, kind, data in ancillary:
-        if (level, kind) not in {(socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)}:
-            continue
-        if len(data) < _EXTENDED_ERROR.size:
-            continue
-        _errno, origin, of_type, code, _info, _data = _EXTENDED_ERROR.unpack_from(data)
-        sockaddr = data[_EXTENDED_ERROR.size :]
-        if (origin, of_type, code) not in _PORT_UNREACHABLE or len(sockaddr) < _OFFENDER_V4.size:
-            continue
-        family = int.from_bytes(sockaddr[:2], sys.byteorder)
-        if family == socket.AF_INET:
-            return Address.of(socket.inet_ntop(socket.AF_INET, sockaddr[4:8]), 0).host
-        if family == socket.AF_INET6 and len(sockaddr) >= _OFFENDER_V6.size:
-            _family, port, flow, host, scope = _OFFENDER_V6.unpack_from(sockaddr)
-            return Address.of_sockaddr((socket.inet_ntop(socket.AF_INET6, host), port, flow, scope)).host
-    return None
 
 
 def _tell_where_asked(bound: socket.socket) -> int:

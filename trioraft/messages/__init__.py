@@ -30,7 +30,6 @@ from trioraft.messages.batch import (
     encode_outcomes,
 )
 from trioraft.messages.consensus import (
-    PROBE_TAG,
     AppendEntriesRequest,
     AppendEntriesResponse,
     FormationRequest,
@@ -42,7 +41,6 @@ from trioraft.messages.consensus import (
     LeadershipEnded,
     PreVoteRequest,
     PreVoteResponse,
-    Probe,
     ReadIndexRequest,
     ReadIndexResponse,
     TimeoutNow,
@@ -133,7 +131,6 @@ __all__ = [
     "LARGEST_ID",
     "MEMBERS_MAX",
     "PAYLOAD_MAX",
-    "PROBE_TAG",
     "REQUESTS_TAG",
     "REQUEST_TAG",
     "RESPONSES_TAG",
@@ -194,7 +191,6 @@ __all__ = [
     "PartOutcome",
     "PreVoteRequest",
     "PreVoteResponse",
-    "Probe",
     "Propose",
     "ProposeBatch",
     "Query",
@@ -234,7 +230,7 @@ ElectionMessage: TypeAlias = (
     PreVoteRequest | PreVoteResponse | VoteRequest | VoteResponse | TimeoutNow | LeadershipEnded
 )
 ReplicationMessage: TypeAlias = (
-    AppendEntriesRequest | AppendEntriesResponse | Probe | InstallSnapshotRequest | InstallSnapshotResponse
+    AppendEntriesRequest | AppendEntriesResponse | InstallSnapshotRequest | InstallSnapshotResponse
 )
 FormationMessage: TypeAlias = FormationView | FormationRequest | FormationResponse
 ConsensusMessage: TypeAlias = FormationMessage | ElectionMessage | ReplicationMessage

@@ -1,6 +1,6 @@
 """What nodes say to each other: greetings, formation, election, replication, and reads on followers."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
@@ -17,9 +17,6 @@ from trioraft.messages.ids import (
     Version,
 )
 from trioraft.messages.log import Entry
-
-# The tag of a probe, by which it is known where its bytes are.
-PROBE_TAG: Final = 23
 
 EphemeralValue = Annotated[bytes, Meta(max_length=32)]
 Signature = Annotated[bytes, Meta(max_length=64)]
@@ -282,9 +279,6 @@ class AppendEntriesResponse(Struct, frozen=True, array_like=True, tag=11):
         have the entry before the new ones; else 0.
     rejected : bool
         Whether the sender did not have the entry before the new ones.
-    until_hint : bool
-        Whether the promise may end early, on proof that the leader's process is gone
-        (:mod:`trioraft.consensus.hints`); such a promise is not counted for reads by the lease.
     """
 
     term: Term
@@ -295,22 +289,6 @@ class AppendEntriesResponse(Struct, frozen=True, array_like=True, tag=11):
     hint_index: Index = 0
     hint_term: Term = 0
     rejected: bool = False
-    until_hint: bool = False
-
-
-class Probe(Struct, frozen=True, array_like=True, tag=PROBE_TAG):
-    """Ask a leader for a heartbeat at once; where no process has its port any more, an error of the network answers.
-
-    Attributes
-    ----------
-    term : int
-        The sender's term.
-    number : int
-        A random number, so that no two probes are the same.
-    """
-
-    term: Term
-    number: Counter
 
 
 class InstallSnapshotRequest(Struct, frozen=True, array_like=True, tag=16):

@@ -258,7 +258,6 @@ class Assembly:
             return True
         peer = self._endpoint.peer(node)
         if peer is not None:
-            self._core.somebody_waits(self._world.clock())
             self._questions.add(peer, encode_message(request))
         return peer is not None
 

@@ -29,7 +29,7 @@ from trioraft.datagrams.endpoint import Endpoint, encode_message
 from trioraft.datagrams.endpoint import Event as EndpointEvent
 from trioraft.datagrams.socket import DatagramSocket
 from trioraft.errors import NodeError
-from trioraft.messages import InstallSnapshotRequest, Instant, Message, NodeId, OptionalNodeId, Seconds
+from trioraft.messages import InstallSnapshotRequest, Instant, Message, NodeId, Seconds
 from trioraft.node.member import Member
 from trioraft.storage.database import Disk
 from trioraft.storage.errors import StorageError
@@ -44,9 +44,6 @@ class Surrounding(Protocol):
 
     def handle(self, event: EndpointEvent, now: Instant) -> None:
         """Take in an event that the endpoint has read from a datagram."""
-
-    def port_gone(self, node: NodeId, now: Instant) -> None:
-        """Take in evidence that no process has a node's port any more."""
 
     def act_on(self, event: Event, now: Instant) -> None:
         """Act on an event of a turn."""
@@ -120,7 +117,6 @@ class Loop:
         self._deafened = trio.Event()
         self._deafened_by: Outcome[None] = outcome.Value(None)
         self._noted_written = 0
-        self._watched: OptionalNodeId = 0  # the node about whose port evidence is collected
         self._failure: NodeError | None = None
 
     @property
@@ -206,9 +202,6 @@ class Loop:
                 self._around.handle(event, now)
         for further in self._endpoint.further_events():
             self._around.handle(further, now)
-        for error in self._socket.errors():
-            if self._endpoint.proves_gone(error):
-                self._around.port_gone(self._watched, now)
 
     def _note_written(self) -> None:
         """Report to the member the newest write that is on disk."""
@@ -273,9 +266,6 @@ class Loop:
             self.send_datagrams()
         finally:
             self._wake.turning = False
-        if self._member.core.promised_to != self._watched:
-            self._watched = self._member.core.promised_to
-            self._endpoint.watch(self._watched)
         self._due_at = min(turn.wake_at, self._endpoint.next_deadline(), self._around.next_deadline())
         exactly = now - self._turned_at > _OFTEN or not (turn.send or turn.write or turn.apply)
         self._turned_at = now

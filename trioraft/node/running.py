@@ -20,7 +20,6 @@ from trioraft.datagrams.endpoint import (
 )
 from trioraft.datagrams.endpoint import (
     Peer,
-    PeerConfirmed,
     Received,
 )
 from trioraft.dns.discovery import Answer
@@ -69,7 +68,6 @@ class Running(Assembly):
                 f"BIND_HOST={self.settings.bind_host} BIND_PORT={self.settings.bind_port}:"
                 f" {error.strerror or error}; choose an address of this machine and a free UDP port"
             ) from error
-        self._socket.report_errors()
         self._endpoint.use_path_bytes(self._socket.path_bytes)
         self._neighbours.bound = self._socket.address
         try:
@@ -180,29 +178,19 @@ class Running(Assembly):
         if isinstance(event, Received):
             self._receive_message(event.peer, event.cluster_id, event.message, now)
             return
-        if isinstance(event, PeerConfirmed):
-            self._core.heard_from(event.peer.node_id, now)
         try:
             self._neighbours.handle(event, now)
         except NodeError as error:
             self.say_farewell(str(error))
             raise
 
-    def port_gone(self, node: NodeId, now: Instant) -> None:
-        """Take in evidence that no process has a node's port any more."""
-        self._core.port_gone(node, now)
-
     def _receive_message(self, peer: Peer, cluster: OptionalId, message: Message, now: Instant) -> None:
-        if peer.node_id:
-            self._core.heard_from(peer.node_id, now)
         match message:
             case StatusRequest(subscribe=seconds):
                 self._account.subscribe(peer, seconds, now)
             case ClientRequest():
-                self._core.somebody_waits(now)
                 self._requests.add(peer, message)
             case ClientRequests(requests=requests):
-                self._core.somebody_waits(now)
                 for request in requests:
                     self._requests.add(peer, request)
             case ClientResponse():
@@ -245,8 +233,7 @@ class Running(Assembly):
 
     def next_deadline(self) -> Instant:
         """Return when :meth:`handle_timer` must be called, in seconds."""
-        # Requests that leave at the end of a turn may bring the next probe forward.
-        return min(self._session.next_deadline(), self._calls.next_deadline(), self._core.probe_at)
+        return min(self._session.next_deadline(), self._calls.next_deadline())
 
     def handle_timer(self, now: Instant) -> None:
         """Send the requests of this node's own program, and repeat them."""

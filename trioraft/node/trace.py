@@ -10,9 +10,7 @@ Every line has the time in seconds on the node's clock, the node, the action, it
 ``asks``, ``granted``, ``chosen``                  whether it asks for (pre-)votes, who has granted, and whether the
                                                    leader gave its leadership to it
 ``refuses_for``, ``promise``                       for how many seconds it refuses votes; its longest promise, on disk
-``proof_for``, ``gone``                            for how many of them whatever hints say, and whether there is one
-``lease_for``, ``reads_for``                       of a leader: for how many seconds it has its lease, and may read by
-                                                   it
+``lease_for``                                      of a leader: for how many seconds it has its lease
 ``handover``                                       of a leader: none, begun, or offered to another node
 ``work``, ``work_for``, ``work_claim``,            its leader work: none, running or ending; for how many seconds
 ``work_term``                                      leader work of that term or before may run, as far as it knows; the
@@ -33,7 +31,7 @@ import msgspec
 
 from trioraft.consensus import Core, HardState, Role
 from trioraft.consensus.leader_work import work_left
-from trioraft.consensus.lease import lease_end, read_lease_end
+from trioraft.consensus.lease import lease_end
 from trioraft.consensus.ledger import Outgoing, Write
 from trioraft.consensus.state import State
 from trioraft.consensus.view import View
@@ -42,7 +40,7 @@ from trioraft.storage.errors import StorageError
 from trioraft.storage.private import make_file
 
 # Values that change as time passes: no line is written for these alone.
-_PASSING: Final = frozenset({"refuses_for", "proof_for", "lease_for", "reads_for", "work_for"})
+_PASSING: Final = frozenset({"refuses_for", "lease_for", "work_for"})
 _ALWAYS: Final = frozenset({"start", "receive", "persisted"})
 _IDS: Final = frozenset({"formation", "members", "sees"})
 _ACTIONS: Final = {
@@ -57,9 +55,6 @@ _ACTIONS: Final = {
     "abandon_formation": "Abandon",
     "hear_of_cluster": "HearOfCluster",
     "start_read": "StartRead",
-    "port_gone": "Hint",
-    "heard_from": "HearFrom",
-    "give_up": "GiveUp",
 }
 
 Line = dict[str, Any]
@@ -221,10 +216,7 @@ _NO_MEMBER: Final[Line] = {
     "granted": [],
     "chosen": False,
     "refuses_for": 0.0,
-    "proof_for": 0.0,
-    "gone": False,
     "lease_for": 0.0,
-    "reads_for": 0.0,
     "handover": "none",
     "work": "none",
     "work_for": 0.0,
@@ -241,10 +233,7 @@ def _view_of_member(s: State, now: Instant) -> Line:
         "granted": sorted(map(format_id, s.round.granted)) if s.round is not None else [],
         "chosen": s.transferred is not None,
         "refuses_for": _left(s.refuse_until, now),
-        "proof_for": _left(min(s.proof_until, s.refuse_until), now),
-        "gone": s.is_gone,
         "lease_for": _left(lease_end(s), now) if s.role is Role.LEADER else 0.0,
-        "reads_for": _left(read_lease_end(s), now) if s.role is Role.LEADER else 0.0,
         "handover": handover,
         "work": s.own_work.name.lower(),
         "work_for": round(work_left(s, now), 6),

@@ -5,8 +5,8 @@
 and real datagrams; tests of those look for the bugs in them (``hunters``).
 
 ``mutant``       what a seeded bug is
-``elections``, ``work``, ``endings``, ``formations``, ``log``, ``rounds``, ``reads``, ``hints``, ``asking``,
-``batches``, ``members``, ``pilots``, ``rolling``, ``rogues``, ``store``, ``outside``   the bugs
+``elections``, ``work``, ``endings``, ``formations``, ``log``, ``rounds``, ``reads``, ``asking``, ``batches``,
+``members``, ``pilots``, ``rolling``, ``rogues``, ``store``, ``outside``   the bugs
 ``hunters``      who looks for them
 ``table``        what came of the hunt
 """
@@ -18,7 +18,6 @@ from tests.simulation.mutants.batches import BATCHES
 from tests.simulation.mutants.elections import ELECTIONS
 from tests.simulation.mutants.endings import ENDINGS
 from tests.simulation.mutants.formations import FORMATIONS
-from tests.simulation.mutants.hints import HINTS
 from tests.simulation.mutants.log import LOG
 from tests.simulation.mutants.members import MEMBERS
 from tests.simulation.mutants.mutant import Mutant
@@ -39,7 +38,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *LOG,
     *ROUNDS,
     *READS,
-    *HINTS,
     *MEMBERS,
     *PILOTS,
     *ROLLING,

@@ -35,27 +35,19 @@ def _reads_until(end: Callable[[State], float]) -> list[Patch]:
     def quorum_deadline(s: State) -> float:
         return max(original(s), end(s))
 
-    return [(reads, "read_lease_end", end), (quorum, "quorum_deadline", quorum_deadline)]
+    return [(reads, "lease_end", end), (quorum, "quorum_deadline", quorum_deadline)]
 
 
 def _reads_after_the_lease() -> list[Patch]:
-    return _reads_until(lambda s: lease.read_lease_end(s) + s.timing.lower)
+    return _reads_until(lambda s: lease.lease_end(s) + s.timing.lower)
 
 
 def _reads_without_drift() -> list[Patch]:
-    return _reads_until(lambda s: lease.read_lease_end(s) + s.timing.lower * CLOCK_DRIFT)
+    return _reads_until(lambda s: lease.lease_end(s) + s.timing.lower * CLOCK_DRIFT)
 
 
 def _reads_after_offer() -> list[Patch]:
-    original = lease.read_lease_end
-
-    def read_lease_end(s: State) -> float:
-        handover, s.handover = s.handover, None
-        end = original(s)
-        s.handover = handover
-        return end
-
-    return [(reads, "read_lease_end", read_lease_end)]
+    return [(reads, "lease_end", lease.contact_end)]
 
 
 def _reads_with_an_old_clock() -> list[Patch]:
