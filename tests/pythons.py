@@ -69,8 +69,9 @@ def install(version: str, versions: Versions, *, to_test: bool = False) -> Path:
     present = hashlib.sha256(PROJECT.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text("ascii") != present:
         _uv("venv", "--clear", "--python", found()[version], venv)
-        _uv("pip", "compile", "--python", python, "--resolution", versions, PROJECT, "--output-file", pins)
-        _uv("pip", "install", "--python", python, "--constraints", pins, ROOT)
+        resolve = ("pip", "compile", "--python", python, "--resolution", versions, "--extra", "all")
+        _uv(*resolve, PROJECT, "--output-file", pins)
+        _uv("pip", "install", "--python", python, "--constraints", pins, f"{ROOT}[all]")
         stamp.write_text(present, "ascii")
     if to_test:
         _uv("pip", "install", "--python", python, "--constraints", pins, f"{ROOT}[test]")
