@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from tests.etcd.certificates import Authority
 from tests.etcd.serving import free_tcp_ports
@@ -81,7 +82,7 @@ async def test_a_client_that_does_not_speak_tls_is_sent_away(tmp_path: Path) -> 
 
 
 async def test_new_files_are_taken_and_broken_ones_leave_the_earlier_in_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(certificates, "_LOOK_AGAIN", 0.0)
     old, new = Authority(tmp_path), Authority(tmp_path, "new")
@@ -89,9 +90,10 @@ async def test_new_files_are_taken_and_broken_ones_leave_the_earlier_in_use(
     async with served(files) as port:
         assert await _succeeds(port, old.certificate)
         files.certificate.write_text("no certificate", "utf-8")
-        assert await _succeeds(port, old.certificate)
-        assert await _succeeds(port, old.certificate)
-        assert len([line for line in caplog.messages if "the earlier ones stay" in line]) == 1
+        with capture_logs() as logs:
+            assert await _succeeds(port, old.certificate)
+            assert await _succeeds(port, old.certificate)
+        assert len([line for line in logs if "the earlier ones stay" in line["event"]]) == 1
         files.certificate.unlink()
         assert await _succeeds(port, old.certificate)
         new.make("node")
