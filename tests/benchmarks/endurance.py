@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from tests.benchmarks.in_process import start_trioraft
@@ -99,11 +100,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _runs(asked: argparse.Namespace) -> Iterator[Callable[[], Lasted]]:
     seconds = asked.minutes * 60
     if asked.what == "voters":
-        yield lambda: stay(asked.voters, seconds)
+        yield partial(stay, asked.voters, seconds)
         return
     for durability in asked.durability.split(","):
         for level in map(int, asked.levels.split(",")):
-            yield lambda level=level, durability=durability: carry(durability, level, seconds)  # type: ignore[misc]
+            yield partial(carry, durability, level, seconds)
 
 
 def carry(durability: str, outstanding: int, seconds: float) -> Lasted:

@@ -62,37 +62,49 @@ def _echo_on_trio(told: Connection) -> None:
     trio.run(echo)
 
 
+class _Rounds:
+    """Rounds of one datagram to each, and the time until the first answer to each round."""
+
+    def __init__(self, others: list[tuple[str, int]], seconds: float) -> None:
+        self.udp = _socket()
+        self.took: list[int] = []
+        self._others = others
+        self._until = time.monotonic() + seconds
+        self._began = self._missing = 0
+
+    def begin(self) -> bool:
+        """Begin a round, unless the time is over."""
+        if time.monotonic() >= self._until:
+            return False
+        self._began, self._missing = time.perf_counter_ns(), len(self._others)
+        for other in self._others:
+            self.udp.sendto(_DATA, other)
+        return True
+
+    def is_over(self) -> bool:
+        """Take in what has come; tell whether that is all of this round."""
+        while _receive(self.udp) is not None:
+            if self._missing == len(self._others):
+                self.took.append(time.perf_counter_ns() - self._began)
+            self._missing -= 1
+        return not self._missing
+
+
 def _ask_plainly(others: list[tuple[str, int]], seconds: float) -> list[int]:
-    udp, poll = _socket(), select.epoll()
-    poll.register(udp, select.EPOLLIN)
-    took, until = [], time.monotonic() + seconds
-    while time.monotonic() < until:
-        began, answers = time.perf_counter_ns(), 0
-        for other in others:
-            udp.sendto(_DATA, other)
-        while answers < len(others):
+    rounds, poll = _Rounds(others, seconds), select.epoll()
+    poll.register(rounds.udp, select.EPOLLIN)
+    while rounds.begin():
+        while not rounds.is_over():
             poll.poll()
-            while _receive(udp) is not None:
-                answers += 1
-                if answers == 1:
-                    took.append(time.perf_counter_ns() - began)
-    return took
+    return rounds.took
 
 
 async def _ask_in_one_task(others: list[tuple[str, int]], seconds: float) -> list[int]:
-    udp = _socket()
-    took, until = [], time.monotonic() + seconds
-    while time.monotonic() < until:
-        began, answers = time.perf_counter_ns(), 0
-        for other in others:
-            udp.sendto(_DATA, other)
-        while answers < len(others):
-            await trio.lowlevel.wait_readable(udp)
-            while _receive(udp) is not None:
-                answers += 1
-                if answers == 1:
-                    took.append(time.perf_counter_ns() - began)
-    return took
+    rounds = _Rounds(others, seconds)
+    while rounds.begin():
+        while not rounds.is_over():
+            await trio.lowlevel.wait_readable(rounds.udp)
+    return rounds.took
 
 
 async def _ask_and_wait(others: list[tuple[str, int]], seconds: float) -> list[int]:
