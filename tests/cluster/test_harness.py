@@ -60,6 +60,9 @@ async def test_a_failing_test_shows_the_logs_and_leaves_no_process(
         async with Cluster(tmp_path, size=1) as cluster:
             await cluster.wait_leader(20)
             pids.append(cluster.process(0).pid)
+            with trio.fail_after(10):  # the status may come before the line, which another thread writes
+                while "became leader" not in [line.get("event") for line in cluster.logs(0)]:
+                    await trio.sleep(0.01)
             raise RuntimeError("the test's own")
 
     with pytest.raises(RuntimeError, match="the test's own"):
