@@ -24,6 +24,7 @@ from trioraft.kv import (
 from trioraft.kv.commands import VALUE_MAX
 from trioraft.kv.snapshot import CHUNK_MAX
 from trioraft.kv.sorted_map import SortedMap
+from trioraft.versions import SPOKEN
 
 ALL = prefix_range(b"")
 
@@ -179,3 +180,21 @@ def test_a_view_read_in_part_before_the_changes_is_still_complete(edits: list[tu
             numbers.remove_range(number, number + 5)
     found += view
     assert found == list(range(0, 700, 2))
+
+
+def test_a_history_that_was_kept_by_an_earlier_version_s_limits_is_restored_whole() -> None:
+    """From version 3 on a history drops what is old as soon as it reaches its limits, and not when it passes them."""
+    limits = HistoryLimits(events=5)
+    store = KeyValueStore(limits)
+    for number in range(limits.events):
+        store.execute(Put(b"%d" % number, b"1"))
+    store.follow_version(SPOKEN.highest)
+    copy = KeyValueStore(limits)
+    copy.follow_version(SPOKEN.highest)
+    copy.restore(store.snapshot())
+    assert copy.digest() == store.digest()
+    question = Range(*ALL, revision=1)
+    assert copy.execute(question) == store.execute(question)
+    for each in (store, copy):
+        each.execute(Put(b"a", b"1"))
+    assert copy.digest() == store.digest()

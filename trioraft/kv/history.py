@@ -62,6 +62,16 @@ class History:
 
     def append(self, events: tuple[Event, ...]) -> None:
         """Add the events of the next revision; drop the oldest revisions where the limits are passed."""
+        self.put_back(events)
+        if self._events >= self._limits.events or self._bytes >= self._limits.bytes:
+            while self._is_too_much():
+                self._drop_oldest()
+
+    def put_back(self, events: tuple[Event, ...]) -> None:
+        """Add the events of the next revision of a snapshot, and drop nothing.
+
+        What another replica has kept is kept here too, although the limits may count otherwise by now.
+        """
         size = 0
         for event in events:
             size += _size(event)
@@ -69,9 +79,6 @@ class History:
         self._sizes.append(size)
         self._events += len(events)
         self._bytes += size
-        if self._events >= self._limits.events or self._bytes >= self._limits.bytes:
-            while self._is_too_much():
-                self._drop_oldest()
 
     def _is_too_much(self) -> bool:
         """Check whether the oldest revision has to be dropped."""

@@ -255,7 +255,7 @@ class SnapshotReader:
         state.revision, state.compacted, state.grants = header.revision, header.compacted, header.grants
         state.history = History(self._limits, header.oldest, overshoots=self._overshoots)
         if header.oldest == FIRST_REVISION:
-            state.history.append(())
+            state.history.put_back(())
 
     def _take_event(self, event: Event) -> None:
         if event.kv.mod_revision != self._state.history.next:
@@ -274,5 +274,5 @@ class SnapshotReader:
 
     def _close_revision(self) -> None:
         if self._unfinished:
-            self._state.history.append(tuple(self._unfinished))
+            self._state.history.put_back(tuple(self._unfinished))
             self._unfinished = []
